@@ -1,0 +1,146 @@
+"""Nouns to plain JSON data and back; the same reader loads configuration files and names unknown keys."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from clerestory.core.errors import ConfigError, closest
+
+T = TypeVar("T")
+
+
+class Tags(Mapping[str, str]):
+    """An immutable, hashable, sorted mapping of short strings, such as ``{"style": "openmoji"}``."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[str, str] | None = None, /, **more: str) -> None:
+        merged = {**(items or {}), **more}
+        self._items = tuple(sorted((str(k), str(v)) for k, v in merged.items()))
+
+    def __getitem__(self, key: str) -> str:
+        for name, value in self._items:
+            if name == key:
+                return value
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        return dict(self) == dict(other) if isinstance(other, Mapping) else NotImplemented
+
+    def __repr__(self) -> str:
+        return f"Tags({dict(self)!r})"
+
+    def __reduce__(self) -> tuple[type[Tags], tuple[dict[str, str]]]:
+        return Tags, (dict(self),)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self._items)
+
+
+def encode(value: Any) -> Any:
+    """Plain JSON data (dict, list, str, int, float, bool, None) of a noun."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value.value if isinstance(value, Enum) else value
+    if isinstance(value, Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): encode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [encode(item) for item in value]
+    raise TypeError(f"{type(value).__name__} has no canonical JSON form")
+
+
+def decode(kind: type[T], data: Any, where: str = "") -> T:
+    """Read ``data`` (plain JSON or TOML data) as the noun or configuration ``kind``.
+
+    Raises:
+        ConfigError: an unknown key (with the closest known ones), a missing key or a wrong type; the
+            message names the place, such as ``rules[0].metric``.
+    """
+    return typing.cast(T, _decode(kind, data, where or kind.__name__))
+
+
+def _decode(kind: Any, data: Any, where: str) -> Any:
+    origin, args = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return data
+    if origin in (Union, types.UnionType):
+        if data is None and type(None) in args:
+            return None
+        options = [option for option in args if option is not type(None)]
+        for option in options[:-1]:
+            try:
+                return _decode(option, data, where)
+            except ConfigError:
+                continue
+        return _decode(options[-1], data, where)
+    if origin is Literal:
+        if data not in args:
+            near = closest(str(data), [str(a) for a in args])
+            raise ConfigError(f"{where} is {data!r}", f"it takes one of {', '.join(map(str, args))}", near)
+        return data
+    if origin is tuple:
+        return _decode_tuple(args, data, where)
+    if kind is Tags or (origin is not None and issubclass(origin, Mapping)):
+        return _decode_mapping(kind, args, data, where)
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, data, where)
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    wrong_bool = isinstance(data, bool) and kind is not bool
+    _expect(isinstance(data, kind) and not wrong_bool, where, f"a value of type {kind.__name__}", data)
+    return data
+
+
+def _decode_mapping(kind: Any, args: tuple[Any, ...], data: Any, where: str) -> Any:
+    _expect(isinstance(data, Mapping), where, "a table", data)
+    if kind is Tags:
+        return Tags({str(k): _decode(str, v, f"{where}.{k}") for k, v in data.items()})
+    return {str(k): _decode(args[1], v, f"{where}.{k}") for k, v in data.items()}
+
+
+def _decode_tuple(args: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]:
+    _expect(isinstance(data, list | tuple), where, "a list", data)
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(_decode(args[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+    _expect(len(data) == len(args), where, f"{len(args)} items", data)
+    return tuple(_decode(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(args, data, strict=True)))
+
+
+def _decode_dataclass(kind: type, data: Any, where: str) -> Any:
+    _expect(isinstance(data, Mapping), where, "a table", data)
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
+    for key in data:
+        if key not in fields:
+            raise ConfigError(
+                f"{where} has no setting {key!r}",
+                f"it takes {', '.join(fields)}",
+                closest(str(key), fields),
+            )
+    for name, field in fields.items():
+        optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        if name not in data and not optional:
+            raise ConfigError(f"{where} lacks the setting {name!r}", f"add {name} to it")
+    return kind(**{key: _decode(hints[key], item, f"{where}.{key}") for key, item in data.items()})
+
+
+def _expect(holds: bool, where: str, wanted: str, got: Any) -> None:
+    if not holds:
+        raise ConfigError(f"{where} is {got!r}", f"it takes {wanted}")

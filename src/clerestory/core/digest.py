@@ -1,0 +1,48 @@
+"""Identity: canonical JSON (RFC 8785) and SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+from clerestory.core.codec import encode
+
+
+def canonical(value: Any) -> bytes:
+    """The RFC 8785 bytes of a noun or of plain JSON data; equal values give equal bytes on any machine."""
+    return rfc8785.dumps(encode(value))
+
+
+def digest(value: Any) -> str:
+    """SHA-256 (64 hex characters) of the canonical JSON of ``value``."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def digest_bytes(content: bytes) -> str:
+    """SHA-256 (64 hex characters) of raw bytes."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """SHA-256 (64 hex characters) of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_folder(folder: Path) -> tuple[str, dict[str, str]]:
+    """The digest of a folder and of each file in it: ``(digest, {relative posix path: SHA-256})``.
+
+    The folder's digest is that of the mapping, so it depends on names and bytes and on nothing else.
+    """
+    files = {
+        path.relative_to(folder).as_posix(): digest_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    return digest(files), files
+
+
+def short(hex_digest: str) -> str:
+    """The first twelve characters, for people."""
+    return hex_digest[:12]

@@ -1,0 +1,185 @@
+"""What was measured and noticed: measurements, findings, and the evidence they make up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from clerestory.core.codec import Tags
+from clerestory.core.digest import digest
+
+Direction = Literal["higher", "lower", "none"]
+State = Literal["pass", "fail", "warn", "not_applicable", "not_run", "accepted"]
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A confidence interval.
+
+    Attributes:
+        low, high: its ends, in the measurement's unit.
+        method: how it was made, such as ``cluster-t``.
+        level: its nominal coverage.
+    """
+
+    low: float
+    high: float
+    method: str
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise ValueError(f"an interval needs finite ends in order, got {self.low}, {self.high}")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a measurement follows from the per-sample rows, so that anyone can compute it again.
+
+    Attributes:
+        statistic: a name known to ``clerestory.stats.aggregate``: ``mean``, ``share_at_most``, ``quantile``.
+        column: the column of the rows it is computed from.
+        where: the rows it is computed on (all these columns equal these values).
+        cluster: the column whose values are independent of one another; empty when every row is.
+        parameter: ``k`` of ``share_at_most``, ``q`` of ``quantile``; 0 where the statistic takes none.
+    """
+
+    statistic: str
+    column: str
+    where: Tags = field(default_factory=Tags)
+    cluster: str = ""
+    parameter: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A number that may be believed: with its n, its interval (or why there is none), its unit and slice.
+
+    Attributes:
+        name: such as ``recall@10``.
+        value: finite.
+        unit: such as ``share``, ``ms``, ``rank``.
+        n: how many rows it was computed from, at least 1.
+        interval: its confidence interval, or None with the reason in ``no_interval``.
+        no_interval: why there is no interval; given exactly when ``interval`` is None.
+        slice: what it was computed on, such as ``task=image_to_text, split=test``.
+        direction: which way is better.
+        clusters: how many independent clusters the rows form, when they form any.
+        recipe: how it follows from the evidence's rows, when it does.
+
+    Raises:
+        ValueError: built without n, or with neither an interval nor the reason for having none.
+    """
+
+    name: str
+    value: float
+    unit: str
+    n: int
+    interval: Interval | None
+    no_interval: str = ""
+    slice: Tags = field(default_factory=Tags)
+    direction: Direction = "higher"
+    clusters: int | None = None
+    recipe: Recipe | None = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise ValueError(f"{self.name} is {self.value}: a measurement is a finite number")
+        if self.n < 1:
+            raise ValueError(f"{self.name} has n={self.n}: a measurement needs at least one row")
+        if (self.interval is None) != bool(self.no_interval):
+            raise ValueError(f"{self.name} needs an interval, or else the reason why it has none")
+
+    @property
+    def key(self) -> str:
+        """Name and slice as one string: ``recall@10[split=test, task=image_to_text]``."""
+        return f"{self.name}[{self.slice}]" if self.slice else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something noticed. The code is permanent and has an entry in ``docs/reference/findings.md``.
+
+    Attributes:
+        code: such as ``CLR-D001``.
+        severity: ``info``, ``warning`` or ``error``.
+        state: ``pass``, ``fail``, ``warn``, ``not_applicable``, ``not_run`` or ``accepted`` (by a person).
+        where: the sample, file or setting it is about.
+        message: one sentence.
+        fix: what to do about it.
+    """
+
+    code: str
+    severity: Severity
+    state: State
+    where: str
+    message: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The digests that a piece of evidence holds for; when one of them changes, it is stale.
+
+    Attributes:
+        model, data, code, config, environment: SHA-256 each, empty where the evidence does not depend on it.
+    """
+
+    model: str = ""
+    data: str = ""
+    code: str = ""
+    config: str = ""
+    environment: str = ""
+
+    def differs(self, other: Subject) -> tuple[str, ...]:
+        """The names of the digests that are not the same in ``other``."""
+        names = ("model", "data", "code", "config", "environment")
+        return tuple(name for name in names if getattr(self, name) != getattr(other, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a run took: wall and processor seconds, peak resident memory in MiB."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Measurements and findings about exactly one subject; never edited once stored.
+
+    Attributes:
+        kind: which stage made it: ``train``, ``evaluate``.
+        subject: what it holds for.
+        measurements, findings: what was measured and noticed.
+        cost: what it took.
+        made: when, ISO 8601 in UTC.
+        rows: SHA-256 of the stored per-sample records (Parquet), empty when there are none.
+        artifacts: SHA-256 of further stored files by name (``log``, ``examples``).
+        facts: what a reader needs to know and no measurement says: names, sizes, settings.
+    """
+
+    kind: str
+    subject: Subject
+    measurements: tuple[Measurement, ...]
+    findings: tuple[Finding, ...]
+    cost: Cost
+    made: str
+    rows: str = ""
+    artifacts: Tags = field(default_factory=Tags)
+    facts: Tags = field(default_factory=Tags)
+
+    @property
+    def id(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        return digest(self)
+
+    def find(self, name: str, where: Mapping[str, str]) -> Measurement | None:
+        """The measurement of this name whose slice is exactly ``where``."""
+        wanted = Tags(where)
+        return next((m for m in self.measurements if m.name == name and m.slice == wanted), None)

@@ -1,0 +1,98 @@
+"""Where a number comes from: code, environment, person, time and cost."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from clerestory.core.digest import digest
+from clerestory.core.measure import Cost
+
+PACKAGE = Path(__file__).resolve().parents[1]
+LIBRARIES = ("numpy", "scipy", "torch", "transformers", "tokenizers", "safetensors", "pillow", "pyarrow", "resvg_py")
+
+# The rooms whose code a stage's numbers depend on; a change elsewhere leaves its evidence fresh.
+STAGE_ROOMS = {
+    "train": ("core", "data", "models", "stages/train"),
+    "evaluate": ("core", "data", "models", "stats", "stages/evaluate"),
+}
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def person() -> str:
+    """Who runs this: ``CLERESTORY_WHO`` where it is set, else the user's login name."""
+    try:
+        return os.environ.get("CLERESTORY_WHO") or getpass.getuser()
+    except OSError:
+        return "unknown"
+
+
+@lru_cache(maxsize=16)
+def code_digest(*rooms: str) -> str:
+    """SHA-256 over the Python source of some rooms, such as ``code_digest("core", "models", "stages/train")``.
+
+    A room is a folder or a file of the package. Evidence carries the digest of the rooms it depends on, so a
+    change elsewhere does not make it stale.
+    """
+    whole = hashlib.sha256()
+    for room in sorted(rooms):
+        place = PACKAGE / room
+        files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+        for file in files:
+            whole.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    return whole.hexdigest()
+
+
+def stage_code(kind: str) -> str:
+    """SHA-256 of the code that evidence of this kind depends on."""
+    return code_digest(*STAGE_ROOMS[kind])
+
+
+@lru_cache(maxsize=1)
+def environment() -> dict[str, str]:
+    """What the numbers may depend on besides code and data: interpreter, machine and library versions."""
+    facts = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+    for name in LIBRARIES:
+        try:
+            facts[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            facts[name] = "absent"
+    return facts
+
+
+def environment_digest() -> str:
+    """SHA-256 of ``environment()``."""
+    return digest(environment())
+
+
+class Meter:
+    """Filled in when its ``metered()`` block ends."""
+
+    cost = Cost(0.0, 0.0, 0.0)
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """Measure what a block takes; read ``meter.cost`` after the block. Peak memory is the process's so far."""
+    meter, wall, cpu = Meter(), time.perf_counter(), time.process_time()
+    try:
+        yield meter
+    finally:
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+        meter.cost = Cost(round(time.perf_counter() - wall, 3), round(time.process_time() - cpu, 3), round(peak, 1))

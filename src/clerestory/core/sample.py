@@ -1,0 +1,123 @@
+"""What a model learns from and is examined on: samples and the data sets they form."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from clerestory.core.codec import Tags
+from clerestory.core.digest import canonical
+from clerestory.core.errors import not_found
+from clerestory.core.measure import Finding
+
+TRAIN, VAL, TEST, TEST_STYLE = "train", "val", "test", "test_style"
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One text that belongs to a picture.
+
+    Attributes:
+        text: the words.
+        lang: BCP 47 language tag.
+        kind: ``name`` (the picture's own short caption) or ``keyword`` (a word people would search with).
+    """
+
+    text: str
+    lang: str = "en"
+    kind: str = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture and what is known of it.
+
+    Attributes:
+        id: unique in its data set and stable over rebuilds, such as ``openmoji/violin``.
+        image: SHA-256 of the picture's encoded bytes.
+        captions: every caption; the first is *the* caption used where one is wanted.
+        concept: what the picture shows, whatever the drawing; the cluster of intervals and of splits.
+        groups: slices to examine, such as ``style``, ``skin_tone``.
+        licence: SPDX expression, empty when unknown.
+        source: where it comes from, such as a pinned package or a file name.
+        split: ``train``, ``val``, ``test`` or ``test_style``; empty when the data set has no splits.
+    """
+
+    id: str
+    image: str
+    captions: tuple[Caption, ...] = ()
+    concept: str = ""
+    groups: Tags = field(default_factory=Tags)
+    licence: str = ""
+    source: str = ""
+    split: str = ""
+
+    @property
+    def caption(self) -> str:
+        """The first caption's text, empty when there is none."""
+        return self.captions[0].text if self.captions else ""
+
+
+class Dataset:
+    """An ordered, fingerprinted set of samples: same content, same digest, on any machine.
+
+    Samples are kept in the order of their ids, so the order a source lists them in does not matter.
+
+    Args:
+        name: what people call it.
+        samples: the samples; ids must be unique.
+        read: returns the encoded bytes of a sample's picture.
+        findings: what was noticed while bringing the data in (pictures kept out, and why).
+        digest: the known digest, when the caller has checked the content against it; computed otherwise.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        samples: Sequence[Sample],
+        read: Callable[[Sample], bytes],
+        findings: Sequence[Finding] = (),
+        digest: str | None = None,
+    ) -> None:
+        self.name = name
+        self.samples = tuple(sorted(samples, key=lambda sample: sample.id))
+        self.read = read
+        self.findings = tuple(findings)
+        self._position = {sample.id: i for i, sample in enumerate(self.samples)}
+        if len(self._position) != len(self.samples):
+            raise ValueError("sample ids must be unique")
+        if digest is not None:
+            self.__dict__["digest"] = digest
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    def __getitem__(self, sample_id: str) -> Sample:
+        try:
+            return self.samples[self._position[sample_id]]
+        except KeyError:
+            raise not_found("sample", sample_id, self._position) from None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON of every sample in the order of ids."""
+        whole = hashlib.sha256()
+        for sample in self.samples:
+            whole.update(hashlib.sha256(canonical(sample)).digest())
+        return whole.hexdigest()
+
+    def where(self, keep: Callable[[Sample], bool]) -> Dataset:
+        """The samples for which ``keep`` holds, as a data set of its own with a digest of its own."""
+        return Dataset(self.name, [s for s in self.samples if keep(s)], self.read, self.findings)
+
+    def split(self, name: str) -> Dataset:
+        """The samples of one split."""
+        splits = {sample.split for sample in self.samples if sample.split}
+        if name not in splits:
+            raise not_found("split", name, splits)
+        return self.where(lambda sample: sample.split == name)
