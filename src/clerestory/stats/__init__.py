@@ -1,0 +1,1 @@
+"""Metrics, intervals and aggregates. Numbers in, numbers out: no files, no models, no pictures."""
