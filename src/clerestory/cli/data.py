@@ -1,0 +1,74 @@
+"""``clerestory data``: bring pictures in, and look at them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.table import Table
+
+from clerestory.cli.output import Common
+from clerestory.core.digest import short
+from clerestory.core.sample import Dataset
+from clerestory.flows import bring_in, dataset
+from clerestory.store import open_store
+
+FINDINGS_SHOWN = 8
+
+
+def add_(spec: str, /, *, name: str = "", why: str = "", common: Common = Common()) -> None:
+    """Bring a folder, a table or the embedded icons in under a name.
+
+    Args:
+        spec: "icons", a folder of pictures, or a .parquet, .csv or .jsonl file.
+        name: What to call it (default: the folder's or file's own name).
+        why: The reason, for the journal.
+    """
+    data = bring_in(open_store(common.home), spec, name, why=why, progress=common.out)
+    _show(data, common)
+    common.out.next(f"clerestory train --data {name or data.name}")
+
+
+def list_(*, common: Common = Common()) -> None:
+    """What has been brought in."""
+    rows = open_store(common.home).datasets()
+    table = Table("name", "pictures", "digest", "from", "added", box=None)
+    for row in rows:
+        table.add_row(row.name, f"{row.size:,}", short(row.digest), row.spec, row.added)
+    lines = [table] if rows else ["nothing has been brought in yet"]
+    common.out.result([{"name": r.name, "size": r.size, "digest": r.digest, "spec": r.spec} for r in rows], *lines)
+    if not rows:
+        common.out.next("clerestory data add icons")
+
+
+def show_(name: str, /, *, common: Common = Common()) -> None:
+    """One data set: sizes, groups, licences, what was kept out and why.
+
+    Args:
+        name: The name it was brought in under.
+    """
+    _show(dataset(open_store(common.home), name, common.out), common)
+
+
+def _show(data: Dataset, common: Common) -> None:
+    counts = {
+        "split": Counter(s.split or "(none)" for s in data),
+        "licence": Counter(s.licence or "(unknown)" for s in data),
+        "language": Counter(lang for s in data for lang in {c.lang for c in s.captions}),
+    }
+    for group in sorted({key for s in data for key in s.groups}):
+        counts[group] = Counter(s.groups.get(group, "(none)") for s in data)
+    table = Table(box=None, show_header=False)
+    table.add_row("pictures", f"{len(data):,}")
+    table.add_row("concepts", f"{len({s.concept for s in data}):,}")
+    table.add_row("digest", data.digest)
+    for key, counter in counts.items():
+        shown = ", ".join(f"{value} {n:,}" for value, n in counter.most_common(10))
+        more = f", and {len(counter) - 10} more" if len(counter) > 10 else ""
+        table.add_row(key, shown + more)
+    table.add_row("kept out", f"{len(data.findings):,}" if data.findings else "nothing")
+    for finding in data.findings[:FINDINGS_SHOWN]:
+        table.add_row("", f"{finding.code} {finding.where}: {finding.message}")
+    if len(data.findings) > FINDINGS_SHOWN:
+        table.add_row("", f"and {len(data.findings) - FINDINGS_SHOWN:,} more (all of them with --json)")
+    facts = {"name": data.name, "size": len(data), "digest": data.digest, "counts": counts, "findings": data.findings}
+    common.out.result(facts, table)

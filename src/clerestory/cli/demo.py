@@ -1,0 +1,21 @@
+"""``clerestory demo``."""
+
+from __future__ import annotations
+
+from clerestory.cli.output import Common
+from clerestory.flows import demo
+from clerestory.store import open_store
+
+
+def demo_(*, common: Common = Common()) -> None:
+    """The whole life of a model on real pictures, in ten minutes; seconds when run again."""
+    store = open_store(common.home)
+    done = demo(store, common.out)
+    home = f" --home {common.home}" if common.home else ""
+    common.out.result(
+        {"report": str(done.report), "live": done.live, "releases": done.releases, "rehearsed": done.rehearsed},
+        "",
+        f"report    {done.report}",
+        f"live      {done.live}",
+        f"pages     clerestory serve{home}",
+    )

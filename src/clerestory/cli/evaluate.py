@@ -1,0 +1,36 @@
+"""``clerestory evaluate``."""
+
+from __future__ import annotations
+
+from rich.table import Table
+
+from clerestory.cli.output import Common
+from clerestory.core.digest import short
+from clerestory.flows import dataset, load_model
+from clerestory.report.format import number
+from clerestory.stages.evaluate import EvaluateConfig, evaluate
+from clerestory.store import open_store
+
+
+def evaluate_(model: str = "icons@live", /, *, data: str = "icons", common: Common = Common()) -> None:
+    """Measure a model, every number with its interval.
+
+    Args:
+        model: A release (icons@3, icons@live) or a model's digest.
+        data: The name of a data set, or what "data add" takes.
+    """
+    out = common.out
+    store = open_store(common.home)
+    loaded, resolved = load_model(store, model)
+    evidence = evaluate(loaded, dataset(store, data, out), EvaluateConfig(), store, out)
+    table = Table("what", "value and 95 % interval", "n", "on", box=None)
+    for measurement in evidence.measurements:
+        table.add_row(measurement.name, number(measurement), f"{measurement.n:,}", str(measurement.slice))
+    findings = [f"{f.code} {f.where}: {f.message}" for f in evidence.findings]
+    out.result({"id": evidence.id, **vars_of(evidence)}, table, *findings, f"evidence  {evidence.id}")
+    out.next(f"clerestory release gate {short(resolved.digest)} --data {data}")
+
+
+def vars_of(evidence: object) -> dict[str, object]:
+    """A noun's fields, for JSON output that adds its id."""
+    return {name: getattr(evidence, name) for name in evidence.__dataclass_fields__}  # type: ignore[attr-defined]

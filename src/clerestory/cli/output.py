@@ -1,0 +1,121 @@
+"""What a command prints: human text, JSON or nothing. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from clerestory.core.codec import encode
+from clerestory.core.progress import Task
+
+EVERYWHERE = Group("Everywhere", sort_key=99)
+
+
+@Parameter(name="*", group=EVERYWHERE)
+@dataclass(frozen=True)
+class Common:
+    """The options that every command takes.
+
+    Attributes:
+        home: Where everything is kept (default: $CLERESTORY_HOME or ./.clerestory).
+        json: Print machine-readable JSON on stdout.
+        quiet: Print nothing but the result.
+        debug: Show the traceback of an error.
+    """
+
+    home: Path | None = None
+    json: Annotated[bool, Parameter(negative=())] = False
+    quiet: Annotated[bool, Parameter(negative=())] = False
+    debug: Annotated[bool, Parameter(negative=())] = False
+
+    @cached_property
+    def out(self) -> Output:
+        """Where this command prints."""
+        return Output(as_json=self.json, quiet=self.quiet or self.json)
+
+
+@dataclass
+class Output:
+    """One object renders every command; it is also the ``Progress`` that stages report to."""
+
+    as_json: bool = False
+    quiet: bool = False
+    stdout: Console = field(default_factory=lambda: Console(highlight=False))
+    stderr: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+
+    def result(self, data: Any, *lines: str | Text | Table) -> None:
+        """The command's result: ``data`` as JSON, or the ``lines`` for a person."""
+        if self.as_json:
+            print(json.dumps(encode(data), ensure_ascii=False, indent=2), file=sys.stdout)  # noqa: T201 the one place that prints
+            return
+        for line in lines:
+            self.stdout.print(line, soft_wrap=not isinstance(line, Table))
+
+    def say(self, line: str) -> None:
+        """One line for a person, on stderr."""
+        if not self.quiet:
+            self.stderr.print(line, soft_wrap=True, markup=False)
+
+    def next(self, command: str) -> None:
+        """The command that most people run next."""
+        if not self.quiet:
+            self.stderr.print(Text.assemble(("next: ", "dim"), command), soft_wrap=True)
+
+    @contextmanager
+    def task(self, label: str, total: int) -> Iterator[Task]:
+        """A bar with the time left, on a terminal; nothing elsewhere."""
+        if self.quiet or not self.stderr.is_terminal:
+            yield _Silent()
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}", style="dim"),
+        )
+        with Progress(*columns, console=self.stderr, transient=True) as bars:
+            yield _Bar(bars, bars.add_task(label, total=total, note=""))
+
+
+class _Silent:
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        pass
+
+
+@dataclass
+class _Bar:
+    bars: Progress
+    task: TaskID
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.bars.update(self.task, advance=steps, note=note)
+
+
+def fail(
+    message: str, fix: str = "", closest: Sequence[str] = (), *, as_json: bool = False, unsure: bool = False
+) -> None:
+    """Tell an error: one sentence, the closest names, the fix."""
+    if as_json:
+        error = {"error": {"message": message, "fix": fix, "closest": list(closest)}}
+        print(json.dumps(error, ensure_ascii=False), file=sys.stderr)  # noqa: T201 the one place that prints
+        return
+    console = Console(stderr=True, highlight=False)
+    word, style = ("cannot tell", "bold yellow") if unsure else ("error", "bold red")
+    console.print(Text.assemble((f"{word}: ", style), message), soft_wrap=True)
+    if closest:
+        console.print(Text.assemble(("did you mean: ", "dim"), ", ".join(closest)), soft_wrap=True)
+    if fix:
+        console.print(Text.assemble(("fix: ", "dim"), fix), soft_wrap=True)

@@ -1,0 +1,80 @@
+"""``clerestory use``: the small applications."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from clerestory.apps.describe import captions_csv, describe
+from clerestory.apps.search import build_index, search
+from clerestory.cli.output import Common
+from clerestory.core.errors import DataError
+from clerestory.data.images import decode_image
+from clerestory.flows import dataset, load_model
+from clerestory.store import open_store
+
+
+def search_(
+    *words: str, data: str = "icons", model: str = "icons@live", most: int = 10, common: Common = Common()
+) -> None:
+    """Find pictures by words, in any phrasing.
+
+    Args:
+        words: What to look for, such as: a happy cat.
+        data: The pictures to search in: a name, or what "data add" takes.
+        model: A release (icons@3, icons@live) or a model's digest.
+        most: How many pictures to show.
+    """
+    store = open_store(common.home)
+    loaded, _ = load_model(store, model)
+    index = build_index(loaded, dataset(store, data, common.out), store, common.out)
+    hits = search(loaded, index, " ".join(words), most)
+    table = Table("similarity", "picture", "caption", box=None)
+    for hit in hits:
+        table.add_row(f"{hit.score:.2f}", hit.sample.id, hit.sample.caption)
+    rows = [{"id": h.sample.id, "caption": h.sample.caption, "score": round(h.score, 6)} for h in hits]
+    common.out.result(rows, table)
+
+
+def describe_(
+    *pictures: Path, model: str = "icons@live", most: int = 3, csv: Path | None = None, common: Common = Common()
+) -> int:
+    """Suggest captions for pictures.
+
+    Args:
+        pictures: JPEG, PNG or WEBP files.
+        model: A release (icons@3, icons@live) or a model's digest.
+        most: How many suggestions for each picture.
+        csv: Write the best suggestion of each picture to this file, to review and edit.
+    """
+    out = common.out
+    images, read = [], []
+    for path in pictures:
+        try:
+            images.append(decode_image(path.read_bytes()))
+            read.append(path)
+        except (OSError, ValueError) as error:
+            out.say(f"{path} is left out: {error}")
+        except DataError as error:
+            out.say(f"{path} is left out: {error}")
+    if not images:
+        raise DataError("none of the pictures can be read", "give the paths of JPEG, PNG or WEBP files")
+    loaded, _ = load_model(open_store(common.home), model)
+    suggestions = describe(loaded, images, most)
+    table = Table("picture", "suggestion", "how sure", box=None)
+    rows = []
+    for path, offers in zip(read, suggestions, strict=True):
+        rows.append({"picture": str(path), "suggestions": offers})
+        for i, offer in enumerate(offers):
+            table.add_row(str(path) if i == 0 else "", offer.text, f"{offer.score:.0%}")
+    if csv:
+        csv.write_text(captions_csv(_best(read, suggestions)), encoding="utf-8")
+        out.say(f"wrote {csv}")
+    out.result(rows, table)
+    return 0 if len(read) == len(pictures) else 2
+
+
+def _best(paths: Sequence[Path], suggestions: Sequence[Sequence[object]]) -> list[dict[str, str]]:
+    return [{"picture": p.name, "caption": getattr(s[0], "text", "") if s else ""} for p, s in zip(paths, suggestions, strict=True)]

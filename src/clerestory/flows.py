@@ -1,0 +1,218 @@
+"""Stages strung together: the whole life of a model as plain Python."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from clerestory.core.codec import Tags
+from clerestory.core.digest import short
+from clerestory.core.errors import DataError, Undecided
+from clerestory.core.measure import Evidence
+from clerestory.core.progress import QUIET, Progress
+from clerestory.core.provenance import now, person
+from clerestory.core.release import Decision, Event, Policy, Release
+from clerestory.core.sample import Dataset
+from clerestory.data import open_data
+from clerestory.models import Model, open_model
+from clerestory.report import report
+from clerestory.report.format import number
+from clerestory.stages.evaluate import EvaluateConfig, evaluate
+from clerestory.stages.release import gate, load_policy, promote, register, rollback, verify
+from clerestory.stages.train import TrainConfig, TrainResult, train
+from clerestory.store import Resolved, Store
+
+DEMO_NAME = "icons"
+
+
+def bring_in(
+    store: Store, spec: str, name: str = "", *, who: str = "", why: str = "", progress: Progress = QUIET
+) -> Dataset:
+    """Open data and remember it under a name, with a journal record when it is new or has changed.
+
+    Args:
+        store: where to remember it.
+        spec: ``icons``, a folder, or a .parquet, .csv or .jsonl file.
+        name: what to call it; the file's or folder's own name when empty.
+        who: the person; the login name when empty.
+        why: the reason that goes into the journal.
+        progress: told about rendering and reading.
+
+    Raises:
+        DataError: nothing readable is in it.
+    """
+    data = open_data(spec, progress)
+    path = Path(spec)
+    is_path = path.exists()
+    name = name or (path.resolve().stem if is_path else spec)
+    known = {row.name: row for row in store.datasets()}
+    if name not in known or known[name].digest != data.digest:
+        details = Tags(digest=data.digest, samples=str(len(data)))
+        event = Event("data_added", name, who or person(), why or f"brought in from {spec}", now(), details)
+        store.put_dataset(name, str(path.resolve()) if is_path else spec, data.digest, len(data), event)
+    return data
+
+
+def dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset:
+    """A data set that was brought in, opened again and checked against the digest it had; or data brought in now.
+
+    Raises:
+        DataError: its content has changed since it was brought in.
+    """
+    for row in store.datasets():
+        if row.name == name:
+            data = open_data(row.spec, progress)
+            if data.digest != row.digest:
+                raise DataError(
+                    f"the data set {name!r} has changed since it was brought in",
+                    f"accept the change with: clerestory data add {row.spec} --name {name}",
+                )
+            return data
+    return bring_in(store, name, progress=progress)
+
+
+def load_model(store: Store, ref: str) -> tuple[Model, Resolved]:
+    """The model that a reference (``icons@live``, ``icons@3``, a digest) names, ready to use."""
+    resolved = store.resolve(ref)
+    return open_model(store.model_folder(resolved.digest)), resolved
+
+
+def put_to_gate(
+    store: Store,
+    model: str,
+    data: Dataset,
+    *,
+    name: str,
+    policy: Policy | None = None,
+    who: str = "",
+    why: str = "",
+    notes: Tags | None = None,
+) -> Release:
+    """Put a model to the gate and number the outcome; the same outcome again gives the same release back."""
+    decision = gate(model, store, policy or load_policy(None), data.digest)
+    for release in store.releases(name):
+        if release.model == model and release.decision == decision:
+            return release
+    return register(name, decision, store, who=who or person(), why=why, notes=notes or Tags())
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo left behind.
+
+    Attributes:
+        report: the HTML report.
+        live: the release that is live now, such as ``icons@3``.
+        releases: every release of the line, newest first.
+        rehearsed: whether a rollback and a roll-forward were carried out.
+        verified: how many checks ``verify`` made without finding anything wrong.
+    """
+
+    report: Path
+    live: str
+    releases: tuple[Release, ...]
+    rehearsed: bool
+    verified: int
+
+
+def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None = None, who: str = "") -> Demo:
+    """The whole life of a model: data, training, evaluation, gate, release, rehearsed rollback, report.
+
+    Every step is cached by digest, so a second run repeats nothing that has not changed.
+    An early checkpoint goes to the gate first and is refused; a late one and the finished model should pass.
+
+    Raises:
+        Undecided: the finished model did not pass the gate.
+    """
+    who = who or person()
+    say = progress.say
+    say("1/6  data      bring the pictures in")
+    data = bring_in(store, DEMO_NAME, who=who, why="demo", progress=progress)
+    say(f"     {_describe_data(data)}")
+
+    say("2/6  train     a small model from scratch")
+    trained = train(data, config or TrainConfig(preset="nano"), store, progress)
+    say(f"     {_describe_training(trained)}")
+
+    say("3/6  evaluate  what it can do with pictures it has never seen")
+    stages = [(label, model) for label, model in trained.checkpoints if model != trained.model]
+    evidence: dict[str, Evidence] = {}
+    for label, model in [*stages, ("final", trained.model)]:
+        folder = store.model_folder(model)
+        evidence[label] = evaluate(open_model(folder), data, EvaluateConfig(), store, progress)
+        say(f"     {label:<6} {_describe_quality(evidence[label])}")
+
+    say("4/6  gate      may it ship?")
+    gated: dict[str, Release] = {}
+    for label, model in [*stages, ("final", trained.model)]:
+        gated[label] = put_to_gate(
+            store, model, data, name=DEMO_NAME, who=who, why=f"demo: {label} checkpoint", notes=Tags(checkpoint=label)
+        )
+        say(f"     {gated[label].ref} ({label}): {_describe_decision(gated[label].decision)}")
+    final = gated["final"]
+    if final.decision.verdict != "ship":
+        raise Undecided(
+            f"the finished model {final.ref} did not pass the gate: {_describe_decision(final.decision)}",
+            final.decision.command or f"clerestory release show {final.ref}",
+        )
+
+    say("5/6  release   make it live; rehearse a rollback")
+    rehearsed = _release_and_rehearse(store, gated, who, progress)
+    wrong = [f for f in (findings := verify(final.ref, store)) if f.state == "fail"]
+    say(f"     verify: {len(findings)} checks, {'nothing wrong' if not wrong else wrong[0].message}")
+
+    say("6/6  report    everything on one page")
+    files = report(store, final.ref, pictures=data)
+    return Demo(files.html, final.ref, tuple(store.releases(DEMO_NAME)), rehearsed, len(findings) - len(wrong))
+
+
+def _release_and_rehearse(store: Store, gated: dict[str, Release], who: str, progress: Progress) -> bool:
+    """Promote the last two releases that may ship, go back, go forward again; nothing when the last is live already."""
+    final = gated["final"]
+    live = store.alias(DEMO_NAME, "live")
+    if live is not None and live.number == final.number:
+        progress.say(f"     {final.ref} is live already")
+        return any(record.event.kind == "rolled_back" for record in store.journal.records(DEMO_NAME))
+    shippable = [release for release in gated.values() if release.decision.verdict == "ship"]
+    for release in shippable:
+        current = store.alias(DEMO_NAME, "live")
+        if current is None or current.number != release.number:
+            promote(release.ref, store, who=who, why="demo: passed the gate")
+            progress.say(f"     {release.ref} is live")
+    if store.alias(DEMO_NAME, "previous") is None:
+        progress.say("     no other release passed the gate, so there is nothing to roll back to yet")
+        return False
+    back = rollback(DEMO_NAME, store, who=who, why="demo: rehearsal of a rollback")
+    progress.say(f"     rehearsal: rolled back to {DEMO_NAME}@{back.number}")
+    promote(final.ref, store, who=who, why="demo: rehearsal over, forward again")
+    progress.say(f"     rehearsal: {final.ref} is live again")
+    return True
+
+
+def _describe_data(data: Dataset) -> str:
+    splits = Counter(sample.split for sample in data)
+    licences = {sample.licence for sample in data}
+    parts = ", ".join(f"{name} {count:,}" for name, count in sorted(splits.items()))
+    return f"{len(data):,} pictures ({parts}); {len(licences)} licences; digest {short(data.digest)}"
+
+
+def _describe_training(trained: TrainResult) -> str:
+    facts, cost = trained.evidence.facts, trained.evidence.cost
+    note = " (from an earlier run)" if trained.cached else ""
+    return f"{facts.get('parameters', '?')} parameters, {facts.get('steps', '?')} steps in {cost.seconds:.0f} s{note}"
+
+
+def _describe_quality(evidence: Evidence) -> str:
+    parts = []
+    for split, words in (("test", "unseen concepts"), ("test_style", "unseen art style")):
+        found = evidence.find("recall@10", {"task": "image_to_text", "split": split})
+        if found is not None:
+            parts.append(f"{words}: right caption in the top 10 for {number(found)}")
+    return "; ".join(parts)
+
+
+def _describe_decision(decision: Decision) -> str:
+    words = {"ship": "ship", "refuse": "do not ship", "cannot_tell": "cannot tell"}[decision.verdict]
+    reasons = [reason.message for reason in decision.reasons if reason.outcome != "pass"]
+    return words + (f" — {reasons[0]}" if reasons else f" — all {len(decision.reasons)} rules hold")
