@@ -1,0 +1,46 @@
+"""Fixtures shared by all rooms."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from clerestory.core.sample import Dataset
+from clerestory.store import Store, open_store
+
+# One machine, two cores: libraries that start a thread per core in every test process only wait for each other.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def icons() -> Dataset:
+    """All the embedded pictures; rendered once on a machine, about a minute."""
+    from clerestory.data import open_data
+
+    return open_data("icons")
+
+
+@pytest.fixture(scope="session")
+def few_icons(icons: Dataset) -> Dataset:
+    """Some hundred pictures of every split and a few styles, without skin-tone variants."""
+    styles = {"twemoji", "openmoji", "noto"}
+    plain = [s for s in icons if s.groups["style"] in styles and s.groups["skin_tone"] == "none"]
+    concepts = set(sorted({s.concept for s in plain})[::12])
+    ids = {s.id for s in plain if s.concept in concepts}
+    return icons.where(lambda s: s.id in ids)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset) -> Path:
+    """The folder of a tiny model: random image tower and decoder, the real text tower."""
+    from tests.models.tiny import make_tiny_model
+
+    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "model", few_icons)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A store of its own."""
+    return open_store(tmp_path / "home")

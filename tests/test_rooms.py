@@ -1,0 +1,36 @@
+"""The import rule, and that help costs nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = {"torch", "transformers", "numpy", "scipy", "pyarrow", "pandas", "onnxruntime", "sqlalchemy", "starlette"}
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_rooms_import_downwards_only() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from clerestory.cli.main import run; code = run(['--help']);"
+        f"print(code, sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "0 []"
+    for verb in ("demo", "data", "train", "evaluate", "release", "serve", "report", "use"):
+        assert f" {verb} " in done.stdout
+
+
+def test_core_is_light() -> None:
+    files = (ROOT / "src/clerestory/core").glob("*.py")
+    modules = ", ".join(f"clerestory.core.{file.stem}" for file in files if file.stem != "__init__")
+    code = f"import sys, {modules}; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
