@@ -1,0 +1,181 @@
+"""The command line through a real subprocess: one line of a model's life on a folder of pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clerestory.core.sample import Dataset
+
+CLERESTORY = Path(sys.executable).with_name("clerestory")
+TINY = "preset = 'nano'\nsteps = 12\nbatch_size = 32\ncheckpoint_every = 4\n"
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A folder to run commands in."""
+
+    folder: Path
+
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "CLERESTORY_HOME": str(self.folder / "home"), "CLERESTORY_WHO": "Ann", "NO_COLOR": "1"}
+
+    def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [CLERESTORY, *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == code, (arguments, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "--json", code=code).stdout)
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset) -> Shell:
+    """A folder with some pictures in it and their captions in a spreadsheet."""
+    folder = tmp_path_factory.mktemp("shell")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    with (pictures / "captions.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["image", "caption", "concept", "style", "split"])
+        for i, sample in enumerate(few_icons):
+            (pictures / f"{i}.png").write_bytes(few_icons.read(sample))
+            table.writerow([f"{i}.png", sample.caption, sample.concept, sample.groups["style"], sample.split])
+        (pictures / "broken.png").write_bytes(b"not a picture")
+        table.writerow(["broken.png", "a broken thing", "broken", "noto", "train"])
+    (folder / "tiny.toml").write_text(TINY, encoding="utf-8")
+    return Shell(folder)
+
+
+@pytest.fixture(scope="module")
+def trained(shell: Shell) -> str:
+    """The digest of a model trained for a few steps, interrupted once by Ctrl-C on the way."""
+    shell.run("data", "add", "pictures", "--why", "to try it")
+    arguments = [CLERESTORY, "train", "--data", "pictures", "--config", "tiny.toml"]
+    with subprocess.Popen(
+        arguments, cwd=shell.folder, env=shell.environment(), stderr=subprocess.PIPE, text=True
+    ) as process:
+        runs = shell.folder / "home" / "runs"
+        deadline = time.monotonic() + 120
+        while not list(runs.glob("*/log.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "run the same command again" in errors
+    assert "Traceback" not in errors
+    model: str = shell.json("train", "--data", "pictures", "--config", "tiny.toml")["model"]
+    return model
+
+
+def test_what_is_kept_out_is_named(shell: Shell, trained: str) -> None:
+    shown = shell.json("data", "show", "pictures")
+    assert [f["code"] for f in shown["findings"]] == ["CLR-D001"]
+    assert "broken.png" in shown["findings"][0]["where"]
+    assert "broken.png" in shell.run("data", "show", "pictures").stdout
+    assert shell.json("data", "list")[0]["size"] == shown["size"]
+
+
+def test_a_model_goes_through_its_life(shell: Shell, trained: str) -> None:
+    again = shell.run("train", "--data", "pictures", "--config", "tiny.toml")
+    assert "nothing has changed" in again.stderr
+
+    undecided = shell.json("release", "gate", trained, "--data", "pictures", "--dry-run", code=3)
+    assert undecided["verdict"] == "cannot_tell"
+    assert any("clerestory evaluate" in reason["command"] for reason in undecided["reasons"])
+
+    evidence = shell.json("evaluate", trained[:12], "--data", "pictures")
+    assert all(m["n"] >= 1 and (m["interval"] or m["no_interval"]) for m in evidence["measurements"])
+
+    refused = shell.json("release", "gate", trained, "--data", "pictures", "--name", "mine", code=1)
+    assert refused["decision"]["verdict"] == "refuse"
+    error = shell.run("release", "promote", "mine@1", "--why", "please", code=1).stderr
+    assert "mine@1" in error
+
+    policy = shell.folder / "easy.toml"
+    policy.write_text(
+        "name = 'easy'\n[[rules]]\nname = 'better than nothing'\nmetric = 'recall@10'\n"
+        "where = { task = 'image_to_text', split = 'test' }\nat_least = 0.0\n",
+        encoding="utf-8",
+    )
+    shipped = shell.json("release", "gate", trained, "--data", "pictures", "--name", "mine", "--policy", str(policy))
+    assert (shipped["number"], shipped["who"]) == (2, "Ann")
+    shell.run("release", "promote", "mine@2", "--why", "good enough to try")
+    listed = shell.json("release", "list")
+    assert {r["ref"]: r["aliases"] for r in listed}["mine@2"] == ["live"]
+    assert "ship" in shell.run("release", "show", "mine@live").stdout
+    assert shell.json("release", "verify", "mine@live")["holds"]
+
+    hits = shell.json("use", "search", "a", "cat", "--data", "pictures", "--model", "mine@live", "--most", "5")
+    assert len(hits) == 5
+    told = shell.run(
+        "use", "describe", "pictures/0.png", "pictures/broken.png", "--model", "mine@live", "--csv", "out.csv", code=2
+    )
+    assert "broken.png is left out" in told.stderr
+    assert "0.png" in (shell.folder / "out.csv").read_text(encoding="utf-8")
+
+    files = shell.json("report", "mine@live", "--data", "pictures", "--out", "page.html")
+    assert "mine@2" in Path(shell.folder / files["html"]).read_text(encoding="utf-8")
+
+
+def test_a_flipped_byte_is_found(shell: Shell, trained: str) -> None:
+    weights = next((shell.folder / "home" / "models" / trained).glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.chmod(0o644)
+    weights.write_bytes(content)
+    told = shell.json("release", "verify", trained, code=1)
+    assert any(weights.name in f["where"] + f["message"] for f in told["findings"] if f["state"] == "fail")
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["trian"], "did you mean: train"),
+        (["release", "rolback"], "did you mean: rollback"),
+        (["data", "add", "nowhere"], "nowhere"),
+        (["data", "show", "nothing.csv"], "nothing.csv"),
+        (["evaluate", "icons@9"], "icons@9"),
+        (["train", "--config", "missing.toml"], "missing.toml"),
+        (["train", "--config", "typo.toml"], "did you mean: steps"),
+        (["train", "--nonsense"], "--nonsense"),
+        (["use", "search", "cat", "--model", "nobody@live"], "nobody"),
+    ],
+)
+def test_wrong_input_is_one_sentence_with_the_fix(shell: Shell, arguments: list[str], said: str) -> None:
+    (shell.folder / "typo.toml").write_text("stepz = 3\n", encoding="utf-8")
+    told = shell.run(*arguments, code=2)
+    assert said in told.stderr
+    assert "fix: " in told.stderr
+    assert told.stdout == ""
+
+
+def test_errors_are_json_too(shell: Shell) -> None:
+    told = shell.run("evaluate", "icons@9", "--json", code=2)
+    assert json.loads(told.stderr)["error"]["fix"]
+
+
+def test_an_empty_folder_is_refused(shell: Shell) -> None:
+    (shell.folder / "empty").mkdir(exist_ok=True)
+    assert "fix: " in shell.run("data", "add", "empty", code=2).stderr
