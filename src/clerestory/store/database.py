@@ -1,0 +1,190 @@
+"""The connection to the database: how it is created, who may write when, and its errors in plain words."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+
+from clerestory.core.errors import ClerestoryError, InputError, IntegrityError, MissingExtra
+from clerestory.core.measure import Finding
+from clerestory.store.files import locked, make_folder, sync_folder, temporary_path
+from clerestory.store.schema import SCHEMA_VERSION, create_all, meta
+
+BUSY_SECONDS = 30
+WRITERS_TURN = 0x636C6572  # the PostgreSQL advisory lock that stands in for SQLite's single writer
+_CORRUPT = ("malformed", "not a database", "disk I/O error")
+
+
+class Database:
+    """One SQL database in which at most one transaction writes at a time.
+
+    Args:
+        url: an SQLAlchemy url; SQLite and PostgreSQL are supported.
+        workplace: where a new SQLite file is prepared before it appears.
+
+    Raises:
+        InputError: the url is not one, or names another kind of database.
+        MissingExtra: the driver of the url is not installed.
+    """
+
+    def __init__(self, url: str, workplace: Path) -> None:
+        self.url = _checked(url)
+        self.file = Path(self.url.database or "").absolute() if self.url.drivername.startswith("sqlite") else None
+        if self.file is not None:
+            _create_sqlite(self.file, workplace)
+        try:
+            self.engine = _engine(self.url)
+        except (ModuleNotFoundError, NoSuchModuleError) as error:
+            raise MissingExtra(f"the database {self.place} needs a driver: {error}", _HOW_TO_DRIVE) from error
+        self._writer = self.engine.execution_options(clerestory_writes=True)
+        _forget_after_fork(self.engine)
+        weakref.finalize(self, self.engine.dispose)
+        self._check_version()
+
+    @property
+    def place(self) -> str:
+        """The database's file or address, without a password, for people."""
+        return str(self.file) if self.file else self.url.render_as_string(hide_password=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one consistent state."""
+        with self._errors_told(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that no other writer overlaps; durable once the block has been left.
+
+        On SQLite it begins with ``BEGIN IMMEDIATE``, so it never fails half-way on a lock.
+        """
+        with self._errors_told(), self._writer.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": WRITERS_TURN})
+            yield connection
+
+    def verify(self) -> list[Finding]:
+        """What is damaged in the file itself; SQLite checks every page, other databases check their own."""
+        if self.file is None:
+            return []
+        try:
+            with self.reading() as connection:
+                lines = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check(3)")]
+        except IntegrityError as error:
+            lines = [error.message]
+        return [
+            Finding("CLR-S001", "error", "fail", str(self.file), f"the database file is damaged: {line}", _RESTORE)
+            for line in lines
+            if line != "ok"
+        ]
+
+    def close(self) -> None:
+        """Let go of every connection; the database stays usable."""
+        self.engine.dispose()
+
+    def _check_version(self) -> None:
+        if self.file is None:
+            with self.writing() as connection:
+                create_all(connection)
+        with self.reading() as connection:
+            version = connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar()
+        if version != SCHEMA_VERSION:
+            raise InputError(
+                f"{self.place} has the format {version}, this Clerestory reads {SCHEMA_VERSION}",
+                "use the version of Clerestory that made it",
+            )
+
+    @contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            said = str(error.orig)
+            if any(word in said for word in _CORRUPT):
+                raise IntegrityError(f"{self.place} is damaged: {said}", _RESTORE) from error
+            if isinstance(error, OperationalError):
+                raise ClerestoryError(f"the database {self.place} cannot be used: {said}", _hint(said)) from error
+            raise
+
+
+_RESTORE = "restore the store from a copy"
+_HOW_TO_DRIVE = "run: pip install 'psycopg[binary]'"
+
+
+def _hint(said: str) -> str:
+    if "locked" in said:
+        return f"another process has been writing for more than {BUSY_SECONDS} s; wait for it and try again"
+    return "check that the place exists, has room and may be written"
+
+
+def _checked(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise InputError(f"{url!r} is not a database url", "for example postgresql://user@host/clerestory") from error
+    backend = parsed.get_backend_name()
+    if backend == "postgresql" and parsed.drivername == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend not in ("sqlite", "postgresql"):
+        raise InputError(f"a store cannot live in {backend}", "use sqlite:///file or postgresql://user@host/name")
+    if backend == "sqlite" and not parsed.database:
+        raise InputError("a store cannot live in memory", "name a file: sqlite:///folder/store.db")
+    return parsed
+
+
+def _engine(url: URL, **options: Any) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        return create_engine(url, pool_pre_ping=True, **options)
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, **options)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver's own implicit BEGIN is deferred; ours says who writes before anything is read.
+    connection.isolation_level = None
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("clerestory_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _create_sqlite(file: Path, workplace: Path) -> None:
+    """Make the database in a temporary place and let it appear whole, whoever else tries to at the same time."""
+    if file.exists():
+        return
+    make_folder(file.parent)
+    with locked(file.with_name(file.name + ".lock")):
+        if file.exists():
+            return
+        temporary = temporary_path(workplace)
+        engine = _engine(URL.create("sqlite", database=str(temporary)), poolclass=NullPool)
+        with engine.connect() as connection:
+            connection.connection.execute("PRAGMA journal_mode=WAL")
+        with engine.execution_options(clerestory_writes=True).begin() as connection:
+            create_all(connection)
+        with temporary.open("rb") as handle:
+            os.fsync(handle.fileno())
+        temporary.replace(file)
+        sync_folder(file.parent)
+
+
+def _forget_after_fork(engine: Engine) -> None:
+    """A forked child must not use its parent's connections."""
+    kept = weakref.ref(engine)
+
+    def forget() -> None:
+        if (inherited := kept()) is not None:
+            inherited.dispose(close=False)
+
+    os.register_at_fork(after_in_child=forget)
