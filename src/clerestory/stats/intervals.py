@@ -50,7 +50,7 @@ def mean_interval(values: Floats, groups: Ints, level: float = 0.95) -> Interval
         return "all rows belong to one cluster, so their spread says nothing about others"
     mean, variance = math.fsum(values) / len(values), cluster_variance(values, groups)
     if variance <= 0.0:
-        return "all rows have the same value, so their spread says nothing about others"
+        return "the clusters do not differ at all, so their spread says nothing about others"
     half = _t(level, clusters) * math.sqrt(variance)
     return Interval(mean - half, mean + half, "cluster-t", level)
 

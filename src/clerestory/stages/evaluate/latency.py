@@ -1,0 +1,67 @@
+"""How long one request takes: one picture or one text at a time, after a warm-up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from PIL import Image
+
+from clerestory.core.progress import Progress
+from clerestory.core.sample import Dataset
+from clerestory.models.protocols import Embedder, Generator
+from clerestory.stages.evaluate.config import EvaluateConfig
+from clerestory.stages.evaluate.describing import as_generator
+from clerestory.stages.evaluate.embeddings import readable
+from clerestory.stages.evaluate.pieces import choose
+from clerestory.stages.evaluate.pool import Pool, concept_of
+from clerestory.stages.evaluate.table import Table
+
+LATENCY = "latency"
+EMBED_IMAGE, EMBED_TEXT, DESCRIBE = "embed_image", "embed_text", "describe"
+
+
+def time_pool(
+    model: Embedder, pool: Pool, data: Dataset, config: EvaluateConfig, table: Table, progress: Progress
+) -> None:
+    """One row per timed request, wall-clock milliseconds; a picture is decoded before the clock starts.
+
+    Every text is new to the model, so that no cache of earlier texts can answer in its place.
+    """
+    samples = choose((pool.samples[i] for i in pool.scored), config.timed, config.seed)
+    pictures = [(sample, image) for sample in samples if (image := readable(data, sample)) is not None]
+    generator = as_generator(model)
+    operations = [EMBED_IMAGE, EMBED_TEXT, *([DESCRIBE] if generator else [])]
+    fresh = time.time_ns()
+    with progress.task("Timing single requests", len(operations) * config.timed) as bar:
+        for operation in operations:
+            for turn in range(-config.warm_up, config.timed):
+                sample, image = pictures[turn % len(pictures)]
+                text = f"picture {fresh + turn + config.warm_up} of {sample.caption}"
+                request = _request(model, generator, operation, image, text, config.suggestions)
+                started = time.perf_counter()
+                request()
+                milliseconds = (time.perf_counter() - started) * 1e3
+                if turn < 0:
+                    continue
+                table.add(
+                    [sample],
+                    task=LATENCY,
+                    split=pool.split,
+                    operation=operation,
+                    sample=sample.id,
+                    concept=concept_of(sample, config.lang),
+                    ms=milliseconds,
+                )
+                bar.advance()
+
+
+def _request(
+    model: Embedder, generator: Generator | None, operation: str, image: Image.Image, text: str, suggestions: int
+) -> Callable[[], object]:
+    if operation == EMBED_TEXT:
+        return partial(model.embed_texts, [text])
+    if operation == DESCRIBE and generator is not None:
+        return partial(generator.describe, [image], suggestions)
+    return partial(model.embed_images, [image])
