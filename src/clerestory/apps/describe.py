@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from clerestory.core.errors import CapabilityError, InputError
 from clerestory.models.protocols import Embedder, Generator, Suggestion
-from clerestory.stages.evaluate import as_generator
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,12 +25,11 @@ def describe(model: Embedder | Generator, images: Sequence[Image.Image], n: int 
         CapabilityError: the model does not describe pictures.
         InputError: ``n`` is less than 1.
     """
-    generator = as_generator(model)
-    if generator is None:
+    if not isinstance(model, Generator):
         raise CapabilityError("this model does not describe pictures", "use a model with a caption decoder")
     if n < 1:
         raise InputError(f"{n} suggestions were asked for", "ask for at least one")
-    return generator.describe(list(images), n) if images else []
+    return model.describe(list(images), n) if images else []
 
 
 def captions_csv(rows: Iterable[Mapping[str, object]]) -> str:

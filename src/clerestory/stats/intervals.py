@@ -66,7 +66,11 @@ def share_interval(hits: Floats, groups: Ints, level: float = 0.95) -> Interval 
         return "all rows belong to one cluster, so their spread says nothing about others"
     share = math.fsum(hits) / len(hits)
     size = effective_size(hits, groups)
-    if clusters < FEW_CLUSTERS or min(share, 1 - share) * size < FEW_EVENTS:
+    rare = min(share, 1 - share) * size < FEW_EVENTS
+    if rare:
+        # The spread between clusters cannot be judged from a few hits; taking one row per cluster is cautious.
+        size = min(size, float(clusters))
+    if rare or clusters < FEW_CLUSTERS:
         return wilson(share, size, _t(level, clusters), level)
     half = _t(level, clusters) * math.sqrt(cluster_variance(hits, groups))
     return Interval(max(share - half, 0.0), min(share + half, 1.0), "cluster-t", level)

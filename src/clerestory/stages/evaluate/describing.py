@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +18,6 @@ from clerestory.stats.text import chrf
 
 CAPTION = "caption"
 NO_DESCRIPTION = "the model gave no description"
-
-
-def as_generator(model: object) -> Generator | None:
-    """The model as one that describes pictures, or None where it cannot."""
-    return cast(Generator, model) if callable(getattr(model, "describe", None)) else None
 
 
 def describe_pool(

@@ -77,10 +77,10 @@ def check_rows(rows: Matrix, names: Iterable[str]) -> None:
 
 
 def readable(data: Dataset, sample: Sample) -> Image.Image | None:
-    """The decoded picture of a sample, or None where it cannot be decoded."""
+    """The decoded picture of a sample, or None where it cannot be read or decoded."""
     try:
         return decode_image(data.read(sample))
-    except UploadError:
+    except (UploadError, OSError):
         return None
 
 

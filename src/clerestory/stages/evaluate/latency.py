@@ -12,7 +12,6 @@ from clerestory.core.progress import Progress
 from clerestory.core.sample import Dataset
 from clerestory.models.protocols import Embedder, Generator
 from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.describing import as_generator
 from clerestory.stages.evaluate.embeddings import readable
 from clerestory.stages.evaluate.pieces import choose
 from clerestory.stages.evaluate.pool import Pool, concept_of
@@ -31,15 +30,14 @@ def time_pool(
     """
     samples = choose((pool.samples[i] for i in pool.scored), config.timed, config.seed)
     pictures = [(sample, image) for sample in samples if (image := readable(data, sample)) is not None]
-    generator = as_generator(model)
-    operations = [EMBED_IMAGE, EMBED_TEXT, *([DESCRIBE] if generator else [])]
+    operations = [EMBED_IMAGE, EMBED_TEXT, *([DESCRIBE] if isinstance(model, Generator) else [])]
     fresh = time.time_ns()
     with progress.task("Timing single requests", len(operations) * config.timed) as bar:
         for operation in operations:
             for turn in range(-config.warm_up, config.timed):
                 sample, image = pictures[turn % len(pictures)]
                 text = f"picture {fresh + turn + config.warm_up} of {sample.caption}"
-                request = _request(model, generator, operation, image, text, config.suggestions)
+                request = _request(model, operation, image, text, config.suggestions)
                 started = time.perf_counter()
                 request()
                 milliseconds = (time.perf_counter() - started) * 1e3
@@ -57,11 +55,9 @@ def time_pool(
                 bar.advance()
 
 
-def _request(
-    model: Embedder, generator: Generator | None, operation: str, image: Image.Image, text: str, suggestions: int
-) -> Callable[[], object]:
+def _request(model: Embedder, operation: str, image: Image.Image, text: str, suggestions: int) -> Callable[[], object]:
     if operation == EMBED_TEXT:
         return partial(model.embed_texts, [text])
-    if operation == DESCRIBE and generator is not None:
-        return partial(generator.describe, [image], suggestions)
+    if operation == DESCRIBE and isinstance(model, Generator):
+        return partial(model.describe, [image], suggestions)
     return partial(model.embed_images, [image])

@@ -12,9 +12,9 @@ from clerestory.core.measure import Evidence, Finding, Measurement, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset
-from clerestory.models.protocols import Embedder
+from clerestory.models.protocols import Embedder, Generator
 from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.describing import CAPTION, NO_DESCRIPTION, as_generator, describe_pool
+from clerestory.stages.evaluate.describing import CAPTION, NO_DESCRIPTION, describe_pool
 from clerestory.stages.evaluate.examples import caption_examples, retrieval_examples
 from clerestory.stages.evaluate.latency import time_pool
 from clerestory.stages.evaluate.measures import measurements
@@ -91,7 +91,6 @@ def _examine(model: Embedder, data: Dataset, config: EvaluateConfig, store: Stor
     splits, findings = choose_splits(data, config)
     table = Table({name for part in splits.values() for sample in part for name in sample.groups})
     found = _about(config)
-    generator = as_generator(model)
     shown: list[dict[str, Any]] = []
     said: list[dict[str, Any]] = []
     pools = {name: make_pool(model, name, part, config, store, progress) for name, part in splits.items()}
@@ -99,9 +98,9 @@ def _examine(model: Embedder, data: Dataset, config: EvaluateConfig, store: Stor
         pictures, captions = image_to_text(pool, table, config.lang), text_to_image(pool, table, config.lang)
         shown += retrieval_examples(pool, pictures, captions, config.lang)
         found |= facts(pool)
-        if generator and config.described:
-            said += describe_pool(generator, pool, splits[name], config, table, progress)
-    if generator is None:
+        if isinstance(model, Generator) and config.described:
+            said += describe_pool(model, pool, splits[name], config, table, progress)
+    if not isinstance(model, Generator):
         findings.append(_cannot_describe())
     if config.timed:
         name, pool = next(iter(pools.items()))
