@@ -79,16 +79,18 @@ class Checkpoints:
             write_atomic(self.folder / f"{length:010d}.json", canonical(signed), self._workplace)
         return signed
 
-    def verify(self, hashes: Sequence[str], complete: bool = True) -> list[Finding]:
-        """What the checkpoints say against a chain.
+    def files(self) -> list[Path]:
+        """The checkpoints there are, oldest first."""
+        return sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []
+
+    def verify(self, files: Sequence[Path], hashes: Sequence[str], complete: bool = True) -> list[Finding]:
+        """What some checkpoints say against a chain.
 
         Args:
+            files: the checkpoints.
             hashes: ``hashes[n]`` is the hash of record n, ``hashes[0]`` that of the empty chain.
             complete: whether ``hashes`` covers the whole journal; heads beyond its end are compared only then.
         """
-        if not self.folder.is_dir():
-            return []
-        files = sorted(self.folder.glob("*.json"))
         if not files:
             return []
         try:

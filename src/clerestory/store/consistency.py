@@ -36,31 +36,36 @@ def check_registry(database: Database, journal: Journal, name: str) -> list[Find
     """Every release and alias of one line that differs from the journal; empty when they agree."""
     gated: dict[int, str] = {}
     moved: dict[str, tuple[int, int]] = {}
-    for record in journal.records(f"{name}@"):
-        details = record.event.details
-        if record.event.kind == GATED:
-            gated[int(record.event.subject.rpartition("@")[2])] = details.get("release", "")
-        for key in details:
-            kind, _, alias = key.partition(".")
-            if kind == "to":
-                moved[alias] = (int(details[key]), int(details[f"generation.{alias}"]))
-    return _check_releases(database, name, gated) + _check_aliases(database, name, moved)
-
-
-def _check_releases(database: Database, name: str, gated: dict[int, str]) -> list[Finding]:
-    findings = []
+    # One transaction for all of it: a move in between would look like a difference.
     with database.reading() as connection:
-        query = select(releases.c.number).where(releases.c.name == name)
-        present = set(connection.execute(query).scalars())
-        for number in sorted(present | gated.keys()):
-            ref = f"{name}@{number}"
-            if number not in gated:
-                findings.append(_finding(database, ref, f"the journal knows nothing of the release {ref}"))
-            elif number not in present:
-                findings.append(_finding(database, ref, f"the release {ref} is in the journal and not in the table"))
-            elif (problem := _release_problem(connection, name, number, gated[number])) is not None:
-                findings.append(_finding(database, ref, problem))
-    return findings
+        for record in journal.read(connection, f"{name}@"):
+            details = record.event.details
+            if record.event.kind == GATED:
+                gated[int(record.event.subject.rpartition("@")[2])] = details.get("release", "")
+            for key in details:
+                kind, _, alias = key.partition(".")
+                if kind == "to":
+                    moved[alias] = (int(details[key]), int(details[f"generation.{alias}"]))
+        problems = _release_problems(connection, name, gated) + _alias_problems(connection, name, moved)
+    return [
+        Finding("CLR-S001", "error", "fail", f"{database.place}, {what}", message, _RESTORE)
+        for what, message in problems
+    ]
+
+
+def _release_problems(connection: Connection, name: str, gated: dict[int, str]) -> list[tuple[str, str]]:
+    query = select(releases.c.number).where(releases.c.name == name)
+    present = set(connection.execute(query).scalars())
+    problems = []
+    for number in sorted(present | gated.keys()):
+        ref = f"{name}@{number}"
+        if number not in gated:
+            problems.append((ref, f"the journal knows nothing of the release {ref}"))
+        elif number not in present:
+            problems.append((ref, f"the release {ref} is in the journal and not in the table"))
+        elif (problem := _release_problem(connection, name, number, gated[number])) is not None:
+            problems.append((ref, problem))
+    return problems
 
 
 def _release_problem(connection: Connection, name: str, number: int, expected: str) -> str | None:
@@ -71,20 +76,15 @@ def _release_problem(connection: Connection, name: str, number: int, expected: s
     return None if digest(release) == expected else f"the release {release.ref} is not the one that was recorded"
 
 
-def _check_aliases(database: Database, name: str, moved: dict[str, tuple[int, int]]) -> list[Finding]:
-    with database.reading() as connection:
-        rows = connection.execute(select(aliases).where(aliases.c.name == name)).all()
+def _alias_problems(connection: Connection, name: str, moved: dict[str, tuple[int, int]]) -> list[tuple[str, str]]:
+    rows = connection.execute(select(aliases).where(aliases.c.name == name)).all()
     present = {row.alias: (row.number, row.generation) for row in rows}
-    findings = []
+    problems = []
     for alias in sorted(present.keys() | moved.keys()):
         here, there = present.get(alias, (NOWHERE, 0)), moved.get(alias, (NOWHERE, 0))
         if here != there:
             message = (
                 f"{name}@{alias} points at {here[0]} (generation {here[1]}), the journal says {there[0]} ({there[1]})"
             )
-            findings.append(_finding(database, f"{name}@{alias}", message))
-    return findings
-
-
-def _finding(database: Database, what: str, message: str) -> Finding:
-    return Finding("CLR-S001", "error", "fail", f"{database.place}, {what}", message, _RESTORE)
+            problems.append((f"{name}@{alias}", message))
+    return problems

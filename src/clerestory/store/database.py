@@ -44,6 +44,9 @@ class Database:
         except (ModuleNotFoundError, NoSuchModuleError) as error:
             raise MissingExtra(f"the database {self.place} needs a driver: {error}", _HOW_TO_DRIVE) from error
         self._writer = self.engine.execution_options(clerestory_writes=True)
+        self._reader = self.engine
+        if self.file is None:  # SQLite's readers see one state anyway
+            self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ")
         _forget_after_fork(self.engine)
         weakref.finalize(self, self.engine.dispose)
         self._check_version()
@@ -56,7 +59,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one consistent state."""
-        with self._errors_told(), self.engine.begin() as connection:
+        with self._errors_told(), self._reader.begin() as connection:
             yield connection
 
     @contextmanager

@@ -90,12 +90,16 @@ class Journal:
             subject_prefix: only events whose subject begins so, such as ``icons@``.
             limit: only the newest so many.
         """
-        query = select(table).order_by(table.c.seq.desc())
+        with self._database.reading() as connection:
+            return self.read(connection, subject_prefix, limit)
+
+    def read(self, connection: Connection, subject_prefix: str | None = None, limit: int | None = None) -> list[Record]:
+        """``records`` as part of a transaction of the caller's."""
+        query = select(table).order_by(table.c.seq.desc()).limit(limit)
         if subject_prefix is not None:
             # Not LIKE: SQLite's ignores case.
             query = query.where(func.substr(table.c.subject, 1, len(subject_prefix)) == subject_prefix)
-        with self._database.reading() as connection:
-            rows = connection.execute(query.limit(limit)).all()
+        rows = connection.execute(query).all()
         return [Record(r.seq, r.hash, r.previous, self._event(r)) for r in reversed(rows)]
 
     def _event(self, row: Row[Any]) -> Event:
@@ -122,6 +126,8 @@ class Journal:
         Each record is hashed again, the numbers must have no gap, and every signed checkpoint must be found in the
         chain.
         """
+        # Listed first, so that a checkpoint written meanwhile is not missed in the rows read before it.
+        signed = self.checkpoints.files()
         try:
             with self._database.reading() as connection:
                 rows = connection.execute(select(table).order_by(table.c.seq)).all()
@@ -134,7 +140,7 @@ class Journal:
                 break  # every later record would only repeat the same complaint
             previous = row.hash
             hashes.append(row.hash)
-        return findings + self.checkpoints.verify(hashes, complete=not findings)
+        return findings + self.checkpoints.verify(signed, hashes, complete=not findings)
 
 
 def _head(connection: Connection) -> tuple[int, str]:

@@ -1,0 +1,55 @@
+"""The cheapest command that would change an outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clerestory.core.digest import short
+from clerestory.core.measure import Measurement
+from clerestory.core.release import Rule
+from clerestory.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """What could be run for one rule and one model.
+
+    Attributes:
+        measure: makes the evidence that is missing or stale.
+        finished: puts the finished model of the same training to the gate; empty when this is no early checkpoint.
+        larger, smaller: train another size; empty when there is none.
+    """
+
+    measure: str
+    finished: str
+    larger: str
+    smaller: str
+
+    def improve(self, measured: Measurement) -> str:
+        """What could give a better value than the measured one; empty when nothing that is known of would."""
+        if self.finished:
+            return self.finished
+        return self.smaller if measured.unit == "ms" else self.larger
+
+
+def commands_for(rule: Rule, model: str, data: str, store: Store) -> Commands:
+    """The commands for a rule that a model did not pass.
+
+    Args:
+        rule: the rule.
+        model: the model's digest.
+        data: digest of the data set; its name is used where the store knows it.
+        store: where data sets and trainings are.
+    """
+    names = [row.name for row in store.datasets() if row.digest == data]
+    on = f" --data {names[0]}" if names else ""
+    trainings = store.find_evidence("train")
+    own = next((each for each in trainings if each.subject.model == model), None)
+    whole = next((each for each in trainings if model in each.facts.values() and each.subject.model != model), None)
+    preset = own.facts.get("preset", "") if own else ""
+    return Commands(
+        measure=f"clerestory train{on}" if rule.evidence == "train" else f"clerestory evaluate {short(model)}{on}",
+        finished=f"clerestory release gate {short(whole.subject.model)}{on}" if whole else "",
+        larger="" if preset == "small" else f"clerestory train{on} --preset small",
+        smaller="" if preset == "nano" else f"clerestory train{on} --preset nano",
+    )
