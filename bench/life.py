@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from table import Row, publish
-
 from clerestory import flows
 from clerestory.apps.search import build_index, search
 from clerestory.cli.output import Output
@@ -28,6 +26,7 @@ from clerestory.core.sample import Dataset
 from clerestory.data.icons import cache_folder, open_icons
 from clerestory.models import Model, open_model
 from clerestory.store import Store, open_store
+from table import Row, publish
 
 HERE = Path(__file__).parent
 CLERESTORY = Path(sys.executable).with_name("clerestory")
@@ -185,7 +184,9 @@ def resuming() -> Iterator[Row]:
         config.write_text(SHORT_RUN, encoding="utf-8")
         straight = _train(Path(folder) / "straight", config)
         broken = Path(folder) / "broken"
-        with subprocess.Popen(_command(broken, config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            _command(broken, config), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
             while process.poll() is None and _steps(broken) < 6:
                 time.sleep(0.05)
             process.send_signal(signal.SIGKILL)
@@ -231,7 +232,9 @@ def rendering() -> Iterator[Row]:
             os.environ.pop("CLERESTORY_CACHE")
             if kept is not None:
                 os.environ["CLERESTORY_CACHE"] = kept
-    yield Row("rendering the icons, once", taken, "s", "≤ 90 s on 2 cores", taken <= 90, 1, note=f"{len(data):,} pictures")
+    yield Row(
+        "rendering the icons, once", taken, "s", "≤ 90 s on 2 cores", taken <= 90, 1, note=f"{len(data):,} pictures"
+    )
 
 
 if __name__ == "__main__":

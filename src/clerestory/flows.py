@@ -106,7 +106,7 @@ class Demo:
         live: the release that is live now, such as ``icons@3``.
         releases: every release of the line, newest first.
         rehearsed: whether a rollback and a roll-forward were carried out.
-        verified: how many checks ``verify`` made without finding anything wrong.
+        verified: how many checks of ``verify`` hold.
     """
 
     report: Path
@@ -159,12 +159,13 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
 
     say("5/6  release   make it live; rehearse a rollback")
     rehearsed = _release_and_rehearse(store, gated, who, progress)
-    wrong = [f for f in (findings := verify(final.ref, store)) if f.state == "fail"]
-    say(f"     verify: {len(findings)} checks, {'nothing wrong' if not wrong else wrong[0].message}")
+    checks = verify(final.ref, store)
+    wrong = [check for check in checks if check.state == "fail"]
+    say(f"     verify: {len(checks)} checks, {wrong[0].message if wrong else 'nothing wrong'}")
 
     say("6/6  report    everything on one page")
     files = report(store, final.ref, pictures=data)
-    return Demo(files.html, final.ref, tuple(store.releases(DEMO_NAME)), rehearsed, len(findings) - len(wrong))
+    return Demo(files.html, final.ref, tuple(store.releases(DEMO_NAME)), rehearsed, len(checks) - len(wrong))
 
 
 def _release_and_rehearse(store: Store, gated: dict[str, Release], who: str, progress: Progress) -> bool:

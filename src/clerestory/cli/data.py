@@ -6,7 +6,7 @@ from collections import Counter
 
 from rich.table import Table
 
-from clerestory.cli.output import Common
+from clerestory.cli.output import PLAIN, Common
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
 from clerestory.flows import bring_in, dataset
@@ -15,7 +15,7 @@ from clerestory.store import open_store
 FINDINGS_SHOWN = 8
 
 
-def add_(spec: str, /, *, name: str = "", why: str = "", common: Common = Common()) -> None:
+def add_(spec: str, /, *, name: str = "", why: str = "", common: Common = PLAIN) -> None:
     """Bring a folder, a table or the embedded icons in under a name.
 
     Args:
@@ -28,7 +28,7 @@ def add_(spec: str, /, *, name: str = "", why: str = "", common: Common = Common
     common.out.next(f"clerestory train --data {name or data.name}")
 
 
-def list_(*, common: Common = Common()) -> None:
+def list_(*, common: Common = PLAIN) -> None:
     """What has been brought in."""
     rows = open_store(common.home).datasets()
     table = Table("name", "pictures", "digest", "from", "added", box=None)
@@ -40,7 +40,7 @@ def list_(*, common: Common = Common()) -> None:
         common.out.next("clerestory data add icons")
 
 
-def show_(name: str, /, *, common: Common = Common()) -> None:
+def show_(name: str, /, *, common: Common = PLAIN) -> None:
     """One data set: sizes, groups, licences, what was kept out and why.
 
     Args:

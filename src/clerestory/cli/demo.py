@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from clerestory.cli.output import Common
+from clerestory.cli.output import PLAIN, Common
 from clerestory.flows import demo
 from clerestory.store import open_store
 
 
-def demo_(*, common: Common = Common()) -> None:
+def demo_(*, common: Common = PLAIN) -> None:
     """The whole life of a model on real pictures, in ten minutes; seconds when run again."""
     store = open_store(common.home)
     done = demo(store, common.out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from clerestory.cli.output import Common
+from clerestory.cli.output import PLAIN, Common
 from clerestory.core.digest import short
 from clerestory.flows import dataset, load_model
 from clerestory.report.format import number
@@ -12,7 +12,7 @@ from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.store import open_store
 
 
-def evaluate_(model: str = "icons@live", /, *, data: str = "icons", common: Common = Common()) -> None:
+def evaluate_(model: str = "icons@live", /, *, data: str = "icons", common: Common = PLAIN) -> None:
     """Measure a model, every number with its interval.
 
     Args:

@@ -77,8 +77,8 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     as_json = "--json" in arguments
     try:
-        return build()(
-            list(arguments), exit_on_error=False, print_error=False, result_action=_exit_code
+        return _exit_code(
+            build()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
         )
     except KeyboardInterrupt:
         fail("interrupted", "run the same command again to go on where it stopped", as_json=as_json)

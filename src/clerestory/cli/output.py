@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,10 +39,13 @@ class Common:
     quiet: Annotated[bool, Parameter(negative=())] = False
     debug: Annotated[bool, Parameter(negative=())] = False
 
-    @cached_property
+    @property
     def out(self) -> Output:
         """Where this command prints."""
         return Output(as_json=self.json, quiet=self.quiet or self.json)
+
+
+PLAIN = Common()
 
 
 @dataclass

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from clerestory.cli.output import Common
+from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import NotFound
@@ -33,7 +33,7 @@ def gate_(
     policy: Path | None = None,
     why: str = "",
     dry_run: bool = False,
-    common: Common = Common(),
+    common: Common = PLAIN,
 ) -> int:
     """Put a model to the policy: ship (exit code 0), do not ship (1), or cannot tell (3).
 
@@ -63,7 +63,7 @@ def gate_(
     return VERDICTS[decision.verdict][2]
 
 
-def list_(*, name: str = "", common: Common = Common()) -> None:
+def list_(*, name: str = "", common: Common = PLAIN) -> None:
     """Every release and where live, previous and candidate point.
 
     Args:
@@ -85,7 +85,7 @@ def list_(*, name: str = "", common: Common = Common()) -> None:
         common.out.next("clerestory release gate MODEL")
 
 
-def show_(ref: str, /, *, common: Common = Common()) -> None:
+def show_(ref: str, /, *, common: Common = PLAIN) -> None:
     """One release with its decision and reasons.
 
     Args:
@@ -103,10 +103,12 @@ def show_(ref: str, /, *, common: Common = Common()) -> None:
         ("policy", release.decision.policy),
     ):
         facts.add_row(key, value)
-    common.out.result({**encode(release), "ref": release.ref, "aliases": marks}, facts, *_decision_lines(release.decision))
+    common.out.result(
+        {**encode(release), "ref": release.ref, "aliases": marks}, facts, *_decision_lines(release.decision)
+    )
 
 
-def promote_(ref: str, /, *, why: str, who: str = "", common: Common = Common()) -> None:
+def promote_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
     """Make a release live; only one whose decision is "ship" can be.
 
     Args:
@@ -119,7 +121,7 @@ def promote_(ref: str, /, *, why: str, who: str = "", common: Common = Common())
     common.out.next("clerestory serve")
 
 
-def rollback_(name: str = "icons", /, *, why: str, who: str = "", common: Common = Common()) -> None:
+def rollback_(name: str = "icons", /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
     """Go back to the release that was live before.
 
     Args:
@@ -131,7 +133,7 @@ def rollback_(name: str = "icons", /, *, why: str, who: str = "", common: Common
     common.out.result(alias, f"✓ {alias.name}@{alias.number} is {alias.alias} again")
 
 
-def verify_(ref: str = "icons@live", /, *, common: Common = Common()) -> int:
+def verify_(ref: str = "icons@live", /, *, common: Common = PLAIN) -> int:
     """Check every digest and compute every number again; exit code 1 when something is wrong.
 
     Args:
@@ -168,5 +170,3 @@ def _decision_lines(decision: Decision) -> list[Text | Table]:
         mark, colour = OUTCOMES[reason.outcome]
         table.add_row(Text(mark, colour), reason.rule, reason.message)
     return [Text(word, style), table]
-
-

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clerestory.cli.output import Common
+from clerestory.cli.output import PLAIN, Common
 from clerestory.flows import dataset
 from clerestory.report import report
 from clerestory.store import open_store
 
 
-def report_(ref: str = "icons@live", /, *, data: str = "icons", out: Path | None = None, common: Common = Common()) -> None:
+def report_(
+    ref: str = "icons@live", /, *, data: str = "icons", out: Path | None = None, common: Common = PLAIN
+) -> None:
     """One HTML file and one JSON with everything known of a model.
 
     Args:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from clerestory.cli.output import Common
+from clerestory.cli.output import PLAIN, Common
 from clerestory.flows import dataset
 from clerestory.store import open_store
 from clerestory.web import create_app, run
 
 
 def serve_(
-    name: str = "icons", /, *, data: str = "icons", host: str = "127.0.0.1", port: int = 8000, common: Common = Common()
+    name: str = "icons", /, *, data: str = "icons", host: str = "127.0.0.1", port: int = 8000, common: Common = PLAIN
 ) -> None:
     """Open the pages and the HTTP API on this computer; Ctrl-C ends it.
 

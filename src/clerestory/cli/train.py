@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from clerestory.cli.output import Common
+from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import decode
 from clerestory.core.digest import short
 from clerestory.core.errors import ConfigError
@@ -22,7 +22,7 @@ def train_(
     config: Path | None = None,
     seed: int = 0,
     steps: int | None = None,
-    common: Common = Common(),
+    common: Common = PLAIN,
 ) -> None:
     """Train a model; interrupted, it goes on where it stopped.
 
@@ -44,7 +44,12 @@ def train_(
         out.say("nothing has changed since this model was trained: it is taken from the store")
     facts = result.evidence.facts
     out.result(
-        {"model": result.model, "checkpoints": dict(result.checkpoints), "evidence": result.evidence.id, "facts": facts},
+        {
+            "model": result.model,
+            "checkpoints": dict(result.checkpoints),
+            "evidence": result.evidence.id,
+            "facts": facts,
+        },
         f"model     {result.model}",
         f"evidence  {result.evidence.id}",
         *(f"{name:<9} {value}" for name, value in facts.items() if not name.endswith("_model")),

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from clerestory.apps.describe import captions_csv, describe
 from clerestory.apps.search import build_index, search
-from clerestory.cli.output import Common
-from clerestory.core.errors import DataError
+from clerestory.cli.output import PLAIN, Common
+from clerestory.core.errors import DataError, InputError
 from clerestory.data.images import decode_image
 from clerestory.flows import dataset, load_model
 from clerestory.store import open_store
 
 
 def search_(
-    *words: str, data: str = "icons", model: str = "icons@live", most: int = 10, common: Common = Common()
+    *words: str, data: str = "icons", model: str = "icons@live", most: int = 10, common: Common = PLAIN
 ) -> None:
     """Find pictures by words, in any phrasing.
 
@@ -39,7 +38,7 @@ def search_(
 
 
 def describe_(
-    *pictures: Path, model: str = "icons@live", most: int = 3, csv: Path | None = None, common: Common = Common()
+    *pictures: Path, model: str = "icons@live", most: int = 3, csv: Path | None = None, common: Common = PLAIN
 ) -> int:
     """Suggest captions for pictures.
 
@@ -55,9 +54,7 @@ def describe_(
         try:
             images.append(decode_image(path.read_bytes()))
             read.append(path)
-        except (OSError, ValueError) as error:
-            out.say(f"{path} is left out: {error}")
-        except DataError as error:
+        except (OSError, InputError) as error:
             out.say(f"{path} is left out: {error}")
     if not images:
         raise DataError("none of the pictures can be read", "give the paths of JPEG, PNG or WEBP files")
@@ -70,11 +67,8 @@ def describe_(
         for i, offer in enumerate(offers):
             table.add_row(str(path) if i == 0 else "", offer.text, f"{offer.score:.0%}")
     if csv:
-        csv.write_text(captions_csv(_best(read, suggestions)), encoding="utf-8")
+        best = [{"picture": p.name, "caption": o[0].text if o else ""} for p, o in zip(read, suggestions, strict=True)]
+        csv.write_text(captions_csv(best), encoding="utf-8", newline="")
         out.say(f"wrote {csv}")
     out.result(rows, table)
     return 0 if len(read) == len(pictures) else 2
-
-
-def _best(paths: Sequence[Path], suggestions: Sequence[Sequence[object]]) -> list[dict[str, str]]:
-    return [{"picture": p.name, "caption": getattr(s[0], "text", "") if s else ""} for p, s in zip(paths, suggestions, strict=True)]
