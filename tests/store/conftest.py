@@ -1,0 +1,93 @@
+"""Small real things to put into a store, and a second process to put them in with."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from clerestory.core.codec import Tags
+from clerestory.core.measure import Cost, Evidence, Finding, Interval, Measurement, Subject
+from clerestory.core.provenance import now
+from clerestory.core.release import Decision, Event
+from clerestory.store import Store
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder that looks like a model's."""
+    folder = tmp_path / "model"
+    (folder / "tokenizer").mkdir(parents=True)
+    (folder / "config.json").write_text('{"dims": [64, 128]}', encoding="utf-8")
+    (folder / "model.safetensors").write_bytes(bytes(range(256)) * 40)
+    (folder / "tokenizer" / "vocab.txt").write_text("a\nb\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def happened() -> Callable[..., Event]:
+    """An event about something."""
+
+    def make(subject: str, kind: str = "promoted", **details: str) -> Event:
+        return Event(kind, subject, "Ada", "a test", now(), Tags(details))
+
+    return make
+
+
+@pytest.fixture
+def found(store: Store) -> Callable[..., Evidence]:
+    """A piece of evidence with rows and one artifact, whose files are in the store."""
+
+    def make(value: float = 0.5, model: str = "a" * 64, data: str = "b" * 64) -> Evidence:
+        measured = Measurement("recall@10", value, "share", 4, Interval(0.0, 1.0, "t"), slice=Tags(split="test"))
+        noticed = Finding("CLR-E001", "info", "warn", "x", "one sample was not scored")
+        return Evidence(
+            kind="evaluate",
+            subject=Subject(model=model, data=data),
+            measurements=(measured,),
+            findings=(noticed,),
+            cost=Cost(1.0, 0.5, 100.25),
+            made=now(),
+            rows=store.blobs.put(b"rows"),
+            artifacts=Tags(log=store.blobs.put(b"log")),
+        )
+
+    return make
+
+
+@pytest.fixture
+def released(store: Store, model: Path) -> Callable[[int], str]:
+    """Add some releases of the line ``icons``; returns the model's digest."""
+
+    def add(count: int) -> str:
+        digest = store.put_model(model)
+        for _ in range(count):
+            decision = Decision("ship", "p version 1", "0" * 64, digest, ())
+            store.add_release("icons", digest, [], decision, "Ada", "a test")
+        return digest
+
+    return add
+
+
+@pytest.fixture
+def workers() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start ``worker.py`` as a process of its own; those still alive at the end are killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: object) -> subprocess.Popen[str]:
+        command = [sys.executable, str(WORKER), *map(str, words)]
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,148 @@
+"""Several processes at once, some of them killed."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from clerestory.core.digest import digest_folder
+from clerestory.store import Store, open_store
+
+Start = Callable[..., subprocess.Popen[str]]
+PROMOTERS, ROUNDS = 8, 12
+ROUNDS_OF_KILLS, WRITERS = 13, 2  # 26 kills, always of two writers that share a store
+
+
+def go(*processes: subprocess.Popen[str]) -> None:
+    """Let processes start at the same moment, once all of them have imported what they need."""
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+
+
+def finish(process: subprocess.Popen[str]) -> list[str]:
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    return out.splitlines()
+
+
+def test_eight_processes_may_create_a_store_at_once(tmp_path: Path, workers: Start) -> None:
+    home = tmp_path / "new" / "home"
+    processes = [workers("begin", home) for _ in range(8)]
+    go(*processes)
+    said = {line for process in processes for line in finish(process)}
+    assert said == {f"done {hashlib.sha256(b'the same content').hexdigest()}"}
+    with open_store(home) as store:
+        assert [record.seq for record in store.journal.records()] == list(range(1, 9))
+        assert store.journal.verify() == []
+        assert list((home / "tmp").iterdir()) == []
+
+
+def test_two_processes_give_the_same_digests(tmp_path: Path, model: Path, workers: Start) -> None:
+    one, two = workers("digests", tmp_path / "one", model), workers("digests", tmp_path / "two", model)
+    go(one, two)
+    first, second = finish(one), finish(two)
+    assert first == second
+    assert len(set(first[0].split())) == 4
+
+
+def test_exactly_one_of_eight_promoters_wins_each_generation(
+    store: Store, released: Callable[[int], str], workers: Start
+) -> None:
+    released(PROMOTERS)
+    before = store.journal.head()[0]
+    processes = {number: workers("race", store.home, number, ROUNDS) for number in range(1, PROMOTERS + 1)}
+    go(*processes.values())
+    winners: dict[int, list[int]] = defaultdict(list)
+    outcomes: Counter[str] = Counter()
+    for number, process in processes.items():
+        for line in finish(process):
+            outcome, generation = line.split()
+            outcomes[outcome] += 1
+            if outcome == "won":
+                winners[int(generation)].append(number)
+    assert outcomes == {"won": ROUNDS, "lost": ROUNDS * (PROMOTERS - 1)}
+    assert sorted(winners) == list(range(ROUNDS))
+    assert all(len(numbers) == 1 for numbers in winners.values())
+    records = [record.event for record in store.journal.records()[before:]]
+    told = [(int(event.details["generation.live"]), int(event.details["to.live"])) for event in records]
+    assert told == [(generation + 1, winners[generation][0]) for generation in range(ROUNDS)]
+    assert store.journal.verify() == []
+    assert store.verify_registry("icons") == []
+
+
+def test_killed_writers_lose_nothing_acknowledged_and_leave_nothing_half_written(
+    store: Store, released: Callable[[int], str], workers: Start
+) -> None:
+    released(2)
+    store.close()
+    dice = random.Random(0)
+    said: list[str] = []
+    for turn in range(ROUNDS_OF_KILLS):
+        writers = [workers("write", store.home, WRITERS * turn + each) for each in range(WRITERS)]
+        go(*writers)
+        for writer in writers:
+            time.sleep(dice.uniform(0, 0.2))
+            writer.kill()
+        for writer in writers:
+            out, err = writer.communicate()
+            assert writer.returncode == -9, err
+            lines = out.splitlines(keepends=True)
+            said += [line.strip() for line in lines if line.endswith("\n")]
+        assert_kept(store.home, said)
+        assert_whole(store.home)
+    kinds = Counter(line.split()[0] for line in said)
+    assert min(kinds[kind] for kind in ("blob", "event", "evidence", "model", "alias")) > 5, kinds
+
+
+def assert_kept(home: Path, said: list[str]) -> None:
+    """Everything that a writer was told is kept, is there."""
+    generations = [0]
+    with open_store(home) as store:
+        records = {(record.seq, record.hash) for record in store.journal.records()}
+        for line in said:
+            kind, *words = line.split()
+            if kind == "blob":
+                store.blobs.get(words[0])
+            elif kind == "event":
+                assert (int(words[0]), words[1]) in records
+            elif kind == "evidence":
+                assert store.evidence(words[0]).id == words[0]
+            elif kind == "model":
+                assert store.verify_model(words[0]) == []
+            else:
+                generations.append(int(words[0]))
+        assert len(set(generations)) == len(generations)
+        live = store.alias("icons", "live")
+        assert (live.generation if live else 0) >= max(generations)
+
+
+def assert_whole(home: Path) -> None:
+    """Whatever is visible is complete: files are what they are called, tables agree, the chain holds."""
+    for path in (home / "blobs").rglob("*"):
+        if path.is_file():
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+    for folder in (home / "models").iterdir():
+        assert digest_folder(folder)[0] == folder.name
+    with open_store(home) as store:
+        assert store.journal.verify() == []
+        assert store.database.verify() == []
+        assert store.verify_registry("icons") == []
+
+
+def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(tmp_path: Path, workers: Start) -> None:
+    process = workers("full", tmp_path / "home")
+    go(process)
+    told, left = finish(process)
+    assert told.startswith(f"InputError {tmp_path / 'home'}")
+    assert "cannot be written: File too large — " in told
+    assert left == "[] False"

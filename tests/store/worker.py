@@ -1,0 +1,107 @@
+"""What the tests run as processes of their own: ``python worker.py VERB HOME …``.
+
+Each prints ``ready`` once everything is imported and starts when a line comes in.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import signal
+import sys
+import tempfile
+from itertools import count
+from pathlib import Path
+
+from clerestory.core.codec import Tags
+from clerestory.core.errors import ClerestoryError, Conflict
+from clerestory.core.measure import Cost, Evidence, Subject
+from clerestory.core.provenance import now
+from clerestory.core.release import Event
+from clerestory.store import open_store
+
+
+def event(subject: str) -> Event:
+    return Event("promoted", subject, "worker", "a test", now(), Tags(value="é"))
+
+
+def say(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
+
+
+def write(home: str, seed: str) -> None:
+    """Write everything a store takes, for ever; one line for each thing that it has accepted."""
+    store = open_store(home)
+    dice = random.Random(int(seed))
+    for turn in count():
+        content = dice.randbytes(dice.randrange(1, 300_000))
+        blob = store.blobs.put(content)
+        say("blob", blob)
+        record = store.journal.append(event(f"turn@{turn}"))
+        say("event", record.seq, record.hash)
+        made = Evidence("train", Subject(model=blob), (), (), Cost(0, 0, 0), now(), rows=blob)
+        say("evidence", store.put_evidence(made))
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("config.json", "model.safetensors", "vocab.txt"):
+                (Path(folder) / name).write_bytes(dice.randbytes(dice.randrange(1, 50_000)))
+            say("model", store.put_model(folder))
+        at = store.alias("icons", "live")
+        try:
+            moved = store.move_alias("icons", "live", turn % 2 + 1, at.generation if at else 0, event("icons@live"))
+            say("alias", moved.generation)
+        except Conflict:
+            continue
+
+
+def race(home: str, number: str, rounds: str) -> None:
+    """Try to move ``icons@live`` from every generation to the next, at the same time as everybody else."""
+    store = open_store(home)
+    for generation in range(int(rounds)):
+        while generation and ((at := store.alias("icons", "live")) is None or at.generation < generation):
+            pass
+        try:
+            store.move_alias("icons", "live", int(number), generation, event(f"icons@{number}"))
+            say("won", generation)
+        except Conflict:
+            say("lost", generation)
+
+
+def begin(home: str) -> None:
+    """Open a store that may not be there yet, and leave a record and a checkpoint in it."""
+    store = open_store(home)
+    store.journal.append(event("begin"))
+    store.journal.checkpoint(now())
+    say("done", store.blobs.put(b"the same content"))
+
+
+def digests(home: str, model: str) -> None:
+    """The names this process gives to a blob, an event, a model and evidence."""
+    store = open_store(home)
+    blob = store.blobs.put(b"pixels")
+    groups = {"style": "noto", "gender": "none", "skin": "dark", "a": "ü"}
+    subject = Subject(model="1" * 64)
+    made = Evidence(
+        "train", subject, (), (), Cost(1.5, 2, 3e-7), "2026-01-01", artifacts=Tags(log=blob), facts=Tags(groups)
+    )
+    record = store.journal.append(Event("k", "s", "w", "y", "2026-01-01", Tags(groups)))
+    say(blob, record.hash, store.put_model(model), store.put_evidence(made))
+
+
+def full(home: str) -> None:
+    """Write to a disk that takes no more than 64 KiB in a file."""
+    store = open_store(home)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+    try:
+        store.blobs.put(bytes(100_000))
+    except ClerestoryError as error:
+        say(type(error).__name__, error)
+    say(list((Path(home) / "tmp").iterdir()), any(path.is_file() for path in (Path(home) / "blobs").rglob("*")))
+
+
+if __name__ == "__main__":
+    say("ready")
+    sys.stdin.readline()
+    verbs = {"write": write, "race": race, "begin": begin, "digests": digests, "full": full}
+    verbs[sys.argv[1]](*sys.argv[2:])
