@@ -1,0 +1,104 @@
+"""The architecture as Hugging Face's ``config.json`` holds it."""
+
+# mypy: disable-error-code="no-untyped-call"
+# torch and transformers leave a few of the functions called here without types.
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+MINILM_DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+class ClerestoryConfig(PreTrainedConfig):
+    """Sizes of every part of the model, and the digest of the text tower it is used with.
+
+    Attributes:
+        preset: the preset it was made from, empty for a hand-made one.
+        image_size: side of the square picture in pixels.
+        stem_channels: channels after each stride-2 convolution; their number sets the grid of tokens.
+        stem_residuals: residual blocks after each of those convolutions.
+        width, layers, heads, mlp_ratio: of the image tower's Transformer blocks.
+        experts: experts of each block's MLP; 0 means a dense MLP.
+        experts_per_token: how many of them each token visits.
+        text_dim: width of the text tower's embeddings and of the shared space.
+        nested_dims: prefixes of the shared space that are trained to be embeddings too.
+        text_tower_digest: SHA-256 of the only text-tower weights it accepts.
+        decoder_width, decoder_layers, decoder_heads: of the caption decoder.
+        vocab_size: number of words the decoder knows, special ones included.
+        max_caption_tokens: longest caption it reads or writes, with both marks.
+    """
+
+    model_type = "clerestory"
+
+    def __init__(
+        self,
+        preset: str = "",
+        image_size: int = 48,
+        stem_channels: tuple[int, ...] = (32, 64, 128, 256),
+        stem_residuals: tuple[int, ...] = (1, 1, 1, 0),
+        width: int = 256,
+        layers: int = 3,
+        heads: int = 4,
+        mlp_ratio: int = 4,
+        experts: int = 0,
+        experts_per_token: int = 2,
+        text_dim: int = 384,
+        nested_dims: tuple[int, ...] = (64, 128, 256, 384),
+        text_tower_digest: str = MINILM_DIGEST,
+        decoder_width: int = 192,
+        decoder_layers: int = 2,
+        decoder_heads: int = 4,
+        vocab_size: int = 8,
+        max_caption_tokens: int = 16,
+        initializer_range: float = 0.02,
+        pad_token_id: int = 0,
+        bos_token_id: int = 1,
+        eos_token_id: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        self.preset = preset
+        self.image_size = image_size
+        self.stem_channels = list(stem_channels)
+        self.stem_residuals = list(stem_residuals)
+        self.width = width
+        self.layers = layers
+        self.heads = heads
+        self.mlp_ratio = mlp_ratio
+        self.experts = experts
+        self.experts_per_token = experts_per_token
+        self.text_dim = text_dim
+        self.nested_dims = list(nested_dims)
+        self.text_tower_digest = text_tower_digest
+        self.decoder_width = decoder_width
+        self.decoder_layers = decoder_layers
+        self.decoder_heads = decoder_heads
+        self.vocab_size = vocab_size
+        self.max_caption_tokens = max_caption_tokens
+        self.initializer_range = initializer_range
+        self.pad_token_id = pad_token_id
+        self.bos_token_id = bos_token_id
+        self.eos_token_id = eos_token_id
+        _check(self)
+        super().__init__(**kwargs)
+
+    @property
+    def grid(self) -> int:
+        """Side of the grid of image tokens."""
+        return int(self.image_size // 2 ** len(self.stem_channels))
+
+
+def _check(config: ClerestoryConfig) -> None:
+    """Refuse sizes that do not fit together, in words."""
+    if len(config.stem_channels) != len(config.stem_residuals):
+        raise ValueError("stem_channels and stem_residuals need one entry for each stride-2 convolution")
+    if config.image_size % 2 ** len(config.stem_channels):
+        raise ValueError(f"image_size {config.image_size} cannot be halved {len(config.stem_channels)} times")
+    if config.width % config.heads or config.decoder_width % config.decoder_heads:
+        raise ValueError("width must be a multiple of heads, and decoder_width of decoder_heads")
+    if config.experts and not 1 <= config.experts_per_token <= config.experts:
+        raise ValueError(f"experts_per_token must be 1..{config.experts}, not {config.experts_per_token}")
+    if config.nested_dims != sorted(set(config.nested_dims)) or config.nested_dims[-1] != config.text_dim:
+        raise ValueError(f"nested_dims must ascend to text_dim {config.text_dim}, not {config.nested_dims}")
