@@ -1,0 +1,162 @@
+"""Follows the alias ``live``: loads what it points at off the path of requests, then swaps one reference."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from clerestory.apps.search import build_index
+from clerestory.core.errors import ClerestoryError, IntegrityError
+from clerestory.core.release import Release
+from clerestory.core.sample import Dataset
+from clerestory.models import Model, find_text_tower, open_model
+from clerestory.models.text_tower import MAX_TOKENS
+from clerestory.store import Store
+from clerestory.web.finder import Finder
+from clerestory.web.guard import Turned
+from clerestory.web.sure import Sureness, measure_sureness
+
+LOG = logging.getLogger("clerestory.web")
+POLL_SECONDS = 1.0
+RETRY_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """Everything one request works with; a request keeps the one it started with, whatever happens meanwhile.
+
+    Attributes:
+        release: what is served.
+        model: its model, loaded.
+        finder: the searchable pictures, None when the server has no pictures.
+        sure: how scores read in words.
+        tokens: counts the word pieces of texts.
+        seconds: how long it took to load.
+    """
+
+    release: Release
+    model: Model
+    finder: Finder | None
+    sure: Sureness
+    tokens: Tokens
+    seconds: float
+
+
+class Tokens:
+    """Counts word pieces as the model's text tower does."""
+
+    most = MAX_TOKENS
+
+    def __init__(self, tower: Path) -> None:
+        self._tokenizer = Tokenizer.from_file(str(tower / "tokenizer.json"))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def count(self, text: str) -> int:
+        """How many word pieces a text has, begin and end marks included."""
+        return len(self._tokenizer.encode(text).ids)
+
+
+class Live:
+    """The served release and the one before it (so that a rollback loads nothing).
+
+    Args:
+        store: where releases and models are.
+        data: the pictures to search, or None.
+        name: the line of models whose ``live`` is followed.
+    """
+
+    def __init__(self, store: Store, data: Dataset | None, name: str) -> None:
+        self.store, self.data, self.name = store, data, name
+        self.reason = "the model is still being loaded"
+        self.trouble = ""  # why a newer release than the served one could not be loaded
+        self.draining = False
+        self._current: Served | None = None
+        self._previous: Served | None = None
+        self._failed: tuple[int, float] | None = None
+
+    @property
+    def served(self) -> Served:
+        """What a request that begins now works with.
+
+        Raises:
+            Turned: 503, nothing is served yet.
+        """
+        if self._current is None:
+            raise Turned(self.reason, "try again in a moment", status=503, kind="not_ready")
+        return self._current
+
+    @property
+    def current(self) -> Served | None:
+        """What is served, or None."""
+        return self._current
+
+    @property
+    def why_not_ready(self) -> str:
+        """Empty when ready."""
+        if self.draining:
+            return "the server is shutting down"
+        return "" if self._current else self.reason
+
+    async def follow(self) -> None:
+        """Look at the alias again and again until cancelled; a failed load leaves the served release in place."""
+        while True:
+            await asyncio.to_thread(self.look)
+            await asyncio.sleep(POLL_SECONDS)
+
+    def look(self) -> None:
+        """Compare the alias with what is served, and load and swap when it has moved."""
+        try:
+            alias = self.store.alias(self.name, "live")
+            if alias is None:
+                self.reason = f"no release of {self.name!r} is live; promote one with: clerestory release promote"
+                self.trouble = ""
+                return
+            if self._current is not None and alias.number == self._current.release.number:
+                self.trouble = ""
+                return
+            if self._failed and self._failed[0] == alias.number and time.monotonic() < self._failed[1]:
+                return
+            self._swap(self.store.release(self.name, alias.number))
+        except ClerestoryError as error:
+            self._note(str(error))
+        except Exception:
+            LOG.exception("the live release could not be loaded")
+            self._note("the live release could not be loaded; the server's log says why")
+
+    def _note(self, problem: str) -> None:
+        if self._current is None:
+            self.reason = problem
+        else:
+            self.trouble = problem
+
+    def _swap(self, release: Release) -> None:
+        kept = self._previous
+        if kept is not None and kept.release.number == release.number:
+            fresh = kept
+        else:
+            try:
+                fresh = self._load(release)
+            except Exception:
+                self._failed = (release.number, time.monotonic() + RETRY_SECONDS)
+                raise
+        self._previous, self._current = self._current, fresh
+        self.trouble, self._failed = "", None
+        LOG.info("%s is served (ready in %.1f s)", release.ref, fresh.seconds)
+
+    def _load(self, release: Release) -> Served:
+        start = time.perf_counter()
+        broken = [finding for finding in self.store.verify_model(release.model) if finding.state == "fail"]
+        if broken:
+            raise IntegrityError(f"{release.ref} is not what was released: {broken[0].message}", broken[0].fix)
+        model = open_model(self.store.model_folder(release.model))
+        index = build_index(model, self.data, self.store) if self.data is not None and len(self.data) else None
+        sure = measure_sureness(model, index, self.data, self.store)
+        finder = None if index is None else Finder(model, index)
+        tokens = Tokens(find_text_tower(model.config.text_tower_digest))
+        return Served(release, model, finder, sure, tokens, time.perf_counter() - start)

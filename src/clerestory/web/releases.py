@@ -1,0 +1,211 @@
+"""``/releases`` and ``/evidence``: what is live, why, since when, by whom; and the measurements behind each reason."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from clerestory.core.codec import decode
+from clerestory.core.digest import canonical
+from clerestory.core.errors import ClerestoryError, not_found
+from clerestory.core.measure import Evidence, Measurement
+from clerestory.core.release import Policy, Reason, Release, Rule
+from clerestory.report import format
+from clerestory.stages.release.deciding import outdated
+from clerestory.store import Record, Store, went_to
+from clerestory.web import words
+from clerestory.web.gauge import Gauge, gauge
+from clerestory.web.site import Site, site
+from clerestory.web.views import page
+
+RECORDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonView:
+    """One reason as the page shows it; rule and measurement are None where they cannot be had."""
+
+    reason: Reason
+    state: words.State
+    rule: Rule | None
+    measured: Measurement | None
+    asked: str
+    gauge: Gauge | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseView:
+    """One release as the pages show it.
+
+    Attributes:
+        release: the release itself.
+        state: its verdict.
+        because: one sentence on why.
+        reasons: one for each rule, those that do not hold first.
+        aliases: the names that point at it now.
+        lived: the journal's records of its becoming live, newest first.
+    """
+
+    release: Release
+    state: words.State
+    because: str
+    reasons: list[ReasonView]
+    aliases: list[str]
+    lived: list[Record]
+
+
+async def releases(request: Request) -> Response:
+    """``GET /releases``: the line's live release, its history and its journal."""
+    here = site(request)
+    name = request.query_params.get("name", here.name)
+    return page(request, "releases.html", await asyncio.to_thread(_line, here, name))
+
+
+async def release(request: Request) -> Response:
+    """``GET /releases/{name}/{number}``: one decision, explained."""
+    store = site(request).store
+    name, number = request.path_params["name"], request.path_params["number"]
+
+    def read() -> dict[str, object]:
+        found = store.release(name, number)
+        return {"view": _view(store, found), "model": _model_facts(store, found), "parent": found.parent}
+
+    return page(request, "release.html", await asyncio.to_thread(read))
+
+
+async def evidence(request: Request) -> Response:
+    """``GET /evidence/{id}``: everything that was measured, and what it holds for."""
+    here = site(request)
+    asked = request.path_params["id"]
+    return page(request, "evidence.html", await asyncio.to_thread(_evidence, here, asked))
+
+
+async def evidence_json(request: Request) -> Response:
+    """``GET /evidence/{id}.json``: its canonical bytes, whose SHA-256 is the id."""
+    found = await asyncio.to_thread(site(request).store.evidence, request.path_params["id"])
+    return Response(canonical(found), media_type="application/json")
+
+
+def _line(here: Site, name: str) -> dict[str, object]:
+    store = here.store
+    found = store.releases(name)
+    lines = sorted({each.name for each in store.releases()})
+    if not found and lines:
+        raise not_found("line of models", name, lines)
+    live = store.alias(name, "live")
+    records = store.journal.records(f"{name}@")
+    return {
+        "line": name,
+        "lines": lines,
+        "view": _view(store, store.release(name, live.number), records) if live else None,
+        "history": [(each, words.VERDICTS_SHORT[each.decision.verdict], _aliases(store, each)) for each in found],
+        "records": records[::-1][:RECORDS],
+        "older": max(0, len(records) - RECORDS),
+        "broken": store.journal.verify(),
+    }
+
+
+def _view(store: Store, found: Release, records: list[Record] | None = None) -> ReleaseView:
+    if records is None:
+        records = store.journal.records(f"{found.name}@")
+    lived = [r for r in records if went_to(r.event.details, "live") == found.number]
+    rules = _rules(store, found)
+    held: dict[str, Evidence | None] = {}
+    reasons = [_reason(store, each, rules.get(each.rule), held) for each in found.decision.reasons]
+    reasons.sort(key=lambda each: ("fail", "cannot_tell", "pass").index(each.reason.outcome))
+    return ReleaseView(
+        found,
+        words.VERDICTS[found.decision.verdict],
+        _because(found),
+        reasons,
+        _aliases(store, found),
+        lived[::-1],
+    )
+
+
+def _because(found: Release) -> str:
+    reasons = found.decision.reasons
+    total = len(reasons)
+    failed = [r.rule for r in reasons if r.outcome == "fail"]
+    unknown = [r.rule for r in reasons if r.outcome == "cannot_tell"]
+    if not failed and not unknown:
+        return "The one rule of the policy holds." if total == 1 else f"All {total} rules of the policy hold."
+    said = []
+    if failed:
+        said.append(
+            f"{len(failed)} of {total} rules {'does' if len(failed) == 1 else 'do'} not hold: {format.listing(failed)}"
+        )
+    if unknown:
+        said.append(f"{len(unknown)} of {total} cannot be told: {format.listing(unknown)}")
+    return format.sentence("; ".join(said))
+
+
+def _rules(store: Store, found: Release) -> dict[str, Rule]:
+    try:
+        policy = decode(Policy, json.loads(store.blobs.get(found.decision.policy_digest)))
+    except (ClerestoryError, ValueError):
+        return {}  # the decision still says in words what was asked; `release verify` names the damage
+    return {rule.name: rule for rule in policy.rules}
+
+
+def _reason(store: Store, reason: Reason, rule: Rule | None, held: dict[str, Evidence | None]) -> ReasonView:
+    if reason.evidence and reason.evidence not in held:
+        try:
+            held[reason.evidence] = store.evidence(reason.evidence)
+        except ClerestoryError:
+            held[reason.evidence] = None  # its own page says what is wrong with it
+    behind = held.get(reason.evidence)
+    measured = behind.find(rule.metric, rule.where) if behind and rule else None
+    state = words.OUTCOMES[reason.outcome]
+    asked, bar = "", None
+    if rule and measured:
+        limit = rule.at_least if rule.at_least is not None else rule.at_most
+        asked = f"{'at least' if rule.at_least is not None else 'at most'} {words.percent(limit or 0.0, measured.unit)}"
+        bar = gauge(measured, state.tone, limit)
+    return ReasonView(reason, state, rule, measured, asked, bar)
+
+
+def _aliases(store: Store, found: Release) -> list[str]:
+    return [alias.alias for alias in store.aliases(found.name) if alias.number == found.number]
+
+
+def _model_facts(store: Store, found: Release) -> list[tuple[str, str]]:
+    facts = dict(found.notes)
+    for each in store.find_evidence("train"):
+        if found.model in {each.subject.model, *each.facts.values()}:
+            facts |= {k: v for k, v in each.facts.items() if k in {"preset", "parameters", "steps", "image_size"}}
+            break
+    return [(format.slice_key(key), value) for key, value in facts.items()]
+
+
+def _evidence(here: Site, asked: str) -> dict[str, object]:
+    store = here.store
+    found = store.evidence(asked)
+    changed = list(outdated(found))
+    known = {row.digest for row in store.datasets()} | ({here.data.digest} if here.data is not None else set())
+    if found.subject.data and known and found.subject.data not in known:
+        changed.insert(0, "data")
+    on = next((row.name for row in store.datasets() if row.digest == found.subject.data), "")
+    used = [each for each in store.releases() if found.id in each.evidence]
+    return {
+        "evidence": found,
+        "groups": _grouped(found),
+        "findings": [(each, words.FINDINGS[each.state]) for each in found.findings],
+        "state_": words.STALE if changed else words.FRESH,
+        "changed": changed,
+        "changed_words": [said for name, said, _ in words.digests(found.subject) if name in changed],
+        "digests": words.digests(found.subject),
+        "on": on,
+        "used": used,
+    }
+
+
+def _grouped(found: Evidence) -> list[tuple[str, list[tuple[Measurement, Gauge]]]]:
+    groups: dict[str, list[tuple[Measurement, Gauge]]] = {}
+    for each in found.measurements:
+        groups.setdefault(format.slice_words(each.slice), []).append((each, gauge(each, "soft")))
+    return [(words.capital(said) or "Everything", rows) for said, rows in groups.items()]
