@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from clerestory.core.codec import decode
 from clerestory.core.digest import short
-from clerestory.core.errors import ClerestoryError
+from clerestory.core.errors import ClerestoryError, IntegrityError, NotFound
 from clerestory.core.measure import Evidence, Finding, Measurement
 from clerestory.core.provenance import STAGE_ROOMS
 from clerestory.core.release import Outcome, Policy, Reason, Release, Rule
@@ -28,13 +29,13 @@ _AGAIN = "do not trust this release; evaluate the model again and put it to the 
 def verify(ref: str, store: Store) -> list[Finding]:
     """Check everything a release, or a model, rests on.
 
-    Every file of the model, every file of its evidence (JSON, rows, artifacts), every number again from the rows,
-    the decision again from the policy and the evidence, the tables against the journal, the journal's chain against
-    its signed checkpoints, and every page of the database.
+    Every file of the model, the text tower it names, every file of its evidence (JSON, rows, artifacts), every number
+    again from the rows, the decision again from the policy and the evidence, the tables against the journal, the
+    journal's chain against its signed checkpoints, and every page of the database.
 
     Returns:
-        One finding for each check: state ``pass``, ``fail`` (names the file), ``warn`` or ``not_applicable``. The
-        release holds when none is ``fail``.
+        One finding for each check: state ``pass``, ``fail`` (names the file), ``warn`` (stale), ``not_applicable`` or
+        ``not_run``. The release holds when none is ``fail``.
 
     Raises:
         NotFound: nothing has this name.
@@ -70,9 +71,28 @@ def _check_model(model: str, store: Store) -> list[Finding]:
     if problems:
         return problems
     count = len(store.model_files(model))
-    return [
-        _passed("CLR-S001", f"model {short(model)}", f"{count} files are what the digest says, and no other is there")
-    ]
+    message = f"{count} files are what the digest says, and no other is there"
+    return [_passed("CLR-S001", f"model {short(model)}", message), *_check_text_tower(store.model_folder(model))]
+
+
+def _check_text_tower(folder: Path) -> list[Finding]:
+    """Whether this machine has the text tower that a model's ``config.json`` names, where it names one."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    wanted = config.get("text_tower_digest") if isinstance(config, dict) else None
+    if not isinstance(wanted, str):
+        return []
+    from clerestory.models.text_tower import find_text_tower  # here, because it brings torch with it
+
+    try:
+        place = find_text_tower(wanted)
+    except NotFound as error:
+        return [Finding("CLR-R004", "info", "not_run", "text tower", error.message, error.fix)]
+    except IntegrityError as error:
+        return [Finding("CLR-R004", "error", "fail", "text tower", error.message, error.fix)]
+    return [_passed("CLR-R004", "text tower", f"the weights in {place} are those the model names, {short(wanted)}")]
 
 
 def _files_hold(evidence: Evidence) -> str:
@@ -143,6 +163,9 @@ def _check_decision(release: Release, held: list[Evidence], store: Store) -> lis
         ]
     if [rule.name for rule in policy.rules] != [reason.rule for reason in decision.reasons]:
         return [_failed("CLR-R002", where, f"its reasons are not those of the {len(policy.rules)} rules of its policy")]
+    if len(held) < len(release.evidence):
+        message = "it cannot be derived again while its evidence is damaged"
+        return [Finding("CLR-R002", "info", "not_run", where, message, "mend the evidence first")]
     sound = {evidence.id: evidence for evidence in held}
     findings, outcomes = [], []
     for rule, reason in zip(policy.rules, decision.reasons, strict=True):

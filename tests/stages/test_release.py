@@ -1,0 +1,548 @@
+"""The gate tells the truth, aliases move as they should, and verification finds every byte that was changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from clerestory.core.codec import Tags
+from clerestory.core.digest import canonical
+from clerestory.core.errors import ConfigError, Conflict, InputError, IntegrityError, NotFound, Refused
+from clerestory.core.measure import Cost, Evidence, Finding, Interval, Measurement, Recipe, Subject
+from clerestory.core.provenance import environment_digest, now, stage_code
+from clerestory.core.release import Decision, Event, Policy, Release, Rule
+from clerestory.stages.release import gate, load_policy, promote, register, rollback, verify
+from clerestory.stages.release.judge import judge
+from clerestory.stats.aggregate import measure
+from clerestory.stats.rows import read_rows, write_rows
+from clerestory.store import Store
+
+DATA = "d" * 64
+POLICY = load_policy()
+
+
+def some_rows(share: float, concepts: int = 200) -> dict[str, np.ndarray[Any, Any]]:
+    """Rows of three kinds of retrieval in which ``share`` of the ranks are in the top ten, and of one latency."""
+    kinds = [("image_to_text", "test"), ("image_to_text", "test_style"), ("text_to_image", "test")]
+    dice = np.random.default_rng(0)
+    text: dict[str, list[str]] = {name: [] for name in ("task", "split", "operation", "concept")}
+    numbers: dict[str, list[float]] = {"rank": [], "ms": []}
+    for task, split in kinds:
+        for number in range(concepts):
+            cells = (task, split, "", f"c{number}")
+            for name, cell in zip(text, cells, strict=True):
+                text[name].append(cell)
+            numbers["rank"].append(float(dice.integers(1, 11) if number < share * concepts else dice.integers(11, 500)))
+            numbers["ms"].append(np.nan)
+    for _ in range(40):
+        for name, cell in zip(text, ("latency", "test", "embed_image", ""), strict=True):
+            text[name].append(cell)
+        numbers["rank"].append(np.nan)
+        numbers["ms"].append(float(dice.uniform(5, 20)))
+    texts = {name: np.array(cells, dtype=object) for name, cells in text.items()}
+    return texts | {name: np.array(cells) for name, cells in numbers.items()}
+
+
+@dataclass
+class Life:
+    """A store in which models can be made and examined for real, only without a network."""
+
+    store: Store
+    place: Path
+    made: int = field(default=0)
+
+    def model(self, **config: str) -> str:
+        """Put another model into the store."""
+        self.made += 1
+        folder = self.place / f"model{self.made}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"number": self.made, **config}), encoding="utf-8")
+        (folder / "model.safetensors").write_bytes(bytes([self.made]) * 2000)
+        return self.store.put_model(folder)
+
+    def examined(self, model: str, share: float = 0.7, concepts: int = 200, **subject: str) -> Evidence:
+        """Evidence made from rows by the recipes of ``evaluate``."""
+        rows = some_rows(share, concepts)
+        found = []
+        for rule in POLICY.rules:
+            if rule.metric == "recall@10":
+                recipe = Recipe("share_at_most", "rank", rule.where, "concept", 10.0)
+                found.append(measure(rows, recipe, rule.metric, "share"))
+            else:
+                found.append(measure(rows, Recipe("quantile", "ms", rule.where, "", 0.95), rule.metric, "ms"))
+        digests = {"data": DATA, "code": stage_code("evaluate"), "environment": environment_digest()} | subject
+        evidence = Evidence(
+            kind="evaluate",
+            subject=Subject(model=model, config="c" * 64, **digests),
+            measurements=tuple(found),
+            findings=(),
+            cost=Cost(1.0, 1.0, 1.0),
+            made=now(),
+            rows=self.store.blobs.put(write_rows(rows)),
+            artifacts=Tags(examples=self.store.blobs.put(canonical({"model": model}))),
+        )
+        self.store.put_evidence(evidence)
+        return evidence
+
+    def decide(self, model: str, policy: Policy = POLICY) -> Decision:
+        return gate(model, self.store, policy, DATA)
+
+    def release(self, share: float = 0.7) -> Release:
+        """A new model, examined, put to the gate and numbered."""
+        model = self.model()
+        self.examined(model, share)
+        return register("icons", self.decide(model), self.store, "Ada", "a test")
+
+    def live(self) -> tuple[int, int]:
+        """The numbers of ``live`` and ``previous``, 0 for none."""
+        live, previous = self.store.alias("icons", "live"), self.store.alias("icons", "previous")
+        return (live.number if live else 0, previous.number if previous else 0)
+
+
+@pytest.fixture
+def life(store: Store, tmp_path: Path) -> Life:
+    event = Event("data_added", "icons", "Ada", "a test", now())
+    store.put_dataset("icons", "icons", DATA, 10, event)
+    return Life(store, tmp_path / "models")
+
+
+def failed(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.state == "fail"]
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+# Policies.
+
+
+def test_the_shipped_policy_asks_for_both_directions_both_splits_and_speed() -> None:
+    rules = {(rule.metric, *sorted(rule.where.items())): rule for rule in POLICY.rules}
+    recall = [
+        ("recall@10", ("split", split), ("task", task))
+        for split, task in (("test", "image_to_text"), ("test_style", "image_to_text"), ("test", "text_to_image"))
+    ]
+    assert all(rules[key].judge == "interval" and rules[key].at_least for key in recall)
+    assert rules["latency_p95", ("operation", "embed_image"), ("task", "latency")].at_most == 200
+    assert all(rule.why for rule in POLICY.rules)
+
+
+RULE = '[[rules]]\nname = "r"\nmetric = "m"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('name = "p"\nrules = []', "has no rules"),
+        (f'name = "p"\n{RULE}', "'r' needs exactly one bound"),
+        (f'name = "p"\n{RULE}at_least = 1\nat_most = 2', "'r' needs exactly one bound"),
+        (f'name = "p"\n{RULE}at_least = nan', "'r' needs exactly one bound"),
+        (f'name = "p"\n{RULE}at_least = 1\n{RULE}at_least = 2', "2 rules of the policy p are called 'r'"),
+        (f'name = "p"\n{RULE}atleast = 1', r"rules\[0\] has no setting 'atleast' — did you mean at_least"),
+        (f'name = "p"\n{RULE}at_least = 1\njudge = "vlaue"', "did you mean value"),
+        (f'name = "p"\n{RULE}at_least = 1\nevidence = "evalute"', "did you mean evaluate"),
+        ("name = ", "is not valid TOML"),
+    ],
+)
+def test_a_policy_that_could_not_decide_is_refused_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=told):
+        load_policy(file)
+
+
+def test_a_policy_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load_policy(tmp_path / "no.toml")
+
+
+# Judging.
+
+
+@pytest.mark.parametrize(
+    ("bounds", "judged_by", "outcome", "words"),
+    [
+        ({"at_least": 0.5}, "interval", "pass", "even its low end meets the at least 50.0 %"),
+        ({"at_least": 0.55}, "interval", "fail", "so the claim does not hold with confidence"),
+        ({"at_least": 0.7}, "interval", "fail", "all of it misses the at least 70.0 %"),
+        ({"at_most": 0.65}, "interval", "pass", "even its high end meets the at most 65.0 %"),
+        ({"at_most": 0.62}, "interval", "fail", "its high end misses the at most 62.0 %"),
+        ({"at_least": 0.6}, "value", "pass", "which meets the at least 60.0 %"),
+        ({"at_least": 0.60001}, "value", "fail", "is 60.000 % (n = 1,234), which misses"),
+    ],
+)
+def test_one_rule_against_one_number(bounds: dict[str, float], judged_by: Any, outcome: str, words: str) -> None:
+    measured = Measurement("recall@10", 0.6, "share", 1234, Interval(0.52, 0.64, "t"), slice=Tags(split="test"))
+    rule = Rule("r", "recall@10", Tags(split="test"), judge=judged_by, **bounds)
+    reason = judge(rule, measured, "e" * 64)
+    assert reason.outcome == outcome
+    assert words in reason.message
+    assert "recall@10 (split=test) is 60.0" in reason.message
+    assert "n = 1,234" in reason.message
+
+
+def test_a_number_without_an_interval_cannot_be_judged_by_it() -> None:
+    measured = Measurement("recall@10", 0.6, "share", 1, None, "one cluster has no spread")
+    reason = judge(Rule("r", "recall@10", at_least=0.1), measured, "")
+    assert (reason.outcome, reason.message) == (
+        "cannot_tell",
+        "recall@10 has no interval to judge by (n = 1): one cluster has no spread.",
+    )
+
+
+# The gate.
+
+
+def test_a_good_model_may_ship_with_numbers_in_every_reason(life: Life) -> None:
+    model = life.model()
+    evidence = life.examined(model)
+    decision = life.decide(model)
+    assert decision.verdict == "ship"
+    assert decision.command == ""
+    assert [(r.outcome, r.evidence, r.command) for r in decision.reasons] == [("pass", evidence.id, "")] * 4
+    assert "is 70.0 % with a 95 % interval of " in decision.reasons[0].message
+    assert " ms (n = 40), which meets the at most 200.0 ms" in decision.reasons[3].message
+    assert decision.policy_digest == hashlib.sha256(canonical(POLICY)).hexdigest()
+    assert life.store.blobs.get(decision.policy_digest) == canonical(POLICY)
+    assert life.decide(model) == decision, "the same again gives the same decision"
+
+
+def test_a_weak_model_is_refused_and_one_failed_rule_is_enough(life: Life) -> None:
+    model = life.model()
+    life.examined(model, share=0.3)
+    decision = life.decide(model)
+    assert decision.verdict == "refuse"
+    assert [reason.outcome for reason in decision.reasons] == ["fail", "pass", "fail", "pass"]
+    assert decision.command == "clerestory train --data icons --preset small"
+
+
+def test_few_rows_are_not_enough_for_a_claim_with_confidence(life: Life) -> None:
+    model = life.model()
+    life.examined(model, share=0.55, concepts=20)
+    assert life.decide(model).reasons[0].outcome == "fail"
+    model = life.model()
+    life.examined(model, share=0.55, concepts=400)
+    assert life.decide(model).reasons[0].outcome == "pass"
+
+
+def test_an_early_checkpoint_is_told_which_model_was_finished(life: Life) -> None:
+    early, final = life.model(), life.model()
+    life.examined(early, share=0.1)
+    facts = Tags(early_model=early, preset="nano")
+    life.store.put_evidence(Evidence("train", Subject(model=final), (), (), Cost(1, 1, 1), now(), facts=facts))
+    assert life.decide(early).command == f"clerestory release gate {final[:12]} --data icons"
+
+
+def test_without_evidence_nothing_can_be_told(life: Life) -> None:
+    model = life.model()
+    decision = life.decide(model)
+    assert decision.verdict == "cannot_tell"
+    assert decision.command == f"clerestory evaluate {model[:12]} --data icons"
+    assert "was never evaluated here (0 pieces of evidence)" in decision.reasons[0].message
+    assert {reason.evidence for reason in decision.reasons} == {""}
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ("data", "was made on other data, so it no longer counts"),
+        ("code", "was made by other code, so it no longer counts"),
+        ("environment", "was made with other library versions or on another kind of machine, so"),
+    ],
+)
+def test_stale_evidence_no_longer_counts(life: Life, changed: str, words: str) -> None:
+    model = life.model()
+    stale = life.examined(model, **{changed: "0" * 64})
+    decision = life.decide(model)
+    assert decision.verdict == "cannot_tell"
+    assert decision.command == f"clerestory evaluate {model[:12]} --data icons"
+    assert {reason.evidence for reason in decision.reasons} == {stale.id}
+    assert "recall@10 was 70.0 % then" in decision.reasons[0].message
+    assert words in decision.reasons[0].message
+    life.examined(model)
+    assert life.decide(model).verdict == "ship", "the command helps"
+
+
+def test_another_models_evidence_does_not_count(life: Life) -> None:
+    life.examined(life.model())
+    assert life.decide(life.model()).verdict == "cannot_tell"
+
+
+def test_a_rule_about_nothing_that_was_measured_names_the_closest(life: Life) -> None:
+    model = life.model()
+    life.examined(model)
+    rule = replace(POLICY.rules[0], where=Tags(task="image_to_text", split="tset"))
+    decision = life.decide(model, Policy("p", (rule,)))
+    assert decision.verdict == "cannot_tell"
+    assert "the closest it has is recall@10[split=test, task=image_to_text]" in decision.reasons[0].message
+
+
+def test_a_model_that_is_not_in_the_store(life: Life) -> None:
+    with pytest.raises(NotFound, match="no model"):
+        life.decide("f" * 64)
+
+
+def test_damaged_evidence_stops_the_gate(life: Life) -> None:
+    model = life.model()
+    path = life.store.blobs.path(life.examined(model).id)
+    flip(path, 10)
+    with pytest.raises(IntegrityError, match=str(path)):
+        life.decide(model)
+
+
+# Promote, roll back, roll forward.
+
+
+def test_a_release_is_numbered_and_rests_on_its_evidence(life: Life) -> None:
+    release = life.release()
+    (evidence,) = life.store.find_evidence("evaluate")
+    assert (release.ref, release.parent, release.evidence) == ("icons@1", 0, (evidence.id,))
+    assert (release.who, release.why) == ("Ada", "a test")
+    promote("icons@1", life.store, "Ada", "good")
+    assert life.release(0.1).parent == 1
+
+
+def test_only_what_may_ship_is_promoted(life: Life) -> None:
+    life.release(0.1)
+    with pytest.raises(
+        Refused, match=r"icons@1 is not promoted, the gate says it may not ship: recall@10 .* is 10.0 %"
+    ):
+        promote("icons@1", life.store, "Ada", "please")
+    register("icons", life.decide(life.model()), life.store, "Ada", "not examined")
+    with pytest.raises(Refused, match=r"the gate says it cannot tell: .* — clerestory evaluate"):
+        promote("icons@2", life.store, "Ada", "please")
+    assert life.store.aliases() == []
+
+
+def test_promotions_and_rollbacks_keep_what_was_live_before(life: Life) -> None:
+    for _ in range(3):
+        life.release()
+    seen = []
+    for ref in ("icons@1", "icons@2", "icons@3"):
+        promote(ref, life.store, "Ada", "good")
+        seen.append(life.live())
+    assert seen == [(1, 0), (2, 1), (3, 2)]
+    rollback("icons", life.store, "Bo", "bad")
+    assert life.live() == (2, 1)
+    rollback("icons", life.store, "Bo", "bad too")
+    assert life.live() == (1, 0)
+    with pytest.raises(NotFound, match="nothing was live before icons@1"):
+        rollback("icons", life.store, "Bo", "what now")
+    assert promote("icons@3", life.store, "Ada", "mended").number == 3
+    assert life.live() == (3, 1)
+    rollback("icons", life.store, "Bo", "no")
+    assert life.live() == (1, 0)
+    told = [
+        (r.event.kind, r.event.subject, r.event.who, r.event.details["from"]) for r in life.store.journal.records()[4:]
+    ]
+    assert told == [
+        ("promoted", "icons@1", "Ada", ""),
+        ("promoted", "icons@2", "Ada", "icons@1"),
+        ("promoted", "icons@3", "Ada", "icons@2"),
+        ("rolled_back", "icons@2", "Bo", "icons@3"),
+        ("rolled_back", "icons@1", "Bo", "icons@2"),
+        ("promoted", "icons@3", "Ada", "icons@1"),
+        ("rolled_back", "icons@1", "Bo", "icons@3"),
+    ]
+    assert failed(verify("icons@live", life.store)) == []
+
+
+def test_promoting_what_is_live_changes_nothing(life: Life) -> None:
+    life.release()
+    first = promote("icons@1", life.store, "Ada", "good")
+    length = life.store.journal.head()[0]
+    assert promote("icons@1", life.store, "Ada", "again") == first
+    assert life.store.journal.head()[0] == length
+
+
+def test_who_saw_an_older_state_does_not_promote(life: Life) -> None:
+    life.release()
+    life.release()
+    promote("icons@1", life.store, "Ada", "good")
+    with pytest.raises(Conflict, match="moved by somebody else"):
+        promote("icons@2", life.store, "Bo", "I saw nothing live", expected_generation=0)
+    assert life.live() == (1, 0)
+    assert promote("icons@2", life.store, "Bo", "I saw the first", expected_generation=1).generation == 2
+
+
+def test_another_alias_leaves_live_and_previous_alone(life: Life) -> None:
+    life.release()
+    assert promote("icons@1", life.store, "Ada", "look at it", alias="candidate").alias == "candidate"
+    assert life.live() == (0, 0)
+
+
+def test_moves_that_cannot_be_made(life: Life) -> None:
+    release = life.release()
+    with pytest.raises(InputError, match="needs a reason"):
+        promote("icons@1", life.store, "Ada", " ")
+    with pytest.raises(NotFound, match=r"is a model and not a release — put it to the gate: clerestory release gate"):
+        promote(release.model, life.store, "Ada", "x")
+    with pytest.raises(NotFound, match="did you mean icons@1"):
+        promote("icons@2", life.store, "Ada", "x")
+    with pytest.raises(NotFound, match="did you mean icons"):
+        rollback("icon", life.store, "Ada", "x")
+    with pytest.raises(NotFound, match="no release of icons is live"):
+        rollback("icons", life.store, "Ada", "x")
+
+
+def test_nothing_damaged_becomes_live(life: Life) -> None:
+    first, second = life.release(), life.release()
+    weights = life.store.model_folder(first.model) / "model.safetensors"
+    flip(weights, 7)
+    with pytest.raises(IntegrityError, match=str(weights)):
+        promote("icons@1", life.store, "Ada", "x")
+    flip(weights, 7)
+    promote("icons@1", life.store, "Ada", "x")
+    promote("icons@2", life.store, "Ada", "x")
+    flip(weights, 7)
+    with pytest.raises(IntegrityError, match=str(weights)):
+        rollback("icons", life.store, "Ada", "x")
+    assert life.live() == (second.number, first.number)
+
+
+# Verification.
+
+
+def test_a_sound_release_is_verified_with_what_was_checked(life: Life) -> None:
+    release = life.release()
+    promote("icons@1", life.store, "Ada", "good")
+    findings = verify("icons@live", life.store)
+    assert {finding.state for finding in findings} == {"pass"}
+    said = " / ".join(finding.message for finding in findings)
+    for words in (
+        "2 files are what the digest says",
+        "4 numbers come out the same again from 640 rows",
+        "4 rules give ship again",
+        "the chain of 3 records is whole",
+    ):
+        assert words in said
+    assert failed(verify(release.model[:10], life.store)) == [], "a model without a release is verified too"
+
+
+def test_a_refused_and_an_undecided_release_are_verified_too(life: Life) -> None:
+    life.release(0.1)
+    model = life.model()
+    life.examined(model, code="0" * 64)
+    register("icons", life.decide(model), life.store, "Ada", "stale")
+    register("icons", life.decide(life.model()), life.store, "Ada", "missing")
+    for number in (1, 2, 3):
+        assert failed(verify(f"icons@{number}", life.store)) == []
+    (stale,) = [finding for finding in verify("icons@2", life.store) if finding.state == "warn"]
+    assert (stale.code, "by other code" in stale.message) == ("CLR-R003", True)
+
+
+def test_a_flipped_byte_anywhere_in_model_or_evidence_is_refused_and_its_file_named(life: Life) -> None:
+    release = life.release()
+    (evidence,) = life.store.find_evidence("evaluate")
+    folder = life.store.model_folder(release.model)
+    blobs = [evidence.id, evidence.rows, evidence.artifacts["examples"], release.decision.policy_digest]
+    files = [folder / "config.json", folder / "model.safetensors", *map(life.store.blobs.path, blobs)]
+    for path in files:
+        size = path.stat().st_size
+        for at in (0, size // 3, size - 1):
+            flip(path, at)
+            wrong = failed(verify("icons@1", life.store))
+            assert str(path) in {finding.where for finding in wrong}, f"{path.name}, byte {at}"
+            flip(path, at)
+        content = path.read_bytes()
+        path.unlink()
+        assert str(path) in {finding.where for finding in failed(verify("icons@1", life.store))}
+        path.write_bytes(content)
+    assert failed(verify("icons@1", life.store)) == []
+
+
+def test_a_number_that_does_not_follow_from_its_rows_is_found(life: Life) -> None:
+    model = life.model()
+    honest = life.examined(model, share=0.3)
+    claims = list(honest.measurements)
+    claims[0] = replace(claims[0], value=0.9, interval=Interval(0.8, 0.95, "t"))
+    life.store.put_evidence(replace(honest, measurements=tuple(claims)))
+    decision = life.decide(model)
+    assert decision.reasons[0].outcome == "pass", "the gate takes evidence at its word"
+    register("icons", decision, life.store, "Eve", "trust me")
+    (finding,) = failed(verify("icons@1", life.store))
+    assert finding.code == "CLR-R001"
+    assert "recall@10[split=test, task=image_to_text] is 0.9 (n = 200), but the rows give 0.3" in finding.message
+
+
+def test_swapped_rows_are_found(life: Life) -> None:
+    model = life.model()
+    honest = life.examined(model, share=0.7)
+    rows = read_rows(life.store.blobs.get(honest.rows))
+    rows["concept"] = np.array([f"{name}x" if i % 2 else name for i, name in enumerate(rows["concept"])], dtype=object)
+    rows["concept"][:100] = "one"
+    life.store.put_evidence(replace(honest, rows=life.store.blobs.put(write_rows(rows))))
+    register("icons", life.decide(model), life.store, "Eve", "x")
+    assert {finding.code for finding in failed(verify("icons@1", life.store))} == {"CLR-R001"}
+
+
+def test_a_decision_that_does_not_follow_from_its_evidence_is_found(life: Life) -> None:
+    model = life.model()
+    life.examined(model, share=0.1)
+    honest = life.decide(model)
+    bent = tuple(replace(reason, outcome="pass") for reason in honest.reasons)
+    register("icons", replace(honest, verdict="ship"), life.store, "Eve", "only the verdict")
+    register("icons", replace(honest, verdict="ship", reasons=bent), life.store, "Eve", "the reasons too")
+    register("icons", replace(honest, verdict="ship", reasons=bent[3:]), life.store, "Eve", "the bad ones left out")
+    told = [{finding.message for finding in failed(verify(f"icons@{number}", life.store))} for number in (1, 2, 3)]
+    assert told[0] == {"it says ship, the rules give refuse"}
+    assert "the rule 'captions for things it never saw' is recorded as pass, the evidence gives fail" in told[1]
+    assert told[2] == {"its reasons are not those of the 4 rules of its policy"}
+
+
+def test_evidence_of_a_better_model_cannot_be_borrowed(life: Life) -> None:
+    good, bad = life.model(), life.model()
+    life.examined(good)
+    register("icons", replace(life.decide(good), model=bad), life.store, "Eve", "x")
+    assert failed(verify("icons@1", life.store))[0].code == "CLR-R002"
+
+
+def test_a_release_or_journal_changed_in_the_database_is_found(life: Life) -> None:
+    life.release(0.1)
+    with closing(sqlite3.connect(life.store.home / "store.db")) as connection, connection:
+        for name in ("releases_no_update", "journal_no_update"):
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute("""UPDATE releases SET body = replace(body, '"verdict":"refuse"', '"verdict":"ship"')""")
+    with pytest.raises(IntegrityError, match="icons@1 is not the one that was recorded"):
+        promote("icons@1", life.store, "Eve", "it says ship")
+    assert "CLR-S001" in {finding.code for finding in failed(verify("icons@1", life.store))}
+    with closing(sqlite3.connect(life.store.home / "store.db")) as connection, connection:
+        connection.execute("UPDATE journal SET record = replace(record, 'Ada', 'Eve') WHERE seq = 2")
+    assert "CLR-S004" in {finding.code for finding in failed(verify("icons@1", life.store))}
+
+
+def test_the_text_tower_a_model_names_is_checked(life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("clerestory.models.text_tower")
+    tower = tmp_path / "tower"
+    tower.mkdir()
+    weights = tower / "model.safetensors"
+    weights.write_bytes(b"the weights of a tower")
+    monkeypatch.setenv("CLERESTORY_TEXT_TOWER", str(tower))
+    model = life.model(text_tower_digest=hashlib.sha256(weights.read_bytes()).hexdigest())
+
+    def states() -> dict[str, str]:
+        return {f.where: f.state for f in verify(model, life.store) if f.code == "CLR-R004"}
+
+    assert states() == {"text tower": "pass"}
+    flip(weights, 3)
+    assert states() == {"text tower": "fail"}
+    weights.unlink()
+    assert states() == {"text tower": "not_run"}
+
+
+def test_release_does_not_import_torch() -> None:
+    heavy = "import sys, clerestory.stages.release; print('torch' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", heavy], text=True) == "False\n"
