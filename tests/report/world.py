@@ -216,9 +216,7 @@ def examination(store: Store, data: Dataset, model: str, level: float) -> Eviden
             for k in (1, 5, 10):
                 facts[f"chance.recall@{k}.{task}.{split}"] = f"{k / captions:.6f}"
     left_out = Finding("CLR-E006", "info", "not_applicable", "group skin_tone", "1,204 skin-tone variants are left out")
-    subject = Subject(
-        model, data.digest, code("evaluate"), digest("config"), environment_digest()
-    )
+    subject = Subject(model, data.digest, code("evaluate"), digest("config"), environment_digest())
     return Evidence(
         "evaluate", subject, tuple(measurements(level)), (left_out,), Cost(41.2, 77.9, 812.5),
         "2026-11-23T18:01:10+00:00", store.blobs.put(b"rows of " + model.encode()),

@@ -9,9 +9,9 @@ from markupsafe import Markup
 
 from clerestory.report.svg import Drawing, Scale, ceiling, shorten, tick_text, ticks
 
-WIDTH = 400.0  # one panel; narrow, so that a phone shows the same letters as a desktop
+WIDTH = 360.0  # one panel; narrow, so that a phone shows the same letters as a desktop
 ROW, HEADING, AXIS, TOP = 26.0, 28.0, 34.0, 6.0
-LABEL, VALUE = 108.0, 126.0
+LABEL, GAP = 120.0, 12.0
 # Generous widths of one character in units, so that a label never leaves the view box.
 CHARACTER = 6.9
 
@@ -64,26 +64,30 @@ def whiskers(
     name: str, title: str, desc: str, groups: Sequence[Group], top: float, axis: str = "", bars: bool = False
 ) -> Markup:
     """Dots (or bars from zero) with their intervals, one row each, and a hollow tick at the chance level."""
-    rows = sum(len(g.marks) for g in groups)
+    marks = [m for g in groups for m in g.marks]
     headings = sum(bool(g.heading) for g in groups)
-    height = TOP + headings * HEADING + rows * ROW + AXIS + (14 if axis else 0)
+    foot = AXIS + (14 if axis else 0)
+    height = TOP + headings * HEADING + len(marks) * ROW + foot
     drawing = Drawing(name, WIDTH, height, title, desc)
-    scale = Scale(0.0, top, LABEL, WIDTH - VALUE)
-    bottom = height - AXIS - (14 if axis else 0)
-    _grid(drawing, scale, TOP, bottom, axis)
+    labels = min(LABEL, max(len(m.label) for m in marks) * CHARACTER)
+    values = max(len(m.text) for m in marks) * CHARACTER
+    scale = Scale(0.0, top, labels + GAP, WIDTH - values - GAP)
     y = TOP
     for group in groups:
         if group.heading:
-            drawing.text(0, y + 19, shorten(group.heading, 54), "t strong")
+            drawing.text(0, y + 19, shorten(group.heading, int(WIDTH / CHARACTER)), "t strong")
             y += HEADING
+        _grid(drawing, scale, y, y + ROW * len(group.marks))
         for mark in group.marks:
             _row(drawing, scale, mark, y + ROW / 2, bars)
             y += ROW
+    _scale(drawing, scale, y, axis)
     return drawing.render()
 
 
 def _row(drawing: Drawing, scale: Scale, mark: Mark, y: float, bars: bool) -> None:
-    drawing.text(LABEL - 8, y + 4.5, shorten(mark.label, int((LABEL - 8) / CHARACTER)), "t", "end")
+    words = shorten(mark.label, int((scale.start - GAP) / CHARACTER + 0.01))
+    drawing.text(scale.start - GAP + 4, y + 4.5, words, "t", "end")
     if bars:
         drawing.bar(scale.start, y - 7, scale(mark.value) - scale.start, 14, "bar", 2)
     if mark.chance is not None:
@@ -98,13 +102,18 @@ def _row(drawing: Drawing, scale: Scale, mark: Mark, y: float, bars: bool) -> No
     drawing.text(WIDTH, y + 4.5, mark.text, "t num", "end")
 
 
-def _grid(drawing: Drawing, scale: Scale, top: float, bottom: float, axis: str) -> None:
+def _grid(drawing: Drawing, scale: Scale, top: float, bottom: float) -> None:
     for value in ticks(scale.low, scale.high):
-        x = scale(value)
-        drawing.line(x, top, x, bottom, "axis" if value == scale.low else "grid")
-        drawing.text(x, bottom + 16, tick_text(value), "t soft tick", "middle")
+        drawing.line(scale(value), top, scale(value), bottom, "axis" if value == scale.low else "grid")
+
+
+def _scale(drawing: Drawing, scale: Scale, bottom: float, axis: str) -> None:
+    for value in ticks(scale.low, scale.high):
+        drawing.text(scale(value), bottom + 16, tick_text(value), "t soft scale", "middle")
     if axis:
-        drawing.text((scale.start + scale.end) / 2, bottom + 32, axis, "t soft", "middle")
+        half = len(axis) * CHARACTER / 2
+        middle = min(max((scale.start + scale.end) / 2, half), WIDTH - half)
+        drawing.text(middle, bottom + 32, axis, "t soft", "middle")
 
 
 def bullet(
@@ -122,9 +131,8 @@ def bullet(
         drawing.bar(scale(mark.low), y - 3.5, max(2.0, scale(mark.high) - scale(mark.low)), 7, f"span {outcome}", 3.5)
     drawing.dot(scale(mark.value), y, 5.5, f"dot {outcome}")
     drawing.line(x, y - 14, x, y + 14, "bound")
-    room = len(bound[1]) * CHARACTER
-    anchor, at = ("start", x - 2) if x + room <= WIDTH else ("end", max(x + 2, room))
-    drawing.text(at, height - 6, bound[1], "t soft", anchor)
+    half = len(bound[1]) * CHARACTER / 2
+    drawing.text(min(max(x, half), WIDTH - half), height - 6, bound[1], "t soft", "middle")
     return drawing.render()
 
 
@@ -137,7 +145,7 @@ def curves(
     mark: tuple[float, str] | None = None,
 ) -> Markup:
     """Lines over steps, named at their ends, from zero unless a value is below it; ``mark`` is an upright line."""
-    height, left, right, top = 250.0, 44.0, 92.0, 16.0
+    height, left, right, top = 240.0, 38.0, 84.0, 16.0
     bottom = height - AXIS - 14
     drawing = Drawing(name, WIDTH, height, title, desc)
     xs = [x for line in lines for x, _ in line.points] + ([mark[0]] if mark else [])
@@ -147,9 +155,9 @@ def curves(
     up = Scale(low, high, bottom, top)
     for value in ticks(low, high):
         drawing.line(left, up(value), WIDTH - right, up(value), "axis" if value == low else "grid")
-        drawing.text(left - 8, up(value) + 4, tick_text(value), "t soft tick", "end")
+        drawing.text(left - 8, up(value) + 4, tick_text(value), "t soft scale", "end")
     for value in ticks(0.0, across.high, 3):
-        drawing.text(across(value), bottom + 18, tick_text(value), "t soft tick", "middle")
+        drawing.text(across(value), bottom + 18, tick_text(value), "t soft scale", "middle")
     drawing.text((left + WIDTH - right) / 2, height - 6, axis, "t soft", "middle")
     if mark:
         _upright(drawing, across(mark[0]), top, bottom, mark[1])
@@ -166,7 +174,7 @@ def curves(
 def _upright(drawing: Drawing, x: float, top: float, bottom: float, words: str) -> None:
     drawing.line(x, top, x, bottom, "mark")
     anchor = "start" if x < WIDTH / 2 else "end"
-    drawing.text(x + (5 if anchor == "start" else -5), top + 6, words, "t soft", anchor)
+    drawing.text(x + (5 if anchor == "start" else -5), top + 14, words, "t soft", anchor)
 
 
 def _ends(drawing: Drawing, lines: Sequence[Line], across: Scale, up: Scale, room: tuple[float, float]) -> None:
@@ -194,16 +202,16 @@ class Wait:
 
 def waits(name: str, title: str, desc: str, rows: Sequence[Wait], axis: str) -> Markup:
     """From the usual to the slow wait, one row for each operation, from zero."""
-    height = TOP + len(rows) * (ROW + 20) + AXIS + 14
-    drawing = Drawing(name, WIDTH, height, title, desc)
+    high = 60.0
+    drawing = Drawing(name, WIDTH, TOP + len(rows) * high + AXIS + 14, title, desc)
     scale = Scale(0.0, ceiling(max(r.slow for r in rows)), 8.0, WIDTH - 16)
-    bottom = height - AXIS - 14
-    _grid(drawing, scale, TOP, bottom, axis)
     for i, row in enumerate(rows):
-        y = TOP + i * (ROW + 20) + 16
-        drawing.text(8, y, shorten(row.label, 24), "t strong")
-        drawing.text(WIDTH, y, row.text, "t num", "end")
-        drawing.bar(scale.start, y + 9, scale(row.usual) - scale.start, 12, "bar", 2)
-        drawing.line(scale(row.usual), y + 15, scale(row.slow), y + 15, "whisker")
-        drawing.line(scale(row.slow), y + 9, scale(row.slow), y + 21, "whisker")
+        y = TOP + i * high
+        drawing.text(8, y + 12, shorten(row.label, int(WIDTH / CHARACTER)), "t strong")
+        drawing.text(8, y + 27, row.text, "t num")
+        _grid(drawing, scale, y + 33, y + 54)
+        drawing.bar(scale.start, y + 37, scale(row.usual) - scale.start, 12, "bar", 2)
+        drawing.line(scale(row.usual), y + 43, scale(row.slow), y + 43, "whisker")
+        drawing.line(scale(row.slow), y + 37, scale(row.slow), y + 49, "whisker")
+    _scale(drawing, scale, TOP + len(rows) * high, axis)
     return drawing.render()

@@ -12,7 +12,7 @@ from clerestory.core.sample import Dataset
 from clerestory.report.nouns import Example, Neighbour, Written
 from clerestory.report.thumbnails import Thumbnails
 
-EACH, NEIGHBOURS, WRITTEN = 3, 5, 6
+EACH, NEIGHBOURS, WRITTEN = 2, 6, 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,6 +127,8 @@ def decimals(value: float, unit: str, low: float | None = None, high: float | No
     if unit == SHARE:
         half = ((high - low) / 2) if low is not None and high is not None else 0.0
         return min(4, max(2, math.ceil(-math.log10(half)))) if half > 0 else 2
+    if unit == MILLISECONDS:
+        return 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2
     if value == 0 or float(value).is_integer() and unit == "rank":
         return 0
     return max(0, min(4, 2 - math.floor(math.log10(abs(value)))))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 
 from clerestory.core.digest import short
-from clerestory.core.measure import Finding, Measurement
+from clerestory.core.measure import Evidence, Finding, Measurement
 from clerestory.report import charts, format, quality, story
 from clerestory.report.charts import Line
 from clerestory.report.nouns import Data, Entry, Example, Held, ReportData, Series, Training, Written
@@ -30,6 +31,7 @@ _CHANGED = {
     "code": "by other code than is installed now",
     "environment": "with other library versions or on another kind of machine",
 }
+_GRADES = {"best": 0, "typical": 1, "worst": 2}
 _SERIES = {"loss": "whole", "contrastive": "matching", "caption": "writing"}
 _FINDING_STATES = {
     "pass": ("yes", "fine"),
@@ -169,7 +171,17 @@ def _examples(examples: tuple[Example, ...]) -> tuple[ExampleGroup, ...]:
 
 def _example_group(split: str, task: str, found: list[Example]) -> ExampleGroup:
     title = f"{format.slice_value('task', task).capitalize()}, on {format.slice_value('split', split)}"
-    return ExampleGroup(title, task == "image_to_text", tuple(_example(e) for e in found))
+    return ExampleGroup(title, task == "image_to_text", tuple(_example(e) for e in _in_turn(found)))
+
+
+def _in_turn(found: list[Example]) -> list[Example]:
+    """One of each grade, then the next of each, so that every row of the page shows the whole range."""
+    turns: dict[str, int] = defaultdict(int)
+    keyed = []
+    for e in found:
+        keyed.append((turns[e.grade], _GRADES.get(e.grade, len(_GRADES)), e))
+        turns[e.grade] += 1
+    return [e for _, _, e in sorted(keyed, key=lambda item: item[:2])]
 
 
 def _example(example: Example) -> ExampleView:
@@ -210,15 +222,20 @@ def _comparison(data: ReportData) -> tuple[Table | None, str]:
     other = data.rival.release
     if theirs is None:
         return None, f"The examination of {other.ref} is not in the store, so the two cannot be compared."
-    rows = []
-    for m in mine.evidence.measurements:
-        twin = theirs.evidence.find(m.name, m.slice)
-        if twin is not None and set(m.slice) <= {"task", "split"} and "split" in m.slice:
-            where = f"{format.metric(m.name).title}, {format.slice_words(m.slice)}"
-            rows.append((where, _with_n(twin), _with_n(m), _apart(m, twin)))
+    rows = [
+        _side_by_side(m, twin)
+        for m in _telling(mine.evidence)
+        if (twin := theirs.evidence.find(m.name, m.slice)) is not None
+    ]
     if not rows:
         return None, f"{data.name} and {other.ref} were not examined on the same questions."
-    head = ("Measured", f"{other.ref} ({_standing(other.decision.verdict)})", data.name, f"{data.name} is")
+    head = (
+        "Measured",
+        f"{other.ref} ({_standing(other.decision.verdict)})",
+        data.name,
+        f"{data.name} is",
+        "Counted on",
+    )
     note = (
         "“Better” and “worse” are said only where the two intervals do not touch, which is a cautious test. "
         f"{other.ref} was put to the gate on {format.when(other.when)} by {other.who}: “{other.why}”."
@@ -226,8 +243,22 @@ def _comparison(data: ReportData) -> tuple[Table | None, str]:
     return Table(f"{data.name} beside {other.ref}", head, tuple(rows)), note
 
 
-def _with_n(m: Measurement) -> str:
-    return f"{format.of_hundred(m)}; {format.counted(m)}"
+def _telling(evidence: Evidence) -> list[Measurement]:
+    """The few measurements that say most: the widest recall both ways and the first suggestion, on each split."""
+    found: list[Measurement] = []
+    for split in quality.splits_of(evidence):
+        for task in quality.DIRECTIONS:
+            found += quality.recalls(evidence, {"task": task, "split": split})[-1:]
+        found += [
+            m for m in evidence.measurements if m.name == "chrf" and m.slice == {"task": "caption", "split": split}
+        ]
+    return found
+
+
+def _side_by_side(m: Measurement, twin: Measurement) -> tuple[str, ...]:
+    where = f"{format.metric(m.name).title}, {format.slice_words(m.slice)}"
+    counts = " / ".join(dict.fromkeys((format.counted(twin), format.counted(m))))
+    return where, format.of_hundred(twin), format.of_hundred(m), _apart(m, twin), counts
 
 
 def _standing(verdict: str) -> str:
@@ -334,7 +365,7 @@ def _evidence(held: Held) -> EvidenceView:
         ("Took", f"{format.duration(e.cost.seconds)}, {format.duration(e.cost.cpu_seconds)} of processor time"),
         ("Memory at most", format.memory(e.cost.peak_mib)),
         # Candidates and chance levels stand beside the numbers they belong to.
-        *((n.replace("_", " "), v) for n, v in e.facts.items() if not n.startswith(("chance.", "candidates."))),
+        *((n.replace("_", " "), _shown(v)) for n, v in e.facts.items() if not n.startswith(("chance.", "candidates."))),
     )
     state, words = ("unsure", "out of date") if held.changed else ("yes", "holds")
     return EvidenceView(
@@ -374,15 +405,23 @@ def _journal(entry: Entry) -> JournalRow:
         when=format.when(event.when),
         who=event.who,
         did=format.event(event.kind),
-        subject=short(event.subject) if len(event.subject) == 64 else event.subject,
+        subject=_shown(event.subject),
         why=event.why,
         details=", ".join(_detail(k, v) for k, v in event.details.items() if v and not k.startswith("generation.")),
     )
 
 
 def _detail(name: str, value: str) -> str:
-    shown = short(value) if len(value) == 64 else value
-    return f"{name.removeprefix('to.')} → {shown}" if name.startswith("to.") else f"{name.replace('_', ' ')} {shown}"
+    return (
+        f"{name.removeprefix('to.')} → {value}"
+        if name.startswith("to.")
+        else f"{name.replace('_', ' ')} {_shown(value)}"
+    )
+
+
+def _shown(value: str) -> str:
+    """A digest by its first characters, anything else as it is; the whole of it is in the JSON."""
+    return short(value) if re.fullmatch(r"[0-9a-f]{64}", value) else value
 
 
 def _journal_note(journal: tuple[Entry, ...]) -> str:

@@ -84,12 +84,13 @@ def table(evidence: Evidence, measurements: Iterable[Measurement], caption: str)
     return Table(caption, HEAD, rows)
 
 
-def mark(evidence: Evidence, m: Measurement, label: str) -> Mark:
+def mark(evidence: Evidence, m: Measurement, label: str, with_n: bool = False) -> Mark:
     """One measurement as a row of a plot; shares of questions are drawn as so many of a hundred."""
     times = 100.0 if format.countable(m) else 1.0
     low, high = (times * m.interval.low, times * m.interval.high) if m.interval else (None, None)
     guess = chance(evidence, m)
-    return Mark(label, times * m.value, low, high, format.brief(m), None if guess is None else times * guess)
+    text = format.brief(m) + (f" n {format.count(m.n)}" if with_n else "")
+    return Mark(label, times * m.value, low, high, text, None if guess is None else times * guess)
 
 
 def _spoken(marks: Sequence[Mark]) -> str:
@@ -121,7 +122,7 @@ def _recall_figure(
     title = f"On {format.slice_value('split', split)}"
     desc = ". ".join(f"{g.heading}: {_spoken(g.marks)}" for g in groups)
     svg = charts.whiskers(f"fig-recall-{_slug(split)}", title, desc, groups, top, "of 100 questions, right")
-    note = f"{interval_words(shown)} {format.sentence(basis(shown))}"
+    note = f"{interval_words(shown)} {basis(shown)}"
     if any(chance(evidence, m) is not None for m in shown):
         note += " The dashed tick is what guessing would reach."
     return Figure(f"recall-{_slug(split)}", title, desc, svg, note, table(evidence, shown, f"Recall {title.lower()}"))
@@ -141,9 +142,17 @@ def interval_words(shown: Sequence[Measurement]) -> str:
     return " ".join(parts + [f"Without interval: {format.sentence(r)}" for r in reasons])
 
 
+def interval_ends(shown: Sequence[Measurement]) -> str:
+    """``the 95% interval (order-statistics)``."""
+    kinds = sorted({(m.interval.level, m.interval.method) for m in shown if m.interval})
+    return (
+        format.listing([f"the {format.level(level)} interval ({method})" for level, method in kinds]) or "no interval"
+    )
+
+
 def basis(shown: Sequence[Measurement]) -> str:
-    """``n = 503 in 488 concepts``, or each one when they differ."""
-    return "; ".join(dict.fromkeys(format.counted(m) for m in shown))
+    """``Counted on n = 503 in 488 concepts.``, or each one when they differ."""
+    return f"Counted on {'; '.join(dict.fromkeys(format.counted(m) for m in shown))}."
 
 
 def slice_figures(evidence: Evidence) -> tuple[Figure, ...]:
@@ -165,14 +174,14 @@ def _slice_figure(evidence: Evidence, key: str, split: str, by_task: dict[str, l
         found = sorted((m for m in by_task[task] if k_of(m) == k), key=lambda m: (-m.value, m.slice[key]))
         shown += found
         hidden += max(0, len(found) - MOST_BARS)
-        marks = tuple(mark(evidence, m, _short(key, m.slice[key])) for m in found[:MOST_BARS])
+        marks = tuple(mark(evidence, m, _short(key, m.slice[key]), True) for m in found[:MOST_BARS])
         groups.append(Group(format.slice_value("task", task).capitalize(), marks))
     title = f"By {_key_words(key)}, on {format.slice_value('split', split)}"
     desc = ". ".join(f"{g.heading}: {_spoken(g.marks)}" for g in groups)
     top = charts.top_of(groups, at_most=100.0)
     axis = f"of 100 questions, {format.metric(f'recall@{k}').title.lower()}"
     svg = charts.whiskers(f"fig-{_slug(key)}-{_slug(split)}", title, desc, groups, top, axis, bars=True)
-    note = f"{interval_words(shown)} Each bar's n is in the table."
+    note = interval_words(shown)
     if hidden:
         note += f" {format.plural(hidden, 'bar')} more in the table."
     return Figure(f"by-{_slug(key)}-{_slug(split)}", title, desc, svg, note, table(evidence, shown, title))
@@ -202,7 +211,7 @@ def caption_figures(evidence: Evidence) -> tuple[Figure, ...]:
         marks = tuple(mark(evidence, m, _caption_label(m)) for m in shown)
         top = charts.top_of([Group("", marks)], 1.0 if shown[0].unit == format.SHARE else None)
         svg = charts.whiskers(f"fig-{_slug(name)}", words.title, _spoken(marks), [Group("", marks)], top)
-        note = f"{words.meaning} {interval_words(shown)} {format.sentence(basis(shown))}".strip()
+        note = f"{words.meaning} {interval_words(shown)} {basis(shown)}".strip()
         figures.append(Figure(_slug(name), words.title, _spoken(marks), svg, note, table(evidence, shown, words.title)))
     return tuple(figures)
 
@@ -224,17 +233,17 @@ def speed_figures(evidence: Evidence) -> tuple[Figure, ...]:
             format.slice_value("operation", o).capitalize(),
             usual[o].value,
             slow[o].value,
-            f"{format.amount(usual[o].value, usual[o].unit)} – {format.amount(slow[o].value, slow[o].unit)}",
+            f"usual {format.brief(usual[o])}, slow {format.brief(slow[o])}",
         )
         for o in both
     ]
     title = "How long one answer takes"
     unit = usual[both[0]].unit
-    desc = "; ".join(f"{r.label}: usual to slow wait {r.text}" for r in rows)
+    desc = "; ".join(f"{r.label}: {r.text}" for r in rows)
     svg = charts.waits("fig-speed", title, desc, rows, unit)
     shown = [m for o in both for m in (usual[o], slow[o])]
     note = (
         "The bar ends at the usual wait (half of the answers are faster), the line at the slow wait (nineteen of twenty"
-        f" are faster), one at a time. Intervals are in the table. {format.sentence(basis(shown))}"
+        f" are faster), asked one at a time. In brackets: {interval_ends(shown)}. {basis(shown)}"
     )
     return (Figure("speed-waits", title, desc, svg, note, table(evidence, shown, title)),)

@@ -73,21 +73,17 @@ def _decided(release: Release) -> str:
 def _rules(release: Release) -> str:
     reasons = release.decision.reasons
     holds = sum(r.outcome == "pass" for r in reasons)
-    total = len(reasons)
+    total, policy = len(reasons), f"of the policy {release.decision.policy}"
     if not total:
         return f"The policy {release.decision.policy} has no rules."
     if holds == total:
-        return f"{_all_of(total)} of the policy {release.decision.policy}: {'it holds' if total == 1 else 'all hold'}."
+        return f"The one rule {policy} holds." if total == 1 else f"All {total} rules {policy} hold."
     failed = sum(r.outcome == "fail" for r in reasons)
     unknown = total - holds - failed
-    parts = [f"{holds} hold" if holds != 1 else "1 holds"]
-    parts += [f"{failed} {'do' if failed != 1 else 'does'} not hold"] if failed else []
+    parts = [f"{holds} {'holds' if holds == 1 else 'hold'}"] if holds else []
+    parts += [f"{failed} {'does' if failed == 1 else 'do'} not hold"] if failed else []
     parts += [f"{unknown} cannot be told"] if unknown else []
-    return f"{_all_of(total)} of the policy {release.decision.policy}: {format.listing(parts)}."
-
-
-def _all_of(total: int) -> str:
-    return format.plural(total, "rule")
+    return f"Of the {format.plural(total, 'rule')} {policy}, {format.listing(parts)}."
 
 
 def _quote(text: str) -> str:
@@ -119,11 +115,15 @@ def _highlight(evidence: Evidence, m: Measurement, task: str, split: str) -> Hig
         meaning = f"{asked} from {of} get the right {wanted} {place}{among}."
     text, _, between = format.of_hundred(m).partition(", ")
     guess = chance(evidence, m)
-    against = f" Guessing would get {100 * guess:.2g} of 100." if guess is not None else ""
+    against = "" if guess is None else f" Guessing would get {_guess(guess)} of 100."
     anchor = f"recall-{split}"
     return Highlight(
         text, between, meaning + against, f"{m.name}, {format.slice_words(m.slice)}, {format.counted(m)}", anchor
     )
+
+
+def _guess(share: float) -> str:
+    return "fewer than 1" if share < 0.01 else f"{100 * share:.2g}"
 
 
 def reasons(data: ReportData) -> tuple[ReasonView, ...]:
@@ -151,7 +151,7 @@ def _reason(data: ReportData, reason: Reason, place: int) -> ReasonView:
         state=OUTCOME_STATES[reason.outcome],
         words=format.outcome(reason.outcome),
         plain=plain,
-        message=format.sentence(reason.message),
+        message=reason.message,
         why=format.sentence(rule.why) if rule else "",
         anchor=f"evidence-{short(reason.evidence)}" if known else "",
         evidence=short(reason.evidence) if reason.evidence else "",

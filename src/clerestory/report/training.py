@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from typing import TypeGuard
 
@@ -35,8 +36,13 @@ def read_log(content: bytes, early_step: int = 0) -> Training | None:
     if "loss" not in found:
         return None
     losses = tuple(_merged(name, found[name]) for name in LOSSES if name in found)
-    validation = tuple(Series(name, _by_step(found[name])) for name in sorted(found) if name.startswith("val_"))
+    validation = tuple(Series(name, _by_step(found[name])) for name in _widest_first(found))
     return Training(losses, validation, lines, unreadable, early_step)
+
+
+def _widest_first(found: Iterable[str]) -> list[str]:
+    names = [name for name in found if name.startswith("val_")]
+    return sorted(names, key=lambda name: -int(name.partition("@")[2]))
 
 
 def _row(raw: bytes) -> tuple[int, dict[str, float]] | None:
@@ -55,7 +61,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _wanted(name: str) -> bool:
-    return name in LOSSES or name.startswith("val_recall@")
+    return name in LOSSES or bool(re.fullmatch(r"val_recall@\d+", name))
 
 
 def _by_step(points: Iterable[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
