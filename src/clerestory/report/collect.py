@@ -96,7 +96,7 @@ class _Reader:
             return read()
         except (ClerestoryError, ValueError, KeyError, TypeError) as error:
             reason = error.message if isinstance(error, ClerestoryError) else f"it cannot be read ({error})"
-            self.missing.append(f"{what}: {reason}")
+            self.missing.append(f"{what} — {reason}")
             return None
 
     def evidence_of(self, release: Release | None, model: str) -> tuple[Held, ...]:
@@ -131,11 +131,11 @@ class _Reader:
     def training(self, train: Held | None) -> Training | None:
         """The curves of the training log."""
         if train is None:
-            self.missing.append("training: there is no training evidence for this model")
+            self.missing.append("training — there is no training evidence for this model")
             return None
         log = train.evidence.artifacts.get("log", "")
         if not log:
-            self.missing.append("training curve: the training evidence keeps no log")
+            self.missing.append("training curve — the training evidence keeps no log")
             return None
         step = train.evidence.facts.get("early_step", "")
         early = int(step) if step.isdigit() else 0
@@ -144,11 +144,11 @@ class _Reader:
     def examples(self, examined: Held | None, pictures: Dataset | None) -> Examples:
         """The examples that the examination kept."""
         if examined is None:
-            self.missing.append("quality: this model was not examined")
+            self.missing.append("quality — this model was not examined")
             return Examples((), ())
         blob = examined.evidence.artifacts.get("examples", "")
         if not blob:
-            self.missing.append("examples: the examination kept none")
+            self.missing.append("examples — the examination kept none")
             return Examples((), ())
         read = self.attempt("examples", lambda: read_examples(self.store.blobs.get(blob), pictures))
         return read or Examples((), ())
@@ -160,10 +160,10 @@ class _Reader:
             return describe_data(pictures)
         if pictures is not None:
             self.missing.append(
-                f"pictures: the data set {pictures.name} given to this report is not the one the evidence is about"
+                f"pictures — the data set {pictures.name} given to this report is not the one the evidence is about"
             )
         else:
-            self.missing.append("pictures: they were not given to this report, so it shows no thumbnails")
+            self.missing.append("pictures — they were not given to this report, so it shows no thumbnails")
         known = [row for row in self.store.datasets() if row.digest in wanted]
         if known:
             return Data(known[0].name, known[0].digest, known[0].size)

@@ -86,7 +86,7 @@ def _notices(data: ReportData) -> tuple[str, ...]:
         for h in data.evidence
         if h.changed
     ]
-    return tuple(stale) + tuple(f"Not shown: {format.sentence(m)}" for m in data.missing)
+    return tuple(stale) + tuple(f"Not shown: {m.rstrip('.')}." for m in data.missing)
 
 
 def _changed(names: tuple[str, ...]) -> str:

@@ -121,11 +121,11 @@ def _recall_figure(
 ) -> Figure:
     title = f"On {format.slice_value('split', split)}"
     desc = ". ".join(f"{g.heading}: {_spoken(g.marks)}" for g in groups)
-    svg = charts.whiskers(f"fig-recall-{_slug(split)}", title, desc, groups, top, "of 100 questions, right")
+    svg = charts.whiskers(f"fig-recall-{slug(split)}", title, desc, groups, top, "of 100 questions, right")
     note = f"{interval_words(shown)} {basis(shown)}"
     if any(chance(evidence, m) is not None for m in shown):
         note += " The dashed tick is what guessing would reach."
-    return Figure(f"recall-{_slug(split)}", title, desc, svg, note, table(evidence, shown, f"Recall {title.lower()}"))
+    return Figure(f"recall-{slug(split)}", title, desc, svg, note, table(evidence, shown, f"Recall {title.lower()}"))
 
 
 def interval_words(shown: Sequence[Measurement]) -> str:
@@ -180,11 +180,11 @@ def _slice_figure(evidence: Evidence, key: str, split: str, by_task: dict[str, l
     desc = ". ".join(f"{g.heading}: {_spoken(g.marks)}" for g in groups)
     top = charts.top_of(groups, at_most=100.0)
     axis = f"of 100 questions, {format.metric(f'recall@{k}').title.lower()}"
-    svg = charts.whiskers(f"fig-{_slug(key)}-{_slug(split)}", title, desc, groups, top, axis, bars=True)
+    svg = charts.whiskers(f"fig-{slug(key)}-{slug(split)}", title, desc, groups, top, axis, bars=True)
     note = interval_words(shown)
     if hidden:
         note += f" {format.plural(hidden, 'bar')} more in the table."
-    return Figure(f"by-{_slug(key)}-{_slug(split)}", title, desc, svg, note, table(evidence, shown, title))
+    return Figure(f"by-{slug(key)}-{slug(split)}", title, desc, svg, note, table(evidence, shown, title))
 
 
 def _key_words(key: str) -> str:
@@ -197,7 +197,8 @@ def _short(key: str, value: str) -> str:
     return format.slice_value(key, value)
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """The text as part of an anchor."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"
 
 
@@ -210,9 +211,9 @@ def caption_figures(evidence: Evidence) -> tuple[Figure, ...]:
         words = format.metric(name)
         marks = tuple(mark(evidence, m, _caption_label(m)) for m in shown)
         top = charts.top_of([Group("", marks)], 1.0 if shown[0].unit == format.SHARE else None)
-        svg = charts.whiskers(f"fig-{_slug(name)}", words.title, _spoken(marks), [Group("", marks)], top)
+        svg = charts.whiskers(f"fig-{slug(name)}", words.title, _spoken(marks), [Group("", marks)], top)
         note = f"{words.meaning} {interval_words(shown)} {basis(shown)}".strip()
-        figures.append(Figure(_slug(name), words.title, _spoken(marks), svg, note, table(evidence, shown, words.title)))
+        figures.append(Figure(slug(name), words.title, _spoken(marks), svg, note, table(evidence, shown, words.title)))
     return tuple(figures)
 
 

@@ -10,7 +10,7 @@ from clerestory.core.release import Reason, Release, Rule
 from clerestory.report import charts, format
 from clerestory.report.charts import Group
 from clerestory.report.nouns import ReportData
-from clerestory.report.quality import candidates, chance, k_of, mark, recalls, splits_of
+from clerestory.report.quality import candidates, chance, k_of, mark, recalls, slug, splits_of
 from clerestory.report.view import Answer, Highlight, ReasonView
 
 STATES = {"ship": "yes", "refuse": "no", "cannot_tell": "unsure"}
@@ -116,7 +116,7 @@ def _highlight(evidence: Evidence, m: Measurement, task: str, split: str) -> Hig
     text, _, between = format.of_hundred(m).partition(", ")
     guess = chance(evidence, m)
     against = "" if guess is None else f" Guessing would get {_guess(guess)} of 100."
-    anchor = f"recall-{split}"
+    anchor = f"recall-{slug(split)}"
     return Highlight(
         text, between, meaning + against, f"{m.name}, {format.slice_words(m.slice)}, {format.counted(m)}", anchor
     )

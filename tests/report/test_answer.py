@@ -1,0 +1,199 @@
+"""The answer in plain words, and honesty about what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.report.parsing import Parsed
+from tests.report.world import World, make_data
+
+from clerestory.core.digest import short
+from clerestory.core.errors import InputError, NotFound
+from clerestory.core.release import Decision, Event
+from clerestory.report import build, collect, render_html, render_markdown, report
+from clerestory.report.nouns import ReportData
+from clerestory.store import Move
+
+
+def test_live_release(world: World) -> None:
+    page = build(collect(world.store, "icons", world.data))
+    assert (page.answer.word, page.answer.title) == ("Yes", "icons@2 may ship, and it is live.")
+    assert (
+        "Live since 23 November 2026, 18:02 UTC. Grace made it live: “passed the gate, looks right”"
+        in page.answer.lines
+    )
+    assert "All 3 rules of the policy icons version 1 hold." in page.answer.lines
+    assert page.highlights[0].text == "57 of 100"
+    assert page.highlights[0].between == "between 53 and 61"
+    assert "n = 2,480 in 488 concepts" in page.highlights[0].basis
+    assert not page.notices
+
+
+def test_refused_release(world: World) -> None:
+    page = build(collect(world.store, "icons@1", world.data))
+    assert (page.answer.state, page.answer.title) == ("no", "icons@1 must not ship.")
+    assert page.answer.command == "clerestory train --steps 1200"
+    assert "Live is icons@2." in page.answer.lines
+    assert [r.state for r in page.reasons] == ["no", "no", "yes"]
+    assert page.reasons[0].anchor in {e.anchor for e in page.evidence}
+    assert "step 200" in page.learning_note
+
+
+def test_undecided_model(world: World) -> None:
+    page = build(collect(world.store, world.final.model[:10], world.data))
+    assert page.answer.word == "Cannot tell"
+    assert page.answer.command == f"clerestory release gate {short(world.final.model)}"
+    assert not page.reasons
+    assert page.quality, "what was measured is shown all the same"
+    assert "There is no decision" in render_html(page)
+
+
+def test_cannot_tell(world: World) -> None:
+    data = collect(world.store, "icons@2", world.data)
+    assert data.release is not None
+    reason = replace(
+        data.release.decision.reasons[0], outcome="cannot_tell", evidence="", command="clerestory evaluate X"
+    )
+    decision = Decision("cannot_tell", "icons version 1", "", data.model, (reason,))
+    page = build(replace(data, release=replace(data.release, decision=decision), aliases=(), live=None))
+    assert page.answer.title == "Whether icons@2 may ship cannot be told yet."
+    assert page.answer.command == "clerestory evaluate X"
+    assert "It rests on no evidence" in render_html(page)
+
+
+def test_rolled_back_since(own_world: World) -> None:
+    store = own_world.store
+    back = Event("rolled_back", "icons@2", "Ada", "too slow", "2026-11-24T09:00:00+00:00")
+    store.move_alias("icons", "live", 1, 1, replace(back, subject="icons@1"))
+    assert collect(store, "icons@2").live is None
+    store.move_alias("icons", "live", 2, 2, back)
+    page = build(collect(store, "icons@2"))
+    assert (
+        "Live since 24 November 2026, 09:00 UTC. Ada made it live by rolling back to it: “too slow”"
+        in page.answer.lines
+    )
+
+
+def test_other_alias_does_not_make_it_live(own_world: World) -> None:
+    event = Event("promoted", "icons@2", "Ada", "try it", "2026-11-25T09:00:00+00:00")
+    own_world.store.move_aliases("icons", [Move("candidate", 2, 0)], event)
+    live = collect(own_world.store, "icons@2").live
+    assert live is not None
+    assert live.event.who == "Grace"
+
+
+def test_beside_the_refused_checkpoint(world: World) -> None:
+    page = build(collect(world.store, "icons@2", world.data))
+    assert page.comparison is not None
+    assert page.comparison.head[1] == "icons@1 (refused)"
+    verdicts = {row[0]: row[3] for row in page.comparison.rows}
+    assert verdicts["Right within the first 10, words for a picture · things it never saw"] == "better"
+    assert verdicts["Likeness to the real caption, writing a caption · things it never saw"] == "too close to call"
+    other_way = build(collect(world.store, "icons@1", world.data))
+    assert other_way.comparison is not None
+    assert other_way.comparison.head[1] == "icons@2 (live)"
+    assert other_way.comparison.rows[0][3] == "worse"
+
+
+def test_without_pictures_it_says_so(world: World) -> None:
+    page = build(collect(world.store, "icons@2"))
+    assert any("pictures" in notice for notice in page.notices)
+    assert page.data is not None
+    assert "84 pictures" in page.data.lines[0]
+    assert not page.data.tables
+    assert not any(e.picture for g in page.examples for e in g.examples)
+    assert "no picture" in render_html(page)
+
+
+def test_other_pictures_are_not_shown(world: World) -> None:
+    other = make_data("something else")
+    page = build(collect(world.store, "icons@2", other))
+    assert any("not the one the evidence is about" in notice for notice in page.notices)
+    assert not any(e.picture for g in page.examples for e in g.examples)
+
+
+def test_damaged_evidence_is_named(own_world: World) -> None:
+    evidence = own_world.final.evidence[0]
+    path = own_world.store.blobs.path(evidence)
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(b"0.57", b"0.97", 1))
+    page = build(collect(own_world.store, "icons@2"))
+    assert any(f"evidence {short(evidence)}" in notice for notice in page.notices)
+    assert not page.quality
+    assert not page.highlights
+    assert "which cannot be read here" in render_html(page)
+
+
+def test_missing_log_and_policy(own_world: World) -> None:
+    store = own_world.store
+    train = store.find_evidence("train")[0]
+    for blob in (train.artifacts["log"], own_world.final.decision.policy_digest):
+        store.blobs.path(blob).unlink()
+    page = build(collect(store, "icons@2", own_world.data))
+    assert not page.learning
+    assert any("training curve" in n for n in page.notices)
+    assert any("the policy" in n for n in page.notices)
+    assert all(r.message and not r.plain for r in page.reasons)
+    assert "There is no training log to draw" in render_html(page)
+
+
+def test_stale_evidence_is_told(world: World) -> None:
+    data = collect(world.store, "icons@2", world.data)
+    held = tuple(replace(h, changed=("code",)) for h in data.evidence)
+    page = build(replace(data, evidence=held))
+    assert "out of date" in page.notices[0]
+    assert {e.words for e in page.evidence} == {"out of date"}
+
+
+def test_nothing_known_at_all() -> None:
+    page = build(ReportData(ref="0123456789ab", model="0123456789ab" + "0" * 52))
+    html = render_html(page)
+    Parsed(html)
+    for words in (
+        "was not examined",
+        "no decision",
+        "There is no evidence",
+        "holds nothing",
+        "no record of this model",
+    ):
+        assert words in html
+    assert "Cannot tell" in render_markdown(page)
+
+
+def test_share_alike_is_named(world: World) -> None:
+    page = build(collect(world.store, "icons@2", world.data))
+    assert page.data is not None
+    assert page.data.warnings[0].startswith(
+        "Share-alike: 36 pictures under CC-BY-SA-4.0 (EmojiOne, FxEmoji and OpenMoji)"
+    )
+
+
+def test_unknown_name(world: World, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="icons@2"):
+        report(world.store, "icon@2", tmp_path)
+
+
+def test_place_that_cannot_be_written(world: World, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here", encoding="utf-8")
+    with pytest.raises(InputError, match="cannot be written"):
+        report(world.store, "icons@2", tmp_path / "file")
+
+
+def test_names_of_the_files(world: World, tmp_path: Path) -> None:
+    named = report(world.store, "icons@2", tmp_path / "deep" / "page.html")
+    assert (named.html.name, named.json.name) == ("page.html", "page.json")
+    default = report(world.store, "icons@live")
+    assert default.html == world.store.home / "reports" / "icons-2.html"
+    assert sorted(p.name for p in default.html.parent.iterdir()) == ["icons-2.html", "icons-2.json"]
+
+
+def test_markdown_card_has_the_same_numbers(world: World) -> None:
+    page = build(collect(world.store, "icons@2", world.data))
+    card = render_markdown(page)
+    for row in page.quality[0].table.rows:
+        assert row[2] in card
+    rows = [line for line in card.splitlines() if line.startswith("|")]
+    widths = {line.count("|") for line in rows}
+    assert widths <= {4, 5, 6}
