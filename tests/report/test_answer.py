@@ -35,7 +35,7 @@ def test_refused_release(world: World) -> None:
     page = build(collect(world.store, "icons@1", world.data))
     assert (page.answer.state, page.answer.title) == ("no", "icons@1 must not ship.")
     assert page.answer.command == "clerestory train --steps 1200"
-    assert "Live is icons@2." in page.answer.lines
+    assert "Live now: icons@2." in page.answer.lines
     assert [r.state for r in page.reasons] == ["no", "no", "yes"]
     assert page.reasons[0].anchor in {e.anchor for e in page.evidence}
     assert "step 200" in page.learning_note

@@ -63,7 +63,7 @@ def _live(data: ReportData, release: Release) -> str:
     live = next((a for a in data.aliases if a.alias == "live"), None)
     if live is None:
         return f"No release of {release.name} is live."
-    return f"Live is {live.name}@{live.number}."
+    return f"Live now: {live.name}@{live.number}."
 
 
 def _decided(release: Release) -> str:

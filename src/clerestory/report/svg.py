@@ -114,7 +114,7 @@ def ticks(low: float, high: float, about: int = 4) -> tuple[float, ...]:
 
 def ceiling(value: float, about: int = 4) -> float:
     """The smallest round value that is at least ``value`` and ends an axis from zero in whole steps."""
-    if value <= 0:
+    if value < 1e-9:
         return 1.0
     step = ticks(0.0, value, about)
     width = step[1] - step[0] if len(step) > 1 else value
