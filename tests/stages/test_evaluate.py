@@ -88,6 +88,7 @@ def test_text_to_image_takes_the_best_of_a_captions_pictures(data: Dataset, rows
         assert rank == 1 + (scores[~right] >= scores[right].max() - 1e-6).sum()
         assert relevant == right.sum()
         assert data[best].concept == colour_of(query)
+        assert scores[[sample.id for sample in pool].index(best)] == pytest.approx(scores[right].max(), abs=1e-6)
 
 
 def test_the_model_is_better_than_chance_and_the_facts_say_what_chance_is(evidence: Evidence) -> None:
@@ -139,6 +140,16 @@ def test_slices(evidence: Evidence) -> None:
     speed = {(m.name, m.slice["operation"]) for m in evidence.measurements if m.slice["task"] == "latency"}
     assert speed == {(f"latency_p{p}", o) for p in (50, 95) for o in ("embed_image", "embed_text", "describe")}
     assert all(m.direction == "lower" and m.unit == "ms" and m.value > 0 and m.n == 80 for m in _latency(evidence))
+
+
+def test_captions_drawn_in_all_styles_are_not_sliced_by_style(store: Store) -> None:
+    config = dataclasses.replace(QUICK, slice_concepts=1, timed=0, described=0)
+    evidence = evaluate(ColourModel(), tiles(broken=["plain/tan", "pale/gold"]), config, store)
+    rows = read_rows(store.blobs.get(evidence.rows))
+    styles = picked(rows, task="text_to_image", split="test")["style"]
+    assert sorted(styles.tolist()) == ["mixed"] * 22 + ["pale", "plain"]
+    sliced = {m.slice["task"] for m in evidence.measurements if "style" in m.slice}
+    assert sliced == {"image_to_text"}
 
 
 def _latency(evidence: Evidence) -> list:
@@ -302,7 +313,9 @@ def test_slices_that_are_too_small_are_told(data: Dataset, store: Store) -> None
     assert len(small) == 5
 
 
-def test_examples_show_what_the_model_found(evidence: Evidence, shared: Store, data: Dataset) -> None:
+def test_examples_show_what_the_model_found(
+    evidence: Evidence, shared: Store, data: Dataset, rows: dict[str, np.ndarray]
+) -> None:
     kept = json.loads(shared.blobs.get(evidence.artifacts["examples"]))
     examples = kept["examples"]
     assert {(e["task"], e["split"]) for e in examples} == {
@@ -318,8 +331,14 @@ def test_examples_show_what_the_model_found(evidence: Evidence, shared: Store, d
         elif not right:
             assert example["rank"] > len(scores) - 1
         assert all(data[n["sample"]].split == example["split"] for n in example["neighbours"])
-    ranks = {kind: [e["rank"] for e in examples if e["kind"] == kind] for kind in ("best", "typical", "worst")}
-    assert min(ranks["worst"]) >= max(ranks["best"])
+    for task, split in {(e["task"], e["split"]) for e in examples}:
+        mine = [e for e in examples if (e["task"], e["split"]) == (task, split)]
+        ranks = {kind: [e["rank"] for e in mine if e["kind"] == kind] for kind in ("best", "typical", "worst")}
+        known = picked(rows, task=task, split=split)["rank"]
+        assert max(ranks["worst"]) == np.nanmax(known)
+        assert min(ranks["best"]) == np.nanmin(known)
+        assert np.nanmedian(known) in ranks["typical"] or len(set(known)) < 4
+        assert len({e["concept"] for e in mine}) == len(mine)
     assert kept["captions"][0]["suggestions"][0]["text"].endswith("tile")
 
 
