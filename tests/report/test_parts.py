@@ -133,13 +133,14 @@ def test_log_keeps_what_it_can_read() -> None:
         b"{cut off",
         b'{"step": 2, "loss": NaN}',
         b"[1, 2]",
-        b'{"step": 3, "loss": 2.0, "val_recall@10": 0.25, "val_recall@1": 0.1}',
+        b'{"step": 3, "loss": 2.0, "val_recall@10": 0.25, "val_recall@1": 0.1, "n": 96}',
         b'{"step": 3, "loss": 1.0}',
     ]
     read = read_log(b"\n".join(lines), early_step=2)
     assert read is not None
     assert read.losses[0].points == ((1, 4.0), (3, 1.0)), "a resumed run logs a step again: the last one counts"
     assert [s.name for s in read.validation] == ["val_recall@10", "val_recall@1"]
+    assert {s.n for s in read.validation} == {96}
     assert (read.lines, read.unreadable) == (4, 2)
     assert read_log(b"") is None
 

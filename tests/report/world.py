@@ -190,7 +190,9 @@ def training_log(steps: int = 1200, early: int = 200) -> bytes:
         )
         if step % 200 == 0:
             reached = 0.58 * (1 - math.exp(-step / 380))
-            lines.append({"step": step, **{f"val_recall@{k}": reached * part for k, part in ((1, 0.3), (10, 1.0))}})
+            lines.append(
+                {"step": step, "n": 2304, **{f"val_recall@{k}": reached * part for k, part in ((1, 0.3), (10, 1.0))}}
+            )
     return "\n".join(json.dumps(line) for line in lines).encode()
 
 

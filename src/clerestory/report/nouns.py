@@ -31,11 +31,13 @@ class Series:
         name: the log's key, such as ``loss`` or ``val_recall@10``.
         points: (step, value) in the order of steps.
         merged: how many logged values each point is the mean of, 1 for the values themselves.
+        n: how many samples each value was measured on, 0 where the log does not say.
     """
 
     name: str
     points: tuple[tuple[int, float], ...]
     merged: int = 1
+    n: int = 0
 
 
 @dataclass(frozen=True, slots=True)

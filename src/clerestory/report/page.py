@@ -113,6 +113,8 @@ def _curve(name: str, title: str, series: tuple[Series, ...], mark: tuple[float,
         f"{format.sentence(desc)} A progress log, not evidence: single steps have no interval, and no rule rests on "
         "them."
     )
+    if series[0].n:
+        note += f" Counted on n = {format.count(series[0].n)}."
     merged = max(s.merged for s in series)
     if merged > 1:
         note += f" Each point is the mean of {merged} logged steps."

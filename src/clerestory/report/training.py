@@ -21,7 +21,7 @@ def read_log(content: bytes, early_step: int = 0) -> Training | None:
     Lines that are not JSON objects with a step are counted, not guessed at.
     """
     found: dict[str, list[tuple[int, float]]] = {}
-    lines = unreadable = 0
+    lines = unreadable = examined = 0
     for raw in content.splitlines():
         if not raw.strip():
             continue
@@ -31,12 +31,13 @@ def read_log(content: bytes, early_step: int = 0) -> Training | None:
             continue
         lines += 1
         step, values = row
+        examined = int(values.pop("n", examined))
         for name, value in values.items():
             found.setdefault(name, []).append((step, value))
     if "loss" not in found:
         return None
     losses = tuple(_merged(name, found[name]) for name in LOSSES if name in found)
-    validation = tuple(Series(name, _by_step(found[name])) for name in _widest_first(found))
+    validation = tuple(Series(name, _by_step(found[name]), n=examined) for name in _widest_first(found))
     return Training(losses, validation, lines, unreadable, early_step)
 
 
@@ -61,7 +62,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 
 def _wanted(name: str) -> bool:
-    return name in LOSSES or bool(re.fullmatch(r"val_recall@\d+", name))
+    return name in LOSSES or name == "n" or bool(re.fullmatch(r"val_recall@\d+", name))
 
 
 def _by_step(points: Iterable[tuple[int, float]]) -> tuple[tuple[int, float], ...]:
