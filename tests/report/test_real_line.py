@@ -1,0 +1,48 @@
+"""The report of a model that was really examined, put to the gate and made live."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.apps.colours import ColourModel, tiles
+from tests.report.parsing import Parsed
+from tests.report.world import make_model
+
+from clerestory.core.codec import Tags
+from clerestory.core.release import Policy, Rule
+from clerestory.report import build, collect, render_html
+from clerestory.stages.evaluate import EvaluateConfig, evaluate
+from clerestory.stages.release import gate, promote, register
+from clerestory.store import Store
+
+WHERE = Tags(task="image_to_text", split="test")
+
+
+@pytest.mark.parametrize(("bound", "word"), [(0.01, "Yes"), (0.999, "No")])
+def test_what_the_stages_write_is_what_the_report_reads(bound: float, word: str, store: Store, tmp_path: Path) -> None:
+    data = tiles()
+    model = ColourModel()
+    model.digest = store.put_model(make_model(tmp_path / "model", "colours"))
+    evaluate(model, data, EvaluateConfig(described=6, timed=12, warm_up=1), store)
+    policy = Policy(
+        "colours", (Rule("right captions", "recall@10", WHERE, at_least=bound, why="It has to be of use."),)
+    )
+    decision = gate(model.digest, store, policy, data.digest)
+    release = register("tiles", decision, store, "Ada", "first try")
+    if word == "Yes":
+        promote(release.ref, store, "Grace", "it holds")
+    page = build(collect(store, release.ref, data))
+    assert page.answer.word == word
+    assert len(page.quality) == 2
+    assert page.speed
+    assert page.examples
+    assert any(e.picture for g in page.examples for e in g.examples)
+    (reason,) = page.reasons
+    assert "Asked for: at least" in reason.plain
+    assert reason.svg
+    assert any("never" in line or "Live since" in line or "No release" in line for line in page.answer.lines)
+    assert [n for n in page.notices if not n.startswith("Not shown: training")] == []
+    html = render_html(page)
+    Parsed(html)
+    assert len(html) < 1_000_000
