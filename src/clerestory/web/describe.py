@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import parse_qsl
@@ -27,6 +28,8 @@ from clerestory.web.views import page
 SUGGESTIONS = 3
 EXAMPLES = 3
 FORM_BYTES = 500_000
+ON_ITEM = re.compile(r"(accept|remove)-(\d{1,6})", re.ASCII)
+USE = re.compile(r"use-(\d{1,6})-(\d{1,6})", re.ASCII)
 
 
 async def start(request: Request) -> Response:
@@ -210,7 +213,6 @@ def _captions(form: Mapping[str, str]) -> dict[int, str]:
 
 def _take(review: Review, step: str, captions: dict[int, str]) -> tuple[str, str, str]:
     """Take one step; returns what to say, the id of the element to go on with, and a notice."""
-    verb, *numbers = step.rsplit("-", 2) if step.startswith("use-") else step.rsplit("-", 1)
     if step == "undo":
         undone = review.undo(captions)
         return (
@@ -224,19 +226,25 @@ def _take(review: Review, step: str, captions: dict[int, str]) -> tuple[str, str
     if step == "keep":
         review.step("editing", lambda page: page.with_captions(captions))
         return "Kept.", "", ""
-    if verb not in {"accept", "use", "remove"} or not all(n.isascii() and n.isdigit() and len(n) < 7 for n in numbers):
+    page = review.page.with_captions(captions)
+    if use := USE.fullmatch(step):
+        return _use(review, page.item(int(use[1])), int(use[2]), captions)
+    one = ON_ITEM.fullmatch(step)
+    if one is None:
         raise Turned(f"there is no step called {step[:40]!r}", "use the buttons of the page")
-    item = review.page.with_captions(captions).item(int(numbers[0]))
-    if verb == "accept":
+    item = page.item(int(one[2]))
+    if one[1] == "accept":
         return _accept(review, item, captions)
-    if verb == "remove":
-        review.step(f"taking out {item.file}", lambda page: _without(page.with_captions(captions), item))
-        return f"Took out {item.file}. Undo brings it back.", "undo", ""
-    chosen = int(numbers[1]) - 1
-    if not 0 <= chosen < len(item.proposals):
+    review.step(f"taking out {item.file}", lambda page: _without(page.with_captions(captions), item))
+    return f"Took out {item.file}. Undo brings it back.", "undo", ""
+
+
+def _use(review: Review, item: Item, choice: int, captions: Mapping[int, str]) -> tuple[str, str, str]:
+    if not 1 <= choice <= len(item.proposals):
         raise Turned("there is no such suggestion", "use the buttons of the page")
-    text = item.proposals[chosen].text
-    review.step(f"choosing “{text}”", lambda page: page.with_captions(captions).with_item(replace(item, caption=text)))
+    text = item.proposals[choice - 1].text
+    chosen = replace(item, caption=text)
+    review.step(f"choosing “{text}”", lambda page: page.with_captions(captions).with_item(chosen))
     return f"The caption of {item.file} is now “{text}”. Accept or edit it.", f"caption-{item.number}", ""
 
 

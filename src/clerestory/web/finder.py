@@ -12,6 +12,7 @@ from clerestory.models.protocols import Embedder
 from clerestory.stats.ranking import top
 
 STYLE = "style"
+COPIES = 16
 
 
 class Finder:
@@ -41,19 +42,18 @@ class Finder:
         return len(self._of_style[style]) if style else len(self.index)
 
     def by_words(self, query: str, k: int, style: str = "") -> list[Hit]:
-        """The ``k`` pictures that fit the words best, best first."""
+        """The ``k`` pictures that fit the words best, best first; of exact copies only one is given."""
         return self._nearest(self.model.embed_texts([query])[0], k, style)
 
     def by_picture(self, sample_id: str, k: int, style: str = "") -> list[Hit]:
-        """The ``k`` pictures most like one of them, best first; itself and exact copies are left out.
+        """The ``k`` pictures most like one of them, best first; itself and exact copies of any are left out.
 
         Raises:
             NotFound: there is no such picture.
         """
         sample = self.sample(sample_id)
         row = self.index.at(None)[self._row[sample_id]]
-        hits = self._nearest(row, k + 8, style) if np.isfinite(row).all() else []
-        return [hit for hit in hits if hit.sample.image != sample.image][:k]
+        return self._nearest(row, k, style, without=sample.image) if np.isfinite(row).all() else []
 
     def sample(self, sample_id: str) -> Sample:
         """A picture by its id.
@@ -71,12 +71,16 @@ class Finder:
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, num=min(k, len(rows))).astype(int))]
         return [self.index.samples[i] for i in chosen]
 
-    def _nearest(self, query: NDArray[np.float32], k: int, style: str) -> list[Hit]:
+    def _nearest(self, query: NDArray[np.float32], k: int, style: str, without: str = "") -> list[Hit]:
         if not np.isfinite(query).all():
             raise CapabilityError("the model gives no usable embedding for this query", "try other words")
         scores = self.index.at(None) @ query
         rows = self._of_style[style] if style else None
         within = scores if rows is None else scores[rows]
-        best = top(within, k)
-        places = best if rows is None else rows[best]
-        return [Hit(self.index.samples[i], float(scores[i])) for i in places.tolist()]
+        best = top(within, 2 * k + COPIES)
+        found: dict[str, Hit] = {}
+        for i in (best if rows is None else rows[best]).tolist():
+            sample = self.index.samples[i]
+            if sample.image != without:
+                found.setdefault(sample.image, Hit(sample, float(scores[i])))
+        return list(found.values())[:k]

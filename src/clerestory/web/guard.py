@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clerestory.core.errors import InputError
@@ -83,9 +83,20 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        whole = scope["method"] in {"GET", "HEAD", "OPTIONS"}
+
+        async def counted() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = whole or (message["type"] == "http.request" and not message.get("more_body", False))
+            return message
+
         async def secured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
+                if not whole:
+                    # Answered before everything was read: hang up, or the rest would be read and thrown away.
+                    headers["connection"] = "close"
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("cache-control", "no-store")
@@ -93,7 +104,7 @@ class Guard:
 
         refusal = self._refusal(scope)
         if refusal is None:
-            await self.app(scope, receive, secured)
+            await self.app(scope, counted, secured)
         else:
             await _refuse(scope, secured, refusal)
 
@@ -160,6 +171,8 @@ async def pieces(request: Request) -> AsyncIterator[bytes]:
             return
         except TimeoutError:
             raise Turned("the request stopped coming", "send it again", status=408, kind="timeout") from None
+        except ClientDisconnect:
+            raise Turned("the request was cut short", "send it again") from None
         yield piece
 
 

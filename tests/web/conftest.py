@@ -1,0 +1,127 @@
+"""A store with a refused and a live release of tiny models on a few hundred icons, and a server on top of it."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from PIL import Image
+from starlette.testclient import TestClient
+from tests.models.tiny import make_tiny_model
+
+from clerestory.core.codec import Tags
+from clerestory.core.release import Policy, Release, Rule
+from clerestory.core.sample import Dataset
+from clerestory.models import open_model
+from clerestory.stages.evaluate import EvaluateConfig, evaluate
+from clerestory.stages.release import gate, promote, register
+from clerestory.store import Store, open_store
+from clerestory.web import create_app
+from clerestory.web.server import _listen
+
+BASE = "http://127.0.0.1:8000"
+FOUND = {"task": "text_to_image", "split": "test"}
+
+
+@dataclass(frozen=True)
+class World:
+    """A store, its pictures, and the releases in it."""
+
+    store: Store
+    data: Dataset
+    refused: Release
+    live: Release
+
+
+def policy(least: float, name: str = "tests") -> Policy:
+    """Two rules; a random model holds both exactly when ``least`` is 0."""
+    found = Rule(
+        "pictures found by their caption",
+        "recall@10",
+        Tags(FOUND),
+        at_least=least,
+        why="Search is what most people use the model for.",
+    )
+    fast = Rule(
+        "not absurdly slow",
+        "latency_p95",
+        Tags(task="latency", operation="embed_image"),
+        at_most=60_000,
+        judge="value",
+        why="Nobody waits a minute.",
+    )
+    return Policy(name, (found, fast))
+
+
+def put_to_gate(store: Store, data: Dataset, folder: Path, least: float, why: str) -> Release:
+    """Examine a model for real and register what the gate says."""
+    model = store.put_model(folder)
+    evaluate(open_model(store.model_folder(model)), data, EvaluateConfig(described=6, timed=3, warm_up=1), store)
+    return register("icons", gate(model, store, policy(least), data.digest), store, "ada", why, Tags(checkpoint=why))
+
+
+def build_world(home: Path, data: Dataset, first: Path, second: Path) -> World:
+    store = open_store(home)
+    refused = put_to_gate(store, data, first, 0.99, "early")
+    live = put_to_gate(store, data, second, 0.0, "final")
+    promote(live.ref, store, "grace", "it holds every rule")
+    return World(store, data, refused, live)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset, tiny_model: Path) -> Iterator[World]:
+    """Only read from; tests that move aliases make their own."""
+    other = make_tiny_model(tmp_path_factory.mktemp("other") / "model", few_icons, seed=1)
+    made = build_world(tmp_path_factory.mktemp("web") / "home", few_icons, other, tiny_model)
+    yield made
+    made.store.close()
+
+
+def wait_ready(client: httpx.Client) -> None:
+    """Until the model is loaded; a minute is more than enough on any machine."""
+    until = time.monotonic() + 60
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() < until, client.get("/readyz").text
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def client(world: World) -> Iterator[TestClient]:
+    """The application without a network, as a page of its own would talk to it."""
+    app = create_app(world.store, world.data)
+    with TestClient(app, base_url=BASE, headers={"origin": BASE}, raise_server_exceptions=False) as made:
+        wait_ready(made)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def server(world: World) -> Iterator[str]:
+    """A real server on a free port of the loopback address; gives its address without the last slash."""
+    listening = _listen("127.0.0.1", 0)
+    config = uvicorn.Config(create_app(world.store, world.data), log_level="error", ws="none")
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
+    thread.start()
+    base = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    try:
+        with httpx.Client(base_url=base) as asking:
+            wait_ready(asking)
+        yield base
+    finally:
+        running.should_exit = True
+        thread.join()
+        listening.close()
+
+
+def picture(kind: str = "PNG", size: tuple[int, int] = (40, 30), colour: str = "tomato") -> bytes:
+    """A small picture of one colour."""
+    out = io.BytesIO()
+    Image.new("RGB", size, colour).save(out, kind)
+    return out.getvalue()

@@ -1,0 +1,270 @@
+"""The pages in a real Chromium: what a person does with a mouse, with a keyboard alone, and what axe says of each."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from tests.web.conftest import World, picture
+
+CHROMIUM = os.environ.get("CLERESTORY_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set CLERESTORY_CHROMIUM"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser, server: str) -> Iterator[BrowserContext]:
+    made = chromium.new_context(base_url=server, reduced_motion="reduce")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Iterator[Page]:
+    """A page; what it complains of on its console fails the test."""
+    complaints: list[str] = []
+    made = context.new_page()
+    made.on("console", lambda said: complaints.append(said.text) if said.type in {"error", "warning"} else None)
+    made.on("pageerror", lambda error: complaints.append(str(error)))
+    yield made
+    assert complaints == []
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Two pictures, and a page that calls itself one."""
+    made = [tmp_path / name for name in ("red.png", "blue.png", "sneaky.png")]
+    made[0].write_bytes(picture(colour="tomato"))
+    made[1].write_bytes(picture(colour="navy"))
+    made[2].write_bytes(b"<!doctype html><script>alert(1)</script>")
+    return made
+
+
+def loaded(page: Page) -> int:
+    """How many of the pictures in the window have really been drawn."""
+    script = "[...document.querySelectorAll('.pic img')].filter(i => i.complete && i.naturalWidth > 0).length"
+    page.wait_for_function(f"{script} >= 6")
+    return int(page.evaluate(script))
+
+
+def test_search_shows_pictures_and_the_address_can_be_shared(page: Page, server: str) -> None:
+    page.goto("/")
+    page.get_by_label("What are you looking for?").fill("a red heart")
+    page.get_by_role("button", name="Search").click()
+    expect(page.get_by_role("heading", name="“a red heart”")).to_be_visible()
+    assert loaded(page) >= 6
+    expect(page.get_by_role("status")).to_contain_text("the nearest 30 of")
+    expect(page).to_have_url(re.compile(r"\?q=a\+red\+heart"))
+    captions = page.locator(".pic a").all_inner_texts()
+
+    page.get_by_label("Style").select_option("noto")
+    expect(page.get_by_role("heading", name="“a red heart” in Noto")).to_be_visible()
+    expect(page.get_by_label("Style")).to_be_focused()
+
+    shared = page.context.new_page()
+    shared.goto(page.url)
+    expect(shared.get_by_role("heading", name="“a red heart” in Noto")).to_be_visible()
+    expect(shared.get_by_label("Style")).to_have_value("noto")
+    page.go_back()
+    expect(page.get_by_role("heading", name="“a red heart”", exact=True)).to_be_visible()
+    assert page.locator(".pic a").all_inner_texts() == captions
+
+
+def test_a_click_on_a_picture_shows_more_like_it(page: Page) -> None:
+    page.goto("/?q=flag")
+    name = page.locator(".pic a").first.evaluate("link => link.firstChild.textContent")
+    page.locator(".pic .frame").first.click()
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(f"^{re.escape(name)}$", re.IGNORECASE))
+    expect(page.get_by_role("heading", name="More like this")).to_be_visible()
+    assert loaded(page) >= 6
+
+
+def test_show_more_puts_the_focus_on_the_first_new_picture(page: Page) -> None:
+    page.goto("/?q=flag")
+    page.get_by_role("link", name="Show more").click()
+    expect(page.locator("#picture-31 a")).to_be_focused()
+    expect(page.locator(".pic")).to_have_count(60)
+
+
+def test_a_caption_is_edited_accepted_and_comes_out_in_the_table(page: Page, files: list[Path]) -> None:
+    page.goto("/describe")
+    expect(page.get_by_text("Your pictures stay on this computer.")).to_be_visible()
+    page.get_by_label("Choose pictures").set_input_files(files)
+    page.get_by_role("button", name="Suggest captions").click()
+    expect(page.get_by_text("1 file was not taken")).to_be_visible()
+    expect(page.get_by_text("sneaky.png: this is not a JPEG, PNG or WEBP picture")).to_be_visible()
+
+    page.get_by_label("Caption of red.png").fill("a wall painted red")
+    page.get_by_role("button", name="Accept for red.png").click()
+    expect(page.get_by_text("1 of 2 accepted", exact=True)).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text("Accepted “a wall painted red”. 1 of 2 accepted.")
+    expect(page.get_by_label("Caption of blue.png")).to_be_focused()
+
+    page.get_by_role("group", name="blue.png").get_by_role("button", name="Use: ").nth(1).click()
+    expect(page.get_by_label("Caption of blue.png")).to_be_focused()
+    page.get_by_role("button", name="Accept for blue.png").click()
+    expect(page.get_by_text("2 of 2 accepted", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_text("1 of 2 accepted", exact=True)).to_be_visible()
+
+    # Words that were typed and not kept by any button are in the table all the same.
+    page.get_by_label("Caption of red.png").fill("a wall painted bright red")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download CSV").click()
+    content = Path(download.value.path()).read_text(encoding="utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(content)))
+    assert [(row["file"], row["caption"]) for row in rows] == [("red.png", "a wall painted bright red")]
+
+
+def test_pictures_can_be_dropped(page: Page, files: list[Path]) -> None:
+    page.goto("/describe")
+    content = list(files[0].read_bytes())
+    page.locator("form[data-drop]").evaluate(
+        """(form, content) => {
+            const carried = new DataTransfer();
+            carried.items.add(new File([new Uint8Array(content)], "dropped.png", {type: "image/png"}));
+            for (const kind of ["dragenter", "dragover", "drop"])
+                form.dispatchEvent(new DragEvent(kind, {dataTransfer: carried, bubbles: true, cancelable: true}));
+        }""",
+        content,
+    )
+    expect(page.get_by_role("group", name="dropped.png")).to_be_visible()
+
+
+def test_the_release_page_explains_the_decision(page: Page, world: World) -> None:
+    page.goto("/releases")
+    expect(page.get_by_text("Live now: icons@2")).to_be_visible()
+    expect(page.get_by_text("Yes, it may ship")).to_be_visible()
+    page.get_by_role("link", name="icons@1").click()
+    expect(page.get_by_text("No, it must not ship")).to_be_visible()
+    expect(page.get_by_text("1 of 2 rules does not hold: pictures found by their caption.")).to_be_visible()
+    first = page.locator(".reason").first
+    expect(first).to_contain_text("Does not hold")
+    expect(first).to_contain_text("at least 99 % asked for", use_inner_text=True)
+    first.get_by_role("link", name="Evidence").click()
+    expect(page).to_have_url(re.compile(f"/evidence/{world.refused.evidence[0]}"))
+    expect(page.get_by_text("Fresh")).to_be_visible()
+    expect(page.get_by_role("rowheader", name=re.compile("Right within the first 10")).first).to_be_visible()
+
+
+def press_until(page: Page, key: str, selector: str, most: int = 60) -> None:
+    """Press a key until an element has the focus, as somebody without a mouse does."""
+    for _ in range(most):
+        page.keyboard.press(key)
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    raise AssertionError(f"{selector} cannot be reached by keyboard")
+
+
+def test_the_keyboard_alone_is_enough(page: Page) -> None:
+    page.goto("/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    press_until(page, "Tab", "#q", most=3)
+    page.keyboard.type("musical instrument")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="“musical instrument”")).to_be_visible()
+    press_until(page, "Tab", ".pic a")
+    outline = page.evaluate("getComputedStyle(document.activeElement, '::after').outlineStyle")
+    assert outline == "solid"
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="More like this")).to_be_visible()
+
+    press_until(page, "Tab", "nav a[href='/describe']")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Words for your pictures")).to_be_visible()
+    press_until(page, "Tab", "form[action='/describe/examples'] button")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("0 of 3 accepted", exact=True)).to_be_visible()
+    press_until(page, "Tab", "#caption-1")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("my own words")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("1 of 3 accepted", exact=True)).to_be_visible()
+    expect(page.locator("#caption-2")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("2 of 3 accepted", exact=True)).to_be_visible()
+    expect(page.locator("#caption-3")).to_be_focused()
+    press_until(page, "Shift+Tab", "#undo")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("1 of 3 accepted", exact=True)).to_be_visible()
+    expect(page.locator("#undo")).to_be_focused()
+    press_until(page, "Tab", "#download", most=3)
+    with page.expect_download() as download:
+        page.keyboard.press("Enter")
+    assert "my own words" in Path(download.value.path()).read_text(encoding="utf-8")
+
+    press_until(page, "Shift+Tab", "nav a[href='/releases']")
+    page.keyboard.press("Enter")
+    press_until(page, "Tab", "a[href^='/evidence/']")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Evidence")
+
+
+def test_without_scripts_a_caption_is_accepted_too(chromium: Browser, server: str, files: list[Path]) -> None:
+    context = chromium.new_context(base_url=server, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/?q=flag")
+    expect(page.locator(".pic")).to_have_count(30)
+    page.goto("/describe")
+    page.get_by_label("Choose pictures").set_input_files(files[:2])
+    page.get_by_role("button", name="Suggest captions").click()
+    page.get_by_label("Caption of blue.png").fill("a calm sea")
+    page.get_by_role("button", name="Accept for blue.png").click()
+    expect(page.get_by_text("1 of 2 accepted", exact=True)).to_be_visible()
+    expect(page.get_by_label("Caption of blue.png")).to_have_value("a calm sea")
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_and_nothing_runs_over_on_a_phone(
+    chromium: Browser, server: str, world: World, files: list[Path], scheme: str
+) -> None:
+    context = chromium.new_context(base_url=server, color_scheme=scheme, viewport={"width": 390, "height": 844})  # type: ignore[arg-type]  # one of its literals
+    page = context.new_page()
+    page.goto("/describe")
+    page.get_by_label("Choose pictures").set_input_files(files)
+    page.get_by_role("button", name="Suggest captions").click()
+    page.wait_for_url("**/describe/*")
+    page.get_by_role("button", name="Accept for red.png").click()
+    expect(page.get_by_text("1 of 2 accepted", exact=True)).to_be_visible()
+    review = page.url
+    sample, evidence = world.data.samples[3].id, world.live.evidence[0]
+    paths = ["/", "/?q=flag", f"/?like={sample}", "/describe", review, "/releases", "/releases/icons/1"]
+    for path in [*paths, f"/evidence/{evidence}", "/nothing/here"]:
+        page.goto(path)
+        found = [
+            (each["id"], each["nodes"][0]["html"])
+            for each in Axe().run(page).response["violations"]
+            if each["impact"] in {"moderate", "serious", "critical"}
+        ]
+        assert found == [], path
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+    context.close()

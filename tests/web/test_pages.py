@@ -1,0 +1,299 @@
+"""Every page without JavaScript: what a person sees and can do."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import pytest
+from starlette.testclient import TestClient
+from tests.web.conftest import BASE, World, picture
+
+from clerestory.core.digest import digest_bytes
+from clerestory.web import create_app
+
+
+def pictures_of(page: str) -> list[str]:
+    return re.findall(r'<img src="(/pictures/[^"]+)" alt=""', page)
+
+
+def visible(page: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+# Search
+
+
+def test_words_bring_pictures_with_captions_and_how_sure(client: TestClient, world: World) -> None:
+    answer = client.get("/", params={"q": "a red heart"})
+    found = pictures_of(answer.text)
+    assert len(found) == 30
+    assert len(set(found)) == 30
+    assert re.search(rf"the nearest 30 of {len(world.data)} pictures, found in \d+ ms", visible(answer.text))
+    sure = re.findall(r'class="sure s\d" title="Of 100 answers with such a score, about \d+ were right"', answer.text)
+    assert len(sure) == 30
+    assert answer.headers["clerestory-release"] == world.live.ref
+    shown = client.get(found[0])
+    assert shown.headers["content-type"] == "image/png"
+    assert "immutable" in shown.headers["cache-control"]
+
+
+def test_the_pictures_are_the_models_nearest(client: TestClient, world: World) -> None:
+    finder = client.app.state.site.live.served.finder  # type: ignore[attr-defined]  # behind the ASGI type
+    best = finder.model.embed_texts(["a red heart"])[0] @ finder.index.at(None).T
+    wanted = finder.index.samples[int(best.argmax())]
+    assert f"/pictures/{wanted.id}?" in pictures_of(client.get("/", params={"q": "a red heart"}).text)[0]
+
+
+def test_a_style_narrows_the_search_and_stays_in_the_links(client: TestClient) -> None:
+    page = client.get("/", params={"q": "flag", "style": "noto"}).text
+    found = pictures_of(page)
+    assert found
+    assert all(each.startswith("/pictures/noto/") for each in found)
+    assert '<option value="noto" selected>' in page
+    assert "style=noto" in re.findall(r'href="(/\?like=[^"]+)"', page)[0]
+
+
+def test_an_unknown_style_is_told_and_everything_is_looked_through(client: TestClient, world: World) -> None:
+    page = client.get("/", params={"q": "flag", "style": "rococo"}).text
+    assert "There is no style called “rococo”" in page
+    assert f"of {len(world.data)} pictures" in page
+
+
+def test_more_like_one_picture(client: TestClient, world: World) -> None:
+    sample = world.data.samples[7]
+    page = client.get("/", params={"like": sample.id}).text
+    assert "More like this" in page
+    assert sample.licence in page
+    assert f"/pictures/{sample.id}?" not in "".join(pictures_of(page))
+
+
+def test_show_more_goes_on_where_it_stopped(client: TestClient) -> None:
+    first = client.get("/", params={"q": "flag"}).text
+    more = re.findall(r'href="(/\?q=flag&amp;n=60#picture-31)"', first)
+    assert more
+    longer = pictures_of(client.get("/", params={"q": "flag", "n": "60"}).text)
+    assert longer[:30] == pictures_of(first)
+    assert len(longer) == 60
+
+
+@pytest.mark.parametrize("n", ["-5", "abc", "9999999999", "²", ""])
+def test_a_senseless_count_is_harmless(client: TestClient, n: str) -> None:
+    assert len(pictures_of(client.get("/", params={"q": "flag", "n": n}).text)) == 30
+
+
+def test_nothing_asked_shows_examples_and_a_few_pictures(client: TestClient) -> None:
+    page = client.get("/").text
+    assert 'href="/?q=a+feline"' in page
+    assert len(pictures_of(page)) == 30
+    assert 'class="sure' not in page
+
+
+def test_what_is_asked_is_never_markup(client: TestClient) -> None:
+    page = client.get("/", params={"q": '"><script>alert(1)</script>'}).text
+    assert "<script>alert" not in page
+
+
+def test_an_unknown_picture_is_a_friendly_404(client: TestClient) -> None:
+    answer = client.get("/", params={"like": "noto/cat-fce"})
+    assert answer.status_code == 404
+    assert "There is no picture named" in answer.text
+    assert client.get("/pictures/none/such").status_code == 404
+
+
+def test_pictures_are_answered_from_the_browsers_memory(client: TestClient, world: World) -> None:
+    sample = world.data.samples[0]
+    first = client.get(f"/pictures/{sample.id}")
+    assert digest_bytes(first.content) == sample.image
+    again = client.get(f"/pictures/{sample.id}", headers={"if-none-match": first.headers["etag"]})
+    assert again.status_code == 304
+    assert "max-age=300" in first.headers["cache-control"]
+
+
+# Describe
+
+
+def begin(client: TestClient, count: int = 3) -> str:
+    """A review of some pictures of one colour; gives its address."""
+    colours = ("tomato", "navy", "gold", "teal")
+    files = [("pictures", (f"{colours[i]}.png", picture(colour=colours[i]))) for i in range(count)]
+    return client.post("/describe", files=files).url.path
+
+
+def step(client: TestClient, review: str, do: str, **captions: str) -> str:
+    form = {"do": do} | {name.replace("_", "-"): text for name, text in captions.items()}
+    return client.post(review, data=form).text
+
+
+def table(client: TestClient, review: str) -> list[dict[str, str]]:
+    answer = client.get(f"{review}/captions.csv")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    return list(csv.DictReader(io.StringIO(answer.content.decode("utf-8-sig"))))
+
+
+def boxes(page: str) -> dict[str, str]:
+    return dict(re.findall(r'name="(caption-\d+)" value="([^"]*)"', page))
+
+
+def test_suggest_edit_accept_download(client: TestClient, world: World) -> None:
+    review = begin(client)
+    page = client.get(review).text
+    assert "Your pictures stay on this computer" in page
+    assert "0 of 3 accepted" in page
+    assert all(boxes(page).values())
+    assert client.get(f"{review}/1.webp").headers["content-type"] == "image/webp"
+    page = step(client, review, "accept-2", caption_2="  deep \t blue ")
+    assert "1 of 3 accepted" in page
+    rows = table(client, review)
+    assert [(row["file"], row["caption"]) for row in rows] == [("navy.png", "deep blue")]
+    assert rows[0]["suggested by"] == world.live.ref
+    assert rows[0]["suggested"]
+
+
+def test_a_chosen_suggestion_fills_the_caption(client: TestClient) -> None:
+    review = begin(client, 1)
+    page = client.get(review).text
+    texts = re.findall(r'<span class="unseen">Use: </span>([^<]+)</span>', page)
+    page = step(client, review, "use-1-2")
+    assert boxes(page) == {"caption-1": texts[1]}
+    assert "0 of 1 accepted" in page
+
+
+def test_every_step_can_be_undone_and_unsaved_words_survive(client: TestClient) -> None:
+    review = begin(client)
+    step(client, review, "accept-1", caption_1="red")
+    step(client, review, "remove-2")
+    page = step(client, review, "undo", caption_1="red", caption_3="half typed")
+    assert boxes(page)["caption-3"] == "half typed"
+    assert "caption-2" in boxes(page)
+    assert "1 of 3 accepted" in page
+    page = step(client, review, "undo")
+    assert "0 of 3 accepted" in page
+    assert 'id="undo" type="submit" name="do" value="undo" disabled' in page
+
+
+def test_accept_all_leaves_out_what_has_no_words(client: TestClient) -> None:
+    review = begin(client)
+    page = step(client, review, "accept-all", caption_1="red", caption_2="", caption_3="yellow")
+    assert "2 of 3 accepted" in page
+    assert [row["caption"] for row in table(client, review)] == ["red", "yellow"]
+
+
+def test_an_empty_caption_cannot_be_accepted(client: TestClient) -> None:
+    page = step(client, begin(client, 1), "accept-1", caption_1="  ")
+    assert "Write a caption for tomato.png first" in page
+    assert "0 of 1 accepted" in page
+
+
+def test_more_pictures_join_the_review(client: TestClient) -> None:
+    review = begin(client, 2)
+    step(client, review, "accept-1", caption_1="red")
+    page = client.post(f"{review}/more", files=[("pictures", ("late.png", picture(colour="teal")))]).text
+    assert "1 of 3 accepted" in page
+    assert "Undo" in page
+    assert "adding 1 picture" in page
+
+
+def test_a_spreadsheet_runs_nothing(client: TestClient) -> None:
+    review = begin(client, 1)
+    step(client, review, "accept-1", caption_1="=HYPERLINK(1)")
+    assert table(client, review)[0]["caption"] == "'=HYPERLINK(1)"
+
+
+def test_no_download_before_anything_is_accepted(client: TestClient) -> None:
+    review = begin(client, 1)
+    assert 'aria-disabled="true"' in client.get(review).text
+    assert client.get(f"{review}/captions.csv").status_code == 409
+
+
+def test_our_own_pictures_can_be_tried(client: TestClient) -> None:
+    page = client.post("/describe/examples")
+    assert page.url.path.startswith("/describe/")
+    assert "0 of 3 accepted" in page.text
+
+
+@pytest.mark.parametrize("do", ["explode", "accept-99", "accept-x", "use-1-77", "use-1", "remove-²"])
+def test_a_senseless_step_changes_nothing(client: TestClient, do: str) -> None:
+    review = begin(client, 1)
+    before = client.get(review).text
+    assert client.post(review, data={"do": do}).status_code in {400, 404}
+    assert client.get(review).text == before
+
+
+def test_a_review_that_is_gone_says_so(client: TestClient) -> None:
+    answer = client.get("/describe/never-was")
+    assert answer.status_code == 404
+    assert "This review is no longer here" in answer.text
+
+
+# Releases
+
+
+def test_what_is_live_why_since_when_by_whom(client: TestClient, world: World) -> None:
+    said = visible(client.get("/releases").text)
+    assert "Live now: icons@2" in said
+    assert "Yes, it may ship" in said
+    assert "All 2 rules of the policy hold." in said
+    assert "Made live by grace" in said
+    assert "“it holds every rule”" in said
+    assert "icons@1 Must not ship" in said.replace("  ", " ")
+    assert "Unbroken" in said
+    assert len(re.findall(r"record \d+,", said)) == 3
+
+
+def test_a_refused_release_says_no_and_which_rule_and_what_to_run(client: TestClient, world: World) -> None:
+    page = client.get("/releases/icons/1").text
+    said = visible(page)
+    assert "No, it must not ship" in said
+    assert "1 of 2 rules does not hold: pictures found by their caption." in said
+    assert "at least 99\N{NO-BREAK SPACE}% asked for" in said
+    assert "Search is what most people use the model for." in said
+    assert f'href="/evidence/{world.refused.evidence[0]}"' in page
+    assert said.index("Does not hold") < said.index("Holds")
+
+
+def test_evidence_shows_every_measurement_with_interval_n_and_slice(client: TestClient, world: World) -> None:
+    evidence = world.store.evidence(world.live.evidence[0])
+    page = client.get(f"/evidence/{evidence.id[:12]}").text
+    said = visible(page)
+    assert page.count('<td class="num"><b>') == len(evidence.measurements)
+    for each in evidence.measurements:
+        assert f"n = {each.n:,}" in said
+    assert all(value in page for value in (evidence.subject.model, evidence.subject.data, evidence.subject.code))
+    assert "Fresh" in said
+    assert "icons@2" in said
+
+
+def test_the_json_of_evidence_has_the_digest_it_is_named_by(client: TestClient, world: World) -> None:
+    evidence = world.live.evidence[0]
+    content = client.get(f"/evidence/{evidence}.json").content
+    assert digest_bytes(content) == evidence
+    assert json.loads(content)["kind"] == "evaluate"
+
+
+def test_stale_evidence_says_what_changed(client: TestClient, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clerestory.stages.release.deciding.stage_code", lambda kind: "0" * 64)
+    said = visible(client.get(f"/evidence/{world.live.evidence[0]}").text)
+    assert "Stale Since it was made, the code changed" in said
+
+
+@pytest.mark.parametrize(
+    "path", ["/releases/icons/9", "/releases/nobody/1", "/evidence/00000000", "/releases?name=icon"]
+)
+def test_what_is_not_there_is_a_404_with_a_hint(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert 'class="lead"' in answer.text
+
+
+def test_releases_are_told_before_the_model_is_there_and_search_says_wait(world: World) -> None:
+    app = create_app(world.store, world.data)
+    client = TestClient(app, base_url=BASE, headers={"origin": BASE}, raise_server_exceptions=False)  # nothing started
+    assert client.get("/releases").status_code == 200
+    assert client.get("/healthz").status_code == 200
+    answer = client.get("/")
+    assert answer.status_code == client.get("/readyz").status_code == 503
+    assert "Not ready yet" in answer.text
+    assert client.post("/v1/embeddings", json={"input": "cat"}).json()["error"]["type"] == "not_ready"
