@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.report.parsing import Parsed
-from tests.report.world import World, make_data
+from tests.report.world import World, examination, make_data, make_model
 
 from clerestory.core.digest import short
 from clerestory.core.errors import InputError, NotFound
@@ -41,13 +41,25 @@ def test_refused_release(world: World) -> None:
     assert "step 200" in page.learning_note
 
 
-def test_undecided_model(world: World) -> None:
-    page = build(collect(world.store, world.final.model[:10], world.data))
+def test_undecided_model(own_world: World, tmp_path: Path) -> None:
+    store = own_world.store
+    model = store.put_model(make_model(tmp_path / "other", "other"))
+    store.put_evidence(examination(store, own_world.data, model, 0.5))
+    page = build(collect(store, model[:10], own_world.data))
     assert page.answer.word == "Cannot tell"
-    assert page.answer.command == f"clerestory release gate {short(world.final.model)}"
+    assert page.answer.command == f"clerestory release gate {short(model)}"
     assert not page.reasons
     assert page.quality, "what was measured is shown all the same"
     assert "There is no decision" in render_html(page)
+
+
+def test_a_models_digest_leads_to_its_release(own_world: World) -> None:
+    store, final = own_world.store, own_world.final
+    assert build(collect(store, final.model)).answer == build(collect(store, "icons@live")).answer
+    again = store.add_release("icons", final.model, final.evidence, final.decision, "Ada", "once more")
+    assert again.number == 3
+    assert collect(store, final.model).release == final, "the live one, not the newest"
+    assert collect(store, own_world.early.model).release == own_world.early
 
 
 def test_cannot_tell(world: World) -> None:

@@ -35,7 +35,8 @@ def collect(store: Store, ref: str, pictures: Dataset | None = None) -> ReportDa
         NotFound: nothing has this name.
     """
     resolved = store.resolve(ref)
-    release, model = resolved.release, resolved.digest
+    model = resolved.digest
+    release = resolved.release or _release_of(store, model)
     reader = _Reader(store)
     evidence = reader.evidence_of(release, model)
     history = tuple(store.releases(release.name)) if release else ()
@@ -63,6 +64,13 @@ def collect(store: Store, ref: str, pictures: Dataset | None = None) -> ReportDa
         findings=_findings(evidence, usable),
         missing=tuple(dict.fromkeys(reader.missing)),
     )
+
+
+def _release_of(store: Store, model: str) -> Release | None:
+    """The release a model is known by: the live one where there is one, else the newest; None when it has none."""
+    found = [release for release in store.releases() if release.model == model]
+    live = {(alias.name, alias.number) for alias in store.aliases() if alias.alias == "live"}
+    return next((r for r in found if (r.name, r.number) in live), found[0] if found else None)
 
 
 def _newest(evidence: tuple[Held, ...], kind: str) -> Held | None:
