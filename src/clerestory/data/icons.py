@@ -7,7 +7,6 @@ the cached Parquet file from then on.
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,20 +14,26 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest, digest_bytes
 from clerestory.core.errors import ClerestoryError, DataError, IntegrityError
+from clerestory.core.measure import Finding
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import PACKAGE
 from clerestory.core.sample import TEST, TEST_STYLE, VAL, Caption, Dataset, Sample
-from clerestory.data import naming, packages, parquet, render, wording
+from clerestory.data import found, naming, packages, parquet, render, wording
 from clerestory.data.cache import cache_folder, only_one
+from clerestory.data.concepts import Shown, concepts
+from clerestory.data.images import decode_image
 from clerestory.data.splits import split_of
 
 UNSEEN_STYLE = "openmoji"
 LANGUAGES = ("de", "es", "fr", "it", "nl", "pl", "pt")
-SHARES = {TEST: 0.19, VAL: 0.08}
+SHARES = {TEST: 0.22, VAL: 0.22}
 SALT = "icons"
+BLANK = 247  # a picture without anything darker shows nothing on white
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,14 @@ class Icon:
     name: str
     svg: str
     code: str
+    caption: str
     licence: str
     source: str
+
+    @property
+    def id(self) -> str:
+        """``style/name``."""
+        return f"{self.style}/{self.name}"
 
 
 def open_icons(progress: Progress = QUIET) -> Dataset:
@@ -50,26 +61,37 @@ def open_icons(progress: Progress = QUIET) -> Dataset:
         DataError: the packages have not been fetched, and cannot be.
     """
     path = cache_folder() / f"icons-{recipe()}.parquet"
+    cached = _open_cached(path)
+    if cached is not None:
+        return cached
     with only_one(cache_folder() / ".icons.lock"):
-        try:
-            return parquet.open_written(path, "icons")
-        except (DataError, IntegrityError, OSError):
-            return _build(path, progress)
+        # Another process may have built it while this one waited.
+        cached = _open_cached(path)
+        return cached if cached is not None else _build(path, progress)
+
+
+def _open_cached(path: Path) -> Dataset | None:
+    try:
+        return parquet.open_written(path, "icons")
+    except (DataError, IntegrityError, OSError):
+        return None
 
 
 @lru_cache(maxsize=1)
 def recipe() -> str:
     """What the content follows from: the pins, the renderer and the code of this room. Twelve characters."""
-    here = PACKAGE / "data"
-    sources = ("icons.py", "naming.py", "wording.py", "render.py", "parquet.py", "splits.py", "icon_names.json")
-    return digest([_rendering(), {name: digest_bytes((here / name).read_bytes()) for name in sources}])[:12]
+    sources = ("icons.py", "concepts.py", "naming.py", "wording.py", "parquet.py", "splits.py")
+    return digest([_rendering(), {name: _file_digest(name) for name in sources}])[:12]
 
 
 def _rendering() -> str:
     """What the pictures alone follow from."""
-    code = digest_bytes((PACKAGE / "data" / "render.py").read_bytes())
-    pins = [[p.spec, p.sha512] for p in packages.ALL]
-    return digest([pins, render.SIZE, metadata.version("resvg_py"), code])
+    pins = [[package.spec, package.sha512] for package in packages.ALL]
+    return digest([pins, metadata.version("resvg_py"), _file_digest("render.py"), _file_digest("icon_names.json")])
+
+
+def _file_digest(name: str) -> str:
+    return digest_bytes((PACKAGE / "data" / name).read_bytes())
 
 
 def _build(path: Path, progress: Progress) -> Dataset:
@@ -77,10 +99,11 @@ def _build(path: Path, progress: Progress) -> Dataset:
     sets, chars, licences = _read_sets()
     emoji, names, translations = _read_words(sets, chars)
     icons = _read_icons(sets, names, licences)
-    pictures = _pictures(icons, path, progress)
+    icons, pictures, findings = _visible(icons, _pictures(icons, path, progress))
     samples, content = _samples(icons, pictures, emoji, translations)
-    dataset = Dataset("icons", samples, lambda sample: content[sample.image])
+    dataset = Dataset("icons", samples, lambda sample: content[sample.image], findings)
     parquet.write(dataset, path, {"rendering": _rendering()})
+    _tidy(path)
     return parquet.open_written(path, "icons")
 
 
@@ -119,33 +142,72 @@ def _read_words(
 
 
 def _read_icons(sets: Mapping[str, Any], names: naming.Names, licences: Mapping[str, str]) -> list[Icon]:
-    """Every drawing of every set; of several with the same drawing in one set the first by name."""
+    """Every drawing of every set; where a set has the same drawing twice, the plainest name of it is kept."""
     icons = []
     for style, icon_set in sets.items():
+        source = packages.ICON_PACKAGES[style].spec
+        drawings = [
+            (
+                bool(entry.get("hidden")),
+                Icon(
+                    style,
+                    name,
+                    render.drawing({**entry, **names.box(style, name)}, icon_set),
+                    names.code(style, name),
+                    names.caption(style, name),
+                    licences[style],
+                    source,
+                ),
+            )
+            for name, entry in icon_set["icons"].items()
+        ]
+        drawings.sort(key=lambda item: (item[0], item[1].code != naming.concept_code(item[1].code), item[1].name))
         seen: set[str] = set()
-        order = sorted(icon_set["icons"].items(), key=lambda item: (bool(item[1].get("hidden")), item[0]))
-        for name, entry in order:
-            svg = render.drawing(entry, icon_set)
-            if svg in seen:
-                continue
-            seen.add(svg)
-            source = packages.ICON_PACKAGES[style].spec
-            icons.append(Icon(style, name, svg, names.code(style, name), licences[style], source))
+        for _, icon in drawings:
+            if icon.svg not in seen:
+                seen.add(icon.svg)
+                icons.append(icon)
     return icons
 
 
 def _pictures(icons: list[Icon], path: Path, progress: Progress) -> list[bytes]:
     """PNG bytes of every icon; taken from an older cached file where only the words have changed since."""
-    for older in sorted(path.parent.glob("icons-*.parquet")):
+    known = _rendered_before(path)
+    missing = [icon for icon in icons if icon.id not in known]
+    drawn = render.render_all([icon.svg for icon in missing], progress) if missing else []
+    known.update((icon.id, picture) for icon, picture in zip(missing, drawn, strict=True))
+    return [known[icon.id] for icon in icons]
+
+
+def _rendered_before(path: Path) -> dict[str, bytes]:
+    for older in path.parent.glob("icons-*.parquet"):
         side = parquet.read_side(older)
-        if side is None or side.facts.get("rendering") != _rendering():
-            continue
-        try:
-            known = parquet.open_written(older)
-            return [known.read(known[f"{icon.style}/{icon.name}"]) for icon in icons]
-        except (ClerestoryError, OSError):
-            continue
-    return render.render_all([icon.svg for icon in icons], progress)
+        if side is not None and side.facts.get("rendering") == _rendering():
+            try:
+                dataset = parquet.open_written(older)
+                return {sample.id: dataset.read(sample) for sample in dataset}
+            except (ClerestoryError, OSError):
+                continue
+    return {}
+
+
+def _tidy(path: Path) -> None:
+    """Remove what older code has cached, but for the newest of it (another checkout may use that)."""
+    others = [other for other in path.parent.glob("icons-*.parquet") if other != path]
+    for old in sorted(others, key=lambda other: other.stat().st_mtime)[:-1]:
+        parquet.side_file(old).unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
+
+
+def _visible(icons: list[Icon], pictures: list[bytes]) -> tuple[list[Icon], list[bytes], list[Finding]]:
+    """Keep out the few drawings that are white only (made to be laid over something else)."""
+    kept, findings = [], []
+    for icon, picture in zip(icons, pictures, strict=True):
+        if int(np.asarray(decode_image(picture)).min()) < BLANK:
+            kept.append((icon, picture))
+        else:
+            findings.append(found.blank(icon.id))
+    return [icon for icon, _ in kept], [picture for _, picture in kept], findings
 
 
 def _samples(
@@ -154,60 +216,51 @@ def _samples(
     emoji: Mapping[str, naming.Emoji],
     translations: Mapping[str, Mapping[str, str]],
 ) -> tuple[list[Sample], dict[str, bytes]]:
-    concepts = [_concept(icon, emoji) for icon in icons]
-    seen_in_training: defaultdict[str, str] = defaultdict(lambda: "none")
-    for icon, concept in zip(icons, concepts, strict=True):
-        if icon.style != UNSEEN_STYLE:
-            seen_in_training[concept] = split_of(concept, SHARES, SALT)
-    samples, content = [], {}
-    for icon, concept, picture in zip(icons, concepts, pictures, strict=True):
-        image = digest_bytes(picture)
-        content[image] = picture
-        unseen = icon.style == UNSEEN_STYLE
-        known = emoji.get(icon.code)
+    content = {digest_bytes(picture): picture for picture in pictures}
+    images = [digest_bytes(picture) for picture in pictures]
+    captions = [_captions(icon, emoji, translations) for icon in icons]
+    shown = [
+        Shown(icon.code, icon.name, words[0].text, image)
+        for icon, words, image in zip(icons, captions, images, strict=True)
+    ]
+    named = concepts(shown, emoji)
+    drawn_elsewhere = {concept for icon, concept in zip(icons, named, strict=True) if icon.style != UNSEEN_STYLE}
+    samples = []
+    for icon, concept, words, image in zip(icons, named, captions, images, strict=True):
+        split = split_of(concept, SHARES, SALT)
+        known = emoji.get(icon.code) or emoji.get(naming.without_tone(icon.code))
         groups = {
             "style": icon.style,
             "emoji_group": known.group if known else "other",
             "skin_tone": naming.skin_tone(icon.code),
-            "gender": naming.gender(icon.code),
+            "gender": _gender(icon),
         }
-        if unseen:
-            groups["concept_split"] = seen_in_training[concept]
-        samples.append(
-            Sample(
-                id=f"{icon.style}/{icon.name}",
-                image=image,
-                captions=_captions(icon, emoji, translations),
-                concept=concept,
-                groups=Tags(groups),
-                licence=icon.licence,
-                source=icon.source,
-                split=TEST_STYLE if unseen else seen_in_training[concept],
-            )
-        )
+        if icon.style == UNSEEN_STYLE:
+            groups["concept_split"] = split if concept in drawn_elsewhere else "none"
+            split = TEST_STYLE
+        samples.append(Sample(icon.id, image, words, concept, Tags(groups), icon.licence, icon.source, split))
     return samples, content
-
-
-def _concept(icon: Icon, emoji: Mapping[str, naming.Emoji]) -> str:
-    """The name of what an icon shows, the same for every set, skin tone and gender."""
-    if not icon.code:
-        return icon.name
-    code = naming.concept_code(icon.code)
-    known = emoji.get(code)
-    return naming.slug(known.label) if known else code
 
 
 def _captions(
     icon: Icon, emoji: Mapping[str, naming.Emoji], translations: Mapping[str, Mapping[str, str]]
 ) -> tuple[Caption, ...]:
     """English name, English keywords, then the name in other languages."""
-    known = emoji.get(icon.code)
+    known, tone = emoji.get(icon.code), ""
+    if known is None and (known := emoji.get(naming.without_tone(icon.code))) is not None:
+        tone = f" with {naming.skin_tone(icon.code)} skin tone"
     if known is None:
-        return (Caption(wording.words(icon.name)),)
-    name = wording.phrase(known.label)
+        return (Caption(icon.caption),)
+    name = wording.phrase(known.label) + tone
     keywords = [Caption(tag, kind="keyword") for tag in dict.fromkeys(known.tags) if tag.lower() != name.lower()]
     others = [Caption(table[icon.code], lang) for lang, table in translations.items() if icon.code in table]
     return (Caption(name), *keywords, *others)
+
+
+def _gender(icon: Icon) -> str:
+    if icon.code and not naming.is_private(icon.code):
+        return naming.gender(icon.code)
+    return naming.neutral_name(icon.name)[1]
 
 
 def main(arguments: list[str]) -> int:

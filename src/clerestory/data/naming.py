@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+from clerestory.data import wording
+
 TONES = {
     "1f3fb": "light",
     "1f3fc": "medium-light",
@@ -40,9 +42,21 @@ NEUTRAL = {
     **dict.fromkeys(("1f57a", "1f483"), "1f483"),
 }
 GENDER_OF_POINT = {
-    **dict.fromkeys(("1f478", "1f936", "1f930", "1f483", "1f46d"), "woman"),
+    **dict.fromkeys(("1f478", "1f936", "1f930", "1f483", "1f46d", "1f9d5"), "woman"),
     **dict.fromkeys(("1f934", "1f385", "1fac3", "1f57a", "1f46c"), "man"),
 }
+# Territories that fly the very flag of a country.
+SAME_FLAG = {
+    "1f1e8-1f1f5": "1f1eb-1f1f7",
+    "1f1f2-1f1eb": "1f1eb-1f1f7",
+    "1f1e7-1f1fb": "1f1f3-1f1f4",
+    "1f1f8-1f1ef": "1f1f3-1f1f4",
+    "1f1ed-1f1f2": "1f1e6-1f1fa",
+    "1f1fa-1f1f2": "1f1fa-1f1f8",
+    "1f1ea-1f1e6": "1f1ea-1f1f8",
+    "1f1e9-1f1ec": "1f1ee-1f1f4",
+}
+KEYCAP = "20e3"
 FAMILY, KISS, LOVERS, HANDSHAKE = "1f46a", "1f48f", "1f491", "1f91d"
 PEOPLE = {"1f9d1", "1f9d2"}
 # One picture turned round, or the hair alone: not a concept of its own.
@@ -57,8 +71,8 @@ def slug(text: str) -> str:
 
 
 def points(code: str) -> tuple[str, ...]:
-    """The code points of ``1F9D1-200D-1F680`` in lower case, without presentation selectors."""
-    return tuple(p for p in code.lower().split("-") if p and p != PRESENTATION)
+    """The code points of ``1F9D1-200D-1F680`` in lower case, without presentation selectors and leading zeros."""
+    return tuple(p.lstrip("0") for p in code.lower().split("-") if p and p != PRESENTATION)
 
 
 def concept_code(code: str) -> str:
@@ -77,7 +91,24 @@ def concept_code(code: str) -> str:
             return LOVERS
     if left == ["1faf1", "1faf2"]:
         return HANDSHAKE
-    return "-".join(left)
+    if len(left) == 1 and len(left[0]) == 2:  # a bare digit, star or number sign: its keycap is the same concept
+        left.append(KEYCAP)
+    code = "-".join(left)
+    return SAME_FLAG.get(code, code)
+
+
+_GENDERED_NAME = re.compile(r"^(?P<a>man|woman)-|-(?P<b>man|woman)$")
+
+
+def neutral_name(name: str) -> tuple[str, str]:
+    """``gardener-woman`` → (``gardener``, ``woman``); for icons that only their name tells about."""
+    match = _GENDERED_NAME.search(name)
+    return (_GENDERED_NAME.sub("", name), match["a"] or match["b"]) if match else (name, "none")
+
+
+def without_tone(code: str) -> str:
+    """The code of the same emoji without a skin tone."""
+    return "-".join(p for p in points(code) if p not in TONES)
 
 
 def skin_tone(code: str) -> str:
@@ -91,7 +122,7 @@ def skin_tone(code: str) -> str:
 def gender(code: str) -> str:
     """``woman``, ``man``, or ``none`` when neither or both are shown."""
     shown = set()
-    for point in points(code):
+    for point in points(code) if code not in ("2640", "2642") else ():
         if point in WOMEN or GENDER_OF_POINT.get(point) == "woman":
             shown.add("woman")
         if point in MEN or GENDER_OF_POINT.get(point) == "man":
@@ -147,6 +178,8 @@ class Names:
     ) -> None:
         by_hand = json.loads(files("clerestory.data").joinpath("icon_names.json").read_text(encoding="utf-8"))
         self._by_hand: dict[str, dict[str, str]] = by_hand["codes"]
+        self._boxes: dict[str, dict[str, dict[str, float]]] = by_hand["boxes"]
+        self._captions: dict[str, dict[str, str]] = by_hand["captions"]
         self._own = {style: _invert(table) for style, table in chars.items()}
         self._known: dict[str, str] = {}
         for style in chars:
@@ -182,13 +215,23 @@ class Names:
         if own:
             return own
         base, tone = _split_tone(name)
-        if tone and (code := self._any(base)):
+        if tone and not self._plain(name) and (code := self._any(base)):
             return _with_tone(code, tone)
         return self._any(name)
 
+    def caption(self, style: str, name: str) -> str:
+        """The caption written by hand for an icon that emojibase does not know, else made of its name."""
+        by_hand: str = self._captions.get(style, {}).get(name, "")
+        return by_hand or wording.name_phrase(name, self.code(style, name))
+
+    def box(self, style: str, name: str) -> dict[str, float]:
+        """The view box written by hand for an icon whose own one cuts its drawing off, else nothing."""
+        return self._boxes.get(style, {}).get(name, {})
+
     def _any(self, name: str) -> str:
         return (
-            self._plain(name)
+            self._by_hand["*"].get(name)
+            or self._plain(name)
             or self._unicode.get(name)
             or self._squashed.get(name.replace("-", ""))
             or self._short.get(name)
@@ -198,24 +241,28 @@ class Names:
     def _plain(self, name: str) -> str:
         if name in self._known:
             return self._known[name]
+        if name.startswith("flag-for-"):
+            # Before the aliases: a set that draws two flags alike calls one the alias of the other.
+            rest = name.removeprefix("flag-for-").removeprefix("flag-")
+            found = self._plain(f"flag-{rest}") or self._plain(rest)
+            if found:
+                return found
         for other in self._same.get(name, ()):
             if other in self._known:
                 return self._known[other]
-        if name.startswith("flag-for-"):
-            rest = name.removeprefix("flag-for-")
-            return self._plain(rest) if rest.startswith("flag-") else self._plain(f"flag-{rest}")
         return ""
 
 
 def _invert(table: Mapping[str, str]) -> dict[str, str]:
     """Name → code. Where a set gives a private code of its own beside a standard one, the standard one holds."""
     found: dict[str, str] = {}
-    for code, name in sorted(table.items(), key=lambda item: _is_private(item[0])):
+    for code, name in sorted(table.items(), key=lambda item: is_private(item[0])):
         found.setdefault(name, "-".join(points(code)))
     return found
 
 
-def _is_private(code: str) -> bool:
+def is_private(code: str) -> bool:
+    """Whether a code uses points that Unicode leaves to private agreement, so that it means nothing elsewhere."""
     return any(0xE000 <= int(p, 16) <= 0xF8FF or int(p, 16) >= 0xF0000 for p in points(code))
 
 

@@ -1,0 +1,86 @@
+"""What icons show, whatever the set, the skin tone and the gender: one name for each concept.
+
+A concept is a code point sequence without its variants (``naming.concept_code``). Codes are put together further
+where they would let the answer leak from one side of a split to the other: when they share a picture to the byte, or
+the very same caption.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from clerestory.data import naming
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is known of one icon.
+
+    Attributes:
+        code: canonical code, empty when unknown.
+        name: the icon's name in its set.
+        caption: its English caption.
+        image: SHA-256 of its picture.
+    """
+
+    code: str
+    name: str
+    caption: str
+    image: str
+
+
+def concepts(icons: Sequence[Shown], emoji: Mapping[str, naming.Emoji]) -> list[str]:
+    """The concept of every icon, in order."""
+    keys = [_key(icon) for icon in icons]
+    parents: dict[str, str] = {}
+
+    def top(node: str) -> str:
+        while parents.setdefault(node, node) != node:
+            node = parents[node]
+        return node
+
+    for key, icon in zip(keys, icons, strict=True):
+        for shared in (f"picture {icon.image}", f"caption {icon.caption.lower()}"):
+            parents[top(shared)] = top(key)
+
+    plain = _plainest(emoji)
+    best: dict[str, tuple[bool, int, str]] = {}
+    names = {key: _name(key, icon, plain, emoji) for key, icon in zip(keys, icons, strict=True)}
+    for key, count in Counter(keys).items():
+        best[top(key)] = max(best.get(top(key), (False, -1, "")), (key in plain, count, names[key]))
+    return [best[top(key)][2] for key in keys]
+
+
+def _key(icon: Shown) -> str:
+    if icon.code and not naming.is_private(icon.code):
+        return naming.concept_code(icon.code)
+    return f"={naming.neutral_name(icon.name)[0]}"
+
+
+def _plainest(emoji: Mapping[str, naming.Emoji]) -> dict[str, str]:
+    """For every concept code the emoji without tone and gender that stands for it."""
+    best: dict[str, tuple[bool, bool, int, str]] = {}
+    for code in emoji:
+        key = naming.concept_code(code)
+        rank = (naming.gender(code) != "none", naming.skin_tone(code) != "none", len(code), code)
+        best[key] = min(best.get(key, rank), rank)
+    return {key: rank[-1] for key, rank in best.items()}
+
+
+def _name(key: str, icon: Shown, plain: Mapping[str, str], emoji: Mapping[str, naming.Emoji]) -> str:
+    """A readable name: emojibase's label, the Unicode name of a single character, or the icon's own."""
+    if key in plain:
+        return naming.slug(emoji[plain[key]].label)
+    if key.startswith("="):
+        return key.removeprefix("=")
+    return naming.slug(standard_name(key)) or naming.neutral_name(icon.name)[0]
+
+
+def standard_name(code: str) -> str:
+    """The Unicode name of a code of one public character in lower case, else empty."""
+    if not code or "-" in code or code.startswith("="):
+        return ""
+    return unicodedata.name(chr(int(code, 16)), "").lower()
