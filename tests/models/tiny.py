@@ -16,6 +16,7 @@ from clerestory.models import (
     make_tokenizer,
     save_model,
 )
+from clerestory.models.projection import principal_axes
 
 WORDS = ("red heart", "cat face", "hot beverage", "flag: France", "smiling face with open hands", "violin")
 
@@ -45,7 +46,7 @@ def make_tiny_model(folder: Path, data: Dataset | None = None, seed: int = 0) ->
     tokenizer = make_tokenizer(captions)
     torch.manual_seed(seed)
     network = ClerestoryModel(tiny_config(vocab_size=len(tokenizer)))
-    network.projection.fit_texts(load_text_tower().embed(captions[:200]))
+    network.projection.lock(principal_axes(load_text_tower().embed(captions[:200])))
     side = network.config.image_size
     processor = ClerestoryProcessor(ClerestoryImageProcessor(size={"height": side, "width": side}), tokenizer)
     return save_model(network, processor, folder)

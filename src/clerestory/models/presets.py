@@ -1,4 +1,4 @@
-"""Named sizes."""
+"""Named sizes: ``nano`` for 2 cores and minutes, ``small`` with experts, ``tiny`` for trying things out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from clerestory.models.config import ClerestoryConfig
 
 PRESETS: dict[str, dict[str, Any]] = {
     "nano": {},
+    "tiny": {
+        "image_size": 24,
+        "stem_channels": (8, 16, 32),
+        "stem_residuals": (0, 1, 0),
+        "width": 32,
+        "layers": 1,
+        "heads": 2,
+        "mlp_ratio": 2,
+        "decoder_width": 32,
+        "decoder_layers": 1,
+        "decoder_heads": 2,
+    },
     "small": {
         "image_size": 64,
         "stem_channels": (48, 96, 192, 384),

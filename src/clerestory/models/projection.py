@@ -40,9 +40,10 @@ class Projection(nn.Module):
         """The text tower's rows, rotated, unit ``(B, E)``."""
         return F.normalize(texts_BE @ self.rotation_EE, dim=-1)
 
-    def fit_texts(self, captions_NE: Matrix) -> None:
-        """Lock the rotation onto the principal axes (uncentred) of the training captions' embeddings."""
-        self.rotation_EE.copy_(torch.from_numpy(principal_axes(captions_NE)).to(self.rotation_EE))
+    @torch.no_grad()
+    def lock(self, rotation_EE: Matrix) -> None:
+        """Set the rotation of the text side, such as the ``principal_axes`` of the training captions."""
+        self.rotation_EE.copy_(torch.from_numpy(rotation_EE))
 
 
 def principal_axes(rows_NE: Matrix) -> Matrix:

@@ -1,0 +1,61 @@
+"""A training run's whole state as one safetensors file that appears at once or not at all.
+
+The state is the model, the running average, the optimizer and one integer: batches and random numbers are functions of
+the step, so nothing else has to be remembered for a resumed run to equal an uninterrupted one bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+NAME = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a run stands.
+
+    Attributes:
+        step: steps done.
+        skipped: how many of them had a loss or gradient that was not finite and changed nothing.
+        seconds: wall time of the steps so far.
+    """
+
+    step: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+
+def write(folder: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:
+    """Write the state: temporary file, fsync, rename, fsync of the folder."""
+    temporary = folder / f".{NAME}.{os.getpid()}.tmp"
+    flat = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    save_file(flat, temporary, metadata={"position": json.dumps(asdict(position))})
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(folder / NAME)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read(folder: Path) -> tuple[Position, dict[str, Tensor]] | None:
+    """The last state written, None when there is none that can be read (a run then starts anew)."""
+    for left in folder.glob(f".{NAME}.*.tmp"):
+        left.unlink(missing_ok=True)
+    try:
+        with safe_open(folder / NAME, framework="pt") as file:
+            position = Position(**json.loads(file.metadata()["position"]))
+            return position, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+    except (FileNotFoundError, SafetensorError):
+        return None

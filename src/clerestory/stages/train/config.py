@@ -1,0 +1,118 @@
+"""Every setting of a training run. Equal settings, data, code and machine give equal weights."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from clerestory.core.errors import ConfigError
+
+_PRESETS: dict[str, dict[str, Any]] = {
+    "nano": {"steps": 330, "batch": 256},
+    "small": {"steps": 3000, "batch": 256},
+    "tiny": {"steps": 20, "batch": 32},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """What ``train`` may be told; a setting left at None is the preset's.
+
+    Attributes:
+        preset: sizes and length: ``nano`` (at most 5 minutes on 2 cores), ``small`` (with experts, for an hour or
+            a bigger machine), ``tiny`` (seconds; for trying things out, learns little).
+        seed: of everything random.
+        steps: optimizer steps.
+        batch: concepts in a step, one picture of each.
+        learning_rate: the peak, after warm-up; falls to zero along a cosine.
+        warmup: share of the steps in which it rises.
+        weight_decay: AdamW's, of matrices and embeddings.
+        muon_ratio: learning rate of Muon (hidden matrices, convolutions) divided by AdamW's (all else).
+        clip: longest gradient.
+        ema: decay of the running average of the weights, which is what is kept.
+        temperature: of the contrastive softmax.
+        nested_weight: weight of the mean loss over the shorter prefixes of the embeddings.
+        keywords: share of draws whose text is mixed with some of the picture's keywords.
+        variants: share of draws in which a skin-tone variant may stand for its concept.
+        style: strength of the style augmentation, 0..1.
+        caption_share: share of the batch the caption decoder learns from.
+        caption_weight: weight of the captioning loss.
+        balance_weight: weight of the experts' load-balance loss.
+        early: share of the steps after which an early model is kept, so that a gate has something to refuse.
+        checkpoint_every: steps between two checkpoints.
+        validate_every: steps between two looks at the validation split, 0 for the end only.
+        threads: threads of torch, 0 for all cores.
+    """
+
+    preset: Literal["nano", "small", "tiny"] = "nano"
+    seed: int = 0
+    steps: int | None = None
+    batch: int | None = None
+    learning_rate: float = 2e-3
+    warmup: float = 0.07
+    weight_decay: float = 0.05
+    muon_ratio: float = 10.0
+    clip: float = 1.0
+    ema: float = 0.99
+    temperature: float = 0.05
+    nested_weight: float = 0.5
+    keywords: float = 0.3
+    variants: float = 0.15
+    style: float = 0.6
+    caption_share: float = 0.25
+    caption_weight: float = 0.3
+    balance_weight: float = 0.01
+    early: float = 0.1
+    checkpoint_every: int = 50
+    validate_every: int = 110
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        if self.preset not in _PRESETS:
+            raise ConfigError(f"the preset is {self.preset!r}", f"it takes one of {', '.join(_PRESETS)}")
+        for name in ("steps", "batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}", "it takes a number of at least 1")
+        for name in ("warmup", "keywords", "variants", "style", "caption_share", "early"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}", "it takes a share between 0 and 1")
+        if not 0 <= self.ema < 1 or self.temperature <= 0 or self.learning_rate <= 0 or self.checkpoint_every < 1:
+            raise ConfigError(
+                f"ema {self.ema}, temperature {self.temperature}, learning_rate {self.learning_rate} "
+                f"and checkpoint_every {self.checkpoint_every} do not go together",
+                "ema lies in [0, 1), the others are above 0",
+            )
+
+    def resolved(self) -> Settings:
+        """The same with the preset's numbers filled in."""
+        preset = _PRESETS[self.preset]
+        steps = self.steps if self.steps is not None else int(preset["steps"])
+        batch = self.batch if self.batch is not None else int(preset["batch"])
+        return Settings(
+            config=replace(self, steps=steps, batch=batch),
+            steps=steps,
+            batch=batch,
+            early_step=max(1, round(self.early * steps)),
+            threads=self.threads or os.cpu_count() or 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A configuration whose open numbers are filled in."""
+
+    config: TrainConfig
+    steps: int
+    batch: int
+    early_step: int
+    threads: int
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine to zero; ``step`` counts from 0."""
+        rise = max(1, round(self.config.warmup * self.steps))
+        if step < rise:
+            return self.config.learning_rate * (step + 1) / rise
+        return self.config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, self.steps - rise)))

@@ -1,0 +1,266 @@
+"""The steps of one training run, from its last checkpoint to its end.
+
+Shape suffixes: B pictures, C channels, H and W pixels, S side, E shared space, L caption positions.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from clerestory.core.errors import ClerestoryError
+from clerestory.core.progress import Progress
+from clerestory.models.model import ClerestoryModel
+from clerestory.models.processor import ClerestoryProcessor
+from clerestory.models.runtime import save_model
+from clerestory.stages.train import checkpoint
+from clerestory.stages.train.augment import augment
+from clerestory.stages.train.checkpoint import Position
+from clerestory.stages.train.config import Settings
+from clerestory.stages.train.log import Log
+from clerestory.stages.train.losses import captioning, contrastive
+from clerestory.stages.train.material import Material
+from clerestory.stages.train.optimizer import Optimizer, gradient_norm
+from clerestory.stages.train.sampling import PICTURE, TEXT, Sampler, stream
+from clerestory.stages.train.validate import recall_at
+
+MOST_SKIPPED_IN_A_ROW = 25
+EARLY, FINAL = "early", "final"
+
+
+class Run:
+    """Everything that changes while training, and the step that changes it.
+
+    Args:
+        settings: the configuration with all numbers filled in.
+        material: what is learnt from.
+        model: freshly initialised; the rotation of its projection is fitted.
+        processor: saved beside the weights.
+        folder: where checkpoints, log and finished models go.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        material: Material,
+        model: ClerestoryModel,
+        processor: ClerestoryProcessor,
+        folder: Path,
+    ) -> None:
+        config = settings.config
+        self.settings, self.material, self.folder = settings, material, folder
+        self.model, self.processor = model.train(), processor
+        self.optimizer = Optimizer(model, config.weight_decay, config.muon_ratio)
+        self.sampler = Sampler(material.concepts, settings.batch, config.seed, config.variants)
+        self.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        self.position = Position()
+        self.log = Log(folder / "log.jsonl")
+        train = material.train
+        with torch.no_grad():
+            self.texts_ME = model.get_text_features(torch.from_numpy(train.texts_ME))
+        self.bank_NE = self.texts_ME[train.captions]
+        self.bank_row_M = torch.full((len(train.words),), -1).scatter_(
+            0, train.captions, torch.arange(len(train.captions))
+        )
+        self.cut_captions = 0
+        self.captions_ML = self._caption_ids()
+        self._in_a_row = 0
+
+    def restore(self) -> None:
+        """Go back to the last checkpoint, or to step 0 when there is none."""
+        found = checkpoint.read(self.folder)
+        if found is not None:
+            self.position, tensors = found
+            with torch.no_grad():
+                for name, mine in self.model.state_dict().items():
+                    mine.copy_(tensors[f"model.{name}"])
+                for name, mine in self.average.items():
+                    mine.copy_(tensors[f"average.{name}"])
+            self.optimizer.load({k.removeprefix("optimizer."): v for k, v in tensors.items()})
+        self.log.cut(self.position.step)
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": t for name, t in self.average.items()}
+        tensors |= {f"optimizer.{name}": t for name, t in self.optimizer.state().items()}
+        checkpoint.write(self.folder, self.position, tensors)
+
+    def finish(self, progress: Progress) -> None:
+        """Train to the last step; an interrupt stops after the running step with a checkpoint.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed; the run can be resumed.
+            ClerestoryError: the loss stayed infinite or NaN.
+        """
+        config, steps = self.settings.config, self.settings.steps
+        with progress.task("Training", steps) as task, _interrupts() as interrupted:
+            task.advance(self.position.step)
+            while self.position.step < steps:
+                loss = self.step()
+                done = self.position.step
+                task.advance(1, f"loss {loss:.2f}")
+                if done == self.settings.early_step:
+                    self.keep(EARLY)
+                if done == steps or (config.validate_every and done % config.validate_every == 0):
+                    self.validate()
+                if done == steps or done % config.checkpoint_every == 0 or interrupted.is_set():
+                    self.save()
+                if interrupted.is_set():
+                    raise KeyboardInterrupt
+            self.keep(FINAL)
+
+    def step(self) -> float:
+        """One optimizer step; returns the loss. A loss or gradient that is not finite is counted and changes nothing."""
+        begun, number, config = time.perf_counter(), self.position.step, self.settings.config
+        learning_rate = self.settings.learning_rate(number)
+        buffers = {name: t.clone() for name, t in self.model.named_buffers() if t.is_floating_point()}
+        contrast, caption, balance = self.losses(number)
+        loss = contrast + config.caption_weight * caption + config.balance_weight * balance
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
+        norm = gradient_norm(self.model.parameters(), config.clip)
+        fine = math.isfinite(loss.item()) and math.isfinite(norm)
+        if fine:
+            self.optimizer.step(learning_rate)
+            self._average(number)
+            self._in_a_row = 0
+        else:
+            self.optimizer.zero()
+            with torch.no_grad():
+                for name, t in self.model.named_buffers():
+                    if name in buffers:
+                        t.copy_(buffers[name])
+            self._in_a_row += 1
+        seconds = self.position.seconds + time.perf_counter() - begun
+        self.position = Position(number + 1, self.position.skipped + (not fine), seconds)
+        self.log.add(
+            step=number + 1,
+            loss=loss.item(),
+            contrastive=contrast.item(),
+            caption=caption.item(),
+            lr=learning_rate,
+            gradient=norm,
+            skipped=self.position.skipped,
+            seconds=round(seconds, 3),
+        )
+        if self._in_a_row >= MOST_SKIPPED_IN_A_ROW:
+            raise ClerestoryError(
+                f"the loss was infinite or not a number in {self._in_a_row} steps in a row",
+                "lower learning_rate, or look for damaged pictures with: clerestory data show",
+            )
+        return loss.item()
+
+    def losses(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Contrastive, captioning and load-balance loss of step ``number``."""
+        config, train = self.settings.config, self.material.train
+        rows = self.sampler.draw(number)
+        seed = int(stream(config.seed, PICTURE, number).integers(2**62))
+        pixels_BCSS = augment(train.pixels_NHWC[rows], self.model.config.image_size, config.style, seed)
+        captions_B = train.caption_N[rows]
+        learners = max(1, round(config.caption_share * len(rows)))
+        ids_BL = self.captions_ML[captions_B[:learners]]
+        ids_BL = ids_BL[:, : int((ids_BL != self.model.config.pad_token_id).sum(dim=1).max())]
+        out = self.model(pixels_BCSS, caption_ids=ids_BL)
+        contrast = contrastive(
+            out.image_embeds,
+            self.mixed_texts(number, rows),
+            self.bank_NE,
+            self.bank_row_M[captions_B],
+            self.model.config.nested_dims,
+            config.temperature,
+            config.nested_weight,
+        )
+        caption = captioning(out.caption_logits, ids_BL, self.model.config.pad_token_id)
+        return contrast, caption, torch.zeros(()) if out.balance_loss is None else out.balance_loss
+
+    def mixed_texts(self, number: int, rows: np.ndarray) -> Tensor:
+        """Each picture's caption embedding, a share of them mixed with up to three of its keywords: ``(B, E)``."""
+        config, train = self.settings.config, self.material.train
+        random = stream(config.seed, TEXT, number)
+        texts_BE = self.texts_ME[train.caption_N[rows]].clone()
+        chosen = random.random(len(rows)) < config.keywords
+        for i in np.flatnonzero(chosen):
+            keywords = train.keywords[rows[i]]
+            if keywords:
+                some = random.choice(keywords, size=min(len(keywords), int(random.integers(1, 4))), replace=False)
+                texts_BE[i] = texts_BE[i] * float(random.random()) + self.texts_ME[some].mean(dim=0)
+        return torch.nn.functional.normalize(texts_BE, dim=-1)
+
+    def keep(self, name: str) -> None:
+        """Save the averaged weights as a model folder."""
+        with self.averaged():
+            save_model(self.model, self.processor, self.folder / name)
+
+    def validate(self) -> None:
+        """Log image→caption recall@10 of the averaged weights on the validation split."""
+        if self.material.val is None:
+            return
+        with self.averaged():
+            value, n = recall_at(self.model, self.material.val, 10)
+        self.log.add(**{"step": self.position.step, "val_recall@10": value, "n": n})
+
+    def _average(self, number: int) -> None:
+        """Follow the weights; quickly at first, so that the random start is soon forgotten."""
+        decay = min(self.settings.config.ema, (1 + number) / (10 + number))
+        with torch.no_grad():
+            for name, tensor in self.model.state_dict().items():
+                if tensor.is_floating_point():
+                    self.average[name].lerp_(tensor, 1 - decay)
+                else:
+                    self.average[name].copy_(tensor)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model in evaluation mode with the averaged weights; its own come back afterwards."""
+        own = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.model.load_state_dict(self.average)
+        self.model.eval()
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(own)
+            self.model.train()
+
+    def _caption_ids(self) -> Tensor:
+        """Word ids of every text, padded, ``(M, L)``; rows that are no caption stay padding."""
+        train, config = self.material.train, self.model.config
+        ids_ML = torch.full((len(train.words), config.max_caption_tokens), config.pad_token_id)
+        tokenizer: PreTrainedTokenizerBase = self.processor.tokenizer
+        for row in train.captions.tolist():
+            ids = tokenizer(train.words[row])["input_ids"]
+            if len(ids) > config.max_caption_tokens:
+                self.cut_captions += 1
+                ids = [*ids[: config.max_caption_tokens - 1], config.eos_token_id]
+            ids_ML[row, : len(ids)] = torch.tensor(ids)
+        return ids_ML
+
+
+@contextmanager
+def _interrupts() -> Iterator[threading.Event]:
+    """Turn Ctrl-C into a flag for the length of the block, so that no step is left half done."""
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if flag.is_set():  # the second Ctrl-C means now
+            raise KeyboardInterrupt
+        flag.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,134 @@
+"""The training split made ready: pictures as one array, texts as embeddings, concepts as rows.
+
+Only samples of the training split are read here, and of ``val`` for the curve in the log; never ``test``.
+
+Shape suffixes: N pictures, H and W pixels, C channels, M texts, E shared space, L caption positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from clerestory.core.errors import DataError
+from clerestory.core.progress import Progress
+from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
+from clerestory.data.images import decode_image
+from clerestory.models.processor import make_tokenizer, to_pixels
+from clerestory.models.projection import principal_axes
+from clerestory.models.protocols import Matrix
+from clerestory.models.text_tower import TextTower
+from clerestory.stages.train.sampling import Concept, group_concepts, is_skin_tone_variant
+
+LANGUAGE = "en"  # the text tower reads English
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Pictures with their texts, row by row.
+
+    Attributes:
+        pixels_NHWC: uint8.
+        caption_N: the row of each picture's caption in ``texts_ME``.
+        keywords: the rows of each picture's keywords in ``texts_ME``.
+        texts_ME: the text tower's unit rows.
+        captions: every distinct caption, as rows of ``texts_ME``.
+        words: the texts themselves.
+    """
+
+    pixels_NHWC: Tensor
+    caption_N: Tensor
+    keywords: tuple[tuple[int, ...], ...]
+    texts_ME: Matrix
+    captions: Tensor
+    words: tuple[str, ...]
+
+    def caption(self, row: int) -> str:
+        """The caption of one picture."""
+        return self.words[int(self.caption_N[row])]
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """All that a training run reads.
+
+    Attributes:
+        train: the training pictures.
+        val: the validation pictures without variants, None where the data has no such split.
+        concepts: what to draw from, as rows of ``train``.
+        rotation_EE: principal axes of the training captions.
+    """
+
+    train: Pictures
+    val: Pictures | None
+    concepts: tuple[Concept, ...]
+    rotation_EE: Matrix
+
+
+def prepare(data: Dataset, store_side: int, side: int, tower: TextTower, progress: Progress) -> Material:
+    """Read the pictures and embed the texts.
+
+    Args:
+        data: with a split ``train``, or without splits, when all of it is learnt from.
+        store_side: side of the training pictures kept in memory; larger than ``side``, so that zooming stays sharp.
+        side: side of the validation pictures.
+        tower: the text tower.
+        progress: told about the pictures read.
+
+    Raises:
+        DataError: there is nothing to learn from.
+    """
+    splits = {s.split for s in data}
+    train = [s for s in data if (s.split == TRAIN if TRAIN in splits else not s.split) and s.caption]
+    val = [s for s in data if s.split == VAL and s.caption and not is_skin_tone_variant(s.groups)]
+    names, concepts = group_concepts(
+        [s.concept or s.caption for s in train], [is_skin_tone_variant(s.groups) for s in train]
+    )
+    if len(names) < 2:
+        raise DataError(
+            f"{data.name} has {len(names)} concepts with captions to learn from",
+            "bring in pictures of at least two different things, with captions",
+        )
+    with progress.task("Reading pictures", len(train) + len(val)) as task:
+        train_pictures = _pictures(train, data, store_side, tower, task.advance)
+        val_pictures = _pictures(val, data, side, tower, task.advance) if val else None
+    axes = principal_axes(train_pictures.texts_ME[train_pictures.captions.numpy()])
+    return Material(train_pictures, val_pictures, tuple(concepts), axes)
+
+
+def _pictures(
+    samples: list[Sample], data: Dataset, side: int, tower: TextTower, advance: Callable[[int], None]
+) -> Pictures:
+    keywords = [_keywords(s) for s in samples]
+    words = sorted({s.caption for s in samples} | {k for row in keywords for k in row})
+    place = {word: i for i, word in enumerate(words)}
+    caption_rows = [place[s.caption] for s in samples]
+    pixels = np.empty((len(samples), side, side, 3), np.uint8)
+    for row, sample in enumerate(samples):
+        pixels[row] = to_pixels([decode_image(data.read(sample))], side)[0]
+        if row % 100 == 99:
+            advance(100)
+    return Pictures(
+        pixels_NHWC=torch.from_numpy(pixels),
+        caption_N=torch.tensor(caption_rows),
+        keywords=tuple(tuple(place[k] for k in row) for row in keywords),
+        texts_ME=tower.embed_cached(words),
+        captions=torch.tensor(sorted(set(caption_rows))),
+        words=tuple(words),
+    )
+
+
+def _keywords(sample: Sample) -> tuple[str, ...]:
+    """English keywords other than the caption itself, in a fixed order."""
+    found = {c.text for c in sample.captions[1:] if c.lang == LANGUAGE and c.text and c.text != sample.caption}
+    return tuple(sorted(found))
+
+
+def caption_tokenizer(material: Material) -> PreTrainedTokenizerFast:
+    """The decoder's words: those of the training captions and of nothing else."""
+    return make_tokenizer(material.train.words[i] for i in material.train.captions.tolist())
