@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import signal
 import subprocess
 import time
 from collections import Counter, defaultdict
@@ -15,7 +17,8 @@ from clerestory.store import Store, open_store
 
 Start = Callable[..., subprocess.Popen[str]]
 PROMOTERS, ROUNDS = 8, 12
-ROUNDS_OF_KILLS, WRITERS = 13, 2  # 26 kills, always of two writers that share a store
+WRITERS = 2  # that share a store in the test with kills
+KILLED_FROM_OUTSIDE, KILLED_FROM_INSIDE = 13, 40  # of each
 
 
 def go(*processes: subprocess.Popen[str]) -> None:
@@ -80,27 +83,63 @@ def test_exactly_one_of_eight_promoters_wins_each_generation(
     assert store.verify_registry("icons") == []
 
 
+class Nursery:
+    """Starts one writer after another, each a process of its own, and kills them or sees them die."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._in, self._out = process.stdin, process.stdout
+        self._pid = 0
+        self._heard: list[str] = []
+
+    def start(self, seed: int, steps: int) -> None:
+        self._in.write(f"{seed} {steps}\n")
+        self._in.flush()
+        self._pid = int(self._out.readline().removeprefix("pid "))
+        self._heard = []
+
+    def kill(self, after: int, seconds: float) -> None:
+        """Kill the writer some acknowledgements and a moment later.
+
+        Counting acknowledgements spreads the kills over everything it does, however fast the machine is.
+        """
+        self._heard = [self._out.readline().strip() for _ in range(after)]
+        time.sleep(seconds)
+        os.kill(self._pid, signal.SIGKILL)
+
+    def heard(self) -> list[str]:
+        """What the writer had acknowledged when it was dead."""
+        while (line := self._out.readline().strip()) and not line.startswith("dead"):
+            self._heard.append(line)
+        assert line == "dead -9", line
+        return self._heard
+
+
 def test_killed_writers_lose_nothing_acknowledged_and_leave_nothing_half_written(
     store: Store, released: Callable[[int], str], workers: Start
 ) -> None:
+    """Kills from outside at random moments, then from inside at random lines of the store's own code."""
     released(2)
     store.close()
     dice = random.Random(0)
-    said: list[str] = []
-    for turn in range(ROUNDS_OF_KILLS):
-        writers = [workers("write", store.home, WRITERS * turn + each) for each in range(WRITERS)]
-        go(*writers)
-        for writer in writers:
-            time.sleep(dice.uniform(0, 0.2))
-            writer.kill()
-        for writer in writers:
-            out, err = writer.communicate()
-            assert writer.returncode == -9, err
-            lines = out.splitlines(keepends=True)
-            said += [line.strip() for line in lines if line.endswith("\n")]
+    processes = [workers("nursery", store.home) for _ in range(WRITERS)]
+    go(*processes)
+    nurseries = [Nursery(process) for process in processes]
+    everything: list[str] = []
+    for turn in range(KILLED_FROM_OUTSIDE + KILLED_FROM_INSIDE):
+        inside = turn >= KILLED_FROM_OUTSIDE
+        for number, nursery in enumerate(nurseries):
+            nursery.start(WRITERS * turn + number, dice.randrange(1, 800) if inside else 0)
+        for nursery in nurseries:
+            if not inside:
+                nursery.kill(after=dice.randrange(15), seconds=dice.uniform(0, 0.02))
+        said = [line for nursery in nurseries for line in nursery.heard()]
         assert_kept(store.home, said)
-        assert_whole(store.home)
-    kinds = Counter(line.split()[0] for line in said)
+        everything += said
+    assert_kept(store.home, everything)
+    assert_whole(store.home)
+    kinds = Counter(line.split()[0] for line in everything)
     assert min(kinds[kind] for kind in ("blob", "event", "evidence", "model", "alias")) > 5, kinds
 
 
@@ -137,6 +176,8 @@ def assert_whole(home: Path) -> None:
         assert store.journal.verify() == []
         assert store.database.verify() == []
         assert store.verify_registry("icons") == []
+        for evidence in store.find_evidence("train"):
+            assert store.verify_evidence(evidence.id) == []
 
 
 def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(tmp_path: Path, workers: Start) -> None:

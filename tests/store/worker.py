@@ -5,20 +5,27 @@ Each prints ``ready`` once everything is imported and starts when a line comes i
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
+import clerestory.store
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ClerestoryError, Conflict
 from clerestory.core.measure import Cost, Evidence, Subject
 from clerestory.core.provenance import now
 from clerestory.core.release import Event
 from clerestory.store import open_store
+
+STORE = Path(clerestory.store.__file__).parent
 
 
 def event(subject: str) -> Event:
@@ -30,14 +37,45 @@ def say(*words: object) -> None:
     sys.stdout.flush()
 
 
-def write(home: str, seed: str) -> None:
+def nursery(home: str) -> None:
+    """For each line ``seed steps`` start a writer as a process of its own (without importing everything again).
+
+    A writer with steps kills itself with SIGKILL when it has executed so many lines of the store's code; one without
+    waits to be killed.
+    """
+    for line in sys.stdin:
+        seed, steps = map(int, line.split())
+        child = os.fork()
+        if child == 0:
+            say("pid", os.getpid())
+            if steps:
+                die_after(steps)
+            write(home, seed)
+        say("dead", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def die_after(steps: int) -> None:
+    left = iter(range(steps))
+
+    def on_line(_frame: FrameType, _event: str, _arg: object) -> Callable[..., Any]:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return on_line
+
+    def on_call(frame: FrameType, _event: str, _arg: object) -> Callable[..., Any] | None:
+        return on_line if Path(frame.f_code.co_filename).parent == STORE else None
+
+    sys.settrace(on_call)
+
+
+def write(home: str, seed: int) -> None:
     """Write everything a store takes, for ever; one line for each thing that it has accepted."""
     store = open_store(home)
-    dice = random.Random(int(seed))
+    dice = random.Random(seed)
     for turn in count():
-        content = dice.randbytes(dice.randrange(1, 300_000))
-        blob = store.blobs.put(content)
-        say("blob", blob)
+        for size in (1_000, 30_000, 600_000):
+            blob = store.blobs.put(dice.randbytes(dice.randrange(size // 2, size)))
+            say("blob", blob)
         record = store.journal.append(event(f"turn@{turn}"))
         say("event", record.seq, record.hash)
         made = Evidence("train", Subject(model=blob), (), (), Cost(0, 0, 0), now(), rows=blob)
@@ -103,5 +141,5 @@ def full(home: str) -> None:
 if __name__ == "__main__":
     say("ready")
     sys.stdin.readline()
-    verbs = {"write": write, "race": race, "begin": begin, "digests": digests, "full": full}
+    verbs = {"nursery": nursery, "race": race, "begin": begin, "digests": digests, "full": full}
     verbs[sys.argv[1]](*sys.argv[2:])
