@@ -23,7 +23,8 @@ from clerestory.apps.search import build_index, search
 from clerestory.cli.output import Output
 from clerestory.core.measure import Evidence, Measurement
 from clerestory.core.sample import Dataset
-from clerestory.data.icons import cache_folder, open_icons
+from clerestory.data.cache import cache_folder
+from clerestory.data.icons import open_icons
 from clerestory.models import Model, open_model
 from clerestory.store import Store, open_store
 from table import Row, publish

@@ -136,16 +136,13 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     say(f"     {_describe_training(trained)}")
 
     say("3/6  evaluate  what it can do with pictures it has never seen")
-    stages = [(label, model) for label, model in trained.checkpoints if model != trained.model]
-    evidence: dict[str, Evidence] = {}
-    for label, model in [*stages, ("final", trained.model)]:
-        folder = store.model_folder(model)
-        evidence[label] = evaluate(open_model(folder), data, EvaluateConfig(), store, progress)
-        say(f"     {label:<6} {_describe_quality(evidence[label])}")
+    for label, model in trained.checkpoints:
+        evidence = evaluate(open_model(store.model_folder(model)), data, EvaluateConfig(), store, progress)
+        say(f"     {label:<6} {_describe_quality(evidence)}")
 
     say("4/6  gate      may it ship?")
     gated: dict[str, Release] = {}
-    for label, model in [*stages, ("final", trained.model)]:
+    for label, model in trained.checkpoints:
         gated[label] = put_to_gate(
             store, model, data, name=DEMO_NAME, who=who, why=f"demo: {label} checkpoint", notes=Tags(checkpoint=label)
         )

@@ -41,6 +41,7 @@ class TrainConfig:
         caption_weight: weight of the captioning loss.
         balance_weight: weight of the experts' load-balance loss.
         early: share of the steps after which an early model is kept, so that a gate has something to refuse.
+        late: share of the steps after which a nearly finished model is kept, to go back to should the last one fail.
         checkpoint_every: steps between two checkpoints.
         validate_every: steps between two looks at the validation split, 0 for the end only.
         threads: threads of torch, 0 for all cores.
@@ -65,6 +66,7 @@ class TrainConfig:
     caption_weight: float = 0.3
     balance_weight: float = 0.01
     early: float = 0.1
+    late: float = 0.85
     checkpoint_every: int = 50
     validate_every: int = 110
     threads: int = 0
@@ -76,7 +78,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}", "it takes a number of at least 1")
-        for name in ("warmup", "keywords", "variants", "style", "caption_share", "early"):
+        for name in ("warmup", "keywords", "variants", "style", "caption_share", "early", "late"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}", "it takes a share between 0 and 1")
         if not 0 <= self.ema < 1 or self.temperature <= 0 or self.learning_rate <= 0 or self.checkpoint_every < 1:
@@ -96,6 +98,7 @@ class TrainConfig:
             steps=steps,
             batch=batch,
             early_step=max(1, round(self.early * steps)),
+            late_step=max(1, round(self.late * steps)),
             threads=self.threads or os.cpu_count() or 1,
         )
 
@@ -108,6 +111,7 @@ class Settings:
     steps: int
     batch: int
     early_step: int
+    late_step: int
     threads: int
 
     def learning_rate(self, step: int) -> float:

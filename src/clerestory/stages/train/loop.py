@@ -36,7 +36,7 @@ from clerestory.stages.train.sampling import PICTURE, TEXT, Sampler, stream
 from clerestory.stages.train.validate import recall_at
 
 MOST_SKIPPED_IN_A_ROW = 25
-EARLY, FINAL = "early", "final"
+EARLY, LATE, FINAL = "early", "late", "final"
 
 
 class Run:
@@ -113,6 +113,8 @@ class Run:
                 task.advance(1, f"loss {loss:.2f}")
                 if done == self.settings.early_step:
                     self.keep(EARLY)
+                if done == self.settings.late_step:
+                    self.keep(LATE)
                 if done == steps or (config.validate_every and done % config.validate_every == 0):
                     self.validate()
                 if done == steps or done % config.checkpoint_every == 0 or interrupted.is_set():
@@ -122,7 +124,7 @@ class Run:
             self.keep(FINAL)
 
     def step(self) -> float:
-        """One optimizer step; returns the loss. A loss or gradient that is not finite is counted and changes nothing."""
+        """One optimizer step; returns the loss. What is not finite is counted and changes nothing."""
         begun, number, config = time.perf_counter(), self.position.step, self.settings.config
         learning_rate = self.settings.learning_rate(number)
         buffers = {name: t.clone() for name, t in self.model.named_buffers() if t.is_floating_point()}

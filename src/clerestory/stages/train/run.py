@@ -22,7 +22,7 @@ from clerestory.models.presets import preset_config
 from clerestory.models.processor import ClerestoryImageProcessor, ClerestoryProcessor
 from clerestory.models.text_tower import load_text_tower
 from clerestory.stages.train.config import Settings, TrainConfig
-from clerestory.stages.train.loop import EARLY, FINAL, Run
+from clerestory.stages.train.loop import EARLY, FINAL, LATE, Run
 from clerestory.stages.train.material import Material, caption_tokenizer, prepare
 from clerestory.stages.train.validate import recall_at
 from clerestory.store import Store
@@ -39,13 +39,20 @@ class TrainResult:
         evidence: how it went.
         model: digest of the finished model.
         early: digest of the model kept early on.
+        late: digest of the model kept when it was nearly finished.
         cached: whether an earlier run with the same data, code, settings and machine was found instead.
     """
 
     evidence: Evidence
     model: str
     early: str
+    late: str
     cached: bool
+
+    @property
+    def checkpoints(self) -> tuple[tuple[str, str], ...]:
+        """Every model that was kept, by name, in the order of training."""
+        return (EARLY, self.early), (LATE, self.late), (FINAL, self.model)
 
 
 def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress = QUIET) -> TrainResult:
@@ -75,7 +82,7 @@ def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress =
         run.restore()
         run.finish(progress)
         value = _watched(run)
-        early, model = (store.put_model(folder / name) for name in (EARLY, FINAL))
+        early, late, model = (store.put_model(folder / name) for name in (EARLY, LATE, FINAL))
     evidence = Evidence(
         kind=KIND,
         subject=replace(subject, model=model),
@@ -84,11 +91,11 @@ def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress =
         cost=meter.cost,
         made=now(),
         artifacts=Tags(log=store.blobs.put(run.log.path.read_bytes())),
-        facts=_facts(run, data, model, early),
+        facts=_facts(run, data, model, early, late),
     )
     store.put_evidence(evidence)
     shutil.rmtree(folder, ignore_errors=True)
-    return TrainResult(evidence, model, early, cached=False)
+    return TrainResult(evidence, model, early, late, cached=False)
 
 
 def _earlier(subject: Subject, store: Store) -> TrainResult | None:
@@ -96,12 +103,13 @@ def _earlier(subject: Subject, store: Store) -> TrainResult | None:
     for evidence in store.find_evidence(
         KIND, data=subject.data, code=subject.code, config=subject.config, environment=subject.environment
     ):
-        model, early = evidence.facts["model"], evidence.facts["early_model"]
+        early, late, model = (evidence.facts[key] for key in ("early_model", "late_model", "model"))
         try:
-            store.model_folder(model), store.model_folder(early)
+            for kept in (early, late, model):
+                store.model_folder(kept)
         except ClerestoryError:
             continue
-        return TrainResult(evidence, model, early, cached=True)
+        return TrainResult(evidence, model, early, late, cached=True)
     return None
 
 
@@ -145,13 +153,15 @@ def _findings(run: Run) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _facts(run: Run, data: Dataset, model: str, early: str) -> Tags:
+def _facts(run: Run, data: Dataset, model: str, early: str, late: str) -> Tags:
     settings, config = run.settings, run.model.config
     return Tags(
         {
             "model": model,
             "early_model": early,
             "early_step": str(settings.early_step),
+            "late_model": late,
+            "late_step": str(settings.late_step),
             "preset": settings.config.preset,
             "steps": str(settings.steps),
             "batch": str(run.sampler.batch),
