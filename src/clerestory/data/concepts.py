@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from clerestory.data import naming
+from clerestory.data.splits import connected
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +36,17 @@ class Shown:
 def concepts(icons: Sequence[Shown], emoji: Mapping[str, naming.Emoji]) -> list[str]:
     """The concept of every icon, in order."""
     keys = [_key(icon) for icon in icons]
-    parents: dict[str, str] = {}
-
-    def top(node: str) -> str:
-        while parents.setdefault(node, node) != node:
-            node = parents[node]
-        return node
-
+    links: list[tuple[Hashable, Hashable]] = []
     for key, icon in zip(keys, icons, strict=True):
-        for shared in (f"picture {icon.image}", f"caption {icon.caption.lower()}"):
-            parents[top(shared)] = top(key)
-
+        links += [(key, ("picture", icon.image)), (key, ("caption", icon.caption.lower()))]
+    together = connected(links)
     plain = _plainest(emoji)
-    best: dict[str, tuple[bool, int, str]] = {}
+    best: dict[Hashable, tuple[bool, int, str]] = {}
     names = {key: _name(key, icon, plain, emoji) for key, icon in zip(keys, icons, strict=True)}
     for key, count in Counter(keys).items():
-        best[top(key)] = max(best.get(top(key), (False, -1, "")), (key in plain, count, names[key]))
-    return [best[top(key)][2] for key in keys]
+        side = together[key]
+        best[side] = max(best.get(side, (False, -1, "")), (key in plain, count, names[key]))
+    return [best[together[key]][2] for key in keys]
 
 
 def _key(icon: Shown) -> str:

@@ -39,9 +39,10 @@ def blank(where: str) -> Finding:
 
 def no_caption(count: int, example: str) -> Finding:
     """CLR-D007: pictures without any caption; they stay."""
-    message = f"{count} picture{'s have' if count != 1 else ' has'} no caption, such as {example!r}; they are kept"
+    shown = f"{count} picture{'s' if count != 1 else ''}"
+    message = f"without any caption, such as {example!r}; kept all the same"
     fix = "write captions in captions.csv, or in a .txt file beside each picture"
-    return Finding("CLR-D007", "info", "warn", f"{count} pictures", message, fix)
+    return Finding("CLR-D007", "info", "warn", shown, message, fix)
 
 
 def column_as_group(columns: list[str]) -> Finding:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps
 
 from clerestory.core.errors import UploadError
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 MOST_PIXELS = 25_000_000
+_FILTERS = threading.Lock()
 _STARTS = {"JPEG": (b"\xff\xd8\xff",), "PNG": (b"\x89PNG\r\n\x1a\n",), "WEBP": (b"RIFF",)}
 
 
@@ -26,23 +30,45 @@ def decode_image(content: bytes) -> Image.Image:
         UploadError: with HTTP status 415 (not one of the three formats), 413 (more than 25 megapixels) or 400
             (damaged, cut off or empty).
     """
+    return _open(content, _plain)
+
+
+def check_image(content: bytes) -> None:
+    """Raise what ``decode_image`` would raise, in a fraction of its time for large photographs.
+
+    The whole file is still decoded, so a cut-off one is found; a JPEG only at an eighth of its size.
+    """
+    _open(content, lambda picture: picture, quick=True)
+
+
+def _open(content: bytes, use: Callable[[Image.Image], Image.Image], quick: bool = False) -> Image.Image:
     kind = _kind(content)
-    with warnings.catch_warnings():
-        # Pillow warns of large pictures and odd metadata; the limit below is stricter, metadata is not used.
+    try:
+        with _no_warnings():
+            picture = Image.open(io.BytesIO(content), formats=[kind])
+        with picture:
+            _check_size(picture.size)
+            if quick:
+                picture.draft("RGB", (picture.width // 8, picture.height // 8))
+            picture.load()
+            return use(picture)
+    except UploadError:
+        raise
+    except Image.DecompressionBombError:
+        raise _too_large() from None
+    except Exception as error:  # a decoder met bytes nobody foresaw: the picture is at fault, not the caller
+        raise _damaged(error) from None
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Without Pillow's warnings of large pictures and odd metadata: the limit here is stricter, metadata is not used.
+
+    Filters are global to the process, hence the lock; decoding itself happens outside of it.
+    """
+    with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(content), formats=[kind]) as picture:
-                _check_size(picture.size)
-                picture.load()
-                return _plain(picture)
-        except UploadError:
-            raise
-        except Image.DecompressionBombError:
-            raise _too_large() from None
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
-            raise _damaged(error) from None
-        except Exception as error:  # a decoder met bytes nobody foresaw; the picture is at fault, not the caller
-            raise _damaged(error) from None
+        yield
 
 
 def _kind(content: bytes) -> str:
@@ -70,7 +96,8 @@ def _damaged(error: Exception) -> UploadError:
 
 def _plain(picture: Image.Image) -> Image.Image:
     """RGB, upright, on white."""
-    upright: Image.Image = ImageOps.exif_transpose(picture) or picture
+    with _no_warnings():
+        upright: Image.Image = ImageOps.exif_transpose(picture) or picture
     if upright.mode.startswith("I") or upright.mode == "F":
         # 16 bits a channel: Pillow's own conversion would clip at 255 instead of scaling.
         upright = upright.convert("I").point(lambda value: value / 257).convert("L")

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from clerestory.core.codec import Tags, decode, encode
 from clerestory.core.digest import digest_file
-from clerestory.core.errors import DataError, IntegrityError
+from clerestory.core.errors import ConfigError, DataError, IntegrityError
 from clerestory.core.measure import Finding
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data.cache import appearing
@@ -100,7 +100,7 @@ def read_side(path: Path) -> Side | None:
     """The side file of ``path``; None where there is none or it cannot be read."""
     try:
         return decode(Side, json.loads(side_file(path).read_text(encoding="utf-8")))
-    except (OSError, ValueError, DataError):
+    except (OSError, ValueError, ConfigError):
         return None
 
 

@@ -8,21 +8,48 @@ from clerestory.core import extensions
 from clerestory.core.errors import DataError, closest
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
-from clerestory.data import parquet
+from clerestory.data.folder import open_folder, open_table
 from clerestory.data.icons import open_icons
+from clerestory.data.parquet_tables import open_parquet
+
+READERS = {".parquet": open_parquet, ".csv": open_table, ".jsonl": open_table}
 
 
 def open_data(spec: str | Path, progress: Progress = QUIET) -> Dataset:
     """Open data: ``icons``, a folder, a ``.parquet``, ``.csv`` or ``.jsonl`` file, or a registered extension.
 
+    Pictures that cannot be read, empty captions, ids used twice and missing files are kept out and named in the
+    data set's ``findings``. Pictures are read when they are asked for, not when the data is opened.
+
+    Args:
+        spec: a name or a path.
+        progress: who is told how far it is.
+
     Raises:
         DataError: there is nothing of that name, or nothing in it can be read.
     """
-    if str(spec) == "icons":
-        return open_icons(progress)
+    text = str(spec)
     path = Path(spec).expanduser()
-    if path.suffix == ".parquet" and path.is_file():
-        return parquet.open_written(path)
-    known = extensions.names("data")
-    fix = f"give one of {', '.join(known)} or a path"
-    raise DataError(f"there is no data named {str(spec)!r}", fix, closest(str(spec), known))
+    known = sorted({"icons", *extensions.names("data")})
+    if text == "icons":
+        return open_icons(progress)
+    if isinstance(spec, str) and text in known:
+        dataset: Dataset = extensions.find("data", text)(progress)
+        return dataset
+    if path.is_dir():
+        return open_folder(path, progress)
+    if path.is_file():
+        reader = READERS.get(path.suffix.lower())
+        if reader is None:
+            raise DataError(f"{path} is of no known kind", f"give a folder, or a file ending in {', '.join(READERS)}")
+        return reader(path, progress)
+    fix = f"give {', '.join(known)}, or the path of a folder or of a file ending in {', '.join(READERS)}"
+    raise DataError(f"there is no data named {text!r}", fix, closest(text, [*known, *_neighbours(path)]))
+
+
+def _neighbours(path: Path) -> list[str]:
+    """What lies beside a path that does not exist, to suggest what was meant."""
+    try:
+        return [str(path.with_name(other.name)) for other in path.parent.iterdir()][:1000]
+    except (OSError, ValueError):
+        return []

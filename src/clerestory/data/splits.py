@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
 
 from clerestory.core.sample import TEST, TRAIN, VAL
 
@@ -24,3 +24,18 @@ def split_of(concept: str, shares: Mapping[str, float] = SHARES, salt: str = "")
         if where < edge:
             return name
     return TRAIN
+
+
+def connected(links: Iterable[tuple[Hashable, Hashable]]) -> dict[Hashable, Hashable]:
+    """For every node of the links one node that stands for all it is connected with."""
+    parents: dict[Hashable, Hashable] = {}
+
+    def top(node: Hashable) -> Hashable:
+        while parents.setdefault(node, node) != node:
+            parents[node] = parents[parents[node]]
+            node = parents[node]
+        return node
+
+    for one, other in links:
+        parents[top(one)] = top(other)
+    return {node: top(node) for node in list(parents)}
