@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 from transformers.utils import logging
 
 from clerestory.core.digest import digest_folder
@@ -129,7 +130,7 @@ def open_model(folder: Path | str) -> Model:
         with _no_bars():
             network = ClerestoryModel.from_pretrained(folder, config=config, use_safetensors=True)
         processor = ClerestoryProcessor.from_pretrained(folder)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise IntegrityError(f"{folder} cannot be read as a model: {error}", "restore it from a copy") from error
     return Model(network, processor, load_text_tower(config.text_tower_digest), digest_folder(folder)[0])
 
