@@ -159,6 +159,12 @@ def read_emoji(data: Iterable[Mapping[str, Any]], groups: Mapping[int, str]) -> 
     return found
 
 
+def by_hand() -> dict[str, Any]:
+    """The table written by hand: codes, captions and view boxes by style and icon name; ``*`` is every style."""
+    table: dict[str, Any] = json.loads(files("clerestory.data").joinpath("icon_names.json").read_text(encoding="utf-8"))
+    return table
+
+
 class Names:
     """Resolves icon names to codes.
 
@@ -176,10 +182,10 @@ class Names:
         chars: Mapping[str, Mapping[str, str]],
         shortcodes: Mapping[str, str | list[str]],
     ) -> None:
-        by_hand = json.loads(files("clerestory.data").joinpath("icon_names.json").read_text(encoding="utf-8"))
-        self._by_hand: dict[str, dict[str, str]] = by_hand["codes"]
-        self._boxes: dict[str, dict[str, dict[str, float]]] = by_hand["boxes"]
-        self._captions: dict[str, dict[str, str]] = by_hand["captions"]
+        written = by_hand()
+        self._by_hand: dict[str, dict[str, str]] = written["codes"]
+        self._boxes: dict[str, dict[str, dict[str, float]]] = written["boxes"]
+        self._captions: dict[str, dict[str, str]] = written["captions"]
         self._own = {style: _invert(table) for style, table in chars.items()}
         self._known: dict[str, str] = {}
         for style in chars:
