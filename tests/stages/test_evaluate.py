@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from clerestory.core.measure import Evidence
 from clerestory.core.provenance import environment_digest, stage_code
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data.images import decode_image
+from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, embed_dataset, evaluate
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows
@@ -352,6 +354,59 @@ def test_embeddings_are_kept_and_the_same_picture_is_embedded_once(store: Store)
     again = ColourModel()
     np.testing.assert_array_equal(embed_dataset(again, data, store), matrix)
     assert again.pictures_seen == 0
+
+
+def damage(store: Store, blob: str) -> None:
+    path = store.blobs.path(blob)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(bytes(content))
+
+
+def test_damaged_embeddings_are_made_again(store: Store) -> None:
+    matrix = embed_dataset(ColourModel(), tiles(), store)
+    for path in [path for path in store.blobs.folder.rglob("*") if path.is_file()]:
+        damage(store, path.name)
+    model = ColourModel()
+    np.testing.assert_array_equal(embed_dataset(model, tiles(), store), matrix)
+    assert model.pictures_seen > 0
+
+
+@pytest.mark.parametrize("part", ["rows", "examples", "id"])
+def test_damaged_evidence_is_made_again(part: str, store: Store) -> None:
+    config = dataclasses.replace(QUICK, timed=0, described=0)
+    first = evaluate(ColourModel(), tiles(), config, store)
+    damage(store, {"rows": first.rows, "examples": first.artifacts["examples"], "id": first.id}[part])
+    again = evaluate(ColourModel(), tiles(), config, store)
+    assert again.measurements == first.measurements
+    assert store.verify_evidence(again.id) == []
+
+
+@pytest.mark.icons
+def test_the_real_thing_on_some_icons(tiny_model: Path, few_icons: Dataset, store: Store) -> None:
+    """A random image tower knows nothing, and the interval says so; words of the text tower are words."""
+    config = dataclasses.replace(QUICK, described=12, timed=3)
+    evidence = evaluate(open_model(tiny_model), few_icons, config, store)
+    rows = read_rows(store.blobs.get(evidence.rows))
+    for measurement in evidence.measurements:
+        assert recompute(rows, measurement) == measurement
+    for split in ("test", "test_style"):
+        plain = few_icons.where(lambda s, split=split: s.split == split and s.groups["skin_tone"] == "none")
+        recall = evidence.find("recall@1", {"task": "image_to_text", "split": split})
+        assert recall is not None
+        assert recall.interval is not None
+        assert recall.n == len(plain)
+        assert recall.clusters == len({s.concept for s in plain})
+        assert recall.interval.low <= 0.1
+        candidates = int(evidence.facts[f"candidates.image_to_text.{split}"])
+        assert candidates == len({" ".join(s.caption.casefold().split()) for s in plain})
+    described = picked(rows, task="caption")
+    assert len(described["chrf"]) == 24
+    assert all(
+        answer or "no description" in reason
+        for answer, reason in zip(described["answer"], described["unscored"], strict=True)
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 7, 500])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clerestory.core.errors import CapabilityError, UploadError
+from clerestory.core.errors import CapabilityError, IntegrityError, NotFound, UploadError
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest
 from clerestory.core.sample import Dataset, Sample
@@ -35,9 +36,11 @@ def embed_dataset(model: Embedder, data: Dataset, store: Store, progress: Progre
     """
     key = f"embeddings/{model.digest}/{data.digest}/{code_digest('data', 'models')}"
     kept = store.recall(key)
-    if kept is not None and store.blobs.has(kept):
-        matrix: Matrix = np.load(io.BytesIO(store.blobs.get(kept)), allow_pickle=False)
-        return matrix
+    # Damaged embeddings are made again: nothing but them rests on them.
+    with suppress(IntegrityError, NotFound):
+        if kept is not None:
+            found: Matrix = np.load(io.BytesIO(store.blobs.get(kept)), allow_pickle=False)
+            return found
     matrix = _embed(model, data, progress, batch)
     content = io.BytesIO()
     np.save(content, matrix, allow_pickle=False)

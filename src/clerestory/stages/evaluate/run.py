@@ -8,6 +8,7 @@ from typing import Any
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical, digest
+from clerestory.core.errors import IntegrityError
 from clerestory.core.measure import Evidence, Finding, Measurement, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
@@ -56,9 +57,9 @@ def evaluate(
         config=digest(config),
         environment=environment_digest(),
     )
-    known = store.find_evidence(KIND, subject.model, subject.data, subject.code, subject.config, subject.environment)
-    if known:
-        return known[0]
+    known = _stored(store, subject, progress)
+    if known is not None:
+        return known
     with metered() as meter:
         result = _examine(model, data, config, store, progress)
     evidence = Evidence(
@@ -74,6 +75,21 @@ def evaluate(
     )
     store.put_evidence(evidence)
     return evidence
+
+
+def _stored(store: Store, subject: Subject, progress: Progress) -> Evidence | None:
+    """The newest sound evidence for a subject. Damaged evidence is none: its fix is to make it again."""
+    try:
+        found = store.find_evidence(
+            KIND, subject.model, subject.data, subject.code, subject.config, subject.environment
+        )
+    except IntegrityError as error:
+        progress.say(f"{error.message}; evaluating again")
+        return None
+    sound = next((one for one in found if not store.verify_evidence(one.id)), None)
+    if found and sound is None:
+        progress.say("files of the stored evidence are damaged; evaluating again")
+    return sound
 
 
 @dataclass
