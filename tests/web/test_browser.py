@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,8 +69,10 @@ def files(tmp_path: Path) -> list[Path]:
 def loaded(page: Page) -> int:
     """How many of the pictures in the window have really been drawn."""
     script = "[...document.querySelectorAll('.pic img')].filter(i => i.complete && i.naturalWidth > 0).length"
-    page.wait_for_function(f"{script} >= 6")
-    return int(page.evaluate(script))
+    until = time.monotonic() + 20
+    while (drawn := int(page.evaluate(script))) < 6 and time.monotonic() < until:
+        page.wait_for_timeout(50)
+    return drawn
 
 
 def test_search_shows_pictures_and_the_address_can_be_shared(page: Page, server: str) -> None:
@@ -82,6 +85,7 @@ def test_search_shows_pictures_and_the_address_can_be_shared(page: Page, server:
     expect(page).to_have_url(re.compile(r"\?q=a\+red\+heart"))
     captions = page.locator(".pic a").all_inner_texts()
 
+    page.get_by_label("Style").focus()
     page.get_by_label("Style").select_option("noto")
     expect(page.get_by_role("heading", name="“a red heart” in Noto")).to_be_visible()
     expect(page.get_by_label("Style")).to_be_focused()
@@ -98,7 +102,7 @@ def test_search_shows_pictures_and_the_address_can_be_shared(page: Page, server:
 def test_a_click_on_a_picture_shows_more_like_it(page: Page) -> None:
     page.goto("/?q=flag")
     name = page.locator(".pic a").first.evaluate("link => link.firstChild.textContent")
-    page.locator(".pic .frame").first.click()
+    page.locator(".pic").first.click(position={"x": 60, "y": 60})  # on the picture, not on its words
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile(f"^{re.escape(name)}$", re.IGNORECASE))
     expect(page.get_by_role("heading", name="More like this")).to_be_visible()
     assert loaded(page) >= 6
@@ -223,6 +227,7 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
 
     press_until(page, "Shift+Tab", "nav a[href='/releases']")
     page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="What is live, and why")).to_be_visible()
     press_until(page, "Tab", "a[href^='/evidence/']")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_contain_text("Evidence")

@@ -217,7 +217,7 @@ def _take(review: Review, step: str, captions: dict[int, str]) -> tuple[str, str
         undone = review.undo(captions)
         return (
             f"Undone: {undone}" if undone else "There is nothing to undo",
-            "undo" if review.undoes else "captions",
+            "undo" if review.undoes else "accept-all",
             "",
         )
     if step == "accept-all":
