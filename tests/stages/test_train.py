@@ -1,0 +1,315 @@
+"""Training: order of pictures, losses, optimizer, and that neither kill -9 nor Ctrl-C changes the result."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.stages.train_worker import shapes
+
+from clerestory.core.codec import decode
+from clerestory.core.errors import ClerestoryError, ConfigError, DataError
+from clerestory.core.progress import QUIET
+from clerestory.core.sample import Dataset, Sample
+from clerestory.models import open_model
+from clerestory.models.text_tower import load_text_tower
+from clerestory.stages.train import TrainConfig, train
+from clerestory.stages.train import run as stage
+from clerestory.stages.train.augment import augment
+from clerestory.stages.train.checkpoint import NAME, Position, read, write
+from clerestory.stages.train.loop import MOST_SKIPPED_IN_A_ROW, Run
+from clerestory.stages.train.losses import captioning, contrastive
+from clerestory.stages.train.material import prepare
+from clerestory.stages.train.optimizer import orthogonalise
+from clerestory.stages.train.sampling import Concept, Sampler, group_concepts
+from clerestory.store import Store, open_store
+
+WORKER = Path(__file__).with_name("train_worker.py")
+TINY = TrainConfig(preset="tiny", steps=12, batch=16, threads=1, checkpoint_every=4, validate_every=8)
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    return shapes()
+
+
+@pytest.fixture
+def run(data: Dataset, tmp_path: Path) -> Run:
+    return stage._prepared(data, TINY.resolved(), tmp_path, QUIET)
+
+
+def start(home: Path, steps: int) -> subprocess.Popen[str]:
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(WORKER), str(home), "5", str(steps)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def wait_for_step(home: Path, step: int, process: subprocess.Popen[str]) -> None:
+    while process.poll() is None:
+        for log in home.glob("runs/*/log.jsonl"):
+            lines = log.read_text(encoding="utf-8").splitlines()
+            if lines and lines[-1].endswith("}") and json.loads(lines[-1])["step"] >= step:
+                return
+        time.sleep(0.002)
+    raise AssertionError(f"the worker ended before step {step}: {process.communicate()[1]}")
+
+
+def weights(home: Path, digest: str) -> bytes:
+    return (open_store(home).model_folder(digest) / "model.safetensors").read_bytes()
+
+
+def test_kill_and_ctrl_c_change_nothing(tmp_path: Path) -> None:
+    steps, chance = 60, random.Random()  # a different moment in every run of the test
+    moments = sorted(chance.sample(range(1, steps - 8), 3))
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    uninterrupted = start(whole, steps)
+
+    for moment, number in zip(moments, (signal.SIGKILL, signal.SIGINT, signal.SIGKILL), strict=True):
+        process = start(broken, steps)
+        wait_for_step(broken, moment, process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode != 0, "the worker was to be interrupted before its end"
+        if number == signal.SIGINT:
+            assert "KeyboardInterrupt" in errors
+            (folder,) = broken.glob("runs/train-*")
+            found = read(folder)
+            assert found is not None
+            assert found[0].step >= moment, "Ctrl-C writes a checkpoint of the step it came in"
+    resumed = start(broken, steps)
+    digests = [p.communicate(timeout=300)[0].strip() for p in (uninterrupted, resumed)]
+
+    assert uninterrupted.returncode == resumed.returncode == 0
+    assert digests[0] == digests[1], f"interrupted at {moments}"
+    assert weights(whole, digests[0]) == weights(broken, digests[1])
+    logs = [_steps(home) for home in (whole, broken)]
+    assert logs[0] == logs[1]
+    assert [row["step"] for row in logs[0] if "loss" in row] == list(range(1, steps + 1))
+
+
+def _steps(home: Path) -> list[dict[str, Any]]:
+    store = open_store(home)
+    (evidence,) = store.find_evidence("train")
+    lines = store.blobs.get(evidence.artifacts["log"]).decode().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def test_training_leaves_models_log_and_evidence(data: Dataset, store: Store) -> None:
+    result = train(data, TINY, store)
+    facts = result.evidence.facts
+    assert (result.model, result.early) == (facts["model"], facts["early_model"])
+    assert result.model != result.early
+    assert (facts["early_step"], facts["steps"], facts["preset"]) == ("1", "12", "tiny")
+    assert result.evidence.subject.model == result.model
+    assert result.evidence.subject.data == data.digest
+    assert store.evidence(result.evidence.id) == result.evidence
+    (recall,) = result.evidence.measurements
+    assert (recall.name, recall.n) == ("recall@10", 10)
+    rows = [json.loads(line) for line in store.blobs.get(result.evidence.artifacts["log"]).decode().splitlines()]
+    assert [r["step"] for r in rows if "val_recall@10" in r] == [8, 12]
+    assert {"loss", "contrastive", "caption", "lr", "seconds"} <= rows[0].keys()
+    assert not list(store.runs.glob("train-*")), "a finished run leaves no scratch folder"
+    model = open_model(store.model_folder(result.model))
+    assert int(facts["parameters"]) == model.network.count()
+
+    again = train(data, TINY, store)
+    assert again.cached
+    assert again.evidence == result.evidence
+    other = train(data, decode(TrainConfig, {"preset": "tiny", "steps": 2, "batch": 16, "threads": 1}), store)
+    assert not other.cached
+
+
+def test_it_learns(data: Dataset, tmp_path: Path) -> None:
+    config = TrainConfig(preset="tiny", steps=150, batch=30, threads=1, validate_every=0, seed=1)
+    run = stage._prepared(data, config.resolved(), tmp_path, QUIET)
+    first = run.step()
+    while run.position.step < 150:
+        last = run.step()
+    assert last < first - 1.5
+    pictures = run.material.train
+    with run.averaged(), torch.inference_mode():
+        pixels = augment(pictures.pixels_NHWC, run.model.config.image_size, 0.0, 0)
+        found = (run.model.get_image_features(pixels) @ run.bank_NE.T).argmax(dim=1)
+    right = (found == run.bank_row_M[pictures.caption_N]).float().mean()
+    assert right > 0.4, "30 captions: chance is 0.03"
+
+
+def test_what_is_kept_is_the_average(run: Run) -> None:
+    for _ in range(3):
+        run.step()
+    own = {name: t.clone() for name, t in run.model.state_dict().items()}
+    run.keep("final")
+    kept = open_model(run.folder / "final").network.state_dict()
+    for name, tensor in run.average.items():
+        assert torch.equal(kept[name], tensor)
+    assert not torch.equal(kept["projection.image.weight"], own["projection.image.weight"])
+    assert all(torch.equal(t, own[name]) for name, t in run.model.state_dict().items())
+
+
+def test_only_train_and_val_are_read_and_only_trains_words_are_known(data: Dataset, tmp_path: Path) -> None:
+    seen: set[str] = set()
+
+    def read_image(sample: Sample) -> bytes:
+        seen.add(sample.split)
+        return data.read(sample)
+
+    watched = Dataset("watched", data.samples, read_image)
+    run = stage._prepared(watched, TINY.resolved(), tmp_path, QUIET)
+    assert seen == {"train", "val"}
+    assert not any(word.startswith(("test", "val")) for word in run.material.train.words)
+    assert {data[s.id].caption for s in data if s.split == "train"} == {
+        run.material.train.words[i] for i in run.material.train.captions.tolist()
+    }
+    alone = data.where(lambda s: s.split == "train")
+    other = prepare(alone, 32, 24, load_text_tower(), QUIET)
+    np.testing.assert_array_equal(other.rotation_EE, run.material.rotation_EE)
+
+
+def test_data_with_nothing_to_learn_from_is_refused(data: Dataset, store: Store) -> None:
+    one = data.where(lambda s: s.concept == "red-square")
+    with pytest.raises(DataError, match="1 concepts"):
+        train(one, TINY, store)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.step()
+    before = {name: t.clone() for name, t in run.model.state_dict().items() if t.is_floating_point()}
+    average = {name: t.clone() for name, t in run.average.items()}
+    right = run.losses
+
+    def broken(number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        contrast, caption, balance = right(number)
+        return contrast * math.nan, caption, balance
+
+    monkeypatch.setattr(run, "losses", broken)
+    run.step()
+    now = run.model.state_dict()
+    assert all(torch.equal(now[name], t) for name, t in before.items())
+    assert all(torch.equal(run.average[name], t) for name, t in average.items())
+    assert (run.position.step, run.position.skipped) == (2, 1)
+    monkeypatch.setattr(run, "losses", right)
+    assert math.isfinite(run.step())
+    monkeypatch.setattr(run, "losses", broken)
+    for _ in range(MOST_SKIPPED_IN_A_ROW - 1):
+        run.step()
+    with pytest.raises(ClerestoryError, match="lower learning_rate"):
+        run.step()
+
+
+def test_every_concept_once_a_step_and_equally_often() -> None:
+    concepts = [Concept((2 * i,), (2 * i + 1,) if i % 2 else ()) for i in range(50)]
+    sampler = Sampler(concepts, 10, seed=3, variants=0.5)
+    draws = [sampler.draw(step) for step in range(500)]
+    for rows in draws:
+        assert len({row // 2 for row in rows}) == 10
+    counts = np.bincount(np.concatenate(draws) // 2, minlength=50)
+    assert (counts == 100).all()
+    variants = np.concatenate(draws) % 2
+    assert 0.2 < variants.mean() < 0.3, "half of the concepts have variants, each drawn half of the time"
+    np.testing.assert_array_equal(Sampler(concepts, 10, 3, 0.5).draw(321), draws[321])
+    assert not np.array_equal(Sampler(concepts, 10, 4, 0.5).draw(321), draws[321])
+    assert Sampler(concepts, 512, 0, 0.0).batch == 50
+
+
+def test_concepts_are_grouped_by_name_with_variants_apart() -> None:
+    names, concepts = group_concepts(["b", "a", "b", "b"], [False, False, True, False])
+    assert names == ["a", "b"]
+    assert concepts == [Concept((1,), ()), Concept((0, 3), (2,))]
+
+
+def test_augmentation_is_a_function_of_its_seed_and_keeps_white_white() -> None:
+    pixels = torch.randint(0, 255, (16, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    one, two = augment(pixels, 24, 1.0, 7), augment(pixels, 24, 1.0, 7)
+    assert one.shape == (16, 3, 24, 24)
+    assert torch.equal(one, two)
+    assert not torch.equal(one, augment(pixels, 24, 1.0, 8))
+    white = augment(torch.full((64, 32, 32, 3), 255, dtype=torch.uint8), 24, 1.0, 0)
+    assert white.flatten(1).std(dim=1).max() < 1e-6, "a blank page stays blank in every style"
+    assert white.min() > 0.5
+
+
+def test_contrastive_loss_equals_the_naive_loop() -> None:
+    random_ = torch.Generator().manual_seed(0)
+    images, texts, bank = (
+        torch.nn.functional.normalize(torch.randn(n, 8, generator=random_), dim=1) for n in (4, 4, 6)
+    )
+    own, tau = torch.tensor([0, 3, 3, 5]), 0.1
+    to_text, to_image = [], []
+    for i in range(4):
+        others = [j for j in range(4) if j == i or own[j] != own[i]]
+        wrong = [n for n in range(6) if n != own[i]]
+        scores = torch.stack([images[i] @ texts[j] for j in others] + [images[i] @ bank[n] for n in wrong]) / tau
+        to_text.append(torch.logsumexp(scores, 0) - images[i] @ texts[i] / tau)
+        scores = torch.stack([images[j] @ texts[i] for j in others]) / tau
+        to_image.append(torch.logsumexp(scores, 0) - images[i] @ texts[i] / tau)
+    expected = 0.5 * (torch.stack(to_text).mean() + torch.stack(to_image).mean())
+    got = contrastive(images, texts, bank, own, (8,), tau, nested=0.5)
+    torch.testing.assert_close(got, expected)
+    more = contrastive(images, texts, bank, own, (2, 4, 8), tau, nested=0.5)
+    assert more > got
+
+
+def test_captioning_loss_leaves_padding_out() -> None:
+    logits = torch.randn(2, 5, 9, generator=torch.Generator().manual_seed(0))
+    ids = torch.tensor([[1, 4, 2, 0, 0], [1, 5, 6, 7, 2]])
+    logp = torch.log_softmax(logits, dim=-1)
+    wanted = [logp[0, 0, 4], logp[0, 1, 2], logp[1, 0, 5], logp[1, 1, 6], logp[1, 2, 7], logp[1, 3, 2]]
+    torch.testing.assert_close(captioning(logits, ids, pad=0, smoothing=0.0), -torch.stack(wanted).mean())
+
+
+@pytest.mark.parametrize("shape", [(16, 48), (48, 16), (20, 20)])
+def test_muon_makes_every_direction_alike(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    scale = math.sqrt(max(1, shape[0] / shape[1]))
+    values = torch.linalg.svdvals(orthogonalise(matrix)) / scale
+    assert values.max() < 1.4
+    assert values.max() / values.min() < torch.linalg.svdvals(matrix).max() / torch.linalg.svdvals(matrix).min()
+
+
+def test_a_checkpoint_is_whole_or_absent(tmp_path: Path) -> None:
+    assert read(tmp_path) is None
+    state = {"a": torch.arange(5.0), "n": torch.tensor(3)}
+    write(tmp_path, Position(7, 1, 2.5), state)
+    (tmp_path / f".{NAME}.999.tmp").write_bytes(b"half of a later che")
+    found = read(tmp_path)
+    assert found is not None
+    assert found[0] == Position(7, 1, 2.5)
+    assert all(torch.equal(found[1][k], state[k]) for k in state)
+    assert [p.name for p in tmp_path.iterdir()] == [NAME]
+    (tmp_path / NAME).write_bytes(b"damaged")
+    assert read(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"stepz": 3}, "steps"),
+        ({"preset": "nanoo"}, "nano"),
+        ({"steps": 0}, "at least 1"),
+        ({"style": 1.5}, "between 0 and 1"),
+        ({"temperature": 0.0}, "above 0"),
+        ({"steps": "many"}, "type int"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        decode(TrainConfig, settings)
+
+
+def test_learning_rate_rises_and_falls_to_zero() -> None:
+    settings = TrainConfig(steps=100, warmup=0.1).resolved()
+    rates = [settings.learning_rate(step) for step in range(100)]
+    assert max(rates) == rates[9] == pytest.approx(settings.config.learning_rate)
+    assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
+    assert rates[-1] < 1e-5
