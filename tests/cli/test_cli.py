@@ -18,7 +18,7 @@ import pytest
 from clerestory.core.sample import Dataset
 
 CLERESTORY = Path(sys.executable).with_name("clerestory")
-TINY = "preset = 'nano'\nsteps = 12\nbatch_size = 32\ncheckpoint_every = 4\n"
+TINY = "preset = 'tiny'\nsteps = 12\ncheckpoint_every = 4\n"
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ def build() -> App:
         help_epilogue=EPILOGUE,
         help_format="plaintext",
         version=__version__,
+        suppress_keyboard_interrupt=False,  # an interrupt is told like any other end: what to run next
     )
     for order, (verb, what) in enumerate(VERBS.items()):
         if verb in GROUPS:
