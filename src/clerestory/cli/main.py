@@ -34,7 +34,7 @@ GROUPS = {
     },
     "release": {
         "gate": "Put a model to the policy: ship, do not ship, or cannot tell.",
-        "list": "Every release and where live, previous and candidate point.",
+        "list": "Every release and where live and previous point.",
         "show": "One release with its decision and reasons.",
         "promote": "Make a release live.",
         "rollback": "Go back to the release that was live before.",

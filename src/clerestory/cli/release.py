@@ -64,7 +64,7 @@ def gate_(
 
 
 def list_(*, name: str = "", common: Common = PLAIN) -> None:
-    """Every release and where live, previous and candidate point.
+    """Every release and where live and previous point.
 
     Args:
         name: Only this line of models.
