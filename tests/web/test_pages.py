@@ -296,4 +296,5 @@ def test_releases_are_told_before_the_model_is_there_and_search_says_wait(world:
     answer = client.get("/")
     assert answer.status_code == client.get("/readyz").status_code == 503
     assert "Not ready yet" in answer.text
+    assert answer.headers["refresh"]  # the page comes by itself
     assert client.post("/v1/embeddings", json={"input": "cat"}).json()["error"]["type"] == "not_ready"

@@ -18,7 +18,7 @@ from clerestory.data import open_data
 from clerestory.store import open_store
 from clerestory.web import create_app, run
 with open_store(sys.argv[1]) as store:
-    run(create_app(store, None), port=0, told=lambda url: print(url, flush=True), grace=1.5)
+    run(create_app(store, None), port=0, told=lambda url: print(url, flush=True), grace=6)
 print("ended", flush=True)
 """
 
@@ -35,7 +35,7 @@ def test_sigterm_drains(world: World, tmp_path: Path) -> None:
         assert process.stdout is not None
         try:
             base = process.stdout.readline().strip().rstrip("/")
-            with httpx.Client(base_url=base, headers={"origin": base}, timeout=30) as client:
+            with httpx.Client(base_url=base, headers={"origin": base}, timeout=120) as client:
                 wait_ready(client)
                 went = threading.Event()
                 answers: list[httpx.Response] = []
@@ -43,13 +43,13 @@ def test_sigterm_drains(world: World, tmp_path: Path) -> None:
                 def slow() -> object:
                     """A body whose second half comes only after the signal."""
                     yield b'{"input": '
-                    went.wait(20)
+                    went.wait(60)
                     yield b'"a slow request"}'
 
                 def ask() -> None:
                     kind = {"content-type": "application/json"}
                     content = slow()
-                    answers.append(httpx.post(f"{base}/v1/embeddings", content=content, headers=kind, timeout=30))  # type: ignore[arg-type]  # bytes
+                    answers.append(httpx.post(f"{base}/v1/embeddings", content=content, headers=kind, timeout=120))  # type: ignore[arg-type]  # bytes
 
                 asking = threading.Thread(target=ask)
                 asking.start()
@@ -63,7 +63,7 @@ def test_sigterm_drains(world: World, tmp_path: Path) -> None:
                 went.set()
                 asking.join()
                 assert answers[0].status_code == 200
-            assert process.wait(40) == 0
+            assert process.wait(120) == 0
             assert process.stdout.read() == "ended\n"
         finally:
             process.kill()

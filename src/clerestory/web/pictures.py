@@ -32,6 +32,7 @@ class Thumbnails:
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
+        self._one_at_a_time = threading.Lock()  # a decoded picture may take 75 MB
 
     def of(self, data: Dataset, sample: Sample) -> bytes:
         """The bytes to show of a sample's picture: JPEG, PNG or WEBP.
@@ -45,7 +46,8 @@ class Thumbnails:
                 return self._kept[sample.image]
         content = data.read(sample)
         if len(content) > SMALL_BYTES or not content_type(content):
-            content = small(decode_image(content))
+            with self._one_at_a_time:
+                content = small(decode_image(content))
             self._keep(sample.image, content)
         return content
 

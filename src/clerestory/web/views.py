@@ -97,6 +97,8 @@ async def on_error(request: Request, error: Exception) -> Response:
         response.headers["retry-after"] = str(error.after)
     elif status == 503:
         response.headers["retry-after"] = "2"
+        if not is_api(request.url.path) and request.method == "GET":
+            response.headers["refresh"] = "3"  # the page comes by itself once the model is there
     return response
 
 
