@@ -57,10 +57,10 @@ def _key(icon: Shown) -> str:
 
 def _plainest(emoji: Mapping[str, naming.Emoji]) -> dict[str, str]:
     """For every concept code the emoji without tone and gender that stands for it."""
-    best: dict[str, tuple[bool, bool, int, str]] = {}
+    best: dict[str, tuple[bool, bool, bool, int, str]] = {}
     for code in emoji:
         key = naming.concept_code(code)
-        rank = (naming.gender(code) != "none", naming.skin_tone(code) != "none", len(code), code)
+        rank = (code != key, naming.gender(code) != "none", naming.skin_tone(code) != "none", len(code), code)
         best[key] = min(best.get(key, rank), rank)
     return {key: rank[-1] for key, rank in best.items()}
 

@@ -33,8 +33,6 @@ def open_folder(folder: Path, progress: Progress = QUIET) -> Dataset:
         names = " and ".join(table.name for table in tables)
         raise DataError(f"{folder} has {names}, and only one of them can hold the captions", "remove one of them")
     entries, findings = read_table(tables[0]) if tables else ([], [])
-    for entry in entries:
-        entry.where = f"{tables[0].name}, {entry.where}"
     located, more = locate(folder, entries)
     named = {entry.file for entry in located}
     extra, others = _unnamed(folder, named)

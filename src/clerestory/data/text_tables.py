@@ -30,7 +30,7 @@ def read_table(path: Path) -> tuple[list[Entry], list[Finding]]:
         raise DataError(f"{path} cannot be read: {error}", "check the file") from None
     names = dict.fromkeys(name for _, row in rows if isinstance(row, dict) for name in row)
     columns = Columns(names)
-    if rows and not columns.picture:
+    if names and not columns.picture:
         raise DataError(
             f"no column of {path} names the pictures (it has {', '.join(map(repr, names)) or 'none'})",
             f"call one of them {PICTURE[0]!r}, and the one with the words {CAPTION[0]!r}",
@@ -55,7 +55,7 @@ def _csv_rows(path: Path) -> _Rows:
         delimiter = max(",;\t", key=header.count)
         reader = csv.DictReader(file, delimiter=delimiter, restkey="", restval=None)
         for number, row in enumerate(reader, start=1):
-            where = f"row {number}"
+            where = f"{path.name}, row {number}"
             yield (where, "it has more cells than the header") if "" in row and row[""] else (where, row)
 
 
@@ -64,7 +64,7 @@ def _jsonl_rows(path: Path) -> _Rows:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
-            where = f"line {number}"
+            where = f"{path.name}, line {number}"
             try:
                 row = json.loads(line)
             except ValueError:

@@ -1,0 +1,27 @@
+"""Fixtures for the data room: a cache of its own, and small pictures on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.data.drawn import encoded
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder that nothing else uses."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("CLERESTORY_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def shop(tmp_path: Path, own_cache: Path) -> Path:
+    """A folder of four pictures, one of them in a sub-folder, without captions."""
+    folder = tmp_path / "shop"
+    (folder / "shoes").mkdir(parents=True)
+    for name, colour in {"a.png": "red", "b.jpg": "green", "c.webp": "blue", "shoes/d.png": "white"}.items():
+        kind = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}[name.rpartition(".")[2]]
+        (folder / name).write_bytes(encoded(colour, kind=kind))
+    return folder
