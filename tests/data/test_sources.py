@@ -6,6 +6,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -387,3 +388,10 @@ def test_csv_cells_may_hold_anything(shop: Path) -> None:
     out = io.StringIO('﻿image,caption\r\n"a.png","two\r\nlines, and a ""quote"""\r\n')
     (shop / "q.csv").write_text(out.getvalue(), encoding="utf-8", newline="")
     assert open_data(shop / "q.csv")["a.png"].caption == 'two lines, and a "quote"'
+
+
+def test_every_code_is_explained() -> None:
+    root = Path(__file__).parents[2]
+    used = set(re.findall(r"CLR-D\d{3}", (root / "src/clerestory/data/found.py").read_text(encoding="utf-8")))
+    explained = set(re.findall(r"### (CLR-D\d{3})", (root / "docs/reference/findings.md").read_text(encoding="utf-8")))
+    assert used == explained
