@@ -99,7 +99,7 @@ def _build(path: Path, progress: Progress) -> Dataset:
     icons, pictures, findings = _visible(icons, _pictures(icons, path, progress))
     samples, content = _samples(icons, pictures, emoji, translations)
     dataset = Dataset("icons", samples, lambda sample: content[sample.image], findings)
-    parquet.write(dataset, path, {"rendering": _rendering()})
+    parquet.write(dataset, path, {"rendering": _rendering()}, progress)
     _tidy(path)
     return parquet.open_written(path, "icons")
 

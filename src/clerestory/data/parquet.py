@@ -23,6 +23,7 @@ from clerestory.core.codec import Tags, decode, encode
 from clerestory.core.digest import digest_file
 from clerestory.core.errors import ConfigError, DataError, IntegrityError
 from clerestory.core.measure import Finding
+from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data.cache import appearing
 
@@ -50,14 +51,18 @@ def side_file(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def write(dataset: Dataset, path: Path, facts: dict[str, str] | None = None) -> str:
+def write(dataset: Dataset, path: Path, facts: dict[str, str] | None = None, progress: Progress = QUIET) -> str:
     """Write a data set with its pictures; returns the SHA-256 of the file. Pictures pass through in small groups."""
     schema = SCHEMA.with_metadata({b"layout": LAYOUT})
     with appearing(path) as temporary:
-        with pq.ParquetWriter(temporary, schema, compression={"captions.list.element.text": "zstd"}) as writer:
+        with (
+            pq.ParquetWriter(temporary, schema, compression={"captions.list.element.text": "zstd"}) as writer,
+            progress.task(f"Writing {path.name}", len(dataset)) as task,
+        ):
             for start in range(0, len(dataset), ROWS):
                 rows = dataset.samples[start : start + ROWS]
                 writer.write_table(pa.Table.from_pylist([_row(dataset, sample) for sample in rows], schema=schema))
+                task.advance(len(rows))
         sha256 = digest_file(temporary)
     note = {
         "sha256": sha256,

@@ -90,7 +90,7 @@ class _Worker:
     """One child process that renders."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-c", "from clerestory.data.render import serve; serve()"]
+        command = [sys.executable, "-P", "-c", "from clerestory.data.render import serve; serve()"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
