@@ -7,9 +7,11 @@ import pytest
 
 from clerestory.core.errors import InputError, NotFound
 from clerestory.core.measure import Interval, Measurement
+from clerestory.core.release import Reason, Rule
 from clerestory.web import words
 from clerestory.web.gauge import LEFT, RIGHT, gauge
 from clerestory.web.guard import Busy
+from clerestory.web.releases import _doubt
 from clerestory.web.reviews import Item, Page, Reviews
 from clerestory.web.server import _is_loopback, _listen
 from clerestory.web.sure import Scale, _scale
@@ -116,3 +118,17 @@ def test_a_taken_port_is_told_in_one_sentence() -> None:
 
 def test_loopback_names() -> None:
     assert all(map(_is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
+
+
+def test_a_rule_that_fails_only_for_its_uncertainty_says_so() -> None:
+    rule = Rule("found", "recall@10", at_least=0.4)
+    lucky = Measurement("recall@10", 0.45, "share", 100, Interval(0.3, 0.6, "wilson"))
+    poor = Measurement("recall@10", 0.35, "share", 100, Interval(0.3, 0.6, "wilson"))
+    failed, passed = Reason("found", "fail", "…"), Reason("found", "pass", "…")
+    assert "as low as 30" in _doubt(failed, rule, lucky)
+    assert _doubt(failed, rule, poor) == ""
+    assert _doubt(passed, rule, lucky) == ""
+    slow = Measurement("latency_p95", 90, "ms", 100, Interval(80, 130, "order"), direction="lower")
+    assert "as high as 130 ms" in _doubt(failed, Rule("fast", "latency_p95", at_most=100), slow).replace(
+        "\N{NO-BREAK SPACE}", " "
+    )

@@ -27,13 +27,17 @@ RECORDS = 60
 
 @dataclass(frozen=True, slots=True)
 class ReasonView:
-    """One reason as the page shows it; rule and measurement are None where they cannot be had."""
+    """One reason as the page shows it; rule and measurement are None where they cannot be had.
+
+    ``doubt`` says why a rule does not hold although the measured value alone would do.
+    """
 
     reason: Reason
     state: words.State
     rule: Rule | None
     measured: Measurement | None
     asked: str
+    doubt: str
     gauge: Gauge | None
 
 
@@ -161,12 +165,28 @@ def _reason(store: Store, reason: Reason, rule: Rule | None, held: dict[str, Evi
     behind = held.get(reason.evidence)
     measured = behind.find(rule.metric, rule.where) if behind and rule else None
     state = words.OUTCOMES[reason.outcome]
-    asked, bar = "", None
+    asked, doubt, bar = "", "", None
     if rule and measured:
         limit = rule.at_least if rule.at_least is not None else rule.at_most
         asked = f"{'at least' if rule.at_least is not None else 'at most'} {words.percent(limit or 0.0, measured.unit)}"
+        doubt = _doubt(reason, rule, measured)
         bar = gauge(measured, state.tone, limit)
-    return ReasonView(reason, state, rule, measured, asked, bar)
+    return ReasonView(reason, state, rule, measured, asked, doubt, bar)
+
+
+def _doubt(reason: Reason, rule: Rule, measured: Measurement) -> str:
+    """Empty unless the value meets the bound and only its uncertainty does not."""
+    if reason.outcome != "fail" or measured.interval is None:
+        return ""
+    if rule.at_least is not None and measured.value >= rule.at_least:
+        return f"It may just have been lucky: the truth could be as low as {_said(measured.interval.low, measured)}."
+    if rule.at_most is not None and measured.value <= rule.at_most:
+        return f"It may just have been lucky: the truth could be as high as {_said(measured.interval.high, measured)}."
+    return ""
+
+
+def _said(value: float, measured: Measurement) -> str:
+    return words.percent(value, measured.unit)
 
 
 def _aliases(store: Store, found: Release) -> list[str]:

@@ -35,6 +35,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        auto_reload=False,
     )
     environment.globals.update(
         words=words, fmt=format, percent=words.percent, static=static_url, url=url, picture_url=picture_url
