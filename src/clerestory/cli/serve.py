@@ -21,5 +21,9 @@ def serve_(
     """
     store = open_store(common.home)
     pictures = dataset(store, data, common.out)
-    common.out.say(f"open http://{host}:{port}  (Ctrl-C ends it)")
-    run(create_app(store, pictures, name), host=host, port=port)
+    run(
+        create_app(store, pictures, name),
+        host=host,
+        port=port,
+        told=lambda address: common.out.say(f"open {address}  (Ctrl-C ends it)"),
+    )
