@@ -1,4 +1,4 @@
-"""A process that trains, to be killed: ``python train_worker.py HOME SEED STEPS``; prints the finished model's digest."""
+"""Trains until it is killed or done, then prints the model's digest: ``python train_worker.py HOME SEED STEPS``."""
 
 from __future__ import annotations
 
