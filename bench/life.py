@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from clerestory import flows
+from clerestory.apps.catalogue import dataset
 from clerestory.apps.search import build_index, search
 from clerestory.cli.output import Output
 from clerestory.core.measure import Evidence, Measurement
@@ -40,7 +41,7 @@ def main() -> int:
     store = open_store()
     done = flows.demo(store, out)
     live = store.resolve(done.live)
-    data = flows.dataset(store, flows.DEMO_NAME)
+    data = dataset(store, flows.DEMO_NAME)
     model = open_model(store.model_folder(live.digest))
     trained = store.find_evidence("train", model=live.digest)[0]
     evidence = store.find_evidence("evaluate", model=live.digest, data=data.digest)[0]

@@ -6,95 +6,24 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from clerestory.apps.catalogue import bring_in
 from clerestory.core.codec import Tags
 from clerestory.core.digest import short
-from clerestory.core.errors import DataError, Undecided
+from clerestory.core.errors import Undecided
 from clerestory.core.measure import Evidence
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.provenance import now, person
-from clerestory.core.release import Decision, Event, Policy, Release
+from clerestory.core.provenance import person
+from clerestory.core.release import Decision, Release
 from clerestory.core.sample import Dataset
-from clerestory.data import open_data
-from clerestory.models import Model, open_model
+from clerestory.models import open_model
 from clerestory.report import report
 from clerestory.report.format import number
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.release import gate, load_policy, promote, register, rollback, verify
+from clerestory.stages.release import promote, put_to_gate, rollback, verify
 from clerestory.stages.train import TrainConfig, TrainResult, train
-from clerestory.store import Resolved, Store
+from clerestory.store import Store
 
 DEMO_NAME = "icons"
-
-
-def bring_in(
-    store: Store, spec: str, name: str = "", *, who: str = "", why: str = "", progress: Progress = QUIET
-) -> Dataset:
-    """Open data and remember it under a name, with a journal record when it is new or has changed.
-
-    Args:
-        store: where to remember it.
-        spec: ``icons``, a folder, or a .parquet, .csv or .jsonl file.
-        name: what to call it; the file's or folder's own name when empty.
-        who: the person; the login name when empty.
-        why: the reason that goes into the journal.
-        progress: told about rendering and reading.
-
-    Raises:
-        DataError: nothing readable is in it.
-    """
-    data = open_data(spec, progress)
-    path = Path(spec)
-    is_path = path.exists()
-    name = name or (path.resolve().stem if is_path else spec)
-    known = {row.name: row for row in store.datasets()}
-    if name not in known or known[name].digest != data.digest:
-        details = Tags(digest=data.digest, samples=str(len(data)))
-        event = Event("data_added", name, who or person(), why or f"brought in from {spec}", now(), details)
-        store.put_dataset(name, str(path.resolve()) if is_path else spec, data.digest, len(data), event)
-    return data
-
-
-def dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset:
-    """A data set that was brought in, opened again and checked against the digest it had; or data brought in now.
-
-    Raises:
-        DataError: its content has changed since it was brought in.
-    """
-    for row in store.datasets():
-        if row.name == name:
-            data = open_data(row.spec, progress)
-            if data.digest != row.digest:
-                raise DataError(
-                    f"the data set {name!r} has changed since it was brought in",
-                    f"accept the change with: clerestory data add {row.spec} --name {name}",
-                )
-            return data
-    return bring_in(store, name, progress=progress)
-
-
-def load_model(store: Store, ref: str) -> tuple[Model, Resolved]:
-    """The model that a reference (``icons@live``, ``icons@3``, a digest) names, ready to use."""
-    resolved = store.resolve(ref)
-    return open_model(store.model_folder(resolved.digest)), resolved
-
-
-def put_to_gate(
-    store: Store,
-    model: str,
-    data: Dataset,
-    *,
-    name: str,
-    policy: Policy | None = None,
-    who: str = "",
-    why: str = "",
-    notes: Tags | None = None,
-) -> Release:
-    """Put a model to the gate and number the outcome; the same outcome again gives the same release back."""
-    decision = gate(model, store, policy or load_policy(None), data.digest)
-    for release in store.releases(name):
-        if release.model == model and release.decision == decision:
-            return release
-    return register(name, decision, store, who=who or person(), why=why, notes=notes or Tags())
 
 
 @dataclass(frozen=True)
@@ -144,7 +73,13 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     gated: dict[str, Release] = {}
     for label, model in trained.checkpoints:
         gated[label] = put_to_gate(
-            store, model, data, name=DEMO_NAME, who=who, why=f"demo: {label} checkpoint", notes=Tags(checkpoint=label)
+            store,
+            model,
+            data.digest,
+            name=DEMO_NAME,
+            who=who,
+            why=f"demo: {label} checkpoint",
+            notes=Tags(checkpoint=label),
         )
         say(f"     {gated[label].ref} ({label}): {_describe_decision(gated[label].decision)}")
     final = gated["final"]

@@ -6,10 +6,10 @@ from collections import Counter
 
 from rich.table import Table
 
+from clerestory.apps.catalogue import bring_in, dataset
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
-from clerestory.flows import bring_in, dataset
 from clerestory.store import open_store
 
 FINDINGS_SHOWN = 8
@@ -65,7 +65,7 @@ def _show(data: Dataset, common: Common) -> None:
         shown = ", ".join(f"{value} {n:,}" for value, n in counter.most_common(10))
         more = f", and {len(counter) - 10} more" if len(counter) > 10 else ""
         table.add_row(key, shown + more)
-    table.add_row("kept out", f"{len(data.findings):,}" if data.findings else "nothing")
+    table.add_row("noticed", f"{len(data.findings):,} findings" if data.findings else "nothing unusual")
     for finding in data.findings[:FINDINGS_SHOWN]:
         table.add_row("", f"{finding.code} {finding.where}: {finding.message}")
     if len(data.findings) > FINDINGS_SHOWN:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rich.table import Table
 
+from clerestory.apps.catalogue import dataset
+from clerestory.apps.loading import load_model
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.digest import short
-from clerestory.flows import dataset, load_model
 from clerestory.report.format import number
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.store import open_store

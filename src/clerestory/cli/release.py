@@ -7,13 +7,13 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from clerestory.apps.catalogue import dataset
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import NotFound
 from clerestory.core.release import Decision, Release
-from clerestory.flows import dataset, put_to_gate
-from clerestory.stages.release import gate, load_policy, promote, rollback, verify
+from clerestory.stages.release import gate, load_policy, promote, put_to_gate, rollback, verify
 from clerestory.store import Store, open_store
 
 VERDICTS = {
@@ -53,7 +53,7 @@ def gate_(
         decision = gate(digest, store, held_to, subject.digest)
         common.out.result(decision, *_decision_lines(decision))
     else:
-        release = put_to_gate(store, digest, subject, name=name, policy=held_to, why=why)
+        release = put_to_gate(store, digest, subject.digest, name=name, policy=held_to, why=why)
         decision = release.decision
         common.out.result(release, f"release   {release.ref}", *_decision_lines(decision))
     if decision.verdict == "ship" and not dry_run:

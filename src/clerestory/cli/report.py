@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clerestory.apps.catalogue import dataset
 from clerestory.cli.output import PLAIN, Common
-from clerestory.flows import dataset
 from clerestory.report import report
 from clerestory.store import open_store
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from clerestory.apps.catalogue import dataset
 from clerestory.cli.output import PLAIN, Common
-from clerestory.flows import dataset
 from clerestory.store import open_store
 from clerestory.web import create_app, run
 

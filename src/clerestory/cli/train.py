@@ -6,11 +6,11 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from clerestory.apps.catalogue import dataset
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import decode
 from clerestory.core.digest import short
 from clerestory.core.errors import ConfigError
-from clerestory.flows import dataset
 from clerestory.stages.train import TrainConfig, train
 from clerestory.store import open_store
 

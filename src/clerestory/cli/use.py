@@ -6,12 +6,13 @@ from pathlib import Path
 
 from rich.table import Table
 
+from clerestory.apps.catalogue import dataset
 from clerestory.apps.describe import captions_csv, describe
+from clerestory.apps.loading import load_model
 from clerestory.apps.search import build_index, search
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.errors import DataError, InputError
 from clerestory.data.images import decode_image
-from clerestory.flows import dataset, load_model
 from clerestory.store import open_store
 
 

@@ -1,0 +1,40 @@
+"""The gate and the register in one: what people call putting a model to the gate."""
+
+from __future__ import annotations
+
+from clerestory.core.codec import Tags
+from clerestory.core.release import Policy, Release
+from clerestory.stages.release.deciding import gate
+from clerestory.stages.release.moves import register
+from clerestory.stages.release.policies import load_policy
+from clerestory.store import Store
+
+
+def put_to_gate(
+    store: Store,
+    model: str,
+    data: str,
+    *,
+    name: str,
+    policy: Policy | None = None,
+    who: str = "",
+    why: str = "",
+    notes: Tags | None = None,
+) -> Release:
+    """Put a model to the gate and number the outcome; the same outcome again gives the same release back.
+
+    Args:
+        store: where the evidence is, and the release goes.
+        model: the model's digest.
+        data: the digest of the data set that the evidence must have been measured on.
+        name: the line of models the release is numbered in.
+        policy: the rules; the policy that comes with Clerestory when None.
+        who: the person; the login name when empty.
+        why: the reason that goes into the journal.
+        notes: what else a reader should know.
+    """
+    decision = gate(model, store, policy or load_policy(None), data)
+    for release in store.releases(name):
+        if release.model == model and release.decision == decision:
+            return release
+    return register(name, decision, store, who=who, why=why, notes=notes or Tags())
