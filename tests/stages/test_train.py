@@ -31,7 +31,7 @@ from clerestory.stages.train.checkpoint import NAME, Position, read, write
 from clerestory.stages.train.loop import MOST_SKIPPED_IN_A_ROW, Run
 from clerestory.stages.train.losses import captioning, contrastive
 from clerestory.stages.train.material import prepare
-from clerestory.stages.train.optimizer import orthogonalise
+from clerestory.stages.train.optimizer import _by_gram, _directly, orthogonalise
 from clerestory.stages.train.sampling import Concept, Sampler, group_concepts
 from clerestory.store import Store, open_store
 
@@ -275,6 +275,13 @@ def test_muon_makes_every_direction_alike(shape: tuple[int, int]) -> None:
     values = torch.linalg.svdvals(orthogonalise(matrix)) / scale
     assert values.max() < 1.4
     assert values.max() / values.min() < torch.linalg.svdvals(matrix).max() / torch.linalg.svdvals(matrix).min()
+
+
+@pytest.mark.parametrize("shape", [(16, 48), (20, 20), (1, 9)])
+def test_the_cheap_iteration_equals_the_published_one(shape: tuple[int, int]) -> None:
+    x = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
+    x = x / x.norm()
+    torch.testing.assert_close(_by_gram(x), _directly(x), rtol=1e-3, atol=1e-4)
 
 
 def test_a_checkpoint_is_whole_or_absent(tmp_path: Path) -> None:

@@ -36,9 +36,9 @@ class ClerestoryConfig(PreTrainedConfig):
     def __init__(
         self,
         preset: str = "",
-        image_size: int = 48,
+        image_size: int = 32,
         stem_channels: tuple[int, ...] = (32, 64, 128, 256),
-        stem_residuals: tuple[int, ...] = (1, 1, 1, 0),
+        stem_residuals: tuple[int, ...] = (0, 1, 1, 0),
         width: int = 256,
         layers: int = 3,
         heads: int = 4,

@@ -42,13 +42,13 @@ def _around(size: int, width: float, random: torch.Generator) -> Tensor:
 
 def _grid(size: int, side: int, random: torch.Generator) -> Tensor:
     """Sampling grids ``(B, S, S, 2)``: turn, zoom, stretch, shift, sometimes mirror."""
-    angle, zoom = _around(size, 0.25, random), torch.exp(_around(size, 0.2, random))
+    angle, zoom = _around(size, 0.36, random), torch.exp(_around(size, 0.26, random))
     stretch, shift_x, shift_y = (
-        torch.exp(_around(size, 0.1, random)),
-        _around(size, 0.1, random),
-        _around(size, 0.1, random),
+        torch.exp(_around(size, 0.15, random)),
+        _around(size, 0.12, random),
+        _around(size, 0.12, random),
     )
-    mirror = torch.where(torch.rand(size, generator=random) < 0.25, -1.0, 1.0)
+    mirror = torch.where(torch.rand(size, generator=random) < 0.3, -1.0, 1.0)
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     first = torch.stack([cos * mirror * stretch, -sin, shift_x], dim=1)
     second = torch.stack([sin * mirror * stretch, cos, shift_y], dim=1)

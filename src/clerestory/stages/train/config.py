@@ -10,7 +10,7 @@ from typing import Any, Literal
 from clerestory.core.errors import ConfigError
 
 _PRESETS: dict[str, dict[str, Any]] = {
-    "nano": {"steps": 330, "batch": 256},
+    "nano": {"steps": 950, "batch": 128},
     "small": {"steps": 3000, "batch": 256},
     "tiny": {"steps": 20, "batch": 32},
 }
@@ -61,14 +61,14 @@ class TrainConfig:
     nested_weight: float = 0.5
     keywords: float = 0.3
     variants: float = 0.15
-    style: float = 0.6
+    style: float = 0.5
     caption_share: float = 0.25
     caption_weight: float = 0.3
     balance_weight: float = 0.01
     early: float = 0.1
     late: float = 0.85
-    checkpoint_every: int = 50
-    validate_every: int = 110
+    checkpoint_every: int = 100
+    validate_every: int = 150
     threads: int = 0
 
     def __post_init__(self) -> None:
