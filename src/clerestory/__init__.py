@@ -11,8 +11,13 @@ The verbs are reachable from here and imported on first use, so that ``import cl
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
+
+# GNU OpenMP's idle threads spin for so long that two of them left on one core can starve each other for minutes; after
+# a short spin they sleep, and the kernel wakes them on a free core. Read when torch is loaded, so it is set before.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 __version__ = "0.1.0"
 

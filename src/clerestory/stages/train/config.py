@@ -10,7 +10,7 @@ from typing import Any, Literal
 from clerestory.core.errors import ConfigError
 
 _PRESETS: dict[str, dict[str, Any]] = {
-    "nano": {"steps": 950, "batch": 128},
+    "nano": {"steps": 1100, "batch": 128},
     "small": {"steps": 3000, "batch": 256},
     "tiny": {"steps": 20, "batch": 32},
 }
