@@ -231,10 +231,10 @@ def test_a_weak_model_is_refused_and_one_failed_rule_is_enough(life: Life) -> No
 
 def test_few_rows_are_not_enough_for_a_claim_with_confidence(life: Life) -> None:
     model = life.model()
-    life.examined(model, share=0.55, concepts=20)
+    life.examined(model, share=0.35, concepts=20)
     assert life.decide(model).reasons[0].outcome == "fail"
     model = life.model()
-    life.examined(model, share=0.55, concepts=400)
+    life.examined(model, share=0.35, concepts=400)
     assert life.decide(model).reasons[0].outcome == "pass"
 
 

@@ -118,7 +118,7 @@ def ceiling(value: float, about: int = 4) -> float:
         return 1.0
     step = ticks(0.0, value, about)
     width = step[1] - step[0] if len(step) > 1 else value
-    return round(math.ceil(value / width - 1e-9) * width, 12)
+    return float(f"{math.ceil(value / width - 1e-9) * width:.12g}")
 
 
 def tick_text(value: float) -> str:
