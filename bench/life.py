@@ -165,7 +165,10 @@ def verifying(store: Store, ref: str) -> Iterator[Row]:
             file.chmod(0o644)
             file.write_bytes(broken)
             done = subprocess.run(
-                [CLERESTORY, "release", "verify", ref, "--home", home], capture_output=True, text=True, check=False
+                [CLERESTORY, "release", "verify", ref, "--home", home, "--json"],
+                capture_output=True,
+                text=True,
+                check=False,
             )
             caught += done.returncode == 1 and file.name[:12] in done.stdout + done.stderr
             file.write_bytes(whole)

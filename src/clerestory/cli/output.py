@@ -54,7 +54,7 @@ class Output:
 
     as_json: bool = False
     quiet: bool = False
-    stdout: Console = field(default_factory=lambda: Console(highlight=False))
+    stdout: Console = field(default_factory=lambda: _unwrapped(Console(highlight=False)))
     stderr: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
 
     def result(self, data: Any, *lines: str | Text | Table) -> None:
@@ -90,6 +90,13 @@ class Output:
         )
         with Progress(*columns, console=self.stderr, transient=True) as bars:
             yield _Bar(bars, bars.add_task(label, total=total, note=""))
+
+
+def _unwrapped(console: Console) -> Console:
+    """In a pipe or a file nothing is cut or wrapped, so that it can be searched."""
+    if not console.is_terminal:
+        console.width = 400
+    return console
 
 
 class _Silent:
