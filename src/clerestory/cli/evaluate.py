@@ -7,6 +7,7 @@ from rich.table import Table
 from clerestory.apps.catalogue import dataset
 from clerestory.apps.loading import load_model
 from clerestory.cli.output import PLAIN, Common
+from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.report.format import number
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
@@ -28,10 +29,5 @@ def evaluate_(model: str = "icons@live", /, *, data: str = "icons", common: Comm
     for measurement in evidence.measurements:
         table.add_row(measurement.name, number(measurement), f"{measurement.n:,}", str(measurement.slice))
     findings = [f"{f.code} {f.where}: {f.message}" for f in evidence.findings]
-    out.result({"id": evidence.id, **vars_of(evidence)}, table, *findings, f"evidence  {evidence.id}")
+    out.result({"id": evidence.id, **encode(evidence)}, table, *findings, f"evidence  {evidence.id}")
     out.next(f"clerestory release gate {short(resolved.digest)} --data {data}")
-
-
-def vars_of(evidence: object) -> dict[str, object]:
-    """A noun's fields, for JSON output that adds its id."""
-    return {name: getattr(evidence, name) for name in evidence.__dataclass_fields__}  # type: ignore[attr-defined]
