@@ -40,11 +40,12 @@ class Recipe:
     """How a measurement follows from the per-sample rows, so that anyone can compute it again.
 
     Attributes:
-        statistic: a name known to ``clerestory.stats.aggregate``: ``mean``, ``share_at_most``, ``quantile``.
+        statistic: a name known to ``clerestory.stats.aggregate``, such as ``mean``, ``share_at_most``, ``quantile``.
         column: the column of the rows it is computed from.
         where: the rows it is computed on (all these columns equal these values).
         cluster: the column whose values are independent of one another; empty when every row is.
         parameter: ``k`` of ``share_at_most``, ``q`` of ``quantile``; 0 where the statistic takes none.
+        against: the second column of a statistic of two, such as whether the answer was right; empty for most.
     """
 
     statistic: str
@@ -52,6 +53,7 @@ class Recipe:
     where: Tags = field(default_factory=Tags)
     cluster: str = ""
     parameter: float = 0.0
+    against: str = ""
 
 
 @dataclass(frozen=True, slots=True)
