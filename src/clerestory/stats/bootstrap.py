@@ -1,0 +1,188 @@
+"""Seeded bootstrap intervals for what is not a mean: whole clusters are drawn again, all draws at once.
+
+Legend: N rows, C clusters, R draws (of one block).
+
+A statistic takes the columns and one weight per draw and row, ``weights_RN`` (how often that draw holds that row), and
+returns one value per draw, NaN where a draw leaves it undefined::
+
+    def ratio(columns, weights_RN):
+        right, of = columns
+        return (weights_RN @ right) / (weights_RN @ of)
+
+A statistic that only knows plain rows is wrapped by ``resampled``; it is right, and slow.
+
+The interval is Efron's BCa (Efron 1987; DiCiccio & Efron 1996): second-order correct, never outside the range of the
+statistic, and it takes back the bias that resampling adds to calibration errors and gaps, where plain percentiles lie
+too high. Its acceleration comes from the jackknife over clusters (over 200 bundles of them where there are more).
+
+The same input gives the same interval: draws come from the raw 64-bit stream of PCG64, which NumPy keeps fixed across
+versions and machines (the methods of ``Generator`` it does not), and the seed is a number, not a clock. The rows'
+order decides the numbers of the clusters, so other orders give other draws of the same distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from clerestory.core.measure import Interval
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Columns = Sequence[NDArray[Any]]
+Statistic = Callable[[Columns, Floats], Floats]
+
+METHOD = "cluster-bootstrap"
+BLOCK_WEIGHTS = 1 << 22
+BUNDLES = 200
+FEWEST_DRAWS = 100
+LARGEST_UNDEFINED = 0.05
+LARGEST_SHIFT = 3.0
+
+
+def cluster_bootstrap(
+    statistic: Statistic,
+    columns: Columns,
+    groups: Ints,
+    draws: int = 1000,
+    seed: int = 0,
+    level: float = 0.95,
+    block_weights: int = BLOCK_WEIGHTS,
+) -> Interval | str:
+    """BCa interval of a statistic of weighted rows when only clusters are independent.
+
+    Never holds more than about ``max(block_weights, N)`` weights (8 bytes each) at once, plus what the statistic needs
+    for as many.
+
+    Args:
+        statistic: see the module.
+        columns: arrays of N values each.
+        groups: (N,) cluster numbers 0…C-1; ``np.arange(N)`` where every row stands for itself.
+        draws: how many times to draw C clusters.
+        seed: of the draws.
+        level: nominal coverage.
+        block_weights: how many weights to hold at a time; it does not change the draws.
+
+    Returns:
+        The interval, or one sentence that says why there is none.
+
+    Raises:
+        ValueError: fewer than 100 draws.
+    """
+    if draws < FEWEST_DRAWS:
+        raise ValueError(f"{draws} draws cannot bound anything; draw at least {FEWEST_DRAWS} times")
+    clusters = int(groups.max()) + 1
+    if clusters < 2:
+        return "all rows belong to one cluster, so their spread says nothing about others"
+    point = float(statistic(columns, np.ones((1, len(groups))))[0])
+    if not np.isfinite(point):
+        return "the value is undefined on these rows"
+
+    def over(counts: Iterator[Floats]) -> Floats:
+        return np.concatenate([statistic(columns, counts_RC[:, groups]) for counts_RC in counts])
+
+    rows = max(1, block_weights // max(len(groups), clusters))
+    values = over(cluster_counts(clusters, draws, seed, rows))
+    return bca_interval(point, values, over(_left_out(clusters, rows)), level)
+
+
+def resampled(statistic: Callable[[Columns], float]) -> Statistic:
+    """A statistic of plain rows as one of weighted rows: every draw copies its rows; slow."""
+
+    def weighted(columns: Columns, weights_RN: Floats) -> Floats:
+        places = np.arange(weights_RN.shape[1])
+        found = []
+        for weights_N in weights_RN:
+            rows = np.repeat(places, weights_N.astype(np.int64))
+            found.append(statistic([column[rows] for column in columns]))
+        return np.array(found, dtype=np.float64)
+
+    return weighted
+
+
+def share_bootstrap(hits: Floats, draws: int = 1000, seed: int = 0, level: float = 0.95) -> Interval | str:
+    """BCa interval of the mean of independent noughts and ones, without resampling a row.
+
+    The number of ones among N rows drawn again is binomial, so it is drawn as such; the acceleration of a mean is known
+    in closed form. The same distribution as ``cluster_bootstrap`` of the mean, hundreds of times faster.
+    """
+    rows, ones = len(hits), int(np.count_nonzero(hits))
+    if ones in (0, rows):
+        return "all rows have the same value, and so has every draw of them"
+    share = ones / rows
+    values = binomial_draws(rows, share, draws, seed) / rows
+    skew = (1 - 2 * share) / np.sqrt(share * (1 - share))
+    return _bca(share, values, float(skew / (6 * np.sqrt(rows))), level)
+
+
+def cluster_counts(clusters: int, draws: int, seed: int, rows: int) -> Iterator[Floats]:
+    """How often each cluster is drawn, (≤ ``rows``, C) at a time: every draw takes C clusters with replacement."""
+    stream = np.random.PCG64(seed)
+    for start in range(0, draws, rows):
+        step = min(rows, draws - start)
+        # The upper 32 bits, scaled to 0…C-1; no cluster is likelier than another by more than C / 2³².
+        chosen = (stream.random_raw(step * clusters) >> np.uint64(32)) * np.uint64(clusters) >> np.uint64(32)
+        flat = chosen.astype(np.int64) + np.repeat(np.arange(step) * clusters, clusters)
+        yield np.bincount(flat, minlength=step * clusters).reshape(step, clusters).astype(np.float64)
+
+
+def binomial_draws(size: int, share: float, draws: int, seed: int) -> Floats:
+    """Seeded binomial numbers, by inversion of the distribution.
+
+    Only products and quotients in a fixed order, so the same everywhere. Probabilities are computed relative to the
+    mode's, 12 standard deviations to either side; what lies beyond has less than 1e-30 of the mass.
+    """
+    reach = 12 * np.sqrt(size * share * (1 - share)) + 40
+    mode = min(int((size + 1) * share), size)
+    low, high = max(0, int(mode - reach)), min(size, int(mode + reach))
+    up, down = np.arange(mode, high, dtype=np.float64), np.arange(mode, low, -1, dtype=np.float64)
+    odds = share / (1 - share)
+    above = np.cumprod((size - up) / (up + 1) * odds)
+    below = np.cumprod(down / (size - down + 1) / odds)
+    mass = np.cumsum(np.concatenate([below[::-1], [1.0], above]))
+    uniform = (np.random.PCG64(seed).random_raw(draws) >> np.uint64(11)) * 2.0**-53
+    places: Ints = np.searchsorted(mass, np.minimum(uniform * mass[-1], np.nextafter(mass[-1], 0)), side="right")
+    return low + places.astype(np.float64)
+
+
+def bca_interval(point: float, values: Floats, jackknife: Floats, level: float = 0.95) -> Interval | str:
+    """Efron's BCa interval from a statistic's draws (R,) and its values with one cluster left out."""
+    left = jackknife[np.isfinite(jackknife)]
+    pulls = left.mean() - left if len(left) else np.zeros(1)
+    spread = float(np.sum(pulls**2))
+    acceleration = float(np.sum(pulls**3)) / (6 * spread**1.5) if spread > 0 else 0.0
+    return _bca(point, values, acceleration, level)
+
+
+def _left_out(clusters: int, rows: int) -> Iterator[Floats]:
+    """Counts that leave out one bundle of clusters each: as many bundles as clusters, at most 200."""
+    bundles = min(clusters, BUNDLES)
+    bundle_C = np.arange(clusters) % bundles
+    for start in range(0, bundles, rows):
+        out = np.arange(start, min(start + rows, bundles))
+        yield (bundle_C[None, :] != out[:, None]).astype(np.float64)
+
+
+def _bca(point: float, values: Floats, acceleration: float, level: float) -> Interval | str:
+    usable = values[np.isfinite(values)]
+    if len(usable) < (1 - LARGEST_UNDEFINED) * len(values):
+        missing = len(values) - len(usable)
+        return f"{missing} of {len(values)} draws leave the value undefined: too few rows of one kind"
+    if usable.min() == usable.max():
+        return "every draw gives the same value, so the spread says nothing about others"
+    below = (np.count_nonzero(usable < point) + 0.5 * np.count_nonzero(usable == point)) / len(usable)
+    shift = float(special.ndtri(below))
+    if abs(shift) > LARGEST_SHIFT:
+        side = "above" if shift < 0 else "below"
+        return f"nearly every draw lies {side} the value, so the draws cannot bound it; it takes more rows"
+    tails = special.ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+    # The transformation has a pole where 1 - a (z0 + z) reaches 0; rows so skewed have no BCa interval.
+    scale = 1 - acceleration * (shift + tails)
+    if (scale <= 0).any():
+        return "a few clusters decide the value, so the draws cannot bound it; it takes more clusters"
+    low, high = np.quantile(usable, special.ndtr(shift + (shift + tails) / scale)).tolist()
+    return Interval(min(low, point), max(high, point), METHOD, level)
