@@ -131,7 +131,7 @@ def cluster_counts(clusters: int, draws: int, seed: int, rows: int) -> Iterator[
 
 
 def binomial_draws(size: int, share: float, draws: int, seed: int) -> Floats:
-    """Seeded binomial numbers, by inversion of the distribution.
+    """Seeded binomial numbers, in ascending order, by inversion of the distribution.
 
     Only products and quotients in a fixed order, so the same everywhere. Probabilities are computed relative to the
     mode's, 12 standard deviations to either side; what lies beyond has less than 1e-30 of the mass.
@@ -145,6 +145,8 @@ def binomial_draws(size: int, share: float, draws: int, seed: int) -> Floats:
     below = np.cumprod(down / (size - down + 1) / odds)
     mass = np.cumsum(np.concatenate([below[::-1], [1.0], above]))
     uniform = (np.random.PCG64(seed).random_raw(draws) >> np.uint64(11)) * 2.0**-53
+    # In order, because looking up neighbours one after the other is three times as fast.
+    uniform.sort()
     places: Ints = np.searchsorted(mass, np.minimum(uniform * mass[-1], np.nextafter(mass[-1], 0)), side="right")
     return low + places.astype(np.float64)
 
@@ -168,14 +170,15 @@ def _left_out(clusters: int, rows: int) -> Iterator[Floats]:
 
 
 def _bca(point: float, values: Floats, acceleration: float, level: float) -> Interval | str:
-    usable = values[np.isfinite(values)]
+    usable = np.sort(values[np.isfinite(values)])
     if len(usable) < (1 - LARGEST_UNDEFINED) * len(values):
         missing = len(values) - len(usable)
         return f"{missing} of {len(values)} draws leave the value undefined: too few rows of one kind"
-    if usable.min() == usable.max():
+    if usable[0] == usable[-1]:
         return "every draw gives the same value, so the spread says nothing about others"
-    below = (np.count_nonzero(usable < point) + 0.5 * np.count_nonzero(usable == point)) / len(usable)
-    shift = float(special.ndtri(below))
+    # Of the draws equal to the value, half count as below.
+    below = (int(np.searchsorted(usable, point)) + int(np.searchsorted(usable, point, side="right"))) / 2
+    shift = float(special.ndtri(below / len(usable)))
     if abs(shift) > LARGEST_SHIFT:
         side = "above" if shift < 0 else "below"
         return f"nearly every draw lies {side} the value, so the draws cannot bound it; it takes more rows"
@@ -184,5 +187,14 @@ def _bca(point: float, values: Floats, acceleration: float, level: float) -> Int
     scale = 1 - acceleration * (shift + tails)
     if (scale <= 0).any():
         return "a few clusters decide the value, so the draws cannot bound it; it takes more clusters"
-    low, high = np.quantile(usable, special.ndtr(shift + (shift + tails) / scale)).tolist()
+    low, high = _quantiles(usable, special.ndtr(shift + (shift + tails) / scale))
     return Interval(min(low, point), max(high, point), METHOD, level)
+
+
+def _quantiles(ordered: Floats, shares: Floats) -> list[float]:
+    """Linearly interpolated, like ``np.quantile``, of what is in order already."""
+    places = shares * (len(ordered) - 1)
+    left = places.astype(np.int64)
+    right = np.minimum(left + 1, len(ordered) - 1)
+    found: list[float] = (ordered[left] + (ordered[right] - ordered[left]) * (places - left)).tolist()
+    return found
