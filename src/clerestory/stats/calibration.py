@@ -1,0 +1,211 @@
+"""Is a model as sure as it is right? Calibration errors, proper scores and the temperature that mends them.
+
+Dimensions: N answers, K classes.
+
+A confidence is the probability (0…1) that the model gives its answer; ``correct`` is 1 where that answer is right.
+Bins are right-closed, so that a confidence on an edge belongs to the lower bin; 0 belongs to the first.
+
+| kind | edges | source |
+|---|---|---|
+| ``width`` | i/bins, each the nearest double | Guo et al. 2017 |
+| ``mass`` | the confidences of rank ⌈i·N/bins⌉, so that equal ones share a bin | Nixon et al. 2019 |
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import logsumexp, softmax
+
+from clerestory.core.errors import ConfigError, InputError
+from clerestory.core.measure import Interval
+from clerestory.stats.intervals import wilson
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Kind = Literal["width", "mass"]
+
+BINS = 15
+NORMAL_95 = 1.959963984540054
+# Temperatures looked for, relative to the spread of the logits within a row.
+COLDEST, HOTTEST = 1e-3, 1e3
+
+
+class Bin(NamedTuple):
+    """One row of a reliability diagram.
+
+    Attributes:
+        low, high: the bin holds confidences in (low, high]; the first one also holds its low end.
+        n: how many answers it holds, at least 1.
+        confidence: their mean confidence.
+        accuracy: the share of them that is right.
+        interval: that share's 95 % interval (Wilson), as if all answers were independent.
+    """
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+    interval: Interval
+
+
+def bin_edges(confidence_N: Floats, bins: int, kind: Kind) -> Floats:
+    """The ``bins + 1`` edges, from 0 to 1.
+
+    Raises:
+        ConfigError: fewer than one bin, or another kind.
+    """
+    if bins < 1:
+        raise ConfigError(f"{bins} bins cannot hold anything", "give 15, the usual number")
+    inner = np.arange(1, bins)
+    if kind == "width":
+        edges = inner / bins
+    elif kind == "mass":
+        ranks = -(-inner * len(confidence_N) // bins)
+        edges = np.sort(confidence_N)[np.maximum(ranks - 1, 0)]
+    else:
+        raise ConfigError(f"{kind!r} is no kind of bin", "it is width or mass")
+    return np.concatenate([[0.0], edges, [1.0]])
+
+
+def bin_numbers(confidence_N: Floats, edges: Floats) -> Ints:
+    """The bin (0, 1, …) of each confidence: how many inner edges lie strictly below it."""
+    return np.searchsorted(edges[1:-1], confidence_N, side="left").astype(np.int64)
+
+
+def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS, kind: Kind = "width") -> float:
+    """Expected calibration error, 0…1: Σ over bins of n_b/N · |mean confidence − share right|.
+
+    Raises:
+        InputError: no answers, lists of different lengths, or values outside 0…1.
+    """
+    confidence_N, correct_N = checked(confidence, correct)
+    numbers = bin_numbers(confidence_N, bin_edges(confidence_N, bins, kind))
+    gaps = np.bincount(numbers, weights=confidence_N - correct_N)
+    return float(np.abs(gaps).sum() / len(confidence_N))
+
+
+def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS, kind: Kind = "width") -> tuple[Bin, ...]:
+    """The bins that hold any answer, in order: what a reliability diagram draws."""
+    confidence_N, correct_N = checked(confidence, correct)
+    edges = bin_edges(confidence_N, bins, kind)
+    numbers = bin_numbers(confidence_N, edges)
+    counts = np.bincount(numbers, minlength=bins)
+    sure = np.bincount(numbers, weights=confidence_N, minlength=bins)
+    right = np.bincount(numbers, weights=correct_N, minlength=bins)
+    rows = []
+    for i in np.flatnonzero(counts).tolist():
+        n, share = int(counts[i]), float(right[i] / counts[i])
+        interval = wilson(share, n, NORMAL_95, 0.95)
+        rows.append(Bin(float(edges[i]), float(edges[i + 1]), n, float(sure[i] / n), share, interval))
+    return tuple(rows)
+
+
+def brier_each(probabilities: ArrayLike, labels: ArrayLike) -> Floats:
+    """Brier score of each answer (Brier 1950).
+
+    For probabilities (N, K) and class numbers (N,): Σ_k (p_k − y_k)², 0…2. For probabilities (N,) of *yes* and
+    labels 0/1: (p − y)², 0…1; the two-column form of the same answers scores twice as much.
+    """
+    p, y = np.asarray(probabilities, dtype=np.float64), np.asarray(labels)
+    if p.ndim == 1:
+        p_N, y_N = checked(p, y)
+        return (p_N - y_N) ** 2
+    labels_N = _labels(p, y)
+    rows = np.arange(len(p))
+    # Σ_k p_k² − 2·p_y + 1 would cancel badly near a perfect answer.
+    rest_NK = p.copy()
+    rest_NK[rows, labels_N] -= 1.0
+    found: Floats = np.einsum("nk,nk->n", rest_NK, rest_NK)
+    return found
+
+
+def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Mean of ``brier_each``."""
+    return float(brier_each(probabilities, labels).mean())
+
+
+def nll_each(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> Floats:
+    """Negative log likelihood in nats of the right class, from logits (N, K); log probabilities are logits, too."""
+    logits_NK = np.asarray(logits, dtype=np.float64)
+    labels_N = _labels(logits_NK, np.asarray(labels))
+    scaled_NK = logits_NK / temperature
+    found: Floats = logsumexp(scaled_NK, axis=1) - scaled_NK[np.arange(len(labels_N)), labels_N]
+    return np.maximum(found, 0.0)
+
+
+def nll(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float:
+    """Mean of ``nll_each``."""
+    return float(nll_each(logits, labels, temperature).mean())
+
+
+def probabilities(logits: ArrayLike, temperature: float = 1.0) -> Floats:
+    """Softmax over the last axis of logits divided by a temperature."""
+    found: Floats = softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1)
+    return found
+
+
+def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
+    """The temperature T > 0 for which softmax(logits / T) has the least NLL (Guo et al. 2017).
+
+    The NLL is convex in 1/T and its slope rises, so the minimum is where the slope crosses zero. It is looked for
+    between 0.001 and 1,000 times the spread of the logits within a row. Where the slope does not cross zero there
+    (every answer is right, so that colder is always better; or the answers are no better than chance, so that hotter
+    is), the end is returned. Fit it on data that no number is reported on.
+
+    Raises:
+        InputError: no rows, logits that are not finite, labels that are no class, or logits that are all the same.
+    """
+    logits_NK = np.asarray(logits, dtype=np.float64)
+    labels_N = _labels(logits_NK, np.asarray(labels))
+    spread = float(logits_NK.std(axis=1).mean())
+    if spread == 0.0:
+        raise InputError("the logits of every row are all the same, so no temperature changes anything", "check them")
+    z_NK = (logits_NK - logits_NK.mean(axis=1, keepdims=True)) / spread
+    right_N = z_NK[np.arange(len(labels_N)), labels_N]
+
+    def slope(log_beta: float) -> float:
+        p_NK = softmax(np.exp(log_beta) * z_NK, axis=1)
+        return float((np.einsum("nk,nk->n", p_NK, z_NK) - right_N).mean())
+
+    low, high = -np.log(HOTTEST), -np.log(COLDEST)
+    if slope(low) >= 0.0:
+        return HOTTEST * spread
+    if slope(high) <= 0.0:
+        return COLDEST * spread
+    return float(spread / np.exp(brentq(slope, low, high, xtol=1e-12, rtol=1e-12)))
+
+
+def checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats]:
+    """Both as float64 (N,), or a sentence about what is wrong with them."""
+    confidence_N, correct_N = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
+    if confidence_N.ndim != 1 or confidence_N.shape != correct_N.shape or not len(confidence_N):
+        shapes = f"{confidence_N.shape} and {correct_N.shape}"
+        raise InputError(f"confidence and correct have the shapes {shapes}", "give one number of each per answer")
+    for name, values in (("confidence", confidence_N), ("correct", correct_N)):
+        wrong = ~((values >= 0) & (values <= 1))
+        if wrong.any():
+            at = int(wrong.argmax())
+            raise InputError(f"{name} number {at} is {values[at]:g}", "give probabilities, which lie in 0…1")
+    return confidence_N, correct_N
+
+
+def _labels(values_NK: Floats, labels: NDArray[np.generic]) -> Ints:
+    if values_NK.ndim != 2 or labels.shape != values_NK.shape[:1] or not len(labels):
+        raise InputError(
+            f"{values_NK.shape} scores do not go with {labels.shape} labels", "give scores (N, K) and N class numbers"
+        )
+    if not np.isfinite(values_NK).all():
+        at = int((~np.isfinite(values_NK).all(axis=1)).argmax())
+        raise InputError(f"row {at} of the scores is not finite", "leave unscored rows out")
+    numbers = labels.astype(np.int64)
+    wrong = (numbers != labels) | (numbers < 0) | (numbers >= values_NK.shape[1])
+    if wrong.any():
+        at = int(wrong.argmax())
+        fix = f"give class numbers 0…{values_NK.shape[1] - 1}"
+        raise InputError(f"label number {at} is {labels[at]}, which is no class", fix)
+    return numbers
