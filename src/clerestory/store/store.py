@@ -26,6 +26,7 @@ from clerestory.store.files import disk_errors_told, make_folder, sweep
 from clerestory.store.folders import Folders
 from clerestory.store.index import DatasetRow
 from clerestory.store.journal import Journal
+from clerestory.store.memo import Memo
 from clerestory.store.registry import Move, Resolved
 
 FOLDER = ".clerestory"
@@ -54,6 +55,7 @@ class Store:
         blobs: content-addressed files.
         journal: what happened, in order.
         runs: scratch folders of work that can be resumed.
+        memo: what models answered, kept by the content of the question.
     """
 
     def __init__(self, home: Path, url: str | None = None) -> None:
@@ -70,6 +72,7 @@ class Store:
         self.journal = Journal(
             self.database, Checkpoints(home / "checkpoints", home / "keys" / "journal.ed25519", workplace)
         )
+        self.memo = Memo(home / "memo.db")
         self._models = Folders(home / "models", workplace, self.database)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from clerestory.stages.evaluate.config import EvaluateConfig
 from clerestory.stages.evaluate.embeddings import embed_dataset
+from clerestory.stages.evaluate.freshness import PartState, freshness
 from clerestory.stages.evaluate.run import evaluate
 
-__all__ = ["EvaluateConfig", "embed_dataset", "evaluate"]
+__all__ = ["EvaluateConfig", "PartState", "embed_dataset", "evaluate", "freshness"]

@@ -22,7 +22,16 @@ class EvaluateConfig:
         timed: how many single requests are timed per operation, 0 for none. Bounding the 95th percentile takes 72.
         warm_up: how many requests go before them untimed.
         batch: how many pictures or texts are embedded or described at a time.
-        seed: chooses the pictures that are described and timed.
+        seed: chooses the pictures that are described, timed, corrupted and asked about.
+        parts: the parts to run, such as ``retrieval``; all of them when empty.
+        corrupted: how many pictures of the first split are put under every corruption, 0 for none.
+        asked: how many pictures of the first split are asked about (multiple choice, yes or no), 0 for none.
+        bins: how many bins calibration is told in.
+        group_least: a group with fewer concepts than this is named and not measured.
+        rate: arrivals per second of the load test, 0 for a rate that suits the model's own speed.
+        load_seconds: how long the load test takes, 0 for none.
+        prices: a price file; the examples that come with Clerestory when empty.
+        tasks: task files (TOML) to run besides the parts.
     """
 
     splits: tuple[str, ...] = (TEST, TEST_STYLE)
@@ -35,10 +44,28 @@ class EvaluateConfig:
     warm_up: int = 5
     batch: int = 64
     seed: int = 0
+    parts: tuple[str, ...] = ()
+    corrupted: int = 160
+    asked: int = 300
+    bins: int = 15
+    group_least: int = 10
+    rate: float = 0.0
+    load_seconds: float = 10.0
+    prices: str = ""
+    tasks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, least in (("suggestions", 1), ("batch", 1), ("described", 0), ("timed", 0), ("warm_up", 0)):
+        for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ConfigError(f"EvaluateConfig.{name} is {getattr(self, name)}", f"it takes {least} or more")
         if not self.splits:
             raise ConfigError("EvaluateConfig.splits is empty", "name at least one split, such as test")
+
+
+_LEAST = {
+    "suggestions": 1,
+    "batch": 1,
+    "bins": 1,
+    "group_least": 2,
+    **dict.fromkeys(("described", "timed", "warm_up", "corrupted", "asked", "rate", "load_seconds"), 0),
+}

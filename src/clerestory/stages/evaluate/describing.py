@@ -6,13 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from clerestory.core.progress import Progress
-from clerestory.core.sample import Dataset
-from clerestory.models.protocols import Generator
-from clerestory.stages.evaluate.config import EvaluateConfig
+from clerestory.stages.evaluate.bench import Bench
 from clerestory.stages.evaluate.embeddings import readable
 from clerestory.stages.evaluate.pieces import batches, choose
-from clerestory.stages.evaluate.pool import Pool, concept_of, normal
+from clerestory.stages.evaluate.pool import concept_of, normal
 from clerestory.stages.evaluate.table import Table
 from clerestory.stats.text import chrf
 
@@ -20,14 +17,14 @@ CAPTION = "caption"
 NO_DESCRIPTION = "the model gave no description"
 
 
-def describe_pool(
-    model: Generator, pool: Pool, data: Dataset, config: EvaluateConfig, table: Table, progress: Progress
-) -> list[dict[str, Any]]:
+def describe_pool(bench: Bench, split: str, table: Table) -> list[dict[str, Any]]:
     """Describe a chosen part of a split, one row per picture; returns what was said, for the examples.
 
     ``chrf`` is that of the first suggestion, ``chrf_best`` the highest of all suggestions; texts are compared without
     regard to case. A picture for which nothing is generated is unscored, which is not a score of 0.
     """
+    config, model = bench.config, bench.model
+    pool, data, progress = bench.pool(split), bench.splits[split], bench.progress
     places = {pool.samples[i].id: int(i) for i in pool.scored}
     chosen = choose((pool.samples[i] for i in pool.scored), config.described, config.seed)
     said: list[dict[str, Any]] = []

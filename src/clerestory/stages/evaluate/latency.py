@@ -5,32 +5,31 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from PIL import Image
 
-from clerestory.core.progress import Progress
-from clerestory.core.sample import Dataset
-from clerestory.models.protocols import Embedder, Generator
-from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.embeddings import readable
+from clerestory.models.protocols import Describer, Embedder
+from clerestory.stages.evaluate.bench import Bench
 from clerestory.stages.evaluate.pieces import choose
-from clerestory.stages.evaluate.pool import Pool, concept_of
+from clerestory.stages.evaluate.pool import caption_in, concept_of
 from clerestory.stages.evaluate.table import Table
 
 LATENCY = "latency"
 EMBED_IMAGE, EMBED_TEXT, DESCRIBE = "embed_image", "embed_text", "describe"
 
 
-def time_pool(
-    model: Embedder, pool: Pool, data: Dataset, config: EvaluateConfig, table: Table, progress: Progress
-) -> None:
+def time_requests(bench: Bench, table: Table) -> None:
     """One row per timed request, wall-clock milliseconds; a picture is decoded before the clock starts.
 
     Every text is new to the model, so that no cache of earlier texts can answer in its place.
     """
-    samples = choose((pool.samples[i] for i in pool.scored), config.timed, config.seed)
-    pictures = [(sample, image) for sample in samples if (image := readable(data, sample)) is not None]
-    operations = [EMBED_IMAGE, EMBED_TEXT, *([DESCRIBE] if isinstance(model, Generator) else [])]
+    config, model, progress = bench.config, bench.model, bench.progress
+    split, data = next(iter(bench.splits.items()))
+    samples = choose((s for s in data if caption_in(s, config.lang)), config.timed, config.seed)
+    pictures = [(sample, image) for sample in samples if (image := bench.picture(sample)) is not None]
+    operations = [EMBED_IMAGE, EMBED_TEXT] if isinstance(model, Embedder) else []
+    operations += [DESCRIBE] if isinstance(model, Describer) else []
     fresh = time.time_ns()
     with progress.task("Timing single requests", len(operations) * config.timed) as bar:
         for operation in operations:
@@ -46,7 +45,7 @@ def time_pool(
                 table.add(
                     [sample],
                     task=LATENCY,
-                    split=pool.split,
+                    split=split,
                     operation=operation,
                     sample=sample.id,
                     concept=concept_of(sample, config.lang),
@@ -55,9 +54,9 @@ def time_pool(
                 bar.advance()
 
 
-def _request(model: Embedder, operation: str, image: Image.Image, text: str, suggestions: int) -> Callable[[], object]:
+def _request(model: Any, operation: str, image: Image.Image, text: str, suggestions: int) -> Callable[[], object]:
     if operation == EMBED_TEXT:
         return partial(model.embed_texts, [text])
-    if operation == DESCRIBE and isinstance(model, Generator):
+    if operation == DESCRIBE:
         return partial(model.describe, [image], suggestions)
     return partial(model.embed_images, [image])

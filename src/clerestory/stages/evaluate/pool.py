@@ -14,7 +14,8 @@ from clerestory.core.progress import Progress
 from clerestory.core.sample import Dataset, Sample
 from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.embeddings import embed_captions, embed_dataset
+from clerestory.stages.evaluate.embeddings import embed_dataset
+from clerestory.stages.evaluate.outputs import embed_texts
 from clerestory.store import Store
 
 WHOLE = "all"
@@ -75,7 +76,7 @@ def make_pool(
             "replace the pictures that cannot be read",
         )
     texts = tuple(text for _, text in captions.values())
-    embedded = embed_captions(model, texts, config.batch)
+    embedded = embed_texts(model, texts, store.memo, config.batch)
     return Pool(name, data.samples, texts, labels, tuple(reasons), embeddings, embedded)
 
 

@@ -2,53 +2,55 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Tags, encode
 from clerestory.core.digest import canonical, digest
-from clerestory.core.errors import IntegrityError
-from clerestory.core.measure import Evidence, Finding, Measurement, Subject
+from clerestory.core.errors import CapabilityError, IntegrityError
+from clerestory.core.measure import Cost, Evidence, Finding, Subject
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.provenance import environment_digest, metered, now, stage_code
+from clerestory.core.provenance import code_digest, environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset
-from clerestory.models.protocols import Embedder, Generator
+from clerestory.models.protocols import capabilities
+from clerestory.stages.evaluate.bench import Bench
 from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.describing import CAPTION, NO_DESCRIPTION, describe_pool
-from clerestory.stages.evaluate.examples import caption_examples, retrieval_examples
-from clerestory.stages.evaluate.latency import time_pool
-from clerestory.stages.evaluate.measures import measurements
-from clerestory.stages.evaluate.pool import NO_CAPTION, UNREADABLE, choose_splits, make_pool
-from clerestory.stages.evaluate.retrieval import facts, image_to_text, text_to_image
-from clerestory.stages.evaluate.table import Table
+from clerestory.stages.evaluate.describing import NO_DESCRIPTION
+from clerestory.stages.evaluate.part import COMMON, ENGINE, Found, NotApplicable, Part
+from clerestory.stages.evaluate.parts import chosen
+from clerestory.stages.evaluate.pool import NO_CAPTION, UNREADABLE
+from clerestory.stages.evaluate.table import join
 from clerestory.stats.aggregate import Rows
-from clerestory.stats.rows import write_rows
+from clerestory.stats.rows import read_rows, write_rows
 from clerestory.store import Store
 
 KIND = "evaluate"
 NAMED = 8
+EVERY_PART = ("splits", "lang", "seed", "batch")
 
 
-def evaluate(
-    model: Embedder, data: Dataset, config: EvaluateConfig, store: Store, progress: Progress = QUIET
-) -> Evidence:
-    """Measure retrieval in both directions, descriptions and latency, and store the evidence with its rows.
+def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, progress: Progress = QUIET) -> Evidence:
+    """Examine a model part by part, and store the evidence with its per-sample rows.
 
     Evidence for the same model, data, code, configuration and environment is not made twice: the stored one is
-    returned at once. A model that cannot describe pictures is evaluated on the rest, and a finding says so.
+    returned at once. Each part is kept as soon as it is done, so a run that was killed goes on where it stopped, and
+    a change makes again only the parts it touches. A part that needs what the model cannot do is left out, and a
+    finding says so.
 
     Args:
-        model: anything that embeds pictures and texts; also a ``Generator`` where descriptions are wanted.
+        model: an ``Embedder``, ``Scorer``, ``Describer`` or ``Generator``, or several of these.
         data: pictures with captions; only the splits that ``config`` names are used, all of it if it has none.
         config: what to measure, and on how much.
-        store: where embeddings, rows and evidence are kept.
+        store: where answers, rows and evidence are kept.
         progress: told about each step.
 
     Raises:
-        NotFound: the data has none of the wanted splits.
+        NotFound: the data has none of the wanted splits, or there is no such part.
         DataError: no wanted split has two captioned concepts.
-        CapabilityError: the model gives NaN or other unusable embeddings; the sample is named.
+        CapabilityError: the model gives NaN or other unusable embeddings (the sample is named), or can do nothing
+            that any chosen part needs.
     """
     subject = Subject(
         model=model.digest,
@@ -57,31 +59,124 @@ def evaluate(
         config=digest(config),
         environment=environment_digest(),
     )
-    known = _stored(store, subject, progress)
+    known = _sound(store, KIND, subject, progress)
     if known is not None:
         return known
-    with metered() as meter:
-        result = _examine(model, data, config, store, progress)
-    evidence = Evidence(
-        kind=KIND,
-        subject=subject,
-        measurements=tuple(result.measurements),
-        findings=tuple(result.findings),
-        cost=meter.cost,
-        made=now(),
-        rows=store.blobs.put(write_rows(result.rows)),
-        artifacts=Tags(examples=store.blobs.put(canonical(result.examples))),
-        facts=Tags(result.facts),
-    )
+    bench = Bench(model, data, config, store, progress)
+    parts = _able(model, chosen(config.parts))
+    made = [_part_evidence(part, bench) for part in parts]
+    able = {part.name for part in parts}
+    unable = [_cannot(part, model) for part in chosen(config.parts) if part.name not in able]
+    evidence = _whole(subject, made, bench.split_findings + unable, store)
     store.put_evidence(evidence)
     return evidence
 
 
-def _stored(store: Store, subject: Subject, progress: Progress) -> Evidence | None:
+def part_subject(part: Part, model: str, data: str, config: EvaluateConfig) -> Subject:
+    """What a part's evidence holds for, today."""
+    settings = {name: getattr(config, name) for name in (*EVERY_PART, *part.settings)}
+    return Subject(
+        model=model,
+        data=data,
+        code=code_digest(*COMMON, *ENGINE, *part.code),
+        config=digest(encode(settings)),
+        environment=environment_digest(),
+    )
+
+
+def part_kind(part: Part) -> str:
+    """The kind of a part's evidence: ``evaluate.retrieval``."""
+    return f"{KIND}.{part.name}"
+
+
+def _able(model: Any, parts: tuple[Part, ...]) -> list[Part]:
+    """The parts whose needs the model meets.
+
+    Raises:
+        CapabilityError: there is none.
+    """
+    has = set(capabilities(model))
+    able = [part for part in parts if set(part.needs) <= has]
+    if not able:
+        needs = sorted({need for part in parts for need in part.needs})
+        raise CapabilityError(
+            f"this model can do nothing that is asked for: it is {', '.join(sorted(has)) or 'none of them'}, "
+            f"and needed is {' or '.join(needs)}",
+            "choose other parts, or a model that can do it",
+        )
+    return able
+
+
+def _part_evidence(part: Part, bench: Bench) -> Evidence:
+    """A part's evidence: the stored one where it still holds, else made now and stored."""
+    subject = part_subject(part, bench.model.digest, bench.data.digest, bench.config)
+    known = _sound(bench.store, part_kind(part), subject, bench.progress)
+    if known is not None:
+        return known
+    with metered() as meter:
+        try:
+            found = part.run(bench)
+        except NotApplicable as error:
+            note = Finding("CLR-E007", "info", "not_applicable", f"part {part.name}", error.message, error.fix)
+            found = Found({}, [], [note])
+    evidence = Evidence(
+        kind=part_kind(part),
+        subject=subject,
+        measurements=tuple(found.measurements),
+        findings=(*_unscored(found.rows), *found.findings),
+        cost=meter.cost,
+        made=now(),
+        rows=bench.store.blobs.put(write_rows(found.rows)) if found.rows else "",
+        artifacts=Tags({name: bench.store.blobs.put(content) for name, content in found.artifacts.items()}),
+        facts=Tags(found.facts),
+    )
+    bench.store.put_evidence(evidence)
+    return evidence
+
+
+def _whole(subject: Subject, parts: list[Evidence], findings: list[Finding], store: Store) -> Evidence:
+    """The parts put together: rows below one another, one list of measurements."""
+    rows = join(read_rows(store.blobs.get(part.rows)) for part in parts if part.rows)
+    artifacts = {name: blob for part in parts for name, blob in part.artifacts.items()}
+    artifacts |= _examples(artifacts, store)
+    facts = {name: value for part in parts for name, value in part.facts.items()}
+    facts |= {part.kind.replace(KIND, "part", 1): part.id for part in parts}
+    return Evidence(
+        kind=KIND,
+        subject=subject,
+        measurements=tuple(m for part in parts for m in part.measurements),
+        findings=tuple(dict.fromkeys([*(f for part in parts for f in part.findings), *findings])),
+        cost=_total(part.cost for part in parts),
+        made=now(),
+        rows=store.blobs.put(write_rows(rows)),
+        artifacts=Tags(artifacts),
+        facts=Tags(facts),
+    )
+
+
+def _examples(artifacts: dict[str, str], store: Store) -> dict[str, str]:
+    """The examples of all parts as the one file that the report reads."""
+    shown = {}
+    for name, key in (("examples.retrieval", "examples"), ("examples.captions", "captions")):
+        shown[key] = json.loads(store.blobs.get(artifacts.pop(name))) if name in artifacts else []
+    return {"examples": store.blobs.put(canonical(shown))}
+
+
+def _total(costs: Iterable[Cost]) -> Cost:
+    """What all parts took, those of earlier runs included; the peak is the highest of them."""
+    known = list(costs)
+    return Cost(
+        round(sum(cost.seconds for cost in known), 3),
+        round(sum(cost.cpu_seconds for cost in known), 3),
+        max((cost.peak_mib for cost in known), default=0.0),
+    )
+
+
+def _sound(store: Store, kind: str, subject: Subject, progress: Progress) -> Evidence | None:
     """The newest sound evidence for a subject. Damaged evidence is none: its fix is to make it again."""
     try:
         found = store.find_evidence(
-            KIND, subject.model, subject.data, subject.code, subject.config, subject.environment
+            kind, subject.model, subject.data, subject.code, subject.config, subject.environment
         )
     except IntegrityError as error:
         progress.say(f"{error.message}; evaluating again")
@@ -92,57 +187,11 @@ def _stored(store: Store, subject: Subject, progress: Progress) -> Evidence | No
     return sound
 
 
-@dataclass
-class _Result:
-    """What an examination finds, before it is evidence."""
-
-    rows: Rows
-    measurements: list[Measurement]
-    findings: list[Finding]
-    examples: dict[str, Any]
-    facts: dict[str, str]
-
-
-def _examine(model: Embedder, data: Dataset, config: EvaluateConfig, store: Store, progress: Progress) -> _Result:
-    splits, findings = choose_splits(data, config)
-    table = Table({name for part in splits.values() for sample in part for name in sample.groups})
-    found = _about(config)
-    shown: list[dict[str, Any]] = []
-    said: list[dict[str, Any]] = []
-    pools = {name: make_pool(model, name, part, config, store, progress) for name, part in splits.items()}
-    for name, pool in pools.items():
-        pictures, captions = image_to_text(pool, table, config.lang), text_to_image(pool, table, config.lang)
-        shown += retrieval_examples(pool, pictures, captions, config.lang)
-        found |= facts(pool)
-        if isinstance(model, Generator) and config.described:
-            said += describe_pool(model, pool, splits[name], config, table, progress)
-    if not isinstance(model, Generator):
-        findings.append(_cannot_describe())
-    if config.timed:
-        name, pool = next(iter(pools.items()))
-        time_pool(model, pool, splits[name], config, table, progress)
-    rows = table.columns()
-    measured, small = measurements(rows, table, config)
-    findings += _unscored(rows) + small
-    return _Result(rows, measured, findings, {"examples": shown, "captions": caption_examples(said)}, found)
-
-
-def _about(config: EvaluateConfig) -> dict[str, str]:
-    return {
-        "captions": f"the first caption of each picture in {config.lang!r}; equal but for case and spaces is equal",
-        "image_to_text": "each picture against the distinct captions of its split",
-        "text_to_image": "each distinct caption against the pictures of its split; the rank of its best picture",
-        "ties": "equal scores count against the model (pessimistic)",
-        "left_out": "skin-tone variants",
-        "chrf": f"chrF2 of the first suggestion, ignoring case, on at most {config.described} pictures per split",
-        "latency": f"{config.timed} single requests per operation after {config.warm_up} to warm up; texts are new",
-        "seed": str(config.seed),
-    }
-
-
 def _unscored(rows: Rows) -> list[Finding]:
     """One finding for each task, split and reason; it counts the samples and names the first of them."""
     groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    if not rows:
+        return []
     columns = (rows[name].tolist() for name in ("task", "split", "unscored", "sample"))
     for task, split, reason, sample in zip(*columns, strict=True):
         if reason:
@@ -152,7 +201,7 @@ def _unscored(rows: Rows) -> list[Finding]:
         names = ", ".join(samples[:NAMED]) + (f" and {len(samples) - NAMED} more" if len(samples) > NAMED else "")
         message = f"{len(samples)} samples of split {split!r} are not scored for {task}: {reason}"
         code = "CLR-E002" if reason == NO_DESCRIPTION else "CLR-E001"
-        findings.append(Finding(code, "warning", "warn", names, message, _FIXES[reason]))
+        findings.append(Finding(code, "warning", "warn", names, message, _FIXES.get(reason, "")))
     return findings
 
 
@@ -163,6 +212,7 @@ _FIXES = {
 }
 
 
-def _cannot_describe() -> Finding:
-    message = "the model does not describe pictures, so its descriptions were neither scored nor timed"
-    return Finding("CLR-E004", "info", "not_applicable", f"task {CAPTION}", message)
+def _cannot(part: Part, model: Any) -> Finding:
+    missing = ", ".join(sorted(set(part.needs) - set(capabilities(model))))
+    message = f"the model is no {missing}, so nothing was measured about {part.about}"
+    return Finding("CLR-E004", "info", "not_applicable", f"part {part.name}", message)

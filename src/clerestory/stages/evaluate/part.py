@@ -1,0 +1,71 @@
+"""A part of an evaluation: what it needs, what its numbers depend on, and what it finds.
+
+Every part is evidence in its own right, so that a change makes stale only the parts it touches; ``evaluate`` puts the
+parts together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from clerestory.core.measure import Finding, Measurement
+from clerestory.stats.aggregate import Rows
+
+if TYPE_CHECKING:
+    from clerestory.stages.evaluate.bench import Bench
+
+# What every part's numbers depend on.
+COMMON = ("core", "data", "models", "stats")
+ENGINE = ("stages/evaluate/bench", "stages/evaluate/outputs", "stages/evaluate/pool", "stages/evaluate/table")
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a part finds.
+
+    Attributes:
+        rows: its per-sample rows, as ``Table.columns()`` gives them.
+        measurements: each follows from the rows by its recipe, where it can.
+        findings: what was noticed.
+        facts: what a reader needs to know and no measurement says.
+        artifacts: further files by name.
+    """
+
+    rows: Rows
+    measurements: list[Measurement]
+    findings: list[Finding] = field(default_factory=list)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class NotApplicable(Exception):
+    """This part says nothing about this model or this data. One sentence why, and what would change that."""
+
+    def __init__(self, message: str, fix: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part.
+
+    Attributes:
+        name: such as ``corrupt``.
+        about: what it examines, in a few plain words for the progress line and the page.
+        needs: capabilities of the model, all of them: ``Embedder``, ``Scorer``, ``Describer``, ``Generator``.
+        code: rooms and files (without ``.py``) its numbers depend on besides ``COMMON`` and ``ENGINE``.
+        settings: the fields of ``EvaluateConfig`` its numbers depend on besides those that
+            every part depends on.
+        run: does it. Raises ``NotApplicable`` where there is nothing to measure.
+    """
+
+    name: str
+    about: str
+    needs: tuple[str, ...]
+    code: tuple[str, ...]
+    settings: tuple[str, ...]
+    run: Callable[[Bench], Found]

@@ -1,0 +1,54 @@
+"""How good the model's descriptions are."""
+
+from __future__ import annotations
+
+from clerestory.core.codec import Tags
+from clerestory.core.digest import canonical
+from clerestory.core.measure import Recipe
+from clerestory.stages.evaluate.bench import Bench
+from clerestory.stages.evaluate.describing import CAPTION, describe_pool
+from clerestory.stages.evaluate.examples import caption_examples
+from clerestory.stages.evaluate.measures import kinds, scored
+from clerestory.stages.evaluate.part import Found, NotApplicable, Part
+from clerestory.stages.evaluate.table import CLEAN
+from clerestory.stats.aggregate import measure
+
+
+def run(bench: Bench) -> Found:
+    """One row per described picture."""
+    config = bench.config
+    if not config.described:
+        raise NotApplicable("no picture is to be described", "set described to 72 or more")
+    table, said = bench.table(), []
+    for name in bench.splits:
+        said += describe_pool(bench, name, table)
+    rows = table.columns()
+    measured = []
+    names = (
+        ("chrf", "chrf", "share"),
+        (f"chrf_best_of_{config.suggestions}", "chrf_best", "share"),
+        ("cider", "cider", "score"),
+        ("clip_score", "clip_score", "score"),
+    )
+    for where in kinds(rows, ("task", "split"), CAPTION):
+        for name, column, unit in names:
+            if scored(rows, where, column):
+                recipe = Recipe("mean", column, Tags(where, condition=CLEAN), "concept")
+                measured.append(measure(rows, recipe, name, unit, where))
+    facts = {"chrf": f"chrF2 of the first suggestion, ignoring case, on at most {config.described} pictures per split"}
+    return Found(rows, measured, [], facts, {"examples.captions": canonical(caption_examples(said))})
+
+
+PART = Part(
+    name="captions",
+    about="describing pictures in words",
+    needs=("Describer",),
+    code=(
+        "stages/evaluate/parts/captions",
+        "stages/evaluate/describing",
+        "stages/evaluate/examples",
+        "stages/evaluate/measures",
+    ),
+    settings=("described", "suggestions"),
+    run=run,
+)
