@@ -1,0 +1,22 @@
+"""Open-loop load: requests arrive when the schedule says, whether or not earlier ones have been answered."""
+
+from clerestory.stages.evaluate.load.config import Arrivals, LoadConfig, arrivals
+from clerestory.stages.evaluate.load.generator import offer_load, run_load
+from clerestory.stages.evaluate.load.result import LoadResult, Sent
+from clerestory.stages.evaluate.load.targets import Http, Payload, Target, Threads, Unanswered, json_field
+
+__all__ = [
+    "Arrivals",
+    "Http",
+    "LoadConfig",
+    "LoadResult",
+    "Payload",
+    "Sent",
+    "Target",
+    "Threads",
+    "Unanswered",
+    "arrivals",
+    "json_field",
+    "offer_load",
+    "run_load",
+]
