@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from clerestory.core.digest import digest_folder
 from clerestory.core.errors import CapabilityError, IntegrityError, NotFound
-from clerestory.models import Embedder, Generator, Model, find_text_tower, load_text_tower, open_model
+from clerestory.models import Describer, Embedder, Model, find_text_tower, load_text_tower, open_model
 from clerestory.models.text_tower import LOCATION
 
 
@@ -37,7 +37,7 @@ def pictures() -> list[Image.Image]:
 
 def test_it_is_an_embedder_and_a_generator(model: Model, folder: Path) -> None:
     assert isinstance(model, Embedder)
-    assert isinstance(model, Generator)
+    assert isinstance(model, Describer)
     assert model.digest == digest_folder(folder)[0]
     assert model.facts()["parameters"] == str(sum(p.numel() for p in model.network.parameters()))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from clerestory.core.errors import CapabilityError, InputError
-from clerestory.models.protocols import Embedder, Generator, Suggestion
+from clerestory.models.protocols import Describer, Embedder, Suggestion
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,14 +18,14 @@ BYTE_ORDER_MARK = "\ufeff"
 FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠")
 
 
-def describe(model: Embedder | Generator, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
+def describe(model: Embedder | Describer, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
     """Up to ``n`` suggestions for each picture, best first; an empty list where the model has none.
 
     Raises:
         CapabilityError: the model does not describe pictures.
         InputError: ``n`` is less than 1.
     """
-    if not isinstance(model, Generator):
+    if not isinstance(model, Describer):
         raise CapabilityError("this model does not describe pictures", "use a model with a caption decoder")
     if n < 1:
         raise InputError(f"{n} suggestions were asked for", "ask for at least one")

@@ -27,6 +27,7 @@ class ClerestoryConfig(PreTrainedConfig):
         nested_dims: prefixes of the shared space that are trained to be embeddings too.
         text_tower_digest: SHA-256 of the only text-tower weights it accepts.
         decoder_width, decoder_layers, decoder_heads: of the caption decoder.
+        logit_scale: what similarities are multiplied by before a softmax over texts, 1 / the temperature of training.
         vocab_size: number of words the decoder knows, special ones included.
         max_caption_tokens: longest caption it reads or writes, with both marks.
     """
@@ -48,6 +49,7 @@ class ClerestoryConfig(PreTrainedConfig):
         text_dim: int = 384,
         nested_dims: tuple[int, ...] = (64, 128, 256, 384),
         text_tower_digest: str = MINILM_DIGEST,
+        logit_scale: float = 20.0,
         decoder_width: int = 192,
         decoder_layers: int = 2,
         decoder_heads: int = 4,
@@ -72,6 +74,7 @@ class ClerestoryConfig(PreTrainedConfig):
         self.text_dim = text_dim
         self.nested_dims = list(nested_dims)
         self.text_tower_digest = text_tower_digest
+        self.logit_scale = logit_scale
         self.decoder_width = decoder_width
         self.decoder_layers = decoder_layers
         self.decoder_heads = decoder_heads
@@ -100,5 +103,7 @@ def _check(config: ClerestoryConfig) -> None:
         raise ValueError("width must be a multiple of heads, and decoder_width of decoder_heads")
     if config.experts and not 1 <= config.experts_per_token <= config.experts:
         raise ValueError(f"experts_per_token must be 1..{config.experts}, not {config.experts_per_token}")
+    if not config.logit_scale > 0:
+        raise ValueError(f"logit_scale must be more than 0, not {config.logit_scale}")
     if config.nested_dims != sorted(set(config.nested_dims)) or config.nested_dims[-1] != config.text_dim:
         raise ValueError(f"nested_dims must ascend to text_dim {config.text_dim}, not {config.nested_dims}")

@@ -22,14 +22,15 @@ from clerestory.models.decoder import beam_search
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor, normalise, to_pixels
 from clerestory.models.projection import prefix
-from clerestory.models.protocols import Matrix, Suggestion
+from clerestory.models.protocols import Matrix, Scores, Suggestion
+from clerestory.models.similarity import BLIND, score_by_similarity
 from clerestory.models.text_tower import TextTower, load_text_tower
 
 BATCH = 64
 
 
 class Model:
-    """An ``Embedder`` and a ``Generator``; safe to use from several threads.
+    """An ``Embedder``, a ``Scorer`` and a ``Describer``; safe to use from several threads.
 
     Args:
         network: the trained part.
@@ -37,6 +38,8 @@ class Model:
         text_tower: the locked text tower the network was trained with.
         digest: SHA-256 of the folder it came from.
     """
+
+    order_matters = False
 
     def __init__(
         self, network: ClerestoryModel, processor: ClerestoryProcessor, text_tower: TextTower, digest: str
@@ -47,6 +50,7 @@ class Model:
         self.digest = digest
         self.config: ClerestoryConfig = network.config
         self.dims: tuple[int, ...] = tuple(self.config.nested_dims)
+        self.logit_scale = float(self.config.logit_scale)
         # Fast tokenizers keep padding state, so two threads must not tokenize at once.
         self._one_at_a_time = threading.Lock()
 
@@ -79,6 +83,12 @@ class Model:
             out.extend([Suggestion(self._words(ids), score) for ids, score in found] for found in searched)
         return out
 
+    def score_options(
+        self, images: Sequence[Image.Image | None], questions: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[Scores]:
+        """Log-probabilities of each item's options, by similarity; see ``models.similarity``."""
+        return score_by_similarity(self, self.logit_scale, images, questions, options)
+
     def facts(self) -> dict[str, str]:
         """What it is, in short strings: preset, parameters, picture size, widths, words, experts, text tower."""
         config = self.config
@@ -89,6 +99,8 @@ class Model:
             "dims": " ".join(map(str, self.dims)),
             "vocabulary": str(config.vocab_size),
             "experts": str(config.experts),
+            "logit_scale": f"{self.logit_scale:g}",
+            "blind": BLIND,
             "text_tower": config.text_tower_digest,
         }
 
@@ -127,7 +139,7 @@ def open_model(folder: Path | str) -> Model:
         config = ClerestoryConfig.from_pretrained(folder)
         if config.model_type != "clerestory":
             raise CapabilityError(f"{folder} holds a model of type {config.model_type!r}", "open a Clerestory model")
-        with _no_bars():
+        with no_bars():
             network = ClerestoryModel.from_pretrained(folder, config=config, use_safetensors=True)
         processor = ClerestoryProcessor.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
@@ -137,14 +149,14 @@ def open_model(folder: Path | str) -> Model:
 
 def save_model(network: ClerestoryModel, processor: ClerestoryProcessor, folder: Path) -> Path:
     """Write a model folder in Hugging Face's layout, safetensors only; returns the folder."""
-    with _no_bars():
+    with no_bars():
         network.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
+def no_bars() -> Iterator[None]:
     """Transformers draws a bar for every file it reads; ours says what matters."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()

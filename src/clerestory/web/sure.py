@@ -22,7 +22,7 @@ from clerestory.core.errors import UploadError
 from clerestory.core.provenance import code_digest
 from clerestory.core.sample import TEST, TEST_STYLE, TRAIN, VAL, Dataset, Sample
 from clerestory.data.images import decode_image
-from clerestory.models.protocols import Embedder, Generator
+from clerestory.models.protocols import Describer, Embedder
 from clerestory.stats.ranking import top
 from clerestory.store import Store
 
@@ -96,7 +96,7 @@ def explain(scale: Scale | None, question: str, right: str) -> str:
     )
 
 
-def measure_sureness(model: Embedder | Generator, index: Index | None, data: Dataset | None, store: Store) -> Sureness:
+def measure_sureness(model: Embedder | Describer, index: Index | None, data: Dataset | None, store: Store) -> Sureness:
     """Measure the scales, or read them from the store if that was done before."""
     if index is None or data is None or not isinstance(model, Embedder):
         return Sureness()
@@ -148,9 +148,9 @@ def _answers(
     return answers
 
 
-def _caption_scale(model: Embedder | Generator, data: Dataset, samples: Sequence[Sample], unseen: bool) -> Scale | None:
+def _caption_scale(model: Embedder | Describer, data: Dataset, samples: Sequence[Sample], unseen: bool) -> Scale | None:
     """How often a suggested caption is one of the picture's own."""
-    if not isinstance(model, Generator):
+    if not isinstance(model, Describer):
         return None
     answers, described = [], 0
     for sample in samples[:: max(1, len(samples) // PICTURES)][:PICTURES]:

@@ -1,0 +1,67 @@
+"""Any model by reference: ``hf:org/name``, ``hf:./folder``, ``openai:http://host/v1#model``, or a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from clerestory.core.errors import IntegrityError, NotFound
+from clerestory.models.adapters.files import check_folder, hub_folder
+from clerestory.models.adapters.hf_dual import open_dual
+from clerestory.models.protocols import AnyModel
+from clerestory.models.runtime import open_model
+
+HF, OPENAI = "hf:", "openai:"
+FORMS = "a model is named by hf:org/name, hf:./folder, openai:http://host/v1#model, or a folder"
+
+
+def is_outside(ref: str) -> bool:
+    """Whether a reference names a model by where it is, not by a release or a digest of ours."""
+    return ref.startswith((HF, OPENAI, "./", "../", "/", "~"))
+
+
+def open_reference(ref: str) -> AnyModel:
+    """Open the model a reference names; what it can do tells ``capabilities``.
+
+    Args:
+        ref: ``hf:org/name`` (from the cache on this machine, else downloaded), ``hf:./folder`` or a plain folder (of
+            Hugging Face's layout, ours included), or ``openai:http://host/v1#model``.
+
+    Raises:
+        NotFound: there is no such model here, and it cannot be fetched.
+        IntegrityError: a file of it is missing or broken.
+        CapabilityError: it is of a kind that can do nothing that is asked here, or would need code of its own.
+        InputError: the reference cannot be read, or its endpoint does not answer.
+    """
+    if ref.startswith(HF):
+        place = ref.removeprefix(HF)
+        if not place:
+            raise NotFound("hf: alone names no model", FORMS)
+        folder = Path(place).expanduser()
+        # "org/name" may be a folder here too; a name of the hub has exactly one slash and no dot in front.
+        if place.startswith((".", "/", "~")) or folder.is_dir():
+            return open_folder(folder, ref)
+        return open_folder(hub_folder(place), ref)
+    return open_folder(Path(ref).expanduser(), ref)
+
+
+def open_folder(folder: Path, name: str = "") -> AnyModel:
+    """Open a model folder of any kind, chosen by its configuration.
+
+    Raises:
+        NotFound, IntegrityError, CapabilityError: as ``open_reference``.
+    """
+    check_folder(folder)
+    kind = _kind(folder)
+    if kind == "clerestory":
+        return open_model(folder)
+    return open_dual(folder, name)
+
+
+def _kind(folder: Path) -> str:
+    file = folder / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        return str(config.get("model_type", ""))
+    except (OSError, ValueError, AttributeError) as error:
+        raise IntegrityError(f"{file} cannot be read as a configuration: {error}", "fetch the model again") from error
