@@ -67,16 +67,35 @@ class Memo:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.file, timeout=WAIT_SECONDS)
+        connection = self._connected()
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            # A power cut may lose the last answers, never mix them up; they are asked for again.
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute(SCHEMA)
             with connection:
                 yield connection
         finally:
             connection.close()
+
+    def _connected(self) -> sqlite3.Connection:
+        """A connection; a file that is no database any more is put aside, for nothing but time rests on it."""
+        try:
+            return _prepared(self.file)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            self.file.replace(self.file.with_suffix(".damaged"))
+            return _prepared(self.file)
+
+
+def _prepared(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, timeout=WAIT_SECONDS)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        # A power cut may lose the last answers, never mix them up; they are asked for again.
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute(SCHEMA)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def _check(key: bytes, value: bytes) -> bytes:

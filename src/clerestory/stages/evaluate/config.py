@@ -19,7 +19,7 @@ class EvaluateConfig:
         slice_concepts: a slice with fewer concepts than this is not measured (a finding says so).
         described: how many pictures of each split are described for caption quality, 0 for none.
         suggestions: how many descriptions of a picture are asked for; the best of them is scored as well.
-        timed: how many single requests are timed per operation, 0 for none. Bounding the 95th percentile takes 72.
+        timed: how many single requests are timed per operation, 0 for none. Bounding the 99th percentile takes 368.
         warm_up: how many requests go before them untimed.
         batch: how many pictures or texts are embedded or described at a time.
         seed: chooses the pictures that are described, timed, corrupted and asked about.
@@ -40,7 +40,7 @@ class EvaluateConfig:
     slice_concepts: int = 20
     described: int = 200
     suggestions: int = 3
-    timed: int = 80
+    timed: int = 400
     warm_up: int = 5
     batch: int = 64
     seed: int = 0
