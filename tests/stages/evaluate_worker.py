@@ -1,0 +1,45 @@
+"""Evaluates coloured tiles in a process of its own, writing down every picture the model is asked about.
+
+    python evaluate_worker.py HOME LOG STOP_AFTER
+
+It hangs when STOP_AFTER pictures were asked for, so that it can be killed in the middle; 0 never hangs.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from tests.apps.colours import ColourModel, tiles
+
+from clerestory.stages.evaluate import EvaluateConfig, evaluate
+from clerestory.store import open_store
+
+CONFIG = EvaluateConfig(described=10, timed=0, slice_concepts=10, batch=8, parts=("retrieval", "captions"))
+
+
+class Watched(ColourModel):
+    def __init__(self, log: Path, stop_after: int) -> None:
+        super().__init__()
+        self.log = log
+        self.stop_after = stop_after
+        self.asked = 0
+
+    def embed_images(self, images, dim=None) -> np.ndarray:
+        rows = super().embed_images(images, dim)
+        self.asked += len(images)
+        with self.log.open("a", encoding="utf-8") as out:
+            out.write(f"{len(images)}\n")
+        if self.stop_after and self.asked >= self.stop_after:
+            time.sleep(600)
+        return rows
+
+
+def main() -> None:
+    home, log, stop_after = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    evidence = evaluate(Watched(log, stop_after), tiles(), CONFIG, open_store(home))
+    print(evidence.rows)  # noqa: T201 read by the test
+
+
+if __name__ == "__main__":
+    main()
