@@ -1,0 +1,249 @@
+"""Two models on the same samples: the difference, its interval and its p value.
+
+Two models that answer the same questions agree on most of them, so the rows are joined first and only the
+*differences* ``a - b`` are looked at: their spread is far smaller than that of either model. Rows of one cluster (the
+drawings of one concept) are not independent, so errors are those between clusters.
+
+| method | for | source |
+|---|---|---|
+| ``paired-cluster-t`` | scores of any kind | Liang & Zeger 1986 on the differences, t on C-1 degrees of freedom |
+| ``paired-bonett-price`` | right or wrong | the same with one imagined cluster lost and one won; Bonett & Price 2012 |
+
+Right-or-wrong answers that hardly differ are where the plain t test errs: two models that disagree on 3 of 2,000
+samples have a spread known from 3 samples. The two imagined clusters make that honest, are hardly felt where there are
+many differences, and give an interval even where there is none: 2,000 equal answers bound the difference, 20 do not.
+With one row to a cluster this is Bonett & Price's interval, and its p value follows the exact McNemar test closely.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from clerestory.core.errors import InputError
+from clerestory.core.measure import Interval
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FEW_CLUSTERS = 20
+
+
+class Difference(NamedTuple):
+    """How much higher ``a`` is than ``b`` on the rows both have a score for.
+
+    Attributes:
+        value: the mean of ``a - b``.
+        n: how many rows both scored.
+        clusters: how many clusters they form.
+        interval: of the value, or None.
+        p: of no difference, two-sided, from the same distribution as the interval; None where that is None.
+        sd: what one independent row would have to spread by for ``sd / √n`` to be the standard error, clusters
+            included; 0 where it is not known.
+        centre: of the interval: the value, drawn towards 0 by the imagined clusters where there are any.
+        no_interval: why there is no interval; empty when there is one.
+        dropped: how many rows only one of the two scored, or neither; they are in no number here.
+        caution: what to keep in mind, one sentence; empty for nothing.
+    """
+
+    value: float
+    n: int
+    clusters: int
+    interval: Interval | None
+    p: float | None
+    sd: float
+    centre: float
+    no_interval: str = ""
+    dropped: int = 0
+    caution: str = ""
+
+    @property
+    def error(self) -> float:
+        """The standard error."""
+        return self.sd / math.sqrt(self.n)
+
+
+class NoWorse(NamedTuple):
+    """Whether ``a`` is shown to be less than a margin below ``b``.
+
+    Attributes:
+        holds: it is.
+        low: one-sided lower bound of ``a - b``; None where the rows give none.
+        p: of "``a`` is lower by the margin or more"; None where the rows give none.
+    """
+
+    holds: bool
+    low: float | None
+    p: float | None
+
+
+class McNemar(NamedTuple):
+    """The exact test of right-or-wrong pairs.
+
+    Attributes:
+        only_a: how many only ``a`` got right.
+        only_b: how many only ``b`` got right.
+        p: two-sided.
+        p_lower: one-sided, of "``a`` is no lower than ``b``"; small where ``a`` is lower.
+    """
+
+    only_a: int
+    only_b: int
+    p: float
+    p_lower: float
+
+
+def match(keys_a: Sequence[Hashable], keys_b: Sequence[Hashable]) -> tuple[Ints, Ints]:
+    """Where the rows of the same key, such as (id, condition), stand in both tables, in the order of the first.
+
+    Raises:
+        InputError: a key occurs twice in one table, or the tables share none.
+    """
+    places: list[dict[Hashable, int]] = []
+    for keys in (keys_a, keys_b):
+        place = {key: i for i, key in enumerate(keys)}
+        if len(place) < len(keys):
+            twice = next(key for i, key in enumerate(keys) if place[key] != i)
+            raise InputError(f"{twice!r} occurs twice, so its rows cannot be paired", "evaluate the model again")
+        places.append(place)
+    shared = [key for key in keys_a if key in places[1]]
+    if not shared:
+        raise InputError("the two have no sample in common", "evaluate both on the same data and task")
+    left, right = ([place[key] for key in shared] for place in places)
+    return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
+
+
+def paired_difference(a: Floats, b: Floats, groups: Ints, level: float = 0.95) -> Difference:
+    """The mean of ``a - b`` with its cluster-robust interval and p value. Swapping the two flips every sign exactly.
+
+    Args:
+        a: (N,) scores; NaN where there is none.
+        b: (N,) scores of the same rows.
+        groups: (N,) cluster numbers of any kind; ``np.arange(N)`` where every row stands for itself.
+        level: of the interval.
+
+    Raises:
+        InputError: the three differ in length, or no row is scored in both.
+    """
+    if not len(a) == len(b) == len(groups):
+        raise InputError(f"{len(a)}, {len(b)} and {len(groups)} rows cannot be paired", "join the rows by their id")
+    keep = np.isfinite(a) & np.isfinite(b)
+    if not keep.any():
+        raise InputError("no sample is scored for both", "evaluate both on the same data and task")
+    a, b = a[keep], b[keep]
+    group_N: Ints = np.unique(groups[keep], return_inverse=True)[1]
+    differences = a - b
+    n, clusters, dropped = len(a), int(group_N.max()) + 1, int((~keep).sum())
+    value = math.fsum(differences) / n
+    caution = f"only {clusters} clusters: the true error may be larger" if 2 <= clusters < FEW_CLUSTERS else ""
+
+    def without(reason: str) -> Difference:
+        return Difference(value, n, clusters, None, None, 0.0, value, reason, dropped, caution)
+
+    if clusters < 2:
+        return without("all rows belong to one cluster, so their spread says nothing about others")
+    jump = _imagined(a, b, differences)
+    centre, variance = _spread(differences, group_N, clusters, jump)
+    if variance <= 0.0:
+        return without("every cluster differs by the same amount, so the spread says nothing about others")
+    error, freedom = math.sqrt(variance), clusters - 1
+    half = -float(special.stdtrit(freedom, (1 - level) / 2)) * error
+    method = "paired-bonett-price" if jump else "paired-cluster-t"
+    interval = Interval(min(centre - half, value), max(centre + half, value), method, level)
+    p = min(1.0, 2 * float(special.stdtr(freedom, -abs(centre) / error)))
+    return Difference(value, n, clusters, interval, p, error * math.sqrt(n), centre, "", dropped, caution)
+
+
+def no_worse(a: Floats, b: Floats, groups: Ints, margin: float, alpha: float = 0.05) -> NoWorse:
+    """One-sided non-inferiority: is ``a`` shown, at ``alpha``, to be less than ``margin`` below ``b``?"""
+    return shown_no_worse(paired_difference(a, b, groups), margin, alpha)
+
+
+def shown_no_worse(difference: Difference, margin: float, alpha: float = 0.05) -> NoWorse:
+    """``no_worse`` of a difference that is known already."""
+    if difference.interval is None:
+        return NoWorse(False, None, None)
+    freedom = difference.clusters - 1
+    low = difference.centre + float(special.stdtrit(freedom, alpha)) * difference.error
+    p = float(special.stdtr(freedom, -(difference.centre + margin) / difference.error))
+    return NoWorse(p < alpha, low, p)
+
+
+def mcnemar(a: Floats, b: Floats, mid: bool = False) -> McNemar:
+    """The exact McNemar test of independent right-or-wrong pairs (McNemar 1947): a coin for every disagreement.
+
+    Args:
+        a: (N,) noughts and ones; NaN where there is none, and such a pair is left out.
+        b: (N,) of the same rows, which must be independent of one another.
+        mid: the mid-p value (Lancaster 1961; Fagerland et al. 2013): half the probability of what was seen counts. Its
+            false alarms are close to the level instead of far below it, now and then a little above.
+
+    Raises:
+        InputError: values other than 0 and 1.
+    """
+    keep = np.isfinite(a) & np.isfinite(b)
+    a, b = a[keep], b[keep]
+    if not (is_binary(a) and is_binary(b)):
+        raise InputError("McNemar's test takes right-or-wrong answers, 1 or 0", "compare other scores by their mean")
+    only_a, only_b = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
+    total, fewer = only_a + only_b, min(only_a, only_b)
+    tail, lower = 2 * _coin(fewer, total), _coin(only_a, total)
+    if mid:
+        tail -= _coin(fewer, total) - _coin(fewer - 1, total)
+        lower -= (lower - _coin(only_a - 1, total)) / 2
+    return McNemar(only_a, only_b, min(1.0, tail), lower)
+
+
+def holm(pvalues: Sequence[float]) -> list[float]:
+    """The p values, adjusted so that all of them together err at most as often as one should (Holm 1979)."""
+    order = sorted(range(len(pvalues)), key=lambda i: pvalues[i])
+    adjusted, highest = [0.0] * len(pvalues), 0.0
+    for place, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(pvalues) - place) * pvalues[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def _imagined(a: Floats, b: Floats, differences: Floats) -> float:
+    """By how much a row of an imagined cluster differs: 1 for right or wrong; 0 where none is needed.
+
+    Scores of other kinds need them only where the two never differ; then a row may jump over all scores seen.
+    """
+    if is_binary(a) and is_binary(b):
+        return 1.0
+    if differences.any():
+        return 0.0
+    return 1.0 if a.min() >= 0 and a.max() <= 1 else float(a.max() - a.min())
+
+
+def _spread(differences: Floats, groups: Ints, clusters: int, jump: float) -> tuple[float, float]:
+    """The centre and the variance of the mean, with two imagined clusters of average size where ``jump`` is given.
+
+    They differ as much as the clusters that differ do; where none does, in every row by ``jump``.
+    """
+    sums, sizes = np.bincount(groups, weights=differences), np.bincount(groups).astype(np.float64)
+    if jump:
+        size = len(differences) / clusters
+        moved = sums[sums != 0]
+        pull = math.sqrt(math.fsum(moved * moved) / len(moved)) if len(moved) else jump * size
+        sums = np.concatenate([sums, [pull, -pull]])
+        sizes = np.concatenate([sizes, [size, size]])
+    rows, count = math.fsum(sizes), len(sums)
+    centre = math.fsum(sums) / rows
+    residuals = sums - centre * sizes
+    return centre, count / (count - 1) * math.fsum(residuals * residuals) / rows**2
+
+
+def _coin(heads: int, tosses: int) -> float:
+    """The chance of at most that many heads."""
+    return float(special.bdtr(heads, tosses, 0.5)) if heads >= 0 else 0.0
+
+
+def is_binary(values: Floats) -> bool:
+    """Whether all values are 0 or 1."""
+    return bool(((values == 0) | (values == 1)).all())
