@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clerestory.stages.evaluate.config import EvaluateConfig
+from clerestory.stages.evaluate.part import Asked
 from clerestory.stages.evaluate.parts import chosen
-from clerestory.stages.evaluate.run import part_kind, part_subject
+from clerestory.stages.evaluate.subjects import part_kind, part_subject
 from clerestory.store import Store
 
 
@@ -35,11 +36,11 @@ class PartState:
 
 
 def freshness(model: str, data: str, store: Store, config: EvaluateConfig | None = None) -> list[PartState]:
-    """The state of every part for a model (digest) on data (digest); reads the index only, runs nothing."""
+    """The state of every part for a model (digest) on data (digest); runs nothing."""
     config = config or EvaluateConfig()
     states = []
     for part in chosen(config.parts):
-        today = part_subject(part, model, data, config)
+        today = part_subject(part, Asked(model, data, config, store))
         held = store.find_evidence(part_kind(part), model=model)
         if not held:
             states.append(PartState(part.name, part.about, "missing"))

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from clerestory.core.measure import Finding, Measurement
+from clerestory.stages.evaluate.config import EvaluateConfig
 from clerestory.stats.aggregate import Rows
+from clerestory.store import Store
 
 if TYPE_CHECKING:
     from clerestory.stages.evaluate.bench import Bench
@@ -49,6 +51,22 @@ class NotApplicable(Exception):
         self.fix = fix
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an evaluation is asked about, by digest; enough to tell what a part's evidence would depend on.
+
+    Attributes:
+        model, data: digests.
+        config: what to measure.
+        store: where evidence and answers are kept.
+    """
+
+    model: str
+    data: str
+    config: EvaluateConfig
+    store: Store
+
+
 @dataclass(frozen=True)
 class Part:
     """One part.
@@ -61,6 +79,9 @@ class Part:
         settings: the fields of ``EvaluateConfig`` its numbers depend on besides those that
             every part depends on.
         run: does it. Raises ``NotApplicable`` where there is nothing to measure.
+        also: what else its numbers depend on, by name: digests of files that the settings only name, ids of the
+            evidence that it reads. None for nothing else.
+        uses_splits: whether it works on the captioned splits of the data; False lets it run on data without captions.
     """
 
     name: str
@@ -69,3 +90,5 @@ class Part:
     code: tuple[str, ...]
     settings: tuple[str, ...]
     run: Callable[[Bench], Found]
+    also: Callable[[Asked], Mapping[str, str]] | None = None
+    uses_splits: bool = True

@@ -7,28 +7,27 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from clerestory.core.codec import Tags, encode
-from clerestory.core.digest import canonical, digest
+from clerestory.core.codec import Tags
+from clerestory.core.digest import canonical
 from clerestory.core.errors import CapabilityError, IntegrityError
 from clerestory.core.measure import Cost, Evidence, Finding, Subject
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.provenance import code_digest, environment_digest, metered, now, stage_code
+from clerestory.core.provenance import metered, now
 from clerestory.core.sample import Dataset
 from clerestory.models.protocols import capabilities
 from clerestory.stages.evaluate.bench import Bench
 from clerestory.stages.evaluate.config import EvaluateConfig
 from clerestory.stages.evaluate.describing import NO_DESCRIPTION
-from clerestory.stages.evaluate.part import COMMON, ENGINE, Found, NotApplicable, Part
+from clerestory.stages.evaluate.part import Asked, Found, NotApplicable, Part
 from clerestory.stages.evaluate.parts import chosen
 from clerestory.stages.evaluate.pool import NO_CAPTION, UNREADABLE
+from clerestory.stages.evaluate.subjects import KIND, part_kind, part_subject, whole_subject
 from clerestory.stages.evaluate.table import join
 from clerestory.stats.aggregate import Rows
 from clerestory.stats.rows import read_rows, write_rows
 from clerestory.store import Store
 
-KIND = "evaluate"
 NAMED = 8
-EVERY_PART = ("splits", "lang", "seed", "batch")
 
 
 def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, progress: Progress = QUIET) -> Evidence:
@@ -52,41 +51,19 @@ def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, pr
         CapabilityError: the model gives NaN or other unusable embeddings (the sample is named), or can do nothing
             that any chosen part needs.
     """
-    subject = Subject(
-        model=model.digest,
-        data=data.digest,
-        code=stage_code(KIND),
-        config=digest(config),
-        environment=environment_digest(),
-    )
-    known = _sound(store, KIND, subject, progress)
+    parts = chosen(config.parts)
+    asked = Asked(model.digest, data.digest, config, store)
+    known = _sound(store, KIND, whole_subject(parts, asked), progress)
     if known is not None:
         return known
     bench = Bench(model, data, config, store, progress)
-    parts = _able(model, chosen(config.parts))
-    made = [_part_evidence(part, bench) for part in parts]
-    able = {part.name for part in parts}
-    unable = [_cannot(part, model) for part in chosen(config.parts) if part.name not in able]
-    evidence = _whole(subject, made, bench.split_findings + unable, store)
+    able = _able(model, parts)
+    made = [_part_evidence(part, bench) for part in able]
+    noticed = bench.split_findings if any(part.uses_splits for part in parts) else []
+    unable = [_cannot(part, model) for part in parts if part not in able]
+    evidence = _whole(whole_subject(parts, asked), made, noticed + unable, store)
     store.put_evidence(evidence)
     return evidence
-
-
-def part_subject(part: Part, model: str, data: str, config: EvaluateConfig) -> Subject:
-    """What a part's evidence holds for, today."""
-    settings = {name: getattr(config, name) for name in (*EVERY_PART, *part.settings)}
-    return Subject(
-        model=model,
-        data=data,
-        code=code_digest(*COMMON, *ENGINE, *part.code),
-        config=digest(encode(settings)),
-        environment=environment_digest(),
-    )
-
-
-def part_kind(part: Part) -> str:
-    """The kind of a part's evidence: ``evaluate.retrieval``."""
-    return f"{KIND}.{part.name}"
 
 
 def _able(model: Any, parts: tuple[Part, ...]) -> list[Part]:
@@ -109,7 +86,7 @@ def _able(model: Any, parts: tuple[Part, ...]) -> list[Part]:
 
 def _part_evidence(part: Part, bench: Bench) -> Evidence:
     """A part's evidence: the stored one where it still holds, else made now and stored."""
-    subject = part_subject(part, bench.model.digest, bench.data.digest, bench.config)
+    subject = part_subject(part, Asked(bench.model.digest, bench.data.digest, bench.config, bench.store))
     known = _sound(bench.store, part_kind(part), subject, bench.progress)
     if known is not None:
         return known
