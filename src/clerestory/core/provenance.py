@@ -26,6 +26,8 @@ LIBRARIES = ("numpy", "scipy", "torch", "transformers", "tokenizers", "safetenso
 STAGE_ROOMS = {
     "train": ("core", "data", "models", "stages/train"),
     "evaluate": ("core", "data", "models", "stats", "stages/evaluate"),
+    "self_test": ("core", "data", "models", "stats", "stages/evaluate"),
+    "compare": ("core", "stats", "stages/compare"),
 }
 
 
