@@ -1,0 +1,257 @@
+"""Does a model treat groups alike? Worst group, largest gap, equalised odds, and skew of ranked lists.
+
+Dimensions: N rows, G groups, K classes, R draws (of a bootstrap), Q queries, L places of a ranked list.
+
+A group with fewer than ``n_min`` rows is *suppressed*: its rows are left out and it is named, because a rate among two
+people says nothing about the third and may point at somebody. Rows without a group (an empty name, or ``mixed`` where
+the pictures of one row do not agree) belong to none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_matrix
+
+from clerestory.core.errors import ConfigError, InputError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+N_MIN = 10
+NO_GROUP = ("", "mixed")
+
+
+class Groups(NamedTuple):
+    """Rows by group.
+
+    Attributes:
+        names: the groups that are large enough, sorted.
+        codes: (N,) the number of each row's group, −1 where it has none or a suppressed one.
+        suppressed: the groups that are too small, with their numbers of rows.
+    """
+
+    names: tuple[str, ...]
+    codes: Ints
+    suppressed: dict[str, int]
+
+
+class Odds(NamedTuple):
+    """Equalised odds.
+
+    Attributes:
+        value: the larger of the two gaps; 0 is even.
+        tpr_gap: the largest difference between groups in the share of a class that is recognised as such.
+        fpr_gap: the largest difference between groups in the share of other classes that is taken for one.
+    """
+
+    value: float
+    tpr_gap: float
+    fpr_gap: float
+
+
+def split_groups(groups: ArrayLike, n_min: int = N_MIN, least: int = 2) -> Groups:
+    """Number the groups and suppress the small ones.
+
+    Raises:
+        InputError: fewer than ``least`` groups are large enough; the sentence names the others.
+    """
+    values = [str(value) for value in np.asarray(groups, dtype=object).tolist()]
+    counts = Counter(value for value in values if value not in NO_GROUP)
+    names = tuple(sorted(name for name, n in counts.items() if n >= n_min))
+    suppressed = {name: n for name, n in sorted(counts.items()) if n < n_min}
+    if len(names) < least:
+        found = suppressed_sentence(suppressed, n_min) or f"only {', '.join(names) or 'no group'} is there"
+        raise InputError(
+            f"groups can only be compared when {least} have {n_min} rows or more: {found}",
+            "bring in more such samples, or lower n_min",
+        )
+    numbers = {name: i for i, name in enumerate(names)}
+    return Groups(names, np.array([numbers.get(value, -1) for value in values], dtype=np.int64), suppressed)
+
+
+def suppressed_sentence(suppressed: Mapping[str, int], n_min: int = N_MIN) -> str:
+    """Names the groups that were left out, with their sizes; empty when there are none."""
+    if not suppressed:
+        return ""
+    named = ", ".join(f"{name} ({n})" for name, n in suppressed.items())
+    verb = "has" if len(suppressed) == 1 else "have"
+    return f"{named} {verb} fewer than the {n_min} rows a group needs, so nothing is said about {_them(suppressed)}"
+
+
+def group_means(values_N: Floats, groups: Groups, weights_RN: Floats | None = None) -> Floats:
+    """Mean of each group (R, G), NaN where a draw holds none of it; one draw of everything without weights."""
+    inside = np.flatnonzero(groups.codes >= 0)
+    weights = np.ones((1, len(values_N))) if weights_RN is None else weights_RN
+    shape = (len(values_N), len(groups.names))
+    places = (inside, groups.codes[inside])
+    sums_RG = weights @ csr_matrix((values_N[inside], places), shape)
+    counts_RG = weights @ csr_matrix((np.ones(len(inside)), places), shape)
+    return _share(sums_RG, counts_RG)
+
+
+def worst_group(values: ArrayLike, groups: ArrayLike, n_min: int = N_MIN) -> tuple[str, float]:
+    """The group with the smallest mean, and that mean (the first by name where several tie)."""
+    split = split_groups(groups, n_min)
+    means_G = group_means(np.asarray(values, dtype=np.float64), split)[0]
+    at = int(means_G.argmin())
+    return split.names[at], float(means_G[at])
+
+
+def largest_gap(values: ArrayLike, groups: ArrayLike, n_min: int = N_MIN) -> float:
+    """Largest difference between the means of two groups."""
+    means_G = group_means(np.asarray(values, dtype=np.float64), split_groups(groups, n_min))[0]
+    return float(means_G.max() - means_G.min())
+
+
+def equalised_odds(predicted: ArrayLike, actual: ArrayLike, groups: ArrayLike, n_min: int = N_MIN) -> Odds:
+    """How far the true- and the false-positive rates of the groups lie apart (Hardt et al. 2016).
+
+    With more than two classes each is held against the rest and the largest gap counts; with two this is the textbook
+    value. A rate from fewer than ``n_min`` rows is left out.
+
+    Raises:
+        InputError: no class has rates in two groups.
+    """
+    cells = OddsCells(predicted, actual, split_groups(groups, n_min), n_min)
+    tpr, fpr = (float(gap[0]) for gap in cells.gaps(np.ones((1, len(cells))))[:2])
+    return Odds(max(tpr, fpr), tpr, fpr)
+
+
+class OddsCells:
+    """Which row counts for which rate, worked out once for all draws of a bootstrap.
+
+    Args:
+        predicted: (N,) the class each row was taken for.
+        actual: (N,) the class it is of.
+        groups: what ``split_groups`` gives.
+        n_min: the fewest rows a rate may rest on.
+    """
+
+    def __init__(self, predicted: ArrayLike, actual: ArrayLike, groups: Groups, n_min: int = N_MIN) -> None:
+        told, true = (np.asarray(values, dtype=object).astype(str) for values in (predicted, actual))
+        # Only a class that occurs can be recognised or missed.
+        classes, true_N = np.unique(true, return_inverse=True)
+        told_N = np.searchsorted(classes, told).clip(max=len(classes) - 1)
+        told_N = np.where(classes[told_N] == told, told_N, -1)
+        n, g, k = len(true), len(groups.names), len(classes)
+        codes = groups.codes
+        self._n, self._shape = n, (g, k)
+
+        def incidence(chosen: NDArray[Any], class_N: NDArray[Any]) -> csr_matrix:
+            rows = np.flatnonzero(chosen & (codes >= 0))
+            return csr_matrix((np.ones(len(rows)), (rows, codes[rows] * k + class_N[rows])), (n, g * k))
+
+        every = np.ones(n, dtype=bool)
+        self._actual = incidence(every, true_N)
+        self._right = incidence(told_N == true_N, true_N)
+        self._wrong = incidence((told_N >= 0) & (told_N != true_N), told_N)
+        counts_GK = np.asarray(self._actual.sum(axis=0)).reshape(g, k)
+        self._recalled = self._comparable(counts_GK, n_min)
+        self._mistaken = self._comparable(counts_GK.sum(axis=1, keepdims=True) - counts_GK, n_min)
+        if not self._recalled.any():
+            raise InputError(
+                f"no class has {n_min} rows in two groups, so their rates cannot be compared",
+                "bring in more samples, or lower n_min",
+            )
+
+    def __len__(self) -> int:
+        return self._n
+
+    def gaps(self, weights_RN: Floats) -> tuple[Floats, Floats, Floats]:
+        """The true-positive gap, the false-positive gap and the larger of the two, (R,) each.
+
+        A rate that a draw leaves undefined is left out of it.
+        """
+        actual_RGK, right_RGK, wrong_RGK = (
+            (weights_RN @ cells).reshape(len(weights_RN), *self._shape)
+            for cells in (self._actual, self._right, self._wrong)
+        )
+        others_RGK = actual_RGK.sum(axis=2, keepdims=True) - actual_RGK
+        tpr_R = _widest(_share(right_RGK, actual_RGK), self._recalled)
+        fpr_R = _widest(_share(wrong_RGK, others_RGK), self._mistaken)
+        return tpr_R, fpr_R, np.fmax(tpr_R, fpr_R)
+
+    @staticmethod
+    def _comparable(counts_GK: NDArray[Any], n_min: int) -> NDArray[np.bool_]:
+        enough_GK = np.asarray(counts_GK >= n_min)
+        found: NDArray[np.bool_] = enough_GK & (enough_GK.sum(axis=0) >= 2)
+        return found
+
+
+def max_skew(ranked: ArrayLike, desired: ArrayLike, k: int) -> Floats:
+    """MaxSkew@k of each ranked list (Geyik et al. 2019): max over groups of ln(share in the first k / desired share).
+
+    0 is even; ln 2 means that some group has twice its share. It is never negative when the shares add up to 1.
+
+    Args:
+        ranked: (Q, L) group numbers 0…G−1, best place first.
+        desired: (G,) the shares the groups should have, such as those among all candidates; they are scaled to add up
+            to 1, and a group with none must not occur.
+        k: how many places count, at most L.
+
+    Raises:
+        InputError: a group that is not desired at all, or a list that is no list of group numbers.
+        ConfigError: a ``k`` outside 1…L.
+    """
+    ranked_QL, desired_G = _ranked(ranked, desired)
+    if not 1 <= k <= ranked_QL.shape[1]:
+        raise ConfigError(f"the lists have {ranked_QL.shape[1]} places, so there are no first {k}", "give a smaller k")
+    shares_QG = (ranked_QL[:, :k, None] == np.arange(len(desired_G))).mean(axis=1)
+    found: Floats = np.log((shares_QG / np.where(desired_G > 0, desired_G, 1)).max(axis=1))
+    return found
+
+
+def ndkl(ranked: ArrayLike, desired: ArrayLike) -> Floats:
+    """Normalised discounted KL divergence of each ranked list, in nats (Geyik et al. 2019); 0 is even.
+
+    Σ_i KL(shares among the first i ‖ desired) / log2(i + 1), divided by Σ_i 1 / log2(i + 1). Arguments and errors are
+    those of ``max_skew``.
+    """
+    ranked_QL, desired_G = _ranked(ranked, desired)
+    places_L = np.arange(1, ranked_QL.shape[1] + 1)
+    divergence_QL = np.zeros(ranked_QL.shape)
+    for number, wanted in enumerate(desired_G.tolist()):
+        shares_QL = np.cumsum(ranked_QL == number, axis=1) / places_L
+        present = shares_QL > 0
+        logs_QL = np.log(shares_QL / (wanted or 1.0), out=np.zeros_like(shares_QL), where=present)
+        divergence_QL += shares_QL * logs_QL
+    discount_L = 1 / np.log2(places_L + 1)
+    found: Floats = (divergence_QL * discount_L).sum(axis=1) / discount_L.sum()
+    return found
+
+
+def _ranked(ranked: ArrayLike, desired: ArrayLike) -> tuple[Ints, Floats]:
+    ranked_QL, desired_G = np.asarray(ranked), np.asarray(desired, dtype=np.float64)
+    if ranked_QL.ndim != 2 or not ranked_QL.size or ranked_QL.min() < 0 or ranked_QL.max() >= len(desired_G):
+        raise InputError("the ranked lists do not hold one group number per place", "give a table (queries, places)")
+    if not (np.isfinite(desired_G).all() and (desired_G >= 0).all() and desired_G.sum() > 0):
+        raise InputError(
+            "the desired shares are not all numbers from 0 up", "give the groups' shares of the candidates"
+        )
+    for number in np.unique(ranked_QL).tolist():
+        if desired_G[number] == 0:
+            raise InputError(f"group number {number} occurs but its desired share is 0", "count it in, or leave it out")
+    return ranked_QL.astype(np.int64), desired_G / desired_G.sum()
+
+
+def _share(above: NDArray[Any], below: NDArray[Any]) -> Floats:
+    found: Floats = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
+    return found
+
+
+def _widest(rates_RGK: Floats, use_GK: NDArray[np.bool_]) -> Floats:
+    """The largest range over groups among classes; NaN where a draw leaves none."""
+    if not use_GK.any():
+        return np.zeros(len(rates_RGK))
+    kept_RGK = np.where(use_GK, rates_RGK, np.nan)
+    found: Floats = np.fmax.reduce(np.fmax.reduce(kept_RGK, axis=1) - np.fmin.reduce(kept_RGK, axis=1), axis=1)
+    return found
+
+
+def _them(suppressed: Mapping[str, int]) -> str:
+    return "it" if len(suppressed) == 1 else "them"
