@@ -1,0 +1,142 @@
+"""What processing does: contrast, bent pictures, blocks, JPEG; and colour: brighter, paler, more vivid."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clerestory.data.corruptions.arrays import Bytes, Floats, gaussian, look_up, to_bytes
+from clerestory.data.corruptions.parameters import PARAMETERS
+
+
+def contrast(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
+    """Every channel moves towards its mean."""
+    (kept,) = PARAMETERS["contrast"][severity - 1]
+    means_C = image_HWC.mean(axis=(0, 1), dtype=np.float64)
+    table_CV = (np.arange(256.0) - means_C[:, None]) * kept + means_C[:, None]
+    tables = np.zeros((256, 256), np.uint8)
+    tables[:3] = to_bytes(table_CV)
+    return look_up(tables, np.arange(3, dtype=np.uint8), image_HWC)
+
+
+def brightness(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
+    """More value in HSV; hue and saturation stay, so all channels grow by one factor."""
+    return look_up(_brighter(severity), image_HWC.max(axis=2, keepdims=True), image_HWC)
+
+
+@lru_cache(maxsize=5)
+def _brighter(severity: int) -> Bytes:
+    """(256, 256) what a channel becomes, by the largest channel of its pixel and its own value."""
+    (more,) = PARAMETERS["brightness"][severity - 1]
+    largest = np.arange(256.0)[:, None]
+    value = np.minimum(largest / 255 + more, 1) * 255
+    factor = value / np.maximum(largest, 1)
+    table = np.arange(256.0) * factor
+    table[0] = value[0]  # black has no colour: it becomes grey
+    return to_bytes(table)
+
+
+def saturate(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
+    """Less or more saturation in HSV: channels move towards or away from the largest one."""
+    _, offset = PARAMETERS["saturate"][severity - 1]
+    largest = image_HWC.max(axis=2)
+    smallest = image_HWC.min(axis=2)
+    factor = _look_up_factor(_vivid(severity), largest, smallest)
+    out = (image_HWC - largest[..., None].astype(np.float32)) * factor[..., None]
+    out += largest[..., None]
+    if offset:
+        # A grey pixel has the hue 0, red; what saturation it is given shows as red.
+        grey = largest == smallest
+        out[grey, 1:] = (largest[grey] * np.float32(1 - offset))[:, None]
+    return to_bytes(out)
+
+
+@lru_cache(maxsize=5)
+def _vivid(severity: int) -> Floats:
+    """(256, 256) by which factor saturation grows, by the largest and the smallest channel of a pixel."""
+    factor, offset = PARAMETERS["saturate"][severity - 1]
+    largest, smallest = np.arange(256.0)[:, None], np.arange(256.0)
+    before = np.clip(1 - smallest / np.maximum(largest, 1), 0, 1)
+    after = np.clip(before * factor + offset, 0, 1)
+    growth: Floats = np.divide(after, before, out=np.ones((256, 256)), where=before > 0).astype(np.float32)
+    return growth
+
+
+def _look_up_factor(table: Floats, rows_HW: Bytes, columns_HW: Bytes) -> Floats:
+    """``table[rows, columns]`` of a 256×256 table."""
+    index = np.left_shift(rows_HW, 8, dtype=np.uint16) | columns_HW
+    found: Floats = table.reshape(-1).take(index)
+    return found
+
+
+def pixelate(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
+    """Fewer pixels, shown as large ones."""
+    (kept,) = PARAMETERS["pixelate"][severity - 1]
+    height, width = image_HWC.shape[:2]
+    small = Image.fromarray(image_HWC).resize((int(width * kept), int(height * kept)), Image.Resampling.BOX)
+    return np.array(small.resize((width, height), Image.Resampling.NEAREST))
+
+
+def jpeg_compression(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
+    """Stored as a JPEG of low quality."""
+    (quality,) = PARAMETERS["jpeg_compression"][severity - 1]
+    file = io.BytesIO()
+    Image.fromarray(image_HWC).save(file, "JPEG", quality=int(quality))
+    file.seek(0)
+    with Image.open(file, formats=["JPEG"]) as picture:
+        return np.array(picture)
+
+
+def elastic_transform(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
+    """Bent in small waves: every pixel is taken from a place near by, neighbours from neighbouring places."""
+    (strength,) = PARAMETERS["elastic_transform"][severity - 1]
+    height, width = image_HWC.shape[:2]
+    most = height * 0.005
+    sigma = (height * 0.01, width * 0.01)
+    moves = []
+    for _ in range(2):
+        move = rng.uniform(-most, most, size=(height, width)).astype(np.float32)
+        move = gaussian(move, sigma, truncate=3, mode="reflect")
+        move *= np.float32(strength)
+        moves.append(move)
+    dx_HW, dy_HW = moves
+    dx_HW += np.arange(width, dtype=np.float32)
+    dy_HW += np.arange(height, dtype=np.float32)[:, None]
+    return _sampled(image_HWC, dy_HW, dx_HW)
+
+
+def _sampled(image_HWC: Bytes, y_HW: Floats, x_HW: Floats) -> Bytes:
+    """The picture at places between its pixels, linearly; beyond its edge it is mirrored."""
+    height, width = image_HWC.shape[:2]
+    # Four bytes a pixel, so that one pixel is fetched as one number.
+    padded = np.zeros((height, width, 4), np.uint8)
+    padded[..., :3] = image_HWC
+    pixels = padded.view(np.uint32).reshape(-1)
+    top, left = np.floor(y_HW), np.floor(x_HW)
+    down, right = (y_HW - top)[..., None], (x_HW - left)[..., None]
+    rows = [_mirrored(top.astype(np.int32) + step, height) * width for step in (0, 1)]
+    columns = [_mirrored(left.astype(np.int32) + step, width) for step in (0, 1)]
+    lines = []
+    for row in rows:
+        near, far = (
+            pixels.take(row + column).reshape(-1, 1).view(np.uint8).reshape(padded.shape).astype(np.float32)
+            for column in columns
+        )
+        far -= near
+        far *= right
+        near += far
+        lines.append(near)
+    lines[1] -= lines[0]
+    lines[1] *= down
+    lines[0] += lines[1]
+    return to_bytes(np.ascontiguousarray(lines[0][..., :3]))
+
+
+def _mirrored(place: NDArray[np.int32], size: int) -> NDArray[np.int32]:
+    """Places beyond the edge, mirrored with the edge pixel itself repeated: -1 is 0, ``size`` is ``size - 1``."""
+    place = np.where(place < 0, -1 - place, place)
+    return np.clip(np.where(place >= size, 2 * size - 1 - place, place), 0, size - 1)
