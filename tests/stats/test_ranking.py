@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, top_k_accuracy_score
 
-from clerestory.stats.ranking import best_ranks, chance_recall, top
+from clerestory.stats.ranking import (
+    average_precision,
+    best_ranks,
+    both_ranks,
+    chance_recall,
+    classify,
+    mean_class_recall,
+    top,
+)
 
 
 def naive(queries: np.ndarray, candidates: np.ndarray, asked: np.ndarray, given: np.ndarray, ties: str) -> np.ndarray:
@@ -104,3 +113,122 @@ def test_top_equals_a_stable_sort(scores: list[float], k: int) -> None:
     array = np.array(scores, dtype=np.float32)
     wanted = sorted((i for i, s in enumerate(scores) if s == s), key=lambda i: (-scores[i], i))[:k]
     assert top(array, k).tolist() == wanted
+
+
+def drawn(seed: int, q: int = 90, n: int = 210, d: int = 24) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(seed)
+    queries, labels = rng.normal(size=(q, d)).astype(np.float32), rng.integers(0, 40, n)
+    asked = rng.integers(0, 40, q)
+    candidates = rng.normal(size=(n, d)).astype(np.float32)
+    return queries, candidates, asked, labels
+
+
+@given(problems(), st.sampled_from(["pessimistic", "mid"]), st.integers(1, 60))
+@settings(max_examples=200)
+def test_both_directions_at_once_equal_each_alone(problem: tuple[np.ndarray, ...], ties: str, block: int) -> None:
+    queries, candidates, asked, labels = problem
+    there, back = both_ranks(*problem, ties=ties, tolerance=0, block_scores=block)  # type: ignore[arg-type]  # ties is drawn
+    np.testing.assert_array_equal(there, naive(*problem, ties))
+    np.testing.assert_array_equal(back, naive(candidates, queries, labels, asked, ties))
+
+
+def test_both_directions_count_more_rows_than_a_byte_holds() -> None:
+    rng = np.random.default_rng(3)
+    queries, candidates = (rng.integers(-9, 10, (n, 8)).astype(np.float32) for n in (900, 400))
+    asked, labels = np.arange(900) % 400, np.arange(400)
+    there, back = both_ranks(queries, candidates, asked, labels)
+    np.testing.assert_array_equal(there, best_ranks(queries, candidates, asked, labels))
+    np.testing.assert_array_equal(back, best_ranks(candidates, queries, labels, asked))
+    assert back.max() > 255
+
+
+def test_both_directions_on_real_numbers() -> None:
+    queries, candidates, asked, labels = drawn(4)
+    there, back = both_ranks(queries, candidates, asked, labels)
+    np.testing.assert_array_equal(there, best_ranks(queries, candidates, asked, labels))
+    np.testing.assert_array_equal(back, best_ranks(candidates, queries, labels, asked))
+    assert np.isnan(there[~np.isin(asked, labels)]).all()
+
+
+def test_a_query_that_is_not_a_number_has_no_rank() -> None:
+    queries, candidates, asked, labels = drawn(5)
+    asked[3] = labels[0]
+    queries[3] = np.nan
+    assert np.isnan(best_ranks(queries, candidates, asked, labels)[3])
+    there, back = both_ranks(queries, candidates, asked, labels)
+    assert np.isnan(there[3])
+    assert np.isnan(back[0])
+    assert np.isnan(average_precision(queries, candidates, asked, labels)[3])
+
+
+def test_average_precision_equals_scikit_learns() -> None:
+    queries, candidates, asked, labels = drawn(6)
+    ours = average_precision(queries, candidates, asked, labels, tolerance=0, block_scores=1000)
+    for place, query in enumerate(queries):
+        right = labels == asked[place]
+        if not right.any():
+            assert np.isnan(ours[place])
+        else:
+            assert ours[place] == pytest.approx(average_precision_score(right, candidates @ query), abs=1e-12)
+
+
+@given(problems())
+@settings(max_examples=100)
+def test_average_precision_puts_wrong_ones_of_equal_score_first(problem: tuple[np.ndarray, ...]) -> None:
+    queries, candidates, asked, labels = problem
+    ours = average_precision(*problem, tolerance=0)
+    for place, query in enumerate(queries):
+        scores, right = candidates @ query, labels == asked[place]
+        if not right.any():
+            continue
+        order = np.lexsort((right, -scores))
+        hits = right[order]
+        precisions = np.cumsum(hits)[hits] / (np.flatnonzero(hits) + 1)
+        assert ours[place] == pytest.approx(precisions.mean(), abs=1e-12)
+
+
+def test_average_precision_of_one_relevant_is_the_reciprocal_rank() -> None:
+    queries, candidates, _, _ = drawn(7)
+    asked, labels = np.arange(90), np.arange(210)
+    ranks = best_ranks(queries, candidates, asked, labels)
+    np.testing.assert_allclose(average_precision(queries, candidates, asked, labels), 1 / ranks, rtol=1e-12)
+
+
+def test_classes_equal_a_stable_sort_and_scikit_learns_accuracy() -> None:
+    rng = np.random.default_rng(8)
+    images, classes = rng.normal(size=(300, 16)).astype(np.float32), rng.normal(size=(12, 16)).astype(np.float32)
+    target = rng.integers(0, 12, 300)
+    found = classify(images, classes, block_scores=500)
+    scores = images @ classes.T
+    np.testing.assert_array_equal(found.top, np.argsort(-scores, axis=1, kind="stable")[:, :5])
+    np.testing.assert_array_equal(found.predicted, found.top[:, 0])
+    np.testing.assert_allclose(found.scores, scores.max(axis=1), rtol=1e-5)
+    within = (found.top == target[:, None]).any(axis=1).mean()
+    assert within == top_k_accuracy_score(target, scores, k=5)
+    assert mean_class_recall(found.predicted, target) == balanced_accuracy_score(target, found.predicted)
+
+
+def test_the_earlier_of_equal_classes_wins() -> None:
+    found = classify(np.ones((2, 3), dtype=np.float32), np.ones((4, 3), dtype=np.float32), k=9)
+    assert found.top.tolist() == [[0, 1, 2, 3]] * 2
+
+
+def test_an_image_that_is_not_a_number_has_no_class() -> None:
+    images = np.float32([[np.nan, 0], [1, 0]])
+    found = classify(images, np.float32([[1, 0], [0, 1]]))
+    assert found.top.tolist() == [[-1, -1], [0, 1]]
+    assert np.isnan(found.scores[0])
+
+
+def test_memory_of_both_directions_stays_bounded() -> None:
+    """All scores at once would be 100 MB."""
+    import tracemalloc
+
+    rng = np.random.default_rng(9)
+    rows = rng.normal(size=(5000, 4)).astype(np.float32)
+    tracemalloc.start()
+    both_ranks(rows, rows, np.arange(5000), np.arange(5000), block_scores=100_000)
+    average_precision(rows[:500], rows, np.arange(500), np.arange(5000), block_scores=100_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6_000_000

@@ -1,6 +1,7 @@
 """Ranks of the right answers among candidates, by counting instead of sorting.
 
-Legend: Q queries, N candidates, D dimensions, B queries in a block.
+Legend: Q queries, N candidates, C classes, D dimensions, B queries in a block, P right pairs in a block, R relevant
+candidates of one query, K places.
 
 The naive definition, which the tests use as the oracle::
 
@@ -15,16 +16,33 @@ The naive definition, which the tests use as the oracle::
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ties = Literal["pessimistic", "mid"]
 
-BLOCK_SCORES = 1 << 20
+BLOCK_SCORES = 1 << 23
 ROUNDING = 1e-6
+# A column of this many noughts and ones still adds up within one byte.
+BYTE_ROWS = 255
+TOP = 5
+
+
+class Classified(NamedTuple):
+    """The classes an image looks most like.
+
+    Attributes:
+        predicted: (Q,) the class of the highest score; -1 where an image has no score.
+        top: (Q, k) the classes of the k highest scores, best first; -1 where there are none.
+        scores: (Q,) the highest score; NaN where an image has none.
+    """
+
+    predicted: NDArray[np.int64]
+    top: NDArray[np.int64]
+    scores: NDArray[np.float32]
 
 
 def best_ranks(
@@ -39,7 +57,7 @@ def best_ranks(
     """The rank (1 = first) of every query's best relevant candidate by dot product.
 
     A candidate is relevant to a query when their labels are equal; a query may have several. Never holds more than
-    ``max(block_scores, N)`` scores at once.
+    ``max(block_scores, N)`` scores at once (4 bytes each, and one more for the comparison).
 
     Args:
         queries: (Q, D).
@@ -57,21 +75,115 @@ def best_ranks(
         (Q,) float64; NaN for a query with no relevant candidate.
     """
     ranks = np.full(len(queries), np.nan)
-    step = max(1, block_scores // max(1, len(candidates)))
-    turned = np.ascontiguousarray(candidates.T)
-    for start in range(0, len(queries), step):
-        block = slice(start, start + step)
-        scores_BN = queries[block] @ turned
-        relevant_BN = query_labels[block, None] == candidate_labels[None, :]
-        best_B1 = np.where(relevant_BN, scores_BN, -np.inf).max(axis=1, keepdims=True)
-        ahead_B = (scores_BN > best_B1 + tolerance).sum(axis=1)
-        level_BN = scores_BN >= best_B1 - tolerance
-        tied_B = (level_BN & ~relevant_BN).sum(axis=1) - ahead_B
-        if ties == "mid":
-            tied_B = tied_B / (1 + (level_BN & relevant_BN).sum(axis=1))
-        found_B = np.isfinite(best_B1[:, 0])
-        ranks[block] = np.where(found_B, 1.0 + ahead_B + tied_B, np.nan)
+    members = _Members(candidate_labels)
+    for block, scores_BN in _blocks(queries, candidates, block_scores):
+        row_P, place_P = members.of(query_labels[block])
+        own_P = scores_BN[row_P, place_P]
+        best_B = _highest(own_P, row_P, len(scores_BN))
+        ranks[block] = _ranks(best_B, *_count(scores_BN, best_B, tolerance, ties), own_P, row_P, tolerance, ties)
     return ranks
+
+
+def both_ranks(
+    queries: NDArray[np.float32],
+    candidates: NDArray[np.float32],
+    query_labels: NDArray[np.int64],
+    candidate_labels: NDArray[np.int64],
+    ties: Ties = "pessimistic",
+    tolerance: float = ROUNDING,
+    block_scores: int = BLOCK_SCORES,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``best_ranks`` there and back (the candidates asking for the queries), with every score computed once.
+
+    That halves the work, which is nearly all matrix product. The scores of right pairs are computed apart from the
+    others, so a wrong candidate whose score is equal up to rounding counts as it should with a tolerance above 0, and
+    may fall either way with 0 unless products are exact.
+
+    Returns:
+        (Q,) ranks of the queries' best candidates and (N,) ranks of the candidates' best queries; NaN for one with
+        nothing relevant.
+    """
+    members = _Members(candidate_labels)
+    best_Q, best_N = _own_scores(queries, candidates, query_labels, members, block_scores)
+    ranks_Q = np.full(len(queries), np.nan)
+    level_N, ahead_N, right_N = (np.zeros(len(candidates), dtype=np.int64) for _ in range(3))
+    for block, scores_BN in _blocks(queries, candidates, block_scores):
+        row_P, place_P = members.of(query_labels[block])
+        own_P, best_B = scores_BN[row_P, place_P], best_Q[block]
+        # A right pair never counts against itself, whatever the last bits of its score.
+        scores_BN[row_P, place_P] = -np.inf
+        counted = _count(scores_BN, best_B, tolerance, ties)
+        right_B = np.bincount(row_P[own_P >= best_B[row_P] - tolerance], minlength=len(best_B))
+        ranks_Q[block] = _finish(best_B, *counted, right_B, ties)
+        right_N += np.bincount(place_P[own_P >= best_N[place_P] - tolerance], minlength=len(best_N))
+        level_N += _count_columns(scores_BN, best_N - tolerance, np.greater_equal)
+        if ties == "mid":
+            ahead_N += _count_columns(scores_BN, best_N + tolerance, np.greater)
+    return ranks_Q, _finish(best_N, level_N, ahead_N, right_N, ties)
+
+
+def average_precision(
+    queries: NDArray[np.float32],
+    candidates: NDArray[np.float32],
+    query_labels: NDArray[np.int64],
+    candidate_labels: NDArray[np.int64],
+    tolerance: float = ROUNDING,
+    block_scores: int = BLOCK_SCORES,
+) -> NDArray[np.float64]:
+    """The average precision of every query over all its relevant candidates; their mean is mAP.
+
+    The precision at a relevant candidate is the share of relevant ones among those up to it, with every wrong candidate
+    of the same score (up to the tolerance) ahead of it. Without ties that is ``sklearn.metrics``'
+    ``average_precision_score``. Arguments are those of ``best_ranks``.
+
+    Returns:
+        (Q,) float64; NaN for a query with no relevant candidate, or with a NaN among their scores.
+    """
+    found = np.full(len(queries), np.nan)
+    members = _Members(candidate_labels)
+    for block, scores_BN in _blocks(queries, candidates, block_scores):
+        row_P, place_P = members.of(query_labels[block])
+        starts = np.searchsorted(row_P, np.arange(len(scores_BN) + 1))
+        for row, scores_N in enumerate(scores_BN):
+            places = place_P[starts[row] : starts[row + 1]]
+            if len(places):
+                found[block.start + row] = _precision(scores_N, np.sort(scores_N[places]), tolerance)
+    return found
+
+
+def classify(
+    images: NDArray[np.float32], classes: NDArray[np.float32], k: int = TOP, block_scores: int = BLOCK_SCORES
+) -> Classified:
+    """Zero-shot classification: the classes of the highest dot products, the earlier class where they are equal.
+
+    Args:
+        images: (Q, D).
+        classes: (C, D), one embedding for each class (of an ensemble of prompts: their normalised mean).
+        k: how many classes to tell for each image; at most C.
+        block_scores: how many scores to compute at a time.
+    """
+    k = min(k, len(classes))
+    top_QK = np.full((len(images), k), -1, dtype=np.int64)
+    best_Q = np.full(len(images), np.nan, dtype=np.float32)
+    for block, scores_BC in _blocks(images, classes, block_scores):
+        np.nan_to_num(scores_BC, copy=False, nan=-np.inf, posinf=np.inf, neginf=-np.inf)
+        rows = np.arange(len(scores_BC))
+        for place in range(k):
+            chosen = scores_BC.argmax(axis=1)
+            scores_B = scores_BC[rows, chosen]
+            usable = scores_B > -np.inf
+            top_QK[block, place] = np.where(usable, chosen, -1)
+            if place == 0:
+                best_Q[block] = np.where(usable, scores_B, np.nan)
+            scores_BC[rows, chosen] = -np.inf
+    return Classified(top_QK[:, 0], top_QK, best_Q)
+
+
+def mean_class_recall(predicted: NDArray[np.int64], target: NDArray[np.int64]) -> float:
+    """The mean over the classes that occur of the share of their images that were recognised (balanced accuracy)."""
+    present, class_Q = np.unique(target, return_inverse=True)
+    right = np.bincount(class_Q, weights=predicted == target, minlength=len(present))
+    return float(np.mean(right / np.bincount(class_Q)))
 
 
 def chance_recall(candidates: int, relevant: Sequence[int] | NDArray[np.int64], k: int) -> float:
@@ -100,3 +212,129 @@ def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
     floor = np.partition(usable, len(usable) - k)[len(usable) - k]
     chosen = np.flatnonzero(usable >= floor)
     return chosen[np.argsort(-usable[chosen], kind="stable")][:k]
+
+
+class _Members:
+    """Which candidates bear a label, looked up for many queries at once."""
+
+    def __init__(self, labels: NDArray[np.int64]) -> None:
+        self.order = np.argsort(labels, kind="stable")
+        self.sorted = labels[self.order]
+
+    def of(self, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The pairs (query, relevant candidate) of the queries with these labels, ordered by query."""
+        low = np.searchsorted(self.sorted, labels)
+        times = np.searchsorted(self.sorted, labels, side="right") - low
+        rows = np.repeat(np.arange(len(labels)), times)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(times) - times, times)
+        return rows, self.order[np.repeat(low, times) + within]
+
+
+def _blocks(
+    queries: NDArray[np.float32], candidates: NDArray[np.float32], block_scores: int
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """The scores of some queries at a time, in one buffer that the next block overwrites."""
+    step = min(max(1, block_scores // max(1, len(candidates))), max(1, len(queries)))
+    buffer = np.empty((step, len(candidates)), dtype=np.result_type(queries, candidates))
+    turned = np.ascontiguousarray(candidates.T)
+    for start in range(0, len(queries), step):
+        block = slice(start, min(start + step, len(queries)))
+        yield block, np.matmul(queries[block], turned, out=buffer[: block.stop - start])
+
+
+def _own_scores(
+    queries: NDArray[np.float32],
+    candidates: NDArray[np.float32],
+    query_labels: NDArray[np.int64],
+    members: _Members,
+    block_scores: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The best score of a right pair for every query and for every candidate; -inf where there is none."""
+    kind = np.result_type(queries, candidates)
+    best_Q, best_N = (np.full(len(side), -np.inf, dtype=kind) for side in (queries, candidates))
+    step = max(1, block_scores // max(1, len(candidates)))
+    pairs = max(1, block_scores // (4 * max(1, queries.shape[1])))
+    for start in range(0, len(queries), step):
+        row_P, place_P = members.of(query_labels[start : start + step])
+        for first in range(0, len(row_P), pairs):
+            rows, places = row_P[first : first + pairs] + start, place_P[first : first + pairs]
+            scores = np.einsum("pd,pd->p", queries[rows], candidates[places])
+            _raise(best_Q, rows, scores)
+            _raise(best_N, places, scores)
+    return best_Q, best_N
+
+
+def _highest(own_P: NDArray[np.float32], row_P: NDArray[np.int64], rows: int) -> NDArray[np.float32]:
+    """The highest score of every row's right pairs; -inf where there are none."""
+    best_B = np.full(rows, -np.inf, dtype=own_P.dtype)
+    _raise(best_B, row_P, own_P)
+    return best_B
+
+
+def _raise(best: NDArray[np.float32], places: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
+    """Raise each best score to those at its place; a NaN stays one, and leaves its query without a rank."""
+    with np.errstate(invalid="ignore"):
+        np.maximum.at(best, places, scores)
+
+
+def _count(
+    scores_BN: NDArray[np.float32], best_B: NDArray[np.float32], tolerance: float, ties: Ties
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many scores of every row are at least as high as its best right one, and (for mid-ranks) how many higher."""
+    mask_BN = np.greater_equal(scores_BN, (best_B - tolerance)[:, None])
+    level_B = _true(mask_BN)
+    if ties == "pessimistic":
+        return level_B, np.zeros_like(level_B)
+    return level_B, _true(np.greater(scores_BN, (best_B + tolerance)[:, None], out=mask_BN))
+
+
+def _true(mask_BN: NDArray[np.bool_]) -> NDArray[np.int64]:
+    # Counting one contiguous row at a time is ten times as fast as a sum along the axis.
+    return np.array([np.count_nonzero(row) for row in mask_BN], dtype=np.int64)
+
+
+def _count_columns(scores_BN: NDArray[np.float32], bound_N: NDArray[np.float32], over: np.ufunc) -> NDArray[np.int64]:
+    """How many scores of every column are over its bound."""
+    total_N = np.zeros(scores_BN.shape[1], dtype=np.int64)
+    for start in range(0, len(scores_BN), BYTE_ROWS):
+        mask = over(scores_BN[start : start + BYTE_ROWS], bound_N[None, :])
+        total_N += mask.view(np.uint8).sum(axis=0, dtype=np.uint8)
+    return total_N
+
+
+def _ranks(
+    best_B: NDArray[np.float32],
+    level_B: NDArray[np.int64],
+    ahead_B: NDArray[np.int64],
+    own_P: NDArray[np.float32],
+    row_P: NDArray[np.int64],
+    tolerance: float,
+    ties: Ties,
+) -> NDArray[np.float64]:
+    right_B = np.bincount(row_P[own_P >= best_B[row_P] - tolerance], minlength=len(best_B))
+    return _finish(best_B, level_B - right_B, ahead_B, right_B, ties)
+
+
+def _finish(
+    best: NDArray[np.float32],
+    level: NDArray[np.int64],
+    ahead: NDArray[np.int64],
+    right: NDArray[np.int64],
+    ties: Ties,
+) -> NDArray[np.float64]:
+    """Ranks from counts: of wrong ones at least as high, of wrong ones higher, and of right ones at the best."""
+    ranks = 1.0 + level if ties == "pessimistic" else 1.0 + ahead + (level - ahead) / (1 + right)
+    return np.where(np.isfinite(best), ranks, np.nan)
+
+
+def _precision(scores_N: NDArray[np.float32], right_R: NDArray[np.float32], tolerance: float) -> float:
+    """Average precision of one query; ``right_R`` are its relevant candidates' scores in ascending order."""
+    if not np.isfinite(right_R).all():
+        return math.nan
+    count, bound_R = len(right_R), right_R - tolerance
+    # How many bounds each score reaches; from the end, how many scores reach each bound.
+    reached = np.bincount(np.searchsorted(bound_R, scores_N[~np.isnan(scores_N)], side="right"), minlength=count + 1)
+    all_R = np.cumsum(reached[::-1])[::-1][1:]
+    wrong_R = all_R - (count - np.searchsorted(right_R, bound_R))
+    place_R = np.arange(count, 0, -1)
+    return math.fsum(place_R / (place_R + wrong_R)) / count
