@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
 from clerestory.core.errors import IntegrityError, NotFound
 from clerestory.models.adapters.files import check_folder, hub_folder
+from clerestory.models.adapters.hf_chat import open_chat
 from clerestory.models.adapters.hf_dual import open_dual
 from clerestory.models.protocols import AnyModel
 from clerestory.models.runtime import open_model
@@ -55,6 +58,8 @@ def open_folder(folder: Path, name: str = "") -> AnyModel:
     kind = _kind(folder)
     if kind == "clerestory":
         return open_model(folder)
+    if kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return open_chat(folder, name)
     return open_dual(folder, name)
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
 
 from clerestory.core.errors import CapabilityError, IntegrityError
 from clerestory.models.processor import WHITE
@@ -65,6 +65,15 @@ def read_image_processor(folder: Path) -> Any:
     return read_part(
         folder, "image processor", lambda: AutoImageProcessor.from_pretrained(folder, backend="pil", **QUIETLY)
     )
+
+
+def read_processor(folder: Path) -> Any:
+    """What puts words and pictures together for the model; its image processor in the Pillow version."""
+
+    def read() -> Any:
+        return AutoProcessor.from_pretrained(folder, backend="pil", **QUIETLY)
+
+    return read_part(folder, "processor", read)
 
 
 def read_network(folder: Path, auto: Any) -> nn.Module:
