@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from clerestory.core.errors import DataError, closest
 from clerestory.core.measure import Finding
 from clerestory.core.sample import TEST, TEST_STYLE, TRAIN, VAL, Caption
 from clerestory.data import found
@@ -62,10 +63,23 @@ class Columns:
     Args:
         names: the columns.
         taken: columns that carry the picture's bytes and are read elsewhere.
+        keep: columns that become groups whole, however long their values are, under these names; lists as JSON. A
+            task keeps its questions and answers so.
+        where: what the table is called, for people.
+
+    Raises:
+        DataError: there is no column to ``keep``; the closest names and all there are are named.
     """
 
-    def __init__(self, names: Iterable[str], taken: Iterable[str] = ()) -> None:
+    def __init__(
+        self, names: Iterable[str], taken: Iterable[str] = (), keep: Iterable[str] = (), where: str = "the table"
+    ) -> None:
         self.names = [name for name in names if name]
+        lower = {name.strip().lower(): name for name in reversed(self.names)}
+        self.keep = {wanted: lower.get(wanted.strip().lower(), "") for wanted in keep}
+        for wanted, name in self.keep.items():
+            if not name:
+                raise no_column(wanted, where, self.names)
         plain = {name.strip().lower(): name for name in reversed(self.names) if name not in set(taken)}
         self.picture = _first(plain, PICTURE)
         self.captions = [(plain[name], "en") for name in CAPTION if name in plain]
@@ -76,7 +90,7 @@ class Columns:
         self.id, self.split, self.source, self.groups, self.sha256 = (_first(plain, (name,)) for name in PLAIN)
         used = {name for name, _ in self.captions} | set(self.keywords) | set(taken)
         used |= {plain[name] for name in KNOWN if name in plain}
-        self.others = [name for name in self.names if name not in used]
+        self.others = [name for name in self.names if name not in used and name not in self.keep.values()]
         self.left_out: dict[str, str] = {}
         self.used_as_group: set[str] = set()
 
@@ -116,13 +130,29 @@ class Columns:
                 groups[column.strip()] = text
         for column in self.left_out:
             groups.pop(column.strip(), None)
-        return groups
+        return groups | {wanted: text for wanted, name in self.keep.items() if (text := _whole(row.get(name)))}
 
     def findings(self) -> list[Finding]:
         """What became of the columns without a meaning of their own, once every row has been read."""
         groups = self.used_as_group - set(self.left_out)
         left = [found.column_left_out(column, why) for column, why in sorted(self.left_out.items())]
         return left + ([found.column_as_group(sorted(groups))] if groups else [])
+
+
+def no_column(wanted: str, where: str, names: Iterable[str]) -> DataError:
+    """The error for a column that is not there: what there is, and what looks like it."""
+    there = [name for name in names if name]
+    listed = ", ".join(map(repr, there[:20])) + (f" and {len(there) - 20} more" if len(there) > 20 else "")
+    return DataError(
+        f"there is no column {wanted!r} in {where}",
+        f"it has {listed or 'no columns at all'}; name one of these",
+        closest(wanted, there),
+    )
+
+
+def _whole(value: Any) -> str:
+    """A value as one text; a list or a table as JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else _text(value)
 
 
 def _first(plain: Mapping[str, str], names: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clerestory.core.digest import digest_bytes
@@ -22,8 +22,10 @@ PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
 OTHER_PICTURES = {".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".svg"}
 
 
-def open_folder(folder: Path, progress: Progress = QUIET) -> Dataset:
+def open_folder(folder: Path, progress: Progress = QUIET, keep: Sequence[str] = ()) -> Dataset:
     """Open a folder; sub-folders too, hidden files not. Ids are paths below the folder.
+
+    With columns to ``keep``, each row of its caption file is a sample of its own; see ``fields.Columns``.
 
     Raises:
         DataError: it has two caption files, or no readable picture.
@@ -32,20 +34,22 @@ def open_folder(folder: Path, progress: Progress = QUIET) -> Dataset:
     if len(tables) > 1:
         names = " and ".join(table.name for table in tables)
         raise DataError(f"{folder} has {names}, and only one of them can hold the captions", "remove one of them")
-    entries, findings = read_table(tables[0]) if tables else ([], [])
+    entries, findings = read_table(tables[0], keep) if tables else ([], [])
     located, more = locate(folder, entries)
     named = {entry.file for entry in located}
     extra, others = _unnamed(folder, named)
     return from_files(folder.resolve().name, folder, located + extra, [*findings, *more, *others], progress)
 
 
-def open_table(path: Path, progress: Progress = QUIET) -> Dataset:
+def open_table(path: Path, progress: Progress = QUIET, keep: Sequence[str] = ()) -> Dataset:
     """Open a ``.csv`` or ``.jsonl`` file whose rows name picture files, relative to the table's folder.
+
+    With columns to ``keep``, each row is a sample of its own; see ``fields.Columns``.
 
     Raises:
         DataError: the table cannot be read, or no readable picture is named in it.
     """
-    entries, findings = read_table(path)
+    entries, findings = read_table(path, keep)
     located, more = locate(path.parent, entries)
     return from_files(path.stem, path.parent, located, [*findings, *more], progress)
 

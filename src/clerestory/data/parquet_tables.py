@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,11 @@ from clerestory.data.inspection import Seen, look
 BATCH = 256
 
 
-def open_parquet(path: Path, progress: Progress = QUIET) -> Dataset:
+def open_parquet(path: Path, progress: Progress = QUIET, keep: Sequence[str] = ()) -> Dataset:
     """Open a Parquet file. One that Clerestory wrote, and that is still what its side file says, opens at once.
+
+    With columns to ``keep``, each row is a sample of its own; see ``fields.Columns``. A file that Clerestory wrote
+    has them among its groups.
 
     Raises:
         DataError: it is not Parquet, has no column with pictures, or no readable picture.
@@ -38,8 +42,8 @@ def open_parquet(path: Path, progress: Progress = QUIET) -> Dataset:
     own = (schema.metadata or {}).get(b"layout") == parquet.LAYOUT
     column = _bytes_column(schema)
     if column:
-        return _with_bytes(path, schema, column, own, progress)
-    columns = Columns(schema.names)
+        return _with_bytes(path, schema, column, own, progress, () if own else keep)
+    columns = Columns(schema.names, keep=keep, where=str(path))
     if not columns.picture:
         raise DataError(
             f"no column of {path} holds pictures (it has {', '.join(schema.names)})",
@@ -62,8 +66,10 @@ def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _with_bytes(path: Path, schema: pa.Schema, column: str, own: bool, progress: Progress) -> Dataset:
-    columns = Columns(schema.names, taken=[column])
+def _with_bytes(
+    path: Path, schema: pa.Schema, column: str, own: bool, progress: Progress, keep: Sequence[str]
+) -> Dataset:
+    columns = Columns(schema.names, taken=[column], keep=keep, where=str(path))
     pictures = parquet.Pictures(path, column)
     looked: list[tuple[Entry, Seen]] = []
     findings: list[Finding] = []
@@ -75,7 +81,7 @@ def _with_bytes(path: Path, schema: pa.Schema, column: str, own: bool, progress:
                 entry, noticed = columns.entry(row, f"row {number + 1}")
                 findings += noticed
                 content = row[column]["bytes"] if isinstance(row[column], dict) else row[column]
-                entry.id = entry.id or _own_name(row, column) or f"{number:08d}"
+                entry.id = entry.id or ("" if keep else _own_name(row, column)) or f"{number:08d}"
                 if content is None:
                     findings.append(found.lacking(entry.where, "it holds no picture"))
                 else:
@@ -98,6 +104,8 @@ def _with_names(path: Path, columns: Columns, progress: Progress) -> Dataset:
     for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH):
         for row in batch.to_pylist():
             entry, noticed = columns.entry(row, f"row {len(entries) + 1}")
+            if columns.keep:
+                entry.id = entry.id or f"{len(entries):08d}"
             entries.append(entry)
             findings += noticed
     located, more = locate(path.parent, entries)

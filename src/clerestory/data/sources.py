@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from clerestory.core import extensions
@@ -9,14 +10,15 @@ from clerestory.core.errors import DataError, closest
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
 from clerestory.data.folder import open_folder, open_table
+from clerestory.data.huggingface import HF, open_huggingface
 from clerestory.data.icons import open_icons
 from clerestory.data.parquet_tables import open_parquet
 
 READERS = {".parquet": open_parquet, ".csv": open_table, ".jsonl": open_table}
 
 
-def open_data(spec: str | Path, progress: Progress = QUIET) -> Dataset:
-    """Open data: ``icons``, a folder, a ``.parquet``, ``.csv`` or ``.jsonl`` file, or a registered extension.
+def open_data(spec: str | Path, progress: Progress = QUIET, keep: Sequence[str] = ()) -> Dataset:
+    """Open data: ``icons``, a folder, a ``.parquet``, ``.csv`` or ``.jsonl`` file, ``hf:…``, or a registered extension.
 
     Pictures that cannot be read, empty captions, ids used twice and missing files are kept out and named in the
     data set's ``findings``. Pictures are read when they are asked for, not when the data is opened.
@@ -24,9 +26,12 @@ def open_data(spec: str | Path, progress: Progress = QUIET) -> Dataset:
     Args:
         spec: a name or a path.
         progress: who is told how far it is.
+        keep: columns of a table that become groups whole, however long their values are; each row is then a sample
+            of its own, even where several are about one picture.
 
     Raises:
-        DataError: there is nothing of that name, or nothing in it can be read.
+        DataError: there is nothing of that name, or nothing in it can be read; a column to keep is not there.
+        MissingExtra: ``hf:`` needs the library ``datasets``.
     """
     text = str(spec)
     path = Path(spec).expanduser()
@@ -36,14 +41,16 @@ def open_data(spec: str | Path, progress: Progress = QUIET) -> Dataset:
     if isinstance(spec, str) and text in known:
         dataset: Dataset = extensions.find("data", text)(progress)
         return dataset
+    if text.startswith(HF):
+        return open_huggingface(text, progress, keep)
     if path.is_dir():
-        return open_folder(path, progress)
+        return open_folder(path, progress, keep)
     if path.is_file():
         reader = READERS.get(path.suffix.lower())
         if reader is None:
             raise DataError(f"{path} is of no known kind", f"give a folder, or a file ending in {', '.join(READERS)}")
-        return reader(path, progress)
-    fix = f"give {', '.join(known)}, or the path of a folder or of a file ending in {', '.join(READERS)}"
+        return reader(path, progress, keep)
+    fix = f"give {', '.join(known)}, hf:org/name, or the path of a folder or of a file ending in {', '.join(READERS)}"
     raise DataError(f"there is no data named {text!r}", fix, closest(text, [*known, *_neighbours(path)]))
 
 

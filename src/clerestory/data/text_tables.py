@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from clerestory.data.fields import CAPTION, PICTURE, Columns, Entry
 _Rows = Iterator[tuple[str, dict[str, Any] | str]]
 
 
-def read_table(path: Path) -> tuple[list[Entry], list[Finding]]:
+def read_table(path: Path, keep: Sequence[str] = ()) -> tuple[list[Entry], list[Finding]]:
     """Every row of a ``.csv`` or ``.jsonl`` file, and what was noticed; bad rows are named and left out.
 
+    With columns to ``keep``, a row without an id has its number for one: each stands for itself.
+
     Raises:
-        DataError: the file cannot be read as text, or no column names a picture.
+        DataError: the file cannot be read as text, no column names a picture, or one to keep is not there.
     """
     try:
         rows = list(_csv_rows(path) if path.suffix.lower() == ".csv" else _jsonl_rows(path))
@@ -29,7 +31,7 @@ def read_table(path: Path) -> tuple[list[Entry], list[Finding]]:
     except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}", "check the file") from None
     names = dict.fromkeys(name for _, row in rows if isinstance(row, dict) for name in row)
-    columns = Columns(names)
+    columns = Columns(names, keep=keep, where=str(path)) if names else Columns(names)
     if names and not columns.picture:
         raise DataError(
             f"no column of {path} names the pictures (it has {', '.join(map(repr, names)) or 'none'})",
@@ -37,11 +39,13 @@ def read_table(path: Path) -> tuple[list[Entry], list[Finding]]:
         )
     entries: list[Entry] = []
     findings: list[Finding] = []
-    for where, row in rows:
+    for number, (where, row) in enumerate(rows, start=1):
         if isinstance(row, str):
             findings.append(found.lacking(where, row))
             continue
         entry, noticed = columns.entry(row, where)
+        if keep:
+            entry.id = entry.id or f"{number:06d}"
         entries.append(entry)
         findings += noticed
     return entries, findings + columns.findings()

@@ -1,0 +1,93 @@
+"""Hugging Face data sets: real ones, built here by the library itself."""
+
+import io
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+from PIL import Image
+
+from clerestory.core.digest import digest_bytes
+from clerestory.core.errors import DataError, MissingExtra
+from clerestory.data import open_data
+
+COLOURS = ("red", "green", "blue")
+
+
+def picture(colour: str, side: int = 8) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (side, side), colour).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def table() -> datasets.Dataset:
+    features = datasets.Features(
+        {
+            "photo": datasets.Image(),
+            "label": datasets.ClassLabel(names=list(COLOURS)),
+            "caption": datasets.Value("string"),
+            "question": datasets.Value("string"),
+            "choices": datasets.Sequence(datasets.Value("string")),
+        }
+    )
+    rows = {
+        "photo": [{"bytes": picture(c), "path": None} for c in COLOURS],
+        "label": [0, 1, 2],
+        "caption": [f"a {c} tile" for c in COLOURS],
+        "question": [f"Which colour is this tile, and please do think of {'a very ' * 20}long answer?"] * 3,
+        "choices": [list(COLOURS)] * 3,
+    }
+    return datasets.Dataset.from_dict(rows, features=features)
+
+
+def test_a_saved_data_set_opens_with_its_labels_captions_and_splits(tmp_path: Path, table: datasets.Dataset) -> None:
+    datasets.DatasetDict({"train": table, "validation": table.select([1])}).save_to_disk(tmp_path / "saved")
+    data = open_data(f"hf:{tmp_path / 'saved'}")
+    assert [s.id for s in data] == ["train/00000000", "train/00000001", "train/00000002", "validation/00000000"]
+    assert [s.concept for s in data] == ["red", "green", "blue", "green"]
+    assert [s.caption for s in data][:2] == ["a red tile", "a green tile"]
+    assert [s.split for s in data] == ["train", "train", "train", "val"]
+    assert data.read(data["train/00000002"]) == picture("blue")
+    assert data["train/00000002"].image == digest_bytes(picture("blue"))
+    assert any(f.code == "CLR-D009" and "question" in f.where for f in data.findings)
+
+
+def test_a_folder_of_parquet_files_is_the_same_data(tmp_path: Path, table: datasets.Dataset) -> None:
+    (tmp_path / "saved").mkdir()
+    table.to_parquet(tmp_path / "parquet" / "data" / "test-00000-of-00001.parquet")
+    data = open_data(f"hf:{tmp_path / 'parquet'}")
+    assert {s.split for s in data} == {"test"}
+    assert [data.read(s) for s in data] == [picture(c) for c in COLOURS]
+
+
+def test_long_columns_are_kept_where_they_are_asked_for(tmp_path: Path, table: datasets.Dataset) -> None:
+    table.save_to_disk(tmp_path / "saved")
+    data = open_data(f"hf:{tmp_path / 'saved'}", keep=("question", "choices", "label"))
+    sample = data.samples[0]
+    assert sample.groups["question"].endswith("long answer?")
+    assert sample.groups["choices"] == '["red", "green", "blue"]'
+    assert sample.groups["label"] == "red"
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [("hf:", "names no data set"), ("hf:./nowhere", "no folder"), ("hf:{tmp}", "neither a saved data set nor")],
+)
+def test_what_is_not_there_is_one_sentence(tmp_path: Path, spec: str, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        open_data(spec.replace("{tmp}", str(tmp_path)))
+
+
+def test_a_table_without_pictures_is_refused(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"words": ["a"]}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match=r"no column .* holds pictures \(it has words\)"):
+        open_data(f"hf:{tmp_path / 'saved'}")
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingExtra) as caught:
+        open_data("hf:org/name")
+    assert caught.value.fix == "pip install 'clerestory[huggingface]'"
