@@ -50,7 +50,7 @@ def gate_(
     held_to = load_policy(policy)
     subject = dataset(store, data, common.out)
     if dry_run:
-        decision = gate(digest, store, held_to, subject.digest)
+        decision = gate(digest, store, held_to, subject.digest, name)
         common.out.result(decision, *_decision_lines(decision))
     else:
         release = put_to_gate(store, digest, subject.digest, name=name, policy=held_to, why=why)

@@ -13,17 +13,21 @@ Outcome = Literal["pass", "fail", "cannot_tell"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One condition of a policy.
+    """One condition of a policy: a bound, or a comparison with another release.
 
     Attributes:
         name: how the rule is called in reasons.
         metric: the measurement's name, such as ``recall@10``.
         where: its slice, exactly.
-        at_least, at_most: the bound; exactly one of them.
+        at_least, at_most: the bound; exactly one of these two and ``no_worse_by``.
         judge: ``interval`` compares the end of the interval that is worse (the claim must hold with confidence),
             ``value`` compares the point.
         evidence: the kind of evidence it is read from.
         why: why the rule exists, for the person who reads the decision.
+        no_worse_by: a relative rule: the drop, in the measurement's unit, that must not happen; above 0.
+        compare_with: against what a relative rule compares: an alias of the same line, such as ``live``, or a release.
+        alpha: how often each answer of a relative rule may be wrong.
+        each_group: a relative rule asks the same of every value of this group, such as ``style``; empty for all rows.
     """
 
     name: str
@@ -34,6 +38,15 @@ class Rule:
     judge: Literal["interval", "value"] = "interval"
     evidence: str = "evaluate"
     why: str = ""
+    no_worse_by: float | None = None
+    compare_with: str = ""
+    alpha: float = 0.01
+    each_group: str = ""
+
+    @property
+    def relative(self) -> bool:
+        """Whether it compares with another release instead of asking for a bound."""
+        return self.no_worse_by is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +74,7 @@ class Reason:
         message: one sentence with the numbers.
         evidence: id of the evidence it rests on, empty when there is none.
         command: the cheapest command that would change the outcome, empty when it passed.
+        against: id of the evidence of the other model, for a relative rule; empty when there was none to compare with.
     """
 
     rule: str
@@ -68,6 +82,7 @@ class Reason:
     message: str
     evidence: str = ""
     command: str = ""
+    against: str = ""
 
 
 @dataclass(frozen=True, slots=True)

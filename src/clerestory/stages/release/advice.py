@@ -18,18 +18,30 @@ class Commands:
         measure: makes the evidence that is missing or stale.
         finished: puts the finished model of the same training to the gate; empty when this is no early checkpoint.
         larger, smaller: train another size; empty when there is none.
+        model: the model, as commands name it.
+        on: what says which data, for the end of a command.
     """
 
     measure: str
     finished: str
     larger: str
     smaller: str
+    model: str
+    on: str
 
     def improve(self, measured: Measurement) -> str:
         """What could give a better value than the measured one; empty when nothing that is known of would."""
         if self.finished:
             return self.finished
         return self.smaller if measured.unit == "ms" else self.larger
+
+    def examine(self, other: str) -> str:
+        """Measures another release."""
+        return f"clerestory evaluate {other}{self.on}"
+
+    def compare(self, other: str) -> str:
+        """Shows where the two differ, and how many samples it takes to tell."""
+        return f"clerestory compare {self.model} {other}{self.on}"
 
 
 def commands_for(rule: Rule, model: str, data: str, store: Store) -> Commands:
@@ -52,4 +64,6 @@ def commands_for(rule: Rule, model: str, data: str, store: Store) -> Commands:
         finished=f"clerestory release gate {short(whole.subject.model)}{on}" if whole else "",
         larger="" if preset == "small" else f"clerestory train{on} --preset small",
         smaller="" if preset == "nano" else f"clerestory train{on} --preset nano",
+        model=short(model),
+        on=on,
     )

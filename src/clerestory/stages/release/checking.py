@@ -18,6 +18,8 @@ from clerestory.core.provenance import STAGE_ROOMS
 from clerestory.core.release import Outcome, Policy, Reason, Release, Rule
 from clerestory.stages.release.deciding import outdated, stale_in_words
 from clerestory.stages.release.judge import judge, verdict
+from clerestory.stages.release.moves import LIVE
+from clerestory.stages.release.relative import Side, judge_relative
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
@@ -169,7 +171,7 @@ def _check_decision(release: Release, held: list[Evidence], store: Store) -> lis
     sound = {evidence.id: evidence for evidence in held}
     findings, outcomes = [], []
     for rule, reason in zip(policy.rules, decision.reasons, strict=True):
-        outcome = _outcome_again(rule, reason, release.model, sound)
+        outcome = _outcome_again(rule, reason, release, sound, store)
         outcomes.append(outcome)
         if outcome != reason.outcome:
             message = f"the rule {rule.name!r} is recorded as {reason.outcome}, the evidence gives {outcome}"
@@ -180,15 +182,44 @@ def _check_decision(release: Release, held: list[Evidence], store: Store) -> lis
     return findings or [_passed("CLR-R002", where, f"{len(outcomes)} rules give {again} again")]
 
 
-def _outcome_again(rule: Rule, reason: Reason, model: str, sound: Mapping[str, Evidence]) -> Outcome:
+def _outcome_again(
+    rule: Rule, reason: Reason, release: Release, sound: Mapping[str, Evidence], store: Store
+) -> Outcome:
     """What a rule says of the evidence that its reason names; what was unknown stays so."""
     evidence = sound.get(reason.evidence)
     if reason.outcome == "cannot_tell" or evidence is None:
         return "cannot_tell"
-    if (evidence.kind, evidence.subject.model) != (rule.evidence, model):
+    if (evidence.kind, evidence.subject.model) != (rule.evidence, release.model):
         return "cannot_tell"
     measured = evidence.find(rule.metric, rule.where)
-    return judge(rule, measured, evidence.id).outcome if measured else "cannot_tell"
+    if measured is None:
+        return "cannot_tell"
+    if not rule.relative:
+        return judge(rule, measured, evidence.id).outcome
+    if not reason.against:
+        return "pass" if _was_alone(rule, release, store) else "cannot_tell"
+    return _relative_again(rule, evidence, sound.get(reason.against), store)
+
+
+def _relative_again(rule: Rule, ours: Evidence, theirs: Evidence | None, store: Store) -> Outcome:
+    """A relative rule again, from the rows of both models."""
+    if theirs is None or theirs.kind != rule.evidence:
+        return "cannot_tell"
+    sides = []
+    for evidence in (ours, theirs):
+        measured = evidence.find(rule.metric, rule.where)
+        if measured is None or not evidence.rows:
+            return "cannot_tell"
+        rows = read_rows(store.blobs.get(evidence.rows))
+        sides.append(Side(short(evidence.subject.model), evidence.id, measured, rows, evidence.facts))
+    return judge_relative(rule, sides[0], sides[1]).outcome
+
+
+def _was_alone(rule: Rule, release: Release, store: Store) -> bool:
+    """Whether nothing else was live when the release was made; of other names than ``live`` nobody keeps a record."""
+    if rule.compare_with != LIVE or not release.parent:
+        return True
+    return store.release(release.name, release.parent).model == release.model
 
 
 def _check_journal(store: Store) -> list[Finding]:

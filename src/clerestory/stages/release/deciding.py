@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from clerestory.core.digest import canonical
-from clerestory.core.errors import closest
-from clerestory.core.measure import Evidence, Subject
+from clerestory.core.errors import IntegrityError, closest
+from clerestory.core.measure import Evidence, Measurement, Subject
 from clerestory.core.provenance import environment_digest, stage_code
 from clerestory.core.release import Decision, Policy, Reason, Rule
-from clerestory.stages.release.advice import commands_for
+from clerestory.stages.release.advice import Commands, commands_for
 from clerestory.stages.release.judge import judge, value_in_words, verdict
 from clerestory.stages.release.policies import check_policy
+from clerestory.stages.release.relative import Side, judge_relative, nothing_to_compare
+from clerestory.stats.rows import read_rows
 from clerestory.store import Store
 
 _STALE = {
@@ -22,7 +24,7 @@ _STALE = {
 _VERB = {"evaluate": "evaluated", "train": "trained"}
 
 
-def gate(model: str, store: Store, policy: Policy, data: str) -> Decision:
+def gate(model: str, store: Store, policy: Policy, data: str, line: str = "") -> Decision:
     """Decide whether a model may ship.
 
     Evidence counts only where it was made for this model, on this data, by the code and in the environment of today.
@@ -33,6 +35,7 @@ def gate(model: str, store: Store, policy: Policy, data: str) -> Decision:
         store: where the evidence is.
         policy: the rules.
         data: digest of the data set the evidence must have been made on.
+        line: the line of models whose ``live`` relative rules compare with; the policy's name when empty.
 
     Returns:
         ``ship`` when every rule passes, ``refuse`` when one fails, else ``cannot_tell``.
@@ -43,10 +46,8 @@ def gate(model: str, store: Store, policy: Policy, data: str) -> Decision:
     """
     check_policy(policy)
     store.model_files(model)
-    held = {
-        kind: store.find_evidence(kind, model=model) for kind in dict.fromkeys(rule.evidence for rule in policy.rules)
-    }
-    reasons = tuple(_reason(rule, model, data, held[rule.evidence], store) for rule in policy.rules)
+    case = _Case(model, data, line or policy.name, store)
+    reasons = tuple(_reason(rule, case) for rule in policy.rules)
     return Decision(
         verdict=verdict(reason.outcome for reason in reasons),
         policy=f"{policy.name} version {policy.version}",
@@ -73,22 +74,85 @@ def stale_in_words(changed: tuple[str, ...]) -> str:
     return " and ".join(_STALE[name] for name in changed)
 
 
-def _reason(rule: Rule, model: str, data: str, held: list[Evidence], store: Store) -> Reason:
+@dataclass(frozen=True)
+class _Case:
+    """One model before the gate."""
+
+    model: str
+    data: str
+    line: str
+    store: Store
+
+    def held(self, rule: Rule, model: str = "") -> list[Evidence]:
+        """The evidence of the rule's kind, newest first."""
+        return self.store.find_evidence(rule.evidence, model=model or self.model)
+
+    def fresh(self, rule: Rule, model: str = "") -> list[Evidence]:
+        """The evidence of today."""
+        return [evidence for evidence in self.held(rule, model) if not outdated(evidence, self.data)]
+
+
+def _reason(rule: Rule, case: _Case) -> Reason:
     """The reason of one rule, from the newest evidence of today that has its measurement."""
-    commands = commands_for(rule, model, data, store)
-    fresh = [evidence for evidence in held if not outdated(evidence, data)]
+    commands = commands_for(rule, case.model, case.data, case.store)
+    held = case.held(rule)
+    fresh = [evidence for evidence in held if not outdated(evidence, case.data)]
     for evidence in fresh:
         measured = evidence.find(rule.metric, rule.where)
         if measured is not None:
-            reason = judge(rule, measured, evidence.id)
-            return reason if reason.outcome == "pass" else replace(reason, command=commands.improve(measured))
+            return _judged(rule, case, evidence, measured, commands)
     if fresh:
         return _unmeasured(rule, fresh[0])
     if held:
-        return _stale(rule, held, data, commands.measure)
+        return _stale(rule, held, case.data, commands.measure)
     about = f"{rule.metric} ({rule.where})" if rule.where else rule.metric
     message = f"{about} is not known, because this model was never {_VERB[rule.evidence]} here (0 pieces of evidence)."
     return Reason(rule.name, "cannot_tell", message, "", commands.measure)
+
+
+def _judged(rule: Rule, case: _Case, evidence: Evidence, measured: Measurement, commands: Commands) -> Reason:
+    if not rule.relative:
+        reason = judge(rule, measured, evidence.id)
+        return reason if reason.outcome == "pass" else replace(reason, command=commands.improve(measured))
+    other = _other(rule, case)
+    if other is None:
+        return nothing_to_compare(rule, evidence.id, case.line)
+    name, model = other
+    for theirs in case.fresh(rule, model):
+        compared = theirs.find(rule.metric, rule.where)
+        if compared is not None:
+            ours = _side(commands.model, evidence, measured, case.store)
+            reason = judge_relative(rule, ours, _side(name, theirs, compared, case.store))
+            if reason.outcome == "pass":
+                return reason
+            command = commands.improve(measured) if reason.outcome == "fail" else commands.compare(name)
+            return replace(reason, command=command)
+    message = f"{name} has no {rule.metric} of today to compare with: it was never measured, or what was is stale."
+    return Reason(rule.name, "cannot_tell", message, evidence.id, commands.examine(name))
+
+
+def _other(rule: Rule, case: _Case) -> tuple[str, str] | None:
+    """Name and digest of the model to compare with; None while there is none but the model itself.
+
+    Raises:
+        NotFound: the rule names a release that does not exist.
+    """
+    if "@" in rule.compare_with:
+        found = case.store.resolve(rule.compare_with)
+        name, model = rule.compare_with, found.digest
+    else:
+        alias = case.store.alias(case.line, rule.compare_with)
+        if alias is None:
+            return None
+        release = case.store.release(case.line, alias.number)
+        name, model = release.ref, release.model
+    return None if model == case.model else (name, model)
+
+
+def _side(name: str, evidence: Evidence, measured: Measurement, store: Store) -> Side:
+    if not evidence.rows:
+        raise IntegrityError(f"the evidence {evidence.id[:12]} keeps no rows", "evaluate the model again")
+    return Side(name, evidence.id, measured, read_rows(store.blobs.get(evidence.rows)), evidence.facts)
 
 
 def _stale(rule: Rule, held: list[Evidence], data: str, command: str) -> Reason:

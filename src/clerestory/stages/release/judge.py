@@ -68,6 +68,12 @@ def bound_in_words(rule: Rule, unit: str) -> str:
     return f"{kind} {value_in_words(_bound(rule), unit)}"
 
 
+def margin_in_words(rule: Rule, unit: str) -> str:
+    """The drop that a relative rule does not allow, such as ``3 points``."""
+    margin = rule.no_worse_by or 0.0
+    return f"{100 * margin:.3g} points" if unit == "share" else f"{margin:.3g} {unit}"
+
+
 def _number(rule: Rule, value: float, unit: str) -> str:
     """A value with as many digits as it takes to tell it from the bound."""
     for digits in (1, 2, 3, 4, 6):

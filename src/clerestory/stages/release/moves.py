@@ -25,7 +25,8 @@ def register(
         why: the reason that goes into the journal.
         notes: what else a reader should know.
     """
-    rests_on = tuple(dict.fromkeys(reason.evidence for reason in decision.reasons if reason.evidence))
+    named = (each for reason in decision.reasons for each in (reason.evidence, reason.against) if each)
+    rests_on = tuple(dict.fromkeys(named))
     return store.add_release(name, decision.model, rests_on, decision, who or person(), why, notes)
 
 

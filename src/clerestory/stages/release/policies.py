@@ -10,8 +10,9 @@ from pathlib import Path
 
 from clerestory.core.codec import decode
 from clerestory.core.errors import ConfigError, closest
-from clerestory.core.provenance import STAGE_ROOMS
 from clerestory.core.release import Policy, Rule
+
+READABLE = ("evaluate", "train")
 
 
 def load_policy(path: Path | str | None = None) -> Policy:
@@ -47,10 +48,31 @@ def check_policy(policy: Policy) -> None:
 
 
 def _check_rule(rule: Rule) -> None:
-    bounds = [bound for bound in (rule.at_least, rule.at_most) if bound is not None]
+    bounds = [bound for bound in (rule.at_least, rule.at_most, rule.no_worse_by) if bound is not None]
     if len(bounds) != 1 or not math.isfinite(bounds[0]):
-        raise ConfigError(f"the rule {rule.name!r} needs exactly one bound", "give it at_least or at_most, a number")
-    if rule.evidence not in STAGE_ROOMS:
-        known = ", ".join(STAGE_ROOMS)
-        near = closest(rule.evidence, STAGE_ROOMS)
+        raise ConfigError(
+            f"the rule {rule.name!r} needs exactly one bound", "give it at_least, at_most or no_worse_by, a number"
+        )
+    _check_relative(rule)
+    if rule.evidence not in READABLE:
+        known = ", ".join(READABLE)
+        near = closest(rule.evidence, READABLE)
         raise ConfigError(f"the rule {rule.name!r} reads evidence {rule.evidence!r}", f"it takes one of {known}", near)
+
+
+def _check_relative(rule: Rule) -> None:
+    """Raise for a relative rule that could not decide, and for a bound with settings that only a relative rule has."""
+    if rule.no_worse_by is None:
+        if rule.compare_with or rule.each_group:
+            setting = "compare_with" if rule.compare_with else "each_group"
+            raise ConfigError(
+                f"the rule {rule.name!r} has {setting} but no margin", "give it no_worse_by, such as 0.01"
+            )
+        return
+    if not rule.compare_with:
+        raise ConfigError(f"the rule {rule.name!r} does not say worse than what", 'give it compare_with = "live"')
+    if rule.no_worse_by <= 0:
+        message = f"the rule {rule.name!r} has the margin {rule.no_worse_by:g}, which leaves no room for chance"
+        raise ConfigError(message, "give it a no_worse_by above 0, such as 0.01")
+    if not 0 < rule.alpha < 0.5:
+        raise ConfigError(f"the rule {rule.name!r} has alpha = {rule.alpha:g}", "it takes a share such as 0.01")

@@ -33,7 +33,7 @@ def put_to_gate(
         why: the reason that goes into the journal.
         notes: what else a reader should know.
     """
-    decision = gate(model, store, policy or load_policy(None), data)
+    decision = gate(model, store, policy or load_policy(None), data, name)
     for release in store.releases(name):
         if release.model == model and release.decision == decision:
             return release
