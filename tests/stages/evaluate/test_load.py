@@ -274,15 +274,12 @@ def test_http_answers_and_every_kind_of_failure() -> None:
     config = LoadConfig(rate=100, seconds=0.2, warm_up=0, arrivals="uniform", slo_ms=900, timeout=5, most_in_flight=32)
     law = Law(shortest=0.0, longest=0.001, stall=0.0)
 
-    class ByPath(Http):
-        async def send(self, index: int) -> None:
-            self._url = f"{base}/{index}{special.get(index, '')}"
-            await super().send(index)
+    def payload(index: int) -> Payload:
+        return Payload({"input": index}, path=f"/{index}{special.get(index, '')}")
 
     with running(law) as base:
-        target = ByPath(base, lambda index: Payload({"input": index}), 32, json_field("data"))
-        result = run_load(target, config)
-        refused = run_load(Http("http://127.0.0.1:9/", lambda index: Payload(), 4), LoadConfig(rate=50, seconds=0.1))
+        result = run_load(Http(base, payload, json_field("data")), config)
+        refused = run_load(Http("http://127.0.0.1:9/", lambda index: Payload()), LoadConfig(rate=50, seconds=0.1))
     told = {one.index: (one.status, one.reason) for one in result.requests if one.status != "ok"}
     assert told == {
         3: ("error", "HTTP 500"),
@@ -291,7 +288,7 @@ def test_http_answers_and_every_kind_of_failure() -> None:
         6: ("timeout", "no answer within 5 s"),
     }
     assert {one.status for one in refused.requests} == {"error"}
-    assert all(one.reason.startswith("ConnectError") for one in refused.requests)
+    assert all(one.reason.startswith("ConnectionRefusedError") for one in refused.requests)
 
 
 def test_json_field_tells_what_is_missing() -> None:
@@ -299,3 +296,45 @@ def test_json_field_tells_what_is_missing() -> None:
     assert check(b'{"data": []}') == ""
     assert check(b'{"error": 1}') == "the answer has no 'data'"
     assert check(b"[1]") == "the answer has no 'data'"
+
+
+@pytest.mark.parametrize(
+    ("raw", "why"),
+    [
+        (
+            b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=1\r\n{"dat\r\n6\r\na": 1}\r\n0\r\nT: 1\r\n\r\n',
+            "",
+        ),
+        (b'HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"data": 1}', ""),
+        (b'HTTP/1.0 200 OK\r\n\r\n{"data": 1}', ""),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"data": 1}', "IncompleteReadError"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "the answer is not JSON"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", "HTTP 302"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "ValueError: the answer is not HTTP/1"),
+        (b"", "IncompleteReadError"),
+    ],
+)
+def test_answers_as_servers_send_them(raw: bytes, why: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(raw)
+        writer.close()
+
+    async def ask() -> str:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, Http(f"http://127.0.0.1:{port}", lambda _: Payload(method="GET"), json_field("data")) as to:
+            try:
+                await to.send(0)
+            except Unanswered as error:
+                return str(error)
+        return ""
+
+    told = asyncio.run(ask())
+    assert told.startswith(why)
+    assert bool(told) == bool(why)
+
+
+def test_an_address_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no address"):
+        Http("localhost:8000/v1", lambda _: Payload())

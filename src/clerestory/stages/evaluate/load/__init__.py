@@ -2,8 +2,9 @@
 
 from clerestory.stages.evaluate.load.config import Arrivals, LoadConfig, arrivals
 from clerestory.stages.evaluate.load.generator import offer_load, run_load
+from clerestory.stages.evaluate.load.http import Http, Payload, json_field
 from clerestory.stages.evaluate.load.result import LoadResult, Sent
-from clerestory.stages.evaluate.load.targets import Http, Payload, Target, Threads, Unanswered, json_field
+from clerestory.stages.evaluate.load.targets import Target, Threads, Unanswered
 
 __all__ = [
     "Arrivals",
