@@ -80,6 +80,7 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
             who=who,
             why=f"demo: {label} checkpoint",
             notes=Tags(checkpoint=label),
+            again=False,
         )
         say(f"     {gated[label].ref} ({label}): {_describe_decision(gated[label].decision)}")
     final = gated["final"]

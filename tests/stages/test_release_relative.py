@@ -202,3 +202,13 @@ def test_the_shipped_policy_compares_with_live_as_a_whole_and_in_each_style() ->
     relative = [rule for rule in load_policy().rules if rule.relative]
     assert {rule.each_group for rule in relative} == {"", "style"}
     assert all(rule.compare_with == "live" and rule.why for rule in relative)
+
+
+def test_what_was_decided_on_the_same_evidence_is_kept_on_request_although_live_has_moved(line: Line) -> None:
+    early = line.release(line.model(rows(300, hit=0.5)), WHOLE)
+    line.live(rows(300))
+    asked = {"name": "icons", "policy": Policy("icons", (WHOLE,))}
+    kept = put_to_gate(line.store, early.model, DATA, again=False, **asked)  # type: ignore[arg-type]  # as keywords
+    anew = put_to_gate(line.store, early.model, DATA, **asked)  # type: ignore[arg-type]  # as keywords
+    assert kept.number == early.number
+    assert (anew.decision.verdict, anew.number) == ("refuse", 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clerestory.core.codec import Tags
-from clerestory.core.release import Policy, Release
+from clerestory.core.release import Decision, Policy, Release
 from clerestory.stages.release.deciding import gate
 from clerestory.stages.release.moves import register
 from clerestory.stages.release.policies import load_policy
@@ -20,6 +20,7 @@ def put_to_gate(
     who: str = "",
     why: str = "",
     notes: Tags | None = None,
+    again: bool = True,
 ) -> Release:
     """Put a model to the gate and number the outcome; the same outcome again gives the same release back.
 
@@ -32,9 +33,20 @@ def put_to_gate(
         who: the person; the login name when empty.
         why: the reason that goes into the journal.
         notes: what else a reader should know.
+        again: compare with what is live *now*; False keeps the answer that the same evidence and policy got before.
     """
     decision = gate(model, store, policy or load_policy(None), data, name)
     for release in store.releases(name):
-        if release.model == model and release.decision == decision:
+        known = release.decision == decision or (not again and _same_question(release.decision, decision))
+        if release.model == model and known:
             return release
     return register(name, decision, store, who=who, why=why, notes=notes or Tags())
+
+
+def _same_question(one: Decision, other: Decision) -> bool:
+    """Whether two decisions rest on the same policy and the same evidence of the model, whatever was live."""
+
+    def asked(decision: Decision) -> list[tuple[str, str]]:
+        return [(reason.rule, reason.evidence) for reason in decision.reasons]
+
+    return one.policy_digest == other.policy_digest and asked(one) == asked(other)
