@@ -2,13 +2,12 @@
 
 ``rows`` is a table as columns: a mapping from names to equally long arrays, text columns as strings and number
 columns as numbers. An empty number (NaN or None) means *unscored*: such a row is left out and ``n`` says how many
-were scored, so an answer that never came is not a score of 0.
+were scored, so an answer that never came is not a score of 0. The statistics are in ``clerestory.stats.statistics``.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -18,10 +17,10 @@ from numpy.typing import NDArray
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ConfigError, InputError, not_found
 from clerestory.core.measure import Direction, Interval, Measurement, Recipe
-from clerestory.stats.intervals import mean_interval, quantile_interval, share_interval
+from clerestory.stats.statistics import STATISTICS, Selected, Statistic
 
 Rows = Mapping[str, NDArray[Any]]
-STATISTICS = ("mean", "share_at_most", "quantile")
+ANY = "*"
 
 
 class Aggregate(NamedTuple):
@@ -45,33 +44,24 @@ class Aggregate(NamedTuple):
 def aggregate(rows: Rows, recipe: Recipe, level: float = 0.95) -> Aggregate:
     """Follow one recipe over the rows.
 
-    ``mean`` is that of all rows; ``share_at_most`` the share of rows whose value is at most the parameter; ``quantile``
-    the linearly interpolated one at the parameter (0.5 is the median). Sums are exactly rounded (``math.fsum``).
+    The recipe's ``where`` picks the rows whose columns equal its values; the value ``*`` stands for anything but an
+    empty text, so that ``severity=*`` is every corrupted picture. Sums are exactly rounded (``math.fsum``) and draws
+    are seeded, so the same rows give the same numbers.
 
     Raises:
         NotFound: the rows have no such column, or there is no such statistic.
-        InputError: no scored row is left.
-        ConfigError: a quantile outside 0…1.
+        InputError: no scored row is left, or they do not allow the statistic (one class only, too few groups).
+        ConfigError: a recipe that the statistic cannot follow: a quantile outside 0…1, no second column.
     """
     if recipe.statistic not in STATISTICS:
         raise not_found("statistic", recipe.statistic, STATISTICS)
-    keep, values = _scored(rows, recipe)
-    groups = _groups(rows, recipe, keep)
-    found: Interval | str
-    if recipe.statistic == "mean":
-        value, found = math.fsum(values) / len(values), _mean(values, groups, level)
-    elif recipe.statistic == "share_at_most":
-        hits = (values <= recipe.parameter).astype(np.float64)
-        value, found = math.fsum(hits) / len(hits), share_interval(hits, groups, level)
-    else:
-        if not 0 < recipe.parameter < 1:
-            raise ConfigError(f"the quantile {recipe.parameter:g} lies outside 0…1", "give 0.5 for the median")
-        value = float(np.quantile(values, recipe.parameter))
-        found = quantile_interval(values, groups, recipe.parameter, level)
-    clusters = int(groups.max()) + 1 if recipe.cluster else None
+    statistic = STATISTICS[recipe.statistic]
+    chosen = _select(rows, recipe, statistic, level)
+    value, found = statistic.compute(chosen)
+    clusters = int(chosen.groups.max()) + 1 if recipe.cluster else None
     if isinstance(found, Interval):
-        return Aggregate(value, len(values), clusters, found, "")
-    return Aggregate(value, len(values), clusters, None, found)
+        return Aggregate(value, len(chosen.values), clusters, found, "")
+    return Aggregate(value, len(chosen.values), clusters, None, found)
 
 
 def measure(
@@ -102,29 +92,74 @@ def recompute(rows: Rows, claimed: Measurement) -> Measurement:
     return dataclasses.replace(claimed, value=value, n=n, clusters=clusters, interval=interval, no_interval=reason)
 
 
-def _mean(values: NDArray[np.float64], groups: NDArray[np.int64], level: float) -> Interval | str:
-    """A mean of noughts and ones is a share, and has the interval of one."""
-    binary = bool(np.isin(values, (0.0, 1.0)).all())
-    return (share_interval if binary else mean_interval)(values, groups, level)
+def _select(rows: Rows, recipe: Recipe, statistic: Statistic, level: float) -> Selected:
+    """The scored rows that the recipe and its statistic are about."""
+    # float64 turns the None of an object column into NaN.
+    values = _column(rows, recipe.column).astype(np.float64)
+    keep = ~np.isnan(values)
+    for name, wanted in recipe.where.items():
+        column = _column(rows, name)
+        keep &= np.asarray(column != "") if wanted == ANY else np.asarray(column == wanted)
+    against, pair = _against(rows, recipe, statistic)
+    more = {name: _column(rows, name) for name, _ in statistic.more}
+    if statistic.against == "numbers":
+        keep &= ~np.isnan(against)
+    for name, holds in statistic.more:
+        if holds == "numbers":
+            more[name] = more[name].astype(np.float64)
+            keep &= ~np.isnan(more[name])
+    _require(keep, recipe)
+    groups = np.zeros(int(keep.sum()), dtype=np.int64)
+    chosen = Selected(
+        values[keep],
+        against[keep] if len(against) else against,
+        groups,
+        recipe.parameter,
+        pair,
+        {name: column[keep] for name, column in more.items()},
+        level,
+    )
+    if statistic.narrow:
+        narrowed = statistic.narrow(chosen)
+        keep[keep] = narrowed
+        _require(keep, recipe)
+        chosen = dataclasses.replace(
+            chosen,
+            values=chosen.values[narrowed],
+            against=chosen.against[narrowed],
+            more={name: column[narrowed] for name, column in chosen.more.items()},
+        )
+    return dataclasses.replace(chosen, groups=_groups(rows, recipe, keep))
+
+
+def _against(rows: Rows, recipe: Recipe, statistic: Statistic) -> tuple[NDArray[Any], tuple[str, str]]:
+    """The second column as the statistic takes it, and the two values of a contrast."""
+    if statistic.against == "nothing":
+        return np.array([]), ("", "")
+    if not recipe.against:
+        raise ConfigError(f"{recipe.statistic} needs a second column", "name it in the recipe's against")
+    if statistic.against == "contrast":
+        parts = recipe.against.split(":", 2)
+        if len(parts) != 3 or not parts[1] or parts[1] == parts[2]:
+            raise ConfigError(
+                f"{recipe.against!r} does not say what to compare", "write it as column:first:second, both different"
+            )
+        return _column(rows, parts[0]), (parts[1], parts[2])
+    column = _column(rows, recipe.against)
+    return (column.astype(np.float64) if statistic.against == "numbers" else column), ("", "")
+
+
+def _require(keep: NDArray[np.bool_], recipe: Recipe) -> None:
+    if not keep.any():
+        where = f" where {recipe.where}" if recipe.where else ""
+        columns = " and ".join(name for name in (recipe.column, recipe.against) if name)
+        raise InputError(f"no row has a {columns}{where}", "evaluate the model on data that has such samples")
 
 
 def _column(rows: Rows, name: str) -> NDArray[Any]:
     if name not in rows:
         raise not_found("column", name, rows)
     return np.asarray(rows[name])
-
-
-def _scored(rows: Rows, recipe: Recipe) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Which rows the recipe uses, and their values."""
-    # float64 turns the None of an object column into NaN.
-    column = _column(rows, recipe.column).astype(np.float64)
-    keep = ~np.isnan(column)
-    for name, wanted in recipe.where.items():
-        keep &= np.asarray(_column(rows, name) == wanted)
-    if not keep.any():
-        where = f" where {recipe.where}" if recipe.where else ""
-        raise InputError(f"no row has a {recipe.column}{where}", "evaluate the model on data that has such samples")
-    return keep, column[keep]
 
 
 def _groups(rows: Rows, recipe: Recipe, keep: NDArray[np.bool_]) -> NDArray[np.int64]:

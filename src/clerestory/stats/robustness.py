@@ -176,7 +176,7 @@ def effective_robustness(
         raise InputError(f"public models follow no line on {shift} (R² = {line.r2:.2f})", f"good fits: {good}")
     if not line.x_low <= accuracy_in <= line.x_high:
         raise InputError(
-            f"an accuracy of {accuracy_in:.1%} lies outside {line.x_low:.1%}…{line.x_high:.1%}, where {shift} was fitted",
+            f"the accuracy {accuracy_in:.1%} lies outside {line.x_low:.1%}…{line.x_high:.1%}, where {shift} was fitted",
             "effective robustness cannot be told for this model; compare the accuracies themselves",
         )
     if not 0 <= accuracy_shift <= 1 or min(n_in, n_shift) < 1 or not 0 < level < 1:

@@ -1,0 +1,328 @@
+"""The statistics that a recipe can name: from the selected rows to a value and its interval.
+
+| name | column | against | parameter | interval |
+|---|---|---|---|---|
+| ``mean`` | any number | | | ``cluster-t``, ``cluster-wilson`` for shares |
+| ``share_at_most`` | any number | | k | as a share |
+| ``quantile`` | any number | | q | ``order-statistics``, ``cluster-woodruff`` |
+| ``ratio`` | numerator | denominator | factor, 0 → 1 | linearised |
+| ``chance_corrected`` | 0…1, 1 = right | each row's chance level | | linearised |
+| ``contrast`` | any number | ``column:first:second`` | | linearised |
+| ``mean_of_groups`` | any number | group column | | linearised |
+| ``mce``, ``relative_mce`` | 0…1, 1 = right | corruption column | | linearised |
+| ``ece_width``, ``ece_mass`` | confidence | 0…1, 1 = right | bins, 0 → 15 | bootstrap |
+| ``auroc``, ``aupr_in``, ``aupr_out``, ``fpr95`` | score | 1 in-, 0 out-of-distribution | | bootstrap |
+| ``correlation`` | any number | any number | | bootstrap |
+| ``worst_group``, ``largest_gap`` | any number | group column | n_min, 0 → 10 | bootstrap |
+| ``equalised_odds`` | any number: which rows are scored | group column | n_min, 0 → 10 | bootstrap |
+
+- *linearised*: each row's influence on the value, summed over clusters, with t on C − 1 degrees of freedom (method
+  ``cluster-t``); *bootstrap*: ``clerestory.stats.bootstrap``.
+- ``contrast`` is the mean where the column equals ``first`` minus that where it equals ``second``; clusters that have
+  rows in both are paired, so what they share does not widen the interval. ``chance_corrected`` is the mean of
+  (x − c) / (1 − c).
+- ``mean_of_groups`` gives every group the same weight. ``mce`` takes the rows that have a ``severity``, and needs the
+  reference's score of each row in the column ``reference``; ``relative_mce`` also takes those whose corruption is
+  ``clean``.
+- ``equalised_odds`` reads the columns ``answer`` and ``target``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats as distributions
+from scipy.sparse import csr_matrix
+
+from clerestory.core.errors import ConfigError, InputError
+from clerestory.core.measure import Interval
+from clerestory.stats.bootstrap import Columns, cluster_bootstrap
+from clerestory.stats.calibration import BINS, bin_edges, bin_numbers, checked
+from clerestory.stats.fairness import N_MIN, NO_GROUP, Groups, OddsCells, group_means, split_groups
+from clerestory.stats.intervals import mean_interval, quantile_interval, share_interval
+from clerestory.stats.ood import Curve
+from clerestory.stats.robustness import check_reference
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Found = tuple[float, Interval | str]
+
+CLEAN = "clean"
+SEVERITY = "severity"
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The rows that a recipe is computed on.
+
+    Attributes:
+        values: (N,) the recipe's column.
+        against: (N,) its second column: numbers or texts, whichever the statistic takes; empty where it takes none.
+        groups: (N,) cluster numbers.
+        parameter: the recipe's.
+        pair: the two values of a ``contrast``.
+        more: (N,) further columns that the statistic reads by name.
+        level: nominal coverage of the interval.
+    """
+
+    values: Floats
+    against: NDArray[Any]
+    groups: Ints
+    parameter: float
+    pair: tuple[str, str]
+    more: Mapping[str, NDArray[Any]]
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """One entry of the registry.
+
+    Attributes:
+        compute: the value and its interval, or why there is none.
+        against: what the second column holds.
+        more: further columns it reads: numbers that must be there for a row to be scored, or texts.
+        narrow: which of the scored rows it is about; all when None.
+    """
+
+    compute: Callable[[Selected], Found]
+    against: Literal["nothing", "numbers", "texts", "contrast"] = "nothing"
+    more: tuple[tuple[str, Literal["numbers", "texts"]], ...] = ()
+    narrow: Callable[[Selected], Bools] | None = None
+
+
+def _mean(rows: Selected) -> Found:
+    # A mean of noughts and ones is a share, and has the interval of one.
+    binary = bool(np.isin(rows.values, (0.0, 1.0)).all())
+    interval = (share_interval if binary else mean_interval)(rows.values, rows.groups, rows.level)
+    return math.fsum(rows.values) / len(rows.values), interval
+
+
+def _share_at_most(rows: Selected) -> Found:
+    hits = (rows.values <= rows.parameter).astype(np.float64)
+    return math.fsum(hits) / len(hits), share_interval(hits, rows.groups, rows.level)
+
+
+def _quantile(rows: Selected) -> Found:
+    if not 0 < rows.parameter < 1:
+        raise ConfigError(f"the quantile {rows.parameter:g} lies outside 0…1", "give 0.5 for the median")
+    value = float(np.quantile(rows.values, rows.parameter))
+    return value, quantile_interval(rows.values, rows.groups, rows.parameter, rows.level)
+
+
+def _ratio(rows: Selected) -> Found:
+    below = math.fsum(rows.against)
+    if below <= 0:
+        raise InputError(f"the ratio divides by {below:g}", "it takes rows whose denominators add up to more than 0")
+    ratio = math.fsum(rows.values) / below
+    factor = rows.parameter or 1.0
+    influence_N = factor * (rows.values - ratio * rows.against) / below
+    return factor * ratio, linearised(factor * ratio, influence_N, rows)
+
+
+def _chance_corrected(rows: Selected) -> Found:
+    if not ((rows.against >= 0) & (rows.against < 1)).all():
+        raise InputError("a chance level lies outside 0…1, or is 1", "give each row 1 / its number of options")
+    return _mean(_replaced(rows, (rows.values - rows.against) / (1 - rows.against)))
+
+
+def _contrast(rows: Selected) -> Found:
+    first, second = (np.asarray(rows.against == name) for name in rows.pair)
+    for name, chosen in zip(rows.pair, (first, second), strict=True):
+        if not chosen.any():
+            raise InputError(f"no scored row is {name!r}, so there is nothing to compare", "evaluate the model on both")
+    parts = [_centred(rows.values, chosen) for chosen in (first, second)]
+    value = parts[0][0] - parts[1][0]
+    return value, linearised(value, parts[0][1] - parts[1][1], rows)
+
+
+def _mean_of_groups(rows: Selected) -> Found:
+    names = sorted(set(rows.against.tolist()))
+    parts = [_centred(rows.values, np.asarray(rows.against == name)) for name in names]
+    value = math.fsum(mean for mean, _ in parts) / len(parts)
+    influence_N = np.sum([influence for _, influence in parts], axis=0) / len(parts)
+    shares = bool(((rows.values >= 0) & (rows.values <= 1)).all())
+    return value, linearised(value, influence_N, rows, (0.0, 1.0) if shares else None)
+
+
+def _mce(rows: Selected) -> Found:
+    return _corruption_ratio(rows, relative=False)
+
+
+def _relative_mce(rows: Selected) -> Found:
+    return _corruption_ratio(rows, relative=True)
+
+
+def _corruption_ratio(rows: Selected, relative: bool) -> Found:
+    """The mean over corruptions of error / reference's error, of both above their clean ones when ``relative``."""
+    errors_N, reference_N = 1 - rows.values, 1 - rows.more[REFERENCE]
+    names = sorted(set(rows.against.tolist()) - {CLEAN})
+    clean = np.asarray(rows.against == CLEAN)
+    if not names or (relative and not clean.any()):
+        missing = "clean" if names else "corrupted"
+        raise InputError(f"no scored row is {missing}", "evaluate the model on clean and on corrupted pictures")
+    ratios, influence_N = [], np.zeros(len(errors_N))
+    for name in names:
+        chosen = np.asarray(rows.against == name)
+        (above, above_N), (below, below_N) = _centred(errors_N, chosen), _centred(reference_N, chosen)
+        if relative:
+            (base, base_N), (other, other_N) = _centred(errors_N, clean), _centred(reference_N, clean)
+            above, above_N, below, below_N = above - base, above_N - base_N, below - other, below_N - other_N
+        check_reference(below, name, relative)
+        ratios.append(above / below)
+        influence_N += (above_N - above / below * below_N) / below / len(names)
+    value = math.fsum(ratios) / len(ratios)
+    return value, linearised(value, influence_N, rows)
+
+
+def _ece(kind: Literal["width", "mass"]) -> Callable[[Selected], Found]:
+    def compute(rows: Selected) -> Found:
+        confidence_N, correct_N = checked(rows.values, rows.against)
+        bins = int(rows.parameter) or BINS
+        # The bins of all rows stay those of every draw.
+        numbers = bin_numbers(confidence_N, bin_edges(confidence_N, bins, kind))
+        gaps = csr_matrix((confidence_N - correct_N, (np.arange(len(numbers)), numbers)), (len(numbers), bins))
+
+        def error(columns: Columns, weights_RN: Floats) -> Floats:
+            found: Floats = np.abs(weights_RN @ gaps).sum(axis=1) / weights_RN.sum(axis=1)
+            return found
+
+        return _drawn(error, rows)
+
+    return compute
+
+
+def _curve(name: Literal["auroc", "aupr_in", "aupr_out", "fpr95"]) -> Callable[[Selected], Found]:
+    def compute(rows: Selected) -> Found:
+        method: Callable[[Floats], Floats] = getattr(Curve(rows.values, rows.against), name)
+        return _drawn(lambda columns, weights_RN: method(weights_RN), rows)
+
+    return compute
+
+
+def _correlation(rows: Selected) -> Found:
+    if np.ptp(rows.values) == 0 or np.ptp(rows.against) == 0:
+        raise InputError(
+            "one of the two columns is the same in all rows, so nothing correlates", "take rows that differ"
+        )
+    # Centred first, so that the sums of squares do not cancel.
+    x_N, y_N = rows.values - rows.values.mean(), rows.against - rows.against.mean()
+    columns_N5 = np.column_stack([x_N, y_N, x_N * x_N, y_N * y_N, x_N * y_N])
+
+    def pearson(columns: Columns, weights_RN: Floats) -> Floats:
+        x, y, xx, yy, xy = (weights_RN @ columns_N5 / weights_RN.sum(axis=1, keepdims=True)).T
+        spread = np.sqrt(np.maximum(xx - x * x, 0) * np.maximum(yy - y * y, 0))
+        found: Floats = np.divide(xy - x * y, spread, out=np.full(len(x), np.nan), where=spread > 0)
+        return found
+
+    return _drawn(pearson, rows)
+
+
+def _over_groups(pick: Callable[[Floats], Floats]) -> Callable[[Selected], Found]:
+    def compute(rows: Selected) -> Found:
+        split = _split(rows)
+        return _drawn(lambda columns, weights_RN: pick(group_means(rows.values, split, weights_RN)), rows)
+
+    return compute
+
+
+def _equalised_odds(rows: Selected) -> Found:
+    cells = OddsCells(rows.more["answer"], rows.more["target"], _split(rows), _n_min(rows))
+    return _drawn(lambda columns, weights_RN: cells.gaps(weights_RN)[2], rows)
+
+
+def linearised(
+    value: float, influence_N: Floats, rows: Selected, within: tuple[float, float] | None = None
+) -> Interval | str:
+    """Interval of a smooth statistic from each row's influence on it: ``cluster-t`` (Taylor linearisation).
+
+    The variance is C/(C−1) · Σ over clusters of (Σ of its rows' influence)²; for a mean, that of ``mean_interval``.
+    """
+    sums = np.bincount(rows.groups, weights=influence_N)
+    count = len(sums)
+    if count < 2:
+        return "all rows belong to one cluster, so their spread says nothing about others"
+    variance = count / (count - 1) * math.fsum(sums * sums)
+    # Rounding leaves a trace of what would be 0.
+    if variance <= (1e-12 * max(abs(value), 1e-300)) ** 2:
+        return "the clusters do not differ at all, so their spread says nothing about others"
+    half = float(distributions.t.ppf((1 + rows.level) / 2, count - 1)) * math.sqrt(variance)
+    low, high = within or (-math.inf, math.inf)
+    return Interval(max(value - half, min(low, value)), min(value + half, max(high, value)), "cluster-t", rows.level)
+
+
+def _drawn(statistic: Callable[[Columns, Floats], Floats], rows: Selected) -> Found:
+    """The value with every row counted once, and the bootstrap's interval."""
+    value = float(statistic((), np.ones((1, len(rows.values))))[0])
+    return value, cluster_bootstrap(statistic, (), rows.groups, level=rows.level)
+
+
+def _centred(values_N: Floats, chosen: Bools) -> tuple[float, Floats]:
+    """The mean of the chosen rows, and each row's influence on it."""
+    count = int(chosen.sum())
+    mean = math.fsum(values_N[chosen]) / count
+    return mean, np.where(chosen, (values_N - mean) / count, 0.0)
+
+
+def _n_min(rows: Selected) -> int:
+    return int(rows.parameter) or N_MIN
+
+
+def _split(rows: Selected) -> Groups:
+    return split_groups(rows.against, _n_min(rows))
+
+
+def _large(rows: Selected) -> Bools:
+    return _split(rows).codes >= 0
+
+
+def _named(rows: Selected) -> Bools:
+    return np.array([str(name) not in NO_GROUP for name in rows.against.tolist()], dtype=np.bool_)
+
+
+def _in_pair(rows: Selected) -> Bools:
+    return np.isin(rows.against.astype(str), rows.pair)
+
+
+def _corrupted(rows: Selected) -> Bools:
+    return np.asarray(rows.more[SEVERITY].astype(str) != "")
+
+
+def _corrupted_or_clean(rows: Selected) -> Bools:
+    return _corrupted(rows) | np.asarray(rows.against == CLEAN)
+
+
+def _replaced(rows: Selected, values: Floats) -> Selected:
+    return Selected(values, rows.against, rows.groups, rows.parameter, rows.pair, rows.more, rows.level)
+
+
+_CORRUPTION: tuple[tuple[str, Literal["numbers", "texts"]], ...] = ((REFERENCE, "numbers"), (SEVERITY, "texts"))
+
+STATISTICS: dict[str, Statistic] = {
+    "mean": Statistic(_mean),
+    "share_at_most": Statistic(_share_at_most),
+    "quantile": Statistic(_quantile),
+    "ratio": Statistic(_ratio, "numbers"),
+    "chance_corrected": Statistic(_chance_corrected, "numbers"),
+    "contrast": Statistic(_contrast, "contrast", narrow=_in_pair),
+    "mean_of_groups": Statistic(_mean_of_groups, "texts", narrow=_named),
+    "mce": Statistic(_mce, "texts", _CORRUPTION, _corrupted),
+    "relative_mce": Statistic(_relative_mce, "texts", _CORRUPTION, _corrupted_or_clean),
+    "ece_width": Statistic(_ece("width"), "numbers"),
+    "ece_mass": Statistic(_ece("mass"), "numbers"),
+    "auroc": Statistic(_curve("auroc"), "numbers"),
+    "aupr_in": Statistic(_curve("aupr_in"), "numbers"),
+    "aupr_out": Statistic(_curve("aupr_out"), "numbers"),
+    "fpr95": Statistic(_curve("fpr95"), "numbers"),
+    "correlation": Statistic(_correlation, "numbers"),
+    "worst_group": Statistic(_over_groups(lambda means_RG: means_RG.min(axis=1)), "texts", narrow=_large),
+    "largest_gap": Statistic(_over_groups(lambda means_RG: np.ptp(means_RG, axis=1)), "texts", narrow=_large),
+    "equalised_odds": Statistic(_equalised_odds, "texts", (("answer", "texts"), ("target", "texts")), _large),
+}
