@@ -288,7 +288,7 @@ def _named(rows: Selected) -> Bools:
 
 
 def _in_pair(rows: Selected) -> Bools:
-    return np.isin(rows.against.astype(str), rows.pair)
+    return np.asarray(rows.against == rows.pair[0]) | np.asarray(rows.against == rows.pair[1])
 
 
 def _corrupted(rows: Selected) -> Bools:

@@ -1,0 +1,170 @@
+"""How good is a caption? CIDEr-D against references, CLIPScore against the picture itself.
+
+Dimensions: N captions, D features, R references.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from clerestory.core.errors import InputError
+from clerestory.stats.ood import unit_rows
+
+Floats = NDArray[np.float64]
+Vector = dict[tuple[str, ...], float]
+
+LONGEST = 4
+SIGMA = 6.0
+SCALE = 10.0
+CLIP_WEIGHT = 2.5
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+
+
+def tokenise(text: str) -> list[str]:
+    """Lower-case words without punctuation.
+
+    A simple stand-in for the Penn Treebank tokeniser of the original: words are runs of letters, digits and
+    underscores; an apostrophe inside a word stays (the original splits ``it's`` into ``it`` and ``'s``); a hyphen
+    parts words. Published CIDEr numbers were made with the original, so compare numbers of this one with one another.
+    """
+    return _WORD.findall(text.lower())
+
+
+class CiderD:
+    """CIDEr-D (Vedantam et al. 2015) with the document frequencies of one set of references.
+
+    For each n in 1…4, n-grams are weighted by count · ln(I / number of pictures whose references hold the n-gram), I
+    being the number of pictures. The candidate's counts are clipped to the reference's, the product with the reference
+    is divided by both lengths, a Gaussian (σ = 6) of the difference in length is multiplied in, and the mean over n and
+    over references is taken, times 10: 0…10, and 10 for a candidate equal to its only reference.
+
+    Args:
+        references: one list of captions per picture.
+
+    Raises:
+        InputError: fewer than two pictures, so that every n-gram would weigh nothing.
+    """
+
+    def __init__(self, references: Sequence[Sequence[str]]) -> None:
+        if len(references) < 2:
+            raise InputError(
+                f"CIDEr weighs words by how many pictures they go with, and there are {len(references)}",
+                "give the references of two pictures or more, better of hundreds",
+            )
+        self._pictures = len(references)
+        self._found = Counter(
+            gram for captions in references for gram in {g for c in captions for g in _ngrams(tokenise(c))}
+        )
+
+    def score(self, candidate: str, references: Sequence[str]) -> float:
+        """The score of one candidate against its own references.
+
+        Raises:
+            InputError: it has no reference.
+        """
+        if not references:
+            raise InputError(f"the caption {candidate[:40]!r} has no reference", "leave it out, or add one")
+        words = tokenise(candidate)
+        ours = self._vectors(words)
+        total = 0.0
+        for reference in references:
+            other = tokenise(reference)
+            closeness = sum(_clipped_cosine(a, b) for a, b in zip(ours, self._vectors(other), strict=True)) / LONGEST
+            total += closeness * math.exp(-((len(words) - len(other)) ** 2) / (2 * SIGMA**2))
+        return SCALE * total / len(references)
+
+    def _vectors(self, words: list[str]) -> list[Vector]:
+        """The weighted n-grams of each length."""
+        vectors: list[Vector] = [{} for _ in range(LONGEST)]
+        for gram, count in _ngrams(words).items():
+            rarity = math.log(self._pictures / max(1, self._found[gram]))
+            vectors[len(gram) - 1][gram] = count * rarity
+        return vectors
+
+
+def cider_d(
+    candidates: Sequence[str], references: Sequence[Sequence[str]], corpus: Sequence[Sequence[str]] | None = None
+) -> Floats:
+    """CIDEr-D of each candidate (N,), 0…10; the score of a system is their mean.
+
+    Args:
+        candidates: one caption per picture.
+        references: the captions people gave to each picture.
+        corpus: the references that document frequencies are taken from; those of these pictures when None. Pass the
+            whole split where only a part of it is scored, or the numbers depend on the part.
+
+    Raises:
+        InputError: lists of different lengths, a candidate without references, or fewer than two pictures.
+    """
+    if len(candidates) != len(references):
+        raise InputError(
+            f"{len(candidates)} captions have {len(references)} lists of references", "give one list per caption"
+        )
+    scorer = CiderD(references if corpus is None else corpus)
+    return np.array([scorer.score(c, r) for c, r in zip(candidates, references, strict=True)], dtype=np.float64)
+
+
+def clip_score(image_ND: ArrayLike, text_ND: ArrayLike) -> Floats:
+    """CLIPScore of each caption (N,): 2.5 · max(cosine, 0), 0…2.5 (Hessel et al. 2021).
+
+    The embeddings must come from one dual encoder, and a number says nothing beside that of another encoder.
+
+    Raises:
+        InputError: embeddings that do not pair up, are not finite, or are all nought.
+    """
+    return CLIP_WEIGHT * np.maximum(_cosines(image_ND, text_ND, "pictures"), 0.0)
+
+
+def ref_clip_score(image_ND: ArrayLike, text_ND: ArrayLike, references: Sequence[ArrayLike]) -> Floats:
+    """RefCLIPScore (N,): the harmonic mean of CLIPScore and the best max(cosine, 0) to a reference.
+
+    Args:
+        image_ND: embeddings of the pictures.
+        text_ND: embeddings of the candidates.
+        references: for each candidate, the embeddings (R, D) of its references; R may differ.
+
+    Raises:
+        InputError: embeddings that do not pair up, are not finite, or are all nought.
+    """
+    seen_N = clip_score(image_ND, text_ND)
+    text = np.asarray(text_ND, dtype=np.float64)
+    if len(references) != len(text):
+        raise InputError(f"{len(text)} captions have {len(references)} lists of references", "give one per caption")
+    best_N = np.zeros(len(text))
+    for i, reference in enumerate(references):
+        reference_RD = np.asarray(reference, dtype=np.float64)
+        repeated_RD = np.repeat(text[i : i + 1], len(reference_RD), axis=0)
+        best_N[i] = max(float(_cosines(reference_RD, repeated_RD, "references").max()), 0.0)
+    both_N = seen_N + best_N
+    return np.divide(2 * seen_N * best_N, both_N, out=np.zeros_like(both_N), where=both_N > 0)
+
+
+def _ngrams(words: list[str]) -> Counter[tuple[str, ...]]:
+    return Counter(tuple(words[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(words) - n + 1))
+
+
+def _clipped_cosine(ours: Vector, theirs: Vector) -> float:
+    lengths = math.hypot(*ours.values()) * math.hypot(*theirs.values())
+    if lengths == 0.0:
+        return 0.0
+    return (
+        math.fsum(min(weight, theirs.get(gram, 0.0)) * theirs.get(gram, 0.0) for gram, weight in ours.items()) / lengths
+    )
+
+
+def _cosines(first: ArrayLike, second: ArrayLike, name: str) -> Floats:
+    a_ND, b_ND = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a_ND.ndim != 2 or a_ND.shape != b_ND.shape or not a_ND.size:
+        raise InputError(
+            f"the embeddings have the shapes {a_ND.shape} and {b_ND.shape}", "give one row of each per pair"
+        )
+    if not (np.isfinite(a_ND).all() and np.isfinite(b_ND).all()):
+        raise InputError("an embedding is not finite", "leave unscored samples out")
+    found: Floats = np.einsum("nd,nd->n", unit_rows(a_ND, name), unit_rows(b_ND, "captions"))
+    return found
