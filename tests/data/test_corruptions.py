@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import heapq
 import io
 import zipfile
-from itertools import product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import stats
 from tests.data.corruption_draws import Scripted, picture
 
 from clerestory.core.errors import ClerestoryError, ConfigError, InputError
 from clerestory.data.corruptions import FAMILIES, NAMES, SEVERITIES, corrupt, corrupt_many
+from clerestory.data.corruptions.blur import _jumps
 from clerestory.data.corruptions.engine import CORRUPTIONS, randomness
+from clerestory.data.corruptions.frosting import TEXTURES, _grown, covering
 from clerestory.data.corruptions.parameters import PARAMETERS
+from clerestory.data.corruptions.sheet import main
+from clerestory.data.corruptions.spattering import distance
+from clerestory.data.corruptions.weather import plasma
 
 REFERENCES = Path(__file__).with_name("corruption_references.zip")
 DETERMINISTIC = (
@@ -85,16 +92,18 @@ def test_gets_worse_with_severity(name: str) -> None:
         made = [
             corrupt(image, name, severity, f"{number}.{turn}")
             for number, image in enumerate(clean)
-            for turn in range(4)
+            for turn in range(12)
         ]
-        means.append(np.mean([_distance(out, clean[number // 4]) for number, out in enumerate(made)]))
+        means.append(np.mean([_distance(out, clean[number // 12]) for number, out in enumerate(made)]))
     if name == "saturate":
         # Severities 1 and 2 take colour away, 3 to 5 add it: each side gets worse on its own.
         assert means[0] < means[1]
         assert means[2] < means[3] < means[4]
-    elif name == "spatter":
-        assert means[0] < means[1]
-        assert means[3] < means[4]
+    elif name in ("glass_blur", "snow", "frost"):
+        # The benchmark's own numbers are not strictly in order here (its package gives glass_blur on these pictures
+        # 15.0, 14.4, 21.0, 19.5, 20.8), so a step back is allowed, but only a small one.
+        assert means[4] > means[0]
+        assert all(after > 0.9 * before for before, after in pairwise(means))
     else:
         assert means == sorted(means)
 
@@ -127,12 +136,11 @@ def test_randomness_is_the_same_on_every_day() -> None:
 def test_processes_and_order_change_nothing() -> None:
     images = [picture(40 + number, 64) for number in range(6)]
     keys = [f"key {number}" for number in range(6)]
-    for name in ("gaussian_noise", "frost", "defocus_blur"):
+    for name, workers in (("gaussian_noise", 2), ("frost", 3)):
         alone = corrupt_many(images, name, 4, keys)
-        shared = corrupt_many(images, name, 4, keys, workers=2)
-        backwards = corrupt_many(images[::-1], name, 4, keys[::-1], workers=3)[::-1]
-        for one, two, three, image, key in zip(alone, shared, backwards, images, keys, strict=True):
-            assert one.tobytes() == two.tobytes() == three.tobytes() == corrupt(image, name, 4, key).tobytes()
+        shared = corrupt_many(images[::-1], name, 4, keys[::-1], workers=workers)[::-1]
+        for one, two, image, key in zip(alone, shared, images, keys, strict=True):
+            assert one.tobytes() == two.tobytes() == corrupt(image, name, 4, key).tobytes()
 
 
 def test_none_gives_none() -> None:
@@ -191,3 +199,101 @@ def test_one_coloured_pictures_stay_so_where_nothing_is_drawn() -> None:
             "elastic_transform",
         ):
             assert (corrupt(flat, name, 5) == level).all(), (name, level)
+
+
+def test_shot_noise_is_poisson() -> None:
+    for severity, ((photons,), value) in enumerate(
+        zip(PARAMETERS["shot_noise"], (3, 40, 128, 220, 255), strict=True), 1
+    ):
+        flat = np.full((256, 256, 3), value, np.uint8)
+        made = corrupt(flat, "shot_noise", severity, "k").reshape(-1)
+        counts = np.arange(photons)
+        shares = np.append(stats.poisson.pmf(counts, value / 255 * photons), 0)
+        shares[-1] = 1 - shares.sum()
+        levels = (np.arange(photons + 1) * 255 / photons + 1e-3).astype(int)
+        found = np.bincount(made, minlength=256)
+        assert found.sum() == found[levels].sum()
+        likely = shares * made.size >= 5
+        expected = np.append(shares[likely], 1 - shares[likely].sum()) * made.size
+        observed = np.append(found[levels][likely], found[levels][~likely].sum())
+        kept = expected > 0.5
+        assert stats.chisquare(observed[kept], expected[kept], sum_check=False).pvalue > 1e-4
+
+
+def test_impulse_noise_replaces_its_share_half_by_black_half_by_white() -> None:
+    flat = np.full((256, 256, 3), 100, np.uint8)
+    for severity, (share,) in enumerate(PARAMETERS["impulse_noise"], 1):
+        made = corrupt(flat, "impulse_noise", severity, "k")
+        for level in (0, 255):
+            assert stats.binomtest(int((made == level).sum()), made.size, share / 2).pvalue > 1e-4
+        assert ((made == 100) | (made == 0) | (made == 255)).all()
+
+
+def test_glass_blur_jumps_as_the_walk_does() -> None:
+    """The walk pixel by pixel is the oracle of the pointers."""
+    for height, width, jump in ((17, 23, 1), (24, 16, 2), (20, 20, 4)):
+        walked = np.arange(height * width).reshape(height, width)
+        draws = Scripted(jump)
+        for h in range(height - jump, jump, -1):
+            for w in range(width - jump, jump, -1):
+                dx, dy = draws.integers(-jump, jump, size=2)
+                walked[h, w] = walked[h + dy, w + dx]
+        assert (_jumps(height, width, jump, Scripted(jump)).reshape(height, width) == walked).all()
+
+
+def test_distance_is_that_of_the_cheapest_walk() -> None:
+    """Dijkstra over straight, diagonal and knight's steps is the oracle."""
+    marked = np.zeros((30, 37), bool)
+    marked[3, 4] = marked[20, 30] = marked[21, 5] = True
+    steps = [(y, x) for y in range(-2, 3) for x in range(-2, 3) if abs(y) + abs(x) in (1, 3) or abs(y) == abs(x) == 1]
+    cost = {1: 1.0, 2: 1.4, 3: 2.1969}
+    queue = [(0.0, int(y), int(x)) for y, x in np.argwhere(marked)]
+    walked: dict[tuple[int, int], float] = {}
+    while queue:
+        far, y, x = heapq.heappop(queue)
+        if (y, x) in walked or not (0 <= y < 30 and 0 <= x < 37):
+            continue
+        walked[y, x] = far
+        for dy, dx in steps:
+            heapq.heappush(queue, (far + cost[abs(dy) + abs(dx)], y + dy, x + dx))
+    found = distance(marked)
+    for (y, x), far in walked.items():
+        assert min(found[y, x], 20) == pytest.approx(min(far, 20), abs=1e-5)
+
+
+def test_frost_has_five_textures_that_differ_and_never_move() -> None:
+    textures = [covering(number, 64, 64) for number in range(len(TEXTURES))]
+    for texture, kind in zip(textures, TEXTURES, strict=True):
+        assert texture.mean(axis=(0, 1)) == pytest.approx(kind.colour, abs=4)
+        assert texture.min() >= 0
+        assert texture.max() <= 255
+    assert all(_distance(one, two) > 10 for one, two in combinations(textures, 2))
+    assert min(covering(0, 700, 300).shape[:2]) >= 700
+    _grown.cache_clear()
+    assert (_grown(2) == textures[2]).all()
+
+
+def test_fog_is_a_landscape_between_nothing_and_one() -> None:
+    heights = plasma(64, 2.0, Scripted())
+    assert (heights.min(), heights.max()) == (0, 1)
+    # It continues beyond its edges: the step across them is no larger than those within.
+    across = np.abs(heights[0] - heights[-1]).mean()
+    assert across < 2 * np.abs(np.diff(heights, axis=0)).mean()
+
+
+def test_the_sheet_shows_all_of_them(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "picture.png")
+    main([str(tmp_path / "sheet.png"), str(tmp_path / "picture.png")])
+    with Image.open(tmp_path / "sheet.png") as drawn:
+        assert drawn.height > 19 * 70
+        assert len(drawn.convert("RGB").getcolors(1 << 24)) > 100
+    with pytest.raises(InputError, match="name it"):
+        main([])
+
+
+def test_the_page_tells_the_parameters_that_are_used() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/corruptions.md").read_text("utf-8")
+    for name in NAMES:
+        line = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
+        told = [cell.strip() for cell in line.strip("|").split("|")][-5:]
+        assert told == [", ".join(f"{number:g}" for number in numbers) for numbers in PARAMETERS[name]], name
