@@ -168,7 +168,7 @@ def ranking_rows() -> Iterator[Row]:
         1,
         against,
         f"{seconds:.2f} s (least of {2 * ROUNDS}) against {theirs.seconds:.1f} s (once), one thread each, both with "
-        f"the product of the embeddings ({last.product:.2f} s, {theirs.product:.2f} s); without it about {ranking:.0f} ×",
+        f"the product of the embeddings ({last.product:.2f} s, {theirs.product:.2f} s); without it {ranking:.0f} ×",
     )
     note = f"peak of the process above what it held before; the peer {theirs.peak:,.0f} MiB"
     yield Row("ranking 5,000 × 25,000, extra memory", peak, "MiB", "≤ 1,024 MiB", peak <= 1024, 1, against, note)

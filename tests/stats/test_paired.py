@@ -115,6 +115,11 @@ def test_equal_answers_bound_the_difference_by_their_number() -> None:
     assert interval_of(many).low == -interval_of(many).high
 
 
+def test_a_difference_of_shares_stays_in_range() -> None:
+    interval = interval_of(paired_difference(np.array([1.0, 1.0]), np.array([0.0, 1.0]), np.arange(2)))
+    assert (interval.low, interval.high) == (-1, 1)
+
+
 def test_equal_scores_of_other_kinds() -> None:
     ranks = np.arange(1.0, 301.0)
     assert interval_of(paired_difference(ranks, ranks, np.arange(300))).high == pytest.approx(

@@ -154,7 +154,10 @@ def paired_difference(a: Floats, b: Floats, groups: Ints, level: float = 0.95) -
     error, freedom = math.sqrt(variance), clusters - 1
     half = -float(special.stdtrit(freedom, (1 - level) / 2)) * error
     method = "paired-bonett-price" if jump else "paired-cluster-t"
-    interval = Interval(min(centre - half, value), max(centre + half, value), method, level)
+    # Shares differ by no more than 1, which t on a few degrees of freedom does not know.
+    farthest = 1.0 if is_binary(a) and is_binary(b) else math.inf
+    low, high = max(centre - half, -farthest), min(centre + half, farthest)
+    interval = Interval(min(low, value), max(high, value), method, level)
     p = min(1.0, 2 * float(special.stdtr(freedom, -abs(centre) / error)))
     return Difference(value, n, clusters, interval, p, error * math.sqrt(n), centre, "", dropped, caution)
 
