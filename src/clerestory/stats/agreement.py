@@ -100,7 +100,7 @@ def _items(right: ArrayLike) -> tuple[Floats, NDArray[np.bool_]]:
         raise InputError("no item is scored", "evaluate the model on the items first")
     if ((right_IP < 0) | (right_IP > 1)).any():
         raise InputError("a score lies outside 0…1", "give 1 for right and 0 for wrong")
-    scored_I: NDArray[np.bool_] = ~np.isnan(right_IP).all(axis=1)
+    scored_I = np.asarray(~np.isnan(right_IP).all(axis=1), dtype=np.bool_)
     return right_IP, scored_I
 
 
@@ -108,7 +108,8 @@ def _means(right_IP: Floats) -> Floats:
     """Mean over the scored repetitions; NaN where there is none."""
     scored_I = (~np.isnan(right_IP)).sum(axis=1)
     sums_I = np.nansum(right_IP, axis=1)
-    return np.divide(sums_I, scored_I, out=np.full(len(sums_I), np.nan), where=scored_I > 0)
+    found: Floats = np.divide(sums_I, scored_I, out=np.full(len(sums_I), np.nan), where=scored_I > 0)
+    return found
 
 
 def _share(values_I: Floats, level: float) -> Share:

@@ -41,8 +41,9 @@ class CiderD:
 
     For each n in 1…4, n-grams are weighted by count · ln(I / number of pictures whose references hold the n-gram), I
     being the number of pictures. The candidate's counts are clipped to the reference's, the product with the reference
-    is divided by both lengths, a Gaussian (σ = 6) of the difference in length is multiplied in, and the mean over n and
-    over references is taken, times 10: 0…10, and 10 for a candidate equal to its only reference.
+    is divided by both lengths, a Gaussian (σ = 6) of the difference in words is multiplied in, and the mean over n and
+    over references is taken, times 10. A candidate equal to its only reference scores 10, but only 2.5 · its number of
+    words when it has fewer than four; words that go with every picture weigh nothing.
 
     Args:
         references: one list of captions per picture.

@@ -8,6 +8,7 @@
 | ``ratio`` | numerator | denominator | factor, 0 → 1 | linearised |
 | ``chance_corrected`` | 0…1, 1 = right | each row's chance level | | linearised |
 | ``contrast`` | any number | ``column:first:second`` | | linearised |
+| ``paired`` | one model's score | the other's | | ``clerestory.stats.paired`` |
 | ``mean_of_groups`` | any number | group column | | linearised |
 | ``mce``, ``relative_mce`` | 0…1, 1 = right | corruption column | | linearised |
 | ``ece_width``, ``ece_mass`` | confidence | 0…1, 1 = right | bins, 0 → 15 | bootstrap |
@@ -46,6 +47,7 @@ from clerestory.stats.calibration import BINS, bin_edges, bin_numbers, checked
 from clerestory.stats.fairness import N_MIN, NO_GROUP, Groups, OddsCells, group_means, split_groups
 from clerestory.stats.intervals import mean_interval, quantile_interval, share_interval
 from clerestory.stats.ood import Curve
+from clerestory.stats.paired import paired_difference
 from clerestory.stats.robustness import check_reference
 
 Floats = NDArray[np.float64]
@@ -131,6 +133,11 @@ def _chance_corrected(rows: Selected) -> Found:
     if not ((rows.against >= 0) & (rows.against < 1)).all():
         raise InputError("a chance level lies outside 0…1, or is 1", "give each row 1 / its number of options")
     return _mean(_replaced(rows, (rows.values - rows.against) / (1 - rows.against)))
+
+
+def _paired(chosen: Selected) -> Found:
+    found = paired_difference(chosen.values, chosen.against, chosen.groups, chosen.level)
+    return found.value, found.interval or found.no_interval
 
 
 def _contrast(rows: Selected) -> Found:
@@ -288,7 +295,8 @@ def _named(rows: Selected) -> Bools:
 
 
 def _in_pair(rows: Selected) -> Bools:
-    return np.asarray(rows.against == rows.pair[0]) | np.asarray(rows.against == rows.pair[1])
+    chosen: Bools = np.asarray(rows.against == rows.pair[0]) | np.asarray(rows.against == rows.pair[1])
+    return chosen
 
 
 def _corrupted(rows: Selected) -> Bools:
@@ -296,7 +304,8 @@ def _corrupted(rows: Selected) -> Bools:
 
 
 def _corrupted_or_clean(rows: Selected) -> Bools:
-    return _corrupted(rows) | np.asarray(rows.against == CLEAN)
+    chosen: Bools = _corrupted(rows) | np.asarray(rows.against == CLEAN)
+    return chosen
 
 
 def _replaced(rows: Selected, values: Floats) -> Selected:
@@ -312,6 +321,7 @@ STATISTICS: dict[str, Statistic] = {
     "ratio": Statistic(_ratio, "numbers"),
     "chance_corrected": Statistic(_chance_corrected, "numbers"),
     "contrast": Statistic(_contrast, "contrast", narrow=_in_pair),
+    "paired": Statistic(_paired, "numbers"),
     "mean_of_groups": Statistic(_mean_of_groups, "texts", narrow=_named),
     "mce": Statistic(_mce, "texts", _CORRUPTION, _corrupted),
     "relative_mce": Statistic(_relative_mce, "texts", _CORRUPTION, _corrupted_or_clean),
