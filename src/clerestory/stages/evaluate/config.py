@@ -32,6 +32,7 @@ class EvaluateConfig:
         load_seconds: how long the load test takes, 0 for none.
         prices: a price file; the examples that come with Clerestory when empty.
         tasks: task files (TOML) to run besides the parts.
+        label: the group (or ``concept``) whose values are the classes of classification; the best there is when empty.
     """
 
     splits: tuple[str, ...] = (TEST, TEST_STYLE)
@@ -53,6 +54,7 @@ class EvaluateConfig:
     load_seconds: float = 10.0
     prices: str = ""
     tasks: tuple[str, ...] = ()
+    label: str = ""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
