@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clerestory.core.errors import InputError
 from clerestory.core.measure import Recipe
-from clerestory.stats.aggregate import Rows
+from clerestory.stats.aggregate import ANY, Rows
 from clerestory.stats.paired import Floats, Ints, match
 
 QUESTION = ("task", "split", "operation", "condition", "severity", "sample", "query")
@@ -43,7 +43,7 @@ class Joined:
 
 
 def join(a: Rows, b: Rows, where: Mapping[str, str] | None = None) -> Joined:
-    """Pair the rows of two tables, in the order of the first; only rows with these values where ``where`` is given.
+    """Pair the rows of two tables, in the order of the first; only rows with the values of ``where`` (``*``: any).
 
     Raises:
         InputError: they have no question in common.
@@ -108,7 +108,7 @@ def _chosen(rows: Rows, where: Mapping[str, str]) -> Ints:
     keep = np.ones(len(next(iter(rows.values()), ())), dtype=bool)
     for name, value in where.items():
         cells: NDArray[Any] = rows[name] if name in rows else np.full(len(keep), "", dtype=object)
-        keep &= np.asarray(cells == value)
+        keep &= np.asarray(cells != "") if value == ANY else np.asarray(cells == value)
     return np.flatnonzero(keep)
 
 
