@@ -112,7 +112,7 @@ def bootstrap_rows() -> Iterator[Row]:
         return np.array([hits[rng.integers(0, 5000, 5000)].mean() for _ in range(1000)])
 
     times = interleaved([lambda: share_bootstrap(hits), loop_list, loop_array], [50, 1, 1])
-    same = distributions.ks_2samp(binomial_draws(5000, float(hits.mean()), 1000, 0) / 5000, loop_array()).pvalue
+    same = float(distributions.ks_2samp(binomial_draws(5000, float(hits.mean()), 1000, 0) / 5000, loop_array()).pvalue)
     ratio, quickest = times[1] / times[0], times[2] / times[0]
     yield Row(
         "bootstrap of a binary mean, n=5,000, 1,000 draws",
