@@ -62,7 +62,7 @@ def test_weights_count_as_copies() -> None:
     score, inside = rng.integers(0, 9, 60).astype(float), rng.integers(0, 2, 60)
     weights = rng.integers(0, 4, (5, 60)).astype(float)
     curve = Curve(score, inside)
-    found = np.array([m(weights) for m in (curve.auroc, curve.aupr_in, curve.aupr_out, curve.fpr95)])
+    found = np.array([m(weights) for m in (curve.auroc, curve.aupr, curve.opposite().aupr, curve.fpr95)])
     for b, row in enumerate(weights):
         copies = np.repeat(np.arange(60), row.astype(int))
         np.testing.assert_allclose(found[:, b], oracle(inside[copies], score[copies]), rtol=0, atol=1e-12)
@@ -71,7 +71,7 @@ def test_weights_count_as_copies() -> None:
 def test_a_draw_of_one_class_is_not_a_number() -> None:
     curve = Curve(np.array([1.0, 2.0, 3.0]), np.array([1, 0, 1]))
     for weights in ([[1.0, 0.0, 1.0]], [[0.0, 2.0, 0.0]]):
-        for method in (curve.auroc, curve.aupr_in, curve.aupr_out, curve.fpr95):
+        for method in (curve.auroc, curve.aupr, curve.opposite().aupr, curve.fpr95):
             assert np.isnan(method(np.array(weights))).all()
 
 

@@ -57,6 +57,7 @@ RECIPES = [
     Recipe("ratio", "cost", CLEAN, "concept", 1000, "score"),
     Recipe("chance_corrected", "score", Tags(condition="blind"), "concept", against="chance"),
     Recipe("contrast", "score", Tags(), "concept", against="condition:clean:blind"),
+    Recipe("paired", "score", CLEAN, "concept", against="reference"),
     Recipe("mean_of_groups", "score", Tags(severity="*"), "concept", against="condition"),
     Recipe("mce", "score", Tags(), "concept", against="condition"),
     Recipe("relative_mce", "score", Tags(), "concept", against="condition"),
@@ -125,6 +126,7 @@ def test_values_equal_the_pure_measures() -> None:
     corrected = (blind["score"] - blind["chance"]) / (1 - blind["chance"])
     assert value("chance_corrected") == pytest.approx(corrected.mean())
     assert value("contrast") == pytest.approx(scored["score"].mean() - blind["score"].mean())
+    assert value("paired") == pytest.approx((scored["score"] - scored["reference"]).mean())
     means = [kept(rows, "score", condition=name)["score"].mean() for name in ("fog", "snow")]
     assert value("mean_of_groups") == pytest.approx(np.mean(means))
 

@@ -156,12 +156,12 @@ def auroc(score: ArrayLike, in_distribution: ArrayLike) -> float:
 
 def aupr_in(score: ArrayLike, in_distribution: ArrayLike) -> float:
     """Average precision at finding the in-distribution samples, by high scores."""
-    return float(Curve(score, in_distribution).aupr_in()[0])
+    return float(Curve(score, in_distribution).aupr()[0])
 
 
 def aupr_out(score: ArrayLike, in_distribution: ArrayLike) -> float:
     """Average precision at finding the out-of-distribution samples, by low scores."""
-    return float(Curve(score, in_distribution).aupr_out()[0])
+    return float(Curve(score, in_distribution).opposite().aupr()[0])
 
 
 def fpr95(score: ArrayLike, in_distribution: ArrayLike) -> float:
@@ -170,7 +170,9 @@ def fpr95(score: ArrayLike, in_distribution: ArrayLike) -> float:
 
 
 class Curve:
-    """Scores sorted once, for the four areas and rates at any weights of the rows (as a bootstrap needs them).
+    """Scores sorted once, for the areas and rates at any weights of the rows (as a bootstrap needs them).
+
+    Rows that are sorted already, highest score first, save a copy of the weights.
 
     Args:
         score: (N,), higher = more in-distribution.
@@ -196,43 +198,52 @@ class Curve:
                 f"all {len(inside)} samples are {which}, so there is nothing to tell apart",
                 "add samples of the other kind",
             )
+        self._sorted = bool((np.diff(score_N) <= 0).all())
         self._order = np.argsort(-score_N, kind="stable")
-        self._inside_N = inside[self._order]
-        self._ends = np.flatnonzero(np.append(np.diff(score_N[self._order]) != 0, True))
+        self._score_N, self._inside_N = score_N[self._order], inside[self._order]
+        self._ends = np.flatnonzero(np.append(np.diff(self._score_N) != 0, True))
+
+    def opposite(self) -> Curve:
+        """The same samples with out-of-distribution as the positive class, by low scores."""
+        back = np.argsort(self._order, kind="stable")
+        return Curve(-self._score_N[back], 1 - self._inside_N[back])
 
     def auroc(self, weights_BN: Floats | None = None) -> Floats:
         """The trapezoid under the curve of true against false positives, in exact halves."""
-        hits_BT, slips_BT = self._counts(weights_BN)
-        steps_BT = np.diff(slips_BT, axis=1, prepend=0.0)
-        before_BT = np.hstack([np.zeros((len(hits_BT), 1)), hits_BT[:, :-1]])
-        doubled_B = (steps_BT * (hits_BT + before_BT)).sum(axis=1)
+        hits_BT, all_BT = self._counts(weights_BN)
+        slips_BT = all_BT - hits_BT
+        doubled_B = (slips_BT[:, 0] * hits_BT[:, 0]) + np.einsum(
+            "bt,bt->b", np.diff(slips_BT, axis=1), hits_BT[:, 1:] + hits_BT[:, :-1]
+        )
         return _divide(doubled_B, 2 * hits_BT[:, -1] * slips_BT[:, -1])
 
-    def aupr_in(self, weights_BN: Floats | None = None) -> Floats:
-        """Average precision of the in-distribution class."""
-        return _average_precision(*self._counts(weights_BN))
-
-    def aupr_out(self, weights_BN: Floats | None = None) -> Floats:
-        """Average precision of the out-of-distribution class, thresholds rising from below."""
-        hits_BT, slips_BT = self._counts(weights_BN)
-        zero_B1 = np.zeros((len(hits_BT), 1))
-        left_BT, right_BT = (np.hstack([zero_B1, c])[:, -2::-1] for c in (hits_BT, slips_BT))
-        return _average_precision(slips_BT[:, -1:] - right_BT, hits_BT[:, -1:] - left_BT)
+    def aupr(self, weights_BN: Floats | None = None) -> Floats:
+        """Average precision of the positive class."""
+        hits_BT, all_BT = self._counts(weights_BN)
+        # Where nothing has passed yet, nothing was hit: 0 / tiny is 0.
+        precision_BT = hits_BT / np.maximum(all_BT, np.finfo(np.float64).tiny)
+        gained_B = hits_BT[:, 0] * precision_BT[:, 0] + np.einsum(
+            "bt,bt->b", np.diff(hits_BT, axis=1), precision_BT[:, 1:]
+        )
+        return np.where(all_BT[:, -1] > hits_BT[:, -1], _divide(gained_B, hits_BT[:, -1]), np.nan)
 
     def fpr95(self, weights_BN: Floats | None = None) -> Floats:
         """False-positive rate at the first threshold with a true-positive rate of at least 0.95."""
-        hits_BT, slips_BT = self._counts(weights_BN)
-        kept_BT = _divide(hits_BT, hits_BT[:, -1:])
+        hits_BT, all_BT = self._counts(weights_BN)
+        kept_BT = hits_BT / np.maximum(hits_BT[:, -1:], np.finfo(np.float64).tiny)
         first_B1 = (kept_BT >= KEPT).argmax(axis=1)[:, None]
-        found_B = _divide(np.take_along_axis(slips_BT, first_B1, axis=1)[:, 0], slips_BT[:, -1])
+        slips_B = np.take_along_axis(all_BT, first_B1, axis=1) - np.take_along_axis(hits_BT, first_B1, axis=1)
+        found_B = _divide(slips_B[:, 0], all_BT[:, -1] - hits_BT[:, -1])
         return np.where(hits_BT[:, -1] > 0, found_B, np.nan)
 
     def _counts(self, weights_BN: Floats | None) -> tuple[Floats, Floats]:
-        """Weights of the true and of the false positives at each distinct threshold, strictest first."""
-        sorted_BN = np.ones((1, len(self._order))) if weights_BN is None else weights_BN[:, self._order]
-        all_BT = np.cumsum(sorted_BN, axis=1)[:, self._ends]
-        hits_BT = np.cumsum(sorted_BN * self._inside_N, axis=1)[:, self._ends]
-        return hits_BT, all_BT - hits_BT
+        """Weights of the true positives and of all that pass each distinct threshold, strictest first."""
+        weights = np.ones((1, len(self._order))) if weights_BN is None else weights_BN
+        sorted_BN = weights if self._sorted else weights[:, self._order]
+        hits_BN, all_BN = np.cumsum(sorted_BN * self._inside_N, axis=1), np.cumsum(sorted_BN, axis=1)
+        if len(self._ends) == len(self._order):
+            return hits_BN, all_BN
+        return hits_BN[:, self._ends], all_BN[:, self._ends]
 
 
 def unit_rows(x_ND: Floats, name: str) -> Floats:
@@ -247,13 +258,6 @@ def unit_rows(x_ND: Floats, name: str) -> Floats:
         raise InputError(f"row {at} of the {name} is all nought, so it has no direction", "leave it out")
     found: Floats = x_ND / lengths_N1
     return found
-
-
-def _average_precision(hits_BT: Floats, slips_BT: Floats) -> Floats:
-    precision_BT = np.nan_to_num(_divide(hits_BT, hits_BT + slips_BT))
-    gained_BT = np.diff(hits_BT, axis=1, prepend=0.0)
-    found_B = _divide((gained_BT * precision_BT).sum(axis=1), hits_BT[:, -1])
-    return np.where(slips_BT[:, -1] > 0, found_B, np.nan)
 
 
 def _divide(above: Floats, below: Floats) -> Floats:

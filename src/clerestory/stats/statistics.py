@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -42,7 +42,7 @@ from scipy.sparse import csr_matrix
 
 from clerestory.core.errors import ConfigError, InputError
 from clerestory.core.measure import Interval
-from clerestory.stats.bootstrap import Columns, cluster_bootstrap
+from clerestory.stats.bootstrap import BLOCK_WEIGHTS, Columns, cluster_bootstrap
 from clerestory.stats.calibration import BINS, bin_edges, bin_numbers, checked
 from clerestory.stats.fairness import N_MIN, NO_GROUP, Groups, OddsCells, group_means, split_groups
 from clerestory.stats.intervals import mean_interval, quantile_interval, share_interval
@@ -58,6 +58,8 @@ Found = tuple[float, Interval | str]
 CLEAN = "clean"
 SEVERITY = "severity"
 REFERENCE = "reference"
+# A curve passes over its weights several times: a block that fits the processor's cache is twice as fast.
+CURVE_WEIGHTS = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def _ratio(rows: Selected) -> Found:
 def _chance_corrected(rows: Selected) -> Found:
     if not ((rows.against >= 0) & (rows.against < 1)).all():
         raise InputError("a chance level lies outside 0…1, or is 1", "give each row 1 / its number of options")
-    return _mean(_replaced(rows, (rows.values - rows.against) / (1 - rows.against)))
+    return _mean(replace(rows, values=(rows.values - rows.against) / (1 - rows.against)))
 
 
 def _paired(chosen: Selected) -> Found:
@@ -206,10 +208,14 @@ def _ece(kind: Literal["width", "mass"]) -> Callable[[Selected], Found]:
     return compute
 
 
-def _curve(name: Literal["auroc", "aupr_in", "aupr_out", "fpr95"]) -> Callable[[Selected], Found]:
+def _curve(name: Literal["auroc", "aupr", "fpr95"], opposite: bool = False) -> Callable[[Selected], Found]:
     def compute(rows: Selected) -> Found:
-        method: Callable[[Floats], Floats] = getattr(Curve(rows.values, rows.against), name)
-        return _drawn(lambda columns, weights_RN: method(weights_RN), rows)
+        # Sorted by the scores once, so that no draw need be.
+        order = np.argsort(rows.values if opposite else -rows.values, kind="stable")
+        rows = replace(rows, values=rows.values[order], against=rows.against[order], groups=rows.groups[order])
+        curve = Curve(rows.values, rows.against)
+        method: Callable[[Floats], Floats] = getattr(curve.opposite() if opposite else curve, name)
+        return _drawn(lambda columns, weights_RN: method(weights_RN), rows, CURVE_WEIGHTS)
 
     return compute
 
@@ -265,10 +271,10 @@ def linearised(
     return Interval(max(value - half, min(low, value)), min(value + half, max(high, value)), "cluster-t", rows.level)
 
 
-def _drawn(statistic: Callable[[Columns, Floats], Floats], rows: Selected) -> Found:
+def _drawn(statistic: Callable[[Columns, Floats], Floats], rows: Selected, block_weights: int = BLOCK_WEIGHTS) -> Found:
     """The value with every row counted once, and the bootstrap's interval."""
     value = float(statistic((), np.ones((1, len(rows.values))))[0])
-    return value, cluster_bootstrap(statistic, (), rows.groups, level=rows.level)
+    return value, cluster_bootstrap(statistic, (), rows.groups, level=rows.level, block_weights=block_weights)
 
 
 def _centred(values_N: Floats, chosen: Bools) -> tuple[float, Floats]:
@@ -308,10 +314,6 @@ def _corrupted_or_clean(rows: Selected) -> Bools:
     return chosen
 
 
-def _replaced(rows: Selected, values: Floats) -> Selected:
-    return Selected(values, rows.against, rows.groups, rows.parameter, rows.pair, rows.more, rows.level)
-
-
 _CORRUPTION: tuple[tuple[str, Literal["numbers", "texts"]], ...] = ((REFERENCE, "numbers"), (SEVERITY, "texts"))
 
 STATISTICS: dict[str, Statistic] = {
@@ -328,8 +330,8 @@ STATISTICS: dict[str, Statistic] = {
     "ece_width": Statistic(_ece("width"), "numbers"),
     "ece_mass": Statistic(_ece("mass"), "numbers"),
     "auroc": Statistic(_curve("auroc"), "numbers"),
-    "aupr_in": Statistic(_curve("aupr_in"), "numbers"),
-    "aupr_out": Statistic(_curve("aupr_out"), "numbers"),
+    "aupr_in": Statistic(_curve("aupr"), "numbers"),
+    "aupr_out": Statistic(_curve("aupr", opposite=True), "numbers"),
     "fpr95": Statistic(_curve("fpr95"), "numbers"),
     "correlation": Statistic(_correlation, "numbers"),
     "worst_group": Statistic(_over_groups(lambda means_RG: means_RG.min(axis=1)), "texts", narrow=_large),
