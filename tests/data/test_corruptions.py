@@ -18,7 +18,7 @@ from clerestory.core.errors import ClerestoryError, ConfigError, InputError
 from clerestory.data.corruptions import FAMILIES, NAMES, SEVERITIES, corrupt, corrupt_many
 from clerestory.data.corruptions.blur import _jumps
 from clerestory.data.corruptions.engine import CORRUPTIONS, randomness
-from clerestory.data.corruptions.frosting import TEXTURES, _grown, covering
+from clerestory.data.corruptions.frosting import TEXTURES, _grown, cut
 from clerestory.data.corruptions.parameters import PARAMETERS
 from clerestory.data.corruptions.sheet import main
 from clerestory.data.corruptions.spattering import distance
@@ -262,13 +262,17 @@ def test_distance_is_that_of_the_cheapest_walk() -> None:
 
 
 def test_frost_has_five_textures_that_differ_and_never_move() -> None:
-    textures = [covering(number, 64, 64) for number in range(len(TEXTURES))]
+    textures = [_grown(number).copy() for number in range(len(TEXTURES))]
     for texture, kind in zip(textures, TEXTURES, strict=True):
         assert texture.mean(axis=(0, 1)) == pytest.approx(kind.colour, abs=4)
         assert texture.min() >= 0
         assert texture.max() <= 255
     assert all(_distance(one, two) > 10 for one, two in combinations(textures, 2))
-    assert min(covering(0, 700, 300).shape[:2]) >= 700
+    # A picture larger than the texture gets an enlarged piece, with the light of the texture.
+    piece = cut(0, 768, 1024, Scripted())
+    assert piece.shape == (768, 1024, 3)
+    assert piece.mean() == pytest.approx(textures[0].mean(), abs=3)
+    assert cut(0, 700, 40, Scripted()).shape == (700, 40, 3)
     _grown.cache_clear()
     assert (_grown(2) == textures[2]).all()
 
@@ -297,3 +301,12 @@ def test_the_page_tells_the_parameters_that_are_used() -> None:
         line = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
         told = [cell.strip() for cell in line.strip("|").split("|")][-5:]
         assert told == [", ".join(f"{number:g}" for number in numbers) for numbers in PARAMETERS[name]], name
+
+
+@pytest.mark.parametrize("level", [0, 255])
+@pytest.mark.parametrize("name", NAMES)
+def test_black_and_white_pictures_are_pictures_too(name: str, level: int) -> None:
+    """Warnings are errors here: nothing divides by the light of a black picture."""
+    flat = np.full((40, 48, 3), level, np.uint8)
+    for severity in SEVERITIES:
+        assert corrupt(flat, name, severity, "k").shape == flat.shape

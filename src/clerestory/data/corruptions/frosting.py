@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
 
 import numpy as np
 from PIL import Image
@@ -44,23 +43,24 @@ TEXTURES = (
 )
 
 
-def covering(number: int, height: int, width: int) -> Floats:
-    """A texture at least as large as the picture, (≥ height, ≥ width, 3), 0..255."""
-    scale = max(1.0, height / HEIGHT, width / WIDTH)
-    return _scaled(number, ceil(scale * HEIGHT), ceil(scale * WIDTH))
-
-
-@lru_cache(maxsize=10)
-def _scaled(number: int, height: int, width: int) -> Floats:
+def cut(number: int, height: int, width: int, rng: np.random.Generator) -> Floats:
+    """A random piece of a texture, (height, width, 3), 0..255; the texture is enlarged where it is too small."""
     texture = _grown(number)
-    if (height, width) == texture.shape[:2]:
-        return texture
+    scale = max(1.0, 1.1 * height / HEIGHT, 1.1 * width / WIDTH)
+    if scale == 1:
+        top, left = int(rng.integers(HEIGHT - height + 1)), int(rng.integers(WIDTH - width + 1))
+        return texture[top : top + height, left : left + width]
+    tall, wide = height / scale, width / scale
+    lower, right = rng.random() * (HEIGHT - tall), rng.random() * (WIDTH - wide)
+    box = (right, lower, right + wide, lower + tall)
     planes = [
-        Image.fromarray(np.ascontiguousarray(texture[..., channel])).resize((width, height), Image.Resampling.BICUBIC)
+        Image.fromarray(np.ascontiguousarray(texture[..., channel])).resize(
+            (width, height), Image.Resampling.BICUBIC, box=box
+        )
         for channel in range(3)
     ]
-    scaled: Floats = np.clip(np.stack([np.asarray(plane) for plane in planes], axis=-1), 0, 255)
-    return scaled
+    piece: Floats = np.clip(np.stack([np.asarray(plane) for plane in planes], axis=-1), 0, 255)
+    return piece
 
 
 @lru_cache(maxsize=len(TEXTURES))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from clerestory.data.corruptions.arrays import Bytes, Floats, along, to_bytes, zoomed
-from clerestory.data.corruptions.frosting import TEXTURES, covering
+from clerestory.data.corruptions.frosting import TEXTURES, cut
 from clerestory.data.corruptions.parameters import PARAMETERS
 
 
@@ -42,10 +42,7 @@ def frost(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """
     weight, ice = PARAMETERS["frost"][severity - 1]
     height, width = image_HWC.shape[:2]
-    texture = covering(int(rng.integers(len(TEXTURES))), height, width)
-    top = int(rng.integers(texture.shape[0] - height + 1))
-    left = int(rng.integers(texture.shape[1] - width + 1))
-    out = texture[top : top + height, left : left + width] * np.float32(ice)
+    out = cut(int(rng.integers(len(TEXTURES))), height, width, rng) * np.float32(ice)
     out += image_HWC * np.float32(weight)
     return to_bytes(out)
 
