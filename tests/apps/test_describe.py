@@ -25,7 +25,7 @@ def test_each_picture_gets_its_suggestions() -> None:
 
 
 def test_what_cannot_be_described_says_so() -> None:
-    with pytest.raises(CapabilityError, match="does not describe"):
+    with pytest.raises(CapabilityError, match="captioning needs a model that can describe pictures"):
         describe(Mute(ColourModel()), [Image.new("RGB", (5, 5))])
     with pytest.raises(InputError, match="at least one"):
         describe(ColourModel(), [Image.new("RGB", (5, 5))], 0)

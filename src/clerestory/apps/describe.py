@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from clerestory.core.errors import CapabilityError, InputError
-from clerestory.models.protocols import Describer, Embedder, Suggestion
+from clerestory.core.errors import InputError
+from clerestory.models.protocols import AnyModel, Describer, Suggestion, need
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,18 +18,17 @@ BYTE_ORDER_MARK = "\ufeff"
 FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠")
 
 
-def describe(model: Embedder | Describer, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
+def describe(model: AnyModel | Describer, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
     """Up to ``n`` suggestions for each picture, best first; an empty list where the model has none.
 
     Raises:
         CapabilityError: the model does not describe pictures.
         InputError: ``n`` is less than 1.
     """
-    if not isinstance(model, Describer):
-        raise CapabilityError("this model does not describe pictures", "use a model with a caption decoder")
+    describer = need(model, "Describer", "captioning")
     if n < 1:
         raise InputError(f"{n} suggestions were asked for", "ask for at least one")
-    return model.describe(list(images), n) if images else []
+    return describer.describe(list(images), n) if images else []
 
 
 def captions_csv(rows: Iterable[Mapping[str, object]]) -> str:

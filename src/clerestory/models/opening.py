@@ -11,6 +11,8 @@ from clerestory.core.errors import IntegrityError, NotFound
 from clerestory.models.adapters.files import check_folder, hub_folder
 from clerestory.models.adapters.hf_chat import open_chat
 from clerestory.models.adapters.hf_dual import open_dual
+from clerestory.models.adapters.openai import open_endpoint
+from clerestory.models.adapters.wire import host_of, is_loopback
 from clerestory.models.protocols import AnyModel
 from clerestory.models.runtime import open_model
 
@@ -21,6 +23,18 @@ FORMS = "a model is named by hf:org/name, hf:./folder, openai:http://host/v1#mod
 def is_outside(ref: str) -> bool:
     """Whether a reference names a model by where it is, not by a release or a digest of ours."""
     return ref.startswith((HF, OPENAI, "./", "../", "/", "~"))
+
+
+def leaves_for(ref: str) -> str:
+    """The host that pictures and words are sent to when this model is used; empty when all stays on this computer.
+
+    Raises:
+        InputError: the address of an endpoint cannot be read.
+    """
+    if not ref.startswith(OPENAI):
+        return ""
+    host = host_of(ref.removeprefix(OPENAI).partition("#")[0])
+    return "" if is_loopback(host) else host
 
 
 def open_reference(ref: str) -> AnyModel:
@@ -36,6 +50,8 @@ def open_reference(ref: str) -> AnyModel:
         CapabilityError: it is of a kind that can do nothing that is asked here, or would need code of its own.
         InputError: the reference cannot be read, or its endpoint does not answer.
     """
+    if ref.startswith(OPENAI):
+        return open_endpoint(ref)
     if ref.startswith(HF):
         place = ref.removeprefix(HF)
         if not place:

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from clerestory.core.errors import ClerestoryError, UploadError, closest
 from clerestory.data.images import decode_image
+from clerestory.models.protocols import Embedder
 from clerestory.web.guard import Turned, read_body
 from clerestory.web.live import Served
 from clerestory.web.site import Site, site
@@ -48,25 +49,26 @@ async def embeddings(request: Request) -> Response:
         rows = await here.work.run(_embed, served, asked)
     data = [{"object": "embedding", "index": i, "embedding": _encode(row, asked)} for i, row in enumerate(rows)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens, "images": sum(isinstance(i, bytes) for i in asked.inputs)}
-    body = {"object": "list", "data": data, "model": served.release.ref, "usage": usage}
-    return JSONResponse(body, headers={RELEASE_HEADER: served.release.ref})
+    body = {"object": "list", "data": data, "model": served.ref, "usage": usage}
+    return JSONResponse(body, headers={RELEASE_HEADER: served.ref})
 
 
 async def models(request: Request) -> Response:
-    """``GET /v1/models``: the served release."""
+    """``GET /v1/models``: the served release, or the model from elsewhere."""
     served = site(request).live.served
-    release = served.release
+    release, embedder = served.release, served.embedder
     entry = {
-        "id": release.ref,
+        "id": served.ref,
         "object": "model",
-        "created": int(datetime.fromisoformat(release.when).timestamp()),
-        "owned_by": release.who,
-        "alias": "live",
-        "digest": release.model,
-        "dimensions": list(served.model.dims),
+        "created": int(datetime.fromisoformat(release.when).timestamp()) if release else 0,
+        "owned_by": release.who if release else "",
+        "alias": "live" if release else "",
+        "digest": served.model.digest,
+        "dimensions": list(embedder.dims) if embedder else [],
+        "capabilities": list(served.able),
         "facts": served.model.facts(),
     }
-    return JSONResponse({"object": "list", "data": [entry]}, headers={RELEASE_HEADER: release.ref})
+    return JSONResponse({"object": "list", "data": [entry]}, headers={RELEASE_HEADER: served.ref})
 
 
 async def health(request: Request) -> Response:
@@ -79,10 +81,10 @@ async def ready(request: Request) -> Response:
     live = site(request).live
     if why := live.why_not_ready:
         return JSONResponse({"status": "not ready", "reason": why}, 503, headers={"retry-after": "2"})
-    release = live.served.release
-    body = {"status": "ready", "release": release.ref, "digest": release.model}
+    served = live.served
+    body = {"status": "ready", "release": served.ref, "digest": served.model.digest}
     return JSONResponse(
-        body | ({"warning": live.trouble} if live.trouble else {}), headers={RELEASE_HEADER: release.ref}
+        body | ({"warning": live.trouble} if live.trouble else {}), headers={RELEASE_HEADER: served.ref}
     )
 
 
@@ -115,7 +117,7 @@ def _read(body: Mapping[str, Any], here: Site, served: Served) -> Asked:
         )
     if len(inputs) > INPUTS:
         raise Turned(f"{len(inputs)} inputs were sent", f"send at most {INPUTS} at once", 413, "too_large")
-    dims = served.model.dims
+    dims = _embedder(served).dims
     wanted = body.get("dimensions")
     dimensions = dims[-1] if wanted is None else wanted
     if not isinstance(dimensions, int) or isinstance(dimensions, bool) or dimensions not in dims:
@@ -130,17 +132,27 @@ def _read(body: Mapping[str, Any], here: Site, served: Served) -> Asked:
 def _check_model(ref: object, here: Site, served: Served) -> None:
     """Any reference to the served release will do; another one is refused, since only one is loaded."""
     release = served.release
-    if ref in (None, "", release.ref, release.name, f"{release.name}@live", release.model):
+    names = {served.ref, served.model.digest} | ({release.name, f"{release.name}@live"} if release else set())
+    if ref is None or ref == "" or (isinstance(ref, str) and ref in names):
         return
-    fix = f"ask for {release.ref} or {release.name}@live, or leave model out"
+    fix = f"ask for {served.ref}{f' or {release.name}@live' if release else ''}, or leave model out"
     if not isinstance(ref, str):
         raise Turned("model is not a string", fix)
     try:
-        if here.store.resolve(ref).digest == release.model:
+        if here.store.resolve(ref).digest == served.model.digest:
             return
     except ClerestoryError as error:
         raise Turned(f"there is no model {ref[:80]!r}", fix, 404, "not_found") from error
     raise Turned(f"{ref[:80]} is not the release that is served", fix, 404, "not_found")
+
+
+def _embedder(served: Served) -> Embedder:
+    if served.embedder is None:
+        raise Turned(
+            f"{served.ref} does not give embeddings",
+            "start the server with a model that does, such as hf:org/name of a CLIP",
+        )
+    return served.embedder
 
 
 def _input(text: str, place: int) -> str | bytes:
@@ -169,6 +181,8 @@ def _count_tokens(served: Served, inputs: Sequence[str | bytes]) -> int:
     for place, each in enumerate(inputs):
         if isinstance(each, bytes):
             continue
+        if served.tokens is None:
+            continue  # the model does not tell
         count = served.tokens.count(each)
         if count > served.tokens.most:
             raise Turned(
@@ -181,17 +195,18 @@ def _count_tokens(served: Served, inputs: Sequence[str | bytes]) -> int:
 
 def _embed(served: Served, asked: Asked) -> NDArray[np.float32]:
     """The rows (N, D) in the order of the inputs; runs in the model's thread, one decoded picture at a time."""
+    model = _embedder(served)
     rows = np.empty((len(asked.inputs), asked.dimensions), dtype=np.float32)
     texts = [(i, each) for i, each in enumerate(asked.inputs) if isinstance(each, str)]
     if texts:
-        rows[[i for i, _ in texts]] = served.model.embed_texts([each for _, each in texts], asked.dimensions)
+        rows[[i for i, _ in texts]] = model.embed_texts([each for _, each in texts], asked.dimensions)
     for i, each in enumerate(asked.inputs):
         if isinstance(each, bytes):
             try:
                 picture = decode_image(each)
             except UploadError as error:
                 raise UploadError(f"input[{i}]: {error.message}", error.fix, error.status) from error
-            rows[i] = served.model.embed_images([picture], asked.dimensions)[0]
+            rows[i] = model.embed_images([picture], asked.dimensions)[0]
     return rows
 
 

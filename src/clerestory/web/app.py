@@ -21,7 +21,7 @@ from clerestory.core.sample import Dataset
 from clerestory.store import Store
 from clerestory.web import api, describe, pictures, releases, search
 from clerestory.web.guard import Guard
-from clerestory.web.live import Live
+from clerestory.web.live import Elsewhere, Live
 from clerestory.web.pictures import A_WHILE, FOR_EVER
 from clerestory.web.site import Site
 from clerestory.web.views import STATIC, on_crash, on_error, on_http_error
@@ -29,7 +29,7 @@ from clerestory.web.views import STATIC, on_crash, on_error, on_http_error
 LOG = logging.getLogger("clerestory.web")
 
 
-def create_app(store: Store, data: Dataset | None, name: str = "icons") -> Starlette:
+def create_app(store: Store, data: Dataset | None, name: str = "icons", model: str = "") -> Starlette:
     """The pages and the API of one store, following one line of models.
 
     The model is loaded when the application starts, off the path of requests: ``/readyz`` tells when it is there, and
@@ -39,8 +39,9 @@ def create_app(store: Store, data: Dataset | None, name: str = "icons") -> Starl
         store: where releases, models and evidence are.
         data: the pictures to search; without them there is no search, all else works.
         name: the line of models whose ``live`` release answers.
+        model: a model from elsewhere that answers instead, such as ``hf:org/name``.
     """
-    site = Site(store, data, name, Live(store, data, name))
+    site = Site(store, data, name, Elsewhere(store, data, model) if model else Live(store, data, name))
     app = Starlette(
         routes=_routes(),
         middleware=[Middleware(Guard)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isnan
 from urllib.parse import parse_qsl
 
 from PIL import Image
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from clerestory.apps.describe import captions_csv, describe
-from clerestory.core.errors import UploadError
+from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
 from clerestory.data.images import decode_image
 from clerestory.report import format
@@ -35,6 +36,7 @@ USE = re.compile(r"use-(\d{1,6})-(\d{1,6})", re.ASCII)
 async def start(request: Request) -> Response:
     """``GET /describe``: choose pictures."""
     here = site(request)
+    _able(here.live.served)
     examples = min(EXAMPLES, len(here.data)) if here.data is not None else 0
     return page(request, "describe.html", {"served": here.live.served, "examples": examples} | _drop(here))
 
@@ -43,7 +45,7 @@ async def upload(request: Request) -> Response:
     """``POST /describe`` and ``POST /describe/{review}/more``: describe what is sent, one picture after another."""
     here = site(request)
     with here.work.admit():
-        served = here.live.served
+        served = _able(here.live.served)
         review = here.reviews.get(request.path_params["review"]) if "review" in request.path_params else None
         items: list[Item] = []
         problems: list[Problem] = []
@@ -64,7 +66,7 @@ async def upload(request: Request) -> Response:
                 items.append(item)
     if not items and not problems:
         raise Turned("no picture was chosen", "choose at least one picture", kind="invalid_request")
-    review = review or here.reviews.new(served.release.ref)
+    review = review or here.reviews.new(served.ref)
     _add(review, items, problems)
     return RedirectResponse(f"/describe/{review.id}", status_code=303)
 
@@ -75,12 +77,12 @@ async def examples(request: Request) -> Response:
     if here.data is None or not len(here.data):
         raise Turned("this server has no pictures of its own", "choose some of yours")
     with here.work.admit():
-        served = here.live.served
+        served = _able(here.live.served)
         items = []
         for number, sample in enumerate(_some(here.data), start=1):
             content = here.data.read(sample)
             items.append(await here.work.run(_look, served, content, file_name(sample.id), number))
-    review = here.reviews.new(served.release.ref)
+    review = here.reviews.new(served.ref)
     _add(review, items, [])
     return RedirectResponse(f"/describe/{review.id}", status_code=303)
 
@@ -183,7 +185,18 @@ def _look(served: Served, content: bytes, name: str, number: int) -> Item:
 def _proposals(served: Served, picture: Image.Image) -> tuple[Proposal, ...]:
     scale = served.sure.captions
     found = describe(served.model, [picture], SUGGESTIONS)[0]
-    return tuple(Proposal(s.text, scale.sure(s.score) if scale else None) for s in found)
+    if not found and (problem := getattr(served.model, "trouble", "")):
+        raise UploadError(f"it got no suggestion: {problem}", "try again later", status=502)
+    return tuple(Proposal(s.text, scale.sure(s.score) if scale and not isnan(s.score) else None) for s in found)
+
+
+def _able(served: Served) -> Served:
+    if not served.describes:
+        raise CapabilityError(
+            f"{served.ref} finds pictures but cannot describe them: it writes no words",
+            "use the Search page, or start the server with a model that describes, such as a SmolVLM (hf:org/name)",
+        )
+    return served
 
 
 def _add(review: Review, items: list[Item], problems: list[Problem]) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from clerestory.apps.loading import load_model
 from clerestory.apps.search import build_index
 from clerestory.core.errors import ClerestoryError, IntegrityError
 from clerestory.core.release import Release
 from clerestory.core.sample import Dataset
-from clerestory.models import Model, find_text_tower, open_model
+from clerestory.models import AnyModel, Describer, Embedder, Model, capabilities, find_text_tower, open_model
+from clerestory.models.opening import leaves_for
 from clerestory.models.text_tower import MAX_TOKENS
 from clerestory.store import Store
 from clerestory.web.finder import Finder
@@ -31,20 +33,39 @@ class Served:
     """Everything one request works with; a request keeps the one it started with, whatever happens meanwhile.
 
     Attributes:
-        release: what is served.
+        ref: what is served, for people: ``icons@3``, or the reference of a model from elsewhere.
+        release: the release that is served; None for a model from elsewhere.
         model: its model, loaded.
-        finder: the searchable pictures, None when the server has no pictures.
+        finder: the searchable pictures; None when the server has no pictures, or the model cannot search.
         sure: how scores read in words.
-        tokens: counts the word pieces of texts.
+        tokens: counts the word pieces of texts; None where the model does not tell.
         seconds: how long it took to load.
+        host: where pictures and words are sent; empty when all stays on this computer.
     """
 
-    release: Release
-    model: Model
+    ref: str
+    release: Release | None
+    model: AnyModel
     finder: Finder | None
     sure: Sureness
-    tokens: Tokens
+    tokens: Tokens | None
     seconds: float
+    host: str = ""
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """The model where it can search."""
+        return self.model if isinstance(self.model, Embedder) else None
+
+    @property
+    def describes(self) -> bool:
+        """Whether the model can describe pictures."""
+        return isinstance(self.model, Describer)
+
+    @property
+    def able(self) -> tuple[str, ...]:
+        """What the model can do."""
+        return capabilities(self.model)
 
 
 class Tokens:
@@ -117,7 +138,7 @@ class Live:
                 self.reason = f"no release of {self.name!r} is live; promote one with: clerestory release promote"
                 self.trouble = ""
                 return
-            if self._current is not None and alias.number == self._current.release.number:
+            if self._current is not None and _number(self._current) == alias.number:
                 self.trouble = ""
                 return
             if self._failed and self._failed[0] == alias.number and time.monotonic() < self._failed[1]:
@@ -137,7 +158,7 @@ class Live:
 
     def _swap(self, release: Release) -> None:
         kept = self._previous
-        if kept is not None and kept.release.number == release.number:
+        if kept is not None and _number(kept) == release.number:
             fresh = kept
         else:
             try:
@@ -155,8 +176,47 @@ class Live:
         if broken:
             raise IntegrityError(f"{release.ref} is not what was released: {broken[0].message}", broken[0].fix)
         model = open_model(self.store.model_folder(release.model))
-        index = build_index(model, self.data, self.store) if self.data is not None and len(self.data) else None
-        sure = measure_sureness(model, index, self.data, self.store)
-        finder = None if index is None else Finder(model, index)
-        tokens = Tokens(find_text_tower(model.config.text_tower_digest))
-        return Served(release, model, finder, sure, tokens, time.perf_counter() - start)
+        return self._ready(release.ref, release, model, start)
+
+    def _ready(self, ref: str, release: Release | None, model: AnyModel, start: float, host: str = "") -> Served:
+        finder, sure = None, Sureness()
+        if isinstance(model, Embedder) and self.data is not None and len(self.data):
+            index = build_index(model, self.data, self.store)
+            finder, sure = Finder(model, index), measure_sureness(model, index, self.data, self.store)
+        tokens = Tokens(find_text_tower(model.config.text_tower_digest)) if isinstance(model, Model) else None
+        return Served(ref, release, model, finder, sure, tokens, time.perf_counter() - start, host)
+
+
+class Elsewhere(Live):
+    """One model by any reference, such as ``hf:org/name``, in place of the live release; loaded once.
+
+    Args:
+        store: where embeddings of the pictures are kept.
+        data: the pictures to search, or None.
+        ref: see ``apps.loading.load_model``.
+    """
+
+    def __init__(self, store: Store, data: Dataset | None, ref: str) -> None:
+        super().__init__(store, data, ref)
+        self._again = 0.0
+
+    def look(self) -> None:
+        """Load the model, unless it is there; try again after a while when it cannot be had."""
+        if self._current is not None or time.monotonic() < self._again:
+            return
+        start = time.perf_counter()
+        try:
+            model, resolved = load_model(self.store, self.name)
+            ref = resolved.release.ref if resolved.release else self.name
+            self._current = self._ready(ref, resolved.release, model, start, leaves_for(self.name))
+            LOG.info("%s is served (ready in %.1f s)", self.name, self._current.seconds)
+        except ClerestoryError as error:
+            self._note(str(error))
+        except Exception:
+            LOG.exception("%s could not be loaded", self.name)
+            self._note(f"{self.name} could not be loaded; the server's log says why")
+        self._again = time.monotonic() + RETRY_SECONDS
+
+
+def _number(served: Served) -> int:
+    return served.release.number if served.release is not None else 0

@@ -55,6 +55,11 @@ async def search(request: Request) -> Response:
     """The search page in all its states: nothing asked, words, likeness, nothing found."""
     here = site(request)
     served = here.live.served
+    if served.embedder is None:
+        raise CapabilityError(
+            f"{served.ref} describes pictures but cannot search them: it has no space that they share with words",
+            "use the Describe page, or start the server with a model that can search, such as a CLIP (hf:org/name)",
+        )
     if served.finder is None:
         raise CapabilityError("this server was started without pictures to search", "start it with --data")
     finder, asked = served.finder, _read(request)

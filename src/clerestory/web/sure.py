@@ -151,7 +151,7 @@ def _answers(
 def _caption_scale(model: Embedder | Describer, data: Dataset, samples: Sequence[Sample], unseen: bool) -> Scale | None:
     """How often a suggested caption is one of the picture's own."""
     if not isinstance(model, Describer):
-        return None
+        return None  # and no remote model is both, so measuring never sends pictures anywhere
     answers, described = [], 0
     for sample in samples[:: max(1, len(samples) // PICTURES)][:PICTURES]:
         try:

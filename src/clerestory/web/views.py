@@ -69,7 +69,7 @@ def page(request: Request, template: str, context: Mapping[str, object], status:
         .get_template(template)
         .render(path=request.url.path, name=site.name, live=served, trouble=site.live.trouble, **context)
     )
-    headers = {RELEASE_HEADER: served.release.ref} if isinstance(served, Served) else {}
+    headers = {RELEASE_HEADER: served.ref} if isinstance(served, Served) else {}
     return HTMLResponse(html, status, headers)
 
 

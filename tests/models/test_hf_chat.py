@@ -1,0 +1,122 @@
+"""Hugging Face image-text-to-text models: answers and likelihoods as the model gives them when called by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.models.tiny_hf import make_llava
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from clerestory.core.errors import CapabilityError
+from clerestory.models import Request, capabilities, open_reference
+from clerestory.models.adapters.hf_chat import ChatModel
+
+QUESTION = "what colour is this"
+OPTIONS = ["red", "a blue square", "yellow"]
+
+
+@pytest.fixture(scope="module", params=["template", "plain"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_llava(tmp_path_factory.mktemp("hf") / "llava", chat=request.param == "template")
+
+
+@pytest.fixture
+def model(folder: Path) -> ChatModel:
+    model = open_reference(f"hf:{folder}")
+    assert isinstance(model, ChatModel)
+    return model
+
+
+@pytest.fixture
+def pictures() -> list[Image.Image]:
+    random = np.random.default_rng(0)
+    return [Image.fromarray(random.integers(0, 255, (40, 56, 3), dtype=np.uint8)) for _ in range(2)]
+
+
+def by_hand(folder: Path, model: ChatModel, picture: Image.Image | None) -> tuple[str, torch.nn.Module, dict]:
+    """The prompt as it is written out by hand, the network, and the processor's inputs."""
+    mark = "<image>" if picture is not None else ""
+    prompt = f"user : {mark + ' ' if mark else ''}{QUESTION} assistant : " if model.chat else f"{mark}\n{QUESTION}"
+    given = {"images": [picture]} if picture is not None else {}
+    processor = AutoProcessor.from_pretrained(folder)
+    inputs = dict(processor(text=[prompt], return_tensors="pt", add_special_tokens=not model.chat, **given))
+    if not model.chat:  # this tokenizer ends every text, and a prompt is not over
+        inputs = {name: value[:, :-1] if value.ndim == 2 else value for name, value in inputs.items()}
+    return prompt, AutoModelForImageTextToText.from_pretrained(folder).eval(), inputs
+
+
+def test_it_answers_describes_and_scores(model: ChatModel) -> None:
+    assert capabilities(model) == ("Scorer", "Describer", "Generator")
+    assert model.order_matters is True
+    assert "words only" in model.facts()["blind"]
+
+
+@torch.inference_mode()
+def test_the_answer_is_that_of_the_model_called_by_hand(
+    folder: Path, model: ChatModel, pictures: list[Image.Image]
+) -> None:
+    replies = model.generate([Request(QUESTION, (picture,), 6) for picture in pictures])
+    for picture, reply in zip(pictures, replies, strict=True):
+        _, network, inputs = by_hand(folder, model, picture)
+        asked = inputs["input_ids"].shape[1]
+        ids = network.generate(**inputs, max_new_tokens=6, do_sample=False)[0, asked:]
+        assert reply.text == model.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        assert (reply.tokens_in, reply.tokens_out, reply.error) == (asked, len(ids), "")
+        assert reply.ms > 0
+
+
+def test_sampling_is_repeatable(model: ChatModel, pictures: list[Image.Image]) -> None:
+    request = Request(QUESTION, (pictures[0],), 12, 2.0)
+    before = torch.get_rng_state()
+    first, second, greedy = model.generate([request, request, Request(QUESTION, (pictures[0],), 12)])
+    assert first.text == second.text
+    assert first.text != greedy.text
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("blind", [False, True])
+def test_options_score_as_the_mean_likelihood_of_their_tokens(
+    folder: Path, model: ChatModel, pictures: list[Image.Image], blind: bool
+) -> None:
+    picture = None if blind else pictures[0]
+    _, network, inputs = by_hand(folder, model, picture)
+    expected = []
+    for option in OPTIONS:  # one at a time, one token at a time: the slow way
+        ids = inputs["input_ids"]
+        found = []
+        for token in model.tokenizer(option, add_special_tokens=False)["input_ids"]:
+            logits = network(**(inputs | {"input_ids": ids, "attention_mask": torch.ones_like(ids)})).logits[0, -1]
+            found.append(float(logits.log_softmax(-1)[token]))
+            ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
+        expected.append(np.mean(found))
+    np.testing.assert_allclose(model.likelihoods(picture, QUESTION, OPTIONS).numpy(), expected, atol=1e-4)
+    scores = model.score_options([picture], [QUESTION], [OPTIONS])[0]
+    np.testing.assert_allclose(scores, expected - np.log(np.exp(expected).sum()), atol=1e-4)
+
+
+def test_many_options_score_as_few_do(model: ChatModel, pictures: list[Image.Image]) -> None:
+    many = [f"{colour} {thing}" for colour in ("red", "blue", "green") for thing in "abcdefgh"]
+    whole = model.likelihoods(pictures[0], QUESTION, many)
+    alone = torch.cat([model.likelihoods(pictures[0], QUESTION, [option]) for option in many])
+    torch.testing.assert_close(whole, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_the_picture_changes_the_score(model: ChatModel, pictures: list[Image.Image]) -> None:
+    first, second = model.score_options(pictures, [QUESTION] * 2, [OPTIONS] * 2)
+    assert not np.allclose(first, second, atol=1e-6)
+
+
+def test_captions_come_best_first(model: ChatModel, pictures: list[Image.Image]) -> None:
+    for suggestions in model.describe(pictures, 2):
+        scores = [s.score for s in suggestions]
+        assert len({s.text for s in suggestions}) == len(suggestions) >= 1
+        assert scores == sorted(scores, reverse=True)
+        assert all(0 < score <= 1 for score in scores)
+    assert model.describe([], 2) == []
+    with pytest.raises(CapabilityError, match="0 suggestions"):
+        model.describe(pictures, 0)

@@ -1,0 +1,177 @@
+"""An endpoint that answers, is busy, breaks, talks garbage or is late: a real server on the loopback address."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import socket
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.models.endpoint import MODEL, endpoint
+
+from clerestory.core.errors import InputError, NotFound
+from clerestory.models import Request, capabilities, open_reference
+from clerestory.models.adapters.openai import Endpoint, ScoringEndpoint, open_endpoint
+from clerestory.models.adapters.wire import Patience
+from clerestory.models.opening import leaves_for
+
+QUICK = Patience(timeout=5.0, retries=2, backoff=0.0)
+RED = Image.new("RGB", (5, 4), (255, 0, 0))
+
+
+def opened(ref: str, patience: Patience = QUICK) -> Endpoint:
+    model = open_endpoint(ref, patience)
+    assert isinstance(model, Endpoint)
+    return model
+
+
+def png_digest(image: Image.Image) -> str:
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return hashlib.sha256(content.getvalue()).hexdigest()[:8]
+
+
+def test_the_picture_and_the_words_arrive_and_the_answer_comes_back() -> None:
+    with endpoint() as server:
+        model = open_reference(server.ref)
+        assert capabilities(model) == ("Describer", "Generator")
+        assert isinstance(model, Endpoint)
+        replies = model.generate([Request("what is it", (RED,), 9, 0.5), Request("hello")])
+        assert replies[0].text == f"1. {png_digest(RED)} | what is it"
+        assert (replies[0].tokens_in, replies[0].tokens_out, replies[0].error) == (8, 3, "")
+        assert replies[1].text == "1. hello"
+        asked = next(body for body in server.asked if "what is it" in str(body))
+        assert (asked["model"], asked["max_tokens"], asked["temperature"]) == (MODEL, 9, 0.5)
+        suggestions = model.describe([RED], 2)[0]
+        assert suggestions[0].text.startswith(png_digest(RED))
+        assert math.isnan(suggestions[0].score)
+    assert model.generate([]) == []
+
+
+@pytest.mark.parametrize(
+    ("mood", "reason", "tries"),
+    [
+        ("busy", "429 Too Many Requests: too many requests (3 tries)", 3),
+        ("broken", "500 Internal Server Error: out of memory (3 tries)", 3),
+        ("garbage", "not a JSON object (3 tries)", 3),
+        ("empty", "without a choice", 1),
+        ("refuses", "400 Bad Request: pictures are not taken", 1),
+    ],
+)
+def test_what_stays_wrong_is_a_reason_and_no_exception(mood: str, reason: str, tries: int) -> None:
+    with endpoint() as server:
+        model = opened(server.ref)
+        server.always, before = mood, len(server.asked)
+        reply = model.generate([Request("x", (RED,))])[0]
+        assert reply.text == ""
+        assert reply.error.endswith(reason)
+        assert len(server.asked) - before == tries
+        assert model.describe([RED], 2) == [[]]
+        assert model.trouble == reply.error
+
+
+@pytest.mark.parametrize("moods", [["busy", "ok"], ["broken", "garbage", "ok"]])
+def test_what_passes_is_tried_again(moods: list[str]) -> None:
+    with endpoint() as server:
+        model = opened(server.ref)
+        server.moods = list(moods)
+        reply = model.generate([Request("x")])[0]
+        assert (reply.text, reply.error) == ("1. x", "")
+
+
+def test_an_answer_that_is_too_late_is_a_reason() -> None:
+    with endpoint() as server:
+        model = opened(server.ref, Patience(timeout=0.2, retries=1, backoff=0.0))
+        server.always = "late"
+        assert model.generate([Request("x")])[0].error == "the endpoint gave no answer within 0.2 s (2 tries)"
+
+
+def test_one_bad_answer_spoils_no_other() -> None:
+    with endpoint() as server:
+        model = opened(server.ref, Patience(timeout=5.0, retries=0))
+        server.moods = ["broken"]
+        replies = model.generate([Request(f"question {i}") for i in range(8)])
+        assert sum(bool(reply.error) for reply in replies) == 1
+        assert [r.text for i, r in enumerate(replies) if not r.error and r.text != f"1. question {i}"] == []
+
+
+def test_newer_endpoints_get_the_limit_under_its_new_name() -> None:
+    with endpoint(always="new") as server:
+        reply = opened(server.ref).generate([Request("x", max_tokens=5)])[0]
+        assert reply.text == "1. x"
+        assert server.asked[-1]["max_completion_tokens"] == 5
+
+
+def test_letters_are_scored_where_probabilities_are_told() -> None:
+    likely = {"A": math.log(0.5), " B": math.log(0.2), "b": math.log(0.1), "The": math.log(0.01)}
+    with endpoint(logprobs=likely) as server:
+        model = opened(server.ref)
+        assert isinstance(model, ScoringEndpoint)
+        assert capabilities(model) == ("Scorer", "Describer", "Generator")
+        scores = model.score_options([RED, None], ["which?", "which?"], [["red", "blue", "green"], ["x", "y"]])
+        np.testing.assert_allclose(np.exp(scores[0]), np.array([0.5, 0.3, 0.01]) / 0.81, atol=1e-9)
+        np.testing.assert_allclose(np.exp(scores[1]), np.array([0.5, 0.3]) / 0.8, atol=1e-9)
+        prompts = [str(body["messages"][0]["content"]) for body in server.asked]
+        assert any("A. red\\nB. blue\\nC. green" in prompt for prompt in prompts)
+        server.always = "refuses"
+        assert np.isnan(model.score_options([RED], ["which?"], [["red", "blue"]])[0]).all()
+        with pytest.raises(InputError, match="at most 20"):
+            model.score_options([RED], ["which?"], [[str(i) for i in range(21)]])
+
+
+def test_the_key_is_sent_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    with endpoint() as server:
+        model = opened(server.ref)
+        server.always = "rude"
+        error = model.generate([Request("x")])[0].error
+        assert server.keys[-1] == "Bearer sk-very-secret"
+        assert "401" in error
+        assert "sk-very-secret" not in error + repr(model.facts()) + repr(model) + repr(vars(model))
+        server.listing = "key"
+        with pytest.raises(InputError, match="wants a key") as caught:
+            open_endpoint(server.ref, QUICK)
+        assert "sk-very-secret" not in str(caught.value)
+        monkeypatch.setenv("CLERESTORY_API_KEY", "other")
+        with pytest.raises(InputError):
+            open_endpoint(server.ref, QUICK)
+        assert server.keys[-1] == "Bearer other"
+
+
+def test_models_are_found_by_name() -> None:
+    with endpoint(models=[{"id": "small"}, {"id": MODEL}]) as server:
+        with pytest.raises(NotFound, match="did you mean tiny-vision"):
+            open_endpoint(f"openai:{server.address}#tiny-visoin", QUICK)
+        with pytest.raises(InputError, match="serves 2 models"):
+            open_endpoint(f"openai:{server.address}", QUICK)
+        server.models = server.models[1:]
+        assert opened(f"openai:{server.address}").model == MODEL
+
+
+def test_an_address_that_leads_nowhere_is_a_sentence() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: whoever connects is refused
+        with pytest.raises(InputError, match="cannot be reached"):
+            open_endpoint(f"openai:http://127.0.0.1:{taken.getsockname()[1]}/v1#x", QUICK)
+    for bad in ("openai:", "openai:localhost:8000#x", "openai:ftp://host/v1#x", "openai:http://a:b@host/v1#x"):
+        with pytest.raises(InputError):
+            open_reference(bad)
+    with endpoint(listing="garbage") as server, pytest.raises(InputError, match="not a JSON object"):
+        open_endpoint(server.ref, QUICK)
+
+
+def test_the_digest_is_of_what_is_known() -> None:
+    with endpoint(models=[{"id": "a"}, {"id": "b"}]) as server:
+        first, again, other = (opened(f"openai:{server.address}#{name}") for name in "aab")
+        assert first.digest == again.digest != other.digest
+        assert "cannot be pinned" in first.facts()["pinned"]
+
+
+def test_it_is_known_what_leaves_this_computer() -> None:
+    assert leaves_for("openai:https://api.example.com/v1#m") == "api.example.com"
+    assert leaves_for("openai:http://192.168.1.5:8000/v1") == "192.168.1.5"
+    for here in ("openai:http://127.0.0.1:8000/v1#m", "openai:http://localhost/v1", "openai:http://[::1]/v1", "hf:a/b"):
+        assert leaves_for(here) == ""
