@@ -153,6 +153,36 @@ def test_no_interval_has_a_reason(values: np.ndarray, groups: np.ndarray, words:
     assert words in reason
 
 
+def test_small_calibration_errors_are_covered() -> None:
+    """Noise only makes them larger, so plain percentiles of a true gap of 0.03 miss it most of the time."""
+    rng, rounds, covered, plain = np.random.default_rng(12), 120, 0, 0
+
+    def error(columns: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+        confidence, right = columns
+        place = np.minimum((confidence * 15).astype(int), 14)
+        member = (place[:, None] == np.arange(15)) * (confidence - right)[:, None]
+        return np.abs(weights @ member).sum(axis=1) / weights.sum(axis=1)
+
+    for _ in range(rounds):
+        confidence = rng.uniform(0.4, 0.95, 800)
+        columns = [confidence, (rng.random(800) < confidence - 0.03).astype(float)]
+        low, high = ends(cluster_bootstrap(error, columns, np.arange(800), draws=200))
+        assert low >= 0
+        covered += low <= 0.03 <= high
+        draws = np.concatenate([error(columns, weights) for weights in cluster_counts(800, 200, 0, 200)])
+        plain += np.quantile(draws, 0.025) <= 0.03 <= np.quantile(draws, 0.975)
+    assert covered / rounds >= 0.85
+    assert plain / rounds < 0.5
+
+
+def test_bounds_are_kept() -> None:
+    values = np.r_[np.zeros(3), np.ones(60)]
+    highest = resampled(lambda columns: float(np.mean(columns[0]) ** 0.01))
+    low, high = ends(cluster_bootstrap(highest, [values], np.arange(63), bounds=(0, 1)))
+    assert 0 <= low < high <= 1
+    assert ends(share_bootstrap(values))[1] <= 1
+
+
 def test_draws_that_miss_a_kind_are_counted() -> None:
     bottom = np.array([1.0] + [0.0] * 9)
     reason = cluster_bootstrap(ratio_or_nan, [np.ones(10), bottom], np.arange(10))
