@@ -198,6 +198,26 @@ def test_the_auroc_interval_is_close_to_the_analytic_one() -> None:
     assert found.interval.high - found.interval.low == pytest.approx(2 * half, rel=0.15)
 
 
+@pytest.mark.parametrize("name", ["worst_group", "largest_gap", "equalised_odds"])
+def test_groups_that_are_alike_have_intervals_that_say_so(name: str) -> None:
+    truth = {"worst_group": 0.7, "largest_gap": 0.0, "equalised_odds": 0.0}[name]
+    hits = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        right = rng.random(400) < 0.7
+        target = rng.choice(["yes", "no"], 400)
+        rows = {
+            "score": right.astype(float),
+            "group": rng.choice(list("abcd"), 400).astype(object),
+            "target": target.astype(object),
+            "answer": np.where(right, target, np.where(target == "yes", "no", "yes")).astype(object),
+        }
+        interval = aggregate(rows, Recipe(name, "score", against="group")).interval
+        assert interval is not None
+        hits += interval.low <= truth <= interval.high
+    assert hits >= 54
+
+
 def test_any_stands_for_all_that_is_not_empty() -> None:
     rows = table()
     found = aggregate(rows, Recipe("mean", "score", Tags(severity="*")))

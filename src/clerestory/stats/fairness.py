@@ -167,13 +167,20 @@ class OddsCells:
 
         A rate that a draw leaves undefined is left out of it.
         """
+        return self.widest(*self.rates(weights_RN))
+
+    def rates(self, weights_RN: Floats) -> tuple[Floats, Floats]:
+        """True- and false-positive rates (R, G, K), NaN where undefined."""
         actual_RGK, right_RGK, wrong_RGK = (
             (weights_RN @ cells).reshape(len(weights_RN), *self._shape)
             for cells in (self._actual, self._right, self._wrong)
         )
         others_RGK = actual_RGK.sum(axis=2, keepdims=True) - actual_RGK
-        tpr_R = _widest(_share(right_RGK, actual_RGK), self._recalled)
-        fpr_R = _widest(_share(wrong_RGK, others_RGK), self._mistaken)
+        return _share(right_RGK, actual_RGK), _share(wrong_RGK, others_RGK)
+
+    def widest(self, tpr_RGK: Floats, fpr_RGK: Floats) -> tuple[Floats, Floats, Floats]:
+        """The gaps of such rates, or of errors of them."""
+        tpr_R, fpr_R = _widest(tpr_RGK, self._recalled), _widest(fpr_RGK, self._mistaken)
         return tpr_R, fpr_R, np.fmax(tpr_R, fpr_R)
 
     @staticmethod
