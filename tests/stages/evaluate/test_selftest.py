@@ -39,7 +39,8 @@ def test_faults_that_change_answers_are_caught_and_rebuilds_raise_no_alarm(store
     # The first half of "red tile" still names the colour: that cut changes nothing here.
     assert by_any["stale_cache"]
     assert not by_any["truncated_prompts"]
-    assert by_any["shuffled_labels"] == by_quality["shuffled_labels"], "labels are no embeddings"
+    assert by_any["shuffled_labels"]
+    assert caught(evidence, store, "labels") == {name: name == "shuffled_labels" for name in by_any}
     alarms = evidence.find("false_alarms", {})
     assert alarms is not None
     assert (alarms.value, alarms.n) == (0.0, 12)
@@ -50,7 +51,13 @@ def test_every_number_follows_from_the_rows_and_is_made_once(store: Store) -> No
     evidence = self_test(model, tiles(), QUICK, store)
     rows = read_rows(store.blobs.get(evidence.rows))
     assert all(recompute(rows, m) == m for m in evidence.measurements)
-    assert {m.slice.get("gate", "any") for m in evidence.measurements} == {"any", "quality", "churn", "fingerprint"}
+    assert {m.slice.get("gate", "any") for m in evidence.measurements} == {
+        "any",
+        "quality",
+        "churn",
+        "fingerprint",
+        "labels",
+    }
     asked = model.pictures_seen
     assert self_test(model, tiles(), QUICK, store).id == evidence.id
     assert model.pictures_seen == asked

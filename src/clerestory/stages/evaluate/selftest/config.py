@@ -18,7 +18,7 @@ class SelfTestConfig:
         reopen_every: the model is read from disk anew for every so many rebuilds.
         alpha: how often the quality gate may raise a false alarm, for each of its two measures.
         margin: the drop in mean reciprocal rank that the quality gate is asked about.
-        churn: the share of changed first answers that is tolerated.
+        churn: the share of changed first answers, or of changed right answers, that is tolerated.
         distance: the largest cosine distance between two embeddings of the same thing that is tolerated.
         split: where the pictures come from; the first split there is when empty.
         lang: the language of the captions.
@@ -27,7 +27,7 @@ class SelfTestConfig:
 
     pictures: int = 600
     rebuilds: int = 100
-    rebuild_pictures: int = 128
+    rebuild_pictures: int = 64
     reopen_every: int = 10
     alpha: float = 0.001
     margin: float = 0.01

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from clerestory.models.protocols import Embedder
-from clerestory.stages.evaluate.selftest.probe import Answers, Probe, ask
+from clerestory.stages.evaluate.selftest.probe import Answers, Probe, ask, ask_captions, ask_pictures
 
 STALE_SHARE, SHUFFLED_SHARE = 0.1, 0.05
 NOISE = 0.05
@@ -40,14 +40,16 @@ class Fault:
 
 def _with_pictures(change: Callable[[Image.Image, Any], Image.Image]) -> Callable[..., Answers]:
     def answers(model: Embedder, probe: Probe, sound: Answers, random: np.random.Generator) -> Answers:
-        return ask(model, replace(probe, pictures=[change(image, model) for image in probe.pictures]))
+        changed = replace(probe, pictures=[change(image, model) for image in probe.pictures])
+        return replace(sound, pictures=ask_pictures(model, changed))
 
     return answers
 
 
 def _with_texts(change: Callable[[list[str], np.random.Generator], list[str]]) -> Callable[..., Answers]:
     def answers(model: Embedder, probe: Probe, sound: Answers, random: np.random.Generator) -> Answers:
-        return ask(model, replace(probe, captions=change(list(probe.captions), random)))
+        changed = replace(probe, captions=change(list(probe.captions), random))
+        return replace(sound, captions=ask_captions(model, changed))
 
     return answers
 

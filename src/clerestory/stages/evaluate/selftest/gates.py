@@ -5,6 +5,7 @@
 | ``quality`` | the mean reciprocal rank has dropped, in either direction of retrieval; paired, cluster-robust |
 | ``churn`` | more first answers have changed than is tolerated, with the lower end of the share's interval |
 | ``fingerprint`` | an embedding of the same picture or text has moved further than rounding moves it |
+| ``labels`` | more pictures than is tolerated have another right answer than the rows of before name |
 """
 
 from __future__ import annotations
@@ -52,11 +53,20 @@ def quality(before: Answers, after: Answers, probe: Probe, config: SelfTestConfi
 
 def churn(before: Answers, after: Answers, probe: Probe, config: SelfTestConfig) -> Alarm:
     """The share of pictures whose first answer is another one."""
-    changed = (before.first_answers != after.first_answers).astype(np.float64)
+    return _changed(before.first_answers != after.first_answers, "first", probe, config)
+
+
+def labels(before: Answers, after: Answers, probe: Probe, config: SelfTestConfig) -> Alarm:
+    """The share of pictures whose right answer is another one than before."""
+    return _changed(before.labels != after.labels, "right", probe, config)
+
+
+def _changed(which: np.ndarray, kind: str, probe: Probe, config: SelfTestConfig) -> Alarm:
+    changed = which.astype(np.float64)
     share = float(changed.mean())
     interval = share_interval(changed, probe.concepts)
     low = share if isinstance(interval, str) else interval.low
-    sentence = f"{share:.1%} of {len(changed)} first answers are other ones; {config.churn:.1%} are tolerated"
+    sentence = f"{share:.1%} of {len(changed)} {kind} answers are other ones; {config.churn:.1%} are tolerated"
     return Alarm(low > config.churn, share, sentence)
 
 
@@ -79,4 +89,5 @@ GATES: dict[str, Callable[[Answers, Answers, Probe, SelfTestConfig], Alarm]] = {
     "quality": quality,
     "churn": churn,
     "fingerprint": fingerprint,
+    "labels": labels,
 }

@@ -45,14 +45,15 @@ class Probe:
     ids: Sequence[str]
 
     def first(self, count: int) -> Probe:
-        """The first ``count`` pictures, with all captions."""
-        cut = slice(0, count)
+        """The first ``count`` pictures, with the captions they have."""
+        places, labels = np.unique(self.labels[:count], return_inverse=True)
         return replace(
             self,
-            pictures=self.pictures[cut],
-            labels=self.labels[cut],
-            concepts=np.unique(self.concepts[cut], return_inverse=True)[1],
-            ids=self.ids[cut],
+            pictures=self.pictures[:count],
+            captions=[self.captions[place] for place in places],
+            labels=labels.astype(np.int64),
+            concepts=np.unique(self.concepts[:count], return_inverse=True)[1].astype(np.int64),
+            ids=self.ids[:count],
         )
 
 
@@ -114,10 +115,19 @@ def make_probe(data: Dataset, config: SelfTestConfig) -> Probe:
 
 def ask(model: Embedder, probe: Probe, batch: int = 64, order: Ints | None = None) -> Answers:
     """Embed everything anew, no cache in between; ``order`` is the order the pictures are asked in."""
+    return Answers(ask_pictures(model, probe, batch, order), ask_captions(model, probe, batch), probe.labels)
+
+
+def ask_pictures(model: Embedder, probe: Probe, batch: int = 64, order: Ints | None = None) -> Matrix:
+    """(N, D) in the order of the probe, asked in another one where that is given."""
     order = np.arange(len(probe.pictures)) if order is None else order
     rows = [model.embed_images([probe.pictures[i] for i in some]) for some in batches(order.tolist(), batch)]
     stacked = np.concatenate(rows)
     pictures = np.empty_like(stacked)
     pictures[order] = stacked
-    captions = np.concatenate([model.embed_texts(some) for some in batches(probe.captions, batch)])
-    return Answers(pictures, captions, probe.labels)
+    return pictures
+
+
+def ask_captions(model: Embedder, probe: Probe, batch: int = 64) -> Matrix:
+    """(T, D)."""
+    return np.concatenate([model.embed_texts(some) for some in batches(probe.captions, batch)])

@@ -73,7 +73,7 @@ def self_test(
         sound = ask(model, probe)
         cases = _Cases(config)
         findings = _faults(model, probe, sound, cases, progress)
-        _rebuilds(model, probe, sound, cases, reopen, progress)
+        _rebuilds(model, probe, cases, reopen, progress)
         rows = cases.columns()
         measurements = _measurements(rows)
     evidence = Evidence(
@@ -151,7 +151,6 @@ def _faults(model: Embedder, probe: Probe, sound: Answers, cases: _Cases, progre
 def _rebuilds(
     model: Embedder,
     probe: Probe,
-    sound: Answers,
     cases: _Cases,
     reopen: Callable[[], Embedder] | None,
     progress: Progress,
@@ -159,7 +158,7 @@ def _rebuilds(
     """The same thing built again: whatever a gate says is a false alarm."""
     config = cases.config
     part = probe.first(config.rebuild_pictures)
-    before = Answers(sound.pictures[: len(part.pictures)], sound.captions, part.labels)
+    before = ask(model, part)
     with progress.task("Building the same again", config.rebuilds) as bar:
         for number in range(config.rebuilds):
             random = np.random.default_rng([config.seed, 1000 + number])
