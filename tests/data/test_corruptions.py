@@ -161,6 +161,8 @@ def test_a_view_of_a_larger_picture_is_fine() -> None:
         ({"severity": 0}, ConfigError, "severity is 0"),
         ({"severity": 6}, ConfigError, "from 1 \\(slight\\) to 5"),
         ({"severity": True}, ConfigError, "severity is True"),
+        ({"severity": 3.0}, ConfigError, "severity is 3.0"),
+        ({"name": ["snow"]}, ConfigError, "no corruption named"),
         ({"severity": "3"}, ConfigError, "severity is '3'"),
         ({"image": np.zeros((64, 64), np.uint8)}, InputError, "grey"),
         ({"image": np.zeros((64, 64, 1), np.uint8)}, InputError, "grey"),

@@ -104,10 +104,11 @@ def randomness(key: str, name: str, severity: int) -> np.random.Generator:
 
 
 def _check_condition(name: str, severity: int) -> None:
-    if name not in CORRUPTIONS:
+    if not isinstance(name, str) or name not in CORRUPTIONS:
         fix = f"known: {', '.join(NAMES)}"
         raise ConfigError(f"there is no corruption named {name!r}", fix, closest(str(name), NAMES))
-    if isinstance(severity, bool) or severity not in SEVERITIES:
+    whole = isinstance(severity, int | np.integer) and not isinstance(severity, bool)
+    if not whole or severity not in SEVERITIES:
         raise ConfigError(f"severity is {severity!r}", "give a whole number from 1 (slight) to 5 (severe)")
 
 

@@ -23,9 +23,11 @@ def snow(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     flakes = np.rint(flakes * 255)
     flakes = flakes + flakes[::-1, ::-1]
     out = image_HWC.astype(np.float32)
-    light = out @ np.array([0.299, 0.587, 0.114], np.float32)
-    light *= 1.5
-    light += 127.5
+    # Written out: a matrix product may round otherwise with another number of threads.
+    light = out[..., 0] * np.float32(1.5 * 0.299)
+    light += out[..., 1] * np.float32(1.5 * 0.587)
+    light += out[..., 2] * np.float32(1.5 * 0.114)
+    light += np.float32(127.5)
     np.maximum(out, light[..., None], out=out)
     out *= np.float32(1 - kept)
     out += image_HWC * np.float32(kept)
