@@ -47,8 +47,12 @@ def add_answers(
     why: Sequence[str],
     cells: Mapping[str, str],
     temperature: float | None = None,
+    more: Sequence[Mapping[str, str | float]] = (),
 ) -> None:
-    """A row for each of N pictures; those with a reason in ``why`` are unscored, and their logits are not looked at."""
+    """A row for each of N pictures; those with a reason in ``why`` are unscored, and their logits are not looked at.
+
+    ``cells`` are the same in all rows, ``more`` has those of each row where it is given; they go before the others.
+    """
     labels_N = classes.of(samples)
     scored = [i for i, reason in enumerate(why) if not reason]
     numbers = outcomes(logits_NK[scored], labels_N[scored], temperature) if scored else {}
@@ -66,4 +70,5 @@ def add_answers(
             "image": sample.image,
             "unscored": why[i],
         }
+        row |= more[i] if more else {}
         table.add([sample], **row)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from clerestory.core.digest import digest
 from clerestory.core.sample import Dataset
+from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.classes import Classes
+from clerestory.stages.evaluate.embeddings import embed_dataset
 from clerestory.stages.evaluate.pieces import choose
 from clerestory.stages.evaluate.pool import PLAIN_SKIN, concept_of
 
@@ -43,11 +45,12 @@ class Lesson(NamedTuple):
     of: int
 
 
-def lesson(bench: Bench, split: str, classes: Classes) -> Lesson | None:
+def lesson(bench: Bench, split: str, classes: Classes, model: Embedder | None = None) -> Lesson | None:
     """The labelled, readable ones among at most 4,000 pictures of a split, by a hash of the seed; None for none.
 
     Without skin-tone variants: they would make a few concepts count many times. The pictures are chosen before their
-    labels are looked at, so that every part of an evaluation embeds the same ones.
+    labels are looked at, so that every part of an evaluation embeds the same ones. ``model`` is the bench's own unless
+    another is given.
     """
     if split in bench.splits:
         return None
@@ -57,11 +60,14 @@ def lesson(bench: Bench, split: str, classes: Classes) -> Lesson | None:
     if not taken:
         return None
     data = Dataset(bench.data.name, taken, bench.data.read)
-    embedded = bench.embed(data).astype(np.float64)
+    config = bench.config
+    embedded = embed_dataset(model or bench.embedder, data, bench.store, bench.progress, config.batch).astype(
+        np.float64
+    )
     usable = ~np.isnan(embedded).any(axis=1)
     if not usable.any():
         return None
-    concepts = tuple(concept_of(s, bench.config.lang) for s, use in zip(data, usable, strict=True) if use)
+    concepts = tuple(concept_of(s, config.lang) for s, use in zip(data, usable, strict=True) if use)
     return Lesson(embedded[usable], classes.of(data)[usable], concepts, len(there))
 
 

@@ -19,8 +19,8 @@ from clerestory.stats.calibration import nll
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
-STEPS = 300
+STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+STEPS = 150
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
 SMOOTHING = 1e-3
@@ -84,7 +84,7 @@ def fit_linear(train_MD: Floats, labels_M: Ints, classes: int, strength: float, 
     first = np.zeros(d * classes + classes)
     if start is not None:
         first = np.concatenate([start.weights_DK.ravel(), start.bias_K])
-    found = minimize(loss, first, jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "ftol": 1e-10, "gtol": 1e-6})
+    found = minimize(loss, first, jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "ftol": 1e-8, "gtol": 1e-6})
     return Linear(found.x[: d * classes].reshape(d, classes), found.x[d * classes :], strength)
 
 
