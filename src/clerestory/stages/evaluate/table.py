@@ -33,8 +33,6 @@ NUMBERS = (
     "score",
     "reference",
     "chance",
-    "above_chance",
-    "gain",
     "all_orders",
     "confidence",
     "nll",

@@ -2,9 +2,9 @@
 
 from clerestory.core.errors import not_found
 from clerestory.stages.evaluate.part import Part
-from clerestory.stages.evaluate.parts import captions, retrieval, speed
+from clerestory.stages.evaluate.parts import captions, cost, retrieval, speed, tasks, vqa
 
-PARTS: tuple[Part, ...] = (retrieval.PART, captions.PART, speed.PART)
+PARTS: tuple[Part, ...] = (retrieval.PART, captions.PART, vqa.PART, tasks.PART, speed.PART, cost.PART)
 
 
 def chosen(names: tuple[str, ...]) -> tuple[Part, ...]:

@@ -1,0 +1,267 @@
+"""Running a task on a model: its rows under every view, and what is measured of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clerestory.core.codec import Tags
+from clerestory.core.errors import DataError
+from clerestory.core.measure import Finding, Measurement, Recipe
+from clerestory.core.sample import Dataset, Sample
+from clerestory.models.protocols import Capability, Reply, Suggestion
+from clerestory.stages.evaluate.bench import Bench
+from clerestory.stages.evaluate.describing import NO_DESCRIPTION
+from clerestory.stages.evaluate.embeddings import readable
+from clerestory.stages.evaluate.measures import retrieval_measures, scored
+from clerestory.stages.evaluate.part import Found
+from clerestory.stages.evaluate.pieces import batches
+from clerestory.stages.evaluate.pool import UNREADABLE, caption_in, concept_of, make_pool, normal
+from clerestory.stages.evaluate.retrieval import image_to_text, text_to_image
+from clerestory.stages.evaluate.table import CLEAN, Table, join
+from clerestory.stages.evaluate.tasks.asking import Asker, Question
+from clerestory.stages.evaluate.tasks.choosing import Statements, answer_items, score_items
+from clerestory.stages.evaluate.tasks.classifying import (
+    class_items,
+    class_logits,
+    class_outcomes,
+    classes_of,
+    embed_samples,
+)
+from clerestory.stages.evaluate.tasks.items import (
+    Item,
+    asked_samples,
+    items_of,
+    learnt_samples,
+    open_task_data,
+    repeated_options,
+)
+from clerestory.stages.evaluate.tasks.measuring import answer_measures, group_measures
+from clerestory.stages.evaluate.tasks.outcomes import Outcome, add_row
+from clerestory.stages.evaluate.tasks.task import Task, check_model
+from clerestory.stages.evaluate.tasks.views import (
+    BLIND_VIEW,
+    MAJORITY,
+    SHUFFLED,
+    frequencies,
+    majority_credit,
+    shown,
+)
+from clerestory.stats.aggregate import Rows, measure
+from clerestory.stats.text import chrf
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CHOICES = ("multiple_choice", "yes_no", "short_answer")
+CLASSES = ("zero_shot", "linear_probe", "knn")
+
+
+def known_models(bench: Bench) -> list[tuple[str, tuple[Capability, ...]]]:
+    """The releases of this store, which are models of our own, with what they can do."""
+    able: tuple[Capability, ...] = ("Embedder", "Scorer", "Describer")
+    return [(f"{release.name}@{release.number}", able) for release in bench.store.releases()]
+
+
+def run_task(bench: Bench, task: Task) -> Found:
+    """Ask the model what a task asks, and measure the answers.
+
+    Raises:
+        CapabilityError: the model cannot do it; the models that fit are named.
+        DataError: the task's data cannot be opened, or lacks a column.
+    """
+    capability = check_model(task, bench.model, known_models(bench))
+    data = open_task_data(task, bench.progress)
+    split, samples = asked_samples(task, data, bench.config.seed)
+    if not samples:
+        raise DataError(f"the task {task.name!r} has no picture to ask about", "name another split in it")
+    if task.kind == "retrieval":
+        return _retrieve(bench, task, data, split, samples)
+    if task.kind == "caption":
+        return _describe(bench, task, data, split, samples, capability)
+    if task.kind in CLASSES:
+        return _classify(bench, task, data, split, samples)
+    items = items_of(task, samples)
+    learnt = items_of(task, [sample for sample in learnt_samples(data) if sample not in set(samples)])
+    return ask_items(bench, task, data, split, items, learnt, capability)
+
+
+def ask_items(
+    bench: Bench,
+    task: Task,
+    data: Dataset,
+    split: str,
+    items: Sequence[Item],
+    learnt: Sequence[Item],
+    capability: Capability,
+    statements: Statements | None = None,
+) -> Found:
+    """Ask about every item under every view: fully, without the picture, with another one, and by majority.
+
+    Args:
+        bench: the model and where answers are kept.
+        task: how it is asked and compared.
+        data: reads the pictures.
+        split: what the rows say.
+        items: what to ask.
+        learnt: items from which the most frequent answer is known; those asked about where there are none.
+        capability: what the model is asked as.
+        statements: see ``score_items``.
+    """
+    table = Table(task.groups)
+    asker = Asker(bench.model, bench.store.memo, bench.config.batch, bench.progress)
+
+    def load(sample: Sample) -> Image.Image | None:
+        return readable(data, sample)
+
+    for view in (CLEAN, BLIND_VIEW, SHUFFLED):
+        pictures = shown(items, view, bench.config.seed)
+        if view == SHUFFLED and all(picture is None for picture in pictures):
+            continue
+        label = f"Asking {task.name} ({view})"
+        if capability == "Scorer":
+            outcomes = score_items(asker, items, pictures, load, label, statements)
+        else:
+            outcomes = answer_items(asker, task, items, pictures, load, label)
+        for item, picture, outcome in zip(items, pictures, outcomes, strict=True):
+            add_row(table, task.name, split, item, outcome, chance_of(task, item), view, picture)
+    _majority(table, task, split, items, learnt)
+    return finish(bench, task, split, table, items, _facts(task, items, learnt, capability))
+
+
+def chance_of(task: Task, item: Item) -> float:
+    """What guessing earns on an item: what the task states, else one of its options, else nothing."""
+    if task.chance is not None:
+        return task.chance
+    return 1.0 / len(item.options) if item.options else 0.0
+
+
+def finish(
+    bench: Bench, task: Task, split: str, table: Table, items: Sequence[Item], facts: Mapping[str, str]
+) -> Found:
+    """The rows of a task with everything measured of them."""
+    rows = table.columns()
+    where = {"task": task.name, "split": split}
+    groups = {name: table.groups[name] for name in task.groups}
+    measured, findings = group_measures(rows, where, groups, bench.config.group_least)
+    repeated = repeated_options(items)
+    if repeated:
+        names = ", ".join(item.sample.id for item in repeated[:8])
+        message = f"{len(repeated)} items of the task {task.name!r} offer the same option twice"
+        findings.append(Finding("CLR-E050", "warning", "warn", names, message, "make their options differ"))
+    return Found(rows, answer_measures(rows, where) + measured, findings, facts)
+
+
+def _majority(table: Table, task: Task, split: str, items: Sequence[Item], learnt: Sequence[Item]) -> None:
+    frequency = frequencies(learnt or items)
+    for item in items:
+        answer, score = majority_credit(item, frequency) if item.answers else ("", float("nan"))
+        add_row(table, task.name, split, item, Outcome(score, answer), chance_of(task, item), MAJORITY)
+
+
+def _facts(task: Task, items: Sequence[Item], learnt: Sequence[Item], capability: str) -> dict[str, str]:
+    chances = [chance_of(task, item) for item in items]
+    where = f"{len(learnt)} items of the training split" if learnt else "the items themselves"
+    return {
+        f"task.{task.name}": f"version {task.version}, kind {task.kind}, {len(items)} items, asked as {capability}",
+        f"task.{task.name}.digest": task.digest,
+        f"task.{task.name}.chance": f"{np.mean(chances):.6f}" if chances else "",
+        f"task.{task.name}.majority": f"the most frequent answer of {where}",
+        f"task.{task.name}.licence": task.licence or "not stated",
+    }
+
+
+def _classify(bench: Bench, task: Task, data: Dataset, split: str, samples: Sequence[Sample]) -> Found:
+    classes = classes_of(task, data)
+    items = class_items(task, samples, classes)
+    learnt = class_items(task, [s for s in learnt_samples(data) if s not in set(samples)], classes)
+    table = Table(task.groups)
+    for view in (CLEAN, SHUFFLED):
+        pictures = shown(items, view, bench.config.seed)
+        seen = [picture for picture in pictures if picture is not None]
+        if len(seen) < len(items):
+            continue
+        logits_NK = class_logits(bench, task, data, classes, embed_samples(bench, data, seen))
+        outcomes = class_outcomes(bench, task, items, logits_NK)
+        for item, picture, outcome in zip(items, pictures, outcomes, strict=True):
+            add_row(table, task.name, split, item, outcome, chance_of(task, item), view, picture)
+    _majority(table, task, split, items, learnt)
+    facts = _facts(task, items, learnt, "Embedder") | {f"task.{task.name}.classes": str(len(classes))}
+    return finish(bench, task, split, table, (), facts)
+
+
+def _retrieve(bench: Bench, task: Task, data: Dataset, split: str, samples: Sequence[Sample]) -> Found:
+    """Pictures to captions and captions to pictures, told apart by the column ``operation``."""
+    some = Dataset(data.name, samples, data.read)
+    pool = make_pool(bench.embedder, split, some, bench.config, bench.store, bench.progress)
+    tables: list[Rows] = []
+    measured: list[Measurement] = []
+    for direction in (image_to_text, text_to_image):
+        table = Table(task.groups)
+        direction(pool, table, bench.config.lang)
+        rows: dict[str, NDArray[Any]] = dict(table.columns())
+        rows["operation"] = rows["task"]
+        rows["task"] = np.full(len(rows["task"]), task.name, dtype=object)
+        where = {"task": task.name, "split": split, "operation": str(rows["operation"][0])}
+        measured += [m for m in retrieval_measures(rows, where) if m.name in task.measured]
+        tables.append(rows)
+    facts = _facts(task, (), (), "Embedder")
+    facts[f"task.{task.name}"] = f"version {task.version}, kind retrieval, {len(samples)} pictures"
+    return Found(join(tables), measured, [], facts)
+
+
+def _describe(
+    bench: Bench, task: Task, data: Dataset, split: str, samples: Sequence[Sample], capability: Capability
+) -> Found:
+    """Captions of a ``Describer`` or a ``Generator``, compared with the picture's own by chrF."""
+    table = Table(task.groups)
+    lang = bench.config.lang
+    for sample, (said, why) in zip(samples, _said(bench, task, data, samples, capability), strict=True):
+        own = caption_in(sample, lang)
+        table.add(
+            [sample],
+            task=task.name,
+            split=split,
+            sample=sample.id,
+            concept=concept_of(sample, lang),
+            query=own,
+            answer=said,
+            unscored=why or ("" if own else "no caption in the language"),
+            image=sample.image,
+            chrf=chrf(normal(said), normal(own)) if said and own else np.nan,
+        )
+    rows = table.columns()
+    where = {"task": task.name, "split": split}
+    measured = []
+    if scored(rows, where, "chrf"):
+        recipe = Recipe("mean", "chrf", Tags(where, condition=CLEAN), "concept")
+        measured.append(measure(rows, recipe, "chrf", "share", where))
+    return Found(rows, measured, [], _facts(task, (), (), capability))
+
+
+def _said(
+    bench: Bench, task: Task, data: Dataset, samples: Sequence[Sample], capability: Capability
+) -> list[tuple[str, str]]:
+    """For each sample a caption, or why there is none."""
+    if capability == "Generator":
+        asker = Asker(bench.model, bench.store.memo, bench.config.batch, bench.progress)
+        questions = [Question(s.image, partial(readable, data, s), task.asked[0]) for s in samples]
+        replies = asker.replies(questions, f"Asking {task.name}")
+        return [(r.text.strip(), "") if isinstance(r, Reply) else ("", r) for r in replies]
+    found: list[tuple[str, str]] = []
+    with bench.progress.task(f"Describing pictures of {task.name}", len(samples)) as bar:
+        for some in batches(samples, bench.config.batch):
+            images = [readable(data, sample) for sample in some]
+            told = iter(bench.model.describe([image for image in images if image is not None], 1))
+            found += [("", UNREADABLE) if image is None else _first(next(told)) for image in images]
+            bar.advance(len(some))
+    return found
+
+
+def _first(suggestions: Sequence[Suggestion]) -> tuple[str, str]:
+    text = suggestions[0].text.strip() if suggestions else ""
+    return text, "" if text else NO_DESCRIPTION

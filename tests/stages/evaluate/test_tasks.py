@@ -1,0 +1,278 @@
+"""Tasks end to end: from a TOML file and a table to measurements with intervals."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.apps.colours import ColourModel
+from tests.stages.evaluate.worlds import TASK, Blank, Reader, Talker, named_colour, quiz, write_table, write_task
+
+from clerestory.core.errors import CapabilityError, ConfigError, DataError
+from clerestory.core.measure import Evidence
+from clerestory.data import open_data
+from clerestory.models.protocols import Request
+from clerestory.stages.evaluate import EvaluateConfig, evaluate
+from clerestory.stages.evaluate.tasks import load_task, needs
+from clerestory.stages.evaluate.tasks.answers import chosen_option, normalised, right_option, yes_or_no
+from clerestory.stages.evaluate.tasks.items import open_task_data
+from clerestory.stats.aggregate import recompute
+from clerestory.stats.rows import read_rows
+from clerestory.store import Store
+
+
+def run(store: Store, model: object, file: Path) -> Evidence:
+    data = open_task_data(load_task(file))
+    return evaluate(model, data, EvaluateConfig(parts=("tasks",), tasks=(str(file),)), store)
+
+
+def value(evidence: Evidence, name: str, **where: str) -> float:
+    found = evidence.find(name, {"task": "colours", "split": "test", **where})
+    assert found is not None, [m.key for m in evidence.measurements]
+    return found.value
+
+
+def test_the_blind_detector_finds_the_planted_share(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 2000, giveaway=0.3)
+    evidence = run(store, Reader(), write_task(tmp_path))
+    assert value(evidence, "accuracy") == 1.0
+    assert value(evidence, "blind_solvable") == pytest.approx(0.30, abs=0.03)
+    assert value(evidence, "blind_gain") == pytest.approx(1 - value(evidence, "accuracy", condition="blind"))
+    solvable = evidence.find("blind_solvable", {"task": "colours", "split": "test"})
+    assert solvable is not None
+    assert solvable.interval is not None
+    assert solvable.interval.low < 0.30 < solvable.interval.high
+    rows = read_rows(store.blobs.get(evidence.rows))
+    for measurement in evidence.measurements:
+        assert recompute(rows, measurement) == measurement
+
+
+def test_nothing_planted_is_nothing_found(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 800)
+    assert value(run(store, Reader(), write_task(tmp_path)), "blind_solvable") == pytest.approx(0, abs=0.045)
+
+
+def test_a_model_that_only_likes_the_first_option_earns_chance(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 60)
+    evidence = run(store, Reader(order_matters=True, favours_first=True), write_task(tmp_path))
+    assert value(evidence, "accuracy") == pytest.approx(0.25)
+    assert value(evidence, "accuracy_all_orders") == 0.0
+
+
+def test_a_shuffled_picture_is_never_its_own(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 40)
+    rows = read_rows(store.blobs.get(run(store, Reader(), write_task(tmp_path)).rows))
+    own = {s: i for s, i, c in zip(rows["sample"], rows["image"], rows["condition"], strict=True) if c == "clean"}
+    shuffled = {s: i for s, i, c in zip(rows["sample"], rows["image"], rows["condition"], strict=True) if "shuf" in c}
+    assert set(own) == set(shuffled)
+    assert all(own[sample] != shuffled[sample] for sample in own)
+    assert sorted(own.values()) == sorted(shuffled.values())
+    blind = rows["image"][rows["condition"] == "blind"]
+    assert set(blind.tolist()) == {""}
+
+
+def test_answers_are_asked_once_and_a_changed_question_is_asked_again(store: Store, tmp_path: Path) -> None:
+    table = quiz(tmp_path, 20)
+    model = Reader()
+    first = run(store, model, write_task(tmp_path))
+    assert model.asked == 60
+    assert run(store, model, tmp_path / "mine.toml").id == first.id
+    assert model.asked == 60
+    table.write_text(table.read_text().replace("Which colour has tile 3,", "What colour has tile 3,"))
+    again = run(store, model, tmp_path / "mine.toml")
+    assert again.id != first.id
+    assert model.asked == 63
+
+
+def test_a_generator_is_read_by_letter_by_words_and_by_mention(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 24)
+
+    def say(request: Request) -> str | Exception:
+        if not request.images:
+            return TimeoutError("it took longer than 60 s")
+        colour = named_colour(request.images[0])
+        lines = request.prompt.splitlines()
+        letter = next((line[0] for line in lines if line.endswith(f". {colour}")), "none of these")
+        forms = (letter, f"({letter})", f"The answer is {letter}.", colour.upper(), f"It looks {colour} to me!")
+        return forms[len(colour) % len(forms)]
+
+    evidence = run(store, Talker(say), write_task(tmp_path))
+    assert value(evidence, "accuracy") == 1.0
+    assert value(evidence, "accuracy_all_orders") == 1.0
+    assert evidence.find("blind_gain", {"task": "colours", "split": "test"}) is None
+    unscored = [f for f in evidence.findings if f.code == "CLR-E001"]
+    assert len(unscored) == 1
+    assert "24 samples" in unscored[0].message
+    assert "longer than 60 s" in unscored[0].message
+
+
+def test_a_refusal_is_wrong_and_an_empty_reply_is_unscored(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 10)
+    refusing = run(store, Talker(lambda _: "I am sorry, I cannot help with that.", "sorry"), write_task(tmp_path))
+    assert value(refusing, "accuracy") == 0.0
+    silent = run(store, Talker(lambda _: "  ", "silent"), write_task(tmp_path))
+    assert not [m for m in silent.measurements if m.slice.get("condition") != "majority"]
+    assert any("the reply is empty" in f.message for f in silent.findings)
+
+
+def test_errors_are_asked_again(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 6)
+    data = open_task_data(load_task(write_task(tmp_path)))
+    config = EvaluateConfig(parts=("tasks",), tasks=(str(tmp_path / "mine.toml"),))
+    broken = Talker(lambda _: ConnectionError("HTTP 500"))
+    first = evaluate(broken, data, config, store)
+    assert not first.find("accuracy", {"task": "colours", "split": "test"})
+    asked = len(broken.prompts)
+    # Another seed makes the evidence anew; every question goes out again.
+    evaluate(broken, data, EvaluateConfig(parts=("tasks",), tasks=config.tasks, seed=1), store)
+    assert len(broken.prompts) == 2 * asked
+
+
+def test_yes_or_no_and_short_answers(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 8)
+    short = TASK.replace("multiple_choice", "short_answer").replace('options = "choices"\n', "")
+    seeing = Talker(lambda request: f"A {named_colour(request.images[0])}." if request.images else "red")
+    evidence = run(store, seeing, write_task(tmp_path, short))
+    assert value(evidence, "accuracy") == 1.0
+    rows = [
+        {"image": f"{i:05d}.png", "question": f"Is it {colour}?", "truth": "True" if i % 2 else "no", "split": "test"}
+        for i, colour in enumerate(["red"] * 8)
+    ]
+    write_table(tmp_path / "quiz.csv", rows)
+    task = 'name = "colours"\nkind = "yes_no"\ndata = "quiz.csv"\nquestion = "question"\nanswer = "truth"\n'
+    always = run(store, Talker(lambda _: "Yes, it is.", "yes"), write_task(tmp_path, task))
+    assert value(always, "accuracy") == 0.5
+    assert value(always, "blind_gain") == 0.0
+
+
+def embedder_table(folder: Path) -> Path:
+    quiz(folder, 64)
+    rows = open_data(folder / "quiz.csv")
+    table = [
+        {"image": s.source, "colour": s.groups["answer"], "caption": f"{s.groups['answer']} tile", "split": split}
+        for i, s in enumerate(rows)
+        for split in ["train" if i % 2 else "test"]
+    ]
+    return write_table(folder / "classes.csv", table)
+
+
+@pytest.mark.parametrize("kind", ["zero_shot", "linear_probe", "knn"])
+def test_classes_of_an_embedder(store: Store, tmp_path: Path, kind: str) -> None:
+    embedder_table(tmp_path)
+    task = f'name = "colours"\nkind = "{kind}"\ndata = "classes.csv"\nlabel = "colour"\n'
+    evidence = run(store, ColourModel(), write_task(tmp_path, task))
+    # ColourModel knows only half of these names as words, so it errs on some of them.
+    assert value(evidence, "accuracy") > value(evidence, "accuracy", condition="shuffled_image") + 0.2
+    assert evidence.facts["task.colours.classes"] == "8"
+
+
+def test_retrieval_and_captions(store: Store, tmp_path: Path) -> None:
+    embedder_table(tmp_path)
+    task = 'name = "colours"\nkind = "retrieval"\ndata = "classes.csv"\n'
+    evidence = run(store, ColourModel(), write_task(tmp_path, task))
+    assert {m.slice["operation"] for m in evidence.measurements} == {"image_to_text", "text_to_image"}
+    evidence = run(store, ColourModel(), write_task(tmp_path, task.replace("retrieval", "caption")))
+    assert 0.3 < value(evidence, "chrf") <= 1
+
+
+def test_a_small_group_is_named_and_not_measured(store: Store, tmp_path: Path) -> None:
+    table = quiz(tmp_path, 30)
+    text = table.read_text().splitlines()
+    text[1] = text[1].replace("small", "tiny")
+    text[3] = text[3].replace("small", "tiny")
+    table.write_text("\n".join(text))
+    evidence = run(store, Reader(), write_task(tmp_path))
+    assert [m.slice["size"] for m in evidence.measurements if "size" in m.slice] == ["large", "small"]
+    said = [f for f in evidence.findings if f.code == "CLR-E005"]
+    assert len(said) == 1
+    assert "2 concepts, fewer than the 10" in said[0].message
+    assert said[0].fix
+
+
+def test_a_missing_column_is_one_sentence(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 3)
+    with pytest.raises(DataError) as caught:
+        run(store, Reader(), write_task(tmp_path, TASK.replace('"choices"', '"choice"')))
+    assert "no column 'choice'" in caught.value.message
+    assert "'choices'" in caught.value.fix
+    assert caught.value.closest[0] == "choices"
+
+
+def test_a_model_without_the_capability_is_told_what_fits(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 3)
+    with pytest.raises(CapabilityError) as caught:
+        run(store, Blank(), write_task(tmp_path))
+    assert "'colours' needs a model that can" in caught.value.message
+    assert "hf:org/name" in caught.value.fix
+    assert needs(load_task(tmp_path / "mine.toml")) == ("Scorer", "Generator")
+
+
+def test_embeddings_of_nan_are_one_sentence(store: Store, tmp_path: Path) -> None:
+    class Broken(ColourModel):
+        digest = "broken"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.digest = "broken"
+
+        def embed_images(self, images: object, dim: int | None = None) -> np.ndarray:
+            return super().embed_images(images, dim) * np.nan  # type: ignore[arg-type]  # only handed on
+
+    embedder_table(tmp_path)
+    task = 'name = "colours"\nkind = "zero_shot"\ndata = "classes.csv"\nlabel = "colour"\n'
+    with pytest.raises(CapabilityError, match="NaN"):
+        run(store, Broken(), write_task(tmp_path, task))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TASK.replace("kind", "knid"), "no setting 'knid'"),
+        (TASK.replace('"multiple_choice"', '"multiple_chioce"'), "multiple_chioce"),
+        (TASK.replace('answer = "answer"', ""), "does not say its answer"),
+        (TASK + 'prompts = ["What?"]', "no {question} in it"),
+        (TASK + 'metrics = ["recall@1"]', "cannot measure 'recall@1'"),
+        (TASK + "chance = 1.5", "chance level 1.5"),
+        ("name = ", "not valid TOML"),
+    ],
+)
+def test_a_wrong_task_is_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_task(write_task(tmp_path, text))
+    assert said in caught.value.message
+    assert caught.value.fix
+
+
+def test_a_task_is_at_most_thirty_lines() -> None:
+    assert len(TASK.splitlines()) <= 30
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("B", 1),
+        ("b)", 1),
+        ("(C) a hen", 2),
+        ("Answer: A", 0),
+        ("The right option is C", 2),
+        ("a hen.", 2),
+        ("It is the horse, I think", 1),
+        ("a horse or a hen", None),
+        ("I do not know", None),
+        ("Z", None),
+    ],
+)
+def test_which_option_is_meant(text: str, place: int | None) -> None:
+    assert chosen_option(text, ("a cow", "the horse", "hen")) == place
+
+
+def test_texts_are_compared_without_signs_and_articles() -> None:
+    assert normalised("  The  Dog!") == normalised("dog") == "dog"
+    assert normalised("A") == "a"
+    assert [yes_or_no(t) for t in ("Yes.", "No, it is not", "perhaps", "TRUE")] == ["yes", "no", "", "yes"]
+
+
+def test_an_answer_of_the_table_may_be_words_a_letter_or_a_number() -> None:
+    options = ("cow", "horse", "hen")
+    assert [right_option(a, options, "x") for a in ("Horse", "B", "(b)", "1")] == [1, 1, 1, 1]
+    with pytest.raises(DataError, match="none of its options"):
+        right_option("pig", options, "x")
