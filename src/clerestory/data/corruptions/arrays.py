@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import ceil, cos, hypot, radians, sin
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,11 @@ def look_up(table: Bytes, rows: Bytes | int, image_HWC: Bytes) -> Bytes:
     index = np.left_shift(rows, 8, dtype=np.uint16) | image_HWC
     out: Bytes = table.reshape(-1).take(index)
     return out
+
+
+def threefold(values_HW: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, 3) of three equal channels: adding it is several times faster than broadcasting over so short an axis."""
+    return np.repeat(values_HW.reshape(-1), 3).reshape(*values_HW.shape, 3)
 
 
 def gaussian(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clerestory.data.corruptions.arrays import Bytes, Floats, gaussian, look_up, to_bytes
+from clerestory.data.corruptions.arrays import Bytes, Floats, gaussian, look_up, threefold, to_bytes
 from clerestory.data.corruptions.parameters import PARAMETERS
 
 
@@ -25,7 +25,13 @@ def contrast(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes
 
 def brightness(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """More value in HSV; hue and saturation stay, so all channels grow by one factor."""
-    return look_up(_brighter(severity), image_HWC.max(axis=2, keepdims=True), image_HWC)
+    return look_up(_brighter(severity), threefold(_most(image_HWC)), image_HWC)
+
+
+def _most(image_HWC: Bytes) -> Bytes:
+    """(H, W) the largest channel of each pixel."""
+    largest: Bytes = np.maximum(np.maximum(image_HWC[..., 0], image_HWC[..., 1]), image_HWC[..., 2])
+    return largest
 
 
 @lru_cache(maxsize=5)
@@ -43,11 +49,12 @@ def _brighter(severity: int) -> Bytes:
 def saturate(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """Less or more saturation in HSV: channels move towards or away from the largest one."""
     _, offset = PARAMETERS["saturate"][severity - 1]
-    largest = image_HWC.max(axis=2)
-    smallest = image_HWC.min(axis=2)
+    largest = _most(image_HWC)
+    smallest = np.minimum(np.minimum(image_HWC[..., 0], image_HWC[..., 1]), image_HWC[..., 2])
     factor = _look_up_factor(_vivid(severity), largest, smallest)
-    out = (image_HWC - largest[..., None].astype(np.float32)) * factor[..., None]
-    out += largest[..., None]
+    value = threefold(largest)
+    out: Floats = (image_HWC - value.astype(np.float32)) * threefold(factor)
+    out += value
     if offset:
         # A grey pixel has the hue 0, red; what saturation it is given shows as red.
         grey = largest == smallest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clerestory.data.corruptions.arrays import Bytes, Floats, along, to_bytes, zoomed
+from clerestory.data.corruptions.arrays import Bytes, Floats, along, threefold, to_bytes, zoomed
 from clerestory.data.corruptions.frosting import TEXTURES, cut
 from clerestory.data.corruptions.parameters import PARAMETERS
 
@@ -28,10 +28,10 @@ def snow(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     light += out[..., 1] * np.float32(1.5 * 0.587)
     light += out[..., 2] * np.float32(1.5 * 0.114)
     light += np.float32(127.5)
-    np.maximum(out, light[..., None], out=out)
+    np.maximum(out, threefold(light), out=out)
     out *= np.float32(1 - kept)
     out += image_HWC * np.float32(kept)
-    out += flakes[..., None]
+    out += threefold(flakes)
     return to_bytes(out)
 
 
@@ -56,7 +56,7 @@ def fog(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     size = 1 << (max(height, width) - 1).bit_length()
     cloud = plasma(size, decay, rng)[:height, :width]
     brightest = np.float32(image_HWC.max() / 255)
-    out = image_HWC + cloud[..., None] * np.float32(255 * thickness)
+    out = image_HWC + threefold(cloud * np.float32(255 * thickness))
     out *= brightest / (brightest + np.float32(thickness))
     return to_bytes(out)
 
