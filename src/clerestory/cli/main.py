@@ -21,6 +21,7 @@ VERBS = {
     "data": "Bring pictures in, and look at them.",
     "train": "Train a model; interrupted, it goes on where it stopped.",
     "evaluate": "Measure a model, every number with its interval.",
+    "compare": "Hold two models against one another, sample by sample.",
     "release": "Decide, version, promote, roll back, verify.",
     "serve": "Open the pages and the HTTP API on this computer.",
     "report": "One HTML file and one JSON with everything known of a model.",

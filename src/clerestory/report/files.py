@@ -44,8 +44,8 @@ def report(store: Store, ref: str, out: Path | None = None, pictures: Dataset | 
     files = ReportFiles(html, html.with_suffix(".json"))
     try:
         html.parent.mkdir(parents=True, exist_ok=True)
-        _write(files.json, render_json(data, page))
-        _write(files.html, render_html(page, files.json.name))
+        write_text(files.json, render_json(data, page))
+        write_text(files.html, render_html(page, files.json.name))
     except OSError as error:
         raise InputError(
             f"the report cannot be written to {html.parent}: {error.strerror}", "name another place"
@@ -57,7 +57,7 @@ def _file_name(ref: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", ref).strip("-.") or "report"
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write a whole file or none: into a temporary one beside it, then by rename."""
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:

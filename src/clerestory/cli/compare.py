@@ -1,0 +1,102 @@
+"""``clerestory compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from clerestory.apps.catalogue import dataset
+from clerestory.cli.output import PLAIN, Common
+from clerestory.core.codec import encode
+from clerestory.core.comparison import Comparison, Line
+from clerestory.report.comparison import WORDS, headline, line_name, points_between, share, write_comparison
+from clerestory.stages.compare import CompareConfig, compare
+from clerestory.store import open_store
+
+STYLES = {"better": "green", "worse": "red", "no_difference": "dim", "inconclusive": "yellow"}
+MARKS = {"better": "✓", "worse": "✗", "no_difference": "=", "inconclusive": "?"}
+FLIPS = 5
+
+
+def compare_(
+    a: str,
+    b: str,
+    /,
+    *,
+    data: str = "icons",
+    margin: float = 0.01,
+    alpha: float = 0.05,
+    report: Path | None = None,
+    common: Common = PLAIN,
+) -> int:
+    """Hold two models against one another, sample by sample.
+
+    Exit code 0 when nothing is worse, 1 when something is, 3 when it cannot be told.
+
+    Args:
+        a: The model in question: a release (icons@3) or a digest.
+        b: What it is held against, such as icons@live.
+        data: The data set both were examined on.
+        margin: The largest difference that does not matter; 0.01 is one point.
+        alpha: How often a difference may be claimed where there is none.
+        report: An .html file (or a folder) for a page with the flipped pictures.
+    """
+    store = open_store(common.home)
+    pictures = dataset(store, data, common.out)
+    found = compare(a, b, store, CompareConfig(margin, alpha), pictures.digest)
+    lines: list[str | Text | Table] = [Text(headline(found), "bold"), _table(found), *_flips(found)]
+    lines += [Text(f"not compared: {note}", "dim") for note in found.notes]
+    lines.append(f"evidence  {found.evidence}")
+    shown = {**encode(found), "verdict": found.verdict, "headline": headline(found)}
+    if report is not None:
+        files = write_comparison(found, report, pictures)
+        shown["html"] = str(files.html)
+        lines.append(f"page      {files.html}")
+    common.out.result(shown, *lines)
+    if report is None:
+        common.out.next(f"clerestory compare {a} {b} --data {data} --report compare.html")
+    return found.exit_code
+
+
+def _table(found: Comparison) -> Table:
+    """Whole tasks, and the groups of which something else is true than of their task."""
+    table = Table("", "what", found.a, found.b, "difference in points", "p adjusted", "n", "verdict", box=None)
+    whole = {(line.task, line.split, line.condition): line.word for line in found.lines if line.whole}
+    for line in found.lines:
+        other = line.word in ("better", "worse") and line.word != whole[line.task, line.split, line.condition]
+        if line.whole or other:
+            table.add_row(*_cells(line))
+    return table
+
+
+def _cells(line: Line) -> list[str | Text]:
+    style = STYLES[line.word]
+    name = line_name(line) if line.whole else f"  {line_name(line)} · {line.group} {line.value}"
+    needs = f", needs {line.needs:,} more" if line.needs else ""
+    chance = "" if line.adjusted is None else f"{line.adjusted:.2g}"
+    word = Text(WORDS[line.word] + needs, style)
+    return [
+        Text(MARKS[line.word], style),
+        name,
+        share(line.a),
+        share(line.b),
+        points_between(line),
+        chance,
+        f"{line.n:,}",
+        word,
+    ]
+
+
+def _flips(found: Comparison) -> list[str | Text | Table]:
+    """The furthest flips of each direction, all tasks together."""
+    shown: list[str | Text | Table] = []
+    for side, name in (("b", found.b), ("a", found.a)):
+        mine = sorted((flip for flip in found.flips if flip.right == side), key=lambda flip: -flip.far)[:FLIPS]
+        if mine:
+            table = Table(f"only {name} got right", "picture", found.a, found.b, box=None)
+            for flip in mine:
+                table.add_row(flip.caption, flip.sample, flip.said_a or "wrong", flip.said_b or "wrong")
+            shown.append(table)
+    return shown
