@@ -42,7 +42,7 @@ class Recipe:
     Attributes:
         statistic: a name known to ``clerestory.stats.aggregate``, such as ``mean``, ``share_at_most``, ``quantile``.
         column: the column of the rows it is computed from.
-        where: the rows it is computed on (all these columns equal these values).
+        where: the rows it is computed on: all these columns equal these values; ``*`` is any value but an empty one.
         cluster: the column whose values are independent of one another; empty when every row is.
         parameter: ``k`` of ``share_at_most``, ``q`` of ``quantile``; 0 where the statistic takes none.
         against: the second column of a statistic of two, such as whether the answer was right; empty for most.
