@@ -237,7 +237,7 @@ def _correlation(rows: Selected) -> Found:
         found: Floats = np.divide(xy - x * y, spread, out=np.full(len(x), np.nan), where=spread > 0)
         return found
 
-    return _drawn(pearson, rows)
+    return _drawn(pearson, rows, bounds=(-1.0, 1.0))
 
 
 def _worst_group(rows: Selected) -> Found:
@@ -318,10 +318,16 @@ def linearised(
     return Interval(max(value - half, min(low, value)), min(value + half, max(high, value)), "cluster-t", rows.level)
 
 
-def _drawn(statistic: Callable[[Columns, Floats], Floats], rows: Selected, block_weights: int = BLOCK_WEIGHTS) -> Found:
-    """The value with every row counted once, and the bootstrap's interval."""
+def _drawn(
+    statistic: Callable[[Columns, Floats], Floats],
+    rows: Selected,
+    block_weights: int = BLOCK_WEIGHTS,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Found:
+    """The value with every row counted once, and the bootstrap's interval within the statistic's bounds."""
     value = float(statistic((), np.ones((1, len(rows.values))))[0])
-    return value, cluster_bootstrap(statistic, (), rows.groups, level=rows.level, block_weights=block_weights)
+    found = cluster_bootstrap(statistic, (), rows.groups, level=rows.level, block_weights=block_weights, bounds=bounds)
+    return value, found
 
 
 def _centred(values_N: Floats, chosen: Bools) -> tuple[float, Floats]:
