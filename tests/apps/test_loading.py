@@ -1,0 +1,126 @@
+"""Any model by reference over a folder of pictures: loading, searching, describing, and what is said about it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+from tests.models.endpoint import MODEL, endpoint
+from tests.models.tiny import make_tiny_model
+from tests.models.tiny_hf import make_clip, make_llava
+
+from clerestory.apps.describe import describe
+from clerestory.apps.loading import OWN, load_model, privacy_notice
+from clerestory.apps.search import build_index, search
+from clerestory.core.errors import CapabilityError, NotFound
+from clerestory.data import open_data
+from clerestory.models import capabilities, need
+from clerestory.store import Store
+
+CLERESTORY = Path(sys.executable).with_name("clerestory")
+COLOURS = ("red", "blue", "green", "yellow")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    for i, colour in enumerate(COLOURS):
+        picture = Image.new("RGB", (60, 40), "white")
+        ImageDraw.Draw(picture).ellipse((5 + i, 5, 35 + i, 35), fill=colour)
+        picture.save(folder / f"{colour} circle.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    make_clip(folder / "clip")
+    make_llava(folder / "llava")
+    return folder
+
+
+def test_a_folder_of_photographs_is_searched_with_a_clip(store: Store, photographs: Path, models: Path) -> None:
+    loaded, resolved = load_model(store, f"hf:{models / 'clip'}")
+    assert resolved.digest == loaded.digest
+    assert resolved.release is None
+    model, data = need(loaded, "Embedder"), open_data(photographs)
+    hits = search(model, build_index(model, data, store), "a red circle", 4)
+    assert {hit.sample.id for hit in hits} == {sample.id for sample in data}
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    with pytest.raises(CapabilityError, match="captioning needs a model that can describe"):
+        describe(loaded, [Image.new("RGB", (9, 9))])
+
+
+def test_our_own_model_can_what_is_said_of_it(store: Store, tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "tiny")
+    by_folder, _ = load_model(store, str(folder))
+    by_digest, _ = load_model(store, store.put_model(folder))
+    assert capabilities(by_folder) == OWN
+    assert by_folder.digest == by_digest.digest
+
+
+def test_a_reference_that_nothing_has_is_a_sentence(store: Store) -> None:
+    with pytest.raises(NotFound, match="hf:openai/clip"):
+        load_model(store, "openai/clip")
+    with pytest.raises(NotFound, match="names no model"):
+        load_model(store, "hf:")
+
+
+def test_what_is_not_local_is_told() -> None:
+    assert "api.example.com" in privacy_notice("openai:https://api.example.com/v1#m")
+    assert privacy_notice("openai:http://127.0.0.1:1/v1#m") == privacy_notice("hf:a/b") == privacy_notice("") == ""
+
+
+def run(folder: Path, *arguments: str, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "CLERESTORY_HOME": str(folder / "home"),
+        "CLERESTORY_WHO": "Ann",
+        "NO_COLOR": "1",
+        **more,
+    }
+    done = subprocess.run(
+        [CLERESTORY, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == code, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_the_command_line_searches_with_a_folder(tmp_path: Path, photographs: Path, models: Path) -> None:
+    chosen = ("--model", str(models / "clip"), "--data", str(photographs), "--json")
+    found = json.loads(run(tmp_path, "use", "search", "blue", "circle", *chosen).stdout)
+    assert len(found) == len(COLOURS)
+
+
+def test_the_command_line_describes_through_an_endpoint(tmp_path: Path, photographs: Path) -> None:
+    with endpoint() as server:
+        picture = str(photographs / "red circle.png")
+        done = run(tmp_path, "use", "describe", picture, "--model", server.ref, "--json")
+        suggestion = json.loads(done.stdout)[0]["suggestions"][0]
+        assert "Write 3 different short captions" in suggestion["text"]
+        assert suggestion["score"] is None
+        server.always = "refuses"
+        done = run(tmp_path, "use", "describe", picture, "--model", server.ref, code=2)
+        assert "pictures are not taken" in done.stderr
+
+
+def test_without_a_network_it_is_told_how_to_bring_a_model(tmp_path: Path, photographs: Path) -> None:
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    arguments = ("use", "search", "x", "--model", "hf:openai/clip-vit-base-patch32", "--data", str(photographs))
+    done = run(tmp_path, *arguments, code=2, **offline)
+    assert "is not on this machine" in done.stderr
+    assert "hf download openai/clip-vit-base-patch32" in done.stderr
+    assert "hf:./clip-vit-base-patch32" in done.stderr
+
+
+def test_an_unknown_model_of_an_endpoint_is_a_sentence(tmp_path: Path, photographs: Path) -> None:
+    with endpoint() as server:
+        ref = server.ref.replace(MODEL, "tiny-visoin")
+        done = run(tmp_path, "use", "describe", str(photographs / "red circle.png"), "--model", ref, code=2)
+        assert f"did you mean: {MODEL}" in done.stderr
