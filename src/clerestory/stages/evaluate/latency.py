@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from PIL import Image
 
-from clerestory.models.protocols import Describer, Embedder
+from clerestory.core.sample import Sample
 from clerestory.stages.evaluate.bench import Bench
 from clerestory.stages.evaluate.pieces import choose
 from clerestory.stages.evaluate.pool import caption_in, concept_of
@@ -19,24 +19,30 @@ LATENCY = "latency"
 EMBED_IMAGE, EMBED_TEXT, DESCRIBE = "embed_image", "embed_text", "describe"
 
 
-def time_requests(bench: Bench, table: Table) -> None:
+def timed_pictures(bench: Bench) -> list[tuple[Sample, Image.Image]]:
+    """The readable pictures that requests are about, decoded; at most ``timed`` of them, from the first split."""
+    config = bench.config
+    data = next(iter(bench.splits.values()))
+    samples = choose((s for s in data if caption_in(s, config.lang)), config.timed, config.seed)
+    return [(sample, image) for sample in samples if (image := bench.picture(sample)) is not None]
+
+
+def time_requests(
+    bench: Bench, operations: Sequence[str], pictures: Sequence[tuple[Sample, Image.Image]], table: Table
+) -> None:
     """One row per timed request, wall-clock milliseconds; a picture is decoded before the clock starts.
 
     Every text is new to the model, so that no cache of earlier texts can answer in its place.
     """
-    config, model, progress = bench.config, bench.model, bench.progress
-    split, data = next(iter(bench.splits.items()))
-    samples = choose((s for s in data if caption_in(s, config.lang)), config.timed, config.seed)
-    pictures = [(sample, image) for sample in samples if (image := bench.picture(sample)) is not None]
-    operations = [EMBED_IMAGE, EMBED_TEXT] if isinstance(model, Embedder) else []
-    operations += [DESCRIBE] if isinstance(model, Describer) else []
+    config = bench.config
+    split = next(iter(bench.splits))
     fresh = time.time_ns()
-    with progress.task("Timing single requests", len(operations) * config.timed) as bar:
+    with bench.progress.task("Timing single requests", len(operations) * config.timed) as bar:
         for operation in operations:
             for turn in range(-config.warm_up, config.timed):
                 sample, image = pictures[turn % len(pictures)]
                 text = f"picture {fresh + turn + config.warm_up} of {sample.caption}"
-                request = _request(model, operation, image, text, config.suggestions)
+                request = _request(bench.model, operation, image, text, config.suggestions)
                 started = time.perf_counter()
                 request()
                 milliseconds = (time.perf_counter() - started) * 1e3

@@ -1,8 +1,8 @@
 """What became of each request of a load, and the numbers that follow.
 
-Requests of the same second share its fate (one stall hits them all), so they are one cluster: an interval that took
-them for independent would be far too short. Requests without an answer stay in every number, as the timeout: the
-longest wait there is.
+Requests that are due within the same twentieth of the time share its fate (one stall hits them all), so they are one
+cluster: an interval that took them for independent would be far too short. Requests without an answer stay in every
+number, as the timeout: the longest wait there is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from clerestory.stats.aggregate import measure
 
 TASK = "load"
 OK, TIMEOUT, ERROR, UNSENT = "ok", "timeout", "error", "unsent"
-WINDOW = "window"
+WINDOW, WINDOWS = "window", 20
 QUANTILES = {"load_p50": 0.5, "load_p95": 0.95, "load_p99": 0.99}
 MOST_LATE = 0.05
 NAMED = 5
@@ -83,12 +83,15 @@ class LoadResult:
         """By how many milliseconds the generator itself turned late to each request."""
         return np.array([(one.woken - one.scheduled) * 1e3 for one in self.requests])
 
-    def rows(self) -> dict[str, NDArray[Any]]:
-        """One row per measured request: text columns as objects, numbers as float64."""
+    def rows(self, rate: str = "") -> dict[str, NDArray[Any]]:
+        """One row per measured request: text columns as objects, numbers as float64.
+
+        ``rate`` is what the column of that name says; the number itself when empty.
+        """
         made: dict[str, NDArray[Any]] = {}
         texts: Mapping[str, list[str]] = {
             "task": [TASK] * len(self.requests),
-            "rate": [f"{self.config.rate:g}"] * len(self.requests),
+            "rate": [rate or f"{self.config.rate:g}"] * len(self.requests),
             "status": [one.status for one in self.requests],
             "reason": [one.reason for one in self.requests],
             WINDOW: [self.window(one) for one in self.requests],
@@ -100,13 +103,14 @@ class LoadResult:
         return made
 
     def window(self, one: Sent) -> str:
-        """The second that a request was due in: its cluster."""
-        return f"second {math.floor(one.scheduled)}"
+        """The twentieth of the measured time that a request was due in: its cluster."""
+        gone = (one.scheduled - self.config.warm_up) / self.config.seconds
+        return f"{min(math.floor(gone * WINDOWS), WINDOWS - 1) + 1} of {WINDOWS}"
 
-    def measurements(self, where: Mapping[str, str] | None = None) -> list[Measurement]:
-        """Quantiles of latency and goodput, from ``rows()``; ``where`` is put into their slice as well."""
-        rows = self.rows()
-        tags = Tags({"task": TASK, "rate": f"{self.config.rate:g}"})
+    def measurements(self, where: Mapping[str, str] | None = None, rate: str = "") -> list[Measurement]:
+        """Quantiles of latency and goodput, from ``rows(rate)``; ``where`` is put into their slice as well."""
+        rows = self.rows(rate)
+        tags = Tags({"task": TASK, "rate": rate or f"{self.config.rate:g}"})
         named = Tags({**(where or {}), **tags})
         found = [
             measure(rows, Recipe("quantile", "ms", tags, WINDOW, q), name, "ms", named, "lower")
