@@ -1,0 +1,78 @@
+"""What changed in the numbers since an earlier evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clerestory.core.measure import Evidence, Measurement
+
+# Units of what also depends on whatever else the machine is doing.
+MACHINE_UNITS = ("ms", "per second", "MiB", "J per request", "J")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A number that is not what it was.
+
+    Attributes:
+        before, after: the two measurements, of one name and slice.
+        worse: it went the wrong way.
+        beyond: either value lies outside the other's interval, so that uncertainty does not explain it; of numbers
+            without intervals always.
+        machine: it depends on whatever else the machine is doing, as waiting times do.
+    """
+
+    before: Measurement
+    after: Measurement
+    worse: bool
+    beyond: bool
+    machine: bool
+
+    @property
+    def alarming(self) -> bool:
+        """Worse, by more than uncertainty and a busy machine explain."""
+        return self.worse and self.beyond and not self.machine
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Two evaluations, number by number.
+
+    Attributes:
+        changed: the numbers that differ, the alarming ones first.
+        same: how many are exactly what they were.
+        new: how many there were not before.
+        gone: how many there are no longer.
+    """
+
+    changed: tuple[Change, ...]
+    same: int
+    new: int
+    gone: int
+
+    @property
+    def alarming(self) -> tuple[Change, ...]:
+        """Those that somebody should look at."""
+        return tuple(change for change in self.changed if change.alarming)
+
+
+def changes(before: Evidence, after: Evidence) -> Changes:
+    """What is different in the measurements of two evaluations."""
+    old = {measured.key: measured for measured in before.measurements}
+    new = {measured.key: measured for measured in after.measurements}
+    shared = [(old[key], new[key]) for key in new if key in old]
+    changed = [_change(one, two) for one, two in shared if one.value != two.value]
+    changed.sort(key=lambda change: (not change.alarming, not change.beyond, not change.worse))
+    return Changes(tuple(changed), len(shared) - len(changed), len(new) - len(shared), len(old) - len(shared))
+
+
+def _change(before: Measurement, after: Measurement) -> Change:
+    fell = after.value < before.value
+    worse = after.direction != "none" and fell == (after.direction == "higher")
+    beyond = _outside(before.value, after) and _outside(after.value, before)
+    return Change(before, after, worse, beyond, after.unit in MACHINE_UNITS)
+
+
+def _outside(value: float, measured: Measurement) -> bool:
+    interval = measured.interval
+    return interval is None or not interval.low <= value <= interval.high
