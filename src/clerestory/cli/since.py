@@ -150,7 +150,7 @@ def _release(store: Store, since: str, line: str) -> Release:
 
 
 def _before(store: Store, release: Release, data: str) -> Evidence | None:
-    """The examination that a release was decided on; where that was on other data, the newest one of its model on this."""
+    """The examination that a release was decided on, or the newest one of its model on this data."""
     decided = [store.evidence(each) for each in release.evidence]
     decided += store.find_evidence("evaluate", model=release.model, data=data)
     mine = [
