@@ -32,8 +32,8 @@ Floats = NDArray[np.float64]
 class CoarseColours:
     """An ``Embedder`` of pictures that sees 8×8 pixels and nothing else: what any model should beat."""
 
-    dims = (SIDE * SIDE * 3 + 1,)
-    digest = digest({"baseline": "coarse colours", "side": SIDE})
+    dims: tuple[int, ...] = (SIDE * SIDE * 3 + 1,)
+    digest: str = digest({"baseline": "coarse colours", "side": SIDE})
 
     def embed_images(self, images: Sequence[Image.Image], dim: int | None = None) -> Matrix:
         """Unit rows (N, 193): the colours of 8×8 areas about mid-grey, and a constant that keeps the length above 0."""

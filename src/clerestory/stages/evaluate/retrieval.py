@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clerestory.stages.evaluate.pool import Pool, concept_of
 from clerestory.stages.evaluate.table import Table
-from clerestory.stats.ranking import best_ranks, chance_recall
+from clerestory.stats.ranking import average_precision, best_ranks, chance_recall
 
 IMAGE_TO_TEXT, TEXT_TO_IMAGE = "image_to_text", "text_to_image"
 RECALLS = (1, 5, 10)
@@ -27,7 +27,9 @@ def image_to_text(pool: Pool, table: Table, lang: str) -> NDArray[np.float64]:
     ranks = np.full(len(pool.samples), np.nan)
     scored = pool.scored
     everything = np.arange(len(pool.captions))
-    ranks[scored] = best_ranks(pool.embeddings[scored], pool.caption_embeddings, pool.labels[scored], everything)
+    precision = np.full(len(pool.samples), np.nan)
+    asked = (pool.embeddings[scored], pool.caption_embeddings, pool.labels[scored], everything)
+    ranks[scored], precision[scored] = best_ranks(*asked), average_precision(*asked)
     for i, sample in enumerate(pool.samples):
         table.add(
             [sample],
@@ -39,6 +41,7 @@ def image_to_text(pool: Pool, table: Table, lang: str) -> NDArray[np.float64]:
             unscored=pool.reasons[i],
             rank=float(ranks[i]),
             relevant=1.0,
+            precision=float(precision[i]),
         )
     return ranks
 
@@ -50,7 +53,8 @@ def text_to_image(pool: Pool, table: Table, lang: str) -> NDArray[np.float64]:
     """
     scored = pool.scored
     labels = pool.labels[scored]
-    ranks = best_ranks(pool.caption_embeddings, pool.embeddings[scored], np.arange(len(pool.captions)), labels)
+    asked = (pool.caption_embeddings, pool.embeddings[scored], np.arange(len(pool.captions)), labels)
+    ranks, precision = best_ranks(*asked), average_precision(*asked)
     own = np.einsum("pd,pd->p", pool.embeddings[scored], pool.caption_embeddings[labels])
     pictures: dict[int, list[int]] = defaultdict(list)
     for place, label in enumerate(labels.tolist()):
@@ -68,6 +72,7 @@ def text_to_image(pool: Pool, table: Table, lang: str) -> NDArray[np.float64]:
             query=text,
             rank=float(ranks[label]),
             relevant=float(len(places)),
+            precision=float(precision[label]),
         )
     return ranks
 

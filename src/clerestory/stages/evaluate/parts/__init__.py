@@ -2,9 +2,33 @@
 
 from clerestory.core.errors import not_found
 from clerestory.stages.evaluate.part import Part
-from clerestory.stages.evaluate.parts import captions, cost, retrieval, speed, tasks, vqa
+from clerestory.stages.evaluate.parts import (
+    bias,
+    captions,
+    classify,
+    corrupt,
+    cost,
+    ood,
+    retrieval,
+    speed,
+    tasks,
+    vqa,
+    words,
+)
 
-PARTS: tuple[Part, ...] = (retrieval.PART, captions.PART, vqa.PART, tasks.PART, speed.PART, cost.PART)
+PARTS: tuple[Part, ...] = (
+    retrieval.PART,
+    words.PART,
+    classify.PART,
+    corrupt.PART,
+    ood.PART,
+    bias.PART,
+    captions.PART,
+    vqa.PART,
+    tasks.PART,
+    speed.PART,
+    cost.PART,
+)
 
 
 def chosen(names: tuple[str, ...]) -> tuple[Part, ...]:

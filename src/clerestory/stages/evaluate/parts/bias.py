@@ -163,7 +163,7 @@ def accuracies(rows: Rows, split: str, group: str, least: int) -> tuple[list[Mea
 def _searches(table: Table, bench: Bench, data: Dataset, split: str, group: str, embedded_ND: Floats) -> None:
     """The rows of neutral queries, for each concept that comes in two values of a group of people or more."""
     members: dict[str, list[int]] = defaultdict(list)
-    readable = (~np.isnan(embedded_ND).any(axis=1)).tolist()
+    readable = np.asarray(~np.isnan(embedded_ND).any(axis=1))
     for i, sample in enumerate(data):
         if readable[i] and group_of(sample, group) not in NOBODY:
             members[concept_of(sample, bench.config.lang)].append(i)
@@ -280,7 +280,9 @@ PART = Part(
         "stages/evaluate/parts/bias",
         "stages/evaluate/answers",
         "stages/evaluate/classes",
+        "stages/evaluate/embeddings",
         "stages/evaluate/measures",
+        "stages/evaluate/pieces",
         "stages/evaluate/slicing",
     ),
     settings=("label", "group_least"),

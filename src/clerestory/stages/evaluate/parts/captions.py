@@ -35,7 +35,11 @@ def run(bench: Bench) -> Found:
             if scored(rows, where, column):
                 recipe = Recipe("mean", column, Tags(where, condition=CLEAN), "concept")
                 measured.append(measure(rows, recipe, name, unit, where))
-    facts = {"chrf": f"chrF2 of the first suggestion, ignoring case, on at most {config.described} pictures per split"}
+    facts = {
+        "chrf": f"chrF2 of the first suggestion, ignoring case, on at most {config.described} pictures per split",
+        "cider": "CIDEr-D of the first suggestion, 0 to 10; words weighed by the captions of the whole split",
+        "clip_score": "2.5 times the cosine of picture and description in the model's own space, so it judges itself",
+    }
     return Found(rows, measured, [], facts, {"examples.captions": canonical(caption_examples(said))})
 
 
@@ -46,6 +50,7 @@ PART = Part(
     code=(
         "stages/evaluate/parts/captions",
         "stages/evaluate/describing",
+        "stages/evaluate/embeddings",
         "stages/evaluate/examples",
         "stages/evaluate/measures",
     ),

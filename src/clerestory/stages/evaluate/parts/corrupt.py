@@ -71,7 +71,9 @@ def run(bench: Bench) -> Found:
     samples = choose([pool.samples[i] for i in pool.scored.tolist()], config.corrupted, config.seed)
     degraded, baseline = Degraded(bench, samples), CoarseColours()
     judge, learnt, findings = _judge(bench, pool, baseline)
-    models: list[Embedder] = [bench.embedder, *([baseline] if judge.means_KD is not None else [])]
+    models: list[Embedder] = [bench.embedder]
+    if judge.means_KD is not None:
+        models.append(baseline)
     table = bench.table()
     clean = _clean(bench, samples, models)
     _add_classes(table, bench, samples, judge, clean, {"task": BASE}, [sample.image for sample in samples])
@@ -135,7 +137,7 @@ def _add_ranks(
     pool = judge.pool
     label = {sample.id: int(place) for sample, place in zip(pool.samples, pool.labels, strict=True)}
     labels_N = np.array([label[sample.id] for sample in samples], dtype=np.int64)
-    known = ~np.isnan(embedded_ND).any(axis=1)
+    known = np.asarray(~np.isnan(embedded_ND).any(axis=1))
     ranks_N = np.full(len(samples), np.nan)
     everything = np.arange(len(pool.captions))
     ranks_N[known] = best_ranks(embedded_ND[known], pool.caption_embeddings, labels_N[known], everything)
@@ -218,8 +220,10 @@ PART = Part(
         "stages/evaluate/answers",
         "stages/evaluate/classes",
         "stages/evaluate/degraded",
+        "stages/evaluate/embeddings",
         "stages/evaluate/learning",
         "stages/evaluate/measures",
+        "stages/evaluate/pieces",
         "stages/evaluate/retrieval",
         "stages/evaluate/slicing",
     ),

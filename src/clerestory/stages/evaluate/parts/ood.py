@@ -171,8 +171,10 @@ PART = Part(
     code=(
         "stages/evaluate/parts/ood",
         "stages/evaluate/classes",
+        "stages/evaluate/embeddings",
         "stages/evaluate/learning",
         "stages/evaluate/measures",
+        "stages/evaluate/pieces",
         "stages/evaluate/probe",
         "stages/evaluate/slicing",
     ),

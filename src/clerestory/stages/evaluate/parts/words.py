@@ -108,8 +108,10 @@ PART = Part(
     needs=("Embedder",),
     code=(
         "stages/evaluate/parts/words",
+        "stages/evaluate/embeddings",
         "stages/evaluate/measures",
         "stages/evaluate/perturb",
+        "stages/evaluate/pieces",
         "stages/evaluate/retrieval",
         "stages/evaluate/slicing",
     ),
