@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.models.tiny_hf import make_llava
+from tests.models.tiny_hf import make_idefics3, make_llava, make_qwen
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from clerestory.core.errors import CapabilityError
@@ -120,3 +120,27 @@ def test_captions_come_best_first(model: ChatModel, pictures: list[Image.Image])
     assert model.describe([], 2) == []
     with pytest.raises(CapabilityError, match="0 suggestions"):
         model.describe(pictures, 0)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("make", [make_idefics3, make_qwen])
+def test_tiles_and_flat_patches_go_with_every_option(make: object, tmp_path: Path, pictures: list[Image.Image]) -> None:
+    """SmolVLM's and Qwen's pixels are laid out differently; a processor's part for videos is not needed."""
+    model = open_reference(f"hf:{make(tmp_path / 'model')}")  # type: ignore[operator]  # both are functions
+    assert isinstance(model, ChatModel)
+    expected = []
+    for option in OPTIONS:  # one at a time, whole, without what the adapter does to continue a prompt
+        _, inputs = model._inputs(QUESTION, [pictures[0]])
+        asked, more = inputs["input_ids"], model.tokenizer(option, add_special_tokens=False)["input_ids"]
+        longer = {"input_ids": torch.cat([asked, torch.tensor([more])], dim=1)}
+        longer["attention_mask"] = torch.ones_like(longer["input_ids"])
+        if "mm_token_type_ids" in inputs:
+            longer["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, len(more)))
+        logits = model.network(**(inputs | longer)).logits[0, asked.shape[1] - 1 : -1].log_softmax(-1)
+        expected.append(float(logits[range(len(more)), more].mean()))
+    np.testing.assert_allclose(model.likelihoods(pictures[0], QUESTION, OPTIONS).numpy(), expected, atol=1e-4)
+    first, second, blind = model.score_options([*pictures, None], [QUESTION] * 3, [OPTIONS] * 3)
+    assert not np.allclose(first, second, atol=1e-6)
+    assert not np.allclose(first, blind, atol=1e-6)
+    assert model.generate([Request(QUESTION, tuple(pictures), 4)])[0].tokens_out == 4
+    assert model.describe(pictures[:1], 2)[0]

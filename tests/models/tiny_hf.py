@@ -11,17 +11,23 @@ from transformers import (
     CLIPConfig,
     CLIPModel,
     CLIPVisionConfig,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
     Siglip2Config,
     Siglip2Model,
     SiglipConfig,
     SiglipModel,
 )
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 
@@ -112,27 +118,31 @@ CHAT = (
 )
 
 
+def _language(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    end = tokenizer.convert_tokens_to_ids(END)
+    marks = {"bos_token_id": 1, "eos_token_id": end, "pad_token_id": 0}
+    return TOWER | marks | {"vocab_size": len(tokenizer), "num_key_value_heads": 2}
+
+
+def _louder(network: Any) -> None:
+    """Random weights of this size would hardly prefer anything."""
+    with torch.no_grad():
+        network.lm_head.weight.mul_(20)
+
+
 def make_llava(folder: Path, chat: bool = True, seed: int = 0) -> Path:
     """A LLaVA: CLIP's image tower before a Llama, with a chat template or without."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer(512, extra_special_tokens={"image_token": "<image>"})
-    language = TOWER | {
-        "vocab_size": len(tokenizer),
-        "num_key_value_heads": 2,
-        "bos_token_id": 1,
-        "eos_token_id": len(tokenizer) - 1,
-        "pad_token_id": 0,
-    }
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**TOWER, image_size=32, patch_size=8),
-        text_config=LlamaConfig(**language),
+        text_config=LlamaConfig(**_language(tokenizer)),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
     )
     network = LlavaForConditionalGeneration(config)
-    with torch.no_grad():
-        network.lm_head.weight.mul_(20)  # random weights of this size would hardly prefer anything
+    _louder(network)
     network.save_pretrained(folder)
     LlavaProcessor(
         CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
@@ -142,4 +152,55 @@ def make_llava(folder: Path, chat: bool = True, seed: int = 0) -> Path:
         num_additional_image_tokens=1,
         chat_template=CHAT if chat else None,
     ).save_pretrained(folder)
+    return folder
+
+
+def make_idefics3(folder: Path, seed: int = 0) -> Path:
+    """An Idefics 3, which is what SmolVLM is: pictures in tiles, pixels with a mask."""
+    torch.manual_seed(seed)
+    marks = ["<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
+    tokenizer = make_tokenizer(2048, extra_special_tokens=marks)
+    config = Idefics3Config(
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        pad_token_id=0,
+        text_config=_language(tokenizer) | {"model_type": "llama"},
+        vision_config=TOWER | {"image_size": 32, "patch_size": 8},
+    )
+    network = Idefics3ForConditionalGeneration(config)
+    _louder(network)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    edge = {"longest_edge": 32}
+    Idefics3ImageProcessorPil(size=edge, max_image_size=edge).save_pretrained(folder)
+    about = '{"processor_class": "Idefics3Processor", "image_seq_len": 4}'
+    (folder / "processor_config.json").write_text(about, encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(CHAT, encoding="utf-8")
+    return folder
+
+
+def make_qwen(folder: Path, seed: int = 0) -> Path:
+    """A Qwen2-VL: pictures of any size as a flat list of patches, and a processor that knows videos too."""
+    torch.manual_seed(seed)
+    marks = {
+        "image_token_id": "<|image_pad|>",
+        "video_token_id": "<|video_pad|>",
+        "vision_start_token_id": "<|vision_start|>",
+        "vision_end_token_id": "<|vision_end|>",
+    }
+    tokenizer = make_tokenizer(512, extra_special_tokens=list(marks.values()))
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+    vision = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 8}
+    config = Qwen2VLConfig(
+        text_config=_language(tokenizer) | {"rope_parameters": rope},
+        vision_config=vision,
+        **{name: tokenizer.convert_tokens_to_ids(mark) for name, mark in marks.items()},
+    )
+    network = Qwen2VLForConditionalGeneration(config)
+    _louder(network)
+    network.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    Qwen2VLImageProcessorPil(patch_size=8, min_pixels=16 * 16, max_pixels=64 * 64).save_pretrained(folder)
+    chat = CHAT.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>")
+    (folder / "chat_template.jinja").write_text(chat, encoding="utf-8")
     return folder

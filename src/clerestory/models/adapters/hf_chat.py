@@ -240,4 +240,4 @@ def open_chat(folder: Path, name: str = "") -> ChatModel:
             "use a decoder such as SmolVLM, Qwen-VL or LLaVA (hf:org/name)",
         )
     network = read_network(folder, AutoModelForImageTextToText)
-    return ChatModel(network, read_processor(folder), files_digest(folder), name or folder.name)
+    return ChatModel(network, read_processor(folder, config), files_digest(folder), name or folder.name)

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from clerestory.core.errors import CapabilityError, IntegrityError
 from clerestory.models.processor import WHITE
@@ -67,13 +68,36 @@ def read_image_processor(folder: Path) -> Any:
     )
 
 
-def read_processor(folder: Path) -> Any:
-    """What puts words and pictures together for the model; its image processor in the Pillow version."""
+def read_processor(folder: Path, config: Any) -> Any:
+    """What puts words and pictures together for the model; its image processor in the Pillow version.
+
+    A part for videos is left out: those need torchvision, and no video is ever shown here.
+    """
 
     def read() -> Any:
+        kind: Any = PROCESSOR_MAPPING.get(type(config), None)
+        if kind is not None and "video_processor" in kind.get_attributes():
+            return _without_video(kind).from_pretrained(folder, **QUIETLY)
         return AutoProcessor.from_pretrained(folder, backend="pil", **QUIETLY)
 
     return read_part(folder, "processor", read)
+
+
+def _without_video(kind: Any) -> Any:
+    """A processor class that is loaded without its part for videos, which transformers has no option for."""
+
+    def arguments(cls: Any, place: Any, *_: Any, **__: Any) -> list[Any]:
+        readers = {"image_processor": read_image_processor, "tokenizer": read_tokenizer}
+        return [readers[name](Path(place)) if name in readers else None for name in cls.get_attributes()]
+
+    def check(self: Any, name: str, argument: Any) -> Any:
+        return None if argument is None else kind.check_argument_for_proper_class(self, name, argument)
+
+    return type(
+        kind.__name__,
+        (kind,),
+        {"_get_arguments_from_pretrained": classmethod(arguments), "check_argument_for_proper_class": check},
+    )
 
 
 def read_network(folder: Path, auto: Any) -> nn.Module:
