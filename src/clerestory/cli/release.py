@@ -103,9 +103,19 @@ def show_(ref: str, /, *, common: Common = PLAIN) -> None:
         ("policy", release.decision.policy),
     ):
         facts.add_row(key, value)
+    from clerestory.cli.since import freshness_table  # here, because they bring torch with them
+    from clerestory.stages.evaluate.since import release_freshness
+
+    states = release_freshness(store, release)
     common.out.result(
-        {**encode(release), "ref": release.ref, "aliases": marks}, facts, *_decision_lines(release.decision)
+        {**encode(release), "ref": release.ref, "aliases": marks, "parts": encode(states)},
+        facts,
+        *_decision_lines(release.decision),
+        "",
+        freshness_table(states),
     )
+    if any(state.state != "fresh" for state in states):
+        common.out.next(f"clerestory evaluate {release.ref} --since {release.ref}")
 
 
 def promote_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) -> None:

@@ -111,7 +111,8 @@ class _Reader:
         """The evidence a release rests on; without a release the newest of each kind for the model."""
         if release is not None:
             read = [self.attempt(f"evidence {short(i)}", partial(self.store.evidence, i)) for i in release.evidence]
-            found = [evidence for evidence in read if evidence is not None]
+            # A rule that compares rests on the examination of another model as well; this page is about one.
+            found = [e for e in read if e is not None and (e.kind != "evaluate" or e.subject.model == model)]
         else:
             found = [e for kind in STAGE_ROOMS for e in self.store.find_evidence(kind, model=model)[:1]]
         if not any(e.kind == "train" for e in found):

@@ -141,7 +141,9 @@ def _reason(data: ReportData, reason: Reason, place: int) -> ReasonView:
     evidence = next((h.evidence for h in data.evidence if h.id == reason.evidence), None)
     m = evidence.find(rule.metric, rule.where) if rule and evidence else None
     svg, plain = Markup(""), ""
-    if rule is not None and m is not None and evidence is not None:
+    if rule is not None and rule.relative:
+        plain = format.sentence(reason.message)
+    elif rule is not None and m is not None and evidence is not None:
         what = f"{format.metric(m.name).title}, {format.slice_words(m.slice)}"
         plain = f"{what}: {format.of_hundred(m)} ({format.counted(m)}). Asked for: {_bound(rule, m)}."
         svg = _bullet(rule, reason, evidence, m, f"fig-rule-{place}")

@@ -18,6 +18,7 @@ from clerestory.report import format
 from clerestory.stages.release.deciding import outdated
 from clerestory.store import Record, Store, went_to
 from clerestory.web import words
+from clerestory.web.freshness import freshness_of
 from clerestory.web.gauge import Gauge, gauge
 from clerestory.web.site import Site, site
 from clerestory.web.views import page
@@ -76,7 +77,12 @@ async def release(request: Request) -> Response:
 
     def read() -> dict[str, object]:
         found = store.release(name, number)
-        return {"view": _view(store, found), "model": _model_facts(store, found), "parent": found.parent}
+        return {
+            "view": _view(store, found),
+            "fresh": freshness_of(site(request), found),
+            "model": _model_facts(store, found),
+            "parent": found.parent,
+        }
 
     return page(request, "release.html", await asyncio.to_thread(read))
 
@@ -106,6 +112,7 @@ def _line(here: Site, name: str) -> dict[str, object]:
         "line": name,
         "lines": lines,
         "view": _view(store, store.release(name, live.number), records) if live else None,
+        "fresh": freshness_of(here, store.release(name, live.number)) if live else None,
         "history": [(each, words.VERDICTS_SHORT[each.decision.verdict], _aliases(store, each)) for each in found],
         "records": records[::-1][:RECORDS],
         "older": max(0, len(records) - RECORDS),
@@ -166,7 +173,7 @@ def _reason(store: Store, reason: Reason, rule: Rule | None, held: dict[str, Evi
     measured = behind.find(rule.metric, rule.where) if behind and rule else None
     state = words.OUTCOMES[reason.outcome]
     asked, doubt, bar = "", "", None
-    if rule and measured:
+    if rule and measured and not rule.relative:
         limit = rule.at_least if rule.at_least is not None else rule.at_most
         asked = f"{'at least' if rule.at_least is not None else 'at most'} {words.percent(limit or 0.0, measured.unit)}"
         doubt = _doubt(reason, rule, measured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -42,6 +43,8 @@ FINDINGS = {
 }
 FRESH = State("Fresh", "yes", "yes")
 STALE = State("Stale", "unsure", "unsure")
+MISSING = State("Missing", "dot", "soft")
+FRESHNESS = {"fresh": FRESH, "stale": STALE, "missing": MISSING}
 WHOLE = State("Unbroken", "yes", "yes")
 BROKEN = State("Broken", "no", "no")
 
@@ -84,6 +87,11 @@ def ago(iso: str, now: datetime | None = None) -> str:
 def digests(subject: Subject) -> list[tuple[str, str, str]]:
     """The parts of a subject for a table: name, words, SHA-256; empty where the evidence does not depend on it."""
     return [(name, said, getattr(subject, name)) for name, said in _DIGESTS.items()]
+
+
+def changes(names: Iterable[str]) -> str:
+    """Which parts of a subject are no longer the same: ``the code and the pictures``."""
+    return format.listing([_DIGESTS[name] for name in names])
 
 
 def capital(text: str) -> str:

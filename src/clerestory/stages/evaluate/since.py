@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clerestory.core.measure import Evidence, Measurement
+from clerestory.core.release import Release
+from clerestory.stages.evaluate.freshness import PartState, freshness
+from clerestory.store import Store
 
 # Units of what also depends on whatever else the machine is doing.
 MACHINE_UNITS = ("ms", "per second", "MiB", "J per request", "J")
@@ -76,3 +79,26 @@ def _change(before: Measurement, after: Measurement) -> Change:
 def _outside(value: float, measured: Measurement) -> bool:
     interval = measured.interval
     return interval is None or not interval.low <= value <= interval.high
+
+
+def release_freshness(store: Store, release: Release, data: str = "") -> list[PartState]:
+    """The state of every part for a release's model; other settings than the usual ones do not make a part stale.
+
+    Args:
+        store: where evidence is.
+        release: the release.
+        data: digest of the data of today; that of the release's own examination when empty.
+    """
+    if not data:
+        held = store.find_evidence("evaluate", model=release.model)
+        data = held[0].subject.data if held else ""
+    return [_whatever_settings(state) for state in freshness(release.model, data, store)]
+
+
+def _whatever_settings(state: PartState) -> PartState:
+    changed = tuple(name for name in state.changed if name != "config")
+    return (
+        replace(state, changed=changed, state="fresh")
+        if state.made and not changed
+        else replace(state, changed=changed)
+    )
