@@ -1,0 +1,105 @@
+"""The release pages say which parts of an evaluation still hold; relative rules are told in the gate's words."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from tests.report.world import World, make_world
+from tests.web.conftest import BASE
+
+from clerestory.core.codec import Tags
+from clerestory.core.digest import canonical
+from clerestory.core.measure import Cost, Evidence
+from clerestory.core.release import Policy, Reason, Rule
+from clerestory.stages.evaluate import EvaluateConfig
+from clerestory.stages.evaluate.part import Asked
+from clerestory.stages.evaluate.parts import PARTS
+from clerestory.stages.evaluate.subjects import part_kind, part_subject
+from clerestory.store import open_store
+from clerestory.web import create_app
+
+MADE = "2026-11-23T18:01:10+00:00"
+
+
+def put_part(world: World, name: str, **changed: str) -> Evidence:
+    """Evidence of one part that holds today, but for what is changed."""
+    part = next(part for part in PARTS if part.name == name)
+    asked = Asked(world.final.model, world.data.digest, EvaluateConfig(), world.store)
+    subject = dataclasses.replace(part_subject(part, asked), **changed)
+    evidence = Evidence(part_kind(part), subject, (), (), Cost(12.0, 20.0, 300.0), MADE)
+    world.store.put_evidence(evidence)
+    return evidence
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    with open_store(tmp_path / "home") as store:
+        yield make_world(store, tmp_path / "models")
+
+
+@pytest.fixture
+def client(world: World) -> TestClient:
+    """Without the model, which these pages do not need."""
+    return TestClient(create_app(world.store, world.data), base_url=BASE, headers={"origin": BASE})
+
+
+def parts(page: str) -> dict[str, str]:
+    """What is said of each part, by what it examines."""
+    items = re.findall(r'<li class="(\w+)">\s*<span class="what">(.*?)</span>(.*?)</li>', page, re.DOTALL)
+    return {name: f"{tone} " + " ".join(re.sub(r"<[^>]+>", " ", rest).split()) for tone, name, rest in items}
+
+
+@pytest.mark.parametrize("path", ["/releases", "/releases/icons/2"])
+def test_each_part_is_fresh_stale_or_missing_in_words_icon_and_colour(
+    client: TestClient, world: World, path: str
+) -> None:
+    put_part(world, "retrieval")
+    put_part(world, "captions", code="0" * 64)
+    page = client.get(path).text
+    said = parts(page)
+    assert len(said) == len(PARTS)
+    about = {part.name: part.about[:1].upper() + part.about[1:] for part in PARTS}
+    assert re.fullmatch(
+        r"yes Fresh measured .* ago ?, took 12 s", said[about["retrieval"]].replace("\N{NO-BREAK SPACE}", " ")
+    )
+    assert said[about["captions"]].startswith("unsure Stale the code changed since")
+    assert said[about["speed"]] == "soft Missing never measured for this model"
+    assert f"1 of {len(PARTS)} parts of its evaluation still hold; 1 is stale and" in page
+    assert "clerestory evaluate icons@2 --since icons@2" in page
+    assert page.count('<span class="state unsure pill"><svg class="icon"') == 1, "never colour alone"
+
+
+def test_when_all_hold_there_is_nothing_to_run(client: TestClient, world: World) -> None:
+    for part in PARTS:
+        put_part(world, part.name)
+    page = client.get("/releases/icons/2").text
+    assert f"All {len(PARTS)} parts of its evaluation still hold." in page
+    assert "--since" not in page
+
+
+def test_other_settings_do_not_make_a_part_stale(client: TestClient, world: World) -> None:
+    put_part(world, "retrieval", config="0" * 64)
+    assert "1 of" in client.get("/releases/icons/2").text
+    assert not any("Stale" in said for said in parts(client.get("/releases/icons/2").text).values())
+
+
+def test_a_relative_rule_is_told_in_words_with_both_pieces_of_evidence(client: TestClient, world: World) -> None:
+    rule = Rule("no worse than live", "recall@10", Tags(task="image_to_text", split="test"), no_worse_by=0.01,
+                compare_with="live", why="Nothing may get worse unseen.")  # fmt: skip
+    policy = Policy("icons", (rule,), 2)
+    ours, theirs = world.final.evidence[0], world.early.evidence[0]
+    reason = Reason(rule.name, "pass", "recall@10 against icons@1: not worse by 1 points", ours, "", theirs)
+    decision = dataclasses.replace(
+        world.final.decision, policy_digest=world.store.blobs.put(canonical(policy)), reasons=(reason,)
+    )
+    made = world.store.add_release("icons", world.final.model, [ours, theirs], decision, "Ada", "again")
+    page = client.get(f"/releases/icons/{made.number}").text
+    assert "Recall@10 against icons@1: not worse by 1 points." in page
+    assert "asked for" not in page
+    assert f'href="/evidence/{ours}"' in page
+    assert f'href="/evidence/{theirs}"' in page
