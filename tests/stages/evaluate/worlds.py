@@ -89,6 +89,7 @@ class Reader:
         self.favours_first = favours_first
         self.digest = digest({"reader": [order_matters, favours_first]})
         self.asked = 0
+        self.sure = 3.0
 
     def score_options(
         self, images: Sequence[Image.Image | None], questions: Sequence[str], options: Sequence[Sequence[str]]
@@ -103,7 +104,7 @@ class Reader:
             wanted = min(options, key=lambda o: hashlib.sha256(f"{question}/{o}".encode()).digest())
         if self.favours_first and not hint:
             wanted = options[0]
-        likes = np.array([0.0 if option == wanted else -3.0 for option in options])
+        likes = np.array([0.0 if option == wanted else -self.sure for option in options])
         return likes - np.log(np.exp(likes).sum())
 
 

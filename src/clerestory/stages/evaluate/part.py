@@ -59,12 +59,14 @@ class Asked:
         model, data: digests.
         config: what to measure.
         store: where evidence and answers are kept.
+        opened: what has been opened to tell, so that it is opened once.
     """
 
     model: str
     data: str
     config: EvaluateConfig
     store: Store
+    opened: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, pr
         return known
     bench = Bench(model, data, config, store, progress)
     able = _able(model, parts)
-    made = [_part_evidence(part, bench) for part in able]
+    made = [_part_evidence(part, bench, asked) for part in able]
     noticed = bench.split_findings if any(part.uses_splits for part in parts) else []
     unable = [_cannot(part, model) for part in parts if part not in able]
     evidence = _whole(whole_subject(parts, asked), made, noticed + unable, store)
@@ -84,9 +84,9 @@ def _able(model: Any, parts: tuple[Part, ...]) -> list[Part]:
     return able
 
 
-def _part_evidence(part: Part, bench: Bench) -> Evidence:
+def _part_evidence(part: Part, bench: Bench, asked: Asked) -> Evidence:
     """A part's evidence: the stored one where it still holds, else made now and stored."""
-    subject = part_subject(part, Asked(bench.model.digest, bench.data.digest, bench.config, bench.store))
+    subject = part_subject(part, asked)
     known = _sound(bench.store, part_kind(part), subject, bench.progress)
     if known is not None:
         return known

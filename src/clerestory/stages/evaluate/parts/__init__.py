@@ -12,6 +12,7 @@ from clerestory.stages.evaluate.parts import (
     retrieval,
     speed,
     tasks,
+    trust,
     vqa,
     words,
 )
@@ -28,6 +29,7 @@ PARTS: tuple[Part, ...] = (
     tasks.PART,
     speed.PART,
     cost.PART,
+    trust.PART,
 )
 
 

@@ -46,9 +46,12 @@ def run(bench: Bench) -> Found:
 
 def also(asked: Asked) -> Mapping[str, str]:
     """The digests of the tasks and of their data."""
-    return {
-        task.name: f"{task.digest}/{open_task_data(task).digest}" for task in named(asked.config.tasks, asked.store)
-    }
+    known = {}
+    for task in named(asked.config.tasks, asked.store):
+        if task.data not in asked.opened:
+            asked.opened[task.data] = open_task_data(task).digest
+        known[task.name] = f"{task.digest}/{asked.opened[task.data]}"
+    return known
 
 
 PART = Part(

@@ -48,6 +48,7 @@ from clerestory.stages.evaluate.tasks.views import (
     MAJORITY,
     SHUFFLED,
     frequencies,
+    in_half,
     majority_credit,
     shown,
 )
@@ -157,17 +158,22 @@ def finish(
 
 
 def _majority(table: Table, task: Task, split: str, items: Sequence[Item], learnt: Sequence[Item]) -> None:
-    frequency = frequencies(learnt or items)
+    halves = {True: frequencies(learnt), False: frequencies(learnt)}
+    if not learnt:
+        # Judged by the other half: an item's own answer must not speak for it.
+        halves = {side: frequencies([item for item in items if in_half(item) != side]) for side in halves}
     for item in items:
+        frequency = halves[in_half(item)]
         answer, score = majority_credit(item, frequency) if item.answers else ("", float("nan"))
         add_row(table, task.name, split, item, Outcome(score, answer), chance_of(task, item), MAJORITY)
 
 
 def _facts(task: Task, items: Sequence[Item], learnt: Sequence[Item], capability: str) -> dict[str, str]:
     chances = [chance_of(task, item) for item in items]
-    where = f"{len(learnt)} items of the training split" if learnt else "the items themselves"
+    where = f"{len(learnt)} items of the training split" if learnt else "the other half of the items"
     return {
         f"task.{task.name}": f"version {task.version}, kind {task.kind}, {len(items)} items, asked as {capability}",
+        f"task.{task.name}.repeated": str(len(repeated_options(items))) if task.kind == "multiple_choice" else "0",
         f"task.{task.name}.digest": task.digest,
         f"task.{task.name}.chance": f"{np.mean(chances):.6f}" if chances else "",
         f"task.{task.name}.majority": f"the most frequent answer of {where}",

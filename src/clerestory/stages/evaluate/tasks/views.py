@@ -40,6 +40,11 @@ def frequencies(items: Sequence[Item]) -> Counter[str]:
     return Counter(normalised(item.answers[0]) for item in items if item.answers)
 
 
+def in_half(item: Item) -> bool:
+    """Which half of the clusters an item is in, by a hash."""
+    return hashlib.sha256(item.cluster.encode()).digest()[0] % 2 == 0
+
+
 def majority_credit(item: Item, frequency: Mapping[str, int]) -> tuple[str, float]:
     """The answer of one who only knows how often each is right, and its score.
 

@@ -1,0 +1,184 @@
+"""The label "do not trust this benchmark", on benchmarks whose faults were planted."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from tests.stages.evaluate.worlds import Reader, quiz, write_table, write_task
+
+from clerestory.core.measure import Evidence
+from clerestory.data import open_data
+from clerestory.stages.evaluate import EvaluateConfig, evaluate
+from clerestory.stages.evaluate.overlap import picture_hashes
+from clerestory.stages.evaluate.tasks import load_task
+from clerestory.stages.evaluate.tasks.items import open_task_data
+from clerestory.stats.aggregate import recompute
+from clerestory.stats.rows import read_rows
+from clerestory.store import Store
+
+
+def run(store: Store, model: object, file: Path) -> Evidence:
+    data = open_task_data(load_task(file))
+    return evaluate(model, data, EvaluateConfig(parts=("tasks", "trust"), tasks=(str(file),)), store)
+
+
+def label(store: Store, evidence: Evidence) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(store.blobs.get(evidence.artifacts["trust"]))["colours/test"]
+    return found
+
+
+def reason(told: dict[str, Any], code: str) -> dict[str, Any]:
+    return next(each for each in told["reasons"] + told["passed"] if each["code"] == code)
+
+
+def test_a_benchmark_solved_blindly_is_not_to_be_trusted(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 500, giveaway=0.6)
+    evidence = run(store, Reader(), write_task(tmp_path))
+    told = label(store, evidence)
+    assert told["trust"] == "no"
+    blind = reason(told, "CLR-E060")
+    assert blind["level"] == "no"
+    assert blind["value"] == pytest.approx(0.6, abs=0.05)
+    assert blind["limit"] == 0.1
+    assert blind["n"] == 500
+    assert "without the picture" in blind["words"]
+    warned = [f for f in evidence.findings if f.code == "CLR-E060"]
+    assert [(f.state, f.where) for f in warned] == [("warn", "benchmark colours/test")]
+
+
+def test_a_sound_benchmark_passes(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 1500)
+    evidence = run(store, Reader(), write_task(tmp_path))
+    told = label(store, evidence)
+    assert {each["code"] for each in told["passed"]} >= {"CLR-E060", "CLR-E061", "CLR-E063", "CLR-E065"}
+    assert told["trust"] == "yes", told["reasons"]
+    rows = read_rows(store.blobs.get(evidence.rows))
+    for measurement in evidence.measurements:
+        assert measurement.recipe is None or recompute(rows, measurement) == measurement
+
+
+def test_few_items_tell_nothing_apart(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 20)
+    small = reason(label(store, run(store, Reader(), write_task(tmp_path))), "CLR-E062")
+    assert small["level"] == "no"
+    assert "more concepts would show 5 points" in small["words"]
+
+
+def test_pictures_seen_in_training_are_counted(store: Store, tmp_path: Path) -> None:
+    rows = drawings(tmp_path, 40)
+    seen = {0: "the same", 1: "saved again"}
+    for i, how in seen.items():
+        content = (tmp_path / f"{i}.png").read_bytes()
+        if how == "saved again":
+            out = io.BytesIO()
+            Image.open(io.BytesIO(content)).resize((70, 70), Image.Resampling.BICUBIC).save(out, "JPEG", quality=80)
+            content = out.getvalue()
+        (tmp_path / f"copy{i}.bin.png").write_bytes(content)
+        rows.append(rows[i] | {"image": f"copy{i}.bin.png", "split": "train", "concept": f"copy {i}"})
+    write_table(tmp_path / "quiz.csv", rows)
+    evidence = run(store, Reader(), write_task(tmp_path))
+    told = reason(label(store, evidence), "CLR-E061")
+    assert told["value"] == pytest.approx(2 / 40)
+    assert told["level"] == "careful"
+    share = evidence.find("contamination", {"task": "trust", "benchmark": "colours/test"})
+    assert share is not None
+    assert share.value == pytest.approx(2 / 40)
+    assert share.interval is not None
+    gain = evidence.find("contamination_gain", {"task": "trust", "benchmark": "colours/test"})
+    assert gain is not None
+    assert gain.n == 40
+
+
+def test_other_drawings_are_not_taken_for_copies(store: Store, tmp_path: Path) -> None:
+    write_table(tmp_path / "quiz.csv", drawings(tmp_path, 60))
+    data = open_data(tmp_path / "quiz.csv")
+    hashes = picture_hashes(data, data.samples, store.memo)
+    assert len(hashes) == 60
+    bits = np.unpackbits(np.stack(list(hashes.values())), axis=1).astype(int)
+    apart = np.abs(bits[:, None] - bits[None]).sum(-1)[~np.eye(60, dtype=bool)]
+    assert apart.min() > 12
+
+
+def test_repeated_items_and_options_are_found(store: Store, tmp_path: Path) -> None:
+    rows = drawings(tmp_path, 30)
+    rows += [rows[0] | {"concept": "again"}, rows[1] | {"concept": "again"}]
+    rows[5]["choices"] = "red|lime|blue|Red."
+    rows[5]["answer"] = "lime"
+    write_table(tmp_path / "quiz.csv", rows)
+    evidence = run(store, Reader(), write_task(tmp_path))
+    told = reason(label(store, evidence), "CLR-E063")
+    assert told["value"] == pytest.approx(3 / 32, abs=1e-5)
+    assert told["level"] == "no"
+    assert [f.where for f in evidence.findings if f.code == "CLR-E050"] == ["000006"]
+
+
+def test_one_picture_with_two_labels_is_noise(store: Store, tmp_path: Path) -> None:
+    rows = drawings(tmp_path, 30)
+    rows.append(rows[0] | {"answer": next(c for c in rows[0]["choices"].split("|") if c != rows[0]["answer"])})
+    write_table(tmp_path / "quiz.csv", rows)
+    told = reason(label(store, run(store, Reader(), write_task(tmp_path))), "CLR-E065")
+    assert told["value"] == pytest.approx(2 / 31, abs=1e-5)
+    assert "2 items share a picture" in told["words"]
+
+
+def test_what_several_models_are_sure_of_is_doubted(store: Store, tmp_path: Path) -> None:
+    table = quiz(tmp_path, 40)
+    rows = table.read_text().splitlines()
+    # A wrong label: what the picture shows is another of its options.
+    cells = rows[1].split(",")
+    right = cells[-4]
+    cells[-4] = next(c for c in cells[-5].split("|") if c != right)
+    rows[1] = ",".join(cells)
+    table.write_text("\n".join(rows) + "\n")
+    sharp = Reader()
+    sharp.sure = 9.0
+    run(store, sharp, write_task(tmp_path))
+    other = Reader(order_matters=True)
+    other.sure = 9.0
+    told = reason(label(store, run(store, other, write_task(tmp_path))), "CLR-E065")
+    assert told["value"] == pytest.approx(1 / 40)
+    assert "several models doubt 1" in told["words"]
+
+
+def test_items_that_every_model_solves_tell_none_apart(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 50)
+    alone = label(store, run(store, Reader(), write_task(tmp_path)))
+    assert "CLR-E064" not in {each["code"] for each in alone["reasons"] + alone["passed"]}
+    both = label(store, run(store, Reader(order_matters=True), write_task(tmp_path)))
+    assert reason(both, "CLR-E064")["value"] == 1.0
+    assert both["trust"] == "no"
+    # The other model's label is stale now, for it reads this one's answers; the rest of its evidence is not.
+    model = Reader()
+    again = label(store, run(store, model, write_task(tmp_path)))
+    assert model.asked == 0
+    assert reason(again, "CLR-E064")["value"] == 1.0
+
+
+def test_nothing_changed_is_nothing_made_again(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 12)
+    first = run(store, Reader(), write_task(tmp_path))
+    assert run(store, Reader(), write_task(tmp_path)).id == first.id
+    assert len(store.find_evidence("evaluate")) == 1
+    assert len(store.find_evidence("evaluate.trust")) == 1
+
+
+def drawings(folder: Path, count: int) -> list[dict[str, str]]:
+    """Rows about pictures of some shapes each, so that no two look alike."""
+    table = quiz(folder, count)
+    data = open_data(table, keep=("question", "choices", "answer"))
+    rng = np.random.default_rng(1)
+    rows = []
+    for i, sample in enumerate(data):
+        image = Image.new("RGB", (64, 64), "white")
+        draw = ImageDraw.Draw(image)
+        for _ in range(5):
+            x, y, w, h = rng.integers(0, 64, 4).tolist()
+            draw.rectangle((x, y, x + w // 2 + 4, y + h // 2 + 4), fill=tuple(rng.integers(0, 256, 3).tolist()))
+        image.save(folder / f"{i}.png")
+        kept = {name: sample.groups[name] for name in ("question", "choices", "answer")}
+        rows.append({"image": f"{i}.png", **kept, "concept": sample.concept, "size": "any", "split": "test"})
+    return rows
