@@ -64,6 +64,14 @@ def test_our_own_model_can_what_is_said_of_it(store: Store, tmp_path: Path) -> N
     assert by_folder.digest == by_digest.digest
 
 
+def test_a_folder_needs_no_dot_unless_a_release_has_its_name(
+    store: Store, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models)
+    assert load_model(store, "clip")[0].digest == load_model(store, "./clip")[0].digest
+    assert load_model(store, "hf:clip")[0].digest == load_model(store, "hf:./clip")[0].digest
+
+
 def test_a_reference_that_nothing_has_is_a_sentence(store: Store) -> None:
     with pytest.raises(NotFound, match="hf:openai/clip"):
         load_model(store, "openai/clip")

@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from clerestory.core.digest import digest_folder
 from clerestory.core.errors import CapabilityError, IntegrityError, NotFound
-from clerestory.models import Describer, Embedder, Model, find_text_tower, load_text_tower, open_model
+from clerestory.models import Describer, Embedder, Model, Scorer, find_text_tower, load_text_tower, open_model
+from clerestory.models.protocols import logit_scale_of
 from clerestory.models.text_tower import LOCATION
 
 
@@ -53,6 +54,24 @@ def test_embeddings_are_unit_rows_of_every_nested_width(model: Model, pictures: 
     assert model.embed_texts([], 64).shape == (0, 64)
     with pytest.raises(CapabilityError, match="64, 128, 256, 384"):
         model.embed_texts(["a"], 100)
+
+
+def test_options_are_scored_by_similarity_at_the_temperature_of_training(
+    model: Model, pictures: list[Image.Image]
+) -> None:
+    assert isinstance(model, Scorer)
+    assert model.order_matters is False
+    assert logit_scale_of(model) == model.config.logit_scale == 20.0  # 1 / 0.05, the temperature of training
+    options = [["a cat", "a dog", "a violin"], ["yes", "no"]]
+    scores = model.score_options([pictures[0], None], ["", "is it red?"], options)
+    grey = Image.new("RGB", (224, 224), (128, 128, 128))
+    for found, picture, texts in zip(
+        scores, [pictures[0], grey], [options[0], ["is it red? yes", "is it red? no"]], strict=True
+    ):
+        logits = 20.0 * (model.embed_texts(texts) @ model.embed_images([picture])[0]).astype(np.float64)
+        np.testing.assert_allclose(found, logits - np.log(np.exp(logits).sum()), atol=1e-5)
+    assert model.score_options([], [], []) == []
+    assert logit_scale_of(object()) is None
 
 
 def test_a_prefix_is_the_normalised_prefix(model: Model, pictures: list[Image.Image]) -> None:

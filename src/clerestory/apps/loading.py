@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from clerestory.core.errors import NotFound
 from clerestory.models import AnyModel, open_model, open_reference
 from clerestory.models.opening import FORMS, is_outside, leaves_for
@@ -15,7 +17,7 @@ def load_model(store: Store, ref: str) -> tuple[AnyModel, Resolved]:
 
     Args:
         store: where releases and models of ours are.
-        ref: ``icons@live``, ``icons@3``, a digest, ``hf:org/name``, ``hf:./folder``, ``./folder`` or
+        ref: ``icons@live``, ``icons@3``, a digest, ``hf:org/name``, ``hf:./folder``, a folder or
             ``openai:http://host/v1#model``.
 
     Returns:
@@ -30,6 +32,9 @@ def load_model(store: Store, ref: str) -> tuple[AnyModel, Resolved]:
     try:
         resolved = store.resolve(ref)
     except NotFound as error:
+        if (Path(ref) / "config.json").is_file():
+            model = open_reference(ref)
+            return model, Resolved(model.digest, None)
         if "/" in ref:  # most likely meant for the hub
             raise NotFound(error.message, f"for a model of the Hugging Face hub write hf:{ref}; {FORMS}") from error
         raise

@@ -53,7 +53,7 @@ class DualEncoder:
 
     Attributes:
         logit_scale: what similarities are multiplied by before the softmax: ``exp`` of the trained parameter, or 1 /
-            the trained temperature; 1 where the model has neither.
+            the trained temperature; 0 (not told) where the model has neither, and 1 is taken for scoring.
         truncated: how many texts so far were longer than the model reads and were cut.
     """
 
@@ -91,7 +91,7 @@ class DualEncoder:
         self, images: Sequence[Image.Image | None], questions: Sequence[str], options: Sequence[Sequence[str]]
     ) -> list[Scores]:
         """Log-probabilities of each item's options, by similarity; see ``models.similarity``."""
-        return score_by_similarity(self, self.logit_scale, images, questions, options)
+        return score_by_similarity(self, self.logit_scale or 1.0, images, questions, options)
 
     def count_tokens(self, text: str) -> int:
         """How many word pieces a text has, marks included."""
@@ -189,7 +189,7 @@ def _logit_scale(network: Any) -> float:
         return float(scale.exp())
     if isinstance(temperature, Tensor) and temperature.numel() == 1 and float(temperature) > 0:
         return 1.0 / float(temperature)
-    return 1.0
+    return 0.0
 
 
 def _most_tokens(config: Any, tokenizer: Any) -> int:
