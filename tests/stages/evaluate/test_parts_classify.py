@@ -1,0 +1,180 @@
+"""Classification and out-of-distribution detection in a world whose answers are known."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from tests.stages.evaluate.shapes import COLOURS, ShapeModel, bench, rows_where, world
+
+from clerestory.core.codec import Tags
+from clerestory.core.errors import NotFound
+from clerestory.core.measure import Measurement
+from clerestory.core.sample import Dataset
+from clerestory.models import open_model
+from clerestory.stages.evaluate import EvaluateConfig
+from clerestory.stages.evaluate.bench import Bench
+from clerestory.stages.evaluate.classes import Classes, class_embeddings, find_classes
+from clerestory.stages.evaluate.part import Found, NotApplicable
+from clerestory.stages.evaluate.parts import classify, ood
+from clerestory.stages.evaluate.probe import fit_linear, knn_logits
+from clerestory.stats.aggregate import recompute
+from clerestory.store import Store
+
+
+def find(found: Found, name: str, **slice_: str) -> Measurement:
+    return next(m for m in found.measurements if m.name == name and dict(m.slice) == slice_)
+
+
+def test_a_model_that_knows_every_class_is_right_and_as_sure_as_its_scale_says(store: Store) -> None:
+    found = classify.run(bench(ShapeModel(logit_scale=4.0), store, label="category"))
+    assert find(found, "accuracy", task="zero_shot", split="test").value == 1
+    right = math.exp(4 / math.sqrt(2))
+    sure = right / (right + len(COLOURS) - 1)
+    assert find(found, "ece", task="zero_shot", split="test").value == pytest.approx(1 - sure, abs=1e-6)
+    assert find(found, "ece_mass", task="zero_shot", split="test").value == pytest.approx(1 - sure, abs=1e-6)
+    assert find(found, "nll", task="zero_shot", split="test").value == pytest.approx(-math.log(sure), abs=1e-6)
+    brier = (1 - sure) ** 2 + (len(COLOURS) - 1) * ((1 - sure) / (len(COLOURS) - 1)) ** 2
+    assert find(found, "brier", task="zero_shot", split="test").value == pytest.approx(brier, abs=1e-6)
+    # Always right, so the coldest temperature is the best and takes the error away.
+    assert find(found, "temperature", task="zero_shot").value < 0.1
+    assert find(found, "ece", task="zero_shot", split="test", scaled="yes").value < 1e-6
+    for task in ("knn", "linear_probe"):
+        assert find(found, "accuracy", task=task, split="test").value == 1
+
+
+def test_a_shift_that_fools_the_model_is_the_gap(store: Store) -> None:
+    found = classify.run(bench(ShapeModel(dusk=True), store))
+    assert find(found, "accuracy", task="zero_shot", split="test").value == 1
+    assert find(found, "accuracy", task="zero_shot", split="test_style").value == 0
+    gap = find(found, "shift_gap", task="zero_shot")
+    assert (gap.value, gap.direction) == (1, "lower")
+
+
+def test_rows_hold_targets_answers_and_what_they_cost(store: Store) -> None:
+    found = classify.run(bench(ShapeModel(dusk=True), store))
+    keep = rows_where(found.rows, task="zero_shot", split="test_style")
+    names = sorted(COLOURS)
+    for target, answer, score in zip(*(found.rows[n][keep] for n in ("target", "answer", "score")), strict=True):
+        colours = list(COLOURS)
+        assert answer == colours[(colours.index(target) + 1) % 5]
+        assert score == 0
+    assert set(found.rows["chance"][keep]) == {1 / len(names)}
+
+
+def test_every_number_follows_from_the_rows_and_no_two_share_a_key(store: Store) -> None:
+    found = classify.run(bench(ShapeModel(dusk=True), store, slice_concepts=3))
+    keys = [m.key for m in found.measurements]
+    assert len(keys) == len(set(keys))
+    assert any(m.slice.get("style") for m in found.measurements)
+    for measurement in found.measurements:
+        if measurement.recipe is not None:
+            assert recompute(found.rows, measurement) == measurement
+        else:
+            assert measurement.name == "temperature"
+
+
+def test_the_diagram_holds_every_scored_picture(store: Store) -> None:
+    found = classify.run(bench(ShapeModel(), store))
+    for one in json.loads(found.artifacts["reliability"]):
+        n = rows_where(found.rows, task=one["task"], split=one["split"]).sum()
+        assert sum(each["n"] for each in one["bins"]) == n
+        assert all(each["interval"][0] <= each["accuracy"] <= each["interval"][1] for each in one["bins"])
+
+
+def test_without_splits_nothing_is_learnt_and_it_is_said(store: Store) -> None:
+    found = classify.run(bench(ShapeModel(), store, world(splits=False)))
+    assert {m.slice["task"] for m in found.measurements} == {"zero_shot"}
+    assert {f.code for f in found.findings} >= {"CLR-E020", "CLR-E021"}
+    assert not any(m.slice.get("scaled") for m in found.measurements)
+
+
+def test_a_label_that_is_not_there_is_named_with_the_nearest(store: Store) -> None:
+    with pytest.raises(NotFound, match="categry") as error:
+        find_classes(bench(ShapeModel(), store, label="categry"))
+    assert "category" in str(error.value)
+
+
+def test_a_label_that_names_nothing_is_unscored(store: Store) -> None:
+    data = world()
+    changed = [s for s in data if s.groups["category"] != "blue"]
+    other = [s for s in data if s.groups["category"] == "blue"]
+    other = [replace(s, groups=Tags({**s.groups, "category": "other"})) for s in other]
+    found = classify.run(bench(ShapeModel(), store, Dataset("shapes", changed + other, data.read)))
+    keep = rows_where(found.rows, task="zero_shot") & (found.rows["target"] == "")
+    assert keep.any()
+    assert np.isnan(found.rows["score"][keep]).all()
+    assert set(found.rows["unscored"][keep]) == {"its label names no class"}
+
+
+def test_prompts_are_averaged_and_made_unit_rows(store: Store) -> None:
+    rows = class_embeddings(bench(ShapeModel(), store), Classes("category", ("red", "blue")))
+    assert np.allclose(np.linalg.norm(rows, axis=1), 1)
+    assert rows[0, 0] > 0.9
+    assert Classes("emoji_group", ()).words("food-drink") == "food and drink"
+
+
+def test_the_probe_is_scikit_learns(store: Store) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(4, size=300)
+    x = rng.normal(size=(300, 6)) + 0.8 * np.eye(4, 6)[labels]
+    ours = fit_linear(x, labels, 4, 1e-2).logits(x)
+    theirs = LogisticRegression(C=1 / (1e-2 * 300), tol=1e-9, max_iter=2000).fit(x, labels).predict_proba(x)
+    p = np.exp(ours - ours.max(axis=1, keepdims=True))
+    assert np.abs(p / p.sum(axis=1, keepdims=True) - theirs).max() < 2e-3
+
+
+def test_neighbours_vote_like_scikit_learns() -> None:
+    rng = np.random.default_rng(1)
+    train, x = (
+        rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (rng.normal(size=(n, 5)) for n in (80, 40))
+    )
+    labels = rng.integers(3, size=80)
+
+    def weights(distances: np.ndarray) -> np.ndarray:
+        return np.exp((1 - distances) / 0.07)
+
+    theirs = KNeighborsClassifier(20, weights=weights, metric="cosine").fit(train, labels).predict_proba(x)
+    shares = np.exp(knn_logits(x, train, labels, 3))
+    assert np.abs(shares * (1 + 3 * 1e-3) - 1e-3 - theirs).max() < 1e-9
+
+
+def test_held_out_classes_are_told_apart_by_a_model_that_knows_them(store: Store) -> None:
+    found = ood.run(bench(ShapeModel(), store))
+    for score in ("mcm", "knn", "msp", "max_logit"):
+        assert find(found, "ood_auroc", task="ood", score=score).value == 1
+        assert find(found, "ood_fpr95", task="ood", score=score).value == 0
+        assert find(found, "ood_aupr_out", task="ood", score=score).value == pytest.approx(1)
+    inside = set(found.rows["target"][found.rows["in_distribution"] == 1])
+    outside = set(found.rows["target"][found.rows["in_distribution"] == 0])
+    assert (len(inside), len(outside)) == (4, 1)
+    assert outside.pop() in found.facts["ood.out"]
+    assert "in-distribution" in found.facts["ood.positive"]
+    for measurement in found.measurements:
+        assert recompute(found.rows, measurement) == measurement
+
+
+def test_a_model_that_sees_nothing_tells_nothing_apart(store: Store) -> None:
+    found = ood.run(bench(ShapeModel(constant=True), store))
+    for score in ("mcm", "knn", "energy"):
+        assert find(found, "ood_auroc", task="ood", score=score).value == 0.5
+    assert any("mahalanobis" in f.where for f in found.findings), "it cannot be computed, and that is said"
+
+
+def test_other_seeds_hold_out_other_classes_and_two_classes_are_too_few() -> None:
+    classes = Classes("category", tuple("abcdefghij"))
+    assert len({ood.inner_classes(classes, seed).names for seed in range(8)}) > 3
+    assert all(len(ood.inner_classes(classes, seed).names) == 7 for seed in range(8))
+    with pytest.raises(NotApplicable, match="too few to hold one out"):
+        ood.inner_classes(Classes("category", ("a", "b")), 0)
+
+
+def test_a_real_model_on_real_pictures(tiny_model: str, few_icons: Dataset, store: Store) -> None:
+    real = Bench(open_model(tiny_model), few_icons, EvaluateConfig(slice_concepts=5), store)
+    found = classify.run(real)
+    assert {m.slice["task"] for m in found.measurements} == {"zero_shot", "knn", "linear_probe"}
+    assert find(found, "accuracy", task="linear_probe", split="test").value > 0.1
+    assert len(ood.run(real).measurements) == 24
