@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,30 @@ def test_without_a_network_it_is_told_how_to_bring_a_model(tmp_path: Path, photo
     assert "is not on this machine" in done.stderr
     assert "hf download openai/clip-vit-base-patch32" in done.stderr
     assert "hf:./clip-vit-base-patch32" in done.stderr
+
+
+def test_a_model_in_the_cache_of_the_hub_needs_no_network(tmp_path: Path, photographs: Path, models: Path) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    place = tmp_path / "hub" / "hub" / "models--someone--tiny-clip"
+    shutil.copytree(models / "clip", place / "snapshots" / commit)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit, encoding="utf-8")
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
+    arguments = ("use", "search", "red", "--data", str(photographs), "--json", "--model")
+    by_name = run(tmp_path, *arguments, "hf:someone/tiny-clip", **environment)
+    by_folder = run(tmp_path, *arguments, f"hf:{models / 'clip'}", **environment)
+    assert json.loads(by_name.stdout) == json.loads(by_folder.stdout)
+
+
+def test_the_command_line_tells_where_pictures_go(tmp_path: Path, photographs: Path) -> None:
+    with endpoint() as server:
+        picture = str(photographs / "red circle.png")
+        # 0.0.0.0 reaches this computer, but is no loopback address: nothing tells that it is this computer.
+        elsewhere = server.ref.replace("127.0.0.1", "0.0.0.0")
+        done = run(tmp_path, "use", "describe", picture, "--model", elsewhere, NO_PROXY="*")
+        assert "notice: pictures and words are sent to 0.0.0.0, which is not this computer" in done.stderr
+        done = run(tmp_path, "use", "describe", picture, "--model", server.ref)
+        assert "notice" not in done.stderr
 
 
 def test_an_unknown_model_of_an_endpoint_is_a_sentence(tmp_path: Path, photographs: Path) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 MODEL = "tiny-vision"
 BAD: dict[str, tuple[Any, ...]] = {
-    "busy": (429, {"error": {"message": "too many requests"}}, {"retry-after": "0"}),
     "broken": (500, {"error": "out of memory"}),
     "empty": (200, {"choices": []}),
     "refuses": (400, {"error": {"message": "pictures are not taken"}}),
@@ -28,6 +27,7 @@ class Endpoint:
     Attributes:
         moods: what happens to the next chat requests, in order: ``ok``, ``busy`` (429), ``broken`` (500), ``garbage``,
             ``empty`` (no choices), ``late``, ``refuses`` (400), ``rude`` (401 that repeats the key); then ``always``.
+        after: what ``Retry-After`` says in the next 429s; then ``0``.
         logprobs: log-probabilities of first tokens, where it tells them.
         asked: the bodies of the chat requests.
         keys: the Authorization header of each request.
@@ -39,6 +39,7 @@ class Endpoint:
     logprobs: dict[str, float] = field(default_factory=dict)
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": MODEL, "object": "model"}])
     listing: str = "ok"
+    after: list[str] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -89,7 +90,10 @@ def endpoint(**settings: Any) -> Iterator[Endpoint]:  # noqa: C901 a server with
             state.keys.append(self.headers.get("authorization", ""))
             state.asked.append(body)
             mood = state.mood()
-            if mood in BAD:
+            if mood == "busy":
+                after = state.after.pop(0) if state.after else "0"
+                self.say(429, {"error": {"message": "too many requests"}}, {"retry-after": after})
+            elif mood in BAD:
                 self.say(*BAD[mood])
             elif mood == "rude":
                 self.say(401, {"error": {"message": f"bad key {state.keys[-1]}"}})

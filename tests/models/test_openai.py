@@ -82,6 +82,20 @@ def test_what_passes_is_tried_again(moods: list[str]) -> None:
         assert (reply.text, reply.error) == ("1. x", "")
 
 
+def test_it_waits_as_long_as_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("clerestory.models.adapters.wire.time.sleep", waits.append)
+    with endpoint() as server:
+        model = opened(server.ref, Patience(timeout=5.0, retries=4, backoff=0.5))
+        server.moods, server.after = ["busy"] * 4, ["7", "100000", "Wed, 21 Oct 2015 07:28:00 GMT", "soon"]
+        assert model.generate([Request("x")])[0].text == "1. x"
+        assert waits == [7.0, 60.0, 0.0, 4.0]
+        waits.clear()
+        server.moods = ["broken"] * 2
+        assert model.generate([Request("x")])[0].text == "1. x"
+        assert waits == [0.5, 1.0]
+
+
 def test_an_answer_that_is_too_late_is_a_reason() -> None:
     with endpoint() as server:
         model = opened(server.ref, Patience(timeout=0.2, retries=1, backoff=0.0))

@@ -91,6 +91,16 @@ def test_an_endpoint_describes_without_saying_how_sure_it_is(store: Store, data:
         assert "pictures are not taken" in client.post("/describe/examples").text
 
 
+def test_every_page_tells_where_pictures_go(store: Store, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    # 0.0.0.0 reaches this computer, but is no loopback address: nothing tells that it is this computer.
+    with endpoint() as server, pages(store, data, server.ref.replace("127.0.0.1", "0.0.0.0")) as client:
+        for page in (client.get("/describe"), client.get("/releases"), client.post("/describe/examples")):
+            assert page.status_code == 200
+            assert "are sent to 0.0.0.0" in page.text
+            assert "this computer" not in page.text.partition("<main")[2]
+
+
 def test_a_model_that_cannot_be_had_is_told(store: Store, data: Dataset, tmp_path: Path) -> None:
     app = create_app(store, data, model=f"hf:{tmp_path / 'nowhere'}")
     with TestClient(app, base_url=BASE) as client:
