@@ -2,39 +2,79 @@
 
 from __future__ import annotations
 
-from rich.table import Table
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from clerestory.apps.catalogue import dataset
 from clerestory.apps.loading import load_model
-from clerestory.cli.output import PLAIN, Common
+from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.since import evaluate_since
+from clerestory.cli.summary import everything, summary, trust_labels
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
-from clerestory.report.format import number
+from clerestory.core.sample import Dataset
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.store import open_store
+from clerestory.stages.evaluate.tasks.finding import find_task
+from clerestory.stages.evaluate.tasks.items import open_task_data
+from clerestory.store import Store, open_store
+
+# What a task alone runs: itself, and whether it can be believed.
+WITH_TASKS = ("tasks", "trust")
 
 
-def evaluate_(model: str = "icons@live", /, *, data: str = "icons", since: str = "", common: Common = PLAIN) -> int:
+def evaluate_(
+    model: str = "icons@live",
+    /,
+    *,
+    data: str = "",
+    task: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    parts: str = "",
+    prices: str = "",
+    since: str = "",
+    everything_: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    common: Common = PLAIN,
+) -> int:
     """Measure a model, every number with its interval.
 
     Args:
-        model: A release (icons@3, icons@live) or a model's digest.
-        data: The name of a data set, or what "data add" takes.
+        model: A release (icons@3, icons@live), a model's digest, hf:org/name, or openai:http://host/v1#model.
+        data: The name of a data set, or what "data add" takes (default: icons, or the data of the first --task).
+        task: A task file, a pack's folder or its name; only that task runs, unless --parts names more.
+        parts: Which parts to run, such as retrieval,vqa (default: all of them).
+        prices: A price file for the cost of requests.
         since: Measure only what is stale since a release (live, icons@3), and say what changed; exit code 1 if worse.
+        everything_: Print every measurement and finding instead of the main ones.
     """
     out = common.out
     store = open_store(common.home)
     loaded, resolved = load_model(store, model)
-    pictures, config = dataset(store, data, out), EvaluateConfig()
+    config = configured(task, parts, prices)
+    pictures = examined(store, data, task, out)
     if since:
         line = resolved.release.name if resolved.release else ""
         return evaluate_since(store, loaded, pictures, config, since, out, line)
     evidence = evaluate(loaded, pictures, config, store, out)
-    table = Table("what", "value and 95 % interval", "n", "on", box=None)
-    for measurement in evidence.measurements:
-        table.add_row(measurement.name, number(measurement), f"{measurement.n:,}", str(measurement.slice))
-    findings = [f"{f.code} {f.where}: {f.message}" for f in evidence.findings]
-    out.result({"id": evidence.id, **encode(evidence)}, table, *findings, f"evidence  {evidence.id}")
-    out.next(f"clerestory release gate {short(resolved.digest)} --data {data}")
+    labels = trust_labels(evidence, store)
+    lines: list[Any] = summary(evidence, labels)
+    if everything_:
+        lines = [everything(evidence), *(f"{f.code} {f.where}: {f.message}" for f in evidence.findings)]
+    out.result({"id": evidence.id, "trust": labels, **encode(evidence)}, *lines, f"evidence  {evidence.id}")
+    if not task:
+        out.next(f"clerestory release gate {short(resolved.digest)} --data {data or 'icons'}")
     return 0
+
+
+def configured(tasks: tuple[str, ...], parts: str, prices: str) -> EvaluateConfig:
+    """The settings that the options of the command line stand for."""
+    named = tuple(name.strip() for name in parts.split(",") if name.strip())
+    if tasks:
+        named = tuple(dict.fromkeys((*WITH_TASKS, *named)))
+    return EvaluateConfig(parts=named, tasks=tasks, prices=prices)
+
+
+def examined(store: Store, data: str, tasks: tuple[str, ...], out: Output) -> Dataset:
+    """The data to examine a model on: what was named, else that of the first task, else the icons."""
+    if data or not tasks:
+        return dataset(store, data or "icons", out)
+    return open_task_data(find_task(tasks[0], store), out)

@@ -25,6 +25,7 @@ VERBS = {
     "release": "Decide, version, promote, roll back, verify.",
     "serve": "Open the pages and the HTTP API on this computer.",
     "report": "One HTML file and one JSON with everything known of a model.",
+    "pack": "Benchmarks to share: export, add, verify, list.",
     "use": "Small applications: search, describe.",
 }
 GROUPS = {
@@ -40,6 +41,12 @@ GROUPS = {
         "promote": "Make a release live.",
         "rollback": "Go back to the release that was live before.",
         "verify": "Check every digest and compute every number again.",
+    },
+    "pack": {
+        "export": "Write a task with its data, licence and expected result as one folder.",
+        "add": "Verify a pack and bring it in.",
+        "verify": "Check every digest of a pack, its task, its pictures and its licence.",
+        "list": "The packs that have been brought in.",
     },
     "use": {
         "search": "Find pictures by words, in any phrasing.",

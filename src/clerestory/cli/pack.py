@@ -1,0 +1,76 @@
+"""``clerestory pack``: benchmarks to share, each a folder that can be checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.table import Table
+
+from clerestory import __version__
+from clerestory.cli.output import PLAIN, Common
+from clerestory.core.codec import encode
+from clerestory.core.digest import short
+from clerestory.stages.evaluate.tasks.finding import find_task
+from clerestory.stages.evaluate.tasks.packs import Pack, add_pack, export_pack, packs, verify_pack
+from clerestory.store import open_store
+
+
+def export_(task: str, folder: Path, /, *, common: Common = PLAIN) -> None:
+    """Write a task with its data, licence and expected result as one folder.
+
+    Args:
+        task: A task file, or the name of a pack.
+        folder: Where to; it must be new.
+    """
+    store = open_store(common.home)
+    pack = export_pack(find_task(task, store), folder, __version__, common.out)
+    _show(pack, common, f"written to {folder}")
+    common.out.next(f"clerestory pack verify {folder}")
+
+
+def add_(folder: Path, /, *, why: str = "", common: Common = PLAIN) -> None:
+    """Verify a pack and bring it in, so that its name alone runs it.
+
+    Args:
+        folder: The pack.
+        why: The reason, for the journal.
+    """
+    pack = add_pack(open_store(common.home), folder, why=why)
+    _show(pack, common, "brought in")
+    common.out.next(f"clerestory evaluate --task {pack.name}")
+
+
+def verify_(folder: Path, /, *, common: Common = PLAIN) -> None:
+    """Check every digest of a pack, its task, its pictures and its licence.
+
+    Args:
+        folder: The pack.
+    """
+    _show(verify_pack(folder), common, "every digest holds")
+    common.out.next(f"clerestory pack add {folder}")
+
+
+def list_(*, common: Common = PLAIN) -> None:
+    """The packs that have been brought in."""
+    known = packs(open_store(common.home))
+    table = Table("name", "version", "licence", "data", "expected", box=None)
+    for pack in known:
+        expected = f"{pack.baseline.metric} {pack.baseline.value:g} ({pack.baseline.model})" if pack.baseline else ""
+        table.add_row(pack.name, str(pack.version), ", ".join(pack.licences), short(pack.data), expected)
+    common.out.result([_facts(pack) for pack in known], *([table] if known else ["no pack has been brought in yet"]))
+
+
+def _facts(pack: Pack) -> dict[str, object]:
+    return {**encode(pack), "digest": pack.digest}
+
+
+def _show(pack: Pack, common: Common, what: str) -> None:
+    table = Table(box=None, show_header=False)
+    table.add_row("pack", f"{pack.name}, version {pack.version}: {what}")
+    table.add_row("licence", ", ".join(pack.licences))
+    table.add_row("digest", pack.digest)
+    table.add_row("data", pack.data)
+    if pack.baseline:
+        b = pack.baseline
+        table.add_row("expected", f"{b.metric} {b.value:g} ({b.low:g} to {b.high:g}) for {b.model}")
+    common.out.result(_facts(pack), table)
