@@ -9,8 +9,9 @@ from clerestory.core.release import Release
 from clerestory.stages.evaluate.freshness import PartState, freshness
 from clerestory.store import Store
 
-# Units of what also depends on whatever else the machine is doing.
-MACHINE_UNITS = ("ms", "per second", "MiB", "J per request", "J")
+# What also depends on whatever else the machine is doing: tasks, and units where there is no task.
+MACHINE_TASKS = ("latency", "load", "throughput", "cost", "memory", "energy")
+MACHINE_UNITS = ("ms", "per second", "MiB", "J per request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,8 @@ def _change(before: Measurement, after: Measurement) -> Change:
     fell = after.value < before.value
     worse = after.direction != "none" and fell == (after.direction == "higher")
     beyond = _outside(before.value, after) and _outside(after.value, before)
-    return Change(before, after, worse, beyond, after.unit in MACHINE_UNITS)
+    machine = after.unit in MACHINE_UNITS or after.slice.get("task") in MACHINE_TASKS or after.name.startswith("cost_")
+    return Change(before, after, worse, beyond, machine)
 
 
 def _outside(value: float, measured: Measurement) -> bool:
