@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,6 +69,8 @@ class Wire:
             follow_redirects=False,
             trust_env=not is_loopback(self.host),
         )
+        # Models have no end of their own, and open sockets should not outlive them.
+        weakref.finalize(self, self._client.close)
         self._secret = key
 
     def get(self, path: str) -> Answer:

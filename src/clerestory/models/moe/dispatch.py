@@ -1,0 +1,90 @@
+"""Tokens to the rows of their experts and back, in a fixed order: no capacity, no token dropped, none padded.
+
+Shape suffixes: N tokens, K experts per token, S = N·K rows sorted by expert, D width, E experts.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+# torch leaves a few of the functions called here without types.
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+
+class Order(NamedTuple):
+    """Where every (token, choice) goes.
+
+    Attributes:
+        order_S: the flat index ``n·K + k`` that row ``s`` holds; stable, so equal experts keep the order of tokens.
+        row_S: the inverse: the row that holds ``n·K + k``.
+        offsets_E: where the rows of each expert end, int32.
+        top_k: K.
+    """
+
+    order_S: Tensor
+    row_S: Tensor
+    offsets_E: Tensor
+    top_k: int
+
+
+def sort_by_expert(experts_NK: Tensor, n_experts: int) -> Order:
+    """The stable order of all choices by expert; without waiting for the GPU."""
+    sorted_S, order_S = torch.sort(experts_NK.flatten(), stable=True)
+    row_S = torch.empty_like(order_S)
+    row_S[order_S] = torch.arange(order_S.shape[0], device=order_S.device)
+    each_E = torch.arange(n_experts, device=sorted_S.device, dtype=sorted_S.dtype)
+    offsets_E = torch.searchsorted(sorted_S, each_E, right=True, out_int32=True)
+    return Order(order_S, row_S, offsets_E, experts_NK.shape[1])
+
+
+def spread(x_ND: Tensor, order: Order) -> Tensor:
+    """Each token's row, once for each of its experts: ``(S, D)``, which is ``x[order // K]``."""
+    return cast(Tensor, _Spread.apply(x_ND, order.order_S, order.row_S, order.top_k))
+
+
+def gather(y_SD: Tensor, order: Order) -> Tensor:
+    """The sum over each token's rows ``(N, D)``: ``y[row].view(N, K, D).sum(1)``, in a fixed order on any device."""
+    return cast(Tensor, _Gather.apply(y_SD, order.order_S, order.row_S, order.top_k))
+
+
+def _rows(x_ND: Tensor, order_S: Tensor, top_k: int) -> Tensor:
+    return x_ND.index_select(0, order_S if top_k == 1 else order_S // top_k)
+
+
+def _sums(y_SD: Tensor, row_S: Tensor, top_k: int) -> Tensor:
+    y_ND = y_SD.index_select(0, row_S)
+    return y_ND if top_k == 1 else y_ND.view(-1, top_k, y_SD.shape[1]).sum(dim=1)
+
+
+class _Spread(Function):
+    """Autograd's own backward of an index adds rows in an order that CUDA does not fix; the inverse is known here."""
+
+    @staticmethod
+    def forward(ctx: Any, x_ND: Tensor, order_S: Tensor, row_S: Tensor, top_k: int) -> Tensor:
+        ctx.save_for_backward(row_S)
+        ctx.top_k = top_k
+        return _rows(x_ND, order_S, top_k)
+
+    @staticmethod
+    def backward(ctx: Any, dy_SD: Tensor) -> tuple[Tensor, None, None, None]:
+        (row_S,) = ctx.saved_tensors
+        return _sums(dy_SD, row_S, ctx.top_k), None, None, None
+
+
+class _Gather(Function):
+    """The transpose of ``_Spread``: one's forward is the other's backward."""
+
+    @staticmethod
+    def forward(ctx: Any, y_SD: Tensor, order_S: Tensor, row_S: Tensor, top_k: int) -> Tensor:
+        ctx.save_for_backward(order_S)
+        ctx.top_k = top_k
+        return _sums(y_SD, row_S, top_k)
+
+    @staticmethod
+    def backward(ctx: Any, dy_ND: Tensor) -> tuple[Tensor, None, None, None]:
+        (order_S,) = ctx.saved_tensors
+        return _rows(dy_ND, order_S, ctx.top_k), None, None, None

@@ -1,0 +1,70 @@
+"""Which experts a token visits, and how much each of them counts.
+
+Shape suffixes: N tokens, D width, E experts, K experts per token.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Gate = Literal["softmax", "sigmoid"]
+GATES: tuple[Gate, ...] = ("softmax", "sigmoid")
+TINY = 1e-20
+
+
+class Routing(NamedTuple):
+    """The choices of a batch of tokens, all in fp32.
+
+    Attributes:
+        experts_NK: the experts of each token, the best first.
+        weights_NK: how much each of them counts.
+        probabilities_NE: the gate as a distribution over all experts, for the losses.
+        logits_NE: what the gate computed.
+    """
+
+    experts_NK: Tensor
+    weights_NK: Tensor
+    probabilities_NE: Tensor
+    logits_NE: Tensor
+
+
+def route(
+    x_ND: Tensor, gate_ED: Tensor, top_k: int, gate: Gate = "softmax", bias_E: Tensor | None = None, scale: float = 1.0
+) -> Routing:
+    """Top-k routing in fp32 whatever the input's type and autocast say (fp64 stays fp64).
+
+    The experts are chosen by ``scores + bias``; the bias steers the load and must not change what a chosen expert
+    counts, so the weights come from the scores alone, made to sum to ``scale``.
+
+    Args:
+        x_ND: tokens.
+        gate_ED: one row for each expert.
+        top_k: K.
+        gate: ``softmax`` over the experts (Switch, Mixtral) or ``sigmoid`` of each (DeepSeek-V3).
+        bias_E: of loss-free balancing (Wang et al. 2024).
+        scale: what the weights of a token sum to.
+    """
+    kind = torch.promote_types(x_ND.dtype, torch.float32)
+    with torch.autocast(x_ND.device.type, enabled=False):
+        logits_NE = F.linear(x_ND.to(kind), gate_ED.to(kind))
+        scores_NE = logits_NE.softmax(dim=-1) if gate == "softmax" else logits_NE.sigmoid()
+        if bias_E is None:
+            chosen_NK, experts_NK = scores_NE.topk(top_k, dim=-1)
+        else:
+            experts_NK = (scores_NE.detach() + bias_E.to(kind)).topk(top_k, dim=-1).indices
+            chosen_NK = scores_NE.gather(1, experts_NK)
+        weights_NK = chosen_NK / (chosen_NK.sum(dim=-1, keepdim=True) + TINY) * scale
+        if gate == "softmax":
+            return Routing(experts_NK, weights_NK, scores_NE, logits_NE)
+        probabilities_NE = scores_NE / (scores_NE.sum(dim=-1, keepdim=True) + TINY)
+        return Routing(experts_NK, weights_NK, probabilities_NE, logits_NE)
+
+
+def count(experts_NK: Tensor, n_experts: int) -> Tensor:
+    """How many choices fell on each expert: ``(E,)`` int64, without waiting for the GPU."""
+    each_E = torch.arange(n_experts, device=experts_NK.device, dtype=experts_NK.dtype)
+    return (experts_NK.flatten()[:, None] == each_E).sum(dim=0)
