@@ -212,3 +212,10 @@ def test_what_was_decided_on_the_same_evidence_is_kept_on_request_although_live_
     anew = put_to_gate(line.store, early.model, DATA, **asked)  # type: ignore[arg-type]  # as keywords
     assert kept.number == early.number
     assert (anew.decision.verdict, anew.number) == ("refuse", 3)
+
+
+def test_the_live_release_put_to_the_gate_again_is_itself(line: Line) -> None:
+    line.live(rows(300))
+    better = line.release(line.model(rows(300, change={"": (0.0, 0.5)})), WHOLE)
+    promote(better.ref, line.store, "Ada", "better")
+    assert line.release(better.model, WHOLE).number == better.number

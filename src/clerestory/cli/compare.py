@@ -11,7 +11,7 @@ from clerestory.apps.catalogue import dataset
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.comparison import Comparison, Line
-from clerestory.report.comparison import WORDS, headline, line_name, points_between, share, write_comparison
+from clerestory.report.comparison import WORDS, headline, line_name, points, points_between, share, write_comparison
 from clerestory.stages.compare import CompareConfig, compare
 from clerestory.store import open_store
 
@@ -62,7 +62,9 @@ def compare_(
 
 def _table(found: Comparison) -> Table:
     """Whole tasks, and the groups of which something else is true than of their task."""
-    table = Table("", "what", found.a, found.b, "difference in points", "p adjusted", "n", "verdict", box=None)
+    table = Table(
+        "", "what", found.a, found.b, "difference in points", "could see", "p adjusted", "n", "verdict", box=None
+    )
     whole = {(line.task, line.split, line.condition): line.word for line in found.lines if line.whole}
     for line in found.lines:
         other = line.word in ("better", "worse") and line.word != whole[line.task, line.split, line.condition]
@@ -83,6 +85,7 @@ def _cells(line: Line) -> list[str | Text]:
         share(line.a),
         share(line.b),
         points_between(line),
+        points(line.detectable, sign=False),
         chance,
         f"{line.n:,}",
         word,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from clerestory.core.codec import Tags
 from clerestory.core.release import Decision, Policy, Release
 from clerestory.stages.release.deciding import gate
-from clerestory.stages.release.moves import register
+from clerestory.stages.release.moves import LIVE, register
 from clerestory.stages.release.policies import load_policy
 from clerestory.store import Store
 
@@ -24,6 +24,8 @@ def put_to_gate(
 ) -> Release:
     """Put a model to the gate and number the outcome; the same outcome again gives the same release back.
 
+    So does the release that is live while its evidence and the policy are the same: it is not compared with itself.
+
     Args:
         store: where the evidence is, and the release goes.
         model: the model's digest.
@@ -36,8 +38,12 @@ def put_to_gate(
         again: compare with what is live *now*; False keeps the answer that the same evidence and policy got before.
     """
     decision = gate(model, store, policy or load_policy(None), data, name)
+    live = store.alias(name, LIVE)
     for release in store.releases(name):
-        known = release.decision == decision or (not again and _same_question(release.decision, decision))
+        known = release.decision == decision or (
+            (not again or (live is not None and live.number == release.number))
+            and _same_question(release.decision, decision)
+        )
         if release.model == model and known:
             return release
     return register(name, decision, store, who=who, why=why, notes=notes or Tags())
