@@ -232,7 +232,7 @@ def _forest(name: str, comparison: Comparison, lines: Sequence[Line]) -> Markup:
         top = 26 + i * ROW
         told = points_between(line) if line.low is not None else points(line.difference)
         room = int((WIDTH - 28) / CHARACTER) - len(told)
-        drawing.text(scale.start, top + 15, shorten(value_name(line), room), "t strong halo")
+        drawing.text(scale.start, top + 15, shorten(format.slice_value(line.group, line.value), room), "t strong halo")
         drawing.text(scale.end, top + 15, told, "t num halo", "end")
         _interval(drawing, scale, line, top + 31)
     return drawing.render()
@@ -249,7 +249,7 @@ def _frame(drawing: Drawing, scale: Scale, comparison: Comparison, room: tuple[f
     top, bottom = room
     low, high = scale(-comparison.margin), scale(comparison.margin)
     drawing.bar(low, top, high - low, bottom - top, "band")
-    for value in ticks(100 * scale.low, 100 * scale.high, 4):
+    for value in ticks(100 * scale.low, 100 * scale.high, 5):
         drawing.line(scale(value / 100), top, scale(value / 100), bottom, "axis" if value == 0 else "grid")
         label = tick_text(value).replace("-", "\N{MINUS SIGN}")
         drawing.text(scale(value / 100), bottom + 16, f"+{label}" if value > 0 else label, "t soft scale", "middle")

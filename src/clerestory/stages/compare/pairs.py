@@ -117,18 +117,28 @@ def slices(pairs: Pairs) -> Iterator[tuple[str, str, str, str, str, Ints]]:
     small: dict[str, set[str]] = {}
     for task, split, name, places in whole:
         for group in pairs.groups:
-            cells = rows[group][places]
-            values = group_values(rows, group, places)
-            if len(values) < 2 or np.mean(cells == MIXED) > MOST_MIXED:
-                continue
-            for value in values:
-                chosen = places[cells == value]
-                if len(set(rows["concept"][chosen].tolist())) < FEW_CLUSTERS:
-                    small.setdefault(group, set()).add(value)
-                else:
+            members = _members(rows, group, places, small)
+            if len(members) > 1:  # one alone is nearly the whole
+                for value, chosen in members.items():
                     yield task, split, name, group, value, chosen
     for group, few in small.items():
         pairs.notes.append(f"{group}: fewer than {FEW_CLUSTERS} concepts somewhere for {', '.join(sorted(few))}")
+
+
+def _members(rows: Rows, group: str, places: Ints, small: dict[str, set[str]]) -> dict[str, Ints]:
+    """The places of every value of a group that has enough concepts; the others are added to ``small``."""
+    cells = rows[group][places]
+    values = group_values(rows, group, places)
+    if len(values) < 2 or np.mean(cells == MIXED) > MOST_MIXED:
+        return {}
+    members = {}
+    for value in values:
+        chosen = places[cells == value]
+        if len(set(rows["concept"][chosen].tolist())) < FEW_CLUSTERS:
+            small.setdefault(group, set()).add(value)
+        else:
+            members[value] = chosen
+    return members
 
 
 def _scores(rows: Rows, places: Ints) -> tuple[Measure, Floats] | None:
