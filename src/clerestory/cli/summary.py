@@ -80,7 +80,8 @@ def everything(evidence: Evidence) -> Table:
 def warnings(findings: Sequence[Finding], most: int = WARNINGS) -> list[Text]:
     """The first warnings in full, and how many more findings there are."""
     grave = [f for f in findings if f.severity != "info" and not f.where.startswith("benchmark ")]
-    lines = [Text(f"{f.code} {f.where}: {f.message}", "yellow") for f in grave[:most]]
+    told = list(dict.fromkeys((f.code, f.message) for f in grave))
+    lines = [Text(f"{code}: {message}", "yellow") for code, message in told[:most]]
     rest = len(findings) - len(lines)
     return [Text(""), *lines, Text(f"{rest} more findings; --all prints everything", "dim")] if findings else []
 

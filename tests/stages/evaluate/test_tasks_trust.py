@@ -13,7 +13,8 @@ from tests.stages.evaluate.worlds import Reader, quiz, write_table, write_task
 from clerestory.core.measure import Evidence
 from clerestory.data import open_data
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.evaluate.overlap import picture_hashes
+from clerestory.stages.evaluate.bench import Bench
+from clerestory.stages.evaluate.overlap import HASH, overlapping, picture_looks
 from clerestory.stages.evaluate.tasks import load_task
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stats.aggregate import recompute
@@ -62,7 +63,7 @@ def test_a_sound_benchmark_passes(store: Store, tmp_path: Path) -> None:
 
 
 def test_few_items_tell_nothing_apart(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 20)
+    quiz(tmp_path, 8)
     small = reason(label(store, run(store, Reader(), write_task(tmp_path))), "CLR-E062")
     assert small["level"] == "no"
     assert "more concepts would show 5 points" in small["words"]
@@ -96,11 +97,23 @@ def test_pictures_seen_in_training_are_counted(store: Store, tmp_path: Path) -> 
 def test_other_drawings_are_not_taken_for_copies(store: Store, tmp_path: Path) -> None:
     write_table(tmp_path / "quiz.csv", drawings(tmp_path, 60))
     data = open_data(tmp_path / "quiz.csv")
-    hashes = picture_hashes(data, data.samples, store.memo)
-    assert len(hashes) == 60
-    bits = np.unpackbits(np.stack(list(hashes.values())), axis=1).astype(int)
+    looks = picture_looks(data, data.samples, store.memo)
+    assert len(looks) == 60
+    bits = np.unpackbits(np.stack([look[:HASH] for look in looks.values()]), axis=1).astype(int)
     apart = np.abs(bits[:, None] - bits[None]).sum(-1)[~np.eye(60, dtype=bool)]
     assert apart.min() > 12
+
+
+def test_the_same_shape_in_another_colour_is_another_picture(store: Store, tmp_path: Path) -> None:
+    rows = []
+    for i, (name, split) in enumerate([("red", "test"), ("#ff0606", "train"), ("lime", "test")]):
+        image = Image.new("RGB", (64, 64), "white")
+        ImageDraw.Draw(image).ellipse((10, 20, 50, 60), fill=name)
+        image.save(tmp_path / f"{i}.png")
+        rows.append({"image": f"{i}.png", "caption": name, "split": split})
+    data = open_data(write_table(tmp_path / "discs.csv", rows))
+    bench = Bench(Reader(), data, EvaluateConfig(), store)
+    assert list(overlapping(bench, data, data.split("test").samples)) == ["0.png"]
 
 
 def test_repeated_items_and_options_are_found(store: Store, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Which test pictures were there to learn from: the same bytes, or a picture that looks the same.
 
-Looking the same takes two witnesses: a difference hash of 512 bits that hardly differs (Krawetz 2013), and, where the
-model embeds pictures, embeddings that are nearly equal. One of them alone errs on drawings of few lines.
+Looking the same takes several witnesses: a difference hash of 512 bits that hardly differs (Krawetz 2013), no cell of a
+coarse grid whose colour differs visibly, and, where the model embeds pictures, embeddings that are nearly equal. One of
+them alone errs on drawings of few lines: a red and a blue heart have one hash, two faces differ in the mouth only.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from clerestory.stages.evaluate.pieces import batches
 from clerestory.store.memo import Memo, memo_key
 
 SIDE = 16
-BYTES = 2 * SIDE * SIDE // 8
+HASH = 2 * SIDE * SIDE // 8
+BYTES = HASH + SIDE * SIDE * 3
 STEP = 4  # of 255 grey levels: less is the noise of compression on a plain ground
 NEAR_BITS = 10  # of 512; re-encoding and scaling flip fewer, another drawing of a thing flips dozens
+NEAR_LEVELS = 24  # of 255, in the cell that differs most
 NEAR_COSINE = 0.98
 BLOCK = 512
 
@@ -46,21 +49,27 @@ def overlapping(bench: Bench, data: Dataset, samples: Sequence[Sample]) -> dict[
 def _near_hashes(
     bench: Bench, data: Dataset, samples: Sequence[Sample], train: Sequence[Sample]
 ) -> list[tuple[Sample, Sample]]:
-    """For each sample the picture to learn from whose hash is nearest, where it is near enough."""
-    hashes = picture_hashes(data, [*samples, *train], bench.store.memo, bench.progress)
-    learnt = [sample for sample in train if sample.image in hashes]
+    """For each sample the picture to learn from that looks most like it, where it looks the same."""
+    looks = picture_looks(data, [*samples, *train], bench.store.memo, bench.progress)
+    learnt = [sample for sample in train if sample.image in looks]
     if not learnt:
         return []
-    learnt_bits = np.stack([hashes[sample.image] for sample in learnt])
+    learnt_bits = np.stack([looks[sample.image][:HASH] for sample in learnt])
     near = []
-    for some in batches([sample for sample in samples if sample.image in hashes], BLOCK):
-        bits = np.stack([hashes[sample.image] for sample in some])
+    for some in batches([sample for sample in samples if sample.image in looks], BLOCK):
+        bits = np.stack([looks[sample.image][:HASH] for sample in some])
         distance = _distances(bits, learnt_bits)
-        places = distance.argmin(axis=1)
-        for sample, place, flips in zip(some, places.tolist(), distance.min(axis=1).tolist(), strict=True):
-            if flips <= NEAR_BITS:
-                near.append((sample, learnt[place]))
+        for place, sample in enumerate(some):
+            close = np.flatnonzero(distance[place] <= NEAR_BITS).tolist()
+            apart = [(_levels(looks[sample.image], looks[learnt[i].image]), i) for i in close]
+            if apart and min(apart)[0] <= NEAR_LEVELS:
+                near.append((sample, learnt[min(apart)[1]]))
     return near
+
+
+def _levels(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> int:
+    """By how many levels the cell and colour differ that differ most."""
+    return int(np.abs(left[HASH:].astype(np.int16) - right[HASH:].astype(np.int16)).max())
 
 
 def _distances(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.int32]:
@@ -82,22 +91,22 @@ def _agreed(bench: Bench, data: Dataset, pairs: Sequence[tuple[Sample, Sample]])
     return [sample.id for (sample, _), cosine in zip(pairs, cosines.tolist(), strict=True) if cosine >= NEAR_COSINE]
 
 
-def picture_hashes(
+def picture_looks(
     data: Dataset, samples: Sequence[Sample], memo: Memo, progress: Progress = QUIET
 ) -> Mapping[str, NDArray[np.uint8]]:
-    """The difference hash (64 bytes) of each picture by its SHA-256; pictures that cannot be read have none.
+    """Difference hash (64 bytes) and 16 × 16 colours of each picture by its SHA-256; unreadable pictures have none.
 
     Two bits for each cell of a 16 × 16 grid say whether it is clearly brighter, or clearly darker, than the one to its
-    left. A hash is kept by the picture's bytes, so it is computed once.
+    left. A look is kept by the picture's bytes, so it is computed once.
     """
     code = code_digest("data/images", "stages/evaluate/overlap")
     first = {sample.image: sample for sample in samples}
-    names = {image: memo_key("dhash", code, image) for image in first}
+    names = {image: memo_key("look", code, image) for image in first}
     known = memo.get(list(names.values()))
     missing = [sample for image, sample in first.items() if names[image] not in known]
     with progress.task("Looking for pictures seen in training", len(missing)) as bar:
         for some in batches(missing, BLOCK):
-            made = {names[s.image]: _hash(data, s) for s in some}
+            made = {names[s.image]: _look(data, s) for s in some}
             memo.put(made)
             known |= made
             bar.advance(len(some))
@@ -105,11 +114,12 @@ def picture_hashes(
     return {image: np.frombuffer(each, np.uint8) for image, each in found.items() if len(each) == BYTES}
 
 
-def _hash(data: Dataset, sample: Sample) -> bytes:
+def _look(data: Dataset, sample: Sample) -> bytes:
     image = readable(data, sample)
     if image is None:
         return b""
-    # Twice the size first by whole pixels: fast, and no different for the hash.
+    # By whole pixels to twice the size first: fast, and hardly different.
     grey = np.asarray(image.convert("L").resize((SIDE + 1, SIDE), reducing_gap=2.0), dtype=np.int16)
     steps = np.diff(grey, axis=1)
-    return np.packbits(np.stack([steps > STEP, steps < -STEP])).tobytes()
+    cells = image.convert("RGB").resize((SIDE, SIDE), reducing_gap=2.0)
+    return np.packbits(np.stack([steps > STEP, steps < -STEP])).tobytes() + cells.tobytes()

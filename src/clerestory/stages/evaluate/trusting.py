@@ -40,8 +40,9 @@ class Limits(NamedTuple):
 BLIND = Limits(0.10, 0.30)
 # A per cent of copies moves a score by less than the interval of a thousand items; a tenth can reverse a ranking.
 CONTAMINATION = Limits(0.01, 0.10)
-# Releases differ by a few points: a test that cannot see five tells two of them apart only by luck.
-DETECTABLE = Limits(0.05, 0.10)
+# Releases differ by a few points: a test that cannot see five tells two of them apart only by luck,
+# and one that cannot see twenty tells good from bad by luck.
+DETECTABLE = Limits(0.05, 0.20)
 # An item asked twice counts twice, and an option given twice cannot be chosen.
 DUPLICATES = Limits(0.01, 0.05)
 # Only items that some solve and others do not tell models apart; with half of them idle the test is half as long.
