@@ -153,6 +153,14 @@ def test_unscored_rows_are_counted_and_never_score_0(two: Two) -> None:
     assert (line.n, line.dropped, line.difference) == (460, 40, 0.0)
 
 
+def test_when_nothing_is_scored_for_both_it_cannot_tell(two: Two) -> None:
+    a, b = rows(100), rows(100)
+    a["rank"][:50], b["rank"][50:] = np.nan, np.nan
+    two.examined(a, b)
+    with pytest.raises(Undecided, match="no question is scored for both"):
+        two.compared()
+
+
 def test_conditions_make_families_and_blind_questions_are_left_out(two: Two) -> None:
     def some(seed: int) -> Columns:
         parts = []
@@ -164,6 +172,28 @@ def test_conditions_make_families_and_blind_questions_are_left_out(two: Two) -> 
 
     two.examined(some(1), some(2))
     assert [line.condition for line in two.compared().lines if line.whole] == ["clean", "corrupted", "words"]
+
+
+def test_a_task_keeps_its_measure_where_some_conditions_have_a_score_as_well(two: Two) -> None:
+    def some(seed: int) -> Columns:
+        plain, typos = (rows(300, change={"": (0.05, 0.05)}, seed=seed) for _ in range(2))
+        typos["condition"][:] = "typos"
+        typos["score"] = (typos["rank"] <= 10).astype(float)
+        return {name: np.concatenate([plain[name], typos[name]]) for name in plain}
+
+    two.examined(some(1), some(2))
+    found = [(line.condition, line.measure, line.n) for line in two.compared().lines if line.whole]
+    assert found == [("clean", "recall@10", 300), ("words", "recall@10", 300)]
+
+
+def test_what_is_said_of_benchmarks_is_no_score_of_the_model(two: Two) -> None:
+    def some() -> Columns:
+        plain, trust = rows(100), rows(100)
+        trust["task"][:] = "trust"
+        return {name: np.concatenate([plain[name], trust[name]]) for name in plain}
+
+    two.examined(some(), some())
+    assert {line.task for line in two.compared().lines} == {"image_to_text"}
 
 
 def test_scores_that_are_no_right_or_wrong_are_compared_by_their_mean(two: Two) -> None:

@@ -248,7 +248,7 @@ def _frame(drawing: Drawing, scale: Scale, comparison: Comparison, room: tuple[f
     """Who is better on which side, the band that does not matter, the grid and the axis in points."""
     top, bottom = room
     low, high = scale(-comparison.margin), scale(comparison.margin)
-    drawing.bar(low, top, high - low, bottom - top, "band")
+    drawing.bar(low, top, high - low, bottom - top, "margin")
     for value in ticks(100 * scale.low, 100 * scale.high, 5):
         drawing.line(scale(value / 100), top, scale(value / 100), bottom, "axis" if value == 0 else "grid")
         label = tick_text(value).replace("-", "\N{MINUS SIGN}")

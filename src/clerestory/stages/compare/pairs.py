@@ -17,9 +17,12 @@ from clerestory.stats.paired import FEW_CLUSTERS, Floats, Ints
 
 CLEAN, CORRUPTED, WORDS, BLIND = "clean", "corrupted", "words", "blind"
 BLIND_CONDITIONS = ("blind", "shuffled_image", "majority")
-TIMED = ("latency", "load", "throughput", "cost")
+TIMED = ("latency", "load", "throughput", "cost", "memory")
+# About the benchmarks themselves, with the scores of other tasks once more.
+ASIDE = ("trust",)
 TOP, MOST_MIXED = 10, 0.1
 Measure = Literal["accuracy", "recall@10", "chrf"]
+COLUMNS: dict[Measure, str] = {"accuracy": "score", "recall@10": "rank", "chrf": "chrf"}
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,12 @@ def pair(a: Evidence, b: Evidence, rows_a: Rows, rows_b: Rows) -> Pairs:
             notes.append(f"{task}: timings are not compared pair by pair, they were taken at different times")
             continue
         here = np.flatnonzero((tasks == task) & (splits == split) & (families != BLIND))
-        found, other = _scores(rows_a, joined.a[here]), _scores(rows_b, joined.b[here])
-        if not len(here) or found is None or other is None:
+        measure = _measure(rows_a, joined.a[here])
+        if task in ASIDE or measure is None:
             continue
-        (measure, mine), (_, theirs) = found, other
+        mine, theirs = (
+            _scores(rows, places[here], measure) for rows, places in ((rows_a, joined.a), (rows_b, joined.b))
+        )
         why = other_pool(a.facts, b.facts, task, split) if measure == "recall@10" else ""
         if why:
             notes.append(f"{task}, {split}: {why}, so their ranks are not the same question")
@@ -141,17 +146,26 @@ def _members(rows: Rows, group: str, places: Ints, small: dict[str, set[str]]) -
     return members
 
 
-def _scores(rows: Rows, places: Ints) -> tuple[Measure, Floats] | None:
-    """What tells how good each row is; None where nothing does."""
-    for column, measure in (("score", "accuracy"), ("rank", "recall@10"), ("chrf", "chrf")):
-        if column not in rows:
-            continue
-        values = np.asarray(rows[column])[places].astype(np.float64)
-        if np.isfinite(values).any():
-            if column == "rank":
-                values = np.where(np.isnan(values), np.nan, (values <= TOP).astype(np.float64))
-            return measure, values  # type: ignore[return-value]  # the literals above are those of Measure
-    return None
+def _measure(rows: Rows, places: Ints) -> Measure | None:
+    """What tells how good most of these rows are, the same in all conditions; None where nothing does."""
+    known = {
+        measure: int(np.isfinite(np.asarray(rows[column])[places].astype(np.float64)).sum())
+        for measure, column in COLUMNS.items()
+        if column in rows
+    }
+    best = max(known, key=known.__getitem__, default=None)
+    return best if best is not None and known[best] else None
+
+
+def _scores(rows: Rows, places: Ints, measure: Measure) -> Floats:
+    """The score of each row, higher is better; NaN where unscored."""
+    column = COLUMNS[measure]
+    if column not in rows:
+        return np.full(len(places), np.nan)
+    values: Floats = np.asarray(rows[column])[places].astype(np.float64)
+    if measure == "recall@10":
+        return np.where(np.isnan(values), np.nan, (values <= TOP).astype(np.float64))
+    return values
 
 
 def _table(rows_a: Rows, rows_b: Rows, mine: Ints, theirs: Ints, groups: list[str]) -> dict[str, NDArray[Any]]:

@@ -69,6 +69,8 @@ def compare(a: str, b: str, store: Store, config: CompareConfig | None = None, d
         rows = [read_rows(store.blobs.get(each.rows)) for each in (mine, other)]
         pairs = pair(mine, other, rows[0], rows[1])
         lines = make_lines(pairs, config, (ours.name, theirs.name))
+        if not lines:
+            raise Undecided(f"no question is scored for both {ours.name} and {theirs.name}", "see their findings")
         made = Comparison(
             a=ours.name,
             b=theirs.name,
