@@ -15,6 +15,7 @@ from clerestory.stages.evaluate.latency import (
     EMBED_TEXT,
     LATENCY,
     time_requests,
+    times,
     timed_pictures,
 )
 from clerestory.stages.evaluate.load import LoadConfig, LoadResult, Threads, run_load
@@ -58,7 +59,8 @@ def run(bench: Bench) -> Found:
     measured = _latencies(singles) + throughput_measures(batches)
     findings = [_no_energy(zones)] if isinstance(zones, str) else []
     facts = {
-        "latency": f"{config.timed} single requests per operation after {config.warm_up} to warm up; texts are new",
+        "latency": f"{', '.join(f'{times(o, config.timed)} of {o}' for o in operations)}, one at a time, after "
+        f"{config.warm_up} each to warm up; texts are new",
         "throughput": f"{', '.join(f'{n} batches of {size}' for size, n in REPEATS.items())}, after one to warm up",
     }
     if not isinstance(zones, str):
