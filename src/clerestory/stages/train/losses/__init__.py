@@ -1,8 +1,23 @@
 """What the model is told while it trains, and how little memory telling it takes."""
 
+from clerestory.stages.train.losses.cappa import CaptionBatch, autoregressive_inputs, cappa_inputs
+from clerestory.stages.train.losses.gradcache import grad_cache_step
 from clerestory.stages.train.losses.icons import captioning, contrastive
 from clerestory.stages.train.losses.ring import Ring
 from clerestory.stages.train.losses.sigmoid import sigmoid_loss
 from clerestory.stages.train.losses.softmax import softmax_loss
+from clerestory.stages.train.losses.words import IGNORE, linear_cross_entropy
 
-__all__ = ["Ring", "captioning", "contrastive", "sigmoid_loss", "softmax_loss"]
+__all__ = [
+    "IGNORE",
+    "CaptionBatch",
+    "Ring",
+    "autoregressive_inputs",
+    "cappa_inputs",
+    "captioning",
+    "contrastive",
+    "grad_cache_step",
+    "linear_cross_entropy",
+    "sigmoid_loss",
+    "softmax_loss",
+]

@@ -1,0 +1,126 @@
+"""Contrastive batches larger than memory: embed twice, keep only the embeddings.
+
+A contrastive loss needs all embeddings of a batch at once, but not all activations (Gao, Zhang, Han, Callan 2021,
+"Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", arXiv:2101.06983). So: embed every
+micro-batch without a graph; compute the loss of all embeddings and its gradient with respect to them; then embed each
+micro-batch again, with a graph, and push its share of that gradient through. Memory is that of one micro-batch; time
+one more forward pass. The random state of each first pass is put back for the second, so dropout drops the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clerestory.core.errors import InputError
+
+Encoded = Tensor | tuple[Tensor, Tensor]
+Encode = Callable[[Any], Encoded]
+
+
+def grad_cache_step(
+    encode_image: Encode,
+    encode_text: Encode,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    micro_batches: Sequence[tuple[Any, Any]],
+    *,
+    modules: Iterable[nn.Module] = (),
+    no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Tensor:
+    """Add the gradients of one large batch to the parameters, a micro-batch at a time.
+
+    Equal to ``loss(cat(images), cat(texts)).backward()``, and for encoders with extra losses to the backward pass of
+    that plus their means. A layer that looks at other rows of its batch (batch normalisation) sees the micro-batch. A
+    layer that counts in its forward pass should count only where ``torch.is_grad_enabled()``, or be in ``modules``.
+
+    Args:
+        encode_image: pictures of one micro-batch to embeddings ``(b, D)``, or to ``(embeddings, extra loss)``; the
+            extra loss (expert balance, say) is averaged over the micro-batches and added.
+        encode_text: the same for texts.
+        loss: of all images' and all texts' embeddings; its own parameters (scale, bias) get their gradients too. A
+            gradient scaler's or an accumulation's factor belongs in here and in the extra losses.
+        micro_batches: pairs of what the two encoders take; gone through twice.
+        modules: their buffers (running statistics, counts) are put back after the first pass: a step counts once.
+        no_sync: for data parallel training ``model.no_sync``: entered for all micro-batches but the last.
+
+    Returns:
+        The loss with the extra losses, without a graph.
+
+    Raises:
+        InputError: there is no micro-batch.
+    """
+    if not micro_batches:
+        raise InputError("a step without micro-batches has nothing to learn from", "give at least one")
+    share = 1 / len(micro_batches)
+    buffers = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
+    states: list[tuple[Tensor, Tensor | None]] = []
+    images: list[Tensor] = []
+    texts: list[Tensor] = []
+    extras: list[Tensor] = []
+    with torch.no_grad():
+        for image_part, text_part in micro_batches:
+            states.append(_random_state())
+            for rows, encode, part in ((images, encode_image, image_part), (texts, encode_text, text_part)):
+                row_bD, more = _split(encode(part))
+                rows.append(row_bD)
+                if more is not None:
+                    extras.append(share * more)
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    torch.clear_autocast_cache()  # the first pass left half-precision weights there that know no gradient
+
+    image_ND, text_ND = (torch.cat(rows).requires_grad_() for rows in (images, texts))
+    sizes = [len(row) for row in images], [len(row) for row in texts]
+    del images, texts
+    value = loss(image_ND, text_ND)
+    torch.autograd.backward(value)  # not autograd.grad: the loss's own parameters learn here
+    image_grads, text_grads = (
+        torch.split(torch.zeros_like(rows) if rows.grad is None else rows.grad, size)
+        for rows, size in zip((image_ND, text_ND), sizes, strict=True)
+    )
+
+    after = _random_state()
+    for number, (image_part, text_part) in enumerate(micro_batches):
+        _set_random_state(states[number])
+        with no_sync() if number + 1 < len(micro_batches) else nullcontext():
+            image = encode_image(image_part)
+            text = encode_text(text_part)
+            _push(image, image_grads[number], text, text_grads[number], share)
+    _set_random_state(after)
+    return value.detach() + sum(extras)
+
+
+def _push(image: Encoded, image_grad_bD: Tensor, text: Encoded, text_grad_bD: Tensor, share: float) -> None:
+    """One backward pass for both encoders; a locked one, whose embeddings have no graph, is left out."""
+    ends: list[Tensor] = []
+    weights: list[Tensor] = []
+    for encoded, grad_bD in ((image, image_grad_bD), (text, text_grad_bD)):
+        rows_bD, more = _split(encoded)
+        ends.append(rows_bD)
+        weights.append(grad_bD)
+        if more is not None:
+            ends.append(more)
+            weights.append(torch.full_like(more, share))
+    learnt = [(end, weight) for end, weight in zip(ends, weights, strict=True) if end.requires_grad]
+    if learnt:
+        torch.autograd.backward([end for end, _ in learnt], [weight for _, weight in learnt])
+
+
+def _split(encoded: Encoded) -> tuple[Tensor, Tensor | None]:
+    return encoded if isinstance(encoded, tuple) else (encoded, None)
+
+
+def _random_state() -> tuple[Tensor, Tensor | None]:
+    """Of the CPU and of the current accelerator."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return torch.get_rng_state(), None if device is None else torch.get_device_module(device).get_rng_state()
+
+
+def _set_random_state(state: tuple[Tensor, Tensor | None]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.get_device_module(torch.accelerator.current_accelerator()).set_rng_state(state[1])

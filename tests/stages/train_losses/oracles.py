@@ -1,0 +1,53 @@
+"""The plain formulas, and how many bytes autograd keeps for the backward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def naive_sigmoid(images_BD: Tensor, texts_BD: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tensor:
+    s_BB = scale * images_BD @ texts_BD.T + bias
+    z_BB = 2 * torch.eye(len(images_BD), dtype=s_BB.dtype) - 1
+    return -F.logsigmoid(z_BB * s_BB).sum() / len(images_BD)
+
+
+def naive_softmax(images_BD: Tensor, texts_BD: Tensor, scale: Tensor | float) -> Tensor:
+    s_BB = scale * images_BD @ texts_BD.T
+    own_B = torch.arange(len(images_BD))
+    return (F.cross_entropy(s_BB, own_B) + F.cross_entropy(s_BB.T, own_B)) / 2
+
+
+def unit_pairs(count: int, width: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+    """Texts that resemble their pictures a little, as in the middle of training; leaves that want gradients."""
+    draw = torch.Generator().manual_seed(seed)
+    images_BD = F.normalize(torch.randn(count, width, generator=draw, dtype=dtype), dim=1)
+    texts_BD = F.normalize(0.3 * images_BD + torch.randn(count, width, generator=draw, dtype=dtype) / width**0.5, dim=1)
+    return images_BD.requires_grad_(), texts_BD.requires_grad_()
+
+
+def saved_bytes(run: Callable[[], Tensor]) -> int:
+    """Bytes of what the forward pass of ``run`` leaves for the backward pass, storages counted once."""
+    storages: dict[int, int] = {}
+    kept: list[Tensor] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        kept.append(tensor)  # alive, so that no address is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        run()
+    return sum(storages.values())
+
+
+def gap(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """The largest relative distance of two lists of gradients, each measured by its norm."""
+    distances = [
+        (a.double() - b.double()).norm() / b.double().norm().clamp(min=1e-12) for a, b in zip(got, wanted, strict=True)
+    ]
+    return float(torch.stack(distances).max())

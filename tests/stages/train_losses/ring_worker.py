@@ -1,0 +1,55 @@
+"""One process of a ring: its share of the batch through a loss, results written beside the others'."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from tests.stages.train_losses.oracles import saved_bytes
+
+from clerestory.stages.train.losses import Ring, sigmoid_loss, softmax_loss
+
+SIZES = (2, 4)
+
+
+def work(rank: int, folder: str) -> None:
+    """Every case of ``cases.pt``, as one of two processes (two such rings exist) and as one of all four."""
+    torch.set_num_threads(1)
+    place = Path(folder)
+    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=4)
+    try:
+        pairs = [dist.new_group([0, 1]), dist.new_group([2, 3])]
+        cases = torch.load(place / "cases.pt", weights_only=True)
+        for size, group in zip(SIZES, (pairs[rank // 2], None), strict=True):
+            ring = Ring.over(group)
+            assert (ring.rank, ring.size) == (rank % size, size)
+            found = {name: _one(name, case, ring) for name, case in cases.items()}
+            torch.save(found, place / f"found-{size}-{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
+def _one(name: str, case: dict[str, torch.Tensor], ring: Ring) -> dict[str, torch.Tensor]:
+    images, texts = (case[key].chunk(ring.size)[ring.rank].clone().requires_grad_() for key in ("images", "texts"))
+    own = case["own"].chunk(ring.size)[ring.rank] if "own" in case else None
+    scale, bias = case["scale"].clone().requires_grad_(), case["bias"].clone().requires_grad_()
+
+    def loss() -> torch.Tensor:
+        if name.startswith("sigmoid"):
+            return sigmoid_loss(images, texts, scale, bias, own_B=own, ring=ring, rows=5)
+        return softmax_loss(images, texts, scale, own_B=own, ring=ring, rows=5)
+
+    value = loss()
+    (3 * value).backward()
+    gradients = {"images": images.grad, "texts": texts.grad, "scale": scale.grad}
+    if name.startswith("sigmoid"):
+        gradients["bias"] = bias.grad
+    same = case["images"][: len(case["images"]) // 4].clone().requires_grad_()  # one size, whatever the world's
+
+    def fixed() -> torch.Tensor:
+        if name.startswith("sigmoid"):
+            return sigmoid_loss(same, same, scale, bias, ring=ring)
+        return softmax_loss(same, same, scale, ring=ring)
+
+    return gradients | {"loss": value.detach(), "bytes": torch.tensor(saved_bytes(fixed))}
