@@ -114,7 +114,7 @@ def unit(rows_ND: Floats) -> Floats:
 
 def reasons(labels_N: Ints, embeddings_ND: NDArray[np.float32]) -> list[str]:
     """Why each picture cannot be scored, empty where it can."""
-    broken_N = np.isnan(embeddings_ND).any(axis=1)
+    broken_N = np.asarray(np.isnan(embeddings_ND).any(axis=1))
     return [
         UNREADABLE if broken else "" if label >= 0 else NO_LABEL
         for label, broken in zip(labels_N.tolist(), broken_N.tolist(), strict=True)

@@ -64,7 +64,7 @@ def lesson(bench: Bench, split: str, classes: Classes, model: Embedder | None = 
     embedded = embed_dataset(model or bench.embedder, data, bench.store, bench.progress, config.batch).astype(
         np.float64
     )
-    usable = ~np.isnan(embedded).any(axis=1)
+    usable = np.asarray(~np.isnan(embedded).any(axis=1))
     if not usable.any():
         return None
     concepts = tuple(concept_of(s, config.lang) for s, use in zip(data, usable, strict=True) if use)
