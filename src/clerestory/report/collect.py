@@ -15,9 +15,12 @@ from clerestory.core.provenance import STAGE_ROOMS, environment_digest, stage_co
 from clerestory.core.release import Alias, Policy, Release
 from clerestory.core.sample import Dataset
 from clerestory.report.describe import describe_data
+from clerestory.report.examined import by_severity, count_waits, read_diagrams, read_self_test
 from clerestory.report.examples import Examples, read_examples
-from clerestory.report.nouns import Data, Entry, Held, ReportData, Rival, Training
+from clerestory.report.nouns import Data, Entry, Examined, Held, ReportData, Rival, SelfTest, Training
 from clerestory.report.training import read_log
+from clerestory.report.trust import ARTIFACT, read_trust
+from clerestory.stats.rows import read_rows
 from clerestory.store import Store, went_to
 
 T = TypeVar("T")
@@ -62,6 +65,8 @@ def collect(store: Store, ref: str, pictures: Dataset | None = None) -> ReportDa
         history=history,
         journal=journal,
         findings=_findings(evidence, usable),
+        examined=reader.examined(examined),
+        self_test=reader.self_test(model),
         missing=tuple(dict.fromkeys(reader.missing)),
     )
 
@@ -161,6 +166,32 @@ class _Reader:
             return Examples((), ())
         read = self.attempt("examples", lambda: read_examples(self.store.blobs.get(blob), pictures))
         return read or Examples((), ())
+
+    def examined(self, held: Held | None) -> Examined:
+        """What the rows and files of the examination say besides its measurements."""
+        if held is None:
+            return Examined()
+        evidence, read = held.evidence, self.store.blobs.get
+        diagrams, trust = (evidence.artifacts.get(name, "") for name in ("reliability", ARTIFACT))
+        rows = (
+            self.attempt("rows of the examination", lambda: read_rows(read(evidence.rows))) if evidence.rows else None
+        )
+        return Examined(
+            (self.attempt("reliability diagrams", lambda: read_diagrams(read(diagrams))) if diagrams else None) or (),
+            count_waits(rows) if rows else (),
+            (self.attempt("trust in the benchmarks", lambda: read_trust(read(trust))) if trust else None) or (),
+            by_severity(rows) if rows else (),
+        )
+
+    def self_test(self, model: str) -> SelfTest | None:
+        """The newest test of the gates on a model."""
+        found = self.store.find_evidence("self_test", model=model)
+        if not found:
+            return None
+        held = _held(found[0])
+        return self.attempt(
+            "test of the gates", lambda: read_self_test(held, read_rows(self.store.blobs.get(found[0].rows)))
+        )
 
     def data(self, trained: Held | None, examined: Held | None, pictures: Dataset | None) -> Data | None:
         """The data set, counted where the pictures are at hand and are the ones the evidence is about."""

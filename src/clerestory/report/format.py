@@ -5,98 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from clerestory.core.digest import short
 from clerestory.core.measure import Measurement
+from clerestory.report.vocabulary import BEST_OF, EVENTS, KINDS, METRICS, OUTCOMES, SLICES, VERDICTS, Words
 
 SHARE, MILLISECONDS = "share", "ms"
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """A name in plain words: a short ``title`` and one sentence of ``meaning``."""
-
-    title: str
-    meaning: str
-
-
-_METRICS = {
-    "median rank": Words(
-        "Typical place of the right answer",
-        "Half of the questions have the right answer at this place or a better one.",
-    ),
-    "chrf": Words(
-        "Likeness to the real caption",
-        "Runs of letters that the first suggestion shares with the real caption (chrF): 0 is none, 1 is all of them.",
-    ),
-    "latency p50": Words("Usual wait", "Half of the answers took this long or less, asked for one at a time."),
-    "latency p95": Words("Slow wait", "Nineteen of twenty answers took this long or less, asked for one at a time."),
-    "loss": Words("Training loss", "What training tries to make small; only its direction matters."),
-}
-
-_BEST_OF = "The same for whichever suggestion comes nearest: what a person who picks from the list could get."
-
-_TASKS = {
-    "image_to_text": "words for a picture",
-    "text_to_image": "a picture for words",
-    "caption": "writing a caption",
-    "latency": "speed",
-}
-_SPLITS = {
-    "train": "pictures it learnt from",
-    "val": "tuning pictures",
-    "test": "things it never saw",
-    "test_style": "a drawing style it never saw",
-    "all": "all pictures",
-}
-_OPERATIONS = {
-    "embed_image": "reading a picture",
-    "embed_text": "reading words",
-    "describe": "writing a caption",
-}
-_CONCEPT_SPLITS = {
-    "train": "thing seen in training",
-    "val": "thing used for tuning only",
-    "test": "thing never seen",
-    "none": "thing that no other style has",
-}
-_STYLES = {
-    "twemoji": "Twemoji",
-    "openmoji": "OpenMoji",
-    "noto": "Noto",
-    "noto-v1": "Noto v1",
-    "fluent-emoji-flat": "Fluent flat",
-    "emojione": "EmojiOne",
-    "emojione-v1": "EmojiOne v1",
-    "fxemoji": "FxEmoji",
-}
-_SLICES = {
-    "task": _TASKS,
-    "split": _SPLITS,
-    "operation": _OPERATIONS,
-    "concept_split": _CONCEPT_SPLITS,
-    "style": _STYLES,
-}
-_KINDS = {"train": "training", "evaluate": "examination"}
-_EVENTS = {
-    "data_added": "brought in data",
-    "trained": "trained a model",
-    "evaluated": "examined a model",
-    "gated": "put it to the gate",
-    "promoted": "put it live",
-    "rolled_back": "rolled back",
-    "rolled_forward": "rolled forward",
-    "verified": "checked every digest",
-    "incident": "reported an incident",
-}
-_VERDICTS = {
-    "ship": Words("Yes", "it may ship"),
-    "refuse": Words("No", "it must not ship"),
-    "cannot_tell": Words("Cannot tell", "evidence is missing or out of date"),
-}
-_OUTCOMES = {"pass": "holds", "fail": "does not hold", "cannot_tell": "cannot tell"}
+# Names whose value is a share of questions answered rightly, so that it may be told as so many of a hundred.
+_QUESTIONS = frozenset({"accuracy", "accuracy_all_orders", "baseline accuracy", "robust_accuracy", "worst_group"})
 
 
 def count(items: int) -> str:
@@ -131,7 +50,7 @@ def decimals(value: float, unit: str, low: float | None = None, high: float | No
         return 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2
     if value == 0 or float(value).is_integer() and unit == "rank":
         return 0
-    return max(0, min(4, 2 - math.floor(math.log10(abs(value)))))
+    return max(0, min(4 if abs(value) >= 0.001 else 9, 2 - math.floor(math.log10(abs(value)))))
 
 
 def digits(value: float, unit: str = "", places: int | None = None) -> str:
@@ -158,7 +77,7 @@ def number(m: Measurement) -> str:
 def countable(m: Measurement) -> bool:
     """Whether a share is one of questions answered, so that it may be told as so many of a hundred."""
     told = m.recipe.statistic == "share_at_most" if m.recipe else m.name.startswith("recall@")
-    return m.unit == SHARE and told
+    return m.unit == SHARE and (told or m.name in _QUESTIONS)
 
 
 def brief(m: Measurement) -> str:
@@ -211,14 +130,13 @@ def metric(name: str) -> Words:
         return Words(f"Right within the first {k}", f"How often the right answer is among the first {k}.")
     best = re.fullmatch(r"chrf_best_of_(\d+)", name)
     if best:
-        return Words(f"Likeness of the best of {best[1]} suggestions", _BEST_OF)
+        return Words(f"Likeness of the best of {best[1]} suggestions", BEST_OF)
     key = re.sub(r"[\s_\-.]+", " ", name.lower()).strip()
-    if key in _METRICS:
-        return _METRICS[key]
-    for known, words in _METRICS.items():
-        if all(part in key.split() for part in known.split()):
-            return words
-    return Words(name, "")
+    if key in METRICS:
+        return METRICS[key]
+    said = set(key.split())
+    near = [known for known in METRICS if set(known.split()) <= said]
+    return METRICS[max(near, key=len)] if near else Words(name, "")
 
 
 def slice_key(key: str) -> str:
@@ -228,37 +146,37 @@ def slice_key(key: str) -> str:
 
 def slice_value(key: str, value: str) -> str:
     """A slice's value in plain words: ``("split", "test_style")`` → ``a drawing style it never saw``."""
-    return _SLICES.get(key, {}).get(value, value)
+    return SLICES.get(key, {}).get(value, value)
 
 
 def slice_words(where: Mapping[str, str]) -> str:
     """A slice in plain words: ``words for a picture · things it never saw · Twemoji``."""
-    order = ["task", "operation", "split", "style", "concept_split"]
-    if where.get("task") == "latency" and "operation" in where:
+    order = ["task", "of", "operation", "split", "style", "concept_split", "group", "value", "condition", "severity"]
+    if (where.get("task") == "latency" and "operation" in where) or (where.get("task") == "cost" and "of" in where):
         order.remove("task")
     keys = [k for k in order if k in where] + [k for k in where if k not in order and k != "task"]
-    parts = [slice_value(k, where[k]) if k in _SLICES else f"{slice_key(k)} {where[k]}" for k in keys]
+    parts = [slice_value(k, where[k]) if k in SLICES else f"{slice_key(k)} {where[k]}" for k in keys]
     return " · ".join(parts)
 
 
 def verdict(name: str) -> Words:
     """A decision's verdict: ``Yes``/``No``/``Cannot tell`` and what it says."""
-    return _VERDICTS.get(name, _VERDICTS["cannot_tell"])
+    return VERDICTS.get(name, VERDICTS["cannot_tell"])
 
 
 def outcome(name: str) -> str:
     """A rule's outcome: ``holds``, ``does not hold``, ``cannot tell``."""
-    return _OUTCOMES.get(name, name.replace("_", " "))
+    return OUTCOMES.get(name, name.replace("_", " "))
 
 
 def kind(name: str) -> str:
     """A kind of evidence: ``evaluate`` → ``examination``."""
-    return _KINDS.get(name, name.replace("_", " "))
+    return KINDS.get(name, name.replace("_", " "))
 
 
 def event(name: str) -> str:
     """A kind of event as what somebody did: ``promoted`` → ``put it live``."""
-    return _EVENTS.get(name, name.replace("_", " "))
+    return EVENTS.get(name, name.replace("_", " "))
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from clerestory.core.measure import Evidence, Finding
+from clerestory.core.measure import Evidence, Finding, Measurement
 from clerestory.core.release import Alias, Event, Policy, Release
 
 
@@ -181,6 +181,103 @@ class Rival:
 
 
 @dataclass(frozen=True, slots=True)
+class Bin:
+    """Answers given with about the same confidence: how sure they were, and how many of them were right."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    accuracy: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """Confidence against accuracy of one task and split; ``scaled`` after the temperature was applied."""
+
+    task: str
+    split: str
+    scaled: bool
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How long single requests of one operation took, counted.
+
+    Attributes:
+        operation: such as ``embed_image``.
+        edges: the bins' ends in milliseconds, one more than there are bins.
+        counts: how many requests fell into each bin.
+        beyond: how many took longer than the last edge.
+        longest: the longest of all, in milliseconds.
+    """
+
+    operation: str
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+    beyond: int
+    longest: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whether the numbers of one benchmark may be believed.
+
+    Attributes:
+        task, split: the benchmark; an empty split stands for all of them.
+        label: ``yes``, ``careful`` or ``no``.
+        reasons: why not, one sentence each.
+        passed: what was found in order.
+    """
+
+    task: str
+    split: str
+    label: str
+    reasons: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that was put into a copy on purpose, and which gates noticed it."""
+
+    name: str
+    words: str
+    noticed: tuple[tuple[str, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTest:
+    """What came of putting faults in: one entry per fault; and how many rebuilds without a fault raised an alarm."""
+
+    held: Held
+    gates: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    rebuilds: int
+    alarms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What the rows and files of an examination say besides its measurements.
+
+    Attributes:
+        diagrams: of reliability.
+        waiting: of single requests.
+        trust: of each benchmark.
+        severities: recall, accuracy and the baseline's accuracy at each severity over all corruptions, and the
+            baseline's under each corruption; computed from the rows by the recipe each names.
+    """
+
+    diagrams: tuple[Diagram, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    trust: tuple[Trust, ...] = ()
+    severities: tuple[Measurement, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ReportData:
     """Everything known about one model.
 
@@ -198,6 +295,8 @@ class ReportData:
         journal: what happened to the line, newest first.
         findings: what was noticed, by the evidence, by bringing the data in, and by making this report.
         missing: what this report cannot show, and why.
+        examined: what the rows and files of its examination say besides the measurements.
+        self_test: the newest test of the gates with this model, None where there was none.
     """
 
     ref: str
@@ -216,6 +315,8 @@ class ReportData:
     journal: tuple[Entry, ...] = ()
     findings: tuple[Finding, ...] = ()
     missing: tuple[str, ...] = field(default=())
+    examined: Examined = field(default_factory=Examined)
+    self_test: SelfTest | None = None
 
     @property
     def name(self) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from clerestory.core.codec import Tags
 from clerestory.core.measure import Evidence, Measurement
 from clerestory.report import charts, format
-from clerestory.report.charts import Group, Mark, Wait
+from clerestory.report.charts import Group, Mark
+from clerestory.report.trust import benchmarks
 from clerestory.report.view import Figure, Table
 
 DIRECTIONS = ("image_to_text", "text_to_image")
@@ -125,7 +126,15 @@ def _recall_figure(
     note = f"{interval_words(shown)} {basis(shown)}"
     if any(chance(evidence, m) is not None for m in shown):
         note += " The dashed tick is what guessing would reach."
-    return Figure(f"recall-{slug(split)}", title, desc, svg, note, table(evidence, shown, f"Recall {title.lower()}"))
+    return Figure(
+        f"recall-{slug(split)}",
+        title,
+        desc,
+        svg,
+        note,
+        table(evidence, shown, f"Recall {title.lower()}"),
+        benchmarks(shown),
+    )
 
 
 def interval_words(shown: Sequence[Measurement]) -> str:
@@ -160,7 +169,13 @@ def slice_figures(evidence: Evidence) -> tuple[Figure, ...]:
     found: dict[tuple[str, str], dict[str, list[Measurement]]] = {}
     for m in evidence.measurements:
         extra = set(m.slice) - _ORDINARY
-        if k_of(m) and len(extra) == 1 and set(m.slice) >= _ORDINARY and m.slice["task"] in DIRECTIONS:
+        if (
+            k_of(m)
+            and len(extra) == 1
+            and extra != {"condition"}
+            and set(m.slice) >= _ORDINARY
+            and m.slice["task"] in DIRECTIONS
+        ):
             place = found.setdefault((extra.pop(), m.slice["split"]), {})
             place.setdefault(m.slice["task"], []).append(m)
     order = sorted(found, key=lambda key: (key[0] != "style", key[0], key[1]))
@@ -184,7 +199,9 @@ def _slice_figure(evidence: Evidence, key: str, split: str, by_task: dict[str, l
     note = interval_words(shown)
     if hidden:
         note += f" {format.plural(hidden, 'bar')} more in the table."
-    return Figure(f"by-{slug(key)}-{slug(split)}", title, desc, svg, note, table(evidence, shown, title))
+    return Figure(
+        f"by-{slug(key)}-{slug(split)}", title, desc, svg, note, table(evidence, shown, title), benchmarks(shown)
+    )
 
 
 def _key_words(key: str) -> str:
@@ -213,38 +230,10 @@ def caption_figures(evidence: Evidence) -> tuple[Figure, ...]:
         top = charts.top_of([Group("", marks)], 1.0 if shown[0].unit == format.SHARE else None)
         svg = charts.whiskers(f"fig-{slug(name)}", words.title, _spoken(marks), [Group("", marks)], top)
         note = f"{words.meaning} {interval_words(shown)} {basis(shown)}".strip()
-        figures.append(Figure(slug(name), words.title, _spoken(marks), svg, note, table(evidence, shown, words.title)))
+        numbers = table(evidence, shown, words.title)
+        figures.append(Figure(slug(name), words.title, _spoken(marks), svg, note, numbers, benchmarks(shown)))
     return tuple(figures)
 
 
 def _caption_label(m: Measurement) -> str:
     return {"test": "things unseen", "test_style": "style unseen"}.get(m.slice.get("split", ""), "all pictures")
-
-
-def speed_figures(evidence: Evidence) -> tuple[Figure, ...]:
-    """The usual and the slow wait for each operation."""
-    found = [m for m in evidence.measurements if m.slice.get("task") == "latency"]
-    usual = {m.slice.get("operation", ""): m for m in found if "50" in m.name}
-    slow = {m.slice.get("operation", ""): m for m in found if "95" in m.name}
-    both = [operation for operation in usual if operation in slow]
-    if not both:
-        return ()
-    rows = [
-        Wait(
-            format.slice_value("operation", o).capitalize(),
-            usual[o].value,
-            slow[o].value,
-            f"usual {format.brief(usual[o])}, slow {format.brief(slow[o])}",
-        )
-        for o in both
-    ]
-    title = "How long one answer takes"
-    unit = usual[both[0]].unit
-    desc = "; ".join(f"{r.label}: {r.text}" for r in rows)
-    svg = charts.waits("fig-speed", title, desc, rows, unit)
-    shown = [m for o in both for m in (usual[o], slow[o])]
-    note = (
-        "The bar ends at the usual wait (half of the answers are faster), the line at the slow wait (nineteen of twenty"
-        f" are faster), asked one at a time. In brackets: {interval_ends(shown)}. {basis(shown)}"
-    )
-    return (Figure("speed-waits", title, desc, svg, note, table(evidence, shown, title)),)

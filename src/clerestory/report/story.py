@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from markupsafe import Markup
 
 from clerestory.core.digest import short
@@ -11,7 +13,9 @@ from clerestory.report import charts, format
 from clerestory.report.charts import Group
 from clerestory.report.nouns import ReportData
 from clerestory.report.quality import candidates, chance, k_of, mark, recalls, slug, splits_of
-from clerestory.report.view import Answer, Highlight, ReasonView
+from clerestory.report.trust import benchmark, label_of
+from clerestory.report.trust import view as trust_view
+from clerestory.report.view import Answer, Highlight, ReasonView, TrustView
 
 STATES = {"ship": "yes", "refuse": "no", "cannot_tell": "unsure"}
 OUTCOME_STATES = {"pass": "yes", "fail": "no", "cannot_tell": "unsure"}
@@ -100,7 +104,7 @@ def highlights(data: ReportData) -> tuple[Highlight, ...]:
     for task, split in [(t, s) for s in splits for t in ("image_to_text", "text_to_image")]:
         found = recalls(evidence, {"task": task, "split": split})
         if found:
-            picked.append(_highlight(evidence, found[-1], task, split))
+            picked.append(replace(_highlight(evidence, found[-1], task, split), trust=_trust(data, found[-1])))
     return tuple(picked[:3])
 
 
@@ -159,7 +163,14 @@ def _reason(data: ReportData, reason: Reason, place: int) -> ReasonView:
         evidence=short(reason.evidence) if reason.evidence else "",
         command=reason.command,
         svg=svg,
+        trust=_trust(data, m) if m is not None else None,
     )
+
+
+def _trust(data: ReportData, m: Measurement) -> TrustView | None:
+    """The label of the benchmark that a number comes from, None where it has none."""
+    found = label_of(data.examined.trust, *benchmark(m))
+    return trust_view(found) if found is not None else None
 
 
 def _bound(rule: Rule, m: Measurement) -> str:

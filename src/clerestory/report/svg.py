@@ -59,6 +59,11 @@ class Drawing:
             steps = " ".join(f"{trim(x)},{trim(y)}" for x, y in points)
             self.add("polyline", class_=class_, points=steps)
 
+    def area(self, points: Sequence[tuple[float, float]], class_: str) -> None:
+        """A filled outline; nothing for fewer than three points."""
+        if len(points) > 2:
+            self.add("polygon", class_=class_, points=" ".join(f"{trim(x)},{trim(y)}" for x, y in points))
+
     def text(self, x: float, y: float, words: str, class_: str = "t", anchor: str = "start") -> None:
         """One line of text; ``anchor`` is ``start``, ``middle`` or ``end``."""
         self._parts.append(

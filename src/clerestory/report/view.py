@@ -17,6 +17,27 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustView:
+    """Whether a benchmark can be believed: state and words, its name, and why.
+
+    Attributes:
+        state: ``yes``, ``unsure`` or ``no``.
+        words: the label.
+        name: the benchmark in plain words.
+        anchor: where its reasons stand on the page.
+        reasons: why not, one sentence each.
+        passed: what was found in order.
+    """
+
+    state: str
+    words: str
+    name: str
+    anchor: str
+    reasons: tuple[str, ...]
+    passed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """A drawing with the same numbers as a table.
 
@@ -27,6 +48,8 @@ class Figure:
         svg: the drawing.
         note: how to read it, one or two sentences.
         table: the numbers.
+        benchmarks: the (task, split) of what is shown, so that their labels can be put beside it.
+        trust: these labels.
     """
 
     name: str
@@ -35,6 +58,99 @@ class Figure:
     svg: Markup
     note: str
     table: Table
+    benchmarks: tuple[tuple[str, str], ...] = ()
+    trust: tuple[TrustView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a matrix: state and words."""
+
+    state: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Cells under a head, one row for each label."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Something that was not measured: one sentence, and the command that would change that."""
+
+    words: str
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chapter:
+    """One question about a model, answered in a sentence first.
+
+    Attributes:
+        anchor: on the page.
+        title: the question.
+        short: the same for the list of contents.
+        answer: one plain sentence, with its numbers.
+        lead: how to read what follows.
+        figures: shown at once.
+        more: shown when asked for, under ``more_title``.
+        tables: numbers without a drawing.
+        matrix: for the test of the gates.
+        trust: labels of benchmarks with their reasons.
+        absent: what could not be shown.
+        warnings: what to know before relying on it.
+    """
+
+    anchor: str
+    title: str
+    short: str
+    answer: str = ""
+    lead: str = ""
+    figures: tuple[Figure, ...] = ()
+    more: tuple[Figure, ...] = ()
+    more_title: str = ""
+    tables: tuple[Table, ...] = ()
+    matrix: Matrix | None = None
+    trust: tuple[TrustView, ...] = ()
+    absent: tuple[Absence, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NumberView:
+    """One measurement of the model card; ``part`` tells a finer slice from a whole task."""
+
+    what: str
+    name: str
+    where: str
+    value: str
+    counted: str
+    part: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NumberGroup:
+    """The numbers of one benchmark, with its label."""
+
+    title: str
+    numbers: tuple[NumberView, ...]
+    trust: TrustView | None
+
+
+@dataclass(frozen=True, slots=True)
+class CardPart:
+    """All numbers that answer one question, with the sentence that sums them up."""
+
+    anchor: str
+    question: str
+    answer: str
+    count: int
+    groups: tuple[NumberGroup, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +183,7 @@ class Highlight:
     meaning: str
     basis: str
     anchor: str
+    trust: TrustView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +198,7 @@ class ReasonView:
         anchor, evidence: where its evidence is on the page, and the start of its id.
         command: what would change the outcome.
         svg: the interval against the bound.
+        trust: the label of the benchmark that the number comes from, None where it has none.
     """
 
     rule: str
@@ -93,6 +211,7 @@ class ReasonView:
     evidence: str
     command: str
     svg: Markup
+    trust: TrustView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,3 +360,5 @@ class Page:
     journal: tuple[JournalRow, ...]
     journal_note: str
     check: str
+    chapters: tuple[Chapter, ...] = ()
+    card: tuple[CardPart, ...] = ()

@@ -1,0 +1,76 @@
+"""What does it cost: a thousand requests, and a thousand right answers?"""
+
+from __future__ import annotations
+
+from clerestory.core.measure import Evidence, Measurement
+from clerestory.report import format
+from clerestory.report.nouns import ReportData
+from clerestory.report.sections.common import why_not
+from clerestory.report.trust import label_of
+from clerestory.report.trust import view as trust_view
+from clerestory.report.view import Chapter, Table
+
+EXAMPLES = "CLR-E044"
+
+
+def chapter(data: ReportData) -> Chapter:
+    """Cost by task and by operation, with the price file it rests on."""
+    held = data.of_kind("evaluate")
+    evidence = held.evidence if held else None
+    title, short = "What does it cost?", "Cost"
+    tables = tuple(t for t in (_tasks(evidence), _operations(evidence)) if t) if evidence else ()
+    if evidence is None or not tables:
+        absent = why_not(evidence, "cost", data.name, "What its answers cost was not examined.")
+        return Chapter("cost", title, short, absent=(absent,))
+    prices = evidence.facts.get("cost", "a price file that the evidence does not name")
+    machine = evidence.facts.get("cost_machine", "")
+    lead = f"At {prices}" + (f", on {machine}." if machine else ".")
+    lead += " A cheap model that is often wrong may be the dearer one, so right answers are priced by themselves."
+    warnings = tuple(
+        f"{format.sentence(f.message)} {format.sentence(f.fix)}" for f in evidence.findings if f.code == EXAMPLES
+    )
+    known = {(m.slice.get("of", ""), m.slice.get("split", "")) for m in _costs(evidence, "cost_per_1000")}
+    found = dict.fromkeys(
+        t for task, split in sorted(known) if task and (t := label_of(data.examined.trust, task, split))
+    )
+    trust = tuple(trust_view(t) for t in found)
+    return Chapter("cost", title, short, _answer(evidence), lead, tables=tables, warnings=warnings, trust=trust)
+
+
+def _costs(evidence: Evidence, name: str) -> list[Measurement]:
+    return [m for m in evidence.measurements if m.name == name]
+
+
+def _answer(evidence: Evidence) -> str:
+    right = [m for m in _costs(evidence, "cost_per_1000_correct") if "of" in m.slice]
+    if not right:
+        return ""
+    m = min(right, key=lambda m: m.value)
+    each = evidence.find("cost_per_1000", dict(m.slice))
+    every = f"1,000 requests cost {format.amount(each.value, m.unit)}, and " if each else ""
+    where = format.slice_words(m.slice)
+    return f"At its cheapest ({where}), {every}1,000 right answers {format.amount(m.value, m.unit)}."
+
+
+def _tasks(evidence: Evidence) -> Table | None:
+    rows = []
+    for m in (m for m in _costs(evidence, "cost_per_1000") if "of" in m.slice):
+        right = evidence.find("cost_per_1000_correct", dict(m.slice))
+        told = format.number(right) if right else "no right answer, so no price"
+        rows.append((format.slice_words(m.slice), format.number(m), told, format.counted(m)))
+    head = ("Task", "1,000 requests", "1,000 right answers", "Counted on")
+    return Table("By task", head, tuple(rows)) if rows else None
+
+
+def _operations(evidence: Evidence) -> Table | None:
+    rows = tuple(
+        (
+            format.slice_value("operation", m.slice["operation"]).capitalize(),
+            f"{m.slice.get('batch', '1')} at once",
+            format.number(m),
+            format.counted(m),
+        )
+        for m in _costs(evidence, "cost_per_1000")
+        if "operation" in m.slice
+    )
+    return Table("By operation", ("What", "How many", "1,000 requests", "Counted on"), rows) if rows else None
