@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedConfig
 
 MINILM_DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+EXPERT_WORDS = {
+    "expert_kind": ("gelu", "swiglu"),
+    "expert_gate": ("softmax", "sigmoid"),
+    "expert_balance": ("loss", "bias", "both"),
+}
 
 
 class ClerestoryConfig(PreTrainedConfig):
@@ -23,6 +28,15 @@ class ClerestoryConfig(PreTrainedConfig):
         width, layers, heads, mlp_ratio: of the image tower's Transformer blocks.
         experts: experts of each block's MLP; 0 means a dense MLP.
         experts_per_token: how many of them each token visits.
+        expert_kind: ``gelu`` or ``swiglu``.
+        expert_hidden: hidden width of one expert; 0 means the dense MLP's, shared out among ``experts_per_token``.
+        expert_bias: whether experts have biases, as the dense MLP has.
+        expert_gate: ``softmax`` or ``sigmoid``.
+        expert_scale: what a token's gate values sum to.
+        shared_experts: experts that every token visits besides.
+        expert_balance: ``loss`` (Switch), ``bias`` (loss-free) or ``both``.
+        expert_z_weight: weight of the router's z-loss beside its balance loss.
+        decoder_experts: experts of each MLP of the caption decoder; 0 means dense.
         text_dim: width of the text tower's embeddings and of the shared space.
         nested_dims: prefixes of the shared space that are trained to be embeddings too.
         text_tower_digest: SHA-256 of the only text-tower weights it accepts.
@@ -46,6 +60,15 @@ class ClerestoryConfig(PreTrainedConfig):
         mlp_ratio: int = 4,
         experts: int = 0,
         experts_per_token: int = 2,
+        expert_kind: Literal["gelu", "swiglu"] = "gelu",
+        expert_hidden: int = 0,
+        expert_bias: bool = False,
+        expert_gate: Literal["softmax", "sigmoid"] = "softmax",
+        expert_scale: float = 1.0,
+        shared_experts: int = 0,
+        expert_balance: Literal["loss", "bias", "both"] = "loss",
+        expert_z_weight: float = 0.0,
+        decoder_experts: int = 0,
         text_dim: int = 384,
         nested_dims: tuple[int, ...] = (64, 128, 256, 384),
         text_tower_digest: str = MINILM_DIGEST,
@@ -71,6 +94,15 @@ class ClerestoryConfig(PreTrainedConfig):
         self.mlp_ratio = mlp_ratio
         self.experts = experts
         self.experts_per_token = experts_per_token
+        self.expert_kind = expert_kind
+        self.expert_hidden = expert_hidden
+        self.expert_bias = expert_bias
+        self.expert_gate = expert_gate
+        self.expert_scale = expert_scale
+        self.shared_experts = shared_experts
+        self.expert_balance = expert_balance
+        self.expert_z_weight = expert_z_weight
+        self.decoder_experts = decoder_experts
         self.text_dim = text_dim
         self.nested_dims = list(nested_dims)
         self.text_tower_digest = text_tower_digest
@@ -101,8 +133,12 @@ def _check(config: ClerestoryConfig) -> None:
         raise ValueError(f"image_size {config.image_size} cannot be halved {len(config.stem_channels)} times")
     if config.width % config.heads or config.decoder_width % config.decoder_heads:
         raise ValueError("width must be a multiple of heads, and decoder_width of decoder_heads")
-    if config.experts and not 1 <= config.experts_per_token <= config.experts:
-        raise ValueError(f"experts_per_token must be 1..{config.experts}, not {config.experts_per_token}")
+    for experts in (config.experts, config.decoder_experts):
+        if experts and not 1 <= config.experts_per_token <= experts:
+            raise ValueError(f"experts_per_token must be 1..{experts}, not {config.experts_per_token}")
+    for name, known in EXPERT_WORDS.items():
+        if getattr(config, name) not in known:
+            raise ValueError(f"{name} must be {' or '.join(known)}, not {getattr(config, name)}")
     if not config.logit_scale > 0:
         raise ValueError(f"logit_scale must be more than 0, not {config.logit_scale}")
     if config.nested_dims != sorted(set(config.nested_dims)) or config.nested_dims[-1] != config.text_dim:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clerestory.models.config import ClerestoryConfig
+from clerestory.models.mixing import mixture
 
 
 class _Attention(nn.Module):
@@ -37,23 +38,32 @@ class _Attention(nn.Module):
 
 
 class _Block(nn.Module):
-    """Causal self-attention, cross-attention to the image tokens, MLP; all pre-norm."""
+    """Causal self-attention, cross-attention to the image tokens, MLP or mixture of experts; all pre-norm."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, config: ClerestoryConfig) -> None:
         super().__init__()
+        width, heads = config.decoder_width, config.decoder_heads
         self.norm1 = nn.LayerNorm(width)
         self.past = _Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
         self.image = _Attention(width, heads)
         self.norm3 = nn.LayerNorm(width)
-        self.up = nn.Linear(width, 4 * width)
-        self.down = nn.Linear(4 * width, width)
+        self.mlp: nn.Module | None = None
+        if config.decoder_experts:
+            self.mlp = mixture(config, width, 4 * width, config.decoder_experts)
+        else:
+            self.up = nn.Linear(width, 4 * width)
+            self.down = nn.Linear(4 * width, width)
 
-    def forward(self, x_BLD: Tensor, image_BTD: Tensor) -> Tensor:
+    def forward(self, x_BLD: Tensor, image_BTD: Tensor, kept_BL: Tensor) -> tuple[Tensor, Tensor | None]:
         h_BLD = self.norm1(x_BLD)
         x_BLD = x_BLD + self.past(h_BLD, h_BLD, causal=True)
         x_BLD = x_BLD + self.image(self.norm2(x_BLD), image_BTD, causal=False)
-        return cast(Tensor, x_BLD + self.down(F.gelu(self.up(self.norm3(x_BLD)))))
+        h_BLD = self.norm3(x_BLD)
+        if self.mlp is None:
+            return x_BLD + self.down(F.gelu(self.up(h_BLD))), None
+        y_BLD, balance = self.mlp(h_BLD, kept_BL)
+        return x_BLD + y_BLD, balance
 
 
 class CaptionDecoder(nn.Module):
@@ -66,19 +76,28 @@ class CaptionDecoder(nn.Module):
     def __init__(self, config: ClerestoryConfig) -> None:
         super().__init__()
         width = config.decoder_width
+        self.padding = config.pad_token_id
         self.words = nn.Embedding(config.vocab_size, width)
         self.position_LD = nn.Parameter(torch.empty(config.max_caption_tokens, width))
         self.from_image = nn.Linear(config.width, width)
-        self.blocks = nn.ModuleList(_Block(width, config.decoder_heads) for _ in range(config.decoder_layers))
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.decoder_layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, ids_BL: Tensor, image_BTD: Tensor) -> Tensor:
         """Logits ``(B, L, V)``: position ``l`` predicts word ``l + 1``."""
+        return self.decode(ids_BL, image_BTD)[0]
+
+    def decode(self, ids_BL: Tensor, image_BTD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits, and the mean load-balance loss of the blocks (None when dense); padding is left out of it."""
         source_BTD = self.from_image(image_BTD)
         x_BLD = self.words(ids_BL) + self.position_LD[: ids_BL.shape[1]]
+        kept_BL, losses = ids_BL != self.padding, []
         for block in self.blocks:
-            x_BLD = block(x_BLD, source_BTD)
-        return F.linear(self.norm(x_BLD), self.words.weight)
+            x_BLD, balance = block(x_BLD, source_BTD, kept_BL)
+            if balance is not None:
+                losses.append(balance)
+        logits_BLV = F.linear(self.norm(x_BLD), self.words.weight)
+        return logits_BLV, torch.stack(losses).mean() if losses else None
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clerestory.models.config import ClerestoryConfig
-from clerestory.models.moe import MixtureOfExperts
+from clerestory.models.mixing import mixture
 
 
 class ConvBlock(nn.Module):
@@ -87,10 +87,9 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(config.width)
         self.attention = Attention(config.width, config.heads)
         self.norm2 = nn.LayerNorm(config.width)
-        self.mlp: Mlp | MixtureOfExperts
+        self.mlp: nn.Module
         if config.experts:
-            k = config.experts_per_token
-            self.mlp = MixtureOfExperts(config.width, hidden // k, config.experts, k)
+            self.mlp = mixture(config, config.width, hidden, config.experts)
         else:
             self.mlp = Mlp(config.width, hidden)
 
@@ -98,10 +97,10 @@ class Block(nn.Module):
         """``(B, T, D)`` to the same shape, and the load-balance loss of a mixture (None for a dense MLP)."""
         x_BTD = x_BTD + self.attention(self.norm1(x_BTD))
         h_BTD = self.norm2(x_BTD)
-        if isinstance(self.mlp, MixtureOfExperts):
-            y_ND, balance = self.mlp(h_BTD.flatten(0, 1))
-            return x_BTD + y_ND.view_as(x_BTD), balance
-        return x_BTD + self.mlp(h_BTD), None
+        if isinstance(self.mlp, Mlp):
+            return x_BTD + self.mlp(h_BTD), None
+        y_BTD, balance = self.mlp(h_BTD)
+        return x_BTD + y_BTD, balance
 
 
 class ImageTower(nn.Module):

@@ -89,8 +89,7 @@ class ClerestoryModel(PreTrainedModel):
         elif isinstance(module, CaptionDecoder):
             init.trunc_normal_(module.position_LD, std=std)
         elif isinstance(module, MixtureOfExperts):
-            init.trunc_normal_(module.up_EFD, std=std)
-            init.trunc_normal_(module.down_EDF, std=std)
+            module.reset(std, init)
         elif isinstance(module, Projection):
             init.trunc_normal_(module.image.weight, std=self.config.width**-0.5)
             init.copy_(module.rotation_EE, torch.eye(self.config.text_dim))
@@ -122,15 +121,16 @@ class ClerestoryModel(PreTrainedModel):
             return_dict: accepted for callers that pass it; the answer is always an output object.
         """
         tokens_BTD, balance = self.image_tower(pixel_values)
-        logits_MLV = None
+        logits_MLV, words = None, None
         if caption_ids is not None:
-            logits_MLV = self.decoder(caption_ids, tokens_BTD[: caption_ids.shape[0]])
+            logits_MLV, words = self.decoder.decode(caption_ids, tokens_BTD[: caption_ids.shape[0]])
+        losses = [loss for loss in (balance, words) if loss is not None]
         return ClerestoryOutput(
             image_embeds=self.projection.images(tokens_BTD),
             text_embeds=None if text_embeddings is None else self.projection.texts(text_embeddings),
             image_tokens=tokens_BTD,
             caption_logits=logits_MLV,
-            balance_loss=balance,
+            balance_loss=torch.stack(losses).mean() if losses else None,
         )
 
     def count(self) -> int:

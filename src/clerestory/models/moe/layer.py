@@ -9,7 +9,7 @@ Shape suffixes: N tokens that count, D width, F hidden width of an expert, E exp
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -94,21 +94,18 @@ class MixtureOfExperts(Experts):
         self.reset()
 
     @torch.no_grad()
-    def reset(self, std: float = 0.02) -> None:
-        """Truncated normal weights, zero biases; a model's own initialization may do it again."""
-        for weight in self.matrices():
-            nn.init.trunc_normal_(weight, std=std)
-        for zeros in self.zeros():
-            zeros.zero_()
+    def reset(self, std: float = 0.02, init: Any = nn.init) -> None:
+        """Truncated normal weights; zero biases, steering bias and counts.
 
-    def matrices(self) -> list[nn.Parameter]:
-        """The weights of the experts, in the order they are initialized."""
-        return [self.first_EGD, self.down_EDF]
-
-    def zeros(self) -> list[Tensor]:
-        """What starts at zero: the experts' biases, the steering bias and the counts."""
-        every = (self.first_bias_EG, self.down_bias_ED, self.bias_E, self.counts_E)
-        return [cast(Tensor, tensor) for tensor in every if tensor is not None]
+        Args:
+            std: of the weights.
+            init: where ``trunc_normal_`` and ``zeros_`` come from: Hugging Face's leave alone what a file has set.
+        """
+        for weight in (self.first_EGD, self.down_EDF):
+            init.trunc_normal_(weight, std=std)
+        for zeros in (self.first_bias_EG, self.down_bias_ED, self.bias_E, self.counts_E):
+            if zeros is not None:
+                init.zeros_(zeros)
 
     def forward(
         self, x_ND: Tensor, kept_N: Tensor | None = None, modality_N: Tensor | None = None
