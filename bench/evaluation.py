@@ -86,7 +86,7 @@ def silent_faults(out: Output) -> Iterator[Row]:
         evidence = self_test(
             open_model(folder), data, SelfTestConfig(), store, reopen=lambda: open_model(folder), progress=out
         )
-        missed = [f.where for f in evidence.findings if f.code == "CLR-E021"]
+        missed = [f.where for f in evidence.findings if f.code == "CLR-E031"]
     caught, alarms = (_measured(evidence.find(name, {})) for name in ("faults_caught", "false_alarms"))
     number = round(caught.value * caught.n)
     by_quality = _measured(evidence.find("faults_caught", {"gate": "quality"}))

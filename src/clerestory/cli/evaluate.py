@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from clerestory.apps.catalogue import dataset
-from clerestory.apps.loading import load_model
+from clerestory.apps.loading import load_model, privacy_notice
+from clerestory.cli.faults import run_self_test
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.since import evaluate_since
 from clerestory.cli.summary import everything, summary, trust_labels
@@ -32,6 +33,7 @@ def evaluate_(
     parts: str = "",
     prices: str = "",
     since: str = "",
+    self_test: Annotated[bool, Parameter(negative=())] = False,
     everything_: Annotated[bool, Parameter(name="--all", negative=())] = False,
     common: Common = PLAIN,
 ) -> int:
@@ -44,10 +46,16 @@ def evaluate_(
         parts: Which parts to run, such as retrieval,vqa (default: all of them).
         prices: A price file for the cost of requests.
         since: Measure only what is stale since a release (live, icons@3), and say what changed; exit code 1 if worse.
+        self_test: Put known faults into a copy instead, and see which gates notice; exit code 1 if one goes unnoticed.
         everything_: Print every measurement and finding instead of the main ones.
     """
     out = common.out
     store = open_store(common.home)
+    notice = privacy_notice(model)
+    if notice:
+        out.say(notice)
+    if self_test:
+        return run_self_test(store, model, examined(store, data, task, out), out)
     loaded, resolved = load_model(store, model)
     config = configured(task, parts, prices)
     pictures = examined(store, data, task, out)

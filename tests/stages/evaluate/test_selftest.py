@@ -32,7 +32,7 @@ def test_faults_that_change_answers_are_caught_and_rebuilds_raise_no_alarm(store
     evidence = self_test(ColourModel(), tiles(), QUICK, store, reopen=ColourModel)
     by_quality, by_any = caught(evidence, store, "quality"), caught(evidence, store, "any")
     assert by_any.keys() == {f.name for f in FAULTS} - {"int8_drift", "ema_not_applied"}, "these need weights"
-    notes = {f.where: f.state for f in evidence.findings if f.code == "CLR-E020"}
+    notes = {f.where: f.state for f in evidence.findings if f.code == "CLR-E030"}
     assert notes == {"int8_drift": "not_applicable", "ema_not_applied": "not_applicable"}
     for name in ("bgr", "normalisation", "wrong_tokenizer"):
         assert by_quality[name], name

@@ -15,8 +15,8 @@ from clerestory.stages.evaluate.latency import (
     EMBED_TEXT,
     LATENCY,
     time_requests,
-    times,
     timed_pictures,
+    times,
 )
 from clerestory.stages.evaluate.load import LoadConfig, LoadResult, Threads, run_load
 from clerestory.stages.evaluate.measures import kinds

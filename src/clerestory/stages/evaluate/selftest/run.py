@@ -139,11 +139,11 @@ def _faults(model: Embedder, probe: Probe, sound: Answers, cases: _Cases, progre
             answers = fault.answers(model, probe, sound, random)
             if answers is None:
                 message = f"the fault {fault.words!r} cannot be put into this model"
-                findings.append(Finding("CLR-E020", "info", "not_applicable", fault.name, message))
+                findings.append(Finding("CLR-E030", "info", "not_applicable", fault.name, message))
             elif not cases.judge(FAULT, fault.name, fault.words, sound, answers, probe):
                 message = f"no gate notices when {fault.words}"
                 fix = "evaluate on more pictures (pictures in SelfTestConfig), or add a gate for it"
-                findings.append(Finding("CLR-E021", "warning", "warn", fault.name, message, fix))
+                findings.append(Finding("CLR-E031", "warning", "warn", fault.name, message, fix))
             bar.advance()
     return findings
 
