@@ -22,6 +22,7 @@ def assemble(
     read: Callable[[Sample], bytes],
     findings: Iterable[Finding],
     derive: bool = True,
+    splits: bool = True,
 ) -> Dataset:
     """The data set of entries whose pictures have been looked at.
 
@@ -31,6 +32,7 @@ def assemble(
         read: returns the encoded bytes of a sample's picture.
         findings: what was noticed before.
         derive: fill in concepts and splits that are not given.
+        splits: fill in splits too; otherwise a table without any has none.
 
     Raises:
         DataError: nothing is left.
@@ -51,7 +53,7 @@ def assemble(
         )
     noticed += _given_splits_conflict(entry for entry, _ in kept.values())
     if derive:
-        _derive(list(kept.values()))
+        _derive(list(kept.values()), splits)
     silent = sorted(entry.id for entry, _ in kept.values() if not entry.captions)
     if silent:
         noticed.append(found.no_caption(len(silent), silent[0]))
@@ -93,7 +95,7 @@ def _given_splits_conflict(entries: Iterable[Entry]) -> list[Finding]:
     return [found.split_conflict(concept, splits) for concept, splits in torn.items() if len(splits) > 1]
 
 
-def _derive(entries: list[tuple[Entry, Seen]]) -> None:
+def _derive(entries: list[tuple[Entry, Seen]], splits: bool) -> None:
     """Fill in concepts (the first caption, else the picture itself) and splits by concept.
 
     Concepts that share a picture to the byte go to the same side, whatever they are called.
@@ -102,6 +104,8 @@ def _derive(entries: list[tuple[Entry, Seen]]) -> None:
         if not entry.concept:
             words = re.sub(r"\W+", " ", entry.captions[0].text.casefold()).strip() if entry.captions else ""
             entry.concept = words or seen.sha256[:16]
+    if not splits:
+        return
     links: list[tuple[Hashable, Hashable]] = [(entry.concept, ("picture", seen.sha256)) for entry, seen in entries]
     together = connected(links)
     smallest: dict[Hashable, str] = {}

@@ -38,7 +38,8 @@ def open_folder(folder: Path, progress: Progress = QUIET, keep: Sequence[str] = 
     located, more = locate(folder, entries)
     named = {entry.file for entry in located}
     extra, others = _unnamed(folder, named)
-    return from_files(folder.resolve().name, folder, located + extra, [*findings, *more, *others], progress)
+    noticed = [*findings, *more, *others]
+    return from_files(folder.resolve().name, folder, located + extra, noticed, progress, splits=not keep)
 
 
 def open_table(path: Path, progress: Progress = QUIET, keep: Sequence[str] = ()) -> Dataset:
@@ -51,7 +52,7 @@ def open_table(path: Path, progress: Progress = QUIET, keep: Sequence[str] = ())
     """
     entries, findings = read_table(path, keep)
     located, more = locate(path.parent, entries)
-    return from_files(path.stem, path.parent, located, [*findings, *more], progress)
+    return from_files(path.stem, path.parent, located, [*findings, *more], progress, splits=not keep)
 
 
 def locate(root: Path, entries: list[Entry]) -> tuple[list[Entry], list[Finding]]:
@@ -127,7 +128,12 @@ def _sidecar(picture: Path, file: str) -> tuple[list[Caption], list[Finding]]:
 
 
 def from_files(
-    name: str, root: Path, entries: list[Entry], findings: list[Finding], progress: Progress = QUIET
+    name: str,
+    root: Path,
+    entries: list[Entry],
+    findings: list[Finding],
+    progress: Progress = QUIET,
+    splits: bool = True,
 ) -> Dataset:
     """The data set of entries whose pictures are files below ``root``; pictures are read when asked for."""
     root = root.resolve()
@@ -154,4 +160,4 @@ def from_files(
             raise IntegrityError(f"{path} has changed since it was opened", "open the data again")
         return content
 
-    return assemble(name, looked, read, findings)
+    return assemble(name, looked, read, findings, splits=splits)

@@ -63,7 +63,7 @@ def open_huggingface(spec: str, progress: Progress = QUIET, keep: Sequence[str] 
         return _bytes(plain[number][column]) or b""
 
     name = spec.removeprefix(HF).rstrip("/").rsplit("/", 1)[-1]
-    return assemble(name, looked, read, dict.fromkeys(findings))
+    return assemble(name, looked, read, dict.fromkeys(findings), splits=not keep)
 
 
 def _entries(

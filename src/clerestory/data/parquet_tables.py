@@ -90,7 +90,7 @@ def _with_bytes(
                 number += 1
             task.advance(len(batch))
     pictures.ids = rows
-    return assemble(path.stem, looked, pictures.read, findings + columns.findings(), derive=not own)
+    return assemble(path.stem, looked, pictures.read, findings + columns.findings(), not own, not keep)
 
 
 def _own_name(row: dict[str, Any], column: str) -> str:
@@ -109,4 +109,5 @@ def _with_names(path: Path, columns: Columns, progress: Progress) -> Dataset:
             entries.append(entry)
             findings += noticed
     located, more = locate(path.parent, entries)
-    return from_files(path.stem, path.parent, located, [*findings, *more, *columns.findings()], progress)
+    noticed = [*findings, *more, *columns.findings()]
+    return from_files(path.stem, path.parent, located, noticed, progress, splits=not columns.keep)

@@ -27,7 +27,7 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep: Sequence[str] 
         spec: a name or a path.
         progress: who is told how far it is.
         keep: columns of a table that become groups whole, however long their values are; each row is then a sample
-            of its own, even where several are about one picture.
+            of its own, even where several are about one picture, and has a split only where the table says so.
 
     Raises:
         DataError: there is nothing of that name, or nothing in it can be read; a column to keep is not there.

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.apps.colours import ColourModel
-from tests.stages.evaluate.worlds import TASK, Blank, Reader, Talker, named_colour, quiz, write_table, write_task
+from tests.stages.evaluate.worlds import NAMES, TASK, Blank, Reader, Talker, named_colour, quiz, write_table, write_task
 
 from clerestory.core.errors import CapabilityError, ConfigError, DataError
 from clerestory.core.measure import Evidence
@@ -276,3 +276,19 @@ def test_an_answer_of_the_table_may_be_words_a_letter_or_a_number() -> None:
     assert [right_option(a, options, "x") for a in ("Horse", "B", "(b)", "1")] == [1, 1, 1, 1]
     with pytest.raises(DataError, match="none of its options"):
         right_option("pig", options, "x")
+
+
+def test_a_table_without_splits_is_asked_about_whole(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 40)
+    rows = [
+        {"image": f"{i % 20:05d}.png", "colour": NAMES[i % 8], "text": "one of forty", "concept": f"thing {i}"}
+        for i in range(40)
+    ]
+    write_table(tmp_path / "classes.csv", rows)
+    task = 'name = "colours"\nkind = "zero_shot"\ndata = "classes.csv"\nlabel = "colour"\n'
+    evidence = run(store, ColourModel(), write_task(tmp_path, task))
+    found = evidence.find("accuracy", {"task": "colours", "split": "all"})
+    assert found is not None
+    assert found.n == 40
+    learnt = open_task_data(load_task(write_task(tmp_path, task.replace("zero_shot", "knn"))))
+    assert {sample.split for sample in learnt} >= {"train", "test"}

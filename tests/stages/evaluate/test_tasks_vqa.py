@@ -88,7 +88,8 @@ def test_a_generator_is_asked_in_every_order_and_freely(store: Store, colours: D
     evidence = run(store, model, colours, asked=20)
     for task in ("multiple_choice", "short_answer"):
         found = evidence.find("accuracy", {"task": task, "split": "test"})
-        assert found is not None and found.value == 1.0, task
+        assert found is not None
+        assert found.value == 1.0, task
     # Neither yes nor no was said, which is wrong and not unscored.
     found = evidence.find("accuracy", {"task": "yes_no", "split": "test"})
     assert found is not None

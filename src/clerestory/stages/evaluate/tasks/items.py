@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clerestory.core.errors import DataError
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import TEST, TRAIN, VAL, Dataset, Sample
 from clerestory.data import open_data
 from clerestory.data.fields import no_column
+from clerestory.data.splits import split_of
 from clerestory.stages.evaluate.pieces import choose
 from clerestory.stages.evaluate.pool import WHOLE, concept_of
 from clerestory.stages.evaluate.tasks.answers import listed, normalised, right_option, yes_or_no
 from clerestory.stages.evaluate.tasks.task import Task
 
 OWN = ("caption", "concept", "id", "split", "licence", "source")
+# Kinds that need pictures to learn from; where the data has no splits they are cut by concept.
+LEARNING = ("linear_probe", "knn")
 NO_ANSWER = "the data gives no right answer"
 
 
@@ -57,6 +60,8 @@ def open_task_data(task: Task, progress: Progress = QUIET) -> Dataset:
     for column in task.columns:
         if column not in there:
             raise no_column(column, task.data, sorted(there))
+    if task.kind in LEARNING and not any(sample.split for sample in whole):
+        return Dataset(whole.name, [replace(s, split=split_of(s.concept or s.id)) for s in whole], whole.read)
     return whole
 
 
