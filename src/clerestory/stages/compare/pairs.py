@@ -18,8 +18,8 @@ from clerestory.stats.paired import FEW_CLUSTERS, Floats, Ints
 CLEAN, CORRUPTED, WORDS, BLIND = "clean", "corrupted", "words", "blind"
 BLIND_CONDITIONS = ("blind", "shuffled_image", "majority")
 TIMED = ("latency", "load", "throughput", "cost", "memory")
-# About the benchmarks themselves, with the scores of other tasks once more.
-ASIDE = ("trust",)
+# With the scores of other tasks once more: what is said of the benchmarks, and the clean side of the corruptions.
+ASIDE = ("trust", "corruption_base")
 TOP, MOST_MIXED = 10, 0.1
 Measure = Literal["accuracy", "recall@10", "chrf"]
 COLUMNS: dict[Measure, str] = {"accuracy": "score", "recall@10": "rank", "chrf": "chrf"}
