@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 
 import torch
@@ -29,19 +30,26 @@ def unit_pairs(count: int, width: int, seed: int = 0, dtype: torch.dtype = torch
     return images_BD.requires_grad_(), texts_BD.requires_grad_()
 
 
+class _Kept:
+    """A tensor that waits for the backward pass; gone as soon as its graph is."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+
+
 def saved_bytes(run: Callable[[], Tensor]) -> int:
-    """Bytes of what the forward pass of ``run`` leaves for the backward pass, storages counted once."""
-    storages: dict[int, int] = {}
-    kept: list[Tensor] = []
+    """Bytes that wait for the backward pass once ``run`` is done, storages counted once."""
+    alive: weakref.WeakSet[_Kept] = weakref.WeakSet()
 
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        kept.append(tensor)  # alive, so that no address is used twice
-        return tensor
+    def pack(tensor: Tensor) -> _Kept:
+        kept = _Kept(tensor)
+        alive.add(kept)
+        return kept
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        run()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.tensor):
+        out = run()
+    storages = {s.data_ptr(): s.nbytes() for s in (kept.tensor.untyped_storage() for kept in alive)}
+    del out  # the graph had to live until here
     return sum(storages.values())
 
 

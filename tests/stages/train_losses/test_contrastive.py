@@ -153,9 +153,7 @@ def test_extreme_logits_stay_finite(ours: Loss, naive: Loss) -> None:
 
 
 @BOTH
-@pytest.mark.filterwarnings(
-    "ignore:.*should not be instantiated:DeprecationWarning"
-)  # torch's compiler does that itself
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's compiler does so
 def test_it_compiles_without_a_graph_break(ours: Loss, naive: Loss) -> None:
     torch._dynamo.reset()
     leaves = (*unit_pairs(24, 8), *numbers(ours))

@@ -84,7 +84,7 @@ def test_dropout_drops_the_same_twice() -> None:
 
 
 def test_only_one_piece_has_a_graph_at_a_time() -> None:
-    """The memory is that of one micro-batch: nothing of the first pass is kept, one piece's activations in the second."""
+    """Nothing of the first pass is kept, and of the second one piece's activations."""
     model, data = Pair(), batch(64)
     largest: dict[int, int] = {}
     for size in (4, 64):

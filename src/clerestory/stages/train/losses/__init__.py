@@ -3,6 +3,7 @@
 from clerestory.stages.train.losses.cappa import CaptionBatch, autoregressive_inputs, cappa_inputs
 from clerestory.stages.train.losses.gradcache import grad_cache_step
 from clerestory.stages.train.losses.icons import captioning, contrastive
+from clerestory.stages.train.losses.nested import matryoshka
 from clerestory.stages.train.losses.ring import Ring
 from clerestory.stages.train.losses.sigmoid import sigmoid_loss
 from clerestory.stages.train.losses.softmax import softmax_loss
@@ -18,6 +19,7 @@ __all__ = [
     "contrastive",
     "grad_cache_step",
     "linear_cross_entropy",
+    "matryoshka",
     "sigmoid_loss",
     "softmax_loss",
 ]
