@@ -122,6 +122,7 @@ def _prepared(data: Dataset, settings: Settings, folder: Path, progress: Progres
     material: Material = prepare(data, side * 4 // 3, side, tower, progress)
     tokenizer = caption_tokenizer(material)
     architecture.vocab_size = len(tokenizer)
+    architecture.logit_scale = 1.0 / settings.config.temperature
     torch.manual_seed(settings.config.seed)
     model = ClerestoryModel(architecture)
     model.projection.lock(material.rotation_EE)
