@@ -29,7 +29,8 @@ class ClerestoryConfig(PreTrainedConfig):
         experts: experts of each block's MLP; 0 means a dense MLP.
         experts_per_token: how many of them each token visits.
         expert_kind: ``gelu`` or ``swiglu``.
-        expert_hidden: hidden width of one expert; 0 means the dense MLP's, shared out among ``experts_per_token``.
+        expert_split: whether ``experts_per_token`` experts together are as wide as the dense MLP (equal cost for a
+            token); otherwise each of them is.
         expert_bias: whether experts have biases, as the dense MLP has.
         expert_gate: ``softmax`` or ``sigmoid``.
         expert_scale: what a token's gate values sum to.
@@ -61,7 +62,7 @@ class ClerestoryConfig(PreTrainedConfig):
         experts: int = 0,
         experts_per_token: int = 2,
         expert_kind: Literal["gelu", "swiglu"] = "gelu",
-        expert_hidden: int = 0,
+        expert_split: bool = True,
         expert_bias: bool = False,
         expert_gate: Literal["softmax", "sigmoid"] = "softmax",
         expert_scale: float = 1.0,
@@ -95,7 +96,7 @@ class ClerestoryConfig(PreTrainedConfig):
         self.experts = experts
         self.experts_per_token = experts_per_token
         self.expert_kind = expert_kind
-        self.expert_hidden = expert_hidden
+        self.expert_split = expert_split
         self.expert_bias = expert_bias
         self.expert_gate = expert_gate
         self.expert_scale = expert_scale

@@ -12,12 +12,12 @@ def mixture(config: ClerestoryConfig, width: int, dense_hidden: int, experts: in
     Args:
         config: everything that begins with ``expert``.
         width: of the Transformer block.
-        dense_hidden: hidden width of the MLP it replaces; ``experts_per_token`` experts together have it.
+        dense_hidden: hidden width of the MLP it replaces.
         experts: how many.
     """
     return MixtureOfExperts(
         width,
-        config.expert_hidden or dense_hidden // config.experts_per_token,
+        dense_hidden // config.experts_per_token if config.expert_split else dense_hidden,
         experts,
         config.experts_per_token,
         kind=config.expert_kind,

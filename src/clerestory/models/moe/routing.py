@@ -5,6 +5,7 @@ Shape suffixes: N tokens, D width, E experts, K experts per token.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple
 
 import torch
@@ -49,7 +50,7 @@ def route(
         scale: what the weights of a token sum to.
     """
     kind = torch.promote_types(x_ND.dtype, torch.float32)
-    with torch.autocast(x_ND.device.type, enabled=False):
+    with _without_autocast(x_ND.device.type):
         logits_NE = F.linear(x_ND.to(kind), gate_ED.to(kind))
         scores_NE = logits_NE.softmax(dim=-1) if gate == "softmax" else logits_NE.sigmoid()
         if bias_E is None:
@@ -62,6 +63,11 @@ def route(
             return Routing(experts_NK, weights_NK, scores_NE, logits_NE)
         probabilities_NE = scores_NE / (scores_NE.sum(dim=-1, keepdim=True) + TINY)
         return Routing(experts_NK, weights_NK, probabilities_NE, logits_NE)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[None]:
+    # Entered only where autocast is on, so that an exported graph has no trace of it.
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def count(experts_NK: Tensor, n_experts: int) -> Tensor:
