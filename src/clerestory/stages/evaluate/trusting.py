@@ -159,11 +159,14 @@ def _blind(benchmark: Benchmark) -> Reason | None:
             recipe = Recipe("chance_corrected", "score", where, "concept", against="chance")
             value, n, _, interval, _ = aggregate(benchmark.rows, recipe)
             between = f" (95 % interval {interval.low:.0%} to {interval.high:.0%})" if interval else ""
-            found.append((value, f"{max(value, 0):.0%} of the items are solved {how}{between}", n))
+            # A share that may as well be next to nothing is a fluke of few items, which is said elsewhere.
+            sure = interval is None or interval.low > BLIND.careful / 2
+            found.append((sure, value, f"{max(value, 0):.0%} of the items are solved {how}{between}", n))
     if not found:
         return None
-    value, words, n = max(found)
-    return _reason("CLR-E060", words, value, BLIND, n)
+    sure, value, words, n = max(found)
+    judged = _reason("CLR-E060", words, value, BLIND, n)
+    return judged if sure else judged._replace(level="yes")
 
 
 def _contaminated(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason | None:
