@@ -105,7 +105,7 @@ def test_a_model_goes_through_its_life(shell: Shell, trained: str) -> None:
     assert undecided["verdict"] == "cannot_tell"
     assert any("clerestory evaluate" in reason["command"] for reason in undecided["reasons"])
 
-    evidence = shell.json("evaluate", trained[:12], "--data", "pictures")
+    evidence = shell.json("evaluate", trained[:12], "--data", "pictures", "--parts", "retrieval,captions")
     assert all(m["n"] >= 1 and (m["interval"] or m["no_interval"]) for m in evidence["measurements"])
 
     refused = shell.json("release", "gate", trained, "--data", "pictures", "--name", "mine", code=1)
