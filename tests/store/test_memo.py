@@ -49,3 +49,29 @@ def test_threads_share_it(memo: Memo) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: memo.put({memo_key(str(i)): str(i).encode()}), range(40)))
     assert len(memo) == 40
+
+
+def test_a_file_damaged_in_its_middle_is_put_aside(tmp_path: Path) -> None:
+    file = tmp_path / "memo.db"
+    keys = [memo_key("q", str(i)) for i in range(400)]
+    Memo(file).put(dict.fromkeys(keys, b"x" * 900))
+    content = bytearray(file.read_bytes())
+    content[4096 * 2 :] = b"\xff" * (len(content) - 4096 * 2)
+    file.write_bytes(content)
+
+    assert len(Memo(file).get(keys)) < len(keys)
+    assert file.with_suffix(".damaged").exists()
+    Memo(file).put({keys[0]: b"again"})
+    assert Memo(file).get(keys)[keys[0]] == b"again"
+
+
+def test_putting_into_a_damaged_file_starts_anew(tmp_path: Path) -> None:
+    file = tmp_path / "memo.db"
+    keys = [memo_key("q", str(i)) for i in range(400)]
+    Memo(file).put(dict.fromkeys(keys, b"x" * 900))
+    content = bytearray(file.read_bytes())
+    content[4096 * 2 :] = b"\xff" * (len(content) - 4096 * 2)
+    file.write_bytes(content)
+
+    Memo(file).put({keys[7]: b"new"})
+    assert Memo(file).get(keys) == {keys[7]: b"new"}

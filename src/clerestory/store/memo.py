@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 CHECK = 8
 AT_ONCE = 500
@@ -43,8 +46,12 @@ class Memo:
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The answers that are known and sound, by key."""
+        with self._lock:
+            return self._mended(lambda: self._get(keys))
+
+    def _get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}
-        with self._lock, self._open() as connection:
+        with self._open() as connection:
             for start in range(0, len(keys), AT_ONCE):
                 some = keys[start : start + AT_ONCE]
                 marks = ",".join("?" * len(some))
@@ -57,7 +64,11 @@ class Memo:
     def put(self, answers: Mapping[bytes, bytes]) -> None:
         """Keep answers; one that is there already is replaced."""
         rows = [(key, _check(key, value) + value) for key, value in answers.items()]
-        with self._lock, self._open() as connection:
+        with self._lock:
+            self._mended(lambda: self._put(rows))
+
+    def _put(self, rows: list[tuple[bytes, bytes]]) -> None:
+        with self._open() as connection:
             connection.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?)", rows)
 
     def __len__(self) -> int:
@@ -67,22 +78,22 @@ class Memo:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        connection = self._connected()
+        connection = _prepared(self.file)
         try:
             with connection:
                 yield connection
         finally:
             connection.close()
 
-    def _connected(self) -> sqlite3.Connection:
-        """A connection; a file that is no database any more is put aside, for nothing but time rests on it."""
+    def _mended(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives; a file damaged anywhere is put aside first, for nothing but time rests on it."""
         try:
-            return _prepared(self.file)
+            return work()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             self.file.replace(self.file.with_suffix(".damaged"))
-            return _prepared(self.file)
+            return work()
 
 
 def _prepared(file: Path) -> sqlite3.Connection:
