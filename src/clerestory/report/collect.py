@@ -15,11 +15,11 @@ from clerestory.core.provenance import STAGE_ROOMS, environment_digest, stage_co
 from clerestory.core.release import Alias, Policy, Release
 from clerestory.core.sample import Dataset
 from clerestory.report.describe import describe_data
-from clerestory.report.examined import by_severity, count_waits, read_diagrams, read_self_test
+from clerestory.report.examined import by_severity, count_waits, guesses, read_diagrams, read_self_test
 from clerestory.report.examples import Examples, read_examples
 from clerestory.report.nouns import Data, Entry, Examined, Held, ReportData, Rival, SelfTest, Training
 from clerestory.report.training import read_log
-from clerestory.report.trust import ARTIFACT, read_trust
+from clerestory.report.trust import read_trust, trust_blob
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store, went_to
 
@@ -172,7 +172,8 @@ class _Reader:
         if held is None:
             return Examined()
         evidence, read = held.evidence, self.store.blobs.get
-        diagrams, trust = (evidence.artifacts.get(name, "") for name in ("reliability", ARTIFACT))
+        diagrams = evidence.artifacts.get("reliability", "")
+        trust = self.attempt("trust in the benchmarks", lambda: trust_blob(evidence, self.store)) or ""
         rows = (
             self.attempt("rows of the examination", lambda: read_rows(read(evidence.rows))) if evidence.rows else None
         )
@@ -181,6 +182,7 @@ class _Reader:
             count_waits(rows) if rows else (),
             (self.attempt("trust in the benchmarks", lambda: read_trust(read(trust))) if trust else None) or (),
             by_severity(rows) if rows else (),
+            guesses(rows) if rows else (),
         )
 
     def self_test(self, model: str) -> SelfTest | None:

@@ -18,7 +18,7 @@ from clerestory.stats.aggregate import Rows, measure
 BINS = 24
 # Rare long waits are counted beyond the last bin, so that the usual ones can be told apart.
 SHOWN = 0.99
-BASELINE, K = "baseline accuracy", 10
+BASELINE, GUESSING, K = "baseline accuracy", "guessing", 10
 ANY_GATE = "any"
 FINDING, SORTING = "image_to_text", "zero_shot"
 
@@ -89,6 +89,18 @@ def by_severity(rows: Rows) -> tuple[Measurement, ...]:
             found += _try(rows, BASELINE, "mean", "reference", told, severity)
             for condition in conditions:
                 found += _try(rows, BASELINE, "mean", "reference", {**told, "condition": condition}, severity)
+    return tuple(found)
+
+
+def guesses(rows: Rows) -> tuple[Measurement, ...]:
+    """What guessing would reach on each benchmark whose rows say what it is for every question."""
+    if not {"task", "split", "condition", "chance"} <= set(rows):
+        return ()
+    known = np.asarray(rows["condition"] == "clean") & ~np.isnan(rows["chance"])
+    pairs = dict.fromkeys(zip(rows["task"][known].tolist(), rows["split"][known].tolist(), strict=True))
+    found: list[Measurement] = []
+    for task, split in pairs:
+        found += _try(rows, GUESSING, "mean", "chance", {"task": task, "split": split, "condition": "clean"})
     return tuple(found)
 
 

@@ -15,7 +15,9 @@ SHARE, MILLISECONDS = "share", "ms"
 
 
 # Names whose value is a share of questions answered rightly, so that it may be told as so many of a hundred.
-_QUESTIONS = frozenset({"accuracy", "accuracy_all_orders", "baseline accuracy", "robust_accuracy", "worst_group"})
+_QUESTIONS = frozenset(
+    {"guessing", "accuracy", "accuracy_all_orders", "baseline accuracy", "robust_accuracy", "worst_group"}
+)
 
 
 def count(items: int) -> str:
@@ -50,7 +52,8 @@ def decimals(value: float, unit: str, low: float | None = None, high: float | No
         return 0 if abs(value) >= 100 else 1 if abs(value) >= 1 else 2
     if value == 0 or float(value).is_integer() and unit == "rank":
         return 0
-    return max(0, min(4 if abs(value) >= 0.001 else 9, 2 - math.floor(math.log10(abs(value)))))
+    size = math.floor(math.log10(abs(value)))
+    return max(0, min(4, 2 - size)) if size >= -3 else min(9, 1 - size)
 
 
 def digits(value: float, unit: str = "", places: int | None = None) -> str:

@@ -269,12 +269,14 @@ class Examined:
         trust: of each benchmark.
         severities: recall, accuracy and the baseline's accuracy at each severity over all corruptions, and the
             baseline's under each corruption; computed from the rows by the recipe each names.
+        guesses: what guessing would reach on each benchmark, computed likewise.
     """
 
     diagrams: tuple[Diagram, ...] = ()
     waiting: tuple[Waiting, ...] = ()
     trust: tuple[Trust, ...] = ()
     severities: tuple[Measurement, ...] = ()
+    guesses: tuple[Measurement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from clerestory.report.sections import (
 from clerestory.report.sections.card import card
 from clerestory.report.trust import labels
 from clerestory.report.trust import view as trust_view
-from clerestory.report.view import Chapter, Figure, Page
+from clerestory.report.view import Chapter, Figure, Highlight, Page
 
 CHAPTERS = (sorting, robustness, certainty, groups, speed, cost, seeing, gates)
 _CHANGED = {
@@ -41,13 +41,14 @@ def build(data: ReportData) -> Page:
     evidence = held.evidence if held else None
     comparison, comparison_note = beside.comparison(data)
     findings, findings_note = records.noticed(data.findings)
+    highlights = story.highlights(data)
     chapters = tuple(_marked(each.chapter(data), data.examined.trust) for each in CHAPTERS)
     return Page(
         title=f"{data.name}: may it ship?",
         ref=data.name,
         model=data.model,
         answer=story.answer(data),
-        highlights=story.highlights(data),
+        highlights=highlights,
         notices=_notices(data),
         policy=data.release.decision.policy if data.release else "",
         reasons=story.reasons(data),
@@ -64,14 +65,22 @@ def build(data: ReportData) -> Page:
         findings=findings,
         findings_note=findings_note,
         data=pictures.summary(data.data) if data.data else None,
-        evidence=tuple(records.evidence(held) for held in data.evidence),
+        evidence=tuple(records.evidence(each, each is held) for each in data.evidence),
         history=records.history(data),
         journal=tuple(records.record(entry) for entry in data.journal[: records.MOST_JOURNAL]),
         journal_note=records.journal_note(data.journal),
         check=f"clerestory release verify {data.release.ref}" if data.release else "",
         chapters=chapters,
-        card=card(data, {chapter.anchor: chapter for chapter in chapters}),
+        card=card(data, {chapter.anchor: chapter for chapter in chapters}, _first(highlights)),
     )
+
+
+def _first(highlights: tuple[Highlight, ...]) -> str:
+    """The first of the big numbers as a sentence."""
+    if not highlights:
+        return ""
+    h = highlights[0]
+    return f"{h.text} ({h.between}) {h.meaning}" if h.between else f"{h.text} {h.meaning}"
 
 
 def _marked(chapter: Chapter, trust: tuple[Trust, ...]) -> Chapter:

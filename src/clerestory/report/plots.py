@@ -176,10 +176,11 @@ def histogram(
         drawing.bar(across(start), up(count), width, up.start - up(count), "bar")
     for value in ticks(across.low, across.high, 5):
         drawing.text(across(value), up.start + 16, tick_text(value), "t soft scale", "middle")
+    for i, (value, _) in enumerate(marks):
+        drawing.line(across(value), 15.0 + 16.0 * (len(marks) - 1 - i), across(value), up.start, f"mark m{i}")
     for i, (value, words) in enumerate(marks):
-        x, y = across(value), 12.0 + 16.0 * i
-        drawing.line(x, y + 3, x, up.start, f"mark m{i}")
+        x, y = across(value), 12.0 + 16.0 * (len(marks) - 1 - i)
         end = x + 5 + len(words) * CHARACTER < WIDTH
-        drawing.text(x + 4 if end else x - 4, y, words, "t", "start" if end else "end")
+        drawing.text(x + 4 if end else x - 4, y, words, "t over", "start" if end else "end")
     drawing.text((left + WIDTH) / 2, up.start + 34, axis, "t soft", "middle")
     return drawing.render()

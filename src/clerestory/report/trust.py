@@ -13,7 +13,7 @@ from clerestory.report.nouns import Trust
 from clerestory.report.view import TrustView
 from clerestory.store import Store
 
-ARTIFACT = "trust"
+ARTIFACT, EXAMINATION = "trust", "evaluate"
 STATES = {"yes": "yes", "careful": "unsure", "no": "no"}
 LABELS = {
     "yes": "This benchmark can be trusted",
@@ -45,10 +45,25 @@ def _sentence(reason: Mapping[str, Any]) -> str:
     return f"{about}: {words} ({reason['code']})."
 
 
+def trust_blob(evidence: Evidence, store: Store) -> str:
+    """Where the labels for a piece of evidence are kept: its own, else the newest about the same model and data.
+
+    Empty where nobody has judged these benchmarks.
+    """
+    own = evidence.artifacts.get(ARTIFACT, "")
+    if own or not evidence.kind.startswith(EXAMINATION):
+        return own
+    about = {"model": evidence.subject.model, "data": evidence.subject.data}
+    if not all(about.values()):
+        return ""
+    known = (found.artifacts.get(ARTIFACT, "") for found in store.find_evidence(f"{EXAMINATION}.{ARTIFACT}", **about))
+    return next((blob for blob in known if blob), "")
+
+
 def trust_of(evidence: Evidence, store: Store) -> tuple[Trust, ...]:
-    """The labels that a piece of evidence gives its benchmarks; none where it has none or they cannot be read."""
-    blob = evidence.artifacts.get(ARTIFACT, "")
+    """The labels of the benchmarks that a piece of evidence measures; none where there are none to be read."""
     try:
+        blob = trust_blob(evidence, store)
         return read_trust(store.blobs.get(blob)) if blob else ()
     except (ClerestoryError, ValueError, KeyError, TypeError):
         return ()  # `release verify` names a damaged file

@@ -279,7 +279,7 @@ class FindingView:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceView:
-    """One piece of evidence: what it holds for, what it took, and everything it measured."""
+    """One piece of evidence: what it holds for, what it took, and everything it measured (or that the card has it)."""
 
     anchor: str
     title: str
@@ -289,6 +289,7 @@ class EvidenceView:
     facts: tuple[tuple[str, str], ...]
     digests: tuple[tuple[str, str], ...]
     measurements: Table
+    in_card: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ METRICS = {
         "Right in every order", "How often it is right however the options of a question are ordered."
     ),
     "baseline accuracy": Words("Right answers of the baseline", "What a method that sees only coarse colours reaches."),
+    "guessing": Words("Guessing", "What guessing would reach."),
     "robust accuracy": Words("Right answers on damaged pictures", "The mean over every kind and strength of damage."),
     "mce": Words(
         "Errors on damaged pictures, against a baseline",

@@ -15,11 +15,14 @@ from clerestory.core.errors import ClerestoryError, not_found
 from clerestory.core.measure import Evidence, Measurement
 from clerestory.core.release import Policy, Reason, Release, Rule
 from clerestory.report import format
+from clerestory.report.nouns import Trust
+from clerestory.report.trust import title, trust_of
 from clerestory.stages.release.deciding import outdated
 from clerestory.store import Record, Store, went_to
 from clerestory.web import words
 from clerestory.web.freshness import freshness_of
 from clerestory.web.gauge import Gauge, gauge
+from clerestory.web.measured import TrustView, questions, trust_in
 from clerestory.web.site import Site, site
 from clerestory.web.views import page
 
@@ -30,7 +33,8 @@ RECORDS = 60
 class ReasonView:
     """One reason as the page shows it; rule and measurement are None where they cannot be had.
 
-    ``doubt`` says why a rule does not hold although the measured value alone would do.
+    ``doubt`` says why a rule does not hold although the measured value alone would do; ``trust`` whether the benchmark
+    behind it can be believed, None where nobody judged it.
     """
 
     reason: Reason
@@ -40,6 +44,7 @@ class ReasonView:
     asked: str
     doubt: str
     gauge: Gauge | None
+    trust: TrustView | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,13 +177,15 @@ def _reason(store: Store, reason: Reason, rule: Rule | None, held: dict[str, Evi
     behind = held.get(reason.evidence)
     measured = behind.find(rule.metric, rule.where) if behind and rule else None
     state = words.OUTCOMES[reason.outcome]
-    asked, doubt, bar = "", "", None
+    asked, doubt, bar, trust = "", "", None, None
     if rule and measured and not rule.relative:
         limit = rule.at_least if rule.at_least is not None else rule.at_most
         asked = f"{'at least' if rule.at_least is not None else 'at most'} {words.percent(limit or 0.0, measured.unit)}"
         doubt = _doubt(reason, rule, measured)
         bar = gauge(measured, state.tone, limit)
-    return ReasonView(reason, state, rule, measured, asked, doubt, bar)
+    if behind and measured:
+        trust = trust_in(measured, trust_of(behind, store))
+    return ReasonView(reason, state, rule, measured, asked, doubt, bar, trust)
 
 
 def _doubt(reason: Reason, rule: Rule, measured: Measurement) -> str:
@@ -217,10 +224,12 @@ def _evidence(here: Site, asked: str) -> dict[str, object]:
     if found.subject.data and known and found.subject.data not in known:
         changed.insert(0, "data")
     on = next((row.name for row in store.datasets() if row.digest == found.subject.data), "")
+    trust = trust_of(found, store)
     used = [each for each in store.releases() if found.id in each.evidence]
     return {
         "evidence": found,
-        "groups": _grouped(found),
+        "questions": questions(found, trust),
+        "doubted": _doubted(trust),
         "findings": [(each, words.FINDINGS[each.state]) for each in found.findings],
         "state_": words.STALE if changed else words.FRESH,
         "changed": changed,
@@ -231,8 +240,9 @@ def _evidence(here: Site, asked: str) -> dict[str, object]:
     }
 
 
-def _grouped(found: Evidence) -> list[tuple[str, list[tuple[Measurement, Gauge]]]]:
-    groups: dict[str, list[tuple[Measurement, Gauge]]] = {}
-    for each in found.measurements:
-        groups.setdefault(format.slice_words(each.slice), []).append((each, gauge(each, "soft")))
-    return [(words.capital(said) or "Everything", rows) for said, rows in groups.items()]
+def _doubted(trust: tuple[Trust, ...]) -> str:
+    """One sentence about the benchmarks not to trust, empty where there is none."""
+    names = [title(each) for each in trust if each.label == "no"]
+    if not names:
+        return ""
+    return f"Do not trust {format.plural(len(names), 'benchmark')} on this page: {format.listing(names)}."

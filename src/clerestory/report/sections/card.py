@@ -48,12 +48,13 @@ def question(m: Measurement) -> str:
     return "fair" if {"group", "value"} <= set(m.slice) else "find"
 
 
-def card(data: ReportData, chapters: Mapping[str, Chapter]) -> tuple[CardPart, ...]:
+def card(data: ReportData, chapters: Mapping[str, Chapter], first: str = "") -> tuple[CardPart, ...]:
     """Every measurement of the examination, grouped by question and by benchmark.
 
     Args:
         data: what is known.
         chapters: by anchor; their sentences sum up the questions.
+        first: one more sentence for the first of them.
     """
     held = data.of_kind("evaluate")
     if held is None:
@@ -62,7 +63,7 @@ def card(data: ReportData, chapters: Mapping[str, Chapter]) -> tuple[CardPart, .
     for m in held.evidence.measurements:
         by[question(m)].append(m)
     said = {
-        "find": _join(chapters, "sorting"),
+        "find": f"{first} {_join(chapters, 'sorting')}".strip(),
         "hold": _join(chapters, "robustness"),
         "sure": _join(chapters, "certainty"),
         "fair": _join(chapters, "groups"),

@@ -11,7 +11,6 @@ from clerestory.report.sections.common import bars, first_split, one, pick, why_
 from clerestory.report.view import Chapter, Figure, Table
 
 TASKS = ("zero_shot", "linear_probe", "knn")
-SUMS = ("ece", "ece_mass", "brier", "nll")
 
 
 def chapter(data: ReportData) -> Chapter:
@@ -106,27 +105,23 @@ def _heading(scaled: bool) -> str:
 
 
 def _sums(evidence: Evidence) -> tuple[Table, ...]:
-    """Calibration errors and proper scores, before and after the temperature."""
+    """Calibration errors before and after the temperature; the other scores are among the numbers of the card."""
     rows = []
-    for name in SUMS:
-        for m in (m for m in evidence.measurements if m.name == name and set(m.slice) == {"task", "split"}):
-            after = evidence.find(name, {**m.slice, "scaled": "yes"})
-            rows.append(
-                (
-                    format.metric(name).title,
-                    format.slice_words(m.slice),
-                    format.number(m),
-                    format.number(after) if after else "—",
-                    format.counted(m),
-                )
+    for m in (m for m in evidence.measurements if m.name == "ece" and set(m.slice) == {"task", "split"}):
+        after = evidence.find("ece", {**m.slice, "scaled": "yes"})
+        heat = evidence.find("temperature", {"task": m.slice["task"]})
+        rows.append(
+            (
+                format.slice_words(m.slice),
+                format.number(m),
+                format.number(after) if after else "—",
+                f"{format.digits(heat.value)} (fitted on n = {format.count(heat.n)})" if heat else "—",
+                format.counted(m),
             )
-    head = ("What", "Where", "As it says it", "After the temperature", "Counted on")
-    tables = [Table("How far its sureness is off (lower is better)", head, tuple(rows))] if rows else []
-    found = pick(evidence, "temperature", "task")
-    if found:
-        told = tuple((format.slice_words(m.slice), format.number(m), format.counted(m)) for m in found)
-        tables.append(Table("Temperatures", ("For", "Value", "Fitted on"), told))
-    return tuple(tables)
+        )
+    head = ("Where", "As it says it", "After the temperature", "Temperature", "Counted on")
+    caption = "How far its sureness is off: expected calibration error, 0 is best"
+    return (Table(caption, head, tuple(rows)),) if rows else ()
 
 
 def _unknown(evidence: Evidence) -> Figure | None:

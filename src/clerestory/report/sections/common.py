@@ -82,9 +82,10 @@ def spoken(marks: Iterable[Mark]) -> str:
     return "; ".join(f"{m.label}: {m.text}" for m in marks)
 
 
-def hundred(m: Measurement) -> str:
-    """``57 of 100 (53–61)``, with the interval where there is one."""
+def hundred(m: Measurement, noun: str = "") -> str:
+    """``57 of 100 pictures (between 53 and 61)``, with the interval where there is one."""
     text, _, between = format.of_hundred(m).partition(", ")
+    text += f" {noun}" if noun else ""
     return f"{text} ({between})" if between else text
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from clerestory.core.measure import Evidence, Measurement
-from clerestory.report import format
+from clerestory.report import charts, format
+from clerestory.report.charts import Group, Mark
 from clerestory.report.nouns import ReportData
+from clerestory.report.quality import SPLITS, interval_words, table
 from clerestory.report.sections.common import why_not
-from clerestory.report.trust import label_of
+from clerestory.report.trust import benchmarks, label_of
 from clerestory.report.trust import view as trust_view
-from clerestory.report.view import Chapter, Table
+from clerestory.report.view import Chapter, Figure, Table
 
 EXAMPLES = "CLR-E044"
 
@@ -34,7 +36,11 @@ def chapter(data: ReportData) -> Chapter:
         t for task, split in sorted(known) if task and (t := label_of(data.examined.trust, task, split))
     )
     trust = tuple(trust_view(t) for t in found)
-    return Chapter("cost", title, short, _answer(evidence), lead, tables=tables, warnings=warnings, trust=trust)
+    drawn = _figure(evidence)
+    figures = (drawn,) if drawn else ()
+    return Chapter(
+        "cost", title, short, _answer(evidence), lead, figures, tables=tables, warnings=warnings, trust=trust
+    )
 
 
 def _costs(evidence: Evidence, name: str) -> list[Measurement]:
@@ -47,19 +53,49 @@ def _answer(evidence: Evidence) -> str:
         return ""
     m = min(right, key=lambda m: m.value)
     each = evidence.find("cost_per_1000", dict(m.slice))
-    every = f"1,000 requests cost {format.amount(each.value, m.unit)}, and " if each else ""
+    every = f"1,000,000 requests cost {format.amount(1000 * each.value, m.unit)}, and " if each else ""
     where = format.slice_words(m.slice)
-    return f"At its cheapest ({where}), {every}1,000 right answers {format.amount(m.value, m.unit)}."
+    return f"At its cheapest ({where}), {every}1,000,000 right answers {format.amount(1000 * m.value, m.unit)}."
+
+
+def _figure(evidence: Evidence) -> Figure | None:
+    """A million requests and a million right answers, since a thousand of a small model cost next to nothing."""
+    right = [m for m in _costs(evidence, "cost_per_1000_correct") if "of" in m.slice]
+    split = next((s for s in SPLITS if any(m.slice.get("split") == s for m in right)), "")
+    groups, shown = [], []
+    for m in (m for m in right if m.slice.get("split", "") == split):
+        each = evidence.find("cost_per_1000", dict(m.slice))
+        pair = [(label, c) for label, c in (("requests", each), ("right answers", m)) if c is not None]
+        marks = tuple(_mark(label, c) for label, c in pair)
+        groups.append(Group(format.slice_value("task", m.slice["of"]).capitalize(), marks))
+        shown += [c for _, c in pair]
+    if not groups:
+        return None
+    title = "What a million of them cost"
+    desc = ". ".join(f"{g.heading}: " + "; ".join(f"{k.label} {k.text}" for k in g.marks) for g in groups)
+    axis = f"{shown[0].unit} for a million, on {format.slice_value('split', split)}"
+    svg = charts.whiskers("fig-cost", title, desc, groups, charts.top_of(groups), axis, bars=True)
+    note = f"{interval_words([m for m in shown if m.interval])} The table gives the cost of 1,000."
+    return Figure("cost-million", title, desc, svg, note, table(evidence, shown, title), benchmarks(shown))
+
+
+def _mark(label: str, m: Measurement) -> Mark:
+    low, high = (1000 * m.interval.low, 1000 * m.interval.high) if m.interval else (None, None)
+    return Mark(label, 1000 * m.value, low, high, format.digits(1000 * m.value))
 
 
 def _tasks(evidence: Evidence) -> Table | None:
     rows = []
+    shared = {m.no_interval for m in _costs(evidence, "cost_per_1000") if "of" in m.slice}
+    alike = shared.pop() if len(shared) == 1 else ""
     for m in (m for m in _costs(evidence, "cost_per_1000") if "of" in m.slice):
         right = evidence.find("cost_per_1000_correct", dict(m.slice))
         told = format.number(right) if right else "no right answer, so no price"
-        rows.append((format.slice_words(m.slice), format.number(m), told, format.counted(m)))
+        each = format.amount(m.value, m.unit) if alike else format.number(m)
+        rows.append((format.slice_words(m.slice), each, told, format.counted(m)))
     head = ("Task", "1,000 requests", "1,000 right answers", "Counted on")
-    return Table("By task", head, tuple(rows)) if rows else None
+    caption = f"By task (of 1,000 requests no interval: {alike})" if alike else "By task"
+    return Table(caption, head, tuple(rows)) if rows else None
 
 
 def _operations(evidence: Evidence) -> Table | None:

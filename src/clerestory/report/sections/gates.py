@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clerestory.core.measure import Evidence
 from clerestory.report import format
 from clerestory.report.nouns import ReportData
 from clerestory.report.view import Absence, Cell, Chapter, Matrix, Table
@@ -38,18 +39,11 @@ def chapter(data: ReportData) -> Chapter:
     if tested.held.changed:
         stale = (f"This test is out of date: other {format.listing(list(tested.held.changed))} than is in use now.",)
     evidence = tested.held.evidence
-    sums = tuple(
-        (
-            format.metric(m.name).title,
-            GATES.get(m.slice.get("gate", ""), "any of them"),
-            format.number(m),
-            format.counted(m),
-        )
-        for m in evidence.measurements
-    )
-    tables = (Table("How often each check speaks", ("What", "Check", "Value and interval", "Counted on"), sums),)
+    sums = tuple(_row(evidence, gate) for gate in ("", *tested.gates))
+    head_ = ("Check", "Faults noticed", "False alarms", "Counted on")
+    tables = (Table("How often each check speaks", head_, sums),)
     return Chapter(
-        "gates", title, short, answer, lead, tables=tables if sums else (), warnings=stale,
+        "gates", title, short, answer, lead, tables=tables, warnings=stale,
         matrix=Matrix("Faults and the checks that notice them", head, rows),
     )  # fmt: skip
 
@@ -60,3 +54,11 @@ def _cell(noticed: bool) -> Cell:
 
 def _any(noticed: bool) -> Cell:
     return Cell("yes", "noticed") if noticed else Cell("no", "missed")
+
+
+def _row(evidence: Evidence, gate: str) -> tuple[str, ...]:
+    where = {"gate": gate} if gate else {}
+    found = [evidence.find(name, where) for name in ("faults_caught", "false_alarms")]
+    told = [format.number(m) if m else "—" for m in found]
+    counts = " / ".join(format.counted(m) for m in found if m)
+    return (GATES.get(gate, gate) if gate else "any of them", *told, counts or "—")

@@ -28,7 +28,8 @@ def chapter(data: ReportData) -> Chapter:
         return Chapter("groups", title, short, absent=(absent,))
     lead = (
         "Groups are compared on pictures of the same things, sorted into classes by the classes’ names. Where two "
-        "whiskers overlap, the difference may be luck."
+        "whiskers overlap, the difference may be luck. Equalised odds is the largest difference between groups in how "
+        "often a class is found or wrongly claimed."
     )
     small = [format.sentence(f.message) for f in evidence.findings if f.code == TOO_SMALL and f.state == "not_run"]
     return Chapter(
@@ -113,25 +114,19 @@ def _suppressed(evidence: Evidence, group: str) -> list[str]:
     return found
 
 
+def _row(evidence: Evidence, group: str, split: str) -> tuple[str, ...]:
+    sums = [_sum(evidence, name, group, split) for name in SUMS]
+    told = [format.number(m) if m else "—" for m in sums]
+    counts = next((format.counted(m) for m in sums if m), "—")
+    return (format.slice_value("group", group), *told, counts)
+
+
 def _tables(evidence: Evidence) -> tuple[Table, ...]:
     tables = []
-    known = {(name, key): m for name in SUMS for key in _groups(evidence) if (m := _sum(evidence, name, *key))}
-    if known:
-        rows = tuple(
-            (
-                format.metric(name).title,
-                format.slice_value("group", group),
-                format.number(m),
-                format.counted(m),
-                format.metric(name).meaning,
-            )
-            for (name, (group, _)), m in known.items()
-        )
-        tables.append(
-            Table(
-                "Worst groups and gaps", ("What", "Groups by", "Value and interval", "Counted on", "Which means"), rows
-            )
-        )
+    rows = tuple(_row(evidence, *key) for key in _groups(evidence))
+    head = ("Groups by", "Worst group, right answers", "Largest gap", "Equalised odds", "Counted on")
+    if rows:
+        tables.append(Table("Worst groups and gaps (of a gap, 0 is best)", head, rows))
     searches = [m for name in SEARCHES for m in pick(evidence, name, "group", task="bias_search")]
     if searches:
         rows = tuple(

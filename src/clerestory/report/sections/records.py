@@ -38,8 +38,8 @@ def noticed(findings: tuple[Finding, ...]) -> tuple[tuple[FindingView, ...], str
     return tuple(shown), "" if shown else "Nothing was noticed."
 
 
-def evidence(held: Held) -> EvidenceView:
-    """One piece of evidence, with everything it measured."""
+def evidence(held: Held, in_card: bool = False) -> EvidenceView:
+    """One piece of evidence, with everything it measured; empty where the card shows that already."""
     e = held.evidence
     subject = e.subject
     named = (
@@ -68,7 +68,8 @@ def evidence(held: Held) -> EvidenceView:
         words=words,
         facts=facts,
         digests=tuple((name, value) for name, value in named if value),
-        measurements=quality.table(e, e.measurements, f"Everything measured: {len(e.measurements)}"),
+        measurements=quality.table(e, () if in_card else e.measurements, f"Everything measured: {len(e.measurements)}"),
+        in_card=in_card,
     )
 
 

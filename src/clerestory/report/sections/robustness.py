@@ -60,15 +60,15 @@ def _answer(evidence: Evidence, severities: Sequence[Measurement], split: str) -
     parts = []
     if clean is not None and worst is not None:
         parts.append(
-            f"With the strongest damage {hundred(worst)} pictures still get the right words among the first ten; "
-            f"undamaged {hundred(clean)} do."
+            f"Even with the strongest damage, {hundred(worst, 'pictures')} get the right words among the first ten; "
+            f"without damage {hundred(clean)} do."
         )
     mce = one(evidence, "mce", task=SORTING, split=split)
     if mce is not None:
         told = evidence.facts.get("corruption.reference", "")
         base = told.partition(",")[0] or "the baseline"
         parts.append(
-            f"Sorting damaged pictures, it makes {format.digits(mce.value)} times the errors of a baseline: {base}."
+            f"Sorting damaged pictures, it makes {format.digits(mce.value)} times the errors of a baseline ({base})."
         )
     return " ".join(parts)
 
@@ -103,25 +103,29 @@ def _damage(evidence: Evidence, severities: Sequence[Measurement], split: str) -
     words = one(evidence, "recall@10", task=FINDING, split=split)
     told = (
         ("right words among the first ten", FINDING, "recall@10", "main", words),
-        ("right class", SORTING, "accuracy", "part2", base.get("accuracy")),
+        ("right class", SORTING, "accuracy", "part3", base.get("accuracy")),
         ("right class, the baseline (coarse colours)", SORTING, BASELINE, "part1", base.get(BASELINE)),
     )  # fmt: skip
-    curves, shown, levels = [], [], []
+    curves: dict[str, list[Curve]] = {}
+    levels: dict[str, list[tuple[float, str]]] = {}
+    shown: list[Measurement] = []
     for label, task, name, look, clean in told:
         found = _at(severities, name, task, split)
         if not found:
             continue
-        curves.append(_curve(label, found, look, clean))
+        curves.setdefault(task, []).append(_curve(label, found, look, clean))
         shown += ([clean] if clean else []) + list(found.values())
         if clean is not None:
-            levels.append((100 * clean.value, f"level {look}"))
+            levels.setdefault(task, []).append((100 * clean.value, f"level {look}"))
     if not curves:
         return None
+    headings = {FINDING: "Finding words", SORTING: "Sorting"}
+    some = [Panel(headings[task], tuple(own), tuple(levels.get(task, ()))) for task, own in curves.items()]
+    drawn = [c for own in curves.values() for c in own]
     title = "All kinds of damage together"
-    desc = "; ".join(f"{c.label}: " + ", ".join(f"{p.y:.0f} at strength {p.x:.0f}" for p in c.points) for c in curves)
-    top = _top(curves)
-    legend = [(c.label, c.look) for c in curves] + [("dashed: without damage", "level")]
-    svg = panels("fig-damage", title, desc, [Panel("", tuple(curves), tuple(levels))], legend, top, AXIS, 1)
+    desc = "; ".join(f"{c.label}: " + ", ".join(f"{p.y:.0f} at strength {p.x:.0f}" for p in c.points) for c in drawn)
+    legend = [(c.label, c.look) for c in drawn] + [("without damage", "level")]
+    svg = panels("fig-damage", title, desc, some, legend, _top(drawn), AXIS)
     note = (
         f"Of 100 pictures, right. Bands are {quality.interval_ends(shown)}, computed from the stored rows. "
         f"{format.sentence(evidence.facts.get('corruption', ''))}"
@@ -131,7 +135,7 @@ def _damage(evidence: Evidence, severities: Sequence[Measurement], split: str) -
 
 def _top(curves: Sequence[Curve]) -> float:
     ends = [end for c in curves for p in c.points for end in (p.y, p.high) if end is not None]
-    return min(100.0, ceiling(max(ends, default=1.0), 3))
+    return min(100.0, ceiling(max(ends, default=1.0), 5))
 
 
 def _families(evidence: Evidence, task: str, split: str, severities: Sequence[Measurement]) -> tuple[Figure, ...]:
@@ -144,7 +148,8 @@ def _families(evidence: Evidence, task: str, split: str, severities: Sequence[Me
             by.setdefault(m.slice["condition"], {})[int(m.slice["severity"])] = m
     listed = {c for some in FAMILIES.values() for c in some}
     families = {**FAMILIES, "Other": tuple(c for c in by if c not in listed)}
-    clean = one(evidence, name, task=task, split=split)
+    same = (m for m in severities if m.name == name and m.slice.get("task") == "corruption_base")
+    clean = next(same, None) or one(evidence, name, task=task, split=split)
     top = _top([_curve("", found, "main", clean) for found in by.values()])
     made = (
         _family(evidence, (task, split), family, {c: by[c] for c in some if c in by}, clean, severities, top)
@@ -184,6 +189,8 @@ def _family(
     name = quality.slug(f"{task}-{family}")
     svg = panels(f"fig-{name}", title, desc, some, legend, top, AXIS)
     note = f"Of 100 pictures, right. Bands are {quality.interval_ends(shown)}. {quality.basis(shown)}"
+    if clean is not None and clean.n != shown[0].n:
+        note += f" The level without damage is that of the whole split ({format.counted(clean)})."
     return figure(name, title, svg, desc, note, evidence, ([clean] if clean else []) + shown)
 
 
@@ -191,7 +198,7 @@ def _shift(evidence: Evidence) -> Figure | None:
     """The same task on things and on a style it never saw."""
     groups = []
     measures = [("recall@10", t, format.slice_value("task", t)) for t in quality.DIRECTIONS]
-    measures += [("accuracy", t, f"sorting {label}") for t, label in TASKS.items()]
+    measures += [("accuracy", t, format.slice_value("task", t)) for t in TASKS]
     for name, task, heading in measures:
         pair = [
             (label, one(evidence, name, task=task, split=s))

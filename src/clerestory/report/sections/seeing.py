@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from clerestory.core.measure import Evidence, Measurement
 from clerestory.report import format
 from clerestory.report.nouns import ReportData
@@ -17,6 +19,7 @@ VIEWS = (
     ("shuffled_image", "another picture"),
     ("majority", "frequent answer"),
 )
+MOST_NAMED = 4
 SUMS = ("blind_gain", "blind_solvable", "accuracy_all_orders")
 
 
@@ -26,7 +29,7 @@ def chapter(data: ReportData) -> Chapter:
     evidence = held.evidence if held else None
     title, short = "Can these numbers be trusted?", "Trust"
     trust = data.examined.trust
-    figures = _figures(evidence) if evidence else ()
+    figures = _figures(evidence, data.examined.guesses) if evidence else ()
     absent = []
     if not trust:
         absent.append(
@@ -49,14 +52,18 @@ def _answer(data: ReportData) -> str:
     if not trust:
         return ""
     by = {label: [benchmark_title(t) for t in trust if t.label == label] for label in ("no", "careful", "yes")}
-    parts = []
-    if by["no"]:
-        parts.append(f"do not trust {len(by['no'])} ({format.listing(by['no'])})")
-    if by["careful"]:
-        parts.append(f"be careful with {len(by['careful'])} ({format.listing(by['careful'])})")
-    if by["yes"]:
-        parts.append(f"{len(by['yes'])} can be trusted")
-    return f"Of {format.plural(len(trust), 'benchmark')}: {'; '.join(parts)}."
+    all_ = len(trust)
+    parts = [f"do not trust {_some(by['no'], all_)}"] if by["no"] else []
+    parts += [f"be careful with {_some(by['careful'], all_)}"] if by["careful"] else []
+    parts += [f"{'all' if len(by['yes']) == all_ else len(by['yes'])} can be trusted"] if by["yes"] else []
+    return f"Of the {format.plural(len(trust), 'benchmark')} used here, {', '.join(parts)}."
+
+
+def _some(names: list[str], total: int) -> str:
+    """How many, and which where they are few."""
+    if len(names) == total > 1:
+        return "all of them"
+    return f"{len(names)} ({format.listing(names)})" if len(names) < MOST_NAMED else str(len(names))
 
 
 def _asked(evidence: Evidence) -> list[tuple[str, str]]:
@@ -70,7 +77,7 @@ def _asked(evidence: Evidence) -> list[tuple[str, str]]:
     return [key for key in dict.fromkeys(found) if key[0] not in TASKS]
 
 
-def _figures(evidence: Evidence) -> tuple[Figure, ...]:
+def _figures(evidence: Evidence, guesses: Sequence[Measurement]) -> tuple[Figure, ...]:
     groups: list[tuple[str, list[tuple[str, Measurement]]]] = []
     for task, split in _asked(evidence):
         found = [
@@ -78,6 +85,7 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
             for view, label in VIEWS
             if (m := one(evidence, "accuracy", task=task, split=split, **({"condition": view} if view else {})))
         ]
+        found += [("guessing", g) for g in guesses if (g.slice["task"], g.slice["split"]) == (task, split)]
         groups.append((format.slice_value("task", task).capitalize(), found))
     if not groups:
         return ()

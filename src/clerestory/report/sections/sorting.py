@@ -31,7 +31,7 @@ def chapter(data: ReportData) -> Chapter:
     where = format.slice_value("split", groups[0][0])
     among = f" Guessing would sort {100 * guess:.2g} of 100." if guess else ""
     told = evidence.facts.get("classes", "")
-    answer = f"Of 100 pictures of {where}, it puts {hundred(best)} into the right class ({label}).{among}"
+    answer = f"It puts {hundred(best, 'pictures')} of {where} into the right class ({label}).{among}"
     lead = (
         "By class names: it has only the words of the classes. By neighbours: it looks which known pictures are most "
         "alike. Small trained layer: one layer is trained on what it sees."

@@ -11,7 +11,6 @@ from clerestory.report.view import Chapter, Figure, Table
 
 QUANTILES = (("latency_p50", "usual"), ("latency_p95", "slow"), ("latency_p99", "slowest"))
 LOADS = ("load_p50", "load_p95", "load_p99", "goodput")
-OTHERS = ("throughput", "peak_memory", "energy")
 
 
 def waits(evidence: Evidence) -> tuple[Figure, ...]:
@@ -111,19 +110,47 @@ def _tables(evidence: Evidence) -> tuple[Table, ...]:
         rows += [(format.metric(m.name).title, _rate(m), format.number(m), format.counted(m)) for m in loads]
         head = ("While requests keep coming", "Rate", "Value and interval", "Counted on")
         tables.append(Table("Under load", head, tuple(rows)))
-    others = [m for name in OTHERS for m in evidence.measurements if m.name == name]
-    if others:
-        rows = [(format.metric(m.name).title, _where(m), format.number(m), format.counted(m)) for m in others]
-        tables.append(Table("Kept busy", ("What", "Where", "Value and interval", "Counted on"), tuple(rows)))
+    tables += [t for t in (_busy(evidence, "throughput"), _busy(evidence, "energy"), _memory(evidence)) if t]
     return tuple(tables)
+
+
+def _busy(evidence: Evidence, name: str) -> Table | None:
+    """Rows by operation, columns by how many are asked for at once."""
+    found = {
+        (m.slice.get("operation", ""), m.slice.get("batch", "")): m for m in evidence.measurements if m.name == name
+    }
+    if not found:
+        return None
+    batches = sorted({batch for _, batch in found}, key=lambda b: (len(b), b))
+    operations = dict.fromkeys(operation for operation, _ in found)
+    rows = tuple(
+        (format.slice_value("operation", o).capitalize(), *(_busy_cell(found.get((o, b))) for b in batches))
+        for o in operations
+    )
+    words = format.metric(name)
+    unit = next(iter(found.values())).unit
+    caption = words.title if unit in words.title.lower() else f"{words.title}, {unit}"
+    return Table(caption, ("What", *(f"{b} at once" for b in batches)), rows)
+
+
+def _busy_cell(m: Measurement | None) -> str:
+    if m is None:
+        return "—"
+    ends = f" ({format.digits(m.interval.low)}–{format.digits(m.interval.high)})" if m.interval else " (no interval)"
+    return f"{format.digits(m.value)}{ends}, {format.counted(m)}"
+
+
+def _memory(evidence: Evidence) -> Table | None:
+    rows = tuple(
+        (format.metric(m.name).title, format.number(m), evidence.facts.get(m.name, ""), format.counted(m))
+        for m in evidence.measurements
+        if m.name == "peak_memory"
+    )
+    return Table("Memory", ("What", "Value", "How", "Counted on"), rows) if rows else None
 
 
 def _rate(m: Measurement) -> str:
     rate = m.slice.get("rate", "")
+    if rate == "half its own":
+        return "half of what it manages one by one"
     return f"{rate} per second" if rate.replace(".", "").isdigit() else rate
-
-
-def _where(m: Measurement) -> str:
-    parts = [format.slice_value("operation", m.slice["operation"])] if "operation" in m.slice else []
-    parts += [f"{m.slice['batch']} at once"] if "batch" in m.slice else []
-    return ", ".join(parts) or "the whole process"
