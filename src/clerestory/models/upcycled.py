@@ -70,7 +70,8 @@ def upcycle_model(
             generator=generator,
         )
         mixture.load_state_dict(wanted.state_dict())
-    return made.train(model.training)
+    made.train(model.training)
+    return made
 
 
 def _mlps(model: ClerestoryModel) -> list[nn.Module]:

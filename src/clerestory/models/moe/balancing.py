@@ -6,7 +6,6 @@ Shape suffixes: E experts.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -77,6 +76,5 @@ def take_counts(model: nn.Module, group: distributed.ProcessGroup | None = None)
     for mixture in found.values():
         mixture.counts_E.zero_()
     sizes = [mixture.num_experts for mixture in found.values()]
-    # torch leaves split without types.
-    parts = cast("tuple[Tensor, ...]", torch.split(flat, sizes))
+    parts = torch.split(flat, sizes)
     return dict(zip(found, parts, strict=True))

@@ -45,7 +45,8 @@ def grouped_linear(x_SD: Tensor, w_EFD: Tensor, offsets_E: Tensor, bias_EF: Tens
         # grouped_mm refuses this case; an empty product keeps every weight in the graph.
         y_SF = x_SD @ w_EFD[0].t()
     elif runs_natively(x_SD, w_EFD):
-        y_SF = F.grouped_mm(x_SD.contiguous(), w_EFD.transpose(-2, -1), offs=offsets_E.to(torch.int32))
+        native_SF = F.grouped_mm(x_SD.contiguous(), w_EFD.transpose(-2, -1), offs=offsets_E.to(torch.int32))
+        y_SF = cast(Tensor, _PlainGradient.apply(native_SF))
     else:
         y_SF = cast(Tensor, GroupedLinear.apply(x_SD, w_EFD, offsets_E))
     if bias_EF is None:
@@ -68,6 +69,18 @@ def runs_natively(x_SD: Tensor, w_EFD: Tensor) -> bool:
         return False
     widths = (w_EFD.shape[1], w_EFD.shape[2])
     return not any(width * x_SD.element_size() % ALIGNMENT for width in widths)
+
+
+class _PlainGradient(Function):
+    """The identity; its gradient is laid out row by row, because grouped_mm refuses the strides that ``sum`` gives."""
+
+    @staticmethod
+    def forward(ctx: Any, y_SF: Tensor) -> Tensor:
+        return y_SF.view_as(y_SF)
+
+    @staticmethod
+    def backward(ctx: Any, dy_SF: Tensor) -> Tensor:
+        return dy_SF.contiguous()
 
 
 class GroupedLinear(Function):
