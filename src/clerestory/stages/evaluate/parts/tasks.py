@@ -11,6 +11,7 @@ from clerestory.stages.evaluate.table import join
 from clerestory.stages.evaluate.tasks.finding import find_task
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stages.evaluate.tasks.running import known_models, run_task
+from clerestory.stages.evaluate.tasks.shifts import beyond_expectation
 from clerestory.stages.evaluate.tasks.task import Task, check_model
 from clerestory.store import Store
 
@@ -36,8 +37,9 @@ def run(bench: Bench) -> Found:
     for task in tasks:
         check_model(task, bench.model, known_models(bench))
     found = [run_task(bench, task) for task in tasks]
+    found.append(beyond_expectation(tasks, found))
     return Found(
-        join(each.rows for each in found),
+        join(each.rows for each in found if each.rows),
         [measurement for each in found for measurement in each.measurements],
         [finding for each in found for finding in each.findings],
         {name: value for each in found for name, value in each.facts.items()},

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clerestory.core.digest import digest
-from clerestory.core.errors import CapabilityError, ConfigError
+from clerestory.core.errors import CapabilityError, ConfigError, closest
 from clerestory.models.protocols import CAN, KINDS, Capability, capabilities
+from clerestory.stats.robustness import published_lines
 
 Kind = Literal["zero_shot", "retrieval", "linear_probe", "knn", "caption", "multiple_choice", "yes_no", "short_answer"]
 Score = Literal["exact", "normalised", "contains", "yes_no", "choice"]
@@ -25,6 +26,7 @@ NEEDS: dict[str, tuple[Capability, ...]] = {
     "yes_no": ("Scorer", "Generator"),
     "short_answer": ("Generator",),
 }
+IMAGENET = "imagenet"
 METRICS: dict[str, tuple[str, ...]] = {
     "zero_shot": ("accuracy",),
     "retrieval": ("recall@1", "recall@5", "recall@10", "median_rank"),
@@ -98,6 +100,8 @@ class Task:
         licence: SPDX expression of the questions and pictures; a pack needs one.
         source: where they come from.
         baseline: a result to compare with.
+        benchmark: the public benchmark it is, ``imagenet`` or a shift of it (``imagenet_v2``, …): with both of them,
+            accuracy beyond what public models show is measured (effective robustness).
     """
 
     name: str
@@ -121,6 +125,7 @@ class Task:
     licence: str = ""
     source: str = ""
     baseline: Baseline | None = None
+    benchmark: str = ""
 
     def __post_init__(self) -> None:
         for field in FIELDS.get(self.kind, ()):
@@ -139,6 +144,14 @@ class Task:
                 f"the task {self.name!r} cannot measure {unknown[0]!r}",
                 f"a task of kind {self.kind} measures {', '.join(METRICS[self.kind])}",
             )
+        if self.benchmark:
+            known = (IMAGENET, *sorted(published_lines()))
+            if self.benchmark not in known:
+                raise ConfigError(
+                    f"the task {self.name!r} is said to be the benchmark {self.benchmark!r}",
+                    f"it takes one of {', '.join(known)}",
+                    closest(self.benchmark, known),
+                )
         self._check_prompts()
 
     def _check_prompts(self) -> None:
