@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from clerestory.core.errors import ClerestoryError
+from clerestory.core.measure import Finding
 from clerestory.core.progress import Progress
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor
@@ -31,6 +32,8 @@ from clerestory.stages.train.config import Settings
 from clerestory.stages.train.log import Log
 from clerestory.stages.train.losses import captioning, contrastive
 from clerestory.stages.train.material import Material
+from clerestory.stages.train.monitor.statistics import guessing_loss
+from clerestory.stages.train.monitor.watch import Watch, say
 from clerestory.stages.train.optimizer import Optimizer, gradient_norm
 from clerestory.stages.train.sampling import PICTURE, TEXT, Sampler, stream
 from clerestory.stages.train.validate import recall_at
@@ -66,6 +69,8 @@ class Run:
         self.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         self.position = Position()
         self.log = Log(folder / "log.jsonl")
+        self.watch = Watch(settings.steps, config.learning_rate)
+        self.found: list[Finding] = []
         train = material.train
         with torch.no_grad():
             self.texts_ME = model.get_text_features(torch.from_numpy(train.texts_ME))
@@ -89,6 +94,7 @@ class Run:
                     mine.copy_(tensors[f"average.{name}"])
             self.optimizer.load({k.removeprefix("optimizer."): v for k, v in tensors.items()})
         self.log.cut(self.position.step)
+        self.watch.replay(self.log.path)
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -117,6 +123,8 @@ class Run:
                     self.keep(LATE)
                 if done == steps or (config.validate_every and done % config.validate_every == 0):
                     self.validate()
+                while self.found:
+                    progress.say(say(self.found.pop(0)))
                 if done == steps or done % config.checkpoint_every == 0 or interrupted.is_set():
                     self.save()
                 if interrupted.is_set():
@@ -133,6 +141,9 @@ class Run:
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         norm = gradient_norm(self.model.parameters(), config.clip)
         fine = math.isfinite(loss.item()) and math.isfinite(norm)
+        watching = fine and self.watch.due(number)
+        if watching:
+            self.watch.before(self.model)
         if fine:
             self.optimizer.step(learning_rate)
             self._average(number)
@@ -144,18 +155,24 @@ class Run:
                     if name in buffers:
                         t.copy_(buffers[name])
             self._in_a_row += 1
+        if watching:
+            self.watch.after(self.model)
+        if number == 0:
+            self.watch.overlap(self.material.train, self.material.val)
         seconds = self.position.seconds + time.perf_counter() - begun
         self.position = Position(number + 1, self.position.skipped + (not fine), seconds)
-        self.log.add(
-            step=number + 1,
-            loss=loss.item(),
-            contrastive=contrast.item(),
-            caption=caption.item(),
-            lr=learning_rate,
-            gradient=norm,
-            skipped=self.position.skipped,
-            seconds=round(seconds, 3),
-        )
+        values = {
+            "step": number + 1,
+            "loss": loss.item(),
+            "contrastive": contrast.item(),
+            "caption": caption.item(),
+            "lr": learning_rate,
+            "gradient": norm,
+            "skipped": self.position.skipped,
+            **self.watch.take(),
+        }
+        self.log.add(**values, seconds=round(seconds, 3))
+        self.found += self.watch.step(**values)
         if self._in_a_row >= MOST_SKIPPED_IN_A_ROW:
             raise ClerestoryError(
                 f"the loss was infinite or not a number in {self._in_a_row} steps in a row",
@@ -173,10 +190,18 @@ class Run:
         learners = max(1, round(config.caption_share * len(rows)))
         ids_BL = self.captions_ML[captions_B[:learners]]
         ids_BL = ids_BL[:, : int((ids_BL != self.model.config.pad_token_id).sum(dim=1).max())]
-        out = self.model(pixels_BCSS, caption_ids=ids_BL)
+        watching = self.watch.due(number)
+        with self.watch.experts(self.model) if watching else nullcontext():
+            out = self.model(pixels_BCSS, caption_ids=ids_BL)
+        texts_BE = self.mixed_texts(number, rows)
+        if watching:
+            self.watch.batch(train.pixels_NHWC, rows)
+            guess = guessing_loss(len(rows), len(self.bank_NE), config.nested_weight)
+            self.watch.contrast(out.image_embeds, texts_BE, captions_B, 1 / config.temperature, guess)
+            self.watch.captions(self.model, out, ids_BL)
         contrast = contrastive(
             out.image_embeds,
-            self.mixed_texts(number, rows),
+            texts_BE,
             self.bank_NE,
             self.bank_row_M[captions_B],
             self.model.config.nested_dims,
@@ -210,7 +235,9 @@ class Run:
             return
         with self.averaged():
             value, n = recall_at(self.model, self.material.val, 10)
-        self.log.add(**{"step": self.position.step, "val_recall@10": value, "n": n})
+        values = {"step": self.position.step, "val_recall@10": value, "n": n}
+        self.log.add(**values)
+        self.found += self.watch.step(**values)
 
     def _average(self, number: int) -> None:
         """Follow the weights; quickly at first, so that the random start is soon forgotten."""

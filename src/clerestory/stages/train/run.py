@@ -141,7 +141,7 @@ def _watched(run: Run) -> tuple[Measurement, ...]:
 
 
 def _findings(run: Run) -> tuple[Finding, ...]:
-    """Steps that changed nothing, and captions longer than the decoder reads."""
+    """Steps that changed nothing, captions longer than the decoder reads, and what the monitor named."""
     found = []
     if run.position.skipped:
         message = f"{run.position.skipped} of {run.settings.steps} steps had a loss or gradient that was not finite"
@@ -151,7 +151,7 @@ def _findings(run: Run) -> tuple[Finding, ...]:
         message = f"{run.cut_captions} captions are longer than the decoder reads and were cut for it"
         fix = "nothing, when it is a few: search reads them whole"
         found.append(Finding("CLR-T002", "info", "warn", "captions", message, fix))
-    return tuple(found)
+    return (*found, *run.watch.monitor.findings())
 
 
 def _facts(run: Run, data: Dataset, model: str, early: str, late: str) -> Tags:
