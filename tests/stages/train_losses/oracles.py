@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def naive_sigmoid(images_BD: Tensor, texts_BD: Tensor, scale: Tensor | float, bias: Tensor | float) -> Tensor:
@@ -51,6 +52,21 @@ def saved_bytes(run: Callable[[], Tensor]) -> int:
     storages = {s.data_ptr(): s.nbytes() for s in (kept.tensor.untyped_storage() for kept in alive)}
     del out  # the graph had to live until here
     return sum(storages.values())
+
+
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it without types
+    """Remembers the largest tensor that any operation made."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it without types
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # torch's signature
+        out = func(*args, **(kwargs or {}))
+        for made in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(made, Tensor):
+                self.numbers = max(self.numbers, made.numel())
+        return out
 
 
 def gap(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tests.stages.train_losses.oracles import gap, naive_sigmoid, naive_softmax, saved_bytes, unit_pairs
+from tests.stages.train_losses.oracles import Largest, gap, naive_sigmoid, naive_softmax, saved_bytes, unit_pairs
 from torch import Tensor
 
 from clerestory.core.errors import InputError
@@ -66,6 +66,18 @@ def test_it_saves_only_two_embeddings_and_numbers(ours: Loss, naive: Loss, count
     leaves = (*unit_pairs(count, width), *numbers(ours))
     assert saved_bytes(lambda: ours(*leaves)) <= (2 * count * width + 2) * 4
     assert saved_bytes(lambda: naive(*leaves)) > 2 * count * count * 4, "the measure sees what the formula keeps"
+
+
+@BOTH
+def test_a_few_rows_live_at_a_time(ours: Loss, naive: Loss) -> None:
+    count, width, rows = 200, 8, 10
+    leaves = (*unit_pairs(count, width), *numbers(ours))
+    with Largest() as made:
+        ours(*leaves, own_B=torch.arange(count) % 150, rows=rows).backward()
+    assert made.numbers <= max(rows * count, count * width)
+    with Largest() as plain:
+        naive(*leaves).backward()
+    assert plain.numbers == count * count
 
 
 @BOTH

@@ -18,7 +18,7 @@ def _cases() -> dict[str, dict[str, torch.Tensor]]:
     plain = {"images": images, "texts": texts, "scale": torch.tensor(7.0), "bias": torch.tensor(-3.0)}
     own = {"own": torch.arange(COUNT) % 9}  # the same captions in several processes
     double = {key: value.double() for key, value in plain.items()}
-    return {
+    return {"sigmoid compiled": plain} | {
         f"{loss}{kind}": case
         for loss in ("sigmoid", "softmax")
         for kind, case in {"": plain, " numbered": plain | own, " double": double}.items()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.stages.train_losses.oracles import gap, saved_bytes
+from tests.stages.train_losses.oracles import Largest, gap, saved_bytes
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from clerestory.core.errors import InputError
 from clerestory.stages.train.losses import IGNORE, autoregressive_inputs, cappa_inputs, linear_cross_entropy
@@ -60,21 +59,6 @@ def test_tied_word_embeddings_get_both_gradients() -> None:
     assert gap(got, wanted) < 1e-5
 
 
-class Largest(TorchDispatchMode):
-    """Remembers the largest tensor that any operation made."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.numbers = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]  # torch's signature
-        out = func(*args, **(kwargs or {}))
-        for made in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(made, Tensor):
-                self.numbers = max(self.numbers, made.numel())
-        return out
-
-
 def test_the_logits_are_never_held() -> None:
     positions, width, words, rows = 256, 8, 1000, 16
     hidden, weight, _, target = layer((positions,), width, words)
@@ -119,6 +103,27 @@ def test_half_precision(dtype: torch.dtype) -> None:
     got = torch.autograd.grad(value, (half, weight))
     assert [g.dtype for g in got] == [dtype, torch.float32]
     assert gap(got, torch.autograd.grad(wanted, (hidden, weight))) < 3e-2
+
+
+def test_autocast_changes_nothing() -> None:
+    hidden, weight, bias, target = layer()
+    plain = linear_cross_entropy(hidden, weight, target, bias)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = linear_cross_entropy(hidden, weight, target, bias)
+    assert torch.equal(cast, plain)
+    leaves = (hidden, weight, bias)
+    assert all(map(torch.equal, torch.autograd.grad(cast, leaves), torch.autograd.grad(plain, leaves)))
+
+
+@pytest.mark.filterwarnings("ignore:.*not a leaf:UserWarning")  # what torch's compiler does itself
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_it_runs_beside_a_compiled_graph() -> None:
+    torch._dynamo.reset()
+    hidden, weight, _, target = layer()
+    compiled = torch.compile(lambda h, w: 2 * linear_cross_entropy(h.tanh(), w, target), backend="aot_eager")
+    got = torch.autograd.grad(compiled(hidden, weight), (hidden, weight))
+    wanted = torch.autograd.grad(2 * naive(hidden.tanh(), weight, target, None, 0.0), (hidden, weight))
+    assert gap(got, wanted) < 1e-5
 
 
 def test_what_does_not_fit_is_said() -> None:

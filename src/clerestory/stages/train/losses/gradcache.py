@@ -45,7 +45,8 @@ def grad_cache_step(
             gradient scaler's or an accumulation's factor belongs in here and in the extra losses.
         micro_batches: pairs of what the two encoders take; gone through twice.
         modules: their buffers (running statistics, counts) are put back after the first pass: a step counts once.
-        no_sync: for data parallel training ``model.no_sync``: entered for all micro-batches but the last.
+        no_sync: for data parallel training ``model.no_sync``: entered for all micro-batches but the last. The gradients
+            of the loss's own parameters come before, so average those over the processes yourself.
 
     Returns:
         The loss with the extra losses, without a graph.
@@ -71,7 +72,7 @@ def grad_cache_step(
                     extras.append(share * more)
         for buffer, before in buffers:
             buffer.copy_(before)
-    torch.clear_autocast_cache()  # the first pass left half-precision weights there that know no gradient
+    torch.clear_autocast_cache()  # older torch would reuse the half-precision weights of the pass without a graph
 
     image_ND, text_ND = (torch.cat(rows).requires_grad_() for rows in (images, texts))
     sizes = [len(row) for row in images], [len(row) for row in texts]

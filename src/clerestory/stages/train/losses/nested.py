@@ -24,7 +24,6 @@ from torch.nn import functional as F
 from clerestory.core.errors import InputError
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it without types
 def matryoshka(
     loss: Callable[..., Tensor],
     embeddings: Sequence[Tensor],
@@ -41,7 +40,7 @@ def matryoshka(
 
         matryoshka(lambda h, w: linear_cross_entropy(h, w, target), (hidden, weight), (64, 256), unit=False)
 
-    Runs outside compiled graphs; what it calls may be compiled.
+    Under ``torch.compile`` it breaks the graph and runs as it is.
 
     Args:
         loss: ``loss(*prefixes, *parameters)`` gives one number. Over a ring, all processes must use equal dims.

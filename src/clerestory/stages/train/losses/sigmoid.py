@@ -43,7 +43,9 @@ def sigmoid_loss(
     Products of half-precision embeddings are taken in their type, everything after in float32, also under autocast.
     Over a ring the value is this process's share: its mean over the processes is the loss of the joint batch, and
     so are the gradients once they are averaged, as data parallel training does. The gradients of the texts are
-    already summed over the ring when they come home, so every process must weigh the loss by the same number.
+    already summed over the ring when they come home, so every process must weigh the loss by the same number and bring
+    equally many pairs. Under ``torch.compile`` every tile is unrolled, so give large ``rows``; a ring of several breaks
+    the graph and runs as it is.
 
     Args:
         images_BD: embeddings, usually unit rows.

@@ -22,20 +22,21 @@ def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def tile_rows(columns: int, device: torch.device, rows: int | None = None) -> int:
+def tile_rows(columns: int, device: torch.device, rows: int | None = None, least: int = 16) -> int:
     """How many rows of a matrix with so many columns are worked on at once.
 
     Args:
         columns: N of the matrix that is never held.
         device: where it would be.
         rows: what the caller wants; None leaves the choice to this function.
+        least: the fewest to choose, however many the columns.
 
     Raises:
         InputError: ``rows`` is below 1.
     """
     if rows is None:
         entries = CPU_ENTRIES if device.type == "cpu" else GPU_ENTRIES
-        return max(16, entries // max(columns, 1))
+        return max(least, entries // max(columns, 1))
     if rows < 1:
         raise InputError(f"a tile cannot have {rows} rows", "give 1 or more, or leave it out")
     return rows

@@ -23,6 +23,8 @@ from clerestory.core.errors import InputError
 from clerestory.stages.train.losses.tiles import add_product, product, spans, tile_rows, wide
 
 IGNORE = -100
+# Every tile adds to the gradient of the whole output layer, which is larger than any cache: few tiles, then.
+LEAST_ROWS = 128
 
 
 def linear_cross_entropy(
@@ -38,7 +40,8 @@ def linear_cross_entropy(
     """Mean cross-entropy of an output layer's words; saves the gradients (N·D + V·D + V floats), no logits.
 
     Positions to be ignored cost nothing: they are left out before the first product. Where every position is ignored
-    the loss is 0 with gradients of 0 (``F.cross_entropy`` gives NaN), so that a batch of padding spoils no step.
+    the loss is 0 with gradients of 0 (``F.cross_entropy`` gives NaN), so that a batch of padding spoils no step. A
+    GPU is waited for once, to learn how many positions count, which breaks a compiled graph.
 
     Args:
         hidden: what enters the output layer, ``(..., D)``.
@@ -95,7 +98,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_weight_VD = torch.zeros_like(weight_VD, dtype=kept) if for_weight else None
         grad_bias_V = torch.zeros_like(bias_V, dtype=kept) if for_bias and bias_V is not None else None
         loss = hidden_ND.new_zeros((), dtype=kept)
-        for part in spans(len(position_M), tile_rows(words, hidden_ND.device, rows)):
+        for part in spans(len(position_M), tile_rows(words, hidden_ND.device, rows, LEAST_ROWS)):
             position_C = position_M[part]
             h_CD, right_C1 = hidden_ND[position_C], target_N[position_C, None]
             s_CV = product(h_CD, layer_VD.T)
@@ -111,7 +114,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             g_CV = s_CV.sub_(total_C1).exp_()
             if smoothing:
                 g_CV -= smoothing / words
-            g_CV.scatter_add_(1, right_C1, g_CV.new_full((1, 1), smoothing - 1).expand_as(right_C1))
+            g_CV.scatter_(1, right_C1, g_CV.gather(1, right_C1) + (smoothing - 1))
             if grad_hidden_ND is not None:
                 grad_hidden_ND[position_C] = (g_CV.to(h_CD.dtype) @ layer_VD).to(kept)
             if grad_weight_VD is not None:
