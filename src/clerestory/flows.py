@@ -69,7 +69,9 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     say("3/6  evaluate  what it can do with pictures it has never seen")
     for label, model in trained.checkpoints:
         # The checkpoints are there to rehearse with; the model that is to be used is examined in every respect.
-        settings = EvaluateConfig() if label == FINAL else EvaluateConfig(parts=ENOUGH_TO_GATE, load_seconds=0)
+        settings = (
+            EvaluateConfig() if label == FINAL else EvaluateConfig(parts=ENOUGH_TO_GATE, timed=80, load_seconds=0)
+        )
         evidence = evaluate(open_model(store.model_folder(model)), data, settings, store, progress)
         say(f"     {label:<6} {_describe_quality(evidence)}")
     for line in _describe_rest(evidence):
