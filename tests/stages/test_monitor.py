@@ -195,8 +195,8 @@ def test_spread_equals_the_plain_formulas() -> None:
     assert found.cosine == pytest.approx(np.mean(pairs), abs=1e-5)
     assert found.deviation == pytest.approx(float(rows.var(dim=0).sum().sqrt()), rel=1e-4)
     values = np.linalg.svd(rows.numpy() - rows.numpy().mean(0), compute_uv=False) ** 2
-    share = values / values.sum()
-    assert found.rank == pytest.approx(math.exp(-(share * np.log(share)).sum()), rel=1e-3)
+    assert found.rank == pytest.approx(values.sum() ** 2 / (values**2).sum(), rel=1e-3)
+    assert spread(torch.eye(9)).rank == pytest.approx(8, rel=1e-3), "nine corners of a simplex span eight dimensions"
     same = spread(rows[:1].expand(8, -1))
     assert same.cosine == pytest.approx(1, abs=1e-5)
     assert same.deviation < 1e-3

@@ -46,7 +46,7 @@ def data() -> Dataset:
 
 @pytest.fixture
 def run(data: Dataset, tmp_path: Path) -> Run:
-    return stage._prepared(data, TINY.resolved(), tmp_path, QUIET)
+    return stage.prepared(data, TINY.resolved(), tmp_path, QUIET)
 
 
 def start(home: Path, steps: int) -> subprocess.Popen[str]:
@@ -132,7 +132,7 @@ def test_training_leaves_models_log_and_evidence(data: Dataset, store: Store) ->
 
 def test_it_learns(data: Dataset, tmp_path: Path) -> None:
     config = TrainConfig(preset="tiny", steps=150, batch=30, threads=1, validate_every=0, seed=1)
-    run = stage._prepared(data, config.resolved(), tmp_path, QUIET)
+    run = stage.prepared(data, config.resolved(), tmp_path, QUIET)
     first = run.step()
     while run.position.step < 150:
         last = run.step()
@@ -165,7 +165,7 @@ def test_only_train_and_val_are_read_and_only_trains_words_are_known(data: Datas
         return data.read(sample)
 
     watched = Dataset("watched", data.samples, read_image)
-    run = stage._prepared(watched, TINY.resolved(), tmp_path, QUIET)
+    run = stage.prepared(watched, TINY.resolved(), tmp_path, QUIET)
     assert seen == {"train", "val"}
     assert not any(word.startswith(("test", "val")) for word in run.material.train.words)
     assert {data[s.id].caption for s in data if s.split == "train"} == {

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from clerestory.apps.catalogue import dataset
-from clerestory.cli.output import PLAIN, Common
-from clerestory.core.codec import decode
+from clerestory.cli.output import PLAIN, Common, Output
+from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.errors import ConfigError
+from clerestory.core.sample import Dataset
 from clerestory.stages.train import TrainConfig, train
-from clerestory.store import open_store
+from clerestory.stages.train.plan import keep_plan
+from clerestory.stages.train.plan import plan as make_plan
+from clerestory.store import Store, open_store
 
 
 def train_(
@@ -22,6 +27,8 @@ def train_(
     config: Path | None = None,
     seed: int = 0,
     steps: int | None = None,
+    plan: Annotated[bool, Parameter(negative=())] = False,
+    price: float | None = None,
     common: Common = PLAIN,
 ) -> None:
     """Train a model; interrupted, it goes on where it stopped.
@@ -32,6 +39,8 @@ def train_(
         config: A TOML file with any setting of the training; options given here win over it.
         seed: The seed of everything random.
         steps: Fewer or more optimizer steps than the preset has.
+        plan: Tell how long it takes, how much memory and money, after a few real steps; nothing is trained.
+        price: What an hour of this machine costs, for --plan.
     """
     out = common.out
     store = open_store(common.home)
@@ -39,7 +48,11 @@ def train_(
     settings |= {"preset": preset, "seed": seed} if not config else {}
     if steps is not None:
         settings["steps"] = steps
-    result = train(dataset(store, data, out), decode(TrainConfig, settings, "the training config"), store, out)
+    pictures, wanted = dataset(store, data, out), decode(TrainConfig, settings, "the training config")
+    if plan:
+        foretell(pictures, wanted, store, price, out)
+        return
+    result = train(pictures, wanted, store, out)
     if result.cached:
         out.say("nothing has changed since this model was trained: it is taken from the store")
     facts = result.evidence.facts
@@ -53,8 +66,21 @@ def train_(
         f"model     {result.model}",
         f"evidence  {result.evidence.id}",
         *(f"{name:<9} {value}" for name, value in facts.items() if not name.endswith("_model")),
+        *(
+            f"forecast  {m.name.removeprefix('plan_').removesuffix('_ratio')}: {m.value:.2f} times what was foretold"
+            for m in result.evidence.measurements
+            if m.name.startswith("plan_")
+        ),
     )
     out.next(f"clerestory evaluate {short(result.model)} --data {data}")
+
+
+def foretell(data: Dataset, config: TrainConfig, store: Store, price: float | None, out: Output) -> None:
+    """Print the forecast of a training run and keep it, to be compared with the run."""
+    found = make_plan(data, config, out, price)
+    keep_plan(found, data, config, store)
+    out.result({**encode(found), "cost": found.cost}, *found.lines())
+    out.say("nothing was trained; the same command without --plan trains, and tells how good this forecast was")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from clerestory.models.model import ClerestoryModel
 from clerestory.models.presets import preset_config
 from clerestory.models.processor import ClerestoryImageProcessor, ClerestoryProcessor
 from clerestory.models.text_tower import load_text_tower
+from clerestory.stages.train import forecast
 from clerestory.stages.train.config import Settings, TrainConfig
 from clerestory.stages.train.loop import EARLY, FINAL, LATE, Run
 from clerestory.stages.train.material import Material, caption_tokenizer, prepare
@@ -70,23 +71,24 @@ def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress =
         ClerestoryError: the loss stayed infinite or NaN.
         KeyboardInterrupt: Ctrl-C; the run can be resumed by the same call.
     """
-    subject = Subject(data=data.digest, code=stage_code(KIND), config=digest(config), environment=environment_digest())
+    subject = subject_of(data, config)
     found = _earlier(subject, store)
     if found is not None:
         return found
     folder = store.runs / f"{KIND}-{digest(subject)[:24]}"
     folder.mkdir(parents=True, exist_ok=True)
     settings = config.resolved()
-    with metered() as meter, _threads(settings.threads):
-        run = _prepared(data, settings, folder, progress)
+    with metered() as meter, threads(settings.threads):
+        run = prepared(data, settings, folder, progress)
         run.restore()
+        plan = None if run.position.step else forecast.kept(subject, store.runs)  # half a run is no test of a forecast
         run.finish(progress)
         value = _watched(run)
         early, late, model = (store.put_model(folder / name) for name in (EARLY, LATE, FINAL))
     evidence = Evidence(
         kind=KIND,
         subject=replace(subject, model=model),
-        measurements=value,
+        measurements=(*value, *(forecast.score(plan, meter.cost) if plan else ())),
         findings=_findings(run),
         cost=meter.cost,
         made=now(),
@@ -94,8 +96,14 @@ def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress =
         facts=_facts(run, data, model, early, late),
     )
     store.put_evidence(evidence)
+    forecast.forget(subject, store.runs)
     shutil.rmtree(folder, ignore_errors=True)
     return TrainResult(evidence, model, early, late, cached=False)
+
+
+def subject_of(data: Dataset, config: TrainConfig) -> Subject:
+    """What a training run depends on."""
+    return Subject(data=data.digest, code=stage_code(KIND), config=digest(config), environment=environment_digest())
 
 
 def _earlier(subject: Subject, store: Store) -> TrainResult | None:
@@ -113,7 +121,7 @@ def _earlier(subject: Subject, store: Store) -> TrainResult | None:
     return None
 
 
-def _prepared(data: Dataset, settings: Settings, folder: Path, progress: Progress) -> Run:
+def prepared(data: Dataset, settings: Settings, folder: Path, progress: Progress) -> Run:
     """The run at step 0."""
     tower = load_text_tower()
     architecture = preset_config(settings.config.preset)
@@ -182,7 +190,7 @@ def _facts(run: Run, data: Dataset, model: str, early: str, late: str) -> Tags:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def threads(number: int) -> Iterator[None]:
     """Torch with this many threads: sums are split by thread, so their number is part of the result."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)

@@ -28,7 +28,7 @@ class Spread(NamedTuple):
     Attributes:
         deviation: standard deviation per dimension times √E: 1 for unit rows in all directions, 0 for equal rows.
         cosine: mean cosine of two different rows.
-        rank: exp of the entropy of the principal variances (Roy and Vetterli, 2007): how many directions are used.
+        rank: participation ratio (Σλ)² / Σλ² of the principal variances λ: how many directions are used about evenly.
     """
 
     deviation: float
@@ -48,14 +48,11 @@ def spread(rows_BE: Tensor) -> Spread:
     gram_BB = rows_BE @ rows_BE.T
     cosine = float((gram_BB.sum() - gram_BB.trace()) / (size * (size - 1)))
     centred_BE = rows_BE - rows_BE.mean(dim=0)
-    deviation = math.sqrt(float(centred_BE.square().sum()) / (size - 1))
-    values_B = torch.linalg.eigvalsh((centred_BE @ centred_BE.T).cpu()).clamp(min=0)
-    total = float(values_B.sum())
-    if not math.isfinite(total) or total <= 0:
-        return Spread(deviation, cosine, 1.0)
-    share_B = values_B / total
-    rank = math.exp(-float((share_B * share_B.clamp(min=1e-12).log()).sum()))
-    return Spread(deviation, cosine, rank)
+    total = float(centred_BE.square().sum())
+    deviation = math.sqrt(total / (size - 1))
+    # (Σλ)² / Σλ² without the eigenvalues: the trace and the Frobenius norm of the same matrix.
+    squares = float((centred_BE @ centred_BE.T).square().sum())
+    return Spread(deviation, cosine, total * total / squares if squares > 0 else 1.0)
 
 
 @torch.no_grad()

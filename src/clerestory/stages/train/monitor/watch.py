@@ -31,6 +31,8 @@ from clerestory.stages.train.monitor.monitor import Monitor
 from clerestory.stages.train.monitor.record import Record
 from clerestory.stages.train.sampling import Rows
 
+CAPTIONS = 16  # of a batch that are tried with other pictures: the decoder's time for more is not worth it
+
 
 class Watch:
     """The monitor's eyes in the training loop.
@@ -83,11 +85,12 @@ class Watch:
     @torch.no_grad()
     def captions(self, model: ClerestoryModel, out: ClerestoryOutput, ids_ML: Tensor) -> None:
         """See what the captions would cost with exchanged pictures."""
-        size = len(ids_ML)
+        size = min(len(ids_ML), CAPTIONS)
         if out.image_tokens is None or out.caption_logits is None or size < 2:
             return
+        ids_ML = ids_ML[:size]
         logits = model.decoder(ids_ML, out.image_tokens[:size].detach().roll(size // 2, dims=0))
-        found = statistics.blindness(out.caption_logits.detach(), logits, ids_ML, model.config.pad_token_id)
+        found = statistics.blindness(out.caption_logits[:size].detach(), logits, ids_ML, model.config.pad_token_id)
         self._seen |= {
             "seeing": found.seeing,
             "blind": found.blind,
