@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from clerestory.core.digest import short
 from clerestory.report import format, quality, story
-from clerestory.report.nouns import ReportData, Trust
+from clerestory.report.nouns import Held, ReportData, Trust
 from clerestory.report.sections import (
     beside,
     certainty,
@@ -65,7 +65,7 @@ def build(data: ReportData) -> Page:
         findings=findings,
         findings_note=findings_note,
         data=pictures.summary(data.data) if data.data else None,
-        evidence=tuple(records.evidence(each, each is held) for each in data.evidence),
+        evidence=tuple(records.evidence(each, each is held) for each in _rested_on(data)),
         history=records.history(data),
         journal=tuple(records.record(entry) for entry in data.journal[: records.MOST_JOURNAL]),
         journal_note=records.journal_note(data.journal),
@@ -73,6 +73,11 @@ def build(data: ReportData) -> Page:
         chapters=chapters,
         card=card(data, {chapter.anchor: chapter for chapter in chapters}, _first(highlights)),
     )
+
+
+def _rested_on(data: ReportData) -> tuple[Held, ...]:
+    """Every piece of evidence that a number on the page comes from."""
+    return data.evidence + ((data.self_test.held,) if data.self_test else ())
 
 
 def _first(highlights: tuple[Highlight, ...]) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from clerestory.core.measure import Evidence, Measurement
 from clerestory.report import format, quality
-from clerestory.report.nouns import ReportData
+from clerestory.report.nouns import ReportData, Trust
+from clerestory.report.trust import LABELS, benchmark, label_of
 from clerestory.report.view import Table
 
 
@@ -17,25 +18,33 @@ def comparison(data: ReportData) -> tuple[Table | None, str]:
     other = data.rival.release
     if theirs is None:
         return None, f"The examination of {other.ref} is not in the store, so the two cannot be compared."
-    rows = [
-        _side_by_side(m, twin)
-        for m in _telling(mine.evidence)
-        if (twin := theirs.evidence.find(m.name, m.slice)) is not None
-    ]
+    pairs = [(m, theirs.evidence.find(m.name, m.slice)) for m in _telling(mine.evidence)]
+    rows = [_side_by_side(m, twin) for m, twin in pairs if twin is not None]
+    compared = [m for m, twin in pairs if twin is not None]
     if not rows:
         return None, f"{data.name} and {other.ref} were not examined on the same questions."
-    head = (
+    trusted = bool(data.examined.trust)
+    if trusted:
+        rows = [(*row, _label(m, data.examined.trust)) for row, m in zip(rows, compared, strict=True)]
+    head: tuple[str, ...] = (
         "Measured",
         f"{other.ref} ({_standing(other.decision.verdict)})",
         data.name,
         f"{data.name} is",
         "Counted on",
+        *(("The benchmark",) if trusted else ()),
     )
     note = (
         "“Better” and “worse” are said only where the two intervals do not touch, which is a cautious test. "
         f"{other.ref} was put to the gate on {format.when(other.when)} by {other.who}: “{other.why}”."
     )
     return Table(f"{data.name} beside {other.ref}", head, tuple(rows)), note
+
+
+def _label(m: Measurement, trust: tuple[Trust, ...]) -> str:
+    """Whether the benchmark behind a number can be believed, in words."""
+    found = label_of(trust, *benchmark(m))
+    return LABELS[found.label] if found else "not judged"
 
 
 def _telling(evidence: Evidence) -> list[Measurement]:

@@ -89,7 +89,7 @@ def hundred(m: Measurement, noun: str = "") -> str:
     return f"{text} ({between})" if between else text
 
 
-def why_not(evidence: Evidence | None, part: str, ref: str, otherwise: str) -> Absence:
+def why_not(evidence: Evidence | None, part: str, ref: str, otherwise: str, unscored: str = "") -> Absence:
     """One sentence on why a part of an examination has no numbers, and the command that would make some.
 
     Args:
@@ -97,16 +97,11 @@ def why_not(evidence: Evidence | None, part: str, ref: str, otherwise: str) -> A
         part: the part's name, such as ``corrupt``.
         ref: what to call the model on the command line.
         otherwise: the sentence where the examination says nothing about the part.
+        unscored: words of the finding that counts samples which this part could not score.
     """
-    command = f"clerestory evaluate {ref}"
-    if evidence is not None:
-        for f in evidence.findings:
-            if f.where == f"part {part}" and f.state in ("not_applicable", "not_run"):
-                fix = f" {format.sentence(f.fix)}" if f.fix else ""
-                return Absence(format.sentence(f.message) + fix)
-    return Absence(otherwise, command)
-
-
-def suppressed(evidence: Evidence, *codes: str) -> tuple[str, ...]:
-    """What was named and not measured, in the words of the findings of these codes."""
-    return tuple(format.sentence(f.message) for f in evidence.findings if f.code in codes and f.state == "not_run")
+    for f in evidence.findings if evidence else ():
+        unable = f.where == f"part {part}" and f.state in ("not_applicable", "not_run")
+        if unable or (unscored and unscored in f.message):
+            fix = f" {format.sentence(f.fix)}" if f.fix else ""
+            return Absence(format.sentence(f.message) + fix)
+    return Absence(otherwise, f"clerestory evaluate {ref}")

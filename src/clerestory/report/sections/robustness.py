@@ -23,6 +23,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 }
 WRITTEN = ("typos", "upper_case", "lower_case", "synonyms", "word_order")
 AXIS = "strength of the damage (0 is none)"
+TOO_SMALL = "too small to be corrupted"
 RATIOS = ("mce", "relative_mce", "robust_accuracy", "effective_robustness", "shift_gap", "recall@10_loss")
 
 
@@ -40,7 +41,7 @@ def chapter(data: ReportData) -> Chapter:
     more = _families(evidence, SORTING, split, data.examined.severities)
     absent = []
     if damage is None and not more:
-        absent.append(why_not(evidence, "corrupt", data.name, "It was not examined on damaged pictures."))
+        absent.append(why_not(evidence, "corrupt", data.name, "It was not examined on damaged pictures.", TOO_SMALL))
     if _written(evidence) is None:
         absent.append(why_not(evidence, "words", data.name, "It was not examined with words written differently."))
     lead = (

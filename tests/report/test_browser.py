@@ -1,0 +1,80 @@
+"""The report in a real Chromium: nothing sticks out on a phone, axe has nothing to say, the filter filters."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, expect, sync_playwright
+from tests.apps.colours import ColourModel, tiles
+from tests.report.world import make_model
+
+from clerestory.report import report
+from clerestory.stages.evaluate import EvaluateConfig, evaluate
+from clerestory.store import open_store
+
+CHROMIUM = os.environ.get("CLERESTORY_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no Chromium here: apt-get install chromium, or set CLERESTORY_CHROMIUM"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A report of a model that was really examined."""
+    folder: Path = tmp_path_factory.mktemp("report")
+    store, model, data = open_store(folder / "home"), ColourModel(), tiles()
+    model.digest = store.put_model(make_model(folder / "model", "colours"))
+    evaluate(model, data, EvaluateConfig(described=6, timed=12, warm_up=1, corrupted=0, load_seconds=0.2), store)
+    return report(store, model.digest, folder / "out", data).html.as_uri()
+
+
+@pytest.fixture(scope="module")
+def chromium(address: str) -> Iterator[Browser]:
+    """Started after the model was examined, since both want a loop of events of their own."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_width_and_light(chromium: Browser, address: str, width: int, scheme: str) -> None:
+    context = chromium.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    complaints: list[str] = []
+    page = context.new_page()
+    page.on("console", lambda said: complaints.append(said.text) if said.type in {"error", "warning"} else None)
+    page.goto(address)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    found = Axe().run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+    assert complaints == []
+    context.close()
+
+
+def test_finer_slices_can_be_left_out_without_a_script(chromium: Browser, address: str) -> None:
+    context = chromium.new_context(java_script_enabled=True)
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_text("Can it find, sort and describe things?").click()
+    part = page.locator("#card-find tr.part").first
+    expect(part).to_be_visible()
+    page.get_by_label("whole tasks only").check()
+    expect(part).to_be_hidden()
+    expect(page.locator("#card-find tbody tr:not(.part)").first).to_be_visible()
+    context.close()

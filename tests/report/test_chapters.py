@@ -1,0 +1,359 @@
+"""The chapters: what they show follows from the evidence, and what is missing is said with what would change that."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.apps.colours import ColourModel, tiles
+from tests.report.parsing import Parsed
+from tests.report.world import World, make_model
+
+from clerestory.core.codec import Tags
+from clerestory.core.digest import canonical
+from clerestory.core.measure import Cost, Evidence, Finding, Measurement, Recipe, Subject
+from clerestory.report import ReportData, build, collect, render_html, render_json, render_markdown
+from clerestory.report.collect import _Reader
+from clerestory.report.examined import by_severity, count_waits, guesses, read_diagrams, read_self_test
+from clerestory.report.nouns import Held
+from clerestory.report.plots import Curve, Panel, Point, histogram, panels, reliability
+from clerestory.report.sections.card import QUESTIONS, question
+from clerestory.report.trust import trust_of
+from clerestory.report.view import Chapter, Page
+from clerestory.stages.evaluate import EvaluateConfig, evaluate
+from clerestory.stats.aggregate import measure, recompute
+from clerestory.stats.rows import read_rows, write_rows
+from clerestory.store import Store, open_store
+
+ANCHORS = ("sorting", "robustness", "certainty", "groups", "speed", "cost", "trust", "gates")
+
+
+@pytest.fixture(scope="module")
+def examined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, ReportData]:
+    """A model that was really examined by every part there is."""
+    folder = tmp_path_factory.mktemp("examined")
+    store, model, data = open_store(folder / "home"), ColourModel(), tiles()
+    model.digest = store.put_model(make_model(folder / "model", "colours"))
+    config = EvaluateConfig(described=6, timed=12, warm_up=1, corrupted=4, asked=8, load_seconds=0.2)
+    evaluate(model, data, config, store)
+    return store, collect(store, model.digest, data)
+
+
+@pytest.fixture(scope="module")
+def page(examined: tuple[Store, ReportData]) -> Page:
+    return build(examined[1])
+
+
+def chapter(page: Page, anchor: str) -> Chapter:
+    return next(c for c in page.chapters if c.anchor == anchor)
+
+
+def damaged_rows(pictures: int = 30) -> dict[str, np.ndarray]:
+    """Rows of two corruptions and three severities, clean base rows, and questions with their chance level."""
+    texts = ("task", "split", "condition", "severity", "concept", "operation")
+    rows: list[dict[str, object]] = []
+    for i in range(pictures):
+        about = {"split": "test", "concept": f"c{i}", "operation": "corruption"}
+        rows.append({"task": "corruption_base", "condition": "clean", "score": 1.0, "reference": float(i % 2), **about})
+        for severity in (1, 2, 3):
+            for name in ("fog", "snow"):
+                cells = {"condition": name, "severity": str(severity), **about}
+                right = float(i % (severity + 1) == 0)
+                rows.append({"task": "zero_shot", "score": right, "reference": float(i % 3 == 0), **cells})
+                rows.append({"task": "image_to_text", "rank": 3.0 if right else 40.0, **cells})
+        rows.append({"task": "yes_no", "condition": "clean", "chance": 0.5, "score": 1.0, **about})
+    table = {name: np.array([str(row.get(name, "")) for row in rows], dtype=object) for name in texts}
+    for name in ("score", "reference", "rank", "chance"):
+        table[name] = np.array([row.get(name, np.nan) for row in rows], dtype=np.float64)
+    return table
+
+
+def self_tested(store: Store, model: str) -> Evidence:
+    """Evidence of kind ``self_test``: two faults, of which one is noticed by one gate, and four rebuilds."""
+    cases = [("fault", "bgr", "red and blue are swapped", {"quality": 1.0, "churn": 0.0})]
+    cases += [("fault", "quiet", "nothing of note", {"quality": 0.0, "churn": 0.0})]
+    cases += [("rebuild", f"rebuild {i}", "same", {"quality": 0.0, "churn": float(i == 0)}) for i in range(4)]
+    rows = []
+    for case, name, words, said in cases:
+        rows += [(case, name, words, gate, caught) for gate, caught in said.items()]
+        rows.append((case, name, words, "any", max(said.values())))
+    columns = {n: np.array([r[i] for r in rows], dtype=object) for i, n in enumerate(("case", "name", "words", "gate"))}
+    table = {**columns, "caught": np.array([r[4] for r in rows])}
+    found = tuple(
+        measure(table, Recipe("mean", "caught", Tags(case=case, gate="any")), name, "share", {}, "higher")
+        for case, name in (("fault", "faults_caught"), ("rebuild", "false_alarms"))
+    )
+    return Evidence(
+        "self_test", Subject(model=model), found, (), Cost(1, 1, 1), "2026-11-23T18:03:00+00:00",
+        store.blobs.put(write_rows(table)),
+    )  # fmt: skip
+
+
+def with_trust(data: ReportData, store: Store, label: str, task: str, split: str = "test") -> ReportData:
+    """The same, but its examination labels one benchmark."""
+    reason = {"code": "CLR-E060", "level": label, "about": "can be solved without seeing", "words": "62% are"}
+    told = {f"{task}/{split}": {"task": task, "split": split, "trust": label, "reasons": [reason], "passed": []}}
+    held = data.of_kind("evaluate")
+    assert held is not None
+    artifacts = Tags({**held.evidence.artifacts, "trust": store.blobs.put(canonical(told))})
+    evidence = replace(held.evidence, artifacts=artifacts)
+    others = tuple(h for h in data.evidence if h.evidence.kind != "evaluate")
+    examined_ = replace(data.examined, trust=trust_of(evidence, store))
+    return replace(data, evidence=(*others, Held(evidence, evidence.id)), examined=examined_)
+
+
+def test_every_question_has_an_answer_or_says_why_not(page: Page) -> None:
+    assert tuple(c.anchor for c in page.chapters) == ANCHORS
+    for c in page.chapters:
+        assert c.figures or c.tables or c.absent, c.anchor
+        assert c.answer or c.absent or c.tables, c.anchor
+    assert chapter(page, "sorting").answer.startswith("It puts ")
+    assert "guessing would 50 times" in chapter(page, "certainty").answer
+    assert "points by" in chapter(page, "groups").answer
+    assert "while requests keep coming" in chapter(page, "speed").answer.lower()
+    assert {t.caption for t in chapter(page, "speed").tables} >= {"Under load", "Answers per second", "Memory"}
+    assert "EUR" in chapter(page, "cost").answer
+    assert "example prices" in chapter(page, "cost").warnings[0]
+    assert chapter(page, "trust").answer.startswith("Of the ")
+
+
+def test_pictures_too_small_to_damage_are_named_as_the_reason(page: Page) -> None:
+    reasons = [a.words for a in chapter(page, "robustness").absent]
+    assert any("too small to be corrupted" in words for words in reasons)
+
+
+def test_the_card_has_every_measurement_once(examined: tuple[Store, ReportData], page: Page) -> None:
+    held = examined[1].of_kind("evaluate")
+    assert held is not None
+    shown = [n for part in page.card for g in part.groups for n in g.numbers]
+    assert sorted(n.name for n in shown) == sorted(m.name for m in held.evidence.measurements)
+    assert all(n.where and n.counted.startswith("n = ") for n in shown)
+    assert all("between" in n.value or "no interval: " in n.value for n in shown)
+    assert [part.count for part in page.card] == [sum(len(g.numbers) for g in part.groups) for part in page.card]
+    assert page.card[0].answer
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "key"),
+    [
+        ("recall@10", {"task": "image_to_text", "split": "test"}, "find"),
+        ("accuracy", {"task": "zero_shot", "split": "test", "condition": "fog", "severity": "1"}, "hold"),
+        ("accuracy", {"task": "yes_no", "split": "test", "condition": "blind"}, "trust"),
+        ("accuracy", {"task": "zero_shot", "split": "test", "group": "gender", "value": "woman"}, "fair"),
+        ("ood_auroc", {"task": "ood", "score": "msp"}, "sure"),
+        ("load_p95", {"task": "load", "rate": "20"}, "fast"),
+        ("max_skew@10", {"task": "bias_search", "group": "gender"}, "fair"),
+        ("something_new", {"task": "mine"}, "find"),
+    ],
+)
+def test_a_number_stands_under_the_question_it_answers(name: str, where: dict[str, str], key: str) -> None:
+    m = Measurement(name, 0.5, "share", 9, None, "too few", Tags(where))
+    assert question(m) == key
+    assert key in QUESTIONS
+
+
+@pytest.mark.parametrize(
+    ("label", "words"), [("no", "Do not trust"), ("careful", "Be careful"), ("yes", "can be trusted")]
+)
+def test_a_label_stands_wherever_the_number_does(examined: tuple[Store, ReportData], label: str, words: str) -> None:
+    store, data = examined
+    page = build(with_trust(data, store, label, "image_to_text"))
+    (highlight, *_) = page.highlights
+    assert highlight.trust is not None
+    assert words in highlight.trust.words
+    figure = next(f for f in page.quality if f.name == "recall-test")
+    assert words in figure.trust[0].words
+    assert all(not f.trust for f in page.quality if f.name == "recall-test-style"), "another split was not judged"
+    group = next(g for part in page.card for g in part.groups if g.trust is not None)
+    assert group.trust is not None
+    assert words in group.trust.words
+    (told,) = chapter(page, "trust").trust
+    assert told.reasons == ("Can be solved without seeing: 62% are (CLR-E060).",)
+    html, card = render_html(page), render_markdown(page)
+    parsed = Parsed(html)
+    assert sum(words in text for _, text in parsed.visible()) >= 3
+    assert words in card
+    ids = {e.attributes["id"] for e in parsed.elements if "id" in e.attributes}
+    links = [e.attributes["href"] for e in parsed.all("a") if e.attributes.get("href", "").startswith("#trust-")]
+    assert links
+    assert all(link[1:] in ids for link in links)
+
+
+def test_an_unreadable_label_is_named_and_the_rest_is_shown(world: World) -> None:
+    data = collect(world.store, "icons@live")
+    held = data.of_kind("evaluate")
+    assert held is not None
+    blob = world.store.blobs.put(b'{"x": {"task": "a", "split": "b", "trust": "perhaps", "reasons": [], "passed": []}}')
+    broken = replace(held.evidence, artifacts=Tags({**held.evidence.artifacts, "trust": blob}))
+    assert trust_of(broken, world.store) == ()
+    reader = _Reader(world.store)
+    assert reader.examined(Held(broken, broken.id)).trust == ()
+    assert any("trust in the benchmarks" in each and "perhaps" in each for each in reader.missing)
+
+
+def test_a_part_is_labelled_by_the_newest_judgement_of_its_model_and_data(examined: tuple[Store, ReportData]) -> None:
+    store, data = examined
+    (part,) = store.find_evidence("evaluate.retrieval", model=data.model)
+    held = data.of_kind("evaluate")
+    assert held is not None
+    assert trust_of(part, store) == trust_of(held.evidence, store) != ()
+    assert trust_of(replace(part, subject=Subject(model="0" * 64, data=part.subject.data)), store) == ()
+    assert trust_of(replace(part, kind="train"), store) == ()
+
+
+def test_severities_are_recomputed_from_the_rows() -> None:
+    rows = damaged_rows()
+    found = by_severity(rows)
+    by = {(m.name, m.slice.get("task"), m.slice.get("severity", ""), m.slice.get("condition", "")): m for m in found}
+    assert by["accuracy", "zero_shot", "1", ""].value == pytest.approx(0.5)
+    assert by["accuracy", "zero_shot", "2", ""].value == pytest.approx(1 / 3)
+    assert by["recall@10", "image_to_text", "3", ""].value == pytest.approx(8 / 30)
+    assert by["baseline accuracy", "zero_shot", "1", "fog"].value == pytest.approx(1 / 3)
+    assert by["baseline accuracy", "corruption_base", "", ""].value == pytest.approx(0.5)
+    assert by["accuracy", "zero_shot", "1", ""].n == 60
+    assert all(recompute(rows, m) == m for m in found)
+    (guess,) = guesses(rows)
+    assert (guess.value, guess.slice["task"]) == (0.5, "yes_no")
+    assert by_severity({"task": rows["task"]}) == ()
+    assert guesses({"task": rows["task"]}) == ()
+
+
+def test_damage_is_drawn_for_each_family_beside_the_baseline(world: World) -> None:
+    data = collect(world.store, "icons@live")
+    rows = damaged_rows()
+    extra = []
+    for name in ("fog", "snow"):
+        for severity in ("1", "2", "3"):
+            where = {"split": "test", "condition": name, "severity": severity}
+            for task, column, statistic, metric in (
+                ("image_to_text", "rank", "share_at_most", "recall@10"),
+                ("zero_shot", "score", "mean", "accuracy"),
+            ):
+                tags = Tags({"task": task, **where})
+                extra.append(measure(rows, Recipe(statistic, column, tags, "concept", 10.0), metric, "share", tags))
+    held = data.of_kind("evaluate")
+    assert held is not None
+    evidence = replace(held.evidence, measurements=(*held.evidence.measurements, *extra))
+    examined_ = replace(data.examined, severities=by_severity(rows))
+    page = build(replace(data, evidence=(Held(evidence, evidence.id),), examined=examined_))
+    found = chapter(page, "robustness")
+    assert [f.name for f in found.figures] == ["damage-all", "image-to-text-weather", "shift"]
+    assert [f.name for f in found.more] == ["zero-shot-weather"]
+    assert "baseline" in found.more[0].svg
+    assert "Fog" in found.figures[1].svg
+    assert "Snow" in found.figures[1].desc
+    assert len(found.more[0].table.rows) == 1 + 6 + 6, "the clean level, the model's and the baseline's"
+    assert "strongest damage" not in found.answer, "severity 5 was not measured"
+    assert not [f for f in page.weak if "condition" in f.name], "damage is no weak spot of the data"
+
+
+def test_waits_are_counted_in_bins_and_none_is_lost() -> None:
+    ms = np.concatenate([np.linspace(1.0, 2.0, 198), [9.0, 40.0]])
+    rows = {
+        "task": np.array(["latency"] * 200 + ["load"], dtype=object),
+        "operation": np.array(["embed_text"] * 200 + ["embed_text"], dtype=object),
+        "ms": np.append(ms, 5.0),
+    }
+    (one,) = count_waits(rows)
+    assert sum(one.counts) + one.beyond == 200
+    assert one.longest == 40.0
+    assert one.edges[-1] < 10
+    (same,) = count_waits({**rows, "ms": np.full(201, 3.0)})
+    assert sum(same.counts) == 200
+    assert count_waits({"task": rows["task"]}) == ()
+
+
+def test_faults_stand_against_gates_in_words(world: World) -> None:
+    data = collect(world.store, "icons@live")
+    store = world.store
+    evidence = self_tested(store, data.model)
+    test = read_self_test(Held(evidence, evidence.id, ("code",)), read_rows(store.blobs.get(evidence.rows)))
+    assert (test.gates, test.rebuilds, test.alarms) == (("quality", "churn"), 4, 1)
+    page = build(replace(data, self_test=test))
+    found = chapter(page, "gates")
+    assert found.answer.startswith("1 of 2 faults")
+    assert "1 of 4 rebuilds" in found.answer
+    assert "out of date" in found.warnings[0]
+    assert found.matrix is not None
+    assert [[c.words for c in cells] for _, cells in found.matrix.rows] == [
+        ["noticed", "not by this", "noticed"],
+        ["not by this", "not by this", "missed"],
+    ]
+    assert any(e.id == evidence.id for e in page.evidence), "its numbers lead to their evidence"
+    html = render_html(page)
+    assert ">missed</span>" in html
+    assert json.loads(render_json(replace(data, self_test=test), page))["known"]["self_test"]["alarms"] == 1
+
+
+def test_groups_that_are_too_small_are_named(world: World) -> None:
+    data = collect(world.store, "icons@live")
+    held = data.of_kind("evaluate")
+    assert held is not None
+    where = {"task": "zero_shot", "split": "test", "group": "gender"}
+    more = tuple(
+        Measurement("accuracy", v, "share", 40, None, "one cluster", Tags({**where, "value": value}))
+        for value, v in (("woman", 0.4), ("man", 0.6))
+    )
+    gap = Measurement("largest_gap", 0.2, "share", 80, None, "one cluster", Tags(where), "lower")
+    small = Finding("CLR-E022", "info", "not_run", str(Tags(group="gender", split="test", value="other")), "3 concepts")
+    evidence = replace(held.evidence, measurements=(*more, gap), findings=(small,))
+    page = build(replace(data, evidence=(Held(evidence, evidence.id),)))
+    found = chapter(page, "groups")
+    assert "Too few to say anything: other." in found.figures[0].note
+    assert found.answer == "The largest gaps in right answers of 100: 20 points by gender."
+
+
+def test_old_evidence_without_any_of_it_still_makes_a_page(world: World, tmp_path: Path) -> None:
+    page = build(collect(world.store, "icons@live"))
+    for anchor in ("sorting", "certainty", "groups", "cost", "trust", "gates"):
+        assert chapter(page, anchor).absent, anchor
+        assert all("clerestory evaluate icons@2" in a.command for a in chapter(page, anchor).absent)
+    assert "To have it examined, run" in render_html(page)
+    nothing = build(ReportData("x", "a" * 64))
+    assert nothing.card == ()
+    assert all(c.absent for c in nothing.chapters)
+
+
+def test_reliability_is_read_as_it_is_written() -> None:
+    written = [
+        {
+            "task": "zero_shot", "split": "test", "scaled": "yes",
+            "bins": [{"low": 0.1, "high": 0.2, "n": 7, "confidence": 0.15, "accuracy": 0.3, "interval": [0.1, 0.6]}],
+        }
+    ]  # fmt: skip
+    (one,) = read_diagrams(canonical(written))
+    assert one.scaled
+    assert one.bins[0].n == 7
+    with pytest.raises((ValueError, KeyError, TypeError)):
+        read_diagrams(b'[{"task": "x"}]')
+
+
+def test_new_drawings_stay_inside_their_box() -> None:
+    points = tuple(Point(float(x), 10.0 * x, 0.0, 130.0) for x in range(6))
+    some = [Panel("a & b <c>" * 4, (Curve("one", points), Curve("two", points[:1], "part1")), ((140.0, "level"),))]
+    (diagram,) = read_diagrams(
+        b'[{"task":"t","split":"s","scaled":"no","bins":'
+        b'[{"low":0,"high":1,"n":3,"confidence":1,"accuracy":0,"interval":[0,1]}]}]'
+    )
+    drawings = [
+        panels("p", "t", "d", some * 3, [("one " * 30, "main"), ("level", "level")], 100.0, "axis"),
+        panels("q", "t", "d", [], [], 1.0, "axis"),
+        reliability("r", "t", "d", [("as it says it", diagram.bins), ("after", ())]),
+        histogram("h", "t", "d", (1.0, 2.0, 3.0), (4, 0), [(1.0, "usual 1 ms"), (9.0, "slow 9 ms (p95)")], "ms"),
+    ]
+    for svg in drawings:
+        parsed = Parsed(str(svg))
+        width, height = (float(v) for v in parsed.all("svg")[0].attributes["viewbox"].split()[2:])
+        for e in parsed.all("line") + parsed.all("circle"):
+            for name, most in (
+                ("x1", width),
+                ("x2", width),
+                ("cx", width),
+                ("y1", height),
+                ("y2", height),
+                ("cy", height),
+            ):
+                assert -0.01 <= float(e.attributes.get(name, "0")) <= most + 0.01, (e, name)
