@@ -8,9 +8,10 @@ import torch
 import torch.distributed as dist
 from tests.stages.train_losses.oracles import saved_bytes
 
-from clerestory.stages.train.losses import Ring, sigmoid_loss, softmax_loss
+from clerestory.stages.train.losses import Ring, nested_sigmoid_loss, sigmoid_loss, softmax_loss
 
 SIZES = (2, 4)
+DIMS = (3, 8, 12)
 
 
 def work(rank: int, folder: str) -> None:
@@ -36,6 +37,8 @@ def _one(name: str, case: dict[str, torch.Tensor], ring: Ring) -> dict[str, torc
     scale, bias = case["scale"].clone().requires_grad_(), case["bias"].clone().requires_grad_()
 
     def loss() -> torch.Tensor:
+        if name.startswith("sigmoid nested"):
+            return nested_sigmoid_loss(images, texts, scale, bias, DIMS, own_B=own, ring=ring, rows=5)
         if name.startswith("sigmoid"):
             return sigmoid_loss(images, texts, scale, bias, own_B=own, ring=ring, rows=5)
         return softmax_loss(images, texts, scale, own_B=own, ring=ring, rows=5)
@@ -50,6 +53,8 @@ def _one(name: str, case: dict[str, torch.Tensor], ring: Ring) -> dict[str, torc
     same = case["images"][: len(case["images"]) // 4].clone().requires_grad_()  # one size, whatever the world's
 
     def fixed() -> torch.Tensor:
+        if name.startswith("sigmoid nested"):
+            return nested_sigmoid_loss(same, same, scale, bias, DIMS, ring=ring)
         if name.startswith("sigmoid"):
             return sigmoid_loss(same, same, scale, bias, ring=ring)
         return softmax_loss(same, same, scale, ring=ring)

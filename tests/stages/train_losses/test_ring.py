@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.multiprocessing
 from tests.stages.train_losses.oracles import gap, unit_pairs
-from tests.stages.train_losses.ring_worker import SIZES, work
+from tests.stages.train_losses.ring_worker import DIMS, SIZES, work
 
-from clerestory.stages.train.losses import Ring, sigmoid_loss, softmax_loss
+from clerestory.stages.train.losses import Ring, nested_sigmoid_loss, sigmoid_loss, softmax_loss
 
 COUNT, WIDTH = 24, 12
 
@@ -18,17 +18,24 @@ def _cases() -> dict[str, dict[str, torch.Tensor]]:
     plain = {"images": images, "texts": texts, "scale": torch.tensor(7.0), "bias": torch.tensor(-3.0)}
     own = {"own": torch.arange(COUNT) % 9}  # the same captions in several processes
     double = {key: value.double() for key, value in plain.items()}
-    return {"sigmoid compiled": plain} | {
-        f"{loss}{kind}": case
-        for loss in ("sigmoid", "softmax")
-        for kind, case in {"": plain, " numbered": plain | own, " double": double}.items()
-    }
+    nested = {"sigmoid nested": plain | own, "sigmoid nested double": double}
+    return (
+        nested
+        | {"sigmoid compiled": plain}
+        | {
+            f"{loss}{kind}": case
+            for loss in ("sigmoid", "softmax")
+            for kind, case in {"": plain, " numbered": plain | own, " double": double}.items()
+        }
+    )
 
 
 def _alone(name: str, case: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     leaves = {key: case[key].clone().requires_grad_() for key in ("images", "texts", "scale", "bias")}
     own = case.get("own")
-    if name.startswith("sigmoid"):
+    if name.startswith("sigmoid nested"):
+        loss = nested_sigmoid_loss(*leaves.values(), DIMS, own_B=own)
+    elif name.startswith("sigmoid"):
         loss = sigmoid_loss(leaves["images"], leaves["texts"], leaves["scale"], leaves["bias"], own_B=own)
     else:
         loss = softmax_loss(leaves["images"], leaves["texts"], leaves["scale"], own_B=own)
@@ -68,7 +75,7 @@ def test_several_processes_equal_one(name: str, size: int, found: dict[int, list
     assert gap(got, wanted) < near
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("name", ["sigmoid", "softmax", "sigmoid nested"])
 def test_more_processes_save_not_one_byte_more(name: str, found: dict[int, list[dict]]) -> None:
     sizes = {int(one[name]["bytes"]) for ranks in found.values() for one in ranks}
     assert len(sizes) == 1

@@ -59,9 +59,15 @@ def cosines(
     s_CN = product(images_BD[part], block[0].T, scale)
     if bias is not None:
         s_CN += bias
-    if own_B is not None:
-        same_CN = own_B[part, None] == block[1][None]
-        if home:
-            same_CN.diagonal(part.start).fill_(False)
-        s_CN.masked_fill_(same_CN, -math.inf)
+    leave_out(s_CN, own_B, block, part, home)
     return s_CN
+
+
+def leave_out(s_CN: Tensor, own_B: Tensor | None, block: Block, part: slice, home: bool) -> None:
+    """Set the logits of texts that are no wrong answers to minus infinity, in place; arguments as in ``cosines``."""
+    if own_B is None:
+        return
+    same_CN = own_B[part, None] == block[1][None]
+    if home:
+        same_CN.diagonal(part.start).fill_(False)
+    s_CN.masked_fill_(same_CN, -math.inf)
