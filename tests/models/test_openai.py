@@ -14,8 +14,8 @@ from tests.models.endpoint import MODEL, endpoint
 
 from clerestory.core.errors import InputError, NotFound
 from clerestory.models import Request, capabilities, open_reference
-from clerestory.models.adapters.openai import Endpoint, ScoringEndpoint, open_endpoint
-from clerestory.models.adapters.wire import Patience
+from clerestory.models.adapters.openai import PARALLEL, Endpoint, ScoringEndpoint, open_endpoint
+from clerestory.models.adapters.wire import DOWN_AFTER, Patience
 from clerestory.models.opening import leaves_for
 
 QUICK = Patience(timeout=5.0, retries=2, backoff=0.0)
@@ -101,6 +101,39 @@ def test_an_answer_that_is_too_late_is_a_reason() -> None:
         model = opened(server.ref, Patience(timeout=0.2, retries=1, backoff=0.0))
         server.always = "late"
         assert model.generate([Request("x")])[0].error == "the endpoint gave no answer within 0.2 s (2 tries)"
+
+
+def test_an_endpoint_that_is_down_is_not_asked_for_hours() -> None:
+    with endpoint(always="broken") as server:
+        model = opened(server.ref, Patience(timeout=5.0, retries=0))
+        server.asked.clear()
+        replies = model.generate([Request(f"question {i}") for i in range(100)])
+        assert len(server.asked) <= DOWN_AFTER + PARALLEL
+        assert all(reply.error for reply in replies)
+        assert replies[-1].error == "the endpoint failed 8 requests in a row, so it was not asked for a while"
+        server.always = "ok"
+        model.wire._ask_again = 0.0
+        assert model.generate([Request("again")])[0].text
+
+
+def test_refused_requests_do_not_make_an_endpoint_down() -> None:
+    with endpoint(always="refuses") as server:
+        model = opened(server.ref, QUICK)
+        server.asked.clear()
+        model.generate([Request(f"question {i}") for i in range(30)])
+        assert len(server.asked) == 30
+
+
+def test_the_reason_why_options_are_not_scored_is_told() -> None:
+    with endpoint(logprobs={"A": -0.1, "B": -2.0}) as server:
+        model = opened(server.ref, Patience(timeout=5.0, retries=0))
+        server.always = "broken"
+        scores = model.score_options([None], ["Which?"], [["a", "b"]])
+        assert np.isnan(scores[0]).all()
+        assert "500" in model.trouble
+        server.always = "ok"
+        assert np.isfinite(model.score_options([None], ["Which?"], [["a", "b"]])[0]).all()
+        assert model.trouble == ""
 
 
 def test_one_bad_answer_spoils_no_other() -> None:

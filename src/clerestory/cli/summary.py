@@ -80,10 +80,20 @@ def everything(evidence: Evidence) -> Table:
 def warnings(findings: Sequence[Finding], most: int = WARNINGS) -> list[Text]:
     """The first warnings in full, and how many more findings there are."""
     grave = [f for f in findings if f.severity != "info" and not f.where.startswith("benchmark ")]
-    told = list(dict.fromkeys((f.code, f.message) for f in grave))
-    lines = [Text(f"{code}: {message}", "yellow") for code, message in told[:most]]
+    told: dict[tuple[str, str], list[str]] = {}
+    for f in grave:
+        told.setdefault((f.code, f.message), []).append(f.where)
+    shown = list(told.items())[:most]
+    lines = [Text(f"{code}{_first_place(code, places)}: {message}", "yellow") for (code, message), places in shown]
     rest = len(findings) - len(lines)
     return [Text(""), *lines, Text(f"{rest} more findings; --all prints everything", "dim")] if findings else []
+
+
+def _first_place(code: str, places: Sequence[str]) -> str:
+    """Where in the data the first was found and how many more; what is found of a model names its place itself."""
+    if not code.startswith("CLR-D"):
+        return ""
+    return f" {places[0]}" + (f" and {len(places) - 1} more" if len(places) > 1 else "")
 
 
 def _plain(m: Measurement, question: str) -> bool:

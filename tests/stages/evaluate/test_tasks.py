@@ -1,16 +1,18 @@
 """Tasks end to end: from a TOML file and a table to measurements with intervals."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.apps.colours import ColourModel
 from tests.stages.evaluate.worlds import NAMES, TASK, Blank, Reader, Talker, named_colour, quiz, write_table, write_task
 
 from clerestory.core.errors import CapabilityError, ConfigError, DataError
 from clerestory.core.measure import Evidence
 from clerestory.data import open_data
-from clerestory.models.protocols import Request
+from clerestory.models.protocols import Request, Suggestion
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.tasks import load_task, needs
 from clerestory.stages.evaluate.tasks.answers import chosen_option, normalised, right_option, yes_or_no
@@ -99,7 +101,7 @@ def test_a_generator_is_read_by_letter_by_words_and_by_mention(store: Store, tmp
     assert value(evidence, "accuracy") == 1.0
     assert value(evidence, "accuracy_all_orders") == 1.0
     assert evidence.find("blind_gain", {"task": "colours", "split": "test"}) is None
-    unscored = [f for f in evidence.findings if f.code == "CLR-E001"]
+    unscored = [f for f in evidence.findings if f.code == "CLR-E008"]
     assert len(unscored) == 1
     assert "24 samples" in unscored[0].message
     assert "longer than 60 s" in unscored[0].message
@@ -122,9 +124,53 @@ def test_errors_are_asked_again(store: Store, tmp_path: Path) -> None:
     first = evaluate(broken, data, config, store)
     assert not first.find("accuracy", {"task": "colours", "split": "test"})
     asked = len(broken.prompts)
-    # Another seed makes the evidence anew; every question goes out again.
-    evaluate(broken, data, EvaluateConfig(parts=("tasks",), tasks=config.tasks, seed=1), store)
+    again = evaluate(broken, data, config, store)
     assert len(broken.prompts) == 2 * asked
+    unanswered = [f for f in again.findings if f.code == "CLR-E008"]
+    assert [f.fix for f in unanswered] == ["run it again: what was answered is kept, and only the rest is asked"]
+    assert "6 samples of split 'test' are not scored for colours (18 times): no answer: HTTP 500" in (
+        unanswered[0].message
+    )
+    mended = evaluate(Talker(lambda _: "A"), data, config, store)
+    assert mended.find("accuracy", {"task": "colours", "split": "test"})
+    silent = Talker(lambda _: ConnectionError("HTTP 500"))
+    assert evaluate(silent, data, config, store).id == mended.id
+    assert not silent.prompts
+
+
+class Captioner:
+    """A ``Describer`` behind an endpoint that may be down."""
+
+    digest = "c" * 64
+    trouble = "HTTP 500"
+    asked = 0
+
+    def describe(self, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
+        self.asked += len(images)
+        return [[] if self.trouble else [Suggestion("a red tile", -1.0)] for _ in images]
+
+
+def test_captions_that_an_endpoint_did_not_give_are_asked_for_again(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 6)
+    task = 'name = "colours"\nkind = "caption"\ndata = "quiz.csv"\n'
+    table = (tmp_path / "quiz.csv").read_text().splitlines()
+    (tmp_path / "quiz.csv").write_text("\n".join([table[0] + ",caption", *(f"{row},a red tile" for row in table[1:])]))
+    file, model = write_task(tmp_path, task), Captioner()
+    first = run(store, model, file)
+    assert any("no answer: HTTP 500" in f.message for f in first.findings if f.code == "CLR-E008")
+    model.trouble = ""
+    assert value(run(store, model, file), "chrf") == 1.0
+    assert model.asked == 12
+    config = EvaluateConfig(parts=("tasks",), tasks=(str(file),), seed=1)
+    evaluate(model, open_task_data(load_task(file)), config, store)
+    assert model.asked == 12
+
+
+def test_pictures_kept_out_of_a_task_are_named(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 6)
+    (tmp_path / "00002.png").write_bytes(b"no picture")
+    evidence = run(store, Reader(), write_task(tmp_path))
+    assert [f.where for f in evidence.findings if f.code == "CLR-D001"] == ["quiz.csv, row 3"]
 
 
 def test_yes_or_no_and_short_answers(store: Store, tmp_path: Path) -> None:

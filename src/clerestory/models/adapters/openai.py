@@ -31,6 +31,7 @@ INPUTS = 32  # pictures or texts in one request for embeddings
 LETTERS = string.ascii_uppercase[:20]  # as many as endpoints tell the probabilities of
 DESCRIBE = "Write {n} different short captions for this picture, one per line, without numbers or quotes."
 CHOOSE = "{question}\n{options}\nAnswer with the letter of the right option only."
+NO_LETTER = "the endpoint listed none of the options' letters"
 NOT_PINNED = "the weights behind an endpoint cannot be pinned: it may answer with another model at any time"
 BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s*")
 
@@ -44,7 +45,7 @@ class Endpoint:
 
     Attributes:
         host: where pictures are sent.
-        trouble: why the last picture got no description; empty when all went well.
+        trouble: why something of the last call got no description or no scores; empty when all went well.
     """
 
     def __init__(self, wire: Wire, model: str) -> None:
@@ -124,23 +125,27 @@ class ScoringEndpoint(Endpoint):
         if not images:
             return []
         with ThreadPoolExecutor(max_workers=min(PARALLEL, len(images))) as threads:
-            return list(threads.map(self._score, images, questions, options))
+            found = list(threads.map(self._score, images, questions, options))
+        self.trouble = next((problem for _, problem in found if problem), "")
+        return [scores for scores, _ in found]
 
     def facts(self) -> dict[str, str]:
         """What is known of it, in short strings."""
         return super().facts() | {"scoring": "probabilities of the options' letters as the first token of the answer"}
 
-    def _score(self, image: Image.Image | None, question: str, options: Sequence[str]) -> Scores:
+    def _score(self, image: Image.Image | None, question: str, options: Sequence[str]) -> tuple[Scores, str]:
+        """The scores, and why there are none."""
         letters = LETTERS[: len(options)]
         listed = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, options, strict=True))
         prompt = CHOOSE.format(question=question, options=listed).strip()
         request = Request(prompt, () if image is None else (image,), max_tokens=1)
-        first = _first_token(self.chat(request, logprobs=True, top_logprobs=len(LETTERS)).body)
+        answer = self.chat(request, logprobs=True, top_logprobs=len(LETTERS))
+        first = _first_token(answer.body)
         found = {letter: [p for token, p in first if _letter(token) == letter] for letter in letters}
         if not any(found.values()):
-            return np.full(len(options), np.nan)
+            return np.full(len(options), np.nan), answer.problem or NO_LETTER
         least = min(p for _, p in first)
-        return log_softmax(np.array([np.logaddexp.reduce(ps) if ps else least for ps in found.values()]))
+        return log_softmax(np.array([np.logaddexp.reduce(ps) if ps else least for ps in found.values()])), ""
 
 
 class RemoteEmbedder:

@@ -19,6 +19,9 @@ from clerestory.core.errors import InputError
 
 KEYS = ("CLERESTORY_API_KEY", "OPENAI_API_KEY")
 LONGEST_WAIT = 60.0
+# An endpoint that failed so many requests in a row, retries and all, is down: asking on would take hours.
+DOWN_AFTER = 8
+DOWN_SECONDS = 60.0
 FORM = "it looks like openai:http://host:port/v1#model"
 
 
@@ -49,6 +52,9 @@ class Answer:
 class Wire:
     """A connection to one endpoint. The key is read from the environment and is kept nowhere but in the requests.
 
+    Once 8 requests in a row have failed in spite of their retries, the endpoint is left alone for a minute: what would
+    be asked meanwhile gets no answer, with that reason.
+
     Args:
         base: such as ``http://127.0.0.1:8000/v1``.
         patience: see there.
@@ -72,6 +78,7 @@ class Wire:
         # Models have no end of their own, and open sockets should not outlive them.
         weakref.finalize(self, self._client.close)
         self._secret = key
+        self._failed, self._ask_again = 0, 0.0
 
     def get(self, path: str) -> Answer:
         """``GET`` below the base; tried twice at most, since somebody is waiting for the endpoint to be opened."""
@@ -82,6 +89,15 @@ class Wire:
         return self._ask("POST", path, body, self.patience.retries if retries is None else retries)
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None, retries: int) -> Answer:
+        if self._failed >= DOWN_AFTER and time.monotonic() < self._ask_again:
+            return Answer({}, f"the endpoint failed {DOWN_AFTER} requests in a row, so it was not asked for a while")
+        answer = self._tried(method, path, body, retries)
+        self._failed = self._failed + 1 if answer.problem and not _refused(answer) else 0
+        if self._failed >= DOWN_AFTER:
+            self._ask_again = time.monotonic() + DOWN_SECONDS
+        return answer
+
+    def _tried(self, method: str, path: str, body: Mapping[str, Any] | None, retries: int) -> Answer:
         answer = Answer({}, "it was not asked")
         for turn in range(retries + 1):
             wait = min(LONGEST_WAIT, self.patience.backoff * 2**turn)
@@ -95,7 +111,7 @@ class Wire:
                 )
             else:
                 answer = self._read(response)
-                if answer.problem and answer.status != 429 and 300 <= answer.status < 500:
+                if _refused(answer):
                     return answer
                 wait = _retry_after(response, wait)
             if not answer.problem:
@@ -122,6 +138,11 @@ class Wire:
         """One short line that does not hold the key, whatever the other side sent back."""
         line = " ".join(text.split())
         return (line.replace(self._secret, "***") if self._secret else line)[:200]
+
+
+def _refused(answer: Answer) -> bool:
+    """Whether this one request was turned down (3xx, 4xx but 429), which says nothing about the next."""
+    return answer.status != 429 and 300 <= answer.status < 500
 
 
 def host_of(base: str) -> str:

@@ -15,7 +15,7 @@ from clerestory.models.protocols import Embedder, Suggestion
 from clerestory.stages.evaluate.bench import Bench
 from clerestory.stages.evaluate.embeddings import embed_dataset, readable
 from clerestory.stages.evaluate.pieces import batches, choose
-from clerestory.stages.evaluate.pool import UNREADABLE, caption_in, concept_of, normal
+from clerestory.stages.evaluate.pool import UNANSWERED, UNREADABLE, caption_in, concept_of, normal
 from clerestory.stages.evaluate.table import Table
 from clerestory.stats.captions import CiderD, clip_score
 from clerestory.stats.text import chrf
@@ -28,7 +28,8 @@ CAPTION = "caption"
 NAME = "name"
 NO_DESCRIPTION = "the model gave no description"
 
-Said = list[Suggestion] | None
+# What the model says of a picture; else the reason why there is nothing.
+Said = list[Suggestion] | str
 
 
 def describe_pool(bench: Bench, split: str, table: Table) -> list[dict[str, Any]]:
@@ -58,7 +59,7 @@ def describe_pool(bench: Bench, split: str, table: Table) -> list[dict[str, Any]
             query=caption,
             answer=firsts[i],
             image=sample.image,
-            unscored=UNREADABLE if answer is None else "" if usable else NO_DESCRIPTION,
+            unscored=answer if isinstance(answer, str) else "" if usable else NO_DESCRIPTION,
             chrf=scores[0] if scores else np.nan,
             chrf_best=max(scores, default=np.nan),
             cider=cider.score(firsts[i], references(sample, config.lang)) if cider and firsts[i] else np.nan,
@@ -79,7 +80,7 @@ def describe_pool(bench: Bench, split: str, table: Table) -> list[dict[str, Any]
 
 def spoken(answer: Said) -> list[Suggestion]:
     """The suggestions that hold any words."""
-    return [suggestion for suggestion in answer or [] if suggestion.text.strip()]
+    return [suggestion for suggestion in answer if suggestion.text.strip()] if isinstance(answer, list) else []
 
 
 def references(sample: Sample, lang: str) -> list[str]:
@@ -93,7 +94,7 @@ def references(sample: Sample, lang: str) -> list[str]:
 
 
 def _described(bench: Bench, split: str, captioned: Sequence[Sample]) -> tuple[list[Sample], list[Said]]:
-    """The chosen pictures and what the model says of them; None for a picture that cannot be read.
+    """The chosen pictures and what the model says of them, or why it says nothing.
 
     Unreadable pictures do not count towards the wanted number.
     """
@@ -106,30 +107,35 @@ def _described(bench: Bench, split: str, captioned: Sequence[Sample]) -> tuple[l
         while described < config.described and (some := next(left, None)):
             # Never more than are wanted, so that another batch size describes the same pictures.
             some = some[: config.described - described]
-            found = describe_once(bench, some)
+            found = describe_once(bench, bench.data, some, config.suggestions)
             chosen += some
             answers += found
-            described += sum(answer is not None for answer in found)
+            described += sum(answer != UNREADABLE for answer in found)
             bar.advance(len(some))
     return chosen, answers
 
 
-def describe_once(bench: Bench, samples: Sequence[Sample]) -> list[Said]:
-    """What the model says of pictures, each asked about once and kept by its content; None where unreadable."""
-    about = ("describe", bench.model.digest, code_digest("data/images", "models"), str(bench.config.suggestions))
+def describe_once(bench: Bench, data: Dataset, samples: Sequence[Sample], suggestions: int) -> list[Said]:
+    """What the model says of pictures, each asked about once and kept by its content; else why it says nothing.
+
+    What an endpoint failed to answer is not kept, so that it is asked again.
+    """
+    about = ("describe", bench.model.digest, code_digest("data/images", "models"), str(suggestions))
     names = [memo_key(*about, sample.image) for sample in samples]
-    known = {name: _unpack(value) for name, value in bench.store.memo.get(names).items()}
+    known: dict[bytes, Said] = {name: _unpack(value) for name, value in bench.store.memo.get(names).items()}
     images: dict[bytes, Image.Image] = {}
     for name, sample in zip(names, samples, strict=True):
         if name not in known and name not in images:
-            image = readable(bench.data, sample)
+            image = readable(data, sample)
             if image is not None:
                 images[name] = image
     if images:
-        fresh = dict(zip(images, bench.model.describe(list(images.values()), bench.config.suggestions), strict=True))
+        answers = bench.model.describe(list(images.values()), suggestions)
+        trouble = getattr(bench.model, "trouble", "")
+        fresh = {name: said for name, said in zip(images, answers, strict=True) if said or not trouble}
         bench.store.memo.put({name: _pack(answer) for name, answer in fresh.items()})
-        known |= fresh
-    return [known.get(name) for name in names]
+        known |= dict.fromkeys(images, f"{UNANSWERED}: {trouble}") | fresh
+    return [known.get(name, UNREADABLE) for name in names]
 
 
 def _cider(captioned: Sequence[Sample], lang: str) -> CiderD | None:

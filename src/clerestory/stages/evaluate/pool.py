@@ -21,6 +21,8 @@ from clerestory.store import Store
 WHOLE = "all"
 NO_CAPTION = "no caption in the language"
 UNREADABLE = "the picture cannot be read"
+# Such a reason may pass: the question is asked again next time.
+UNANSWERED = "no answer"
 PLAIN_SKIN = ("", "none")
 
 

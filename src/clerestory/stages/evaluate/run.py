@@ -20,7 +20,7 @@ from clerestory.stages.evaluate.config import EvaluateConfig
 from clerestory.stages.evaluate.describing import NO_DESCRIPTION
 from clerestory.stages.evaluate.part import Asked, Found, NotApplicable, Part
 from clerestory.stages.evaluate.parts import chosen
-from clerestory.stages.evaluate.pool import NO_CAPTION, UNREADABLE
+from clerestory.stages.evaluate.pool import NO_CAPTION, UNANSWERED, UNREADABLE
 from clerestory.stages.evaluate.subjects import KIND, part_kind, part_subject, whole_subject
 from clerestory.stages.evaluate.table import join
 from clerestory.stats.aggregate import Rows
@@ -28,6 +28,7 @@ from clerestory.stats.rows import read_rows, write_rows
 from clerestory.store import Store
 
 NAMED = 8
+UNANSWERED_CODE = "CLR-E008"
 
 
 def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, progress: Progress = QUIET) -> Evidence:
@@ -150,7 +151,11 @@ def _total(costs: Iterable[Cost]) -> Cost:
 
 
 def _sound(store: Store, kind: str, subject: Subject, progress: Progress) -> Evidence | None:
-    """The newest sound evidence for a subject. Damaged evidence is none: its fix is to make it again."""
+    """The newest sound evidence for a subject in which nothing went unanswered.
+
+    Damaged evidence is none: its fix is to make it again. So is evidence that lacks answers: what was answered is kept
+    by its content, and only the rest is asked again.
+    """
     try:
         found = store.find_evidence(
             kind, subject.model, subject.data, subject.code, subject.config, subject.environment
@@ -158,8 +163,9 @@ def _sound(store: Store, kind: str, subject: Subject, progress: Progress) -> Evi
     except IntegrityError as error:
         progress.say(f"{error.message}; evaluating again")
         return None
-    sound = next((one for one in found if not store.verify_evidence(one.id)), None)
-    if found and sound is None:
+    whole = [one for one in found if not any(finding.code == UNANSWERED_CODE for finding in one.findings)]
+    sound = next((one for one in whole if not store.verify_evidence(one.id)), None)
+    if whole and sound is None:
         progress.say("files of the stored evidence are damaged; evaluating again")
     return sound
 
@@ -174,11 +180,15 @@ def _unscored(rows: Rows) -> list[Finding]:
         if reason:
             groups[task, split, reason].append(sample)
     findings = []
-    for (task, split, reason), samples in groups.items():
+    for (task, split, reason), asked in groups.items():
+        samples = list(dict.fromkeys(asked))
         names = ", ".join(samples[:NAMED]) + (f" and {len(samples) - NAMED} more" if len(samples) > NAMED else "")
-        message = f"{len(samples)} samples of split {split!r} are not scored for {task}: {reason}"
-        code = "CLR-E002" if reason == NO_DESCRIPTION else "CLR-E001"
-        findings.append(Finding(code, "warning", "warn", names, message, _FIXES.get(reason, "")))
+        times = f" ({len(asked)} times)" if len(asked) > len(samples) else ""
+        message = f"{len(samples)} samples of split {split!r} are not scored for {task}{times}: {reason}"
+        again = reason.startswith(UNANSWERED)
+        code = UNANSWERED_CODE if again else "CLR-E002" if reason == NO_DESCRIPTION else "CLR-E001"
+        fix = "run it again: what was answered is kept, and only the rest is asked" if again else ""
+        findings.append(Finding(code, "warning", "warn", names, message, _FIXES.get(reason, fix)))
     return findings
 
 

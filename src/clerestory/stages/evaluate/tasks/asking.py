@@ -13,7 +13,7 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest
 from clerestory.models.protocols import Generator, Reply, Request, Scorer, Scores
 from clerestory.stages.evaluate.pieces import batches
-from clerestory.stages.evaluate.pool import UNREADABLE
+from clerestory.stages.evaluate.pool import UNANSWERED, UNREADABLE
 from clerestory.store.memo import Memo, memo_key
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 BLIND = ""
 MOST_TOKENS = 32
-NO_SCORES = "the model gave no scores"
-EMPTY_REPLY = "the reply is empty"
+NO_SCORES = f"{UNANSWERED}: the model gave no scores"
+EMPTY_REPLY = f"{UNANSWERED}: the reply is empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,9 @@ class Asker:
 
         def ask(some: Sequence[Question], images: Sequence[Image.Image | None]) -> list[bytes | str]:
             found = model.score_options(images, [q.words for q in some], [q.options for q in some])
-            return [_scores_bytes(scores, len(q.options)) for scores, q in zip(found, some, strict=True)]
+            trouble = getattr(model, "trouble", "")
+            why = f"{UNANSWERED}: {trouble}" if trouble else NO_SCORES
+            return [_scores_bytes(scores, len(q.options)) or why for scores, q in zip(found, some, strict=True)]
 
         answers = self._ask(keys, questions, ask, label)
         return [np.frombuffer(a, dtype="<f8") if isinstance(a, bytes) else a for a in answers]
@@ -111,15 +113,15 @@ class Asker:
         return [known[key] for key in keys]
 
 
-def _scores_bytes(scores: Scores, options: int) -> bytes | str:
-    """The scores as bytes, or why they are none: all NaN, or not one for each option."""
+def _scores_bytes(scores: Scores, options: int) -> bytes:
+    """The scores as bytes; empty when they are none: all NaN, or not one for each option."""
     found = np.asarray(scores, dtype=np.float64)
     if found.shape != (options,) or np.isnan(found).any() or (found == np.inf).any() or (found == -np.inf).all():
-        return NO_SCORES
+        return b""
     return np.ascontiguousarray(found, dtype="<f8").tobytes()
 
 
 def _reply_bytes(reply: Reply) -> bytes | str:
     if reply.error:
-        return reply.error
+        return f"{UNANSWERED}: {reply.error}"
     return json.dumps(asdict(reply)).encode() if reply.text.strip() else EMPTY_REPLY

@@ -61,7 +61,9 @@ def open_task_data(task: Task, progress: Progress = QUIET) -> Dataset:
         if column not in there:
             raise no_column(column, task.data, sorted(there))
     if task.kind in LEARNING and not any(sample.split for sample in whole):
-        return Dataset(whole.name, [replace(s, split=split_of(s.concept or s.id)) for s in whole], whole.read)
+        return Dataset(
+            whole.name, [replace(s, split=split_of(s.concept or s.id)) for s in whole], whole.read, whole.findings
+        )
     return whole
 
 

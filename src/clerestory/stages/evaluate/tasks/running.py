@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,14 @@ from clerestory.core.codec import Tags
 from clerestory.core.errors import DataError
 from clerestory.core.measure import Finding, Measurement, Recipe
 from clerestory.core.sample import Dataset, Sample
-from clerestory.models.protocols import Capability, Reply, Suggestion
+from clerestory.models.protocols import Capability, Reply
 from clerestory.stages.evaluate.bench import Bench
-from clerestory.stages.evaluate.describing import NO_DESCRIPTION
+from clerestory.stages.evaluate.describing import NO_DESCRIPTION, Said, describe_once, spoken
 from clerestory.stages.evaluate.embeddings import readable
 from clerestory.stages.evaluate.measures import retrieval_measures, scored
 from clerestory.stages.evaluate.part import Found
 from clerestory.stages.evaluate.pieces import batches
-from clerestory.stages.evaluate.pool import UNREADABLE, caption_in, concept_of, make_pool, normal
+from clerestory.stages.evaluate.pool import caption_in, concept_of, make_pool, normal
 from clerestory.stages.evaluate.retrieval import image_to_text, text_to_image
 from clerestory.stages.evaluate.table import CLEAN, Table, join
 from clerestory.stages.evaluate.tasks.asking import Asker, Question
@@ -80,6 +81,14 @@ def run_task(bench: Bench, task: Task) -> Found:
     split, samples = asked_samples(task, data, bench.config.seed)
     if not samples:
         raise DataError(f"the task {task.name!r} has no picture to ask about", "name another split in it")
+    found = _asked(bench, task, data, split, samples, capability)
+    # What was kept out while the data came in is missing from every number of the task.
+    return replace(found, findings=[*(f for f in data.findings if f.severity != "info"), *found.findings])
+
+
+def _asked(
+    bench: Bench, task: Task, data: Dataset, split: str, samples: Sequence[Sample], capability: Capability
+) -> Found:
     if task.kind == "retrieval":
         return _retrieve(bench, task, data, split, samples)
     if task.kind == "caption":
@@ -261,13 +270,13 @@ def _said(
     found: list[tuple[str, str]] = []
     with bench.progress.task(f"Describing pictures of {task.name}", len(samples)) as bar:
         for some in batches(samples, bench.config.batch):
-            images = [readable(data, sample) for sample in some]
-            told = iter(bench.model.describe([image for image in images if image is not None], 1))
-            found += [("", UNREADABLE) if image is None else _first(next(told)) for image in images]
+            found += [_first(said) for said in describe_once(bench, data, some, 1)]
             bar.advance(len(some))
     return found
 
 
-def _first(suggestions: Sequence[Suggestion]) -> tuple[str, str]:
-    text = suggestions[0].text.strip() if suggestions else ""
-    return text, "" if text else NO_DESCRIPTION
+def _first(said: Said) -> tuple[str, str]:
+    if isinstance(said, str):
+        return "", said
+    usable = spoken(said)
+    return (usable[0].text.strip(), "") if usable else ("", NO_DESCRIPTION)
