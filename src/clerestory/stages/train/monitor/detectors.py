@@ -264,7 +264,7 @@ class Shortcut(Detector):
 
     code, where = "CLR-T016", "captions"
     severity: ClassVar[Severity] = "warning"
-    patience = 5
+    patience = 8
     fix = (
         "check that captions belong to their pictures and name what is visible; raise caption_weight or caption_share, "
         "hide words at random (parallel prediction), and train for longer if the captions are long"
@@ -283,7 +283,8 @@ class Shortcut(Detector):
             self._first = record.seeing
         self._gains.append((record.blind - record.seeing, record.blind_error))
         learnt = 1 - record.seeing / self._first if self._first > 0 else 0.0
-        if len(self._gains) < STRETCH or not self.settled(record, effort):
+        early = effort < self.limits.shortcut_grace * (record.steps or 0)
+        if len(self._gains) < STRETCH or early or not self.settled(record, effort):
             return None
         if learnt < self.limits.shortcut_learnt:
             return None

@@ -19,6 +19,7 @@ class Limits:
         grace: full-rate steps (a step of warm-up counts by its share of the peak learning rate) before anything
             is judged that a run has to learn first: every run starts collapsed and knowing nothing.
         grace_share: the same as a share of the run, whichever is more: long runs warm up for longer.
+        shortcut_grace: the same for captions, as a share of the run: language is always learnt before looking.
         collapse_cosine: mean cosine of different pictures. Healthy runs fall below 0.2; captions have 0.4.
         collapse_margin: how far above the captions' own cosine it must lie: captions can be alike by nature.
         dead_looks: looks in a row in which an expert is idle. A single batch may leave one out.
@@ -45,6 +46,7 @@ class Limits:
 
     grace: float = 20.0
     grace_share: float = 0.05
+    shortcut_grace: float = 0.2
     collapse_cosine: float = 0.95
     collapse_margin: float = 0.1
     dead_looks: int = 5

@@ -31,7 +31,7 @@ from clerestory.stages.train.monitor.monitor import Monitor
 from clerestory.stages.train.monitor.record import Record
 from clerestory.stages.train.sampling import Rows
 
-CAPTIONS = 16  # of a batch that are tried with other pictures: the decoder's time for more is not worth it
+CAPTIONS = 48  # of a batch that are tried with other pictures: the decoder's time for more is not worth it
 
 
 class Watch:
