@@ -36,6 +36,19 @@ def test_the_bias_moves_against_the_load_by_the_sign_alone() -> None:
     torch.testing.assert_close(moe.bias_E, before)
 
 
+def test_small_steps_survive_a_model_in_half_precision() -> None:
+    moe = MixtureOfExperts(8, 8, 4, 2, steered=True)
+    moe.bias_E = torch.full((4,), 0.5, dtype=torch.bfloat16)  # as a file loaded in bf16 brings it
+    moe.counts_E.copy_(torch.tensor([9, 1, 1, 1]))
+    rebalance(moe, rate=1e-4)
+    torch.testing.assert_close(moe.bias_E, torch.tensor([-1.5e-4, 5e-5, 5e-5, 5e-5]), atol=1e-7, rtol=0)
+    with torch.device("meta"):
+        empty = MixtureOfExperts(8, 8, 4, 2, steered=True)
+    half = empty.to_empty(device="cpu").bfloat16()
+    assert half.bias_E is not None
+    assert half.bias_E.dtype == torch.float32
+
+
 def test_a_load_names_the_dead() -> None:
     assert Load((500, 500, 4, 0)).dead == (3,)
     assert Load((0, 0)).dead == ()

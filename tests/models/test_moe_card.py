@@ -16,7 +16,7 @@ from torch import nn
 from clerestory.core.errors import CapabilityError, DataError, NotFound
 from clerestory.models import ClerestoryModel
 from clerestory.models.moe import IMAGE, TEXT, MixtureOfExperts
-from clerestory.models.moe.card import mutual_information, report_card
+from clerestory.models.moe.card import ExpertCard, mutual_information, report_card
 from clerestory.models.moe.heat_map import MOST_ROWS, heat_map
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -43,7 +43,9 @@ def test_choices_are_counted_by_group_without_padding() -> None:
     assert np.array_equal(card.table("style", ""), expected)
     assert np.array_equal(card.load[""], expected.sum(0))
     assert card.max_over_mean("") == pytest.approx(expected.sum(0).max() / expected.sum(0).mean())
-    assert json.loads(json.dumps(card.to_dict()))["layers"][0]["groups"]["style"]["choices"] == expected.tolist()
+    kept = json.loads(json.dumps(card.to_dict()))
+    assert kept["layers"][0]["groups"]["style"]["choices"] == expected.tolist()
+    assert heat_map(ExpertCard.from_dict(kept), "style", "") == heat_map(card, "style", "")
 
 
 def test_information_is_scikit_learns() -> None:

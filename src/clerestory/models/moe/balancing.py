@@ -58,6 +58,7 @@ def rebalance(model: nn.Module, rate: float = RATE, group: distributed.ProcessGr
     counts = take_counts(model, group)
     for name, mixture in mixtures(model).items():
         if mixture.bias_E is not None:
+            mixture.bias_E = mixture.bias_E.float()  # a file loaded in half precision brings a half one
             counts_E = counts[name].to(mixture.bias_E.dtype)
             mixture.bias_E += rate * torch.sign(counts_E.mean() - counts_E)
             mixture.bias_E -= mixture.bias_E.mean()

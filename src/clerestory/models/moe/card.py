@@ -103,6 +103,20 @@ class ExpertCard:
             ]
         }
 
+    @classmethod
+    def from_dict(cls, card: Mapping[str, Any]) -> ExpertCard:
+        """What ``to_dict`` wrote."""
+        load: dict[str, Counts] = {}
+        values: dict[str, tuple[str, ...]] = {}
+        tables: dict[str, dict[str, Counts]] = {}
+        for entry in card["layers"]:
+            load[entry["layer"]] = np.array(entry["load"], np.int64)
+            for group, found in entry["groups"].items():
+                values[group] = tuple(found["values"])
+                shape = (len(found["values"]), len(entry["load"]))
+                tables.setdefault(group, {})[entry["layer"]] = np.array(found["choices"], np.int64).reshape(shape)
+        return cls(load, values, tables)
+
 
 @torch.inference_mode()
 def report_card(model: nn.Module, batches: Iterable[Batch], run: Callable[..., object] | None = None) -> ExpertCard:

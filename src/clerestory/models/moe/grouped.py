@@ -51,7 +51,7 @@ def grouped_linear(x_SD: Tensor, w_EFD: Tensor, offsets_E: Tensor, bias_EF: Tens
         y_SF = cast(Tensor, GroupedLinear.apply(x_SD, w_EFD, offsets_E))
     if bias_EF is None:
         return y_SF
-    rows_S = torch.arange(x_SD.shape[0], device=x_SD.device)
+    rows_S = torch.arange(x_SD.shape[0], device=x_SD.device, dtype=offsets_E.dtype)
     expert_S = torch.searchsorted(offsets_E, rows_S, right=True)
     # A product with ones and zeros: exact, and its gradient is summed in a fixed order, which an index's is not.
     return y_SF + F.one_hot(expert_S, bias_EF.shape[0]).to(bias_EF.dtype) @ bias_EF

@@ -88,7 +88,7 @@ class MixtureOfExperts(Experts):
         self.losses = losses or LossWeights()
         self.gate = nn.Linear(width, experts, bias=False)
         self.shared = Mlp(width, shared * hidden, kind, bias) if shared else None
-        self.register_buffer("bias_E", torch.zeros(experts) if steered else None)
+        self.register_buffer("bias_E", torch.zeros(experts, dtype=torch.float32) if steered else None)
         self.register_buffer("counts_E", torch.zeros(experts, dtype=torch.int64), persistent=False)
         self._watchers: list[Callable[[Seen], None]] = []
         self.reset()
@@ -150,7 +150,8 @@ class MixtureOfExperts(Experts):
         before = self.bias_E
         super()._apply(fn, recurse)
         if before is not None and self.bias_E is not None and self.bias_E.dtype != torch.float32:
-            self.bias_E = before.to(self.bias_E.device, torch.float32)
+            kept = self.bias_E if before.is_meta else before
+            self.bias_E = kept.to(self.bias_E.device, torch.float32)
         return self
 
 
