@@ -364,8 +364,8 @@ def nested_rows() -> Iterator[Row]:
         5,
         "",
         f"{spread(found['summed'], found['ours'])}; one width {1000 * found['one'].best:.0f} ms, the wrapper for any "
-        f"loss {1000 * found['any loss'].best:.0f} ms; saved {saved['ours']:.1f} MiB (any loss {saved['any loss']:.1f}, "
-        f"plain sum {saved['summed']:.1f}); gradients {distance:.1e}",
+        f"loss {1000 * found['any loss'].best:.0f} ms; saved {saved['ours']:.1f} MiB (any loss "
+        f"{saved['any loss']:.1f}, plain sum {saved['summed']:.1f}); gradients {distance:.1e}",
     )
 
 

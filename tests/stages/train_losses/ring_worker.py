@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from tests.stages.train_losses.oracles import saved_bytes
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
-from clerestory.stages.train.losses import Ring, nested_sigmoid_loss, sigmoid_loss, softmax_loss
+from clerestory.stages.train.losses import Ring, grad_cache_step, nested_sigmoid_loss, sigmoid_loss, softmax_loss
 
 SIZES = (2, 4)
 DIMS = (3, 8, 12)
@@ -27,8 +31,33 @@ def work(rank: int, folder: str) -> None:
             assert (ring.rank, ring.size) == (rank % size, size)
             found = {name: _one(name, case, ring) for name, case in cases.items()}
             torch.save(found, place / f"found-{size}-{rank}.pt")
+        torch.save(_data_parallel(cases["sigmoid"], Ring.over()), place / f"parallel-{rank}.pt")
     finally:
         dist.destroy_process_group()
+
+
+def towers() -> tuple[nn.Module, nn.Module]:
+    """Two small towers, the same in every process."""
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(12, 9), nn.Tanh(), nn.Linear(9, 5)), nn.Linear(12, 5)
+
+
+def _data_parallel(case: dict[str, torch.Tensor], ring: Ring) -> list[torch.Tensor]:
+    """Gradients of a step in micro-batches of 2, over all processes, as DistributedDataParallel averages them."""
+    images, texts = (case[key].chunk(ring.size)[ring.rank].split(2) for key in ("images", "texts"))
+    both = [DistributedDataParallel(tower) for tower in towers()]
+    scale, bias = case["scale"].clone().requires_grad_(), case["bias"].clone().requires_grad_()
+
+    @contextmanager
+    def no_sync() -> Iterator[None]:
+        with both[0].no_sync(), both[1].no_sync():
+            yield
+
+    def loss(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        return sigmoid_loss(images, texts, scale, bias, ring=ring)
+
+    grad_cache_step(both[0], both[1], loss, list(zip(images, texts, strict=True)), no_sync=no_sync)
+    return [p.grad for tower in both for p in tower.parameters() if p.grad is not None]
 
 
 def _one(name: str, case: dict[str, torch.Tensor], ring: Ring) -> dict[str, torch.Tensor]:

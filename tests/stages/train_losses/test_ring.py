@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torch.multiprocessing
 from tests.stages.train_losses.oracles import gap, unit_pairs
-from tests.stages.train_losses.ring_worker import DIMS, SIZES, work
+from tests.stages.train_losses.ring_worker import DIMS, SIZES, towers, work
 
 from clerestory.stages.train.losses import Ring, nested_sigmoid_loss, sigmoid_loss, softmax_loss
 
@@ -45,11 +47,17 @@ def _alone(name: str, case: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, dict[str, torch.Tensor]]]]:
-    """For rings of 2 (ranks 2 and 3, whose numbers within the ring differ) and of 4: what each process found."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where four processes left what they found."""
     folder = tmp_path_factory.mktemp("ring")
     torch.save(_cases(), folder / "cases.pt")
     torch.multiprocessing.spawn(work, (str(folder),), nprocs=4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> dict[int, list[dict[str, dict[str, torch.Tensor]]]]:
+    """For rings of 2 (ranks 2 and 3, whose numbers within the ring differ) and of 4: what each process found."""
     return {
         size: [torch.load(folder / f"found-{size}-{rank}.pt", weights_only=True) for rank in range(4)[-size:]]
         for size in SIZES
@@ -80,6 +88,14 @@ def test_more_processes_save_not_one_byte_more(name: str, found: dict[int, list[
     sizes = {int(one[name]["bytes"]) for ranks in found.values() for one in ranks}
     assert len(sizes) == 1
     assert sizes.pop() <= 2 * (COUNT // 4) * WIDTH * 4 + 8
+
+
+def test_micro_batches_in_data_parallel_processes_equal_one_batch(folder: Path) -> None:
+    case, (image, text) = _cases()["sigmoid"], towers()
+    sigmoid_loss(image(case["images"]), text(case["texts"]), case["scale"], case["bias"]).backward()
+    wanted = [p.grad for tower in (image, text) for p in tower.parameters()]
+    for rank in range(4):
+        assert gap(torch.load(folder / f"parallel-{rank}.pt", weights_only=True), wanted) < 1e-5
 
 
 def test_alone_there_is_nothing_to_send() -> None:
