@@ -12,6 +12,8 @@ from clerestory.core.measure import Measurement
 from clerestory.report.vocabulary import BEST_OF, EVENTS, KINDS, METRICS, OUTCOMES, SLICES, VERDICTS, Words
 
 SHARE, MILLISECONDS = "share", "ms"
+# Units that say nothing beside the name of the measurement.
+PLAIN_UNITS = ("", SHARE, "rank", "score", "ratio", "log ratio")
 
 
 # Names whose value is a share of questions answered rightly, so that it may be told as so many of a hundred.
@@ -64,7 +66,7 @@ def digits(value: float, unit: str = "", places: int | None = None) -> str:
 def amount(value: float, unit: str = "", places: int | None = None) -> str:
     """The number with its unit: ``0.57``, ``12.3 ms``, ``4``."""
     text = digits(value, unit, places)
-    return text if unit in ("", SHARE, "rank") else f"{text}\N{NO-BREAK SPACE}{unit}"
+    return text if unit in PLAIN_UNITS else f"{text}\N{NO-BREAK SPACE}{unit}"
 
 
 def number(m: Measurement) -> str:

@@ -13,10 +13,15 @@ from clerestory.core.codec import decode
 from clerestory.core.digest import canonical
 from clerestory.core.errors import ClerestoryError, not_found
 from clerestory.core.measure import Evidence, Measurement
+from clerestory.core.provenance import STAGE_ROOMS
 from clerestory.core.release import Policy, Reason, Release, Rule
 from clerestory.report import format
 from clerestory.report.nouns import Trust
 from clerestory.report.trust import title, trust_of
+from clerestory.stages.evaluate import EvaluateConfig
+from clerestory.stages.evaluate.part import Asked
+from clerestory.stages.evaluate.parts import PARTS
+from clerestory.stages.evaluate.subjects import part_kind, part_subject
 from clerestory.stages.release.deciding import outdated
 from clerestory.store import Record, Store, went_to
 from clerestory.web import words
@@ -219,7 +224,7 @@ def _model_facts(store: Store, found: Release) -> list[tuple[str, str]]:
 def _evidence(here: Site, asked: str) -> dict[str, object]:
     store = here.store
     found = store.evidence(asked)
-    changed = list(outdated(found))
+    changed = _changed(store, found)
     known = {row.digest for row in store.datasets()} | ({here.data.digest} if here.data is not None else set())
     if found.subject.data and known and found.subject.data not in known:
         changed.insert(0, "data")
@@ -238,6 +243,16 @@ def _evidence(here: Site, asked: str) -> dict[str, object]:
         "on": on,
         "used": used,
     }
+
+
+def _changed(store: Store, found: Evidence) -> list[str]:
+    """Which digests of the evidence are not those of today; a part of an examination depends on less code than all."""
+    part = next((each for each in PARTS if part_kind(each) == found.kind), None)
+    if part is None:
+        return list(outdated(found)) if found.kind in STAGE_ROOMS else []
+    today = part_subject(part, Asked(found.subject.model, found.subject.data, EvaluateConfig(), store))
+    # With what settings it was asked for is its own affair.
+    return [name for name in found.subject.differs(today) if name != "config"]
 
 
 def _doubted(trust: tuple[Trust, ...]) -> str:
