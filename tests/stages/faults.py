@@ -151,22 +151,22 @@ class Fault:
     Attributes:
         name: in words.
         code: what it has to be called.
-        begin: a run with the fault, in a folder.
-        patches: functions of the loop that are replaced.
+        begin: a run with the fault, in a folder and with a seed.
+        patches: functions of the loop that are replaced, by what makes the other ones.
     """
 
     name: str
     code: str
-    begin: Callable[[Path], Run]
-    patches: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    begin: Callable[[Path, int], Run]
+    patches: dict[str, Callable[[], Callable[..., Any]]] = field(default_factory=dict)
 
 
-def trial(fault: Fault, folder: Path, steps: int = WITHIN) -> dict[str, int]:
+def trial(fault: Fault, folder: Path, steps: int = WITHIN, seed: int = 0) -> dict[str, int]:
     """The codes named in a run with the fault, by the step."""
     with ExitStack() as stack:
         for name, other in fault.patches.items():
-            stack.enter_context(patch.object(loop, name, other))
-        return watched(fault.begin(folder), steps)
+            stack.enter_context(patch.object(loop, name, other()))
+        return watched(fault.begin(folder, seed), steps)
 
 
 def healthy(folder: Path, number: int) -> dict[str, int]:
@@ -197,9 +197,9 @@ class Noise:
         return float(torch.nn.utils.clip_grad_norm_(found, math.inf))
 
 
-def _shuffled_captions(folder: Path) -> Run:
+def _shuffled_captions(folder: Path, seed: int) -> Run:
     """The decoder gets the captions of other pictures, others in each step."""
-    run = begin(folder)
+    run = begin(folder, seed)
     whole, right, random = run.losses, run.captions_ML, torch.Generator().manual_seed(0)
     rows = run.material.train.captions
 
@@ -212,9 +212,9 @@ def _shuffled_captions(folder: Path) -> Run:
     return run
 
 
-def _other_data(folder: Path, at: int = 25) -> Run:
+def _other_data(folder: Path, seed: int, at: int = 25) -> Run:
     """From some step on every picture has another name."""
-    run = begin(folder)
+    run = begin(folder, seed)
     whole, train = run.losses, run.material.train
     place = torch.full((len(train.words),), -1).scatter_(
         0, train.captions, train.captions.roll(len(train.captions) // 2)
@@ -229,31 +229,36 @@ def _other_data(folder: Path, at: int = 25) -> Run:
     return run
 
 
-def _same_pictures(folder: Path, different: int = 4) -> Run:
+def _same_pictures(folder: Path, seed: int, different: int = 4) -> Run:
     """Every batch is made of four pictures."""
-    run = begin(folder)
+    run = begin(folder, seed)
     draw, batch = run.sampler.draw, run.sampler.batch
     run.sampler.draw = lambda step: np.resize(draw(step)[:different], batch)  # type: ignore[method-assign]  # the fault
     return run
 
 
-def _stuck_router(folder: Path) -> Run:
+def _stuck_router(folder: Path, seed: int) -> Run:
     """Every token visits the same expert, and the router cannot learn otherwise."""
-    run = begin(folder, sizes={"experts": 4, "experts_per_token": 1})
+    run = begin(folder, seed, sizes={"experts": 4, "experts_per_token": 1})
     for layer in mixtures(run.model).values():
         layer.gate.weight.requires_grad_(False).zero_()
     return run
 
 
 FAULTS = (
-    Fault("learning rate × 100", "CLR-T019", lambda folder: begin(folder, learning_rate=2e-1)),
-    Fault("learning rate ÷ 1000", "CLR-T020", lambda folder: begin(folder, learning_rate=2e-6)),
-    Fault("logit scale held at 1", "CLR-T013", lambda folder: begin(folder, temperature=1.0)),
+    Fault("learning rate × 100", "CLR-T019", lambda folder, seed: begin(folder, seed, learning_rate=2e-1)),
+    Fault("learning rate ÷ 1000", "CLR-T020", lambda folder, seed: begin(folder, seed, learning_rate=2e-6)),
+    Fault("logit scale held at 1", "CLR-T013", lambda folder, seed: begin(folder, seed, temperature=1.0)),
     Fault("batches of four pictures", "CLR-T018", _same_pictures),
-    Fault("validation pictures in training", "CLR-T017", lambda folder: begin(folder, leak=True)),
+    Fault("validation pictures in training", "CLR-T017", lambda folder, seed: begin(folder, seed, leak=True)),
     Fault("captions of other pictures", "CLR-T016", _shuffled_captions),
     Fault("router frozen on one expert", "CLR-T011", _stuck_router),
-    Fault("a loss that only attracts", "CLR-T010", begin, {"contrastive": attract}),
-    Fault("no clipping, growing noise", "CLR-T014", lambda folder: begin(folder, clip=1e9), {"gradient_norm": Noise()}),
+    Fault("a loss that only attracts", "CLR-T010", begin, {"contrastive": lambda: attract}),
+    Fault(
+        "no clipping, growing noise",
+        "CLR-T014",
+        lambda folder, seed: begin(folder, seed, clip=1e9),
+        {"gradient_norm": Noise},
+    ),
     Fault("other data from step 25 on", "CLR-T015", _other_data),
 )

@@ -28,7 +28,7 @@ def test_a_healthy_run_is_left_in_peace(tmp_path: Path) -> None:
 def test_watching_changes_no_weight(tmp_path: Path) -> None:
     sizes = {"experts": 4}
     watched, alone = begin(tmp_path / "a", sizes=sizes), begin(tmp_path / "b", sizes=sizes)
-    alone.watch.due = lambda number: False  # type: ignore[method-assign]  # nobody looks
+    alone.watch.due = alone.watch.thorough = lambda number: False  # type: ignore[method-assign]  # nobody looks
     for _ in range(8):
         watched.step()
         alone.step()

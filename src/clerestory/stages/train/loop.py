@@ -141,7 +141,7 @@ class Run:
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         norm = gradient_norm(self.model.parameters(), config.clip)
         fine = math.isfinite(loss.item()) and math.isfinite(norm)
-        watching = fine and self.watch.due(number)
+        watching = fine and self.watch.thorough(number)
         if watching:
             self.watch.before(self.model)
         if fine:
@@ -198,6 +198,7 @@ class Run:
             self.watch.batch(train.pixels_NHWC, rows)
             guess = guessing_loss(len(rows), len(self.bank_NE), config.nested_weight)
             self.watch.contrast(out.image_embeds, texts_BE, captions_B, 1 / config.temperature, guess)
+        if self.watch.thorough(number):
             self.watch.captions(self.model, out, ids_BL)
         contrast = contrastive(
             out.image_embeds,

@@ -17,6 +17,7 @@ from clerestory.stages.train.monitor.limits import Limits
 from clerestory.stages.train.monitor.record import Record
 
 STRETCH = 5  # records a median is taken over: one odd step is no trend
+LATELY = 20  # steps within which weights must not double
 RELIEF = 0.8  # hysteresis: what is named stays named until it is clearly better than the limit
 
 
@@ -131,6 +132,7 @@ class Plateau(Detector):
         super().__init__(limits)
         self._found: deque[float] = deque(maxlen=2 * STRETCH)
         self._loss: deque[float] = deque(maxlen=2 * STRETCH)
+        self._still = False
 
     def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
         """Loss near that of guessing and no more pictures found than by chance, over ten looks."""
@@ -138,9 +140,10 @@ class Plateau(Detector):
             return None
         self._found.append(record.found)
         self._loss.append(record.contrastive / record.guess)
-        still = record.update is not None and record.update < self.limits.update_low  # nothing moves: not a plateau
+        if record.update is not None:
+            self._still = record.update < self.limits.update_low  # nothing moves: not a plateau
         full = len(self._found) == self._found.maxlen
-        if still or not full or not self.settled(record, effort):
+        if self._still or not full or not self.settled(record, effort):
             return None
         chance, found, loss = 1 / record.batch, sum(self._found) / len(self._found), median(self._loss)
         bad = loss > self.over(self.limits.plateau_loss, active) and found < self.limits.plateau_found * chance
@@ -184,18 +187,19 @@ class Explosion(Detector):
         super().__init__(limits)
         self._gradients: deque[float] = deque(maxlen=STRETCH)
         self._calmest = math.inf
-        self._weights: float | None = None
+        self._weights: deque[tuple[int, float]] = deque()
 
     def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
-        """The gradient against its calmest stretch, the weights against where they began."""
-        if record.weights is not None and self._weights is None:
-            self._weights = record.weights
-        if record.weights is not None and self._weights:
-            growth = record.weights / self._weights
+        """The gradient against its calmest stretch, the weights against those of a little while ago."""
+        if record.weights is not None:
+            self._weights.append((record.step, record.weights))
+            while len(self._weights) > 2 and self._weights[0][0] < record.step - LATELY:
+                self._weights.popleft()
+            since, before = self._weights[0]
+            growth = record.weights / before if before > 0 else 1.0
             if growth > self.over(self.limits.weight_growth, active):
-                return Symptom(
-                    True, f"the weights have grown to {growth:.0f} times their length ({record.weights:.3g})"
-                )
+                seen = f"the weights are {growth:.1f} times as long as {record.step - since} steps ago"
+                return Symptom(True, f"{seen} ({record.weights:.3g})")
         if record.gradient is None:
             return None
         self._gradients.append(record.gradient)

@@ -29,7 +29,7 @@ class Limits:
         scale_floor: least possible loss at this scale as a share of guessing's. Above it most of the loss cannot go
             away, however good the embeddings.
         gradient_growth: gradient length as a multiple of its calmest stretch. Healthy runs stay within 5.
-        weight_growth: length of the weights as a multiple of the start. Healthy runs at most double them.
+        weight_growth: length of the weights as a multiple of that twenty steps ago. Healthy runs add a tenth.
         forgotten: share of what was found at best that is lost.
         sure: standard errors that a difference must be away from chance: 4 is one false alarm in 30,000 looks.
         shortcut_learnt: share by which the caption loss must have fallen, so that something has been learnt.
@@ -55,7 +55,7 @@ class Limits:
     scale_high: float = 100.0
     scale_floor: float = 0.4
     gradient_growth: float = 10.0
-    weight_growth: float = 4.0
+    weight_growth: float = 2.0
     forgotten: float = 0.3
     sure: float = 4.0
     shortcut_learnt: float = 0.15

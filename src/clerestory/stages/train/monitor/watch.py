@@ -56,6 +56,13 @@ class Watch:
         """Whether step ``number`` (counted from 0) is looked at closely."""
         return number % self.every == 0
 
+    def thorough(self, number: int) -> bool:
+        """Whether it is also worth the time to exchange pictures and to measure the step: every second look.
+
+        Of a short run every look is thorough, as there are few.
+        """
+        return number % (self.every if self.every == 1 else 2 * self.every) == 0
+
     def overlap(self, train: Pictures, val: Pictures | None) -> None:
         """Look for validation pictures among the training pictures; once, with the first step."""
         if val is not None and len(val.pixels_NHWC):
