@@ -14,7 +14,7 @@ from transformers.models.mixtral.configuration_mixtral import MixtralConfig
 from transformers.models.mixtral.modeling_mixtral import MixtralExperts
 
 from clerestory.core.errors import ConfigError, NotFound
-from clerestory.models.moe import LossWeights, MixtureOfExperts, grouped_linear, route
+from clerestory.models.moe import LossWeights, MixtureOfExperts, experts, grouped_linear, route
 from clerestory.models.moe.dispatch import gather, sort_by_expert, spread
 from clerestory.models.moe.experts import KINDS, weighted_activation
 from clerestory.models.moe.grouped import GroupedLinear, runs_natively
@@ -61,17 +61,24 @@ def adversarial(kind: str, n: int, experts: int, top_k: int) -> Tensor:
     return torch.stack([torch.randperm(experts, generator=random)[:top_k] for _ in range(n)])
 
 
+@pytest.fixture(params=[experts.FEW, 0], ids=["few", "many"])
+def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of the activation: that of few numbers, and that of many."""
+    monkeypatch.setattr(experts, "FEW", request.param)
+
+
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("case", ["one", "empty", "random"])
 @pytest.mark.parametrize(("n", "top_k"), [(33, 2), (1, 2), (7, 1)])
 def test_every_token_gets_exactly_its_experts(kind: str, bias: bool, case: str, n: int, top_k: int) -> None:
     moe = filled(MixtureOfExperts(8, 12, 6, top_k, kind=kind, bias=bias))
-    experts = adversarial(case, n, 6, top_k)
+    choices = adversarial(case, n, 6, top_k)
     x, weights = tokens(n, 8).requires_grad_(), torch.rand(n, top_k, generator=torch.Generator().manual_seed(2))
     weights.requires_grad_()
     upstream, leaves = tokens(n, 8, seed=9), [x, weights, *[p for p in moe.parameters() if p is not moe.gate.weight]]
-    got, expected = moe.mix(x, experts, weights), naive(moe, x, experts, weights)
+    got, expected = moe.mix(x, choices, weights), naive(moe, x, choices, weights)
     torch.testing.assert_close(got, expected)
     for mine, theirs in zip(
         torch.autograd.grad(got, leaves, upstream), torch.autograd.grad(expected, leaves, upstream), strict=True
@@ -125,6 +132,7 @@ def test_the_fallback_passes_gradcheck_in_double_precision(ends: list[int]) -> N
     assert gradcheck(lambda x, w, b: grouped_linear(x, w, offsets, b), (x, w, bias))
 
 
+@pytest.mark.usefixtures("few")
 def test_a_whole_mixture_passes_gradcheck_in_double_precision() -> None:
     every = LossWeights(switch=1, z=1, local=1, spread=1, least=3)
     moe = filled(MixtureOfExperts(4, 3, 4, 2, kind="swiglu", gate="sigmoid", losses=every).double())
@@ -132,6 +140,7 @@ def test_a_whole_mixture_passes_gradcheck_in_double_precision() -> None:
     assert gradcheck(lambda x: moe(x, None, torch.tensor([0, 0, 0, 1, 1, 1])), (x,))
 
 
+@pytest.mark.usefixtures("few")
 def test_weighted_activation_and_dispatch_pass_gradcheck() -> None:
     first, weights = tokens(5, 6, dtype=torch.float64).requires_grad_(), tokens(5, seed=4, dtype=torch.float64)
     weights.requires_grad_()
@@ -211,6 +220,7 @@ def test_routing_is_in_fp32_under_autocast_and_for_bf16_tokens() -> None:
     assert route(x.bfloat16(), w.bfloat16(), 2).weights_NK.dtype == torch.float32
 
 
+@pytest.mark.usefixtures("few")
 @pytest.mark.parametrize("kind", KINDS)
 def test_bf16_by_autocast_and_by_cast_stay_near_fp32(kind: str) -> None:
     moe = filled(MixtureOfExperts(16, 32, 4, 2, kind=kind, bias=True, shared=1, steered=True))

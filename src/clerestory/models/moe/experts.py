@@ -29,6 +29,7 @@ Kind = Literal["gelu", "swiglu"]
 KINDS: tuple[Kind, ...] = ("gelu", "swiglu")
 OWN = "clerestory"
 BLOCK = 1 << 16  # numbers of one tensor that a CPU works on at a time
+FEW = 1 << 17  # numbers for which a Function of its own costs more than it saves
 
 
 class Experts(nn.Module):
@@ -155,9 +156,12 @@ class Mlp(nn.Module):
 def weighted_activation(first_SG: Tensor, weights_S: Tensor, gated: bool) -> Tensor:
     """``silu(gate) * up * weight``, or ``gelu(up) * weight``: ``(S, F)`` of the first argument's type."""
     weights_S1 = weights_S.to(first_SG.dtype)[:, None]
-    if gated:
+    if not gated:
+        return F.gelu(first_SG) * weights_S1
+    if first_SG.numel() > FEW or weights_S.dtype != first_SG.dtype:
         return cast(Tensor, _WeightedSwiglu.apply(first_SG, weights_S1))
-    return F.gelu(first_SG) * weights_S1
+    gate_SF, up_SF = first_SG.chunk(2, dim=-1)
+    return F.silu(gate_SF) * up_SF * weights_S1
 
 
 class _WeightedSwiglu(Function):
