@@ -1,13 +1,17 @@
 """Tasks and packs from the command line, with a real if untrained model."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
+from tests.models.endpoint import endpoint
 from tests.stages.evaluate.worlds import TASK, quiz, write_task
 
 from clerestory.cli.main import run
+from clerestory.store import open_store
 
 
 class Line:
@@ -79,6 +83,34 @@ def test_wrong_tasks_are_one_sentence(
     error = line.text("evaluate", str(tiny_model), "--task", task, code=2)
     assert said in error
     assert "Traceback" not in error
+
+
+def test_two_models_are_compared_on_a_task(line: Line, tiny_model: Path, task: str, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(tiny_model, other)
+    weights = load_file(other / "model.safetensors")
+    save_file({name: tensor * 0.9 for name, tensor in weights.items()}, other / "model.safetensors", {"format": "pt"})
+    both = (str(tiny_model), str(other))
+    error = line.text("compare", *both, "--task", task, code=3)
+    assert f"clerestory evaluate {tiny_model} --task {task}" in error
+    for model in both:
+        line.text("evaluate", model, "--task", task)
+    run(["compare", *both, "--task", task, "--json", "--home", str(line.home)])
+    found = json.loads(line.capsys.readouterr().out)
+    assert {each["task"] for each in found["lines"]} == {"colours"}
+    assert (found["a"], found["b"]) == both
+
+
+def test_an_evaluation_without_a_number_is_undecided(line: Line, task: str) -> None:
+    with endpoint(always="refuses") as server:
+        said = line.text("evaluate", server.ref, "--task", task, code=3)
+    assert "Traceback" not in said
+
+
+def test_without_a_release_the_fix_is_the_gate(line: Line, tiny_model: Path) -> None:
+    digest = open_store(line.home).put_model(tiny_model)
+    error = line.text("evaluate", "icons@live", "--parts", "retrieval", code=2)
+    assert f"clerestory release gate {digest[:12]}" in error
 
 
 def test_a_task_that_is_not_there_names_what_is_like_it(line: Line, tiny_model: Path, task: str) -> None:

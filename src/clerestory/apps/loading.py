@@ -41,6 +41,11 @@ def load_model(store: Store, ref: str) -> tuple[AnyModel, Resolved]:
     return open_model(store.model_folder(resolved.digest)), resolved
 
 
+def is_elsewhere(ref: str) -> bool:
+    """Whether a reference names a model that is not kept in the store: of the hub, behind an endpoint, or a folder."""
+    return is_outside(ref) or (Path(ref) / "config.json").is_file()
+
+
 def known_models(store: Store) -> list[tuple[str, tuple[str, ...]]]:
     """The releases at hand with what they can do, newest first, for ``models.need``."""
     return [(release.ref, OWN) for release in store.releases()]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from clerestory.apps.catalogue import dataset
+from clerestory.apps.loading import is_elsewhere, load_model
+from clerestory.cli.evaluate import examined
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.comparison import Comparison, Line
+from clerestory.core.errors import Undecided
 from clerestory.report.comparison import WORDS, headline, line_name, points, points_between, share, write_comparison
 from clerestory.stages.compare import CompareConfig, compare
 from clerestory.store import open_store
@@ -25,7 +29,8 @@ def compare_(
     b: str,
     /,
     *,
-    data: str = "icons",
+    data: str = "",
+    task: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     margin: float = 0.01,
     alpha: float = 0.05,
     report: Path | None = None,
@@ -36,16 +41,24 @@ def compare_(
     Exit code 0 when nothing is worse, 1 when something is, 3 when it cannot be told.
 
     Args:
-        a: The model in question: a release (icons@3) or a digest.
+        a: The model in question: a release (icons@3), a digest, hf:org/name, or openai:http://host/v1#model.
         b: What it is held against, such as icons@live.
-        data: The data set both were examined on.
+        data: The data set both were examined on (default: icons, or the data of the first --task).
+        task: A task of your own that both were examined on: its file, its pack's folder or name.
         margin: The largest difference that does not matter; 0.01 is one point.
         alpha: How often a difference may be claimed where there is none.
         report: An .html file (or a folder) for a page with the flipped pictures.
     """
     store = open_store(common.home)
-    pictures = dataset(store, data, common.out)
-    found = compare(a, b, store, CompareConfig(margin, alpha), pictures.digest)
+    pictures = examined(store, data, task, common.out)
+    digests = {ref: load_model(store, ref)[0].digest for ref in (a, b) if is_elsewhere(ref)}
+    asked = "".join(f" --task {each}" for each in task)
+    try:
+        found = compare(a, b, store, CompareConfig(margin, alpha), pictures.digest, digests)
+    except Undecided as error:
+        if error.fix.startswith("clerestory evaluate"):
+            raise Undecided(error.message, f"{error.fix}{asked}") from error
+        raise
     lines: list[str | Text | Table] = [Text(headline(found), "bold"), _table(found), *_flips(found)]
     lines += [Text(f"not compared: {note}", "dim") for note in found.notes]
     lines.append(f"evidence  {found.evidence}")
@@ -56,7 +69,8 @@ def compare_(
         lines.append(f"page      {files.html}")
     common.out.result(shown, *lines)
     if report is None:
-        common.out.next(f"clerestory compare {a} {b} --data {data} --report compare.html")
+        chosen = f" --data {data}" if data else ""
+        common.out.next(f"clerestory compare {a} {b}{chosen}{asked} --report compare.html")
     return found.exit_code
 
 

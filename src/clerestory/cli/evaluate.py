@@ -22,6 +22,8 @@ from clerestory.store import Store, open_store
 
 # What a task alone runs: itself, and whether it can be believed.
 WITH_TASKS = ("tasks", "trust")
+# The exit code of an evaluation of which no number came, such as that of an endpoint that is down.
+UNDECIDED = 3
 
 
 def evaluate_(
@@ -38,6 +40,8 @@ def evaluate_(
     common: Common = PLAIN,
 ) -> int:
     """Measure a model, every number with its interval.
+
+    Exit code 3 when not one number came of it; the findings say why.
 
     Args:
         model: A release (icons@3, icons@live), a model's digest, hf:org/name, or openai:http://host/v1#model.
@@ -68,6 +72,8 @@ def evaluate_(
     if everything_:
         lines = [everything(evidence), *(f"{f.code} {f.where}: {f.message}" for f in evidence.findings)]
     out.result({"id": evidence.id, "trust": labels, **encode(evidence)}, *lines, f"evidence  {evidence.id}")
+    if not evidence.measurements:
+        return UNDECIDED
     if not task:
         out.next(f"clerestory release gate {short(resolved.digest)} --data {data or 'icons'}")
     return 0

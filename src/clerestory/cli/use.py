@@ -60,7 +60,8 @@ def describe_(
             images.append(decode_image(path.read_bytes()))
             read.append(path)
         except (OSError, InputError) as error:
-            out.say(f"{path} is left out: {error}")
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            out.say(f"{path} is left out: {why}")
     if not images:
         raise DataError("none of the pictures can be read", "give the paths of JPEG, PNG or WEBP files")
     store = open_store(common.home)

@@ -154,8 +154,8 @@ def _move_one(connection: Connection, name: str, wanted: Move) -> Alias:
     return new
 
 
-def resolve_release(connection: Connection, name: str, what: str) -> Release:
-    """The release that ``name@what`` stands for, where ``what`` is a number or an alias.
+def resolve_release(connection: Connection, name: str, what: str, models: Sequence[str] = ()) -> Release:
+    """The release that ``name@what`` stands for, where ``what`` is a number or an alias; ``models`` are all there are.
 
     Raises:
         NotFound: nothing has this name; carries the closest ones.
@@ -167,7 +167,7 @@ def resolve_release(connection: Connection, name: str, what: str) -> Release:
         if what == "live" and name in lines(connection):
             newest = all_releases(connection, name)[0].ref
             raise NotFound(f"no release of {name} is live", f"clerestory release promote {newest} --why '...'")
-        raise unknown_reference(connection, f"{name}@{what}")
+        raise unknown_reference(connection, f"{name}@{what}", models)
     return one_release(connection, name, at.number)
 
 
@@ -177,6 +177,8 @@ def unknown_reference(connection: Connection, ref: str, more: Sequence[str] = ()
     known.update(release.ref for release in all_releases(connection))
     known.update(f"{each.name}@{each.alias}" for each in all_aliases(connection))
     fix = "" if known else "train a model first: clerestory train"
+    if ref.endswith("@live") and more and not lines(connection):
+        fix = f"nothing is released yet; put a model to the gate: clerestory release gate {more[0]}"
     return not_found("release or model", ref, known, fix)
 
 

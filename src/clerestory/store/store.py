@@ -294,7 +294,7 @@ class Store:
         name, at, what = ref.partition("@")
         with self.database.reading() as connection:
             if at or name in registry.lines(connection):
-                release = registry.resolve_release(connection, name, what or "live")
+                release = registry.resolve_release(connection, name, what or "live", [short(each) for each in models])
                 return Resolved(release.model, release)
             try:
                 return Resolved(index.by_prefix("model", ref, models), None)

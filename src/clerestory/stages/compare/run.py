@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from clerestory.core.codec import Tags, decode, encode
@@ -31,7 +31,14 @@ class _Model:
     digest: str
 
 
-def compare(a: str, b: str, store: Store, config: CompareConfig | None = None, data: str = "") -> Comparison:
+def compare(
+    a: str,
+    b: str,
+    store: Store,
+    config: CompareConfig | None = None,
+    data: str = "",
+    digests: Mapping[str, str] | None = None,
+) -> Comparison:
     """Hold two models against one another, sample by sample, on what both were examined on.
 
     The rows of the newest examinations of both are joined on what was asked, so only differences on the same questions
@@ -44,6 +51,7 @@ def compare(a: str, b: str, store: Store, config: CompareConfig | None = None, d
         store: where the examinations are, and the comparison goes.
         config: when a difference counts.
         data: digest of the data set to compare on; the newest that both were examined on when empty.
+        digests: of models that the store does not keep (``hf:``, ``openai:``, a folder), by reference.
 
     Raises:
         NotFound: nothing has one of these names.
@@ -51,7 +59,7 @@ def compare(a: str, b: str, store: Store, config: CompareConfig | None = None, d
         Undecided: an examination is missing or stale, or was made on other data; the fix is the command that mends it.
     """
     config = config or CompareConfig()
-    ours, theirs = _model(a, store), _model(b, store)
+    ours, theirs = (_model(ref, store, digests or {}) for ref in (a, b))
     if ours.digest == theirs.digest:
         raise InputError(f"{a} and {b} are the same model, {short(ours.digest)}", "name two that differ")
     mine, other = _examinations(ours, theirs, store, data)
@@ -111,7 +119,9 @@ def _known(store: Store, subject: Subject) -> Comparison | None:
     return None
 
 
-def _model(ref: str, store: Store) -> _Model:
+def _model(ref: str, store: Store, digests: Mapping[str, str]) -> _Model:
+    if ref in digests:
+        return _Model(ref, ref, digests[ref])
     resolved = store.resolve(ref)
     if resolved.release is not None:
         return _Model(resolved.release.ref, resolved.release.ref, resolved.digest)
