@@ -357,3 +357,25 @@ def test_new_drawings_stay_inside_their_box() -> None:
                 ("cy", height),
             ):
                 assert -0.01 <= float(e.attributes.get(name, "0")) <= most + 0.01, (e, name)
+
+
+def test_tables_name_the_benchmarks_not_to_trust(examined: tuple[Store, ReportData]) -> None:
+    store, data = examined
+    page = build(with_trust(data, store, "no", "zero_shot"))
+    costs = chapter(page, "cost").tables[0]
+    assert costs.head[-1] == "The benchmark"
+    said = {row[0]: row[-1] for row in costs.rows}
+    assert said["sorting by the names of the classes · things it never saw"] == "Do not trust this benchmark"
+    assert said["words for a picture · things it never saw"] == "not judged"
+    assert chapter(page, "certainty").tables[0].head[-1] == "The benchmark"
+    losses = chapter(page, "robustness").tables[0]
+    assert losses.head[-1] == "The benchmark"
+
+
+def test_reasons_against_a_benchmark_stand_once(examined: tuple[Store, ReportData]) -> None:
+    store, data = examined
+    page = build(with_trust(data, store, "no", "zero_shot"))
+    assert not [f for f in page.findings if f.code.startswith("CLR-E06")]
+    assert "about the benchmarks themselves: see Trust." in page.findings_note
+    bare = build(replace(data, examined=replace(data.examined, trust=())))
+    assert [f for f in bare.findings if f.code == "CLR-E062"], "without the labels the findings say it"

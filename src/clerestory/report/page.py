@@ -40,7 +40,7 @@ def build(data: ReportData) -> Page:
     held = data.of_kind("evaluate")
     evidence = held.evidence if held else None
     comparison, comparison_note = beside.comparison(data)
-    findings, findings_note = records.noticed(data.findings)
+    findings, findings_note = records.noticed(data.findings, bool(data.examined.trust))
     highlights = story.highlights(data)
     chapters = tuple(_marked(each.chapter(data), data.examined.trust) for each in CHAPTERS)
     return Page(

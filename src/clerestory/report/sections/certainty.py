@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from clerestory.core.measure import Evidence, Measurement
 from clerestory.report import format, plots, quality
-from clerestory.report.nouns import Diagram, ReportData
-from clerestory.report.sections.common import bars, first_split, one, pick, why_not
+from clerestory.report.nouns import Diagram, ReportData, Trust
+from clerestory.report.sections.common import bars, first_split, labelled, one, pick, why_not
 from clerestory.report.view import Chapter, Figure, Table
 
 TASKS = ("zero_shot", "linear_probe", "knn")
@@ -38,7 +38,8 @@ def chapter(data: ReportData) -> Chapter:
     )
     return Chapter(
         "certainty", title, short, _answer(evidence, split), lead if drawn else "",
-        (*figures, *((unknown,) if unknown else ())), more, "The same on other pictures", _sums(evidence),
+        (*figures, *((unknown,) if unknown else ())), more, "The same on other pictures",
+        _sums(evidence, data.examined.trust),
         absent=tuple(absent),
     )  # fmt: skip
 
@@ -104,10 +105,11 @@ def _heading(scaled: bool) -> str:
     return "after the temperature" if scaled else "as it says it"
 
 
-def _sums(evidence: Evidence) -> tuple[Table, ...]:
+def _sums(evidence: Evidence, trust: Sequence[Trust]) -> tuple[Table, ...]:
     """Calibration errors before and after the temperature; the other scores are among the numbers of the card."""
     rows = []
-    for m in (m for m in evidence.measurements if m.name == "ece" and set(m.slice) == {"task", "split"}):
+    about = [m for m in evidence.measurements if m.name == "ece" and set(m.slice) == {"task", "split"}]
+    for m in about:
         after = evidence.find("ece", {**m.slice, "scaled": "yes"})
         heat = evidence.find("temperature", {"task": m.slice["task"]})
         rows.append(
@@ -121,7 +123,7 @@ def _sums(evidence: Evidence) -> tuple[Table, ...]:
         )
     head = ("Where", "As it says it", "After the temperature", "Temperature", "Counted on")
     caption = "How far its sureness is off: expected calibration error, 0 is best"
-    return (Table(caption, head, tuple(rows)),) if rows else ()
+    return (labelled(Table(caption, head, tuple(rows)), about, trust),) if rows else ()
 
 
 def _unknown(evidence: Evidence) -> Figure | None:

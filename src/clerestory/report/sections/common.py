@@ -9,8 +9,9 @@ from markupsafe import Markup
 from clerestory.core.measure import Evidence, Measurement
 from clerestory.report import charts, format, quality
 from clerestory.report.charts import Group, Mark
-from clerestory.report.trust import benchmarks
-from clerestory.report.view import Absence, Figure
+from clerestory.report.nouns import Trust
+from clerestory.report.trust import LABELS, benchmark, benchmarks, label_of
+from clerestory.report.view import Absence, Figure, Table
 
 
 def pick(evidence: Evidence, name: str, *keys: str, **where: str) -> list[Measurement]:
@@ -105,3 +106,19 @@ def why_not(evidence: Evidence | None, part: str, ref: str, otherwise: str, unsc
             fix = f" {format.sentence(f.fix)}" if f.fix else ""
             return Absence(format.sentence(f.message) + fix)
     return Absence(otherwise, f"clerestory evaluate {ref}")
+
+
+def labelled(table: Table, about: Sequence[Measurement], trust: Sequence[Trust]) -> Table:
+    """A table with a last column that says whether each row's benchmark can be believed; unchanged where none was.
+
+    Args:
+        table: one row per measurement of ``about``.
+        about: what the rows tell, in their order.
+        trust: the labels.
+    """
+    found = [label_of(trust, *benchmark(m)) for m in about]
+    if not any(found):
+        return table
+    words = [LABELS[one.label] if one else "not judged" for one in found]
+    rows = tuple((*row, said) for row, said in zip(table.rows, words, strict=True))
+    return Table(table.caption, (*table.head, "The benchmark"), rows)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from clerestory.core.measure import Evidence, Measurement
 from clerestory.report import charts, format
 from clerestory.report.charts import Group, Mark
-from clerestory.report.nouns import ReportData
+from clerestory.report.nouns import ReportData, Trust
 from clerestory.report.quality import SPLITS, interval_words, table
-from clerestory.report.sections.common import why_not
-from clerestory.report.trust import benchmarks, label_of
-from clerestory.report.trust import view as trust_view
+from clerestory.report.sections.common import labelled, why_not
+from clerestory.report.trust import benchmarks
 from clerestory.report.view import Chapter, Figure, Table
 
 EXAMPLES = "CLR-E044"
@@ -20,7 +21,7 @@ def chapter(data: ReportData) -> Chapter:
     held = data.of_kind("evaluate")
     evidence = held.evidence if held else None
     title, short = "What does it cost?", "Cost"
-    tables = tuple(t for t in (_tasks(evidence), _operations(evidence)) if t) if evidence else ()
+    tables = tuple(t for t in (_tasks(evidence, data.examined.trust), _operations(evidence)) if t) if evidence else ()
     if evidence is None or not tables:
         absent = why_not(evidence, "cost", data.name, "What its answers cost was not examined.")
         return Chapter("cost", title, short, absent=(absent,))
@@ -31,16 +32,9 @@ def chapter(data: ReportData) -> Chapter:
     warnings = tuple(
         f"{format.sentence(f.message)} {format.sentence(f.fix)}" for f in evidence.findings if f.code == EXAMPLES
     )
-    known = {(m.slice.get("of", ""), m.slice.get("split", "")) for m in _costs(evidence, "cost_per_1000")}
-    found = dict.fromkeys(
-        t for task, split in sorted(known) if task and (t := label_of(data.examined.trust, task, split))
-    )
-    trust = tuple(trust_view(t) for t in found)
     drawn = _figure(evidence)
     figures = (drawn,) if drawn else ()
-    return Chapter(
-        "cost", title, short, _answer(evidence), lead, figures, tables=tables, warnings=warnings, trust=trust
-    )
+    return Chapter("cost", title, short, _answer(evidence), lead, figures, tables=tables, warnings=warnings)
 
 
 def _costs(evidence: Evidence, name: str) -> list[Measurement]:
@@ -84,7 +78,7 @@ def _mark(label: str, m: Measurement) -> Mark:
     return Mark(label, 1000 * m.value, low, high, format.digits(1000 * m.value))
 
 
-def _tasks(evidence: Evidence) -> Table | None:
+def _tasks(evidence: Evidence, trust: Sequence[Trust]) -> Table | None:
     rows = []
     shared = {m.no_interval for m in _costs(evidence, "cost_per_1000") if "of" in m.slice}
     alike = shared.pop() if len(shared) == 1 else ""
@@ -95,7 +89,8 @@ def _tasks(evidence: Evidence) -> Table | None:
         rows.append((format.slice_words(m.slice), each, told, format.counted(m)))
     head = ("Task", "1,000 requests", "1,000 right answers", "Counted on")
     caption = f"By task (of 1,000 requests no interval: {alike})" if alike else "By task"
-    return Table(caption, head, tuple(rows)) if rows else None
+    about = [m for m in _costs(evidence, "cost_per_1000") if "of" in m.slice]
+    return labelled(Table(caption, head, tuple(rows)), about, trust) if rows else None
 
 
 def _operations(evidence: Evidence) -> Table | None:

@@ -12,6 +12,8 @@ from clerestory.report.nouns import Entry, Held, ReportData
 from clerestory.report.view import EvidenceView, FindingView, HistoryRow, JournalRow
 
 MOST_PER_CODE, MOST_JOURNAL = 8, 60
+# What speaks against a benchmark: blindly solvable, contaminated, too small, repeated, idle, doubtful labels.
+BENCHMARKS = frozenset(f"CLR-E06{i}" for i in range(6))
 _FINDING_STATES = {
     "pass": ("yes", "fine"),
     "fail": ("no", "problem"),
@@ -22,8 +24,15 @@ _FINDING_STATES = {
 }
 
 
-def noticed(findings: tuple[Finding, ...]) -> tuple[tuple[FindingView, ...], str]:
-    """What was noticed, problems first, and a note on what is left out here."""
+def noticed(findings: tuple[Finding, ...], judged: bool = False) -> tuple[tuple[FindingView, ...], str]:
+    """What was noticed, problems first, and a note on what is left out here.
+
+    Args:
+        findings: all of them.
+        judged: whether the page gives the reasons against benchmarks by themselves, so that they need not stand twice.
+    """
+    told = sum(judged and f.code in BENCHMARKS for f in findings)
+    findings = tuple(f for f in findings if not (judged and f.code in BENCHMARKS))
     shown: list[FindingView] = []
     seen: dict[str, int] = defaultdict(int)
     order = {"fail": 0, "warn": 1, "not_run": 2, "accepted": 3, "not_applicable": 4, "pass": 5}
@@ -33,9 +42,9 @@ def noticed(findings: tuple[Finding, ...]) -> tuple[tuple[FindingView, ...], str
             state, words = _FINDING_STATES[f.state]
             shown.append(FindingView(state, words, f.code, f.where, format.sentence(f.message), format.sentence(f.fix)))
     more = [f"{format.count(n - MOST_PER_CODE)} more of {code}" for code, n in seen.items() if n > MOST_PER_CODE]
-    if more:
-        return tuple(shown), f"And {format.listing(more)}; all are in the JSON."
-    return tuple(shown), "" if shown else "Nothing was noticed."
+    notes = [f"And {format.listing(more)}; all are in the JSON."] if more else []
+    notes += [f"{format.plural(told, 'finding')} about the benchmarks themselves: see Trust."] if told else []
+    return tuple(shown), " ".join(notes) or ("" if shown else "Nothing was noticed.")
 
 
 def evidence(held: Held, in_card: bool = False) -> EvidenceView:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from clerestory.core.measure import Evidence, Measurement
 from clerestory.report import format, quality
 from clerestory.report.examined import BASELINE, FINDING, SORTING
-from clerestory.report.nouns import ReportData
+from clerestory.report.nouns import ReportData, Trust
 from clerestory.report.plots import Curve, Panel, Point, panels
-from clerestory.report.sections.common import bars, figure, first_split, hundred, one, pick, why_not
+from clerestory.report.sections.common import bars, figure, first_split, hundred, labelled, one, pick, why_not
 from clerestory.report.sections.sorting import TASKS
 from clerestory.report.svg import ceiling
 from clerestory.report.view import Chapter, Figure, Table
@@ -37,12 +37,13 @@ def chapter(data: ReportData) -> Chapter:
         return Chapter("robustness", title, short, absent=(nothing,))
     split = first_split(evidence, FINDING, SORTING)
     damage = _damage(evidence, data.examined.severities, split)
-    figures = [f for f in (damage, *_families(evidence, FINDING, split, ()), _shift(evidence), _written(evidence)) if f]
+    written = _written(evidence)
+    figures = [f for f in (damage, *_families(evidence, FINDING, split, ()), _shift(evidence), written) if f]
     more = _families(evidence, SORTING, split, data.examined.severities)
     absent = []
     if damage is None and not more:
         absent.append(why_not(evidence, "corrupt", data.name, "It was not examined on damaged pictures.", TOO_SMALL))
-    if _written(evidence) is None:
+    if written is None:
         absent.append(why_not(evidence, "words", data.name, "It was not examined with words written differently."))
     lead = (
         "The same questions, with pictures that were damaged on purpose in many ways and strengths, in a style it "
@@ -50,8 +51,8 @@ def chapter(data: ReportData) -> Chapter:
     )
     return Chapter(
         "robustness", title, short, _answer(evidence, data.examined.severities, split), lead if figures else "",
-        tuple(figures), more, "The same curves for sorting into classes, beside the baseline", _ratios(evidence),
-        absent=tuple(absent),
+        tuple(figures), more, "The same curves for sorting into classes, beside the baseline",
+        _ratios(evidence, data.examined.trust), absent=tuple(absent),
     )  # fmt: skip
 
 
@@ -229,7 +230,7 @@ def _written(evidence: Evidence) -> Figure | None:
     return bars("written", "Words written differently", [("", rows)], evidence, note, "of 100 searches, found", level)
 
 
-def _ratios(evidence: Evidence) -> tuple[Table, ...]:
+def _ratios(evidence: Evidence, trust: Sequence[Trust]) -> tuple[Table, ...]:
     shown = [m for name in RATIOS for m in evidence.measurements if m.name == name]
     if not shown:
         return ()
@@ -244,4 +245,4 @@ def _ratios(evidence: Evidence) -> tuple[Table, ...]:
         for m in shown
     )
     head = ("What", "Where", "Value and interval", "Counted on", "Which means")
-    return (Table("How much it loses", head, rows),)
+    return (labelled(Table("How much it loses", head, rows), shown, trust),)
