@@ -97,7 +97,7 @@ def test_it_is_told_in_plain_words() -> None:
         "50 s (probably 45 s to 60 s)",
         "100 steps of 0.4 s",
         "800 MiB",
-        "0.05 EUR at 3.6 EUR an hour",
+        "0.05 EUR, at 3.60 EUR an hour",
         "20 real",
     ):
         assert part in text

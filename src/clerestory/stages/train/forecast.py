@@ -60,12 +60,15 @@ class Plan:
             f"{duration(self.saving)} to save",
             f"memory    {self.peak_mib:.0f} MiB at most",
         ]
-        if self.cost is not None:
-            told.append(f"cost      {self.cost:.2f} {self.currency} at {self.price:g} {self.currency} an hour".rstrip())
+        if self.cost is not None and self.price is not None:
+            told.append(f"cost      {self._money(self.cost)}, at {self._money(self.price)} an hour")
         told.append(
             f"how sure  measured on {self.probed} real steps of {self.batch} pictures, with this machine as busy as now"
         )
         return tuple(told)
+
+    def _money(self, amount: float) -> str:
+        return f"{amount:.2f} {self.currency}".rstrip() if amount >= 1 else f"{amount:.2g} {self.currency}".rstrip()
 
 
 def duration(seconds: float) -> str:
