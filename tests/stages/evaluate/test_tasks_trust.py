@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from tests.stages.evaluate.worlds import Reader, quiz, write_table, write_task
+from tests.stages.evaluate.worlds import Reader, Talker, named_colour, quiz, write_table, write_task
 
 from clerestory.core.measure import Evidence
 from clerestory.data import open_data
+from clerestory.models.protocols import Request
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.bench import Bench
 from clerestory.stages.evaluate.overlap import HASH, overlapping, picture_looks
@@ -49,6 +50,25 @@ def test_a_benchmark_solved_blindly_is_not_to_be_trusted(store: Store, tmp_path:
     assert "without the picture" in blind["words"]
     warned = [f for f in evidence.findings if f.code == "CLR-E060"]
     assert [(f.state, f.where) for f in warned] == [("warn", "benchmark colours/test")]
+
+
+def test_unanswered_questions_speak_against_the_number(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 60)
+
+    def say(request: Request) -> str | Exception:
+        colour = named_colour(request.images[0]) if request.images else ""
+        return TimeoutError("too late") if colour in ("red", "blue") else colour or "none"
+
+    evidence = run(store, Talker(say), write_task(tmp_path))
+    told = label(store, evidence)
+    silent = reason(told, "CLR-E066")
+    accuracy = evidence.find("accuracy", {"task": "colours", "split": "test"})
+    assert accuracy is not None
+    assert accuracy.value == 1.0
+    assert silent["n"] == 60
+    assert silent["value"] == pytest.approx((60 - accuracy.n) / 60, abs=1e-6)
+    assert silent["level"] == "no"
+    assert told["trust"] == "no"
 
 
 def test_a_sound_benchmark_passes(store: Store, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from clerestory.core.codec import Tags
 from clerestory.core.measure import Recipe
+from clerestory.stages.evaluate.pool import UNANSWERED
 from clerestory.stages.evaluate.table import CLEAN
 from clerestory.stages.evaluate.tasks.views import BLIND_VIEW, MAJORITY
 from clerestory.stats.aggregate import Rows, aggregate
@@ -49,6 +50,9 @@ DUPLICATES = Limits(0.01, 0.05)
 IDLE = Limits(0.50, 0.90)
 # Ten popular test sets have 3.3 % wrong labels on average (Northcutt et al. 2021), enough to reorder close models.
 NOISE = Limits(0.01, 0.05)
+# Questions that go unanswered are rarely chance ones: long, hard and delicate ones fail first. Their share bounds how
+# far the number may be off.
+SILENT = Limits(0.01, 0.10)
 
 CONFIDENT = 0.9
 MODELS = 2
@@ -131,6 +135,7 @@ def judge(benchmark: Benchmark) -> list[Reason]:
         _duplicates(benchmark, places),
         _idle(benchmark, places),
         _noise(benchmark, places),
+        _silent(benchmark, places),
     )
     return [reason for reason in found if reason is not None]
 
@@ -167,6 +172,17 @@ def _blind(benchmark: Benchmark) -> Reason | None:
     sure, value, words, n = max(found)
     judged = _reason("CLR-E060", words, value, BLIND, n)
     return judged if sure else judged._replace(level="yes")
+
+
+def _silent(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason | None:
+    """The share of items that the model left unanswered: the number is that of the others only."""
+    plain = benchmark.rows["unscored"][benchmark.rows["condition"] == CLEAN].tolist()
+    silent = sum(str(reason).startswith(UNANSWERED) for reason in plain)
+    if not silent:
+        return None
+    asked = silent + len(places)
+    words = f"{silent:,} of {asked:,} items got no answer, so the number is that of the others only"
+    return _reason("CLR-E066", words, silent / asked, SILENT, asked)
 
 
 def _contaminated(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason | None:

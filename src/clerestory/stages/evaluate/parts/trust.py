@@ -37,6 +37,7 @@ ABOUT = {
     "CLR-E063": "repeated questions",
     "CLR-E064": "items that tell no models apart",
     "CLR-E065": "doubtful labels",
+    "CLR-E066": "unanswered questions",
 }
 FIXES = {
     "CLR-E060": "leave out items that are solved blindly, or make their wrong options as likely as the right one",
@@ -45,6 +46,7 @@ FIXES = {
     "CLR-E063": "make the options differ, and leave out items that come twice",
     "CLR-E064": "replace items that everybody solves with harder ones",
     "CLR-E065": "look at these items and correct their labels",
+    "CLR-E066": "run it again: only the unanswered are asked",
 }
 ITEM, OVERLAP, APART = "item", "overlapping", "apart"
 
