@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.apps.colours import COLOURS, ColourModel, Mute, tiles
+from tests.stages.evaluate.worlds import Blank
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest
@@ -22,6 +23,7 @@ from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data.images import decode_image
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, embed_dataset, evaluate, freshness
+from clerestory.stages.evaluate.run import _unscored
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows
 from clerestory.stats.text import chrf
@@ -170,6 +172,28 @@ def test_captions_drawn_in_all_styles_are_not_sliced_by_style(store: Store) -> N
 
 def _latency(evidence: Evidence) -> list:
     return [m for m in evidence.measurements if m.slice["task"] == "latency"]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "said"),
+    [
+        (("clean", "snow"), "1 samples of split 'test' are not scored for caption (2 times): it is gone"),
+        (("typos", "synonyms"), "1 samples of split 'test' are not scored for caption under synonyms, typos (2 times)"),
+        (("a", "b", "c", "d"), "caption under a, b, c and 1 more (4 times): it is gone"),
+    ],
+)
+def test_what_is_missing_under_conditions_only_says_so(conditions: tuple[str, ...], said: str) -> None:
+    same = {"task": "caption", "split": "test", "unscored": "it is gone", "sample": "one"}
+    rows = {name: np.array([cell] * len(conditions), dtype=object) for name, cell in same.items()}
+    (found,) = _unscored(rows | {"condition": np.array(conditions, dtype=object)})
+    assert said in found.message
+    assert found.where == "one"
+
+
+def test_parts_that_a_model_cannot_do_name_those_that_can(store: Store) -> None:
+    with pytest.raises(CapabilityError, match="needed is Describer") as error:
+        evaluate(Blank(), tiles(), dataclasses.replace(QUICK, parts=("captions",)), store)
+    assert "image-text-to-text model (hf:org/name)" in error.value.fix
 
 
 def test_nothing_is_dropped_silently(evidence: Evidence, rows: dict[str, np.ndarray]) -> None:

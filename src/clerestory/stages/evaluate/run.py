@@ -14,7 +14,7 @@ from clerestory.core.measure import Cost, Evidence, Finding, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import metered, now
 from clerestory.core.sample import Dataset
-from clerestory.models.protocols import capabilities
+from clerestory.models.protocols import KINDS, capabilities
 from clerestory.stages.evaluate.bench import Bench
 from clerestory.stages.evaluate.config import EvaluateConfig
 from clerestory.stages.evaluate.describing import NO_DESCRIPTION
@@ -22,7 +22,7 @@ from clerestory.stages.evaluate.part import Asked, Found, NotApplicable, Part
 from clerestory.stages.evaluate.parts import chosen
 from clerestory.stages.evaluate.pool import NO_CAPTION, UNANSWERED, UNREADABLE
 from clerestory.stages.evaluate.subjects import KIND, part_kind, part_subject, whole_subject
-from clerestory.stages.evaluate.table import join
+from clerestory.stages.evaluate.table import CLEAN, join
 from clerestory.stats.aggregate import Rows
 from clerestory.stats.rows import read_rows, write_rows
 from clerestory.store import Store
@@ -80,7 +80,7 @@ def _able(model: Any, parts: tuple[Part, ...]) -> list[Part]:
         raise CapabilityError(
             f"this model can do nothing that is asked for: it is {', '.join(sorted(has)) or 'none of them'}, "
             f"and needed is {' or '.join(needs)}",
-            "choose other parts, or a model that can do it",
+            f"choose other parts, or use {' or '.join(words for need, words in KINDS.items() if need in needs)}",
         )
     return able
 
@@ -172,24 +172,32 @@ def _sound(store: Store, kind: str, subject: Subject, progress: Progress) -> Evi
 
 def _unscored(rows: Rows) -> list[Finding]:
     """One finding for each task, split and reason; it counts the samples and names the first of them."""
-    groups: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
     if not rows:
         return []
-    columns = (rows[name].tolist() for name in ("task", "split", "unscored", "sample"))
-    for task, split, reason, sample in zip(*columns, strict=True):
+    columns = (rows[name].tolist() for name in ("task", "split", "unscored", "sample", "condition"))
+    for task, split, reason, sample, condition in zip(*columns, strict=True):
         if reason:
-            groups[task, split, reason].append(sample)
+            groups[task, split, reason].append((sample, condition))
     findings = []
     for (task, split, reason), asked in groups.items():
-        samples = list(dict.fromkeys(asked))
+        samples = list(dict.fromkeys(sample for sample, _ in asked))
+        under = sorted({condition for _, condition in asked})
         names = ", ".join(samples[:NAMED]) + (f" and {len(samples) - NAMED} more" if len(samples) > NAMED else "")
         times = f" ({len(asked)} times)" if len(asked) > len(samples) else ""
-        message = f"{len(samples)} samples of split {split!r} are not scored for {task}{times}: {reason}"
+        message = f"{len(samples)} samples of split {split!r} are not scored for {task}{_under(under)}{times}: {reason}"
         again = reason.startswith(UNANSWERED)
         code = UNANSWERED_CODE if again else "CLR-E002" if reason == NO_DESCRIPTION else "CLR-E001"
         fix = "run it again: what was answered is kept, and only the rest is asked" if again else ""
         findings.append(Finding(code, "warning", "warn", names, message, _FIXES.get(reason, fix)))
     return findings
+
+
+def _under(conditions: list[str], most: int = 3) -> str:
+    """The conditions, where the plain one is not among them: what is missing there is not missing from the rest."""
+    if CLEAN in conditions:
+        return ""
+    return f" under {', '.join(conditions[:most])}" + (f" and {len(conditions) - most} more" * (len(conditions) > most))
 
 
 _FIXES = {
