@@ -54,6 +54,7 @@ HEALTHY: dict[str, Any] = {
     "seeing": 1.5,
     "blind": 1.8,
     "blind_error": 0.02,
+    "caption_n": 32,
     "duplicates": 0.0,
 }
 

@@ -278,6 +278,7 @@ class Shortcut(Detector):
         super().__init__(limits)
         self._first: float | None = None
         self._gains: deque[tuple[float, float]] = deque(maxlen=STRETCH)
+        self._captions, self._step = 0, 0
 
     def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
         """The caption loss has fallen, and is the same with another picture."""
@@ -286,8 +287,11 @@ class Shortcut(Detector):
         if self._first is None:
             self._first = record.seeing
         self._gains.append((record.blind - record.seeing, record.blind_error))
+        self._captions += (record.caption_n or 0) * (record.step - self._step)
+        self._step = record.step
         learnt = 1 - record.seeing / self._first if self._first > 0 else 0.0
         early = effort < self.limits.shortcut_grace * (record.steps or 0)
+        early = early or self._captions < self.limits.shortcut_captions
         if len(self._gains) < STRETCH or early or not self.settled(record, effort):
             return None
         if learnt < self.limits.shortcut_learnt:

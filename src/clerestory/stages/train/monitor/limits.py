@@ -20,6 +20,7 @@ class Limits:
             is judged that a run has to learn first: every run starts collapsed and knowing nothing.
         grace_share: the same as a share of the run, whichever is more: long runs warm up for longer.
         shortcut_grace: the same for captions, as a share of the run: language is always learnt before looking.
+        shortcut_captions: captions that must have been learnt from, so that there was a chance to look.
         collapse_cosine: mean cosine of different pictures. Healthy runs fall below 0.2; captions have 0.4.
         collapse_margin: how far above the captions' own cosine it must lie: captions can be alike by nature.
         dead_looks: looks in a row in which an expert is idle. A single batch may leave one out.
@@ -47,6 +48,7 @@ class Limits:
     grace: float = 20.0
     grace_share: float = 0.05
     shortcut_grace: float = 0.2
+    shortcut_captions: float = 1200
     collapse_cosine: float = 0.95
     collapse_margin: float = 0.1
     dead_looks: int = 5
