@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageDraw
 from tests.stages.evaluate.worlds import Reader, Talker, named_colour, quiz, write_table, write_task
 
-from clerestory.core.measure import Evidence
+from clerestory.core.codec import Tags
+from clerestory.core.measure import Cost, Evidence, Subject
 from clerestory.data import open_data
 from clerestory.models.protocols import Request
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
@@ -189,6 +190,16 @@ def test_items_that_every_model_solves_tell_none_apart(store: Store, tmp_path: P
     again = label(store, run(store, model, write_task(tmp_path)))
     assert model.asked == 0
     assert reason(again, "CLR-E064")["value"] == 1.0
+
+
+def test_checkpoints_of_one_training_are_no_other_models(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 50)
+    one, other = Reader(), Reader(order_matters=True)
+    facts = Tags(model=one.digest, early_model=other.digest)
+    store.put_evidence(Evidence("train", Subject(model=one.digest), (), (), Cost(0, 0, 0), "2026-01-01", facts=facts))
+    run(store, one, write_task(tmp_path))
+    told = label(store, run(store, other, write_task(tmp_path)))
+    assert "CLR-E064" not in {each["code"] for each in told["reasons"] + told["passed"]}
 
 
 def test_nothing_changed_is_nothing_made_again(store: Store, tmp_path: Path) -> None:

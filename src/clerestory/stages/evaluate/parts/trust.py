@@ -105,12 +105,25 @@ def _mine(asked: Asked) -> dict[str, Evidence]:
 
 
 def _others(part: str, asked: Asked) -> list[Evidence]:
-    """The newest evidence of every other model on the same data."""
+    """The newest evidence of every other model on the same data.
+
+    Checkpoints of one training fail alike, so those of this model's own training are no other models.
+    """
+    kin = _kin(asked.model, asked.store)
     newest: dict[str, Evidence] = {}
     for evidence in asked.store.find_evidence(f"evaluate.{part}", data=asked.data):
-        if evidence.subject.model != asked.model and evidence.rows:
+        if evidence.subject.model not in kin and evidence.rows:
             newest.setdefault(evidence.subject.model, evidence)
     return list(newest.values())
+
+
+def _kin(model: str, store: Store) -> set[str]:
+    """The model and whatever else its training kept."""
+    kept = [
+        {value for name, value in evidence.facts.items() if name == "model" or name.endswith("_model")}
+        for evidence in store.find_evidence("train")
+    ]
+    return {model}.union(*(models for models in kept if model in models))
 
 
 def _rows(evidence: Evidence, store: Store) -> Rows:
