@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation clean
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-training clean
 
 help:
 	@echo "make demo    set up, then run the whole life of a model on real pictures (10 minutes, then seconds)"
@@ -43,13 +43,16 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-life bench-evaluation
+bench: bench-life bench-evaluation bench-training
 
 bench-life: setup
 	$(BIN)/python bench/life.py
 
 bench-evaluation: setup
 	$(BIN)/python bench/evaluation.py
+
+bench-training: setup
+	$(BIN)/python bench/training.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
