@@ -90,7 +90,8 @@ def silent_faults(out: Output) -> Iterator[Row]:
     caught, alarms = (_measured(evidence.find(name, {})) for name in ("faults_caught", "false_alarms"))
     number = round(caught.value * caught.n)
     by_quality = _measured(evidence.find("faults_caught", {"gate": "quality"}))
-    note = f"by the paired quality gate alone {round(by_quality.value * by_quality.n)}; missed: {', '.join(missed) or 'none'}"
+    alone = round(by_quality.value * by_quality.n)
+    note = f"by the paired quality gate alone {alone}; missed: {', '.join(missed) or 'none'}"
     holds = caught.n == len(FAULTS) and number >= 10
     yield Row("silent faults caught", number, "faults", "≥ 10 of 11", holds, caught.n, note=note)
     false = round(alarms.value * alarms.n)
