@@ -107,6 +107,44 @@ def test_a_generator_is_read_by_letter_by_words_and_by_mention(store: Store, tmp
     assert "longer than 60 s" in unscored[0].message
 
 
+def test_an_item_of_which_one_order_failed_is_unscored(store: Store, tmp_path: Path) -> None:
+    """Who always says A would earn 1 of 3 instead of 1 of 4 if the failed order were left out of the mean."""
+    quiz(tmp_path, 12)
+    answers = {sample.groups["answer"] for sample in open_task_data(load_task(write_task(tmp_path)))}
+
+    def say(request: Request) -> str | Exception:
+        options = [line for line in request.prompt.splitlines() if line[:3] in ("A. ", "D. ")]
+        told = [line[3:] for line in options]
+        seen = named_colour(request.images[0]) if request.images else min(answers)
+        return ConnectionError("HTTP 500") if told[1] == seen else "A"
+
+    evidence = run(store, Talker(say), write_task(tmp_path))
+    assert evidence.find("accuracy", {"task": "colours", "split": "test"}) is None
+    rows = read_rows(store.blobs.get(evidence.rows))
+    clean = rows["condition"] == "clean"
+    assert set(rows["unscored"][clean].tolist()) == {"no answer: HTTP 500"}
+    assert np.isnan(rows["score"][clean].astype(float)).all()
+
+
+def test_the_gain_is_over_items_that_are_scored_with_and_without_the_picture(store: Store, tmp_path: Path) -> None:
+    """Blind answers fail where the question is hard: the gain of the rest is 0, whatever the hard ones would say."""
+    quiz(tmp_path, 20)
+    short = TASK.replace("multiple_choice", "short_answer").replace('options = "choices"\n', "")
+
+    def say(request: Request) -> str | Exception:
+        hard = int(request.prompt.partition("tile ")[2].partition(",")[0]) % 2
+        if not request.images:
+            return ConnectionError("HTTP 500") if hard else "none"
+        return named_colour(request.images[0]) if hard else "none"
+
+    evidence = run(store, Talker(say), write_task(tmp_path, short))
+    gain = evidence.find("blind_gain", {"task": "colours", "split": "test"})
+    assert gain is not None
+    assert value(evidence, "accuracy") == 0.5
+    assert (gain.value, gain.n, gain.clusters) == (0.0, 10, 10)
+    assert recompute(read_rows(store.blobs.get(evidence.rows)), gain) == gain
+
+
 def test_a_refusal_is_wrong_and_an_empty_reply_is_unscored(store: Store, tmp_path: Path) -> None:
     quiz(tmp_path, 10)
     refusing = run(store, Talker(lambda _: "I am sorry, I cannot help with that.", "sorry"), write_task(tmp_path))

@@ -31,6 +31,7 @@ NUMBERS = (
     "relevant",
     "precision",
     "score",
+    "clean_score",
     "reference",
     "chance",
     "all_orders",

@@ -81,7 +81,8 @@ def answer_items(
     """Let a ``Generator`` answer in words, and read what it says.
 
     A reply that names no option is wrong; an empty one, or an error, is unscored with its reason. A choice is asked in
-    every cyclic order of its options, and its score is the mean over the orders that were answered.
+    every cyclic order of its options, and its score is the mean over all of them: one order without an answer leaves
+    the item unscored, since the mean over the others would reward whoever likes a place.
     """
     turns = [len(item.options) if task.compared == "choice" else 1 for item in items]
     asked = [
@@ -103,21 +104,22 @@ def answer_items(
 def _answered(
     task: Task, item: Item, options: Sequence[tuple[str, ...]], replies: Sequence[Reply | str], prompt: str
 ) -> Outcome:
-    heard = [(each, reply) for each, reply in zip(options, replies, strict=True) if isinstance(reply, Reply)]
-    if not heard:
-        return Outcome(unscored=str(replies[0]), prompt=prompt)
-    said = [_meant(task, each, reply.text) for each, reply in heard]
+    heard = [reply for reply in replies if isinstance(reply, Reply)]
+    reason = next((reply for reply in replies if isinstance(reply, str)), "")
+    if reason:
+        return Outcome(unscored=reason, prompt=prompt)
+    said = [_meant(task, each, reply.text) for each, reply in zip(options, heard, strict=True)]
     hits = [bool(item.answers) and right("exact" if item.options else task.compared, s, item.answers) for s in said]
     if item.options and not item.answers:
         hits = []
     return Outcome(
         score=float(np.mean(hits)) if hits else NAN,
         answer=max(said, key=said.count),
-        all_orders=float(all(hits)) if len(options) > 1 and len(hits) == len(options) else NAN,
+        all_orders=float(all(hits)) if len(hits) > 1 else NAN,
         prompt=prompt,
-        tokens_in=float(sum(reply.tokens_in for _, reply in heard)),
-        tokens_out=float(sum(reply.tokens_out for _, reply in heard)),
-        ms=float(sum(reply.ms for _, reply in heard)),
+        tokens_in=float(sum(reply.tokens_in for reply in heard)),
+        tokens_out=float(sum(reply.tokens_out for reply in heard)),
+        ms=float(sum(reply.ms for reply in heard)),
     )
 
 

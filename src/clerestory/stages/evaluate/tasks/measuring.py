@@ -32,8 +32,9 @@ def answer_measures(rows: Rows, where: Mapping[str, str]) -> list[Measurement]:
             continue
         found.append(measure(rows, Recipe("mean", "score", seen, CLUSTER), "accuracy", "share", seen))
         named = where if view == BLIND_VIEW else seen
-        gain = Recipe("contrast", "score", Tags(where), CLUSTER, against=f"condition:{CLEAN}:{view}")
-        found.append(measure(rows, gain, "blind_gain", "share", named))
+        if (matching(rows, seen) & ~np.isnan(rows["score"]) & ~np.isnan(rows["clean_score"])).any():
+            gain = Recipe("paired", "clean_score", seen, CLUSTER, against="score")
+            found.append(measure(rows, gain, "blind_gain", "share", named))
         if view != SHUFFLED:
             solvable = Recipe("chance_corrected", "score", seen, CLUSTER, against="chance")
             found.append(measure(rows, solvable, "blind_solvable", "share", named, "lower"))

@@ -51,8 +51,9 @@ def add_row(
     chance: float,
     condition: str = CLEAN,
     picture: Sample | None = None,
+    clean: float = NAN,
 ) -> None:
-    """Append the row of an item under a condition; one without a right answer is unscored."""
+    """Append the row of an item under a condition, beside its ``clean`` score; one without a right answer has none."""
     known = bool(item.answers)
     table.add(
         [item.sample],
@@ -68,6 +69,7 @@ def add_row(
         image=picture.image if picture else "",
         prompt=digest_bytes(outcome.prompt.encode()) if outcome.prompt else "",
         score=outcome.score if known else NAN,
+        clean_score=clean if known else NAN,
         chance=chance,
         all_orders=outcome.all_orders if known else NAN,
         confidence=outcome.confidence,

@@ -128,6 +128,7 @@ def ask_items(
     def load(sample: Sample) -> Image.Image | None:
         return readable(data, sample)
 
+    clean_I = [np.nan] * len(items)
     for view in (CLEAN, BLIND_VIEW, SHUFFLED):
         pictures = shown(items, view, bench.config.seed)
         if view == SHUFFLED and all(picture is None for picture in pictures):
@@ -137,9 +138,8 @@ def ask_items(
             outcomes = score_items(asker, items, pictures, load, label, statements)
         else:
             outcomes = answer_items(asker, task, items, pictures, load, label)
-        for item, picture, outcome in zip(items, pictures, outcomes, strict=True):
-            add_row(table, task.name, split, item, outcome, chance_of(task, item), view, picture)
-    _majority(table, task, split, items, learnt)
+        clean_I = _add_rows(table, task, split, items, outcomes, view, pictures, clean_I)
+    _majority(table, task, split, items, learnt, clean_I)
     return finish(bench, task, split, table, items, _facts(task, items, learnt, capability))
 
 
@@ -166,15 +166,33 @@ def finish(
     return Found(rows, answer_measures(rows, where) + measured, findings, facts)
 
 
-def _majority(table: Table, task: Task, split: str, items: Sequence[Item], learnt: Sequence[Item]) -> None:
+def _add_rows(
+    table: Table,
+    task: Task,
+    split: str,
+    items: Sequence[Item],
+    outcomes: Sequence[Outcome],
+    view: str,
+    pictures: Sequence[Sample | None],
+    clean_I: list[float],
+) -> list[float]:
+    """Append the rows of a view, each with its item's score under ``clean`` (I,); gives the latter back."""
+    for item, picture, outcome, clean in zip(items, pictures, outcomes, clean_I, strict=True):
+        add_row(table, task.name, split, item, outcome, chance_of(task, item), view, picture, clean)
+    return [outcome.score for outcome in outcomes] if view == CLEAN else clean_I
+
+
+def _majority(
+    table: Table, task: Task, split: str, items: Sequence[Item], learnt: Sequence[Item], clean_I: Sequence[float]
+) -> None:
     halves = {True: frequencies(learnt), False: frequencies(learnt)}
     if not learnt:
         # Judged by the other half: an item's own answer must not speak for it.
         halves = {side: frequencies([item for item in items if in_half(item) != side]) for side in halves}
-    for item in items:
+    for item, clean in zip(items, clean_I, strict=True):
         frequency = halves[in_half(item)]
         answer, score = majority_credit(item, frequency) if item.answers else ("", float("nan"))
-        add_row(table, task.name, split, item, Outcome(score, answer), chance_of(task, item), MAJORITY)
+        add_row(table, task.name, split, item, Outcome(score, answer), chance_of(task, item), MAJORITY, clean=clean)
 
 
 def _facts(task: Task, items: Sequence[Item], learnt: Sequence[Item], capability: str) -> dict[str, str]:
@@ -195,6 +213,7 @@ def _classify(bench: Bench, task: Task, data: Dataset, split: str, samples: Sequ
     items = class_items(task, samples, classes)
     learnt = class_items(task, [s for s in learnt_samples(data) if s not in set(samples)], classes)
     table = Table(task.groups)
+    clean_I = [np.nan] * len(items)
     for view in (CLEAN, SHUFFLED):
         pictures = shown(items, view, bench.config.seed)
         seen = [picture for picture in pictures if picture is not None]
@@ -202,9 +221,8 @@ def _classify(bench: Bench, task: Task, data: Dataset, split: str, samples: Sequ
             continue
         logits_NK = class_logits(bench, task, data, classes, embed_samples(bench, data, seen))
         outcomes = class_outcomes(bench, task, items, logits_NK)
-        for item, picture, outcome in zip(items, pictures, outcomes, strict=True):
-            add_row(table, task.name, split, item, outcome, chance_of(task, item), view, picture)
-    _majority(table, task, split, items, learnt)
+        clean_I = _add_rows(table, task, split, items, outcomes, view, pictures, clean_I)
+    _majority(table, task, split, items, learnt, clean_I)
     facts = _facts(task, items, learnt, "Embedder") | {f"task.{task.name}.classes": str(len(classes))}
     return finish(bench, task, split, table, (), facts)
 
