@@ -21,6 +21,7 @@ from clerestory.report.examined import by_severity, count_waits, guesses, read_d
 from clerestory.report.nouns import Held
 from clerestory.report.plots import Curve, Panel, Point, histogram, panels, reliability
 from clerestory.report.sections.card import QUESTIONS, question
+from clerestory.report.sections.records import noticed
 from clerestory.report.trust import trust_of
 from clerestory.report.view import Chapter, Page
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
@@ -370,6 +371,20 @@ def test_tables_name_the_benchmarks_not_to_trust(examined: tuple[Store, ReportDa
     assert chapter(page, "certainty").tables[0].head[-1] == "The benchmark"
     losses = chapter(page, "robustness").tables[0]
     assert losses.head[-1] == "The benchmark"
+
+
+@pytest.mark.parametrize("code", [f"CLR-E06{i}" for i in range(7)])
+def test_every_finding_about_a_benchmark_stands_with_the_benchmarks(code: str) -> None:
+    shown, note = noticed((Finding(code, "warning", "warn", "colours", "20% are"),), judged=True)
+    assert not shown
+    assert note == "1 finding about the benchmarks themselves: see Trust."
+
+
+def test_unknown_kinds_are_unknown_to_the_classifiers_only(examined: tuple[Store, ReportData]) -> None:
+    _, data = examined
+    figures = chapter(build(data), "certainty").figures
+    note = next(figure.note for figure in figures if figure.name == "unknown")
+    assert "the model itself may have seen such pictures when it was trained." in note
 
 
 def test_reasons_against_a_benchmark_stand_once(examined: tuple[Store, ReportData]) -> None:

@@ -318,8 +318,9 @@ class Broken(ColourModel):
     ],
 )
 def test_unusable_embeddings_name_the_sample(row: list[float], where: str, message: str, store: Store) -> None:
-    with pytest.raises(CapabilityError, match=message):
+    with pytest.raises(CapabilityError, match=message) as caught:
         evaluate(Broken(row, where), tiles(), QUICK, store)
+    assert caught.value.fix == "evaluate an earlier checkpoint, or check the model's files"
     assert store.find_evidence("evaluate") == []
 
 

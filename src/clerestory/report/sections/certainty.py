@@ -140,7 +140,8 @@ def _unknown(evidence: Evidence) -> Figure | None:
     note = (
         "AUROC: higher is better, guessing gives 0.5. FPR95: lower is better, guessing gives 0.95. Known are "
         f"{evidence.facts.get('ood.in', 'the classes told in the evidence')}; unknown are "
-        f"{evidence.facts.get('ood.out', 'the others')}."
+        f"{evidence.facts.get('ood.out', 'the others')}. Unknown classes are kept from the classifiers only: the model "
+        "itself may have seen such pictures when it was trained."
     )
     return bars("unknown", "Noticing what it does not know", groups, evidence, note, "share", most=1.0)
 

@@ -12,8 +12,8 @@ from clerestory.report.nouns import Entry, Held, ReportData
 from clerestory.report.view import EvidenceView, FindingView, HistoryRow, JournalRow
 
 MOST_PER_CODE, MOST_JOURNAL = 8, 60
-# What speaks against a benchmark: blindly solvable, contaminated, too small, repeated, idle, doubtful labels.
-BENCHMARKS = frozenset(f"CLR-E06{i}" for i in range(6))
+# What speaks against a benchmark: blindly solvable, seen, too small, repeated, idle, doubtful labels, unanswered.
+BENCHMARKS = frozenset(f"CLR-E06{i}" for i in range(7))
 _FINDING_STATES = {
     "pass": ("yes", "fine"),
     "fail": ("no", "problem"),

@@ -95,7 +95,7 @@ def check_rows(rows: Matrix, names: Iterable[str]) -> None:
         more = f" (and {int(wrong.sum()) - 1} others like it)" if wrong.sum() > 1 else ""
         raise CapabilityError(
             f"the model's embedding of {names[place]}{more} {what}",
-            "train again with a lower learning rate, or evaluate an earlier checkpoint",
+            "evaluate an earlier checkpoint, or check the model's files",
         )
 
 
