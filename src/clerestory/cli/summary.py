@@ -31,7 +31,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "Does it look at the picture?": ("blind_gain", "blind_solvable"),
 }
 PLAIN_SLICE = {"task", "split", "operation", "of"}
-ONE_SPLIT = ("How good is it?", "Is it fair?", "Does it look at the picture?")
+ONE_SPLIT = ("How good is it?", "Is it fair?", "How fast, at what cost?", "Does it look at the picture?")
 OOD_SCORES = ("mcm", "max_logit")
 TRUST = {"yes": ("✓ yes", "green"), "careful": ("? with care", "yellow"), "no": ("✗ no", "red")}
 WARNINGS = 6
@@ -100,6 +100,9 @@ def _plain(m: Measurement, question: str) -> bool:
     extra = set(m.slice) - PLAIN_SLICE
     if question == "Is it fair?":
         return extra <= {"group", "k"}
+    if m.name == "cost_per_1000":
+        # What one request costs is the same for every task; whole batches are in --all.
+        return m.slice.get("batch") == "1"
     if question == "How fast, at what cost?":
         return extra <= {"rate"}
     if m.name == "ood_auroc":
@@ -112,8 +115,14 @@ def _table(some: Sequence[Measurement], labels: Mapping[str, Any]) -> Table:
     for m in some:
         label = labels.get(f"{m.slice.get('task', '')}/{m.slice.get('split', '')}")
         words, style = TRUST[label["trust"]] if label else ("", "")
-        table.add_row(metric(m.name).title, number(m), f"{m.n:,}", slice_words(m.slice), Text(words, style))
+        table.add_row(metric(m.name).title, shortly(m), f"{m.n:,}", slice_words(m.slice), Text(words, style))
     return table
+
+
+def shortly(measurement: Measurement) -> str:
+    """The number with its interval; why there is none is for ``--all``."""
+    text = number(measurement)
+    return text if measurement.interval else f"{text.split(' (no interval', 1)[0]} (no interval)"
 
 
 def _doubts(doubts: Sequence[tuple[str, Any]]) -> Table:
