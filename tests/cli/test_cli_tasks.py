@@ -101,6 +101,24 @@ def test_two_models_are_compared_on_a_task(line: Line, tiny_model: Path, task: s
     assert (found["a"], found["b"]) == both
 
 
+def test_a_model_is_put_to_the_gate_on_the_data_of_a_task(
+    line: Line, tiny_model: Path, task: str, tmp_path: Path
+) -> None:
+    digest = open_store(line.home).put_model(tiny_model)
+    policy = tmp_path / "policy.toml"
+    policy.write_text(
+        'name = "mine"\n[[rules]]\nname = "colours"\nmetric = "accuracy"\nat_least = 0.0\nwhy = "a test"\n'
+        'where = { task = "colours", split = "test" }\n',
+        encoding="utf-8",
+    )
+    gate = ("release", "gate", digest[:12], "--task", task, "--policy", str(policy), "--name", "mine")
+    assert f"clerestory evaluate {digest[:12]} --task {task}" in line.text(*gate, code=3)
+    run(["evaluate", digest, "--task", task, "--home", str(line.home)])
+    assert f"next: clerestory release gate {digest[:12]} --task {task}" in line.capsys.readouterr().err
+    assert line.json(*gate)["decision"]["verdict"] == "ship"
+    assert line.json("release", "verify", "mine@1")["holds"]
+
+
 def test_an_evaluation_without_a_number_is_undecided(line: Line, task: str) -> None:
     with endpoint(always="refuses") as server:
         said = line.text("evaluate", server.ref, "--task", task, code=3)

@@ -278,6 +278,28 @@ def test_stale_evidence_no_longer_counts(life: Life, changed: str, words: str) -
     assert life.decide(model).verdict == "ship", "the command helps"
 
 
+def test_evidence_that_lacks_answers_of_the_rules_task_does_not_count(life: Life) -> None:
+    model = life.model()
+    whole = life.examined(model)
+    rows = dict(read_rows(life.store.blobs.get(whole.rows)))
+    lost = (rows["task"] == "text_to_image") & (rows["concept"] == "c0")
+    rows["unscored"] = np.where(lost, "no answer: HTTP 500", "").astype(object)
+    message = "1 samples of split 'test' are not scored for text_to_image: no answer: HTTP 500"
+    noticed = (Finding("CLR-E008", "warning", "warn", "c0", message),)
+    partial = replace(whole, findings=noticed, rows=life.store.blobs.put(write_rows(rows)))
+    other = life.model()
+    life.store.put_evidence(replace(partial, subject=replace(whole.subject, model=other)))
+    decision = gate(other, life.store, Policy("p", BOUNDS), DATA, tasks=("mine.toml",))
+    assert decision.verdict == "cannot_tell"
+    assert decision.command == f"clerestory evaluate {other[:12]} --data icons --task mine.toml"
+    said = {rule.where["task"]: reason for rule, reason in zip(BOUNDS, decision.reasons, strict=True)}
+    assert "questions went unanswered" in said["text_to_image"].message
+    assert said["text_to_image"].outcome == "cannot_tell"
+    assert {reason.outcome for task, reason in said.items() if task != "text_to_image"} == {"pass"}
+    life.examined(other)
+    assert life.decide(other, Policy("p", BOUNDS)).verdict == "ship", "the command helps"
+
+
 def test_another_models_evidence_does_not_count(life: Life) -> None:
     life.examined(life.model())
     assert life.decide(life.model()).verdict == "cannot_tell"

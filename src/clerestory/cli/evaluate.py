@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from clerestory.apps.catalogue import dataset
-from clerestory.apps.loading import load_model, privacy_notice
+from clerestory.apps.loading import is_elsewhere, load_model, privacy_notice
 from clerestory.cli.faults import run_self_test
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.since import evaluate_since
@@ -74,8 +74,10 @@ def evaluate_(
     out.result({"id": evidence.id, "trust": labels, **encode(evidence)}, *lines, f"evidence  {evidence.id}")
     if not evidence.measurements:
         return UNDECIDED
-    if not task:
-        out.next(f"clerestory release gate {short(resolved.digest)} --data {data or 'icons'}")
+    if not (task and is_elsewhere(model)):  # only what the store keeps can be put to the gate
+        chosen = f" --data {data or 'icons'}" if data or not task else ""
+        asked = "".join(f" --task {each}" for each in task)
+        out.next(f"clerestory release gate {short(resolved.digest)}{chosen}{asked}")
     return 0
 
 

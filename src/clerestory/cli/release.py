@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from clerestory.apps.catalogue import dataset
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
@@ -28,7 +29,8 @@ def gate_(
     model: str,
     /,
     *,
-    data: str = "icons",
+    data: str = "",
+    task: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     name: str = "icons",
     policy: Path | None = None,
     why: str = "",
@@ -39,7 +41,8 @@ def gate_(
 
     Args:
         model: A model's digest, or a release to put to the gate again.
-        data: The data set its evidence must have been measured on.
+        data: The data set its evidence must have been measured on (default: icons, or the data of the first --task).
+        task: A task of your own that it was evaluated on: its file, its pack's folder or name.
         name: The line of models the release is numbered in.
         policy: A TOML file with the rules (default: the policy that comes with Clerestory).
         why: The reason, for the journal.
@@ -48,12 +51,14 @@ def gate_(
     store = open_store(common.home)
     digest = store.resolve(model).digest
     held_to = load_policy(policy)
-    subject = dataset(store, data, common.out)
+    from clerestory.cli.evaluate import examined  # here, because it brings torch with it
+
+    subject = examined(store, data, task, common.out)
     if dry_run:
-        decision = gate(digest, store, held_to, subject.digest, name)
+        decision = gate(digest, store, held_to, subject.digest, name, task)
         common.out.result(decision, *_decision_lines(decision))
     else:
-        release = put_to_gate(store, digest, subject.digest, name=name, policy=held_to, why=why)
+        release = put_to_gate(store, digest, subject.digest, name=name, policy=held_to, why=why, tasks=task)
         decision = release.decision
         common.out.result(release, f"release   {release.ref}", *_decision_lines(decision))
     if decision.verdict == "ship" and not dry_run:

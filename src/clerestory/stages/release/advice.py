@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clerestory.core.digest import short
@@ -44,7 +45,7 @@ class Commands:
         return f"clerestory compare {self.model} {other}{self.on}"
 
 
-def commands_for(rule: Rule, model: str, data: str, store: Store) -> Commands:
+def commands_for(rule: Rule, model: str, data: str, store: Store, tasks: Sequence[str] = ()) -> Commands:
     """The commands for a rule that a model did not pass.
 
     Args:
@@ -52,18 +53,20 @@ def commands_for(rule: Rule, model: str, data: str, store: Store) -> Commands:
         model: the model's digest.
         data: digest of the data set; its name is used where the store knows it.
         store: where data sets and trainings are.
+        tasks: what names the tasks whose data this is.
     """
     names = [row.name for row in store.datasets() if row.digest == data]
-    on = f" --data {names[0]}" if names else ""
+    learnt = f" --data {names[0]}" if names else ""
+    on = learnt + "".join(f" --task {task}" for task in tasks)
     trainings = store.find_evidence("train")
     own = next((each for each in trainings if each.subject.model == model), None)
     whole = next((each for each in trainings if model in each.facts.values() and each.subject.model != model), None)
     preset = own.facts.get("preset", "") if own else ""
     return Commands(
-        measure=f"clerestory train{on}" if rule.evidence == "train" else f"clerestory evaluate {short(model)}{on}",
+        measure=f"clerestory train{learnt}" if rule.evidence == "train" else f"clerestory evaluate {short(model)}{on}",
         finished=f"clerestory release gate {short(whole.subject.model)}{on}" if whole else "",
-        larger="" if preset == "small" else f"clerestory train{on} --preset small",
-        smaller="" if preset == "nano" else f"clerestory train{on} --preset nano",
+        larger="" if preset == "small" else f"clerestory train{learnt} --preset small",
+        smaller="" if preset == "nano" else f"clerestory train{learnt} --preset nano",
         model=short(model),
         on=on,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from clerestory.core.digest import canonical
@@ -21,13 +22,16 @@ _STALE = {
     "code": "by other code",
     "environment": "with other library versions or on another kind of machine",
 }
+# What evidence says of itself where a model, mostly one behind an endpoint, gave no answer.
+UNANSWERED_CODE = "CLR-E008"
 _VERB = {"evaluate": "evaluated", "train": "trained"}
 
 
-def gate(model: str, store: Store, policy: Policy, data: str, line: str = "") -> Decision:
+def gate(model: str, store: Store, policy: Policy, data: str, line: str = "", tasks: Sequence[str] = ()) -> Decision:
     """Decide whether a model may ship.
 
-    Evidence counts only where it was made for this model, on this data, by the code and in the environment of today.
+    Evidence counts only where it was made for this model, on this data, by the code and in the environment of today,
+    and where nothing that the rule's task asked went unanswered.
     The policy is kept in the store as a blob, so that the decision can be derived again.
 
     Args:
@@ -36,6 +40,7 @@ def gate(model: str, store: Store, policy: Policy, data: str, line: str = "") ->
         policy: the rules.
         data: digest of the data set the evidence must have been made on.
         line: the line of models whose ``live`` relative rules compare with; the policy's name when empty.
+        tasks: what names the tasks whose data this is, for the commands that are offered.
 
     Returns:
         ``ship`` when every rule passes, ``refuse`` when one fails, else ``cannot_tell``.
@@ -46,7 +51,7 @@ def gate(model: str, store: Store, policy: Policy, data: str, line: str = "") ->
     """
     check_policy(policy)
     store.model_files(model)
-    case = _Case(model, data, line or policy.name, store)
+    case = _Case(model, data, line or policy.name, store, tuple(tasks))
     reasons = tuple(_reason(rule, case) for rule in policy.rules)
     return Decision(
         verdict=verdict(reason.outcome for reason in reasons),
@@ -82,25 +87,44 @@ class _Case:
     data: str
     line: str
     store: Store
+    tasks: tuple[str, ...] = ()
 
     def held(self, rule: Rule, model: str = "") -> list[Evidence]:
         """The evidence of the rule's kind, newest first."""
         return self.store.find_evidence(rule.evidence, model=model or self.model)
 
-    def fresh(self, rule: Rule, model: str = "") -> list[Evidence]:
-        """The evidence of today."""
-        return [evidence for evidence in self.held(rule, model) if not outdated(evidence, self.data)]
+    def fresh(self, rule: Rule, model: str = "") -> tuple[list[Evidence], list[Evidence]]:
+        """The evidence of today: that in which the rule's task was answered, and that in which it was not."""
+        today = [evidence for evidence in self.held(rule, model) if not outdated(evidence, self.data)]
+        lacking = [evidence for evidence in today if _lacks_answers(evidence, rule.where.get("task", ""), self.store)]
+        return [evidence for evidence in today if evidence not in lacking], lacking
+
+
+def _lacks_answers(evidence: Evidence, task: str, store: Store) -> bool:
+    """Whether questions of a task went unanswered, or of any where no task is named."""
+    told = tuple(finding.message for finding in evidence.findings if finding.code == UNANSWERED_CODE)
+    if not (told and task and evidence.rows):
+        return bool(told)
+    rows = read_rows(store.blobs.get(evidence.rows))
+    reasons = {str(why) for why in rows["unscored"][rows["task"] == task].tolist()} - {""}
+    return any(message.endswith(why) for message in told for why in reasons)
 
 
 def _reason(rule: Rule, case: _Case) -> Reason:
     """The reason of one rule, from the newest evidence of today that has its measurement."""
-    commands = commands_for(rule, case.model, case.data, case.store)
+    commands = commands_for(rule, case.model, case.data, case.store, case.tasks)
     held = case.held(rule)
-    fresh = [evidence for evidence in held if not outdated(evidence, case.data)]
+    fresh, lacking = case.fresh(rule)
     for evidence in fresh:
         measured = evidence.find(rule.metric, rule.where)
         if measured is not None:
             return _judged(rule, case, evidence, measured, commands)
+    if lacking:
+        message = (
+            f"questions went unanswered when it was evaluated ({lacking[0].made[:10]}, {UNANSWERED_CODE}), so that "
+            "does not count: what was answered is kept, and only the rest is asked again."
+        )
+        return Reason(rule.name, "cannot_tell", message, lacking[0].id, commands.measure)
     if fresh:
         return _unmeasured(rule, fresh[0])
     if held:
@@ -118,7 +142,7 @@ def _judged(rule: Rule, case: _Case, evidence: Evidence, measured: Measurement, 
     if other is None:
         return nothing_to_compare(rule, evidence.id, case.line)
     name, model = other
-    for theirs in case.fresh(rule, model):
+    for theirs in case.fresh(rule, model)[0]:
         compared = theirs.find(rule.metric, rule.where)
         if compared is not None:
             ours = _side(commands.model, evidence, measured, case.store)
@@ -127,7 +151,10 @@ def _judged(rule: Rule, case: _Case, evidence: Evidence, measured: Measurement, 
                 return reason
             command = commands.improve(measured) if reason.outcome == "fail" else commands.compare(name)
             return replace(reason, command=command)
-    message = f"{name} has no {rule.metric} of today to compare with: it was never measured, or what was is stale."
+    message = (
+        f"{name} has no {rule.metric} of today to compare with: it was never measured, or what was is stale or lacks "
+        "answers."
+    )
     return Reason(rule.name, "cannot_tell", message, evidence.id, commands.examine(name))
 
 

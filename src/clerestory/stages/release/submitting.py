@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from clerestory.core.codec import Tags
 from clerestory.core.release import Decision, Policy, Release
 from clerestory.stages.release.deciding import gate
@@ -21,6 +23,7 @@ def put_to_gate(
     why: str = "",
     notes: Tags | None = None,
     again: bool = True,
+    tasks: Sequence[str] = (),
 ) -> Release:
     """Put a model to the gate and number the outcome; the same outcome again gives the same release back.
 
@@ -36,8 +39,9 @@ def put_to_gate(
         why: the reason that goes into the journal.
         notes: what else a reader should know.
         again: compare with what is live *now*; False keeps the answer that the same evidence and policy got before.
+        tasks: what names the tasks whose data this is, for the commands that are offered.
     """
-    decision = gate(model, store, policy or load_policy(None), data, name)
+    decision = gate(model, store, policy or load_policy(None), data, name, tasks)
     live = store.alias(name, LIVE)
     for release in store.releases(name):
         known = release.decision == decision or (
