@@ -63,7 +63,9 @@ def policy(least: float, name: str = "tests") -> Policy:
 def put_to_gate(store: Store, data: Dataset, folder: Path, least: float, why: str) -> Release:
     """Examine a model for real and register what the gate says."""
     model = store.put_model(folder)
-    evaluate(open_model(store.model_folder(model)), data, EvaluateConfig(described=6, timed=3, warm_up=1), store)
+    # Every part, each as small as it may be: the pages show them all.
+    config = EvaluateConfig(described=6, timed=3, warm_up=1, corrupted=2, asked=8, load_seconds=0.2)
+    evaluate(open_model(store.model_folder(model)), data, config, store)
     return register("icons", gate(model, store, policy(least), data.digest), store, "ada", why, Tags(checkpoint=why))
 
 
