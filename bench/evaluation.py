@@ -25,7 +25,7 @@ from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.selftest import FAULTS, SelfTestConfig, self_test
 from clerestory.store import Store, open_store
-from table import Row, publish
+from table import Row, measure
 
 
 def main(names: list[str]) -> int:
@@ -39,15 +39,7 @@ def main(names: list[str]) -> int:
         "whole": lambda: whole(out),
         "self-test": lambda: silent_faults(out),
     }
-    unknown = [name for name in names if name not in parts]
-    if unknown:
-        out.say(f"there is no {unknown[0]!r} to measure; there is {', '.join(parts)}")
-        return 2
-    rows: list[Row] = []
-    for name in names or parts:
-        out.say(f"measuring: {name}")
-        rows += parts[name]()
-    return 0 if publish("evaluation", rows) else 1
+    return measure("evaluation", parts, names)
 
 
 def whole(out: Output) -> Iterator[Row]:

@@ -60,7 +60,7 @@ for line in sys.stdin:
         answer = [time.perf_counter() - start]
         if out:
             numpy.save(out, made)
-    except Exception as error:
+    except Exception as error:  # whatever the peer raises is what it cannot do today, and is reported by its name
         answer = [None, type(error).__name__]
     answers.write(json.dumps(answer) + "\\n")
     answers.flush()

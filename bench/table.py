@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,6 +53,19 @@ def publish(room: str, rows: Iterable[Row]) -> bool:
     file.write_text(json.dumps([asdict(row) for row in done], indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     console.print(f"{sum(row.holds for row in done)} of {len(done)} bars hold; written to {file}")
     return all(row.holds for row in done)
+
+
+def measure(room: str, parts: Mapping[str, Callable[[], Iterable[Row]]], names: Sequence[str]) -> int:
+    """Measure the parts of a room, all or those that are named, and publish them; the exit code."""
+    unknown = [name for name in names if name not in parts]
+    if unknown:
+        print(f"there is no {unknown[0]!r} to measure; there is {', '.join(parts)}", file=sys.stderr)
+        return 2
+    rows: list[Row] = []
+    for name in names or parts:
+        print(f"measuring: {name}", file=sys.stderr)
+        rows += parts[name]()
+    return 0 if publish(room, rows) else 1
 
 
 def _machine() -> str:

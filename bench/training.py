@@ -10,24 +10,9 @@ import sys
 import training_losses
 import training_moe
 import training_trust
-from clerestory.cli.output import Output
-from table import Row, publish
+from table import measure
 
-
-def main(names: list[str]) -> int:
-    """Measure everything, or what is named, and publish it."""
-    out = Output()
-    parts = {"losses": training_losses.rows, "moe": training_moe.rows, "trust": training_trust.rows}
-    unknown = [name for name in names if name not in parts]
-    if unknown:
-        out.say(f"there is no {unknown[0]!r} to measure; there is {', '.join(parts)}")
-        return 2
-    rows: list[Row] = []
-    for name in names or parts:
-        out.say(f"measuring: {name}")
-        rows += parts[name]()
-    return 0 if publish("training", rows) else 1
-
+PARTS = {"losses": training_losses.rows, "moe": training_moe.rows, "trust": training_trust.rows}
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(measure("training", PARTS, sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import getpass
 import hashlib
 import os
@@ -44,7 +45,7 @@ def person() -> str:
         return "unknown"
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def code_digest(*rooms: str) -> str:
     """SHA-256 over the Python source of some rooms, such as ``code_digest("core", "models", "stages/train")``.
 
@@ -58,6 +59,49 @@ def code_digest(*rooms: str) -> str:
         for file in files:
             whole.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return whole.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def code_behind(module: str, room: str) -> tuple[str, ...]:
+    """The files of a room (without ``.py``) that a module is made of: its own, and what these import there in turn.
+
+    Read from the import statements, so that nobody has to keep a list, and no list can be incomplete.
+
+    Args:
+        module: such as ``clerestory.stages.evaluate.parts.ood``.
+        room: such as ``stages/evaluate``; imports from elsewhere are not followed.
+    """
+    found: set[str] = set()
+    left = [_file_of(module)]
+    while left:
+        file = left.pop()
+        if file and file.startswith(room + "/") and file not in found:
+            found.add(file)
+            left += _imported(file)
+    return tuple(sorted(found))
+
+
+@lru_cache(maxsize=512)
+def _imported(file: str) -> tuple[str, ...]:
+    """What a file imports from this package, as files."""
+    found = []
+    for node in ast.walk(ast.parse((PACKAGE / f"{file}.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            # ``from package import name`` means the module of that name where there is one, else the package itself.
+            names = [_file_of(f"{node.module}.{alias.name}") for alias in node.names]
+            found += [name or _file_of(node.module) for name in names]
+        elif isinstance(node, ast.Import):
+            found += [_file_of(alias.name) for alias in node.names]
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+def _file_of(module: str) -> str:
+    """The file of a module of this package, without ``.py``; empty where there is none."""
+    first, _, rest = module.partition(".")
+    place = rest.replace(".", "/")
+    if first != PACKAGE.name or not place:
+        return ""
+    return next((name for name in (place, f"{place}/__init__") if (PACKAGE / f"{name}.py").is_file()), "")
 
 
 def stage_code(kind: str) -> str:

@@ -146,7 +146,7 @@ class Live:
             self._swap(self.store.release(self.name, alias.number))
         except ClerestoryError as error:
             self._note(str(error))
-        except Exception:
+        except Exception:  # a server goes on with what it has; the log has the traceback
             LOG.exception("the live release could not be loaded")
             self._note("the live release could not be loaded; the server's log says why")
 
@@ -212,7 +212,7 @@ class Elsewhere(Live):
             LOG.info("%s is served (ready in %.1f s)", self.name, self._current.seconds)
         except ClerestoryError as error:
             self._note(str(error))
-        except Exception:
+        except Exception:  # as for a release: tried again later, and the log has the traceback
             LOG.exception("%s could not be loaded", self.name)
             self._note(f"{self.name} could not be loaded; the server's log says why")
         self._again = time.monotonic() + RETRY_SECONDS

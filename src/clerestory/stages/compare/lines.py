@@ -92,10 +92,14 @@ def make_flips(pairs: Pairs, config: CompareConfig) -> list[Flip]:
         a, b = rows["a"][places], rows["b"][places]
         if group or not (is_binary(a) and is_binary(b)):
             continue
-        for right, flipped in (("b", places[(a == 0) & (b == 1)]), ("a", places[(a == 1) & (b == 0)])):
+        both: tuple[tuple[Literal["a", "b"], Ints], ...] = (
+            ("b", places[(a == 0) & (b == 1)]),
+            ("a", places[(a == 1) & (b == 0)]),
+        )
+        for right, flipped in both:
             far = _far(rows, flipped)
             order = np.lexsort((rows["sample"][flipped].astype(str), -far))[: config.flips]
-            found += [_flip(rows, int(flipped[i]), right, float(far[i])) for i in order]  # type: ignore[arg-type]
+            found += [_flip(rows, int(flipped[i]), right, float(far[i])) for i in order]
     return found
 
 

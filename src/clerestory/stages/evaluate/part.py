@@ -18,10 +18,6 @@ from clerestory.store import Store
 if TYPE_CHECKING:
     from clerestory.stages.evaluate.bench import Bench
 
-# What every part's numbers depend on.
-COMMON = ("core", "data", "models", "stats")
-ENGINE = ("stages/evaluate/bench", "stages/evaluate/outputs", "stages/evaluate/pool", "stages/evaluate/table")
-
 
 @dataclass(frozen=True)
 class Found:
@@ -77,7 +73,6 @@ class Part:
         name: such as ``corrupt``.
         about: what it examines, in a few plain words for the progress line and the page.
         needs: capabilities of the model, all of them: ``Embedder``, ``Scorer``, ``Describer``, ``Generator``.
-        code: rooms and files (without ``.py``) its numbers depend on besides ``COMMON`` and ``ENGINE``.
         settings: the fields of ``EvaluateConfig`` its numbers depend on besides those that
             every part depends on.
         run: does it. Raises ``NotApplicable`` where there is nothing to measure.
@@ -89,7 +84,6 @@ class Part:
     name: str
     about: str
     needs: tuple[str, ...]
-    code: tuple[str, ...]
     settings: tuple[str, ...]
     run: Callable[[Bench], Found]
     also: Callable[[Asked], Mapping[str, str]] | None = None

@@ -7,10 +7,15 @@ from collections.abc import Iterable
 from clerestory.core.codec import encode
 from clerestory.core.digest import digest
 from clerestory.core.measure import Subject
-from clerestory.core.provenance import code_digest, environment_digest, stage_code
-from clerestory.stages.evaluate.part import COMMON, ENGINE, Asked, Part
+from clerestory.core.provenance import code_behind, code_digest, environment_digest, stage_code
+from clerestory.stages.evaluate.part import Asked, Part
 
 KIND = "evaluate"
+ROOM = "stages/evaluate"
+# Rooms below, which every part's numbers may depend on.
+BELOW = ("core", "data", "models", "stats")
+# What it says is in the settings, each part's own; that it has got a setting more changes no number.
+SETTINGS = "stages/evaluate/config"
 EVERY_PART = ("splits", "lang", "seed", "batch")
 
 
@@ -28,10 +33,16 @@ def part_subject(part: Part, asked: Asked) -> Subject:
     return Subject(
         model=asked.model,
         data=asked.data,
-        code=code_digest(*COMMON, *ENGINE, *part.code),
+        code=part_code(part),
         config=digest(encode(settings)),
         environment=environment_digest(),
     )
+
+
+def part_code(part: Part) -> str:
+    """SHA-256 of the code a part's numbers depend on: the rooms below, and all of this stage that the part imports."""
+    behind = code_behind(part.run.__module__, ROOM)
+    return code_digest(*BELOW, *(file for file in behind if file != SETTINGS))
 
 
 def whole_subject(parts: Iterable[Part], asked: Asked) -> Subject:

@@ -276,15 +276,6 @@ PART = Part(
     name="bias",
     about="whether it treats groups alike",
     needs=("Embedder",),
-    code=(
-        "stages/evaluate/parts/bias",
-        "stages/evaluate/answers",
-        "stages/evaluate/classes",
-        "stages/evaluate/embeddings",
-        "stages/evaluate/measures",
-        "stages/evaluate/pieces",
-        "stages/evaluate/slicing",
-    ),
     settings=("label", "group_least"),
     run=run,
 )

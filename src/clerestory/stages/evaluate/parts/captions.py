@@ -47,13 +47,6 @@ PART = Part(
     name="captions",
     about="describing pictures in words",
     needs=("Describer",),
-    code=(
-        "stages/evaluate/parts/captions",
-        "stages/evaluate/describing",
-        "stages/evaluate/embeddings",
-        "stages/evaluate/examples",
-        "stages/evaluate/measures",
-    ),
     settings=("described", "suggestions"),
     run=run,
 )

@@ -227,17 +227,6 @@ PART = Part(
     name="classify",
     about="sorting pictures into classes, and knowing how sure to be",
     needs=("Embedder",),
-    code=(
-        "stages/evaluate/parts/classify",
-        "stages/evaluate/answers",
-        "stages/evaluate/classes",
-        "stages/evaluate/embeddings",
-        "stages/evaluate/learning",
-        "stages/evaluate/measures",
-        "stages/evaluate/pieces",
-        "stages/evaluate/probe",
-        "stages/evaluate/slicing",
-    ),
     settings=("label", "bins", "slice_by", "slice_concepts"),
     run=run,
 )

@@ -215,18 +215,6 @@ PART = Part(
     name="corrupt",
     about="pictures that have gone bad: noise, blur, weather, compression",
     needs=("Embedder",),
-    code=(
-        "stages/evaluate/parts/corrupt",
-        "stages/evaluate/answers",
-        "stages/evaluate/classes",
-        "stages/evaluate/degraded",
-        "stages/evaluate/embeddings",
-        "stages/evaluate/learning",
-        "stages/evaluate/measures",
-        "stages/evaluate/pieces",
-        "stages/evaluate/retrieval",
-        "stages/evaluate/slicing",
-    ),
     settings=("label", "corrupted"),
     run=run,
 )

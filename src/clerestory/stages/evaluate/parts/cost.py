@@ -206,7 +206,6 @@ PART = Part(
     name="cost",
     about="what requests cost, and what right answers cost",
     needs=(),
-    code=("stages/evaluate/parts/cost", "stages/evaluate/prices", "stages/evaluate/throughput"),
     settings=("prices",),
     run=run,
     also=also,

@@ -168,16 +168,6 @@ PART = Part(
     name="ood",
     about="noticing pictures of what it was not asked about",
     needs=("Embedder",),
-    code=(
-        "stages/evaluate/parts/ood",
-        "stages/evaluate/classes",
-        "stages/evaluate/embeddings",
-        "stages/evaluate/learning",
-        "stages/evaluate/measures",
-        "stages/evaluate/pieces",
-        "stages/evaluate/probe",
-        "stages/evaluate/slicing",
-    ),
     settings=("label",),
     run=run,
 )

@@ -49,12 +49,6 @@ PART = Part(
     name="retrieval",
     about="finding captions for pictures, and pictures for captions",
     needs=("Embedder",),
-    code=(
-        "stages/evaluate/parts/retrieval",
-        "stages/evaluate/retrieval",
-        "stages/evaluate/examples",
-        "stages/evaluate/measures",
-    ),
     settings=("slice_by", "slice_concepts"),
     run=run,
 )

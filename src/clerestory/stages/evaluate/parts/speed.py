@@ -134,15 +134,6 @@ PART = Part(
     name="speed",
     about="how long requests take, how many at once, with how much memory and energy",
     needs=(),
-    code=(
-        "stages/evaluate/parts/speed",
-        "stages/evaluate/latency",
-        "stages/evaluate/throughput",
-        "stages/evaluate/load",
-        "stages/evaluate/energy",
-        "stages/evaluate/memory",
-        "stages/evaluate/measures",
-    ),
     settings=("timed", "warm_up", "suggestions", "rate", "load_seconds"),
     run=run,
 )

@@ -224,13 +224,6 @@ PART = Part(
     name="trust",
     about="whether these benchmarks can be believed",
     needs=(),
-    code=(
-        "stages/evaluate/parts/trust",
-        "stages/evaluate/trusting",
-        "stages/evaluate/overlap",
-        "stages/evaluate/measures",
-        "stages/evaluate/tasks",
-    ),
     settings=("tasks",),
     run=run,
     also=also,

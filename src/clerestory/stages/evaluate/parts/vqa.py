@@ -174,7 +174,6 @@ PART = Part(
     name="vqa",
     about="answering questions about pictures, with and without seeing them",
     needs=(),
-    code=("stages/evaluate/parts/vqa", "stages/evaluate/tasks", "stages/evaluate/measures"),
     settings=("asked", "group_least"),
     run=run,
 )

@@ -106,15 +106,6 @@ PART = Part(
     name="words",
     about="finding pictures for captions that are written differently",
     needs=("Embedder",),
-    code=(
-        "stages/evaluate/parts/words",
-        "stages/evaluate/embeddings",
-        "stages/evaluate/measures",
-        "stages/evaluate/perturb",
-        "stages/evaluate/pieces",
-        "stages/evaluate/retrieval",
-        "stages/evaluate/slicing",
-    ),
     settings=(),
     run=run,
 )

@@ -8,6 +8,7 @@ times in a row before it speaks, and for several healthy looks before it believe
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from statistics import median
 from typing import ClassVar, NamedTuple
@@ -28,7 +29,7 @@ class Symptom(NamedTuple):
     seen: str
 
 
-class Detector:
+class Detector(ABC):
     """The frame that all detectors share.
 
     Args:
@@ -51,6 +52,7 @@ class Detector:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
 
+    @abstractmethod
     def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
         """The symptom in one record.
 
@@ -59,7 +61,6 @@ class Detector:
             effort: full-rate steps so far.
             active: whether it is named at present; then it takes more to be called healthy.
         """
-        raise NotImplementedError
 
     def settled(self, record: Record, effort: float) -> bool:
         """Whether the run has been learning for long enough to be judged."""
