@@ -32,6 +32,7 @@ from clerestory.models.presets import preset_config
 from clerestory.stages.train import TrainConfig, loop
 from clerestory.stages.train.loop import Run
 from clerestory.stages.train.material import Material, Pictures, caption_tokenizer, prepare
+from clerestory.stages.train.objectives import Captions, Part, StepContext, captions
 from clerestory.stages.train.validate import recall_at
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "grey", "pink", "brown", "cyan", "navy")
@@ -152,7 +153,7 @@ class Fault:
         name: in words.
         code: what it has to be called.
         begin: a run with the fault, in a folder and with a seed.
-        patches: functions of the loop that are replaced, by what makes the other ones.
+        patches: functions of the loop or of the learning from captions that are replaced, by what makes the other ones.
     """
 
     name: str
@@ -165,7 +166,7 @@ def trial(fault: Fault, folder: Path, steps: int = WITHIN, seed: int = 0) -> dic
     """The codes named in a run with the fault, by the step."""
     with ExitStack() as stack:
         for name, other in fault.patches.items():
-            stack.enter_context(patch.object(loop, name, other()))
+            stack.enter_context(patch.object(loop if hasattr(loop, name) else captions, name, other()))
         return watched(fault.begin(folder, seed), steps)
 
 
@@ -200,13 +201,14 @@ class Noise:
 def _shuffled_captions(folder: Path, seed: int) -> Run:
     """The decoder gets the captions of other pictures, others in each step."""
     run = begin(folder, seed)
-    whole, right, random = run.losses, run.captions_ML, torch.Generator().manual_seed(0)
+    whole, random = run.losses, torch.Generator().manual_seed(0)
     rows = run.material.train.captions
+    learnt = next(o for o in run.objectives if isinstance(o, Captions))
+    right = learnt.ids_ML.clone()
 
-    def losses(self: Run, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        self.captions_ML = right.clone()
-        self.captions_ML[rows] = right[rows[torch.randperm(len(rows), generator=random)]]
-        return whole(number)
+    def losses(self: Run, step: StepContext) -> dict[str, Part]:
+        learnt.ids_ML[rows] = right[rows[torch.randperm(len(rows), generator=random)]]
+        return whole(step)
 
     run.losses = MethodType(losses, run)  # type: ignore[method-assign]  # the fault
     return run
@@ -221,9 +223,8 @@ def _other_data(folder: Path, seed: int, at: int = 25) -> Run:
     )
     later = replace(run.material, train=replace(train, caption_N=place[train.caption_N]))
 
-    def losses(self: Run, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        self.material = later if number >= at else self.material
-        return whole(number)
+    def losses(self: Run, step: StepContext) -> dict[str, Part]:
+        return whole(replace(step, material=later if step.number >= at else step.material))
 
     run.losses = MethodType(losses, run)  # type: ignore[method-assign]  # the fault
     return run

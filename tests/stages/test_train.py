@@ -31,6 +31,7 @@ from clerestory.stages.train.checkpoint import NAME, Position, read, write
 from clerestory.stages.train.loop import MOST_SKIPPED_IN_A_ROW, Run
 from clerestory.stages.train.losses import captioning, contrastive
 from clerestory.stages.train.material import prepare
+from clerestory.stages.train.objectives import Captions, Part, StepContext
 from clerestory.stages.train.optimizer import _by_gram, _directly, orthogonalise
 from clerestory.stages.train.sampling import Concept, Sampler, group_concepts
 from clerestory.store import Store, open_store
@@ -140,8 +141,9 @@ def test_it_learns(data: Dataset, tmp_path: Path) -> None:
     pictures = run.material.train
     with run.averaged(), torch.inference_mode():
         pixels = augment(pictures.pixels_NHWC, run.model.config.image_size, 0.0, 0)
-        found = (run.model.get_image_features(pixels) @ run.bank_NE.T).argmax(dim=1)
-    right = (found == run.bank_row_M[pictures.caption_N]).float().mean()
+        captions = next(o for o in run.objectives if isinstance(o, Captions))
+        found = (run.model.get_image_features(pixels) @ captions.bank_NE.T).argmax(dim=1)
+    right = (found == captions.bank_row_M[pictures.caption_N]).float().mean()
     assert right > 0.4, "30 captions: chance is 0.03"
 
 
@@ -188,9 +190,9 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(run: Run, monk
     average = {name: t.clone() for name, t in run.average.items()}
     right = run.losses
 
-    def broken(number: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        contrast, caption, balance = right(number)
-        return contrast * math.nan, caption, balance
+    def broken(step: StepContext) -> dict[str, Part]:
+        parts = right(step)
+        return parts | {"contrastive": Part(parts["contrastive"].value * math.nan)}
 
     monkeypatch.setattr(run, "losses", broken)
     run.step()

@@ -1,6 +1,6 @@
 """The steps of one training run, from its last checkpoint to its end.
 
-Shape suffixes: B pictures, C channels, H and W pixels, S side, E shared space, L caption positions.
+Shape suffixes: B and N pictures, C channels, H and W pixels, S side.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-import numpy as np
 import torch
-from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor, nn
 
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.measure import Finding
@@ -30,12 +28,11 @@ from clerestory.stages.train.augment import augment
 from clerestory.stages.train.checkpoint import Position
 from clerestory.stages.train.config import Settings
 from clerestory.stages.train.log import Log
-from clerestory.stages.train.losses import captioning, contrastive
 from clerestory.stages.train.material import Material
-from clerestory.stages.train.monitor.statistics import guessing_loss
 from clerestory.stages.train.monitor.watch import Watch, say
+from clerestory.stages.train.objectives import Part, StepContext, build
 from clerestory.stages.train.optimizer import Optimizer, gradient_norm
-from clerestory.stages.train.sampling import PICTURE, TEXT, Sampler, stream
+from clerestory.stages.train.sampling import PICTURE, Sampler, stream
 from clerestory.stages.train.validate import recall_at
 
 MOST_SKIPPED_IN_A_ROW = 25
@@ -64,22 +61,14 @@ class Run:
         config = settings.config
         self.settings, self.material, self.folder = settings, material, folder
         self.model, self.processor = model.train(), processor
-        self.optimizer = Optimizer(model, config.weight_decay, config.muon_ratio)
+        self.objectives = build(settings, material, model, processor)
+        self.optimizer = Optimizer(self.parameters(), config.weight_decay, config.muon_ratio)
         self.sampler = Sampler(material.concepts, settings.batch, config.seed, config.variants)
         self.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         self.position = Position()
         self.log = Log(folder / "log.jsonl")
         self.watch = Watch(settings.steps, config.learning_rate)
         self.found: list[Finding] = []
-        train = material.train
-        with torch.no_grad():
-            self.texts_ME = model.get_text_features(torch.from_numpy(train.texts_ME))
-        self.bank_NE = self.texts_ME[train.captions]
-        self.bank_row_M = torch.full((len(train.words),), -1).scatter_(
-            0, train.captions, torch.arange(len(train.captions))
-        )
-        self.cut_captions = 0
-        self.captions_ML = self._caption_ids()
         self._in_a_row = 0
 
     def restore(self) -> None:
@@ -88,20 +77,30 @@ class Run:
         if found is not None:
             self.position, tensors = found
             with torch.no_grad():
-                for name, mine in self.model.state_dict().items():
-                    mine.copy_(tensors[f"model.{name}"])
-                for name, mine in self.average.items():
-                    mine.copy_(tensors[f"average.{name}"])
-            self.optimizer.load({k.removeprefix("optimizer."): v for k, v in tensors.items()})
+                for name, mine in self.state().items():
+                    mine.copy_(tensors[name])
         self.log.cut(self.position.step)
         self.watch.replay(self.log.path)
 
     def save(self) -> None:
         """Write a checkpoint."""
+        checkpoint.write(self.folder, self.position, self.state())
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """All that is trained, by name: the model's, and what the objectives have of their own."""
+        named = dict(self.model.named_parameters())
+        for objective in self.objectives:
+            named |= {f"{objective.name}.{name}": p for name, p in objective.named_parameters()}
+        return {name: p for name, p in named.items() if p.requires_grad}
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that a resumed run needs, by name; changing one in place changes the run."""
         tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
         tensors |= {f"average.{name}": t for name, t in self.average.items()}
         tensors |= {f"optimizer.{name}": t for name, t in self.optimizer.state().items()}
-        checkpoint.write(self.folder, self.position, tensors)
+        for objective in self.objectives:
+            tensors |= {f"{objective.name}.{name}": t for name, t in objective.state_dict().items()}
+        return tensors
 
     def finish(self, progress: Progress) -> None:
         """Train to the last step; an interrupt stops after the running step with a checkpoint.
@@ -136,10 +135,10 @@ class Run:
         begun, number, config = time.perf_counter(), self.position.step, self.settings.config
         learning_rate = self.settings.learning_rate(number)
         buffers = {name: t.clone() for name, t in self.model.named_buffers() if t.is_floating_point()}
-        contrast, caption, balance = self.losses(number)
-        loss = contrast + config.caption_weight * caption + config.balance_weight * balance
+        parts = self.losses(self.context(number))
+        loss = torch.stack([part.weight * part.value for part in parts.values()]).sum()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
-        norm = gradient_norm(self.model.parameters(), config.clip)
+        norm = gradient_norm(self.parameters().values(), config.clip)
         fine = math.isfinite(loss.item()) and math.isfinite(norm)
         watching = fine and self.watch.thorough(number)
         if watching:
@@ -147,6 +146,8 @@ class Run:
         if fine:
             self.optimizer.step(learning_rate)
             self._average(number)
+            for objective in self.objectives:
+                objective.after_step(self)
             self._in_a_row = 0
         else:
             self.optimizer.zero()
@@ -164,8 +165,7 @@ class Run:
         values = {
             "step": number + 1,
             "loss": loss.item(),
-            "contrastive": contrast.item(),
-            "caption": caption.item(),
+            **{name: part.value.item() for name, part in parts.items()},
             "lr": learning_rate,
             "gradient": norm,
             "skipped": self.position.skipped,
@@ -180,50 +180,18 @@ class Run:
             )
         return loss.item()
 
-    def losses(self, number: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Contrastive, captioning and load-balance loss of step ``number``."""
-        config, train = self.settings.config, self.material.train
+    def context(self, number: int) -> StepContext:
+        """The pictures of step ``number`` and all that goes with them."""
+        config = self.settings.config
         rows = self.sampler.draw(number)
         seed = int(stream(config.seed, PICTURE, number).integers(2**62))
-        pixels_BCSS = augment(train.pixels_NHWC[rows], self.model.config.image_size, config.style, seed)
-        captions_B = train.caption_N[rows]
-        learners = max(1, round(config.caption_share * len(rows)))
-        ids_BL = self.captions_ML[captions_B[:learners]]
-        ids_BL = ids_BL[:, : int((ids_BL != self.model.config.pad_token_id).sum(dim=1).max())]
-        watching = self.watch.due(number)
-        with self.watch.experts(self.model) if watching else nullcontext():
-            out = self.model(pixels_BCSS, caption_ids=ids_BL)
-        texts_BE = self.mixed_texts(number, rows)
-        if watching:
-            self.watch.batch(train.pixels_NHWC, rows)
-            guess = guessing_loss(len(rows), len(self.bank_NE), config.nested_weight)
-            self.watch.contrast(out.image_embeds, texts_BE, captions_B, 1 / config.temperature, guess)
-        if self.watch.thorough(number):
-            self.watch.captions(self.model, out, ids_BL)
-        contrast = contrastive(
-            out.image_embeds,
-            texts_BE,
-            self.bank_NE,
-            self.bank_row_M[captions_B],
-            self.model.config.nested_dims,
-            config.temperature,
-            config.nested_weight,
-        )
-        caption = captioning(out.caption_logits, ids_BL, self.model.config.pad_token_id)
-        return contrast, caption, torch.zeros(()) if out.balance_loss is None else out.balance_loss
+        pixels_NHWC, side = self.material.train.pixels_NHWC, self.model.config.image_size
+        pixels_BCSS = augment(pixels_NHWC[rows], side, config.style, seed)
+        return StepContext(number, rows, pixels_BCSS, self.model, self.material, self.settings, self.watch)
 
-    def mixed_texts(self, number: int, rows: np.ndarray) -> Tensor:
-        """Each picture's caption embedding, a share of them mixed with up to three of its keywords: ``(B, E)``."""
-        config, train = self.settings.config, self.material.train
-        random = stream(config.seed, TEXT, number)
-        texts_BE = self.texts_ME[train.caption_N[rows]].clone()
-        chosen = random.random(len(rows)) < config.keywords
-        for i in np.flatnonzero(chosen):
-            keywords = train.keywords[rows[i]]
-            if keywords:
-                some = random.choice(keywords, size=min(len(keywords), int(random.integers(1, 4))), replace=False)
-                texts_BE[i] = texts_BE[i] * float(random.random()) + self.texts_ME[some].mean(dim=0)
-        return torch.nn.functional.normalize(texts_BE, dim=-1)
+    def losses(self, step: StepContext) -> dict[str, Part]:
+        """The parts of all objectives."""
+        return {name: part for objective in self.objectives for name, part in objective.losses(step).items()}
 
     def keep(self, name: str) -> None:
         """Save the averaged weights as a model folder."""
@@ -261,19 +229,6 @@ class Run:
         finally:
             self.model.load_state_dict(own)
             self.model.train()
-
-    def _caption_ids(self) -> Tensor:
-        """Word ids of every text, padded, ``(M, L)``; rows that are no caption stay padding."""
-        train, config = self.material.train, self.model.config
-        ids_ML = torch.full((len(train.words), config.max_caption_tokens), config.pad_token_id)
-        tokenizer: PreTrainedTokenizerBase = self.processor.tokenizer
-        for row in train.captions.tolist():
-            ids = tokenizer(train.words[row])["input_ids"]
-            if len(ids) > config.max_caption_tokens:
-                self.cut_captions += 1
-                ids = [*ids[: config.max_caption_tokens - 1], config.eos_token_id]
-            ids_ML[row, : len(ids)] = torch.tensor(ids)
-        return ids_ML
 
 
 @contextmanager

@@ -13,8 +13,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from clerestory.models.model import ClerestoryModel
-
 MOMENTUM = 0.95
 ITERATIONS = 4
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -24,16 +22,14 @@ class Optimizer:
     """One step function over all trained parameters.
 
     Args:
-        model: whose parameters are trained.
+        named: what is trained, by name.
         weight_decay: AdamW's, of matrices and embeddings.
         muon_ratio: Muon's learning rate divided by AdamW's.
     """
 
-    def __init__(self, model: ClerestoryModel, weight_decay: float, muon_ratio: float) -> None:
-        named = list(model.named_parameters())
-        self._muon = {name: p for name, p in named if _is_for_muon(name, p)}
-        rest = {name: p for name, p in named if name not in self._muon}
-        self._names = list(rest)
+    def __init__(self, named: Mapping[str, nn.Parameter], weight_decay: float, muon_ratio: float) -> None:
+        self._muon = {name: p for name, p in named.items() if _is_for_muon(name, p)}
+        rest = {name: p for name, p in named.items() if name not in self._muon}
         self._ratio = muon_ratio
         self._momentum = {name: torch.zeros_like(p) for name, p in self._muon.items()}
         groups: list[dict[str, Any]] = [

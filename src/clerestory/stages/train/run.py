@@ -25,6 +25,7 @@ from clerestory.stages.train import forecast
 from clerestory.stages.train.config import Settings, TrainConfig
 from clerestory.stages.train.loop import EARLY, FINAL, LATE, Run
 from clerestory.stages.train.material import Material, caption_tokenizer, prepare
+from clerestory.stages.train.objectives import Captions
 from clerestory.stages.train.validate import recall_at
 from clerestory.store import Store
 
@@ -155,8 +156,9 @@ def _findings(run: Run) -> tuple[Finding, ...]:
         message = f"{run.position.skipped} of {run.settings.steps} steps had a loss or gradient that was not finite"
         fix = "look at the log; lower learning_rate when it is more than a few"
         found.append(Finding("CLR-T001", "warning", "warn", "training", message, fix))
-    if run.cut_captions:
-        message = f"{run.cut_captions} captions are longer than the decoder reads and were cut for it"
+    cut = sum(objective.cut for objective in run.objectives if isinstance(objective, Captions))
+    if cut:
+        message = f"{cut} captions are longer than the decoder reads and were cut for it"
         fix = "nothing, when it is a few: search reads them whole"
         found.append(Finding("CLR-T002", "info", "warn", "captions", message, fix))
     return (*found, *run.watch.monitor.findings())

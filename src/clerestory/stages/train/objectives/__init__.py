@@ -1,0 +1,19 @@
+"""What a training run minimises; each objective is a module of this folder and is built from the settings here."""
+
+from __future__ import annotations
+
+from clerestory.models.model import ClerestoryModel
+from clerestory.models.processor import ClerestoryProcessor
+from clerestory.stages.train.config import Settings
+from clerestory.stages.train.material import Material
+from clerestory.stages.train.objectives.captions import Captions
+from clerestory.stages.train.objectives.objective import Objective, Part, StepContext
+
+__all__ = ["Captions", "Objective", "Part", "StepContext", "build"]
+
+
+def build(
+    settings: Settings, material: Material, model: ClerestoryModel, processor: ClerestoryProcessor
+) -> list[Objective]:
+    """The objectives that the settings ask for."""
+    return [Captions(material, model, processor)]

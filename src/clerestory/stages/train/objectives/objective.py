@@ -1,0 +1,71 @@
+"""What a training run minimises: a sum of objectives, each with parts of its own.
+
+Shape suffixes: B pictures, C channels, S side.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor, nn
+
+from clerestory.models.model import ClerestoryModel
+from clerestory.stages.train.config import Settings
+from clerestory.stages.train.material import Material
+from clerestory.stages.train.monitor.watch import Watch
+from clerestory.stages.train.sampling import Rows
+
+if TYPE_CHECKING:
+    from clerestory.stages.train.loop import Run
+
+
+class Part(NamedTuple):
+    """One part of the loss: the log shows ``value`` by its name, the step minimises ``weight * value``."""
+
+    value: Tensor
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """One step as the objectives see it.
+
+    Attributes:
+        number: of the step, counted from 0.
+        rows: which of ``material.train`` are learnt from, ``(B,)``.
+        pixels_BCSS: these pictures, augmented, in -1..1.
+        model: what learns.
+        material: what is learnt from.
+        settings: of the run.
+        watch: the monitor's eyes; it says with ``due`` and ``thorough`` whether it wants to look at this step.
+    """
+
+    number: int
+    rows: Rows
+    pixels_BCSS: Tensor
+    model: ClerestoryModel
+    material: Material
+    settings: Settings
+    watch: Watch
+
+
+class Objective(nn.Module, ABC):
+    """Something to be learnt; its parameters are trained with the model's, its state is in every checkpoint.
+
+    What is kept as a buffer with ``persistent=False`` is not. The model itself must not be an attribute: it comes with
+    the context.
+
+    Attributes:
+        name: in the checkpoint.
+    """
+
+    name: str
+
+    @abstractmethod
+    def losses(self, step: StepContext) -> dict[str, Part]:
+        """The parts of the loss by the names the log gives them; two objectives must not share a name."""
+
+    def after_step(self, run: Run) -> None:
+        """Called after each step of the optimizer; not after one that was skipped because it was not finite."""
