@@ -130,7 +130,7 @@ def test_tiles_and_flat_patches_go_with_every_option(make: object, tmp_path: Pat
     assert isinstance(model, ChatModel)
     expected = []
     for option in OPTIONS:  # one at a time, whole, without what the adapter does to continue a prompt
-        _, inputs = model._inputs(QUESTION, [pictures[0]])
+        _, inputs = model.inputs(QUESTION, [pictures[0]])
         asked, more = inputs["input_ids"], model.tokenizer(option, add_special_tokens=False)["input_ids"]
         longer = {"input_ids": torch.cat([asked, torch.tensor([more])], dim=1)}
         longer["attention_mask"] = torch.ones_like(longer["input_ids"])

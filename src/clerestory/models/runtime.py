@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -103,6 +103,23 @@ class Model:
             "blind": BLIND,
             "text_tower": config.text_tower_digest,
         }
+
+    def picture_inputs(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+        """What the network takes for some pictures."""
+        return {"pixel_values": normalise(to_pixels(images, self.config.image_size))}
+
+    def text_inputs(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """What the network takes for some texts: the rows of the text tower, which is never trained."""
+        with self._one_at_a_time:
+            return {"text_embeddings": torch.from_numpy(self.text_tower.embed(texts))}
+
+    def picture_rows(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Unit rows ``(N, D)`` of ``picture_inputs``, with gradients where these are on."""
+        return self.network.get_image_features(inputs["pixel_values"])
+
+    def text_rows(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Unit rows ``(N, D)`` of ``text_inputs``, with gradients where these are on."""
+        return self.network.get_text_features(inputs["text_embeddings"])
 
     def _width(self, dim: int | None) -> int:
         if dim is None:

@@ -93,7 +93,7 @@ class ChatModel:
     def likelihoods(self, image: Image.Image | None, question: str, options: Sequence[str]) -> Tensor:
         """Mean log-likelihood (O,) of the tokens of each option, given picture and question."""
         with self._one_at_a_time:
-            prompt, inputs = self._inputs(question, [] if image is None else [image])
+            prompt, inputs = self.inputs(question, [] if image is None else [image])
             parts = [
                 self._likelihoods(inputs, prompt, options[i : i + SCORED_AT_ONCE])
                 for i in range(0, len(options), SCORED_AT_ONCE)
@@ -118,8 +118,8 @@ class ChatModel:
         """Whether the model reads words without any picture."""
         return self.chat or bool(self.image_token)
 
-    def _inputs(self, prompt: str, images: Sequence[Image.Image]) -> tuple[str, dict[str, Tensor]]:
-        """The whole prompt as text, and what the network takes for it."""
+    def inputs(self, prompt: str, images: Sequence[Image.Image]) -> tuple[str, dict[str, Tensor]]:
+        """The whole prompt as text, and what the network takes for it: one row, up to where an answer begins."""
         pictures = [rgb(image) for image in images]
         if not pictures and not self._takes_none:
             pictures = [GREY]
@@ -137,10 +137,16 @@ class ChatModel:
         tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
         return text, tensors if self.chat else _without_end(tensors, self.tokenizer.eos_token_id)
 
+    def answer_ids(self, prompt: str, answer: str) -> list[int]:
+        """The tokens of an answer that follows a prompt."""
+        before = "" if prompt[-1:].isspace() else " "
+        ids: list[int] = self.tokenizer(before + answer.strip(), add_special_tokens=False)["input_ids"]
+        return ids
+
     def _answer(self, request: Request) -> Reply:
         started = time.perf_counter()
         with self._one_at_a_time:
-            _, inputs = self._inputs(request.prompt, request.images)
+            _, inputs = self.inputs(request.prompt, request.images)
             sampling: dict[str, Any] = {"do_sample": False}
             if request.temperature > 0:
                 sampling = {"do_sample": True, "temperature": request.temperature}
@@ -155,7 +161,7 @@ class ChatModel:
     def _describe(self, image: Image.Image, n: int) -> list[Suggestion]:
         beams = max(n, 2)
         with self._one_at_a_time:
-            _, inputs = self._inputs(DESCRIBE, [image])
+            _, inputs = self.inputs(DESCRIBE, [image])
             found = self._generate(
                 inputs,
                 max_new_tokens=CAPTION_TOKENS,
@@ -187,14 +193,13 @@ class ChatModel:
         return ids[len(asked) :] if repeats else ids
 
     def _likelihoods(self, inputs: dict[str, Tensor], prompt: str, options: Sequence[str]) -> Tensor:
-        before = "" if prompt[-1:].isspace() else " "
-        ids = [self.tokenizer(before + option.strip(), add_special_tokens=False)["input_ids"] for option in options]
+        ids = [self.answer_ids(prompt, option) for option in options]
         lengths = [max(1, len(some)) for some in ids]
         fill = self.tokenizer.pad_token_id or 0
         ids_OL = torch.tensor([[*some, *[fill] * (max(lengths) - len(some))] for some in ids])
         kept_OL = torch.arange(max(lengths))[None] < torch.tensor([len(some) for some in ids])[:, None]
         asked = inputs["input_ids"].shape[1]
-        whole = _continued(inputs, ids_OL, kept_OL)
+        whole = continued(inputs, ids_OL, kept_OL)
         logits_OLV = self.network(**whole).logits[:, asked - 1 : asked - 1 + max(lengths)]
         log_OL = F.log_softmax(logits_OLV.float(), dim=-1).gather(2, ids_OL[..., None])[..., 0]
         return torch.where(kept_OL, log_OL, 0.0).sum(1) / torch.tensor(lengths)
@@ -208,7 +213,7 @@ def _without_end(inputs: dict[str, Tensor], end: int | None) -> dict[str, Tensor
     return {name: value[:, :-1] if value.shape == ids_1P.shape else value for name, value in inputs.items()}
 
 
-def _continued(inputs: dict[str, Tensor], ids_OL: Tensor, kept_OL: Tensor) -> dict[str, Tensor]:
+def continued(inputs: dict[str, Tensor], ids_OL: Tensor, kept_OL: Tensor) -> dict[str, Tensor]:
     """The inputs of a prompt, once for each option, with its tokens after it.
 
     What has one entry per token grows with the option; everything else (pixels, sizes, grids) is repeated.

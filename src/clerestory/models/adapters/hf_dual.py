@@ -124,13 +124,12 @@ class DualEncoder:
         out_ND: Matrix = whole_ND.numpy().astype(np.float32, copy=False)
         return out_ND
 
-    @torch.inference_mode()
-    def _images(self, images: Sequence[Image.Image]) -> Tensor:
-        inputs = self.image_processor(images=[rgb(image) for image in images], return_tensors="pt")
-        return self._rows(self.network.get_image_features, inputs, len(images))
+    def picture_inputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """What the network takes for some pictures."""
+        return dict(self.image_processor(images=[rgb(image) for image in images], return_tensors="pt"))
 
-    @torch.inference_mode()
-    def _texts(self, texts: Sequence[str]) -> Tensor:
+    def text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """What the network takes for some texts; those longer than it reads are cut and counted."""
         with self._one_at_a_time:
             whole = self.tokenizer(list(texts))["input_ids"]
             inputs = dict(
@@ -145,18 +144,42 @@ class DualEncoder:
         self.truncated += sum(len(ids) > self.most_tokens for ids in whole)
         if self.siglip:
             inputs.pop("attention_mask", None)
-        return self._rows(self.network.get_text_features, inputs, len(texts))
+        return inputs
 
-    def _rows(self, features: Callable[..., Any], inputs: Mapping[str, Tensor], count: int) -> Tensor:
+    def picture_rows(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Unit rows ``(N, D)`` of ``picture_inputs``, with gradients where these are on."""
+        return self._rows(self.network.get_image_features, inputs)
+
+    def text_rows(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Unit rows ``(N, D)`` of ``text_inputs``, with gradients where these are on."""
+        return self._rows(self.network.get_text_features, inputs)
+
+    @torch.inference_mode()
+    def _images(self, images: Sequence[Image.Image]) -> Tensor:
+        return self._counted(self.picture_rows(self.picture_inputs(images)), len(images))
+
+    @torch.inference_mode()
+    def _texts(self, texts: Sequence[str]) -> Tensor:
+        return self._counted(self.text_rows(self.text_inputs(texts)), len(texts))
+
+    def _rows(self, features: Callable[..., Any], inputs: Mapping[str, Tensor]) -> Tensor:
         """Unit rows of one tower; ``pooler_output`` where it answers with an output object."""
         known = inspect.signature(features).parameters
         answer = features(**{name: value for name, value in inputs.items() if name in known})
         rows_ND = answer if isinstance(answer, Tensor) else getattr(answer, "pooler_output", None)
-        if not isinstance(rows_ND, Tensor) or rows_ND.ndim != 2 or len(rows_ND) != count:
-            raise CapabilityError(
-                f"{self.name} does not give one embedding for each input", "use a dual encoder such as CLIP or SigLIP 2"
-            )
+        if not isinstance(rows_ND, Tensor) or rows_ND.ndim != 2:
+            raise self._no_dual()
         return F.normalize(rows_ND.float(), dim=-1)
+
+    def _counted(self, rows_ND: Tensor, count: int) -> Tensor:
+        if len(rows_ND) != count:
+            raise self._no_dual()
+        return rows_ND
+
+    def _no_dual(self) -> CapabilityError:
+        return CapabilityError(
+            f"{self.name} does not give one embedding for each input", "use a dual encoder such as CLIP or SigLIP 2"
+        )
 
 
 def is_dual(network: type[nn.Module] | nn.Module) -> bool:
