@@ -115,11 +115,13 @@ class Model:
 
     def picture_rows(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Unit rows ``(N, D)`` of ``picture_inputs``, with gradients where these are on."""
-        return self.network.get_image_features(inputs["pixel_values"])
+        rows_ND: torch.Tensor = self.network.get_image_features(inputs["pixel_values"])
+        return rows_ND
 
     def text_rows(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Unit rows ``(N, D)`` of ``text_inputs``, with gradients where these are on."""
-        return self.network.get_text_features(inputs["text_embeddings"])
+        rows_ND: torch.Tensor = self.network.get_text_features(inputs["text_embeddings"])
+        return rows_ND
 
     def _width(self, dim: int | None) -> int:
         if dim is None:
