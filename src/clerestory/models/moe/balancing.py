@@ -5,6 +5,8 @@ Shape suffixes: E experts.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -72,10 +74,26 @@ def take_counts(model: nn.Module, group: distributed.ProcessGroup | None = None)
     if not found:
         return {}
     flat = torch.cat([mixture.counts_E for mixture in found.values()])
+    forget_counts(model)
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(flat, group=group)
-    for mixture in found.values():
-        mixture.counts_E.zero_()
     sizes = [mixture.num_experts for mixture in found.values()]
     parts = torch.split(flat, sizes)
     return dict(zip(found, parts, strict=True))
+
+
+def forget_counts(model: nn.Module) -> None:
+    """Start counting anew on this rank alone, as after a step that was skipped."""
+    for mixture in mixtures(model).values():
+        mixture.counts_E.zero_()
+
+
+@contextmanager
+def uncounted(model: nn.Module) -> Iterator[None]:
+    """Forward passes in here do not count: for whoever only looks at a model that is training."""
+    kept = {name: mixture.counts_E.clone() for name, mixture in mixtures(model).items()}
+    try:
+        yield
+    finally:
+        for name, mixture in mixtures(model).items():
+            mixture.counts_E.copy_(kept[name])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from clerestory.core.errors import ConfigError
+from clerestory.stages.train.architecture import Architecture
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "nano": {"steps": 1100, "batch": 128},
@@ -40,6 +41,8 @@ class TrainConfig:
         caption_share: share of the batch the caption decoder learns from.
         caption_weight: weight of the captioning loss.
         balance_weight: weight of the experts' load-balance loss.
+        expert_rate: how far one step moves the bias that balances the load of experts without a loss.
+        model: changes to the preset's architecture.
         early: share of the steps after which an early model is kept, so that a gate has something to refuse.
         late: share of the steps after which a nearly finished model is kept, to go back to should the last one fail.
         checkpoint_every: steps between two checkpoints.
@@ -65,6 +68,8 @@ class TrainConfig:
     caption_share: float = 0.25
     caption_weight: float = 0.3
     balance_weight: float = 0.01
+    expert_rate: float = 1e-3
+    model: Architecture = Architecture()
     early: float = 0.1
     late: float = 0.85
     checkpoint_every: int = 100

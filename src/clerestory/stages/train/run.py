@@ -18,7 +18,6 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset
 from clerestory.models.model import ClerestoryModel
-from clerestory.models.presets import preset_config
 from clerestory.models.processor import ClerestoryImageProcessor, ClerestoryProcessor
 from clerestory.models.text_tower import load_text_tower
 from clerestory.stages.train import forecast
@@ -26,6 +25,7 @@ from clerestory.stages.train.config import Settings, TrainConfig
 from clerestory.stages.train.loop import EARLY, FINAL, LATE, Run
 from clerestory.stages.train.material import Material, caption_tokenizer, prepare
 from clerestory.stages.train.objectives import Captions
+from clerestory.stages.train.starting import changed
 from clerestory.stages.train.validate import recall_at
 from clerestory.store import Store
 
@@ -125,7 +125,7 @@ def _earlier(subject: Subject, store: Store) -> TrainResult | None:
 def prepared(data: Dataset, settings: Settings, folder: Path, progress: Progress) -> Run:
     """The run at step 0."""
     tower = load_text_tower()
-    architecture = preset_config(settings.config.preset)
+    architecture = changed(settings.config.preset, settings.config.model)
     # A third more pixels than the model reads: zooming in then still shows detail.
     side = architecture.image_size
     material: Material = prepare(data, side * 4 // 3, side, tower, progress)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from clerestory.core.measure import Finding
 from clerestory.models.model import ClerestoryModel, ClerestoryOutput
 from clerestory.models.moe import mixtures
+from clerestory.models.moe.balancing import uncounted
 from clerestory.models.moe.layer import Seen
 from clerestory.models.moe.routing import count
 from clerestory.stages.train.material import Pictures
@@ -29,7 +30,7 @@ from clerestory.stages.train.monitor import statistics
 from clerestory.stages.train.monitor.limits import DEFAULT, Limits
 from clerestory.stages.train.monitor.monitor import Monitor
 from clerestory.stages.train.monitor.record import Record
-from clerestory.stages.train.sampling import Rows
+from clerestory.stages.train.order import Rows
 
 CAPTIONS = 48  # of a batch that are tried with other pictures: the decoder's time for more is not worth it
 
@@ -96,7 +97,8 @@ class Watch:
         if out.image_tokens is None or out.caption_logits is None or size < 2:
             return
         ids_ML = ids_ML[:size]
-        logits = model.decoder(ids_ML, out.image_tokens[:size].detach().roll(size // 2, dims=0))
+        with uncounted(model.decoder):
+            logits = model.decoder(ids_ML, out.image_tokens[:size].detach().roll(size // 2, dims=0))
         found = statistics.blindness(out.caption_logits[:size].detach(), logits, ids_ML, model.config.pad_token_id)
         self._seen |= {
             "seeing": found.seeing,

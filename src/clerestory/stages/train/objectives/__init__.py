@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from clerestory.models.model import ClerestoryModel
+from clerestory.models.moe import mixtures
 from clerestory.models.processor import ClerestoryProcessor
 from clerestory.stages.train.config import Settings
 from clerestory.stages.train.material import Material
 from clerestory.stages.train.objectives.captions import Captions
+from clerestory.stages.train.objectives.experts import Experts
 from clerestory.stages.train.objectives.objective import Objective, Part, StepContext
 
-__all__ = ["Captions", "Objective", "Part", "StepContext", "build"]
+__all__ = ["Captions", "Experts", "Objective", "Part", "StepContext", "build"]
 
 
 def build(
     settings: Settings, material: Material, model: ClerestoryModel, processor: ClerestoryProcessor
 ) -> list[Objective]:
     """The objectives that the settings ask for."""
-    return [Captions(material, model, processor)]
+    found: list[Objective] = [Captions(material, model, processor)]
+    return [Experts(), *found] if mixtures(model) else found
