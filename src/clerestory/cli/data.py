@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
+from typing import Literal
 
 from rich.table import Table
 
@@ -10,6 +12,7 @@ from clerestory.apps.catalogue import bring_in, dataset
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
+from clerestory.data.shards import verify_shards, write_shards
 from clerestory.store import open_store
 
 FINDINGS_SHOWN = 8
@@ -47,6 +50,35 @@ def show_(name: str, /, *, common: Common = PLAIN) -> None:
         name: The name it was brought in under.
     """
     _show(dataset(open_store(common.home), name, common.out), common)
+
+
+def shards_(
+    name: str,
+    folder: Path | None = None,
+    /,
+    *,
+    kind: Literal["parquet", "tar"] = "parquet",
+    size: int = 256,
+    common: Common = PLAIN,
+) -> None:
+    """Write a data set as shards with an index; or check every byte of them.
+
+    Args:
+        name: The name of a data set, or what "data add" takes; without FOLDER, the folder of shards to check.
+        folder: A new folder for the shards.
+        kind: parquet, or tar (WebDataset).
+        size: MiB of pictures in a shard.
+    """
+    if folder is None:
+        index, done = verify_shards(name, common.out), "every byte is what was written"
+    else:
+        data = dataset(open_store(common.home), name, common.out)
+        index, done = write_shards(data, folder, kind, size * 2**20, common.out), "written"
+    count, place = len(index.shards), str(folder or name)
+    shown = f"{place}: {index.size:,} pictures in {count} {index.kind} shard{'s' if count != 1 else ''}, {done}"
+    common.out.result({"folder": place, "done": done, "index": index}, shown)
+    if folder is not None:
+        common.out.next(f"clerestory train --data {place}")
 
 
 def _show(data: Dataset, common: Common) -> None:

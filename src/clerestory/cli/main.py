@@ -33,6 +33,7 @@ GROUPS = {
         "add": "Bring a folder, a table or the embedded icons in under a name.",
         "list": "What has been brought in.",
         "show": "One data set: sizes, groups, licences, what was kept out and why.",
+        "shards": "Write a data set as shards with an index; or check every byte of them.",
     },
     "release": {
         "gate": "Put a model to the policy: ship, do not ship, or cannot tell.",

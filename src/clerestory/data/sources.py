@@ -13,12 +13,15 @@ from clerestory.data.folder import open_folder, open_table
 from clerestory.data.huggingface import HF, open_huggingface
 from clerestory.data.icons import open_icons
 from clerestory.data.parquet_tables import open_parquet
+from clerestory.data.shards import is_sharded, open_shards
 
 READERS = {".parquet": open_parquet, ".csv": open_table, ".jsonl": open_table}
 
 
 def open_data(spec: str | Path, progress: Progress = QUIET, keep: Sequence[str] = ()) -> Dataset:
-    """Open data: ``icons``, a folder, a ``.parquet``, ``.csv`` or ``.jsonl`` file, ``hf:…``, or a registered extension.
+    """Open data: ``icons``, a folder of pictures or of shards, a file (``.parquet``, ``.csv``, ``.jsonl``), ``hf:…``.
+
+    An extension registered under a name opens by that name.
 
     Pictures that cannot be read, empty captions, ids used twice and missing files are kept out and named in the
     data set's ``findings``. Pictures are read when they are asked for, not when the data is opened.
@@ -43,6 +46,8 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep: Sequence[str] 
         return dataset
     if text.startswith(HF):
         return open_huggingface(text, progress, keep)
+    if path.is_dir() and is_sharded(path):
+        return open_shards(path)
     if path.is_dir():
         return open_folder(path, progress, keep)
     if path.is_file():
