@@ -1,0 +1,70 @@
+"""A tuned model as a folder that opens like the one it came from."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from clerestory.core.errors import InputError, NotFound
+from clerestory.models.adapters.files import WANTED
+from clerestory.models.adapters.hf_chat import ChatModel
+from clerestory.models.adapters.hf_dual import DualEncoder
+from clerestory.models.runtime import Model, no_bars, save_model
+from clerestory.store import Store
+
+# Written anew with the weights, or about other weights.
+_REPLACED = ("config.json", "generation_config.json", "adapter_config.json")
+
+
+def source_folder(model: DualEncoder | ChatModel) -> Path:
+    """Where the files of a Hugging Face model were read from.
+
+    Raises:
+        NotFound: they are gone.
+    """
+    folder = Path(model.network.name_or_path)
+    if not (folder / "config.json").is_file():
+        raise NotFound(f"the folder {folder} that {model.name} came from is gone", "bring it back, or open it again")
+    return folder
+
+
+def write_model(model: Any, folder: Path) -> Path:
+    """Write network and configuration, and copy tokenizer and processor unchanged from where the model came from."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if isinstance(model, Model):
+        return save_model(model.network, model.processor, folder)
+    source = source_folder(model)
+    for pattern in WANTED:
+        for path in sorted(source.glob(pattern)):
+            if path.suffix != ".safetensors" and path.name not in _REPLACED and not path.name.endswith(".index.json"):
+                shutil.copyfile(path, folder / path.name)
+    with no_bars():
+        model.network.save_pretrained(folder)
+    return folder
+
+
+def check_target(folder: Path) -> None:
+    """Refuse a folder that something is in already.
+
+    Raises:
+        InputError: it is a file, or not empty.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is there already", "name a new folder for the tuned model, or remove this one")
+
+
+def write_target(folder: Path, store: Store, model: str, adapter: dict[str, str]) -> None:
+    """Copy a result out of the store: the model's files, and its adapter in the folder ``adapter`` beside them.
+
+    Without a merged model the adapter's files lie in the folder itself.
+    """
+    check_target(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if model:
+        shutil.copytree(store.model_folder(model), folder, dirs_exist_ok=True)
+    place = folder / "adapter" if model else folder
+    for name, blob in adapter.items():
+        place.mkdir(exist_ok=True)
+        (place / name).write_bytes(store.blobs.get(blob))
