@@ -107,16 +107,11 @@ def statistics_kept(module: nn.Module) -> Iterator[None]:
 
     Pictures with holes are not what the model is asked about later.
     """
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    before = [m.track_running_stats for m in norms]
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and m.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False
-    kept = [(m.running_mean, m.running_var, m.num_batches_tracked) for m in norms]
-    for norm in norms:
-        norm.running_mean = norm.running_var = norm.num_batches_tracked = None
     try:
         yield
     finally:
-        for norm, track, (mean, variance, count) in zip(norms, before, kept, strict=True):
-            norm.track_running_stats = track
-            norm.running_mean, norm.running_var, norm.num_batches_tracked = mean, variance, count
+        for norm in norms:
+            norm.track_running_stats = True

@@ -29,7 +29,8 @@ class ViewHead(nn.Module):
     def __init__(self, width: int, hidden: int, out: int) -> None:
         super().__init__()
         self.up = nn.Linear(width, hidden, bias=False)
-        self.norm = nn.BatchNorm1d(hidden)
+        # Never used outside training, so no running statistics: a skipped step leaves nothing behind.
+        self.norm = nn.BatchNorm1d(hidden, track_running_stats=False)
         self.down = nn.Linear(hidden, out, bias=False)
 
     def forward(self, pooled_BD: Tensor) -> Tensor:
