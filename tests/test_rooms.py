@@ -24,7 +24,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "0 []"
-    for verb in ("demo", "data", "train", "evaluate", "release", "serve", "report", "use"):
+    for verb in ("demo", "data", "train", "tune", "evaluate", "release", "serve", "report", "use"):
         assert f" {verb} " in done.stdout
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from clerestory.core.errors import NotFound
-from clerestory.models import AnyModel, open_model, open_reference
-from clerestory.models.opening import FORMS, is_outside, leaves_for
+from clerestory.models import AnyModel, open_reference
+from clerestory.models.opening import FORMS, is_outside, leaves_for, open_folder
 from clerestory.store import Resolved, Store
 
 OWN = ("Embedder", "Scorer", "Describer")  # what a model that was trained here can do
@@ -38,7 +38,7 @@ def load_model(store: Store, ref: str) -> tuple[AnyModel, Resolved]:
         if "/" in ref:  # most likely meant for the hub
             raise NotFound(error.message, f"for a model of the Hugging Face hub write hf:{ref}; {FORMS}") from error
         raise
-    return open_model(store.model_folder(resolved.digest)), resolved
+    return open_folder(store.model_folder(resolved.digest), ref), resolved
 
 
 def is_elsewhere(ref: str) -> bool:

@@ -20,6 +20,7 @@ VERBS = {
     "demo": "The whole life of a model on real pictures, in ten minutes.",
     "data": "Bring pictures in, and look at them.",
     "train": "Train a model; interrupted, it goes on where it stopped.",
+    "tune": "Fine-tune a model that others trained, and see what it forgets.",
     "evaluate": "Measure a model, every number with its interval.",
     "compare": "Hold two models against one another, sample by sample.",
     "release": "Decide, version, promote, roll back, verify.",

@@ -26,6 +26,10 @@ LIBRARIES = ("numpy", "scipy", "torch", "transformers", "tokenizers", "safetenso
 # The rooms whose code a stage's numbers depend on; a change elsewhere leaves its evidence fresh.
 STAGE_ROOMS = {
     "train": ("core", "data", "models", "stages/train"),
+    "tune": (
+        *("core", "data", "models", "stats", "stages/train/tune", "stages/train/losses"),
+        *("stages/train/checkpoint", "stages/train/order"),
+    ),
     "evaluate": ("core", "data", "models", "stats", "stages/evaluate"),
     "self_test": ("core", "data", "models", "stats", "stages/evaluate"),
     "compare": ("core", "stats", "stages/compare"),

@@ -13,7 +13,7 @@ from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, ClerestoryError
 from clerestory.core.measure import Evidence, Finding, Subject
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.provenance import code_behind, code_digest, environment_digest, metered, now
+from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset
 from clerestory.models.adapters.hf_chat import ChatModel
 from clerestory.models.adapters.hf_dual import DualEncoder
@@ -38,7 +38,6 @@ from clerestory.stats.rows import write_rows
 from clerestory.store import Store
 
 KIND = "tune"
-ROOM = "stages/train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +148,7 @@ def _subject(model: AnyModel, data: Dataset, retained: Dataset, split: str, conf
     """What a fine-tuning depends on; the tuned model comes in when it is there."""
     peft = metadata.version("peft") if config.method == "lora" else ""
     whole = digest([digest(config), model.digest, retained.digest, split, peft])
-    code = code_digest("core", "data", "models", "stats", *code_behind(__name__, ROOM))
-    return Subject(data=data.digest, code=code, config=whole, environment=environment_digest())
+    return Subject(data=data.digest, code=stage_code(KIND), config=whole, environment=environment_digest())
 
 
 def _earlier(subject: Subject, store: Store) -> TuneResult | None:
