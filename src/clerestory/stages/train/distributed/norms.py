@@ -1,0 +1,60 @@
+"""Batch norm over the pictures of all ranks, so that two ranks with half a batch each do what one does with all of it.
+
+torch's ``SyncBatchNorm`` runs on GPUs alone. This one is a dozen lines of ordinary operations and one exchange of
+mean and variance, with gradients, so it is the same on a CPU; a test holds it against plain batch norm of the whole
+batch.
+
+Shape suffixes: B pictures, C channels, W ranks.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from clerestory.stages.train.distributed.ranks import Ranks
+
+
+class BatchNormOverRanks(_BatchNorm):
+    """Batch norm of any dimension whose statistics in training are those of all ranks' pictures.
+
+    Every rank must bring equally many. In evaluation it is plain batch norm.
+    """
+
+    ranks: Ranks
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, …)`` to the same shape."""
+        if not self.training:
+            return super().forward(x)
+        others = [d for d in range(x.ndim) if d != 1]
+        own_2C = torch.stack([x.mean(others), x.var(others, unbiased=False)])
+        mean_WC, var_WC = self.ranks.gather(own_2C[None]).unbind(1)
+        mean_C = mean_WC.mean(0)
+        var_C = var_WC.mean(0) + (mean_WC - mean_C).square().mean(0)
+        self._remember(mean_C.detach(), var_C.detach(), self.ranks.world * x.numel() // x.shape[1])
+        shape = [1, -1, *(1 for _ in others[1:])]
+        scale_C = (var_C + self.eps).rsqrt() * self.weight
+        return x * scale_C.view(shape) + (self.bias - mean_C * scale_C).view(shape)
+
+    @torch.no_grad()
+    def _remember(self, mean_C: Tensor, var_C: Tensor, count: int) -> None:
+        """Move the running statistics, as torch does: with the unbiased variance."""
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked += 1
+        step = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean_C, step)
+        self.running_var.lerp_(var_C * (count / max(1, count - 1)), step)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        pass
+
+
+def over_ranks(module: nn.Module, ranks: Ranks) -> None:
+    """Make every batch norm in a module one over all ranks, in place; names and tensors stay as they are."""
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
+            norm.__class__ = BatchNormOverRanks  # type: ignore[assignment]  # same tensors, another forward
+            norm.ranks = ranks  # type: ignore[assignment]  # modules take any attribute
