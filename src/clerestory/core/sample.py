@@ -13,6 +13,7 @@ from clerestory.core.errors import not_found
 from clerestory.core.measure import Finding
 
 TRAIN, VAL, TEST, TEST_STYLE = "train", "val", "test", "test_style"
+SUPPLEMENT = "supplement"  # the group of samples that are there to be learnt from beside the others; its value is "yes"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Named sizes: ``nano`` for 2 cores and minutes, ``small`` with experts, ``tiny`` for trying things out."""
+"""Named sizes: ``nano`` for minutes, ``small`` for hours, ``base`` with experts, ``tiny`` for trying things out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "decoder_layers": 1,
         "decoder_heads": 2,
     },
-    "small": {
+    "small": {"image_size": 48},
+    "base": {
         "image_size": 64,
         "stem_channels": (48, 96, 192, 384),
         "stem_residuals": (1, 1, 1, 1),

@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from clerestory.core.errors import ConfigError
 from clerestory.stages.train.architecture import Architecture
+from clerestory.stages.train.selfsup_config import SelfSupervision
 
 _PRESETS: dict[str, dict[str, Any]] = {
     "nano": {"steps": 1100, "batch": 128},
-    "small": {"steps": 3000, "batch": 256},
+    "small": {"steps": 4000, "batch": 256},
+    "base": {"steps": 3000, "batch": 256},
     "tiny": {"steps": 20, "batch": 32},
 }
 
@@ -22,8 +24,8 @@ class TrainConfig:
     """What ``train`` may be told; a setting left at None is the preset's.
 
     Attributes:
-        preset: sizes and length: ``nano`` (at most 5 minutes on 2 cores), ``small`` (with experts, for an hour or
-            a bigger machine), ``tiny`` (seconds; for trying things out, learns little).
+        preset: sizes and length: ``nano`` (at most 5 minutes on 2 cores), ``small`` (an hour and more), ``base``
+            (with experts, for a bigger machine), ``tiny`` (seconds; for trying things out, learns little).
         seed: of everything random.
         steps: optimizer steps.
         batch: concepts in a step, one picture of each.
@@ -37,12 +39,17 @@ class TrainConfig:
         nested_weight: weight of the mean loss over the shorter prefixes of the embeddings.
         keywords: share of draws whose text is mixed with some of the picture's keywords.
         variants: share of draws in which a skin-tone variant may stand for its concept.
+        supplement: share of a batch that is drawn from supplementary pictures, where the data has any.
+        bank: how many of the training captions, besides the batch's own, a picture is told apart from; 0 for all.
         style: strength of the style augmentation, 0..1.
         caption_share: share of the batch the caption decoder learns from.
         caption_weight: weight of the captioning loss.
         balance_weight: weight of the experts' load-balance loss.
         expert_rate: how far one step moves the bias that balances the load of experts without a loss.
         model: changes to the preset's architecture.
+        start_from: digest of a model in the store whose weights are the first ones, and whose architecture takes the
+            place of the preset's; a dense one may be given experts. Empty for fresh weights.
+        self_supervision: learning from pictures alone, those without captions included.
         early: share of the steps after which an early model is kept, so that a gate has something to refuse.
         late: share of the steps after which a nearly finished model is kept, to go back to should the last one fail.
         checkpoint_every: steps between two checkpoints.
@@ -50,7 +57,7 @@ class TrainConfig:
         threads: threads of torch, 0 for all cores.
     """
 
-    preset: Literal["nano", "small", "tiny"] = "nano"
+    preset: Literal["nano", "small", "base", "tiny"] = "nano"
     seed: int = 0
     steps: int | None = None
     batch: int | None = None
@@ -64,12 +71,16 @@ class TrainConfig:
     nested_weight: float = 0.5
     keywords: float = 0.3
     variants: float = 0.15
+    supplement: float = 0.5
+    bank: int = 4096
     style: float = 0.5
     caption_share: float = 0.25
     caption_weight: float = 0.3
     balance_weight: float = 0.01
     expert_rate: float = 1e-3
     model: Architecture = Architecture()
+    start_from: str = ""
+    self_supervision: SelfSupervision = SelfSupervision()
     early: float = 0.1
     late: float = 0.85
     checkpoint_every: int = 100
@@ -83,7 +94,7 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}", "it takes a number of at least 1")
-        for name in ("warmup", "keywords", "variants", "style", "caption_share", "early", "late"):
+        for name in ("warmup", "keywords", "variants", "supplement", "style", "caption_share", "early", "late"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}", "it takes a share between 0 and 1")
         if not 0 <= self.ema < 1 or self.temperature <= 0 or self.learning_rate <= 0 or self.checkpoint_every < 1:

@@ -25,6 +25,7 @@ from clerestory.models.processor import ClerestoryProcessor
 from clerestory.models.runtime import save_model
 from clerestory.stages.train import checkpoint
 from clerestory.stages.train.augment import augment
+from clerestory.stages.train.blending import sampler_of
 from clerestory.stages.train.checkpoint import Position
 from clerestory.stages.train.config import Settings
 from clerestory.stages.train.log import Log
@@ -32,7 +33,7 @@ from clerestory.stages.train.material import Material
 from clerestory.stages.train.monitor.watch import Watch, say
 from clerestory.stages.train.objectives import Part, StepContext, build
 from clerestory.stages.train.optimizer import Optimizer, gradient_norm
-from clerestory.stages.train.sampling import PICTURE, Sampler, stream
+from clerestory.stages.train.sampling import PICTURE, stream
 from clerestory.stages.train.validate import recall_at
 
 MOST_SKIPPED_IN_A_ROW = 25
@@ -63,7 +64,7 @@ class Run:
         self.model, self.processor = model.train(), processor
         self.objectives = build(settings, material, model, processor)
         self.optimizer = Optimizer(self.parameters(), config.weight_decay, config.muon_ratio)
-        self.sampler = Sampler(material.concepts, settings.batch, config.seed, config.variants)
+        self.sampler = sampler_of(material, settings.batch, config)
         self.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         self.position = Position()
         self.log = Log(folder / "log.jsonl")

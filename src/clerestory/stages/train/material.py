@@ -2,7 +2,8 @@
 
 Only samples of the training split are read here, and of ``val`` for the curve in the log; never ``test``.
 
-Shape suffixes: N pictures, H and W pixels, C channels, M texts, E shared space, L caption positions.
+Shape suffixes: N pictures, U pictures without captions, H and W pixels, C channels, M texts, E shared space, L caption
+positions.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from clerestory.core.errors import DataError
 from clerestory.core.progress import Progress
-from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
+from clerestory.core.sample import SUPPLEMENT, TRAIN, VAL, Dataset, Sample
 from clerestory.data.images import decode_image
 from clerestory.models.processor import make_tokenizer, to_pixels
 from clerestory.models.projection import principal_axes
@@ -61,16 +62,24 @@ class Material:
         train: the training pictures.
         val: the validation pictures without variants, None where the data has no such split.
         concepts: what to draw from, as rows of ``train``.
+        supplement: the same of the supplementary pictures, whose captions the decoder does not learn.
         rotation_EE: principal axes of the training captions.
+        unlabelled_UHWC: training pictures without captions, uint8; none where nothing is learnt from them.
+        left_out: how many training pictures without captions are not learnt from.
     """
 
     train: Pictures
     val: Pictures | None
     concepts: tuple[Concept, ...]
     rotation_EE: Matrix
+    unlabelled_UHWC: Tensor
+    left_out: int = 0
+    supplement: tuple[Concept, ...] = ()
 
 
-def prepare(data: Dataset, store_side: int, side: int, tower: TextTower, progress: Progress) -> Material:
+def prepare(
+    data: Dataset, store_side: int, side: int, tower: TextTower, progress: Progress, unlabelled: bool = False
+) -> Material:
     """Read the pictures and embed the texts.
 
     Args:
@@ -79,26 +88,43 @@ def prepare(data: Dataset, store_side: int, side: int, tower: TextTower, progres
         side: side of the validation pictures.
         tower: the text tower.
         progress: told about the pictures read.
+        unlabelled: whether training pictures without captions are read too, but for skin-tone variants.
 
     Raises:
         DataError: there is nothing to learn from.
     """
     splits = {s.split for s in data}
-    train = [s for s in data if (s.split == TRAIN if TRAIN in splits else not s.split) and s.caption]
+    of_train = [s for s in data if (s.split == TRAIN if TRAIN in splits else not s.split)]
+    train, bare = [s for s in of_train if s.caption], [s for s in of_train if not s.caption]
+    more = [s for s in bare if not is_skin_tone_variant(s.groups)] if unlabelled else []
     val = [s for s in data if s.split == VAL and s.caption and not is_skin_tone_variant(s.groups)]
-    names, concepts = group_concepts(
-        [s.concept or s.caption for s in train], [is_skin_tone_variant(s.groups) for s in train]
-    )
-    if len(names) < 2:
+    # Supplementary pictures come last: their rows follow those of the main ones.
+    train.sort(key=_supplementary)
+    main = sum(not _supplementary(s) for s in train)
+    concepts, supplement = _concepts(train[:main], 0), _concepts(train[main:], main)
+    if len(concepts) < 2:
         raise DataError(
-            f"{data.name} has {len(names)} concepts with captions to learn from",
+            f"{data.name} has {len(concepts)} concepts with captions to learn from",
             "bring in pictures of at least two different things, with captions",
         )
-    with progress.task("Reading pictures", len(train) + len(val)) as task:
+    with progress.task("Reading pictures", len(train) + len(more) + len(val)) as task:
         train_pictures = _pictures(train, data, store_side, tower, task.advance)
+        more_UHWC = _pixels(more, data, store_side, task.advance)
         val_pictures = _pictures(val, data, side, tower, task.advance) if val else None
     axes = principal_axes(train_pictures.texts_ME[train_pictures.captions.numpy()])
-    return Material(train_pictures, val_pictures, tuple(concepts), axes)
+    left_out = 0 if unlabelled else len(bare)
+    return Material(train_pictures, val_pictures, tuple(concepts), axes, more_UHWC, left_out, tuple(supplement))
+
+
+def _supplementary(sample: Sample) -> bool:
+    return sample.groups.get(SUPPLEMENT) == "yes"
+
+
+def _concepts(samples: list[Sample], first: int) -> list[Concept]:
+    """What the samples show, as rows counted from ``first``."""
+    names = [s.concept or s.caption for s in samples]
+    _, concepts = group_concepts(names, [is_skin_tone_variant(s.groups) for s in samples])
+    return [Concept(*(tuple(first + row for row in rows) for rows in (c.plain, c.variants))) for c in concepts]
 
 
 def _pictures(
@@ -108,19 +134,24 @@ def _pictures(
     words = sorted({s.caption for s in samples} | {k for row in keywords for k in row})
     place = {word: i for i, word in enumerate(words)}
     caption_rows = [place[s.caption] for s in samples]
-    pixels = np.empty((len(samples), side, side, 3), np.uint8)
-    for row, sample in enumerate(samples):
-        pixels[row] = to_pixels([decode_image(data.read(sample))], side)[0]
-        if row % 100 == 99:
-            advance(100)
     return Pictures(
-        pixels_NHWC=torch.from_numpy(pixels),
+        pixels_NHWC=_pixels(samples, data, side, advance),
         caption_N=torch.tensor(caption_rows),
         keywords=tuple(tuple(place[k] for k in row) for row in keywords),
         texts_ME=tower.embed_cached(words),
         captions=torch.tensor(sorted(set(caption_rows))),
         words=tuple(words),
     )
+
+
+def _pixels(samples: list[Sample], data: Dataset, side: int, advance: Callable[[int], None]) -> Tensor:
+    """The pictures themselves, ``(N, H, W, C)`` uint8."""
+    pixels_NHWC = np.empty((len(samples), side, side, 3), np.uint8)
+    for row, sample in enumerate(samples):
+        pixels_NHWC[row] = to_pixels([decode_image(data.read(sample))], side)[0]
+        if row % 100 == 99:
+            advance(100)
+    return torch.from_numpy(pixels_NHWC)
 
 
 def _keywords(sample: Sample) -> tuple[str, ...]:
@@ -130,5 +161,6 @@ def _keywords(sample: Sample) -> tuple[str, ...]:
 
 
 def caption_tokenizer(material: Material) -> PreTrainedTokenizerFast:
-    """The decoder's words: those of the training captions and of nothing else."""
-    return make_tokenizer(material.train.words[i] for i in material.train.captions.tolist())
+    """The decoder's words: those of the training captions, supplementary ones aside, and of nothing else."""
+    rows = [row for concept in material.concepts for row in (*concept.plain, *concept.variants)]
+    return make_tokenizer(sorted({material.train.caption(row) for row in rows}))
