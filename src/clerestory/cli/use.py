@@ -11,6 +11,7 @@ from clerestory.apps.catalogue import dataset
 from clerestory.apps.describe import captions_csv, describe
 from clerestory.apps.loading import known_models, load_model, privacy_notice
 from clerestory.apps.search import build_index, search
+from clerestory.apps.starter import live_or_starter
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.errors import DataError, InputError
 from clerestory.data.images import decode_image
@@ -27,7 +28,7 @@ def search_(
         words: What to look for, such as: a happy cat.
         data: The pictures to search in: a name, or what "data add" takes.
         model: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), or
-            openai:http://host/v1#model.
+            openai:http://host/v1#model, or starter.
         most: How many pictures to show.
     """
     store = open_store(common.home)
@@ -49,7 +50,7 @@ def describe_(
     Args:
         pictures: JPEG, PNG or WEBP files.
         model: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), or
-            openai:http://host/v1#model.
+            openai:http://host/v1#model, or starter.
         most: How many suggestions for each picture.
         csv: Write the best suggestion of each picture to this file, to review and edit.
     """
@@ -85,7 +86,10 @@ def describe_(
 
 
 def _load(store: Store, ref: str, common: Common) -> AnyModel:
-    """The model; where pictures would leave this computer, that is said first."""
+    """The model; where it is another than asked for, or pictures would leave this computer, that is said first."""
+    ref, other = live_or_starter(store, ref)
+    if other:
+        common.out.say(f"notice: {other}")
     if notice := privacy_notice(ref):
         common.out.say(f"notice: {notice}")
     return load_model(store, ref)[0]

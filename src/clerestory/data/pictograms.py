@@ -40,25 +40,8 @@ _MANNER = re.compile(
     r"-(outlined?|filled|fill|lined?|light|regular|bold|duotone|thin|linear|broken|rounded|round|sharp|solid"
     r"|off|alt|variant|negative|two-tone|[0-9]+)$"
 )
-_EMPTY_WORDS = frozenset(
-    [
-        "with",
-        "of",
-        "the",
-        "a",
-        "and",
-        "in",
-        "on",
-        "for",
-        "face",
-        "button",
-        "sign",
-        "symbol",
-        "person",
-        "man",
-        "woman",
-        "people",
-    ],
+_EMPTY_WORDS = frozenset(("with", "of", "the", "a", "and", "in", "on", "for")) | frozenset(
+    ("face", "button", "sign", "symbol", "person", "man", "woman", "people")
 )
 
 
@@ -191,12 +174,15 @@ class Held:
 
     def __init__(self, icons: Dataset) -> None:
         out = [sample for sample in icons if sample.split in (TEST, VAL)]
-        names = {key(text) for sample in out for text in (sample.caption, sample.concept)}
-        self._names = names - {frozenset()}
         self._keywords = {key(c.text) for sample in out for c in sample.captions[1:] if c.lang == "en"}
+        self._names: dict[str, set[Key]] = {}  # by each of their words: a name that shares none cannot be held
+        for name in {key(text) for sample in out for text in (sample.caption, sample.concept)}:
+            for word in name:
+                self._names.setdefault(word, set()).add(name)
 
     def __contains__(self, words: Key) -> bool:
-        return words in self._keywords or any(words <= name or words >= name for name in self._names)
+        alike = (name for word in words for name in self._names.get(word, ()))
+        return words in self._keywords or any(words <= name or words >= name for name in alike)
 
 
 def thing(name: str) -> str:

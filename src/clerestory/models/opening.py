@@ -15,14 +15,15 @@ from clerestory.models.adapters.openai import open_endpoint
 from clerestory.models.adapters.wire import host_of, is_loopback
 from clerestory.models.protocols import AnyModel
 from clerestory.models.runtime import open_model
+from clerestory.models.starter import STARTER, starter_folder
 
 HF, OPENAI = "hf:", "openai:"
-FORMS = "a model is named by hf:org/name, hf:./folder, openai:http://host/v1#model, or a folder"
+FORMS = "a model is named by hf:org/name, hf:./folder, openai:http://host/v1#model, a folder, or starter"
 
 
 def is_outside(ref: str) -> bool:
     """Whether a reference names a model by where it is, not by a release or a digest of ours."""
-    return ref.startswith((HF, OPENAI, "./", "../", "/", "~"))
+    return ref == STARTER or ref.startswith((HF, OPENAI, "./", "../", "/", "~"))
 
 
 def leaves_for(ref: str) -> str:
@@ -42,7 +43,8 @@ def open_reference(ref: str) -> AnyModel:
 
     Args:
         ref: ``hf:org/name`` (from the cache on this machine, else downloaded), ``hf:./folder`` or a plain folder (of
-            Hugging Face's layout, ours included), or ``openai:http://host/v1#model``.
+            Hugging Face's layout, ours included), ``openai:http://host/v1#model``, or ``starter`` (the model that
+            comes with Clerestory).
 
     Raises:
         NotFound: there is no such model here, and it cannot be fetched.
@@ -50,6 +52,8 @@ def open_reference(ref: str) -> AnyModel:
         CapabilityError: it is of a kind that can do nothing that is asked here, or would need code of its own.
         InputError: the reference cannot be read, or its endpoint does not answer.
     """
+    if ref == STARTER:
+        return open_model(starter_folder())
     if ref.startswith(OPENAI):
         return open_endpoint(ref)
     if ref.startswith(HF):

@@ -1,0 +1,40 @@
+"""The model that comes with Clerestory, brought into a store like any other; and used where nothing is live yet."""
+
+from __future__ import annotations
+
+from clerestory.core.errors import NotFound
+from clerestory.models.starter import STARTER, starter_evidence, starter_folder
+from clerestory.store import Store
+
+
+def bring_in_starter(store: Store) -> str:
+    """Put the model and the evidence of its training into the store; returns its digest. Again changes nothing.
+
+    Raises:
+        IntegrityError: the model is not the one the evidence speaks of.
+    """
+    evidence = starter_evidence()
+    for file in sorted(starter_folder().with_name("artifacts").iterdir()):
+        store.blobs.put(file.read_bytes())
+    digest = store.put_model(starter_folder())
+    for each in evidence:
+        store.put_evidence(each)
+    return digest
+
+
+def live_or_starter(store: Store, ref: str) -> tuple[str, str]:
+    """The reference itself, or the model that comes with Clerestory when ``ref`` asks for what is live and nothing is.
+
+    Returns:
+        The reference to use, and one sentence for the user when it is another one than asked for.
+    """
+    line, _, alias = ref.partition("@")
+    if alias != "live":
+        return ref, ""
+    try:
+        store.resolve(ref)
+    except NotFound:
+        if store.releases(line):
+            return ref, ""  # it has releases, none of them live: somebody decided that
+        return STARTER, f"no release of {line} is live yet, so this is the model that comes with Clerestory"
+    return ref, ""
