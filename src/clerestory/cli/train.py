@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from clerestory.apps.catalogue import dataset
 from clerestory.cli.output import PLAIN, Common, Output
+from clerestory.cli.settings import with_settings
 from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.errors import ConfigError
@@ -17,6 +18,7 @@ from clerestory.core.sample import Dataset
 from clerestory.stages.train import TrainConfig, train
 from clerestory.stages.train.plan import keep_plan
 from clerestory.stages.train.plan import plan as make_plan
+from clerestory.stages.train.run import start_folder
 from clerestory.store import Store, open_store
 
 
@@ -27,6 +29,8 @@ def train_(
     config: Path | None = None,
     seed: int = 0,
     steps: int | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
+    from_: Annotated[str, Parameter(name="--from")] = "",
     plan: Annotated[bool, Parameter(negative=())] = False,
     price: float | None = None,
     common: Common = PLAIN,
@@ -39,6 +43,9 @@ def train_(
         config: A TOML file with any setting of the training; options given here win over it.
         seed: The seed of everything random.
         steps: Fewer or more optimizer steps than the preset has.
+        set_: Any setting by its name, such as learning_rate=0.001 or model.experts=8; may be given several times.
+        from_: Start from the weights of a release (icons@live), a model's digest or a model folder; with
+            --set model.experts=8 a dense model becomes one with experts that computes the same at first.
         plan: Tell how long it takes, how much memory and money, after a few real steps; nothing is trained.
         price: What an hour of this machine costs, for --plan.
     """
@@ -48,6 +55,9 @@ def train_(
     settings |= {"preset": preset, "seed": seed} if not config else {}
     if steps is not None:
         settings["steps"] = steps
+    if from_:
+        settings["start_from"] = kept_model(store, from_)
+    settings = with_settings(settings, set_, TrainConfig)
     pictures, wanted = dataset(store, data, out), decode(TrainConfig, settings, "the training config")
     if plan:
         foretell(pictures, wanted, store, price, out)
@@ -75,9 +85,20 @@ def train_(
     out.next(f"clerestory evaluate {short(result.model)} --data {data}")
 
 
+def kept_model(store: Store, ref: str) -> str:
+    """The digest of a model in the store; a folder is put there first.
+
+    Raises:
+        NotFound: nothing has this name.
+    """
+    if (Path(ref) / "config.json").is_file():
+        return store.put_model(ref)
+    return store.resolve(ref).digest
+
+
 def foretell(data: Dataset, config: TrainConfig, store: Store, price: float | None, out: Output) -> None:
     """Print the forecast of a training run and keep it, to be compared with the run."""
-    found = make_plan(data, config, out, price)
+    found = make_plan(data, config, out, price, earlier=start_folder(config, store))
     keep_plan(found, data, config, store)
     out.result({**encode(found), "cost": found.cost}, *found.lines())
     out.say("nothing was trained; the same command without --plan trains, and tells how good this forecast was")

@@ -87,14 +87,21 @@ class ClerestoryProcessor(ProcessorMixin):
         super().__init__(image_processor, tokenizer, **kwargs)
 
 
-def make_tokenizer(captions: Iterable[str], most: int = 8192) -> PreTrainedTokenizerFast:
+def make_tokenizer(
+    captions: Iterable[str], most: int = 8192, known: Sequence[str] = SPECIAL
+) -> PreTrainedTokenizerFast:
     """A word-level tokenizer of the words of some captions, most frequent first, at most ``most`` of them.
 
     Words are separated by blanks only, so joining them with blanks gives the caption back exactly.
+
+    Args:
+        captions: whose words it knows.
+        most: words.
+        known: words that keep their numbers, beginning with the special ones: those of an earlier tokenizer.
     """
     counts = Counter(word for caption in captions for word in caption.split())
-    words = sorted(counts, key=lambda word: (-counts[word], word))[: most - len(SPECIAL)]
-    vocabulary = {word: i for i, word in enumerate([*SPECIAL, *(w for w in words if w not in SPECIAL)])}
+    words = sorted(counts.keys() - set(known), key=lambda word: (-counts[word], word))
+    vocabulary = {word: i for i, word in enumerate([*known, *words[: max(0, most - len(known))]])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -41,6 +41,7 @@ def plan(
     progress: Progress = QUIET,
     price: float | None = None,
     currency: str = "",
+    earlier: Path | None = None,
 ) -> Plan:
     """Foretell a training run by doing a little of everything it does.
 
@@ -50,6 +51,7 @@ def plan(
         progress: told about the pictures read.
         price: what an hour of this machine costs.
         currency: of the price.
+        earlier: folder of the model to start from.
 
     Raises:
         DataError: the data has nothing to learn from.
@@ -60,7 +62,7 @@ def plan(
         folder = Path(scratch)
         with _embedding(load_text_tower()) as embedding:
             started = time.perf_counter()
-            run = prepared(data, settings, folder, progress)
+            run = prepared(data, settings, folder, progress, earlier)
             whole = time.perf_counter() - started
         # Texts are embedded once on a machine and remembered: the run will find them.
         preparing = whole - sum(embedding)

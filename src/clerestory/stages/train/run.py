@@ -17,15 +17,14 @@ from clerestory.core.measure import Evidence, Finding, Measurement, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset
-from clerestory.models.model import ClerestoryModel
-from clerestory.models.processor import ClerestoryImageProcessor, ClerestoryProcessor
+from clerestory.models.runtime import open_model
 from clerestory.models.text_tower import load_text_tower
 from clerestory.stages.train import forecast
 from clerestory.stages.train.config import Settings, TrainConfig
 from clerestory.stages.train.loop import EARLY, FINAL, LATE, Run
-from clerestory.stages.train.material import Material, caption_tokenizer, prepare
+from clerestory.stages.train.material import Material, prepare
 from clerestory.stages.train.objectives import Captions
-from clerestory.stages.train.starting import changed
+from clerestory.stages.train.starting import architecture, first_model
 from clerestory.stages.train.validate import recall_at
 from clerestory.store import Store
 
@@ -80,7 +79,7 @@ def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress =
     folder.mkdir(parents=True, exist_ok=True)
     settings = config.resolved()
     with metered() as meter, threads(settings.threads):
-        run = prepared(data, settings, folder, progress)
+        run = prepared(data, settings, folder, progress, start_folder(config, store))
         run.restore()
         plan = None if run.position.step else forecast.kept(subject, store.runs)  # half a run is no test of a forecast
         run.finish(progress)
@@ -122,21 +121,25 @@ def _earlier(subject: Subject, store: Store) -> TrainResult | None:
     return None
 
 
-def prepared(data: Dataset, settings: Settings, folder: Path, progress: Progress) -> Run:
-    """The run at step 0."""
+def prepared(data: Dataset, settings: Settings, folder: Path, progress: Progress, earlier: Path | None = None) -> Run:
+    """The run at step 0; ``earlier`` is the folder of the model to start from."""
     tower = load_text_tower()
-    architecture = changed(settings.config.preset, settings.config.model)
+    start = None if earlier is None else open_model(earlier)
+    config = architecture(settings, start)
     # A third more pixels than the model reads: zooming in then still shows detail.
-    side = architecture.image_size
-    material: Material = prepare(data, side * 4 // 3, side, tower, progress)
-    tokenizer = caption_tokenizer(material)
-    architecture.vocab_size = len(tokenizer)
-    architecture.logit_scale = 1.0 / settings.config.temperature
-    torch.manual_seed(settings.config.seed)
-    model = ClerestoryModel(architecture)
-    model.projection.lock(material.rotation_EE)
-    processor = ClerestoryProcessor(ClerestoryImageProcessor(size={"height": side, "width": side}), tokenizer)
+    alone = settings.config.self_supervision.on
+    material: Material = prepare(data, config.image_size * 4 // 3, config.image_size, tower, progress, alone)
+    model, processor = first_model(settings, config, material, start)
     return Run(settings, material, model, processor, folder)
+
+
+def start_folder(config: TrainConfig, store: Store) -> Path | None:
+    """Where the model is that a run starts from; None for fresh weights.
+
+    Raises:
+        NotFound: the store has no such model.
+    """
+    return store.model_folder(config.start_from) if config.start_from else None
 
 
 def _watched(run: Run) -> tuple[Measurement, ...]:
@@ -161,13 +164,19 @@ def _findings(run: Run) -> tuple[Finding, ...]:
         message = f"{cut} captions are longer than the decoder reads and were cut for it"
         fix = "nothing, when it is a few: search reads them whole"
         found.append(Finding("CLR-T002", "info", "warn", "captions", message, fix))
+    if run.material.left_out:
+        message = f"{run.material.left_out} training pictures have no caption, and nothing was learnt from them"
+        fix = "set self_supervision.method to slip, or self_supervision.teacher to 0.3"
+        found.append(Finding("CLR-T003", "info", "warn", "captions", message, fix))
     return (*found, *run.watch.monitor.findings())
 
 
 def _facts(run: Run, data: Dataset, model: str, early: str, late: str) -> Tags:
     settings, config = run.settings, run.model.config
+    start = {"start_from": settings.config.start_from} if settings.config.start_from else {}
     return Tags(
         {
+            **start,
             "model": model,
             "early_model": early,
             "early_step": str(settings.early_step),
@@ -185,6 +194,8 @@ def _facts(run: Run, data: Dataset, model: str, early: str, late: str) -> Tags:
             "pictures": str(len(run.material.train.pixels_NHWC)),
             "concepts": str(len(run.material.concepts)),
             "captions": str(len(run.material.train.captions)),
+            "self_supervision": settings.config.self_supervision.method,
+            "pictures_without_captions": str(len(run.material.unlabelled_UHWC)),
             "skipped_steps": str(run.position.skipped),
             "step_seconds": f"{run.position.seconds:.1f}",
         }

@@ -1,0 +1,57 @@
+"""``--set NAME=VALUE``: any setting of a configuration from the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any, get_type_hints
+
+from clerestory.core.errors import ConfigError, closest
+
+
+def with_settings(settings: dict[str, Any], pairs: Sequence[str], kind: type) -> dict[str, Any]:
+    """The settings with each ``name=value`` put in its place; ``model.experts=8`` goes into the table ``model``.
+
+    Values are written as in TOML; what is no TOML value is taken as text, so quotes may be left out.
+
+    Args:
+        settings: read from a file, or empty.
+        pairs: as on the command line.
+        kind: the configuration, whose settings may be named.
+
+    Raises:
+        ConfigError: no ``=``, or there is no such setting; the closest are named.
+    """
+    known = names(kind)
+    out = {name: dict(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair!r} has no value", "write it as --set name=value, such as --set style=0.3")
+        if name not in known:
+            last = [each for each in known if each.rpartition(".")[2] == name.rpartition(".")[2]]
+            near = last or closest(name, known) or closest(f"model.{name}", known)
+            raise ConfigError(f"there is no setting {name!r}", f"it takes {', '.join(known)}", near)
+        table, _, leaf = name.rpartition(".")
+        (out.setdefault(table, {}) if table else out)[leaf] = _value(text)
+    return out
+
+
+def names(kind: type) -> list[str]:
+    """Every setting of a configuration; those of a table in it as ``table.name``."""
+    hints, found = get_type_hints(kind), []
+    for field in fields(kind):
+        inner = hints[field.name]
+        if is_dataclass(inner):
+            found += [f"{field.name}.{name}" for name in names(inner)]  # type: ignore[arg-type]  # a class, no instance
+        else:
+            found.append(field.name)
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
