@@ -21,6 +21,7 @@ from pathlib import Path
 from clerestory import flows
 from clerestory.apps.catalogue import dataset
 from clerestory.apps.search import build_index, search
+from clerestory.apps.starter import bring_in_starter
 from clerestory.cli.output import Output
 from clerestory.core.measure import Evidence, Measurement
 from clerestory.core.sample import Dataset
@@ -40,14 +41,16 @@ def main() -> int:
     out = Output()
     store = open_store()
     done = flows.demo(store, out)
-    live = store.resolve(done.live)
+    nano, starter = store.resolve(done.trained).digest, bring_in_starter(store)
     data = dataset(store, flows.DEMO_NAME)
-    model = open_model(store.model_folder(live.digest))
-    trained = store.find_evidence("train", model=live.digest)[0]
-    evidence = store.find_evidence("evaluate", model=live.digest, data=data.digest)[0]
+    model = open_model(store.model_folder(nano))
+    trained = store.find_evidence("train", model=nano)[0]
+    evidence = store.find_evidence("evaluate", model=nano, data=data.digest)[0]
+    longer = store.find_evidence("evaluate", model=starter, data=data.digest)[0]
     parts: list[tuple[str, Callable[[], Iterator[Row]]]] = [
         ("training", lambda: training(trained)),
-        ("recall", lambda: recall(evidence)),
+        ("recall", lambda: recall("nano", evidence, {"test": 0.52, "test_style": 0.18})),
+        ("recall of the starter", lambda: recall("starter", longer, {"test": 0.78, "test_style": 0.68})),
         ("words", lambda: words(model, data, store)),
         ("search", lambda: searching(model, data, store)),
         ("help", help_text),
@@ -69,9 +72,8 @@ def training(trained: Evidence) -> Iterator[Row]:
     yield Row("nano trained from scratch", cost.seconds, "s", "≤ 300 s on 2 cores", cost.seconds <= 300, 1, note=note)
 
 
-def recall(evidence: Evidence) -> Iterator[Row]:
+def recall(name: str, evidence: Evidence, bars: dict[str, float]) -> Iterator[Row]:
     """Both directions on unseen concepts and on the unseen art style; the bars are on image → caption."""
-    bars = {"test": 0.52, "test_style": 0.18}
     for split, bar in bars.items():
         for task in ("image_to_text", "text_to_image"):
             found = evidence.find("recall@10", {"task": task, "split": split})
@@ -79,7 +81,7 @@ def recall(evidence: Evidence) -> Iterator[Row]:
             bound = bar if task == "image_to_text" else 0.0
             candidates = evidence.facts.get(f"candidates.{task}.{split}", "?")
             yield Row(
-                f"recall@10 {task.replace('_', ' ')}, {split}",
+                f"{name}: recall@10 {task.replace('_', ' ')}, {split}",
                 found.value,
                 found.unit,
                 f"≥ {bound}" if bound else "reported",
