@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-training clean
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-training starter \
+  experiment-captions experiment-experts clean
 
 help:
 	@echo "make demo    set up, then run the whole life of a model on real pictures (10 minutes, then seconds)"
@@ -11,6 +12,7 @@ help:
 	@echo "make test    set up, then run the tests"
 	@echo "make lint    ruff, mypy, import rule"
 	@echo "make bench   measure every promise and print it beside its bar"
+	@echo "make starter, make experiment-captions, make experiment-experts   long trainings; see bench/README.md"
 
 setup: .venv/ready
 
@@ -53,6 +55,17 @@ bench-evaluation: setup
 
 bench-training: setup
 	$(BIN)/python bench/training.py
+
+# The model that comes with Clerestory, trained anew: fetches more pictograms, then takes about 75 minutes.
+starter: setup
+	$(BIN)/clerestory train --data pictograms --config bench/starter.toml
+
+# Do pictures without captions help? Do experts? Three seeds of every arm; interrupted, they go on.
+experiment-captions: setup
+	$(BIN)/python bench/experiments/captions.py
+
+experiment-experts: setup
+	$(BIN)/python bench/experiments/experts.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
