@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from clerestory.models.config import ClerestoryConfig
 from clerestory.models.mixing import mixture
+from clerestory.models.moe import TEXT
 
 
 class _Attention(nn.Module):
@@ -50,7 +51,7 @@ class _Block(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.mlp: nn.Module | None = None
         if config.decoder_experts:
-            self.mlp = mixture(config, width, 4 * width, config.decoder_experts)
+            self.mlp = mixture(config, width, 4 * width, config.decoder_experts, TEXT)
         else:
             self.up = nn.Linear(width, 4 * width)
             self.down = nn.Linear(4 * width, width)

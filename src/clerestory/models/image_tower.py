@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from clerestory.models.config import ClerestoryConfig
 from clerestory.models.mixing import mixture
+from clerestory.models.moe import IMAGE
 
 
 class ConvBlock(nn.Module):
@@ -89,7 +90,7 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(config.width)
         self.mlp: nn.Module
         if config.experts:
-            self.mlp = mixture(config, config.width, hidden, config.experts)
+            self.mlp = mixture(config, config.width, hidden, config.experts, IMAGE)
         else:
             self.mlp = Mlp(config.width, hidden)
 

@@ -6,7 +6,7 @@ from clerestory.models.config import ClerestoryConfig
 from clerestory.models.moe import LossWeights, MixtureOfExperts
 
 
-def mixture(config: ClerestoryConfig, width: int, dense_hidden: int, experts: int) -> MixtureOfExperts:
+def mixture(config: ClerestoryConfig, width: int, dense_hidden: int, experts: int, modality: int) -> MixtureOfExperts:
     """A mixture in place of a dense MLP of ``dense_hidden``.
 
     Args:
@@ -14,8 +14,9 @@ def mixture(config: ClerestoryConfig, width: int, dense_hidden: int, experts: in
         width: of the Transformer block.
         dense_hidden: hidden width of the MLP it replaces.
         experts: how many.
+        modality: of the tokens that pass it.
     """
-    return MixtureOfExperts(
+    made = MixtureOfExperts(
         width,
         dense_hidden // config.experts_per_token if config.expert_split else dense_hidden,
         experts,
@@ -28,3 +29,5 @@ def mixture(config: ClerestoryConfig, width: int, dense_hidden: int, experts: in
         steered=config.expert_balance != "loss",
         losses=LossWeights(switch=float(config.expert_balance != "bias"), z=config.expert_z_weight),
     )
+    made.modality = modality
+    return made

@@ -176,9 +176,10 @@ class _Counting:
                 )
             rows = np.array([self.row(group, label) for label in labels])
             self.add(group, name, rows[samples_N], experts_NK, n_experts)
-        if seen.modality is not None and MODALITY not in self.groups:
+        modality = mixture.modality if seen.modality is None else seen.modality.cpu().numpy()
+        if modality is not None and MODALITY not in self.groups:
             rows = np.array([self.row(MODALITY, label) for label in MODALITIES])
-            told = np.broadcast_to(seen.modality.cpu().numpy(), seen.shape)[kept]
+            told = np.broadcast_to(modality, seen.shape)[kept]
             self.add(MODALITY, name, rows[told], experts_NK, n_experts)
 
     def row(self, group: str, label: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -48,6 +50,28 @@ def heat_map(card: ExpertCard, group: str, layer: str) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" font-size="12" '
         f'font-family="system-ui, sans-serif" aria-label="{escape(title)}"><title>{escape(title)}</title>'
         f"<desc>{escape(desc)}</desc>{''.join(parts)}</svg>"
+    )
+
+
+def heat_maps(card: ExpertCard, wanted: Sequence[tuple[str, str]]) -> str:
+    """One ``<svg>`` file with a heat map below the other, each under its heading.
+
+    Args:
+        card: what is drawn.
+        wanted: the group and layer of each map.
+    """
+    pieces, y, width = [], 0, 0
+    for group, layer in wanted:
+        picture = heat_map(card, group, layer)
+        found = re.search(r'viewBox="0 0 (\d+) (\d+)"', picture)
+        assert found is not None  # heat_map has written it
+        pieces.append(_text(8, y + 20, f"{group} in {layer}", "start"))
+        place = f'<svg x="0" y="{y + HEAD_H}" width="{found[1]}" height="{found[2]}" '
+        pieces.append(picture.replace("<svg ", place, 1))
+        y, width = y + HEAD_H + int(found[2]), max(width, int(found[1]))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" font-size="12" '
+        f'font-family="system-ui, sans-serif">{"".join(pieces)}</svg>'
     )
 
 

@@ -57,6 +57,7 @@ class MixtureOfExperts(Experts):
         losses: weights of the router's losses.
 
     Attributes:
+        modality: of all its tokens, for whoever watches it, where no call says otherwise; None: not known.
         counts_E: choices of each expert in training since ``balancing`` last took them; not part of the weights.
         bias_E: the steering bias, None without.
     """
@@ -90,6 +91,7 @@ class MixtureOfExperts(Experts):
         self.shared = Mlp(width, shared * hidden, kind, bias) if shared else None
         self.register_buffer("bias_E", torch.zeros(experts, dtype=torch.float32) if steered else None)
         self.register_buffer("counts_E", torch.zeros(experts, dtype=torch.int64), persistent=False)
+        self.modality: int | None = None
         self._watchers: list[Callable[[Seen], None]] = []
         self.reset()
 

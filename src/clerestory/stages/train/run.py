@@ -21,6 +21,7 @@ from clerestory.models.runtime import open_model
 from clerestory.models.text_tower import load_text_tower
 from clerestory.stages.train import forecast
 from clerestory.stages.train.config import Settings, TrainConfig
+from clerestory.stages.train.expert_card import expert_files
 from clerestory.stages.train.loop import EARLY, FINAL, LATE, Run
 from clerestory.stages.train.material import Material, prepare
 from clerestory.stages.train.objectives import Captions
@@ -84,6 +85,8 @@ def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress =
         plan = None if run.position.step else forecast.kept(subject, store.runs)  # half a run is no test of a forecast
         run.finish(progress)
         value = _watched(run)
+        with run.averaged():
+            files = {"log": run.log.path.read_bytes(), **expert_files(run.model, run.processor, data)}
         early, late, model = (store.put_model(folder / name) for name in (EARLY, LATE, FINAL))
     evidence = Evidence(
         kind=KIND,
@@ -92,7 +95,7 @@ def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress =
         findings=_findings(run),
         cost=meter.cost,
         made=now(),
-        artifacts=Tags(log=store.blobs.put(run.log.path.read_bytes())),
+        artifacts=Tags({name: store.blobs.put(content) for name, content in files.items()}),
         facts=_facts(run, data, model, early, late),
     )
     store.put_evidence(evidence)
