@@ -22,7 +22,9 @@ class SelfSupervision:
             ``slip`` (a view finds the other view of its picture among those of other pictures).
         weight: of its loss.
         batch: pictures in a step, besides those with captions.
-        before: steps on pictures alone, at the full learning rate, before the first step with captions.
+        head: whether ``slip`` and ``lejepa`` compare views in a space of their own behind a small network, as their
+            papers do; otherwise in the space that pictures share with texts, which keeps that space from narrowing to
+            the few captions that are known.
         style: strength of the style augmentation of the views, 0..1.
         temperature: of the softmax of ``slip``.
         hidden: share of the picture that ``masked`` and the teacher's masked prediction hide.
@@ -38,7 +40,7 @@ class SelfSupervision:
     method: Literal["none", "masked", "lejepa", "slip"] = "none"
     weight: float = 1.0
     batch: int = 64
-    before: int = 0
+    head: bool = True
     style: float = 1.0
     temperature: float = 0.1
     hidden: float = 0.5
@@ -53,10 +55,9 @@ class SelfSupervision:
         """Refuse numbers that make no sense."""
         if self.method not in METHODS:
             raise ConfigError(f"self_supervision.method is {self.method!r}", f"it takes one of {', '.join(METHODS)}")
-        if self.batch < 2 or self.before < 0:
+        if self.batch < 2:
             raise ConfigError(
-                f"self_supervision.batch {self.batch} and before {self.before} do not go together",
-                "batch is at least 2, as views are compared with those of other pictures; before is at least 0",
+                f"self_supervision.batch is {self.batch}", "it is at least 2, as a view is compared with other pictures"
             )
         for name in ("style", "hidden", "gaussian", "teacher"):
             if not 0 <= getattr(self, name) <= 1:

@@ -43,10 +43,10 @@ class PicturesAlone(Objective):
         config = settings.config.self_supervision
         self.config = config
         self.pool = Pool(material, config.batch, architecture.image_size, settings.config.seed, self.name)
-        self.head: nn.Module
+        self.head: nn.Module | None = None
         if config.method == "masked":
             self.head = PixelDecoder(architecture)
-        else:
+        elif config.head:
             self.head = ViewHead(architecture.width, 2 * architecture.width, HEAD[config.method])
 
     def losses(self, step: StepContext) -> dict[str, Part]:
@@ -59,7 +59,8 @@ class PicturesAlone(Objective):
         rows, epochs = self.pool.draw(step.number)
         views = [self.pool.view(rows, epochs, self.config.style, purpose) for purpose in ("one", "two")]
         tokens_BTD, _ = step.model.image_tower(torch.cat(views))
-        first_BP, second_BP = self.head(tokens_BTD.mean(dim=1)).chunk(2)
+        head = step.model.projection.image if self.head is None else self.head
+        first_BP, second_BP = head(tokens_BTD.mean(dim=1)).chunk(2)
         if self.config.method == "slip":
             return view_contrast(first_BP, second_BP, self.config.temperature)
         directions_PS = random_directions(first_BP.shape[1], DIRECTIONS, self.pool.random(step.number, "directions"))
