@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tests.stages.train_worker import shapes
 
 from clerestory.core.codec import decode
@@ -26,13 +27,14 @@ from clerestory.models import open_model
 from clerestory.models.text_tower import load_text_tower
 from clerestory.stages.train import TrainConfig, train
 from clerestory.stages.train import run as stage
-from clerestory.stages.train.augment import augment
+from clerestory.stages.train.augment import CHANCES, augment
 from clerestory.stages.train.checkpoint import NAME, Position, read, write
 from clerestory.stages.train.loop import MOST_SKIPPED_IN_A_ROW, Run
 from clerestory.stages.train.losses import captioning, contrastive
 from clerestory.stages.train.material import prepare
 from clerestory.stages.train.objectives import Captions, Part, StepContext
 from clerestory.stages.train.optimizer import _by_gram, _directly, orthogonalise
+from clerestory.stages.train.order import Keyed
 from clerestory.stages.train.sampling import Concept, Sampler, group_concepts
 from clerestory.store import Store, open_store
 
@@ -140,7 +142,7 @@ def test_it_learns(data: Dataset, tmp_path: Path) -> None:
     assert last < first - 1.5
     pictures = run.material.train
     with run.averaged(), torch.inference_mode():
-        pixels = augment(pictures.pixels_NHWC, run.model.config.image_size, 0.0, 0)
+        pixels = augment(pictures.pixels_NHWC, run.model.config.image_size, 0.0, _chances(len(pictures.pixels_NHWC), 0))
         captions = next(o for o in run.objectives if isinstance(o, Captions))
         found = (run.model.get_image_features(pixels) @ captions.bank_NE.T).argmax(dim=1)
     right = (found == captions.bank_row_M[pictures.caption_N]).float().mean()
@@ -230,13 +232,18 @@ def test_concepts_are_grouped_by_name_with_variants_apart() -> None:
     assert concepts == [Concept((1,), ()), Concept((0, 3), (2,))]
 
 
-def test_augmentation_is_a_function_of_its_seed_and_keeps_white_white() -> None:
+def _chances(count: int, seed: int) -> NDArray[np.float64]:
+    return Keyed(seed).uniforms(np.zeros(count), np.arange(count), CHANCES)
+
+
+def test_augmentation_belongs_to_the_sample_not_to_its_batch_and_keeps_white_white() -> None:
     pixels = torch.randint(0, 255, (16, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    one, two = augment(pixels, 24, 1.0, 7), augment(pixels, 24, 1.0, 7)
+    one, chances = augment(pixels, 24, 1.0, _chances(16, 7)), _chances(16, 7)
     assert one.shape == (16, 3, 24, 24)
-    assert torch.equal(one, two)
-    assert not torch.equal(one, augment(pixels, 24, 1.0, 8))
-    white = augment(torch.full((64, 32, 32, 3), 255, dtype=torch.uint8), 24, 1.0, 0)
+    for few in ([11], [3, 2, 9], list(range(1, 16))):
+        torch.testing.assert_close(augment(pixels[few], 24, 1.0, chances[few]), one[few], rtol=0, atol=1e-6)
+    assert not torch.equal(one, augment(pixels, 24, 1.0, _chances(16, 8)))
+    white = augment(torch.full((64, 32, 32, 3), 255, dtype=torch.uint8), 24, 1.0, _chances(64, 0))
     assert white.flatten(1).std(dim=1).max() < 1e-6, "a blank page stays blank in every style"
     assert white.min() > 0.5
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor
 from clerestory.models.runtime import save_model
 from clerestory.stages.train import checkpoint
-from clerestory.stages.train.augment import augment
+from clerestory.stages.train.augment import CHANCES, augment
 from clerestory.stages.train.blending import sampler_of
 from clerestory.stages.train.checkpoint import Position
 from clerestory.stages.train.config import Settings
@@ -33,7 +34,7 @@ from clerestory.stages.train.material import Material
 from clerestory.stages.train.monitor.watch import Watch, say
 from clerestory.stages.train.objectives import Part, StepContext, build
 from clerestory.stages.train.optimizer import Optimizer, gradient_norm
-from clerestory.stages.train.sampling import PICTURE, stream
+from clerestory.stages.train.order import Keyed
 from clerestory.stages.train.validate import recall_at
 
 MOST_SKIPPED_IN_A_ROW = 25
@@ -184,11 +185,11 @@ class Run:
     def context(self, number: int) -> StepContext:
         """The pictures of step ``number`` and all that goes with them."""
         config = self.settings.config
-        rows = self.sampler.draw(number)
-        seed = int(stream(config.seed, PICTURE, number).integers(2**62))
+        rows, epoch = self.sampler.draw(number), self.sampler.epoch(number)
+        uniform_BK = Keyed(config.seed).uniforms(np.full(len(rows), epoch), rows, CHANCES)
         pixels_NHWC, side = self.material.train.pixels_NHWC, self.model.config.image_size
-        pixels_BCSS = augment(pixels_NHWC[rows], side, config.style, seed)
-        return StepContext(number, rows, pixels_BCSS, self.model, self.material, self.settings, self.watch)
+        pixels_BCSS = augment(pixels_NHWC[rows], side, config.style, uniform_BK)
+        return StepContext(number, epoch, rows, pixels_BCSS, self.model, self.material, self.settings, self.watch)
 
     def losses(self, step: StepContext) -> dict[str, Part]:
         """The parts of all objectives."""

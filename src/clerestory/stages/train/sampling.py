@@ -7,18 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
-PERMUTE, VARIANT, TEXT, PICTURE = range(4)  # what a stream of random numbers is used for
-
-
-def stream(seed: int, purpose: int, position: int) -> np.random.Generator:
-    """The random numbers of one purpose at one position; independent of every other."""
-    return np.random.default_rng([seed, purpose, position])
+from clerestory.stages.train.order import Keyed, Order, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +29,8 @@ class Concept:
 class Sampler:
     """Draws batches in which every concept appears at most once, and over an epoch each equally often.
 
+    An epoch is as many whole batches as the concepts fill; the few that are left over are others in each epoch.
+
     Args:
         concepts: what to draw from.
         batch: concepts in a step; never more than there are.
@@ -48,27 +42,26 @@ class Sampler:
         self._concepts = tuple(concepts)
         self.batch = min(batch, len(concepts))
         self.steps_per_epoch = len(concepts) // self.batch
-        self._seed = seed
         self._variants = variants
-        self._order = lru_cache(maxsize=2)(self._permutation)
+        self._order, self._choice = Order(len(concepts), seed), Keyed(seed, "picture of a concept")
+
+    def epoch(self, step: int) -> int:
+        """How often everything has been gone through before ``step``."""
+        return step // self.steps_per_epoch
 
     def draw(self, step: int) -> Rows:
         """The rows of the pictures of step ``step``, ``(batch,)``."""
         epoch, part = divmod(step, self.steps_per_epoch)
-        chosen = self._order(epoch)[part * self.batch : (part + 1) * self.batch]
-        random = stream(self._seed, VARIANT, step)
-        use_variant, place = random.random(self.batch), random.random(self.batch)
+        numbers = self._order.take(epoch * len(self._concepts) + part * self.batch, self.batch)
+        chance_B2 = self._choice.uniforms(np.full(self.batch, epoch), numbers, 2)
         rows = np.empty(self.batch, np.int64)
-        for i, number in enumerate(chosen):
+        for i, (number, (kind, place)) in enumerate(zip(numbers.tolist(), chance_B2.tolist(), strict=True)):
             concept = self._concepts[number]
             pool = concept.plain
-            if concept.variants and (not pool or use_variant[i] < self._variants):
+            if concept.variants and (not pool or kind < self._variants):
                 pool = concept.variants
-            rows[i] = pool[int(place[i] * len(pool))]
+            rows[i] = pool[int(place * len(pool))]
         return rows
-
-    def _permutation(self, epoch: int) -> Rows:
-        return stream(self._seed, PERMUTE, epoch).permutation(len(self._concepts))
 
 
 def group_concepts(concepts: Sequence[str], is_variant: Sequence[bool]) -> tuple[list[str], list[Concept]]:

@@ -18,7 +18,9 @@ from clerestory.stages.train.losses import captioning, contrastive
 from clerestory.stages.train.material import Material
 from clerestory.stages.train.monitor.statistics import guessing_loss
 from clerestory.stages.train.objectives.objective import Objective, Part, StepContext
-from clerestory.stages.train.sampling import TEXT, stream
+from clerestory.stages.train.order import Keyed
+
+BANK = 1  # what these random numbers are for
 
 
 class Captions(Objective):
@@ -65,15 +67,18 @@ class Captions(Objective):
         texts_BE = self.mixed_texts(step)
         if watching:
             step.watch.batch(train.pixels_NHWC, step.rows)
-            guess = guessing_loss(len(step.rows), len(self.bank_NE), config.nested_weight)
+            guess = guessing_loss(
+                len(step.rows), min(len(self.bank_NE), config.bank or len(self.bank_NE)), config.nested_weight
+            )
             step.watch.contrast(out.image_embeds, texts_BE, captions_B, 1 / config.temperature, guess)
         if step.watch.thorough(step.number):
             step.watch.captions(model, out, ids_BL)
+        bank_NE, own_B = self.others(step, captions_B)
         contrast = contrastive(
             out.image_embeds,
             texts_BE,
-            self.bank_NE,
-            self.bank_row_M[captions_B],
+            bank_NE,
+            own_B,
             model.config.nested_dims,
             config.temperature,
             config.nested_weight,
@@ -86,17 +91,29 @@ class Captions(Objective):
             parts["balance"] = Part(out.balance_loss, config.balance_weight)
         return parts
 
+    def others(self, step: StepContext, captions_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Captions to tell the pictures apart from ``(N, E)``, and each picture's own row among them."""
+        most, own_B = step.settings.config.bank, self.bank_row_M[captions_B]
+        if not 0 < most < len(self.bank_NE):
+            return self.bank_NE, own_B
+        random = np.random.default_rng([step.settings.config.seed, BANK, step.number])
+        drawn = torch.from_numpy(random.choice(len(self.bank_NE), most, replace=False))
+        chosen, places = torch.cat([own_B, drawn]).unique(return_inverse=True)
+        return self.bank_NE[chosen], places[: len(own_B)]
+
     def mixed_texts(self, step: StepContext) -> Tensor:
         """Each picture's caption embedding, a share of them mixed with up to three of its keywords: ``(B, E)``."""
-        config, train, rows = step.settings.config, step.material.train, step.rows
-        random = stream(config.seed, TEXT, step.number)
-        texts_BE = self.texts_ME[train.caption_N[rows]].clone()
-        chosen = random.random(len(rows)) < config.keywords
-        for i in np.flatnonzero(chosen):
-            keywords = train.keywords[rows[i]]
-            if keywords:
-                some = random.choice(keywords, size=min(len(keywords), int(random.integers(1, 4))), replace=False)
-                texts_BE[i] = texts_BE[i] * float(random.random()) + self.texts_ME[some].mean(dim=0)
+        train, share = step.material.train, step.settings.config.keywords
+        texts_BE = self.texts_ME[train.caption_N[step.rows]].clone()
+        chance_B6 = Keyed(step.settings.config.seed, "keywords").uniforms(
+            np.full(len(step.rows), step.epoch), step.rows, 6
+        )
+        for i in np.flatnonzero(chance_B6[:, 0] < share):
+            left = list(train.keywords[step.rows[i]])
+            how_many, weight, *places = chance_B6[i, 1:].tolist()
+            some = [left.pop(int(place * len(left))) for place in places[: 1 + int(3 * how_many)] if left]
+            if some:
+                texts_BE[i] = texts_BE[i] * weight + self.texts_ME[some].mean(dim=0)
         return torch.nn.functional.normalize(texts_BE, dim=-1)
 
     def _ids(self, material: Material, model: ClerestoryModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:

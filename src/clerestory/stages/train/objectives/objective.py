@@ -15,7 +15,7 @@ from clerestory.models.model import ClerestoryModel
 from clerestory.stages.train.config import Settings
 from clerestory.stages.train.material import Material
 from clerestory.stages.train.monitor.watch import Watch
-from clerestory.stages.train.sampling import Rows
+from clerestory.stages.train.order import Rows
 
 if TYPE_CHECKING:
     from clerestory.stages.train.loop import Run
@@ -34,6 +34,7 @@ class StepContext:
 
     Attributes:
         number: of the step, counted from 0.
+        epoch: how often everything has been gone through before.
         rows: which of ``material.train`` are learnt from, ``(B,)``.
         pixels_BCSS: these pictures, augmented, in -1..1.
         model: what learns.
@@ -43,6 +44,7 @@ class StepContext:
     """
 
     number: int
+    epoch: int
     rows: Rows
     pixels_BCSS: Tensor
     model: ClerestoryModel
