@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from clerestory.cli.main import GROUPS, VERBS
+from clerestory.cli.settings import explained
+from clerestory.stages.train import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("bench/*.md")])
@@ -34,3 +36,9 @@ def test_commands_exist(page: Path) -> None:
         assert verb in VERBS, line
         if verb in GROUPS:
             assert rest[0] in GROUPS[verb], line
+
+
+def test_every_setting_of_a_training_run_has_its_line() -> None:
+    page = (ROOT / "docs/reference/training-settings.md").read_text("utf-8").splitlines()
+    told = [line for line in page if line.startswith("| `")]
+    assert told == [f"| `{s.name}` | {s.default} | {s.meaning} |" for s in explained(TrainConfig)]

@@ -1,10 +1,13 @@
-"""``--set NAME=VALUE``: any setting of a configuration from the command line."""
+"""Settings by name: ``--set NAME=VALUE`` from the command line, and what each of them does."""
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, get_type_hints
 
 from clerestory.core.errors import ConfigError, closest
@@ -48,6 +51,35 @@ def names(kind: type) -> list[str]:
         else:
             found.append(field.name)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: its name, its default as TOML writes it (``-`` where it has none), and what it does."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+def explained(kind: type, table: str = "") -> list[Setting]:
+    """Every setting of a configuration in the words of its docstring, those of inner tables after the others."""
+    meanings, hints = _attributes(kind), get_type_hints(kind)
+    own, inner = [], []
+    for field in fields(kind):
+        if is_dataclass(hints[field.name]):
+            inner += explained(hints[field.name], f"{table}{field.name}.")
+        else:
+            default = "-" if field.default in (None, "") else json.dumps(field.default)
+            own.append(Setting(table + field.name, default, meanings[field.name]))
+    return [*own, *inner]
+
+
+def _attributes(kind: type) -> dict[str, str]:
+    """Name → meaning from the ``Attributes:`` section of a Google-style docstring."""
+    section = (inspect.getdoc(kind) or "").partition("Attributes:\n")[2]
+    entries = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", section, re.MULTILINE | re.DOTALL)
+    return {name: " ".join(meaning.split()).replace("``", "`") for name, meaning in entries}
 
 
 def _value(text: str) -> Any:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
 
 from clerestory.apps.catalogue import dataset
 from clerestory.cli.output import PLAIN, Common, Output
-from clerestory.cli.settings import with_settings
+from clerestory.cli.settings import explained, with_settings
 from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.errors import ConfigError
@@ -33,13 +35,14 @@ def train_(
     from_: Annotated[str, Parameter(name="--from")] = "",
     plan: Annotated[bool, Parameter(negative=())] = False,
     price: float | None = None,
+    settings: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> None:
     """Train a model; interrupted, it goes on where it stopped.
 
     Args:
         data: The name of a data set, or what "data add" takes.
-        preset: nano (about 5 minutes on 2 cores) or small.
+        preset: nano (about 5 minutes on 2 cores), small (over an hour), base (bigger, with experts), tiny.
         config: A TOML file with any setting of the training; options given here win over it.
         seed: The seed of everything random.
         steps: Fewer or more optimizer steps than the preset has.
@@ -48,17 +51,21 @@ def train_(
             --set model.experts=8 a dense model becomes one with experts that computes the same at first.
         plan: Tell how long it takes, how much memory and money, after a few real steps; nothing is trained.
         price: What an hour of this machine costs, for --plan.
+        settings: Only list every setting that --set and a config file take, its default and what it does.
     """
     out = common.out
+    if settings:
+        list_settings(out)
+        return
     store = open_store(common.home)
-    settings: dict[str, Any] = read_toml(config) if config else {}
-    settings |= {"preset": preset, "seed": seed} if not config else {}
+    given: dict[str, Any] = read_toml(config) if config else {}
+    given |= {"preset": preset, "seed": seed} if not config else {}
     if steps is not None:
-        settings["steps"] = steps
+        given["steps"] = steps
     if from_:
-        settings["start_from"] = kept_model(store, from_)
-    settings = with_settings(settings, set_, TrainConfig)
-    pictures, wanted = dataset(store, data, out), decode(TrainConfig, settings, "the training config")
+        given["start_from"] = kept_model(store, from_)
+    given = with_settings(given, set_, TrainConfig)
+    pictures, wanted = dataset(store, data, out), decode(TrainConfig, given, "the training config")
     if plan:
         foretell(pictures, wanted, store, price, out)
         return
@@ -83,6 +90,15 @@ def train_(
         ),
     )
     out.next(f"clerestory evaluate {short(result.model)} --data {data}")
+
+
+def list_settings(out: Output) -> None:
+    """Print every setting of a training run."""
+    rows = explained(TrainConfig)
+    table = Table("setting", "default", "what it does", box=None)
+    for row in rows:
+        table.add_row(row.name, row.default, Text(row.meaning))
+    out.result(encode(rows), table)
 
 
 def kept_model(store: Store, ref: str) -> str:
