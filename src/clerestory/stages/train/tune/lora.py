@@ -69,12 +69,12 @@ class Adapter:
 
     def __init__(self, network: nn.Module, layers: list[str], rank: int, alpha: float, seed: int, base: str) -> None:
         peft = need_peft()
-        settings = peft.LoraConfig(
-            r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=layers, base_model_name_or_path=base
-        )
+        settings = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=layers)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._wrapped = peft.get_peft_model(network, settings)
+        # peft writes the place the model was read from, which means nothing on another computer.
+        self._wrapped.peft_config["default"].base_model_name_or_path = base.removeprefix("hf:")
         self._wrapped.eval()
 
     def weights(self) -> dict[str, Tensor]:

@@ -1,0 +1,174 @@
+"""The guard: it warns of a fine-tuning that destroys, in time, and is silent about one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.models.tiny_hf import make_clip
+
+from clerestory.core.progress import Task
+from clerestory.core.sample import Dataset
+from clerestory.models.opening import open_folder
+from clerestory.stages.train.tune import TuneConfig, TuneResult, tune
+from clerestory.stages.train.tune.guard import Guard, chance
+from clerestory.store import Store
+
+STEPS = 40
+LOOK = {"lock": "none", "batch": 48, "threads": 1, "looks": 4, "steps": STEPS}
+DESTRUCTIVE, GENTLE = 2e-2, 1e-6
+
+
+class Heard:
+    """A progress that remembers what it was told, and when."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @contextmanager
+    def task(self, label: str, total: int) -> Iterator[Task]:
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        pass
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def run(folder: Path, new: Dataset, retained: Dataset, store: Store, **changes: Any) -> tuple[TuneResult, Heard]:
+    heard = Heard()
+    result = tune(open_folder(folder), new, retained, TuneConfig(**(LOOK | changes)), store, heard)
+    return result, heard
+
+
+def codes(result: TuneResult) -> set[str]:
+    return {finding.code for finding in result.evidence.findings}
+
+
+def score(result: TuneResult, when: str, of: str = "retention") -> float:
+    return next(m.value for m in result.evidence.measurements if m.slice["when"] == when and m.slice["set"] == of)
+
+
+def test_a_destructive_fine_tuning_is_named_while_it_can_be_stopped(
+    clip: Path, new: Dataset, retained: Dataset, store: Store
+) -> None:
+    result, heard = run(clip, new, retained, store, learning_rate=DESTRUCTIVE, alphas=(1.0,))
+    assert {"CLR-T040", "CLR-T041"} <= codes(result)
+    assert score(result, "after") < 0.5 * score(result, "before")
+    told = next(line for line in heard.lines if "CLR-T04" in line)
+    named = next(f.message for f in result.evidence.findings if f.code == "CLR-T040")
+    assert int(named.split("step ")[1].split()[0]) <= STEPS // 2
+    assert "What to change" in told
+    assert sum("CLR-T041" in line for line in heard.lines) == 1
+    # It was said before the last step, not after.
+    place = heard.lines.index(told)
+    assert any(line.startswith("step ") for line in heard.lines[place + 1 :])
+
+
+def test_a_gentle_one_is_left_in_peace(clip: Path, new: Dataset, retained: Dataset, store: Store) -> None:
+    result, heard = run(clip, new, retained, store, learning_rate=GENTLE, alphas=(1.0,))
+    assert not codes(result) & {"CLR-T040", "CLR-T041", "CLR-T042", "CLR-T045"}
+    assert not [line for line in heard.lines if "CLR-" in line]
+    assert abs(score(result, "change")) < 0.05
+
+
+def test_stop_goes_back_to_the_last_look_at_which_enough_was_kept(
+    clip: Path, new: Dataset, retained: Dataset, store: Store
+) -> None:
+    result, heard = run(clip, new, retained, store, learning_rate=DESTRUCTIVE, guard="stop", alphas=(1.0,))
+    facts = result.evidence.facts
+    assert facts["stopped"] == "yes"
+    assert int(facts["steps"]) < STEPS
+    looks = [m for m in result.evidence.measurements if m.slice["when"].startswith("step ")]
+    kept = [m.value for m in looks[:-1]]
+    assert score(result, "after") == (kept[-1] if kept else score(result, "before"))
+    assert score(result, "after") > looks[-1].value
+    assert any(line.startswith("stopped") for line in heard.lines)
+
+
+def test_blend_keeps_the_stated_share(clip: Path, new: Dataset, retained: Dataset, store: Store) -> None:
+    grid = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    result, _ = run(clip, new, retained, store, learning_rate=1e-2, guard="blend", keep=0.9, alphas=grid)
+    alpha = float(result.evidence.facts["alpha"])
+    before = score(result, "before")
+    fits = [a for a in grid if score(result, f"alpha {a:g}") >= 0.9 * before]
+    assert 0.0 in fits
+    assert 1.0 not in fits
+    assert alpha in fits
+    assert score(result, "after", "new") == max(score(result, f"alpha {a:g}", "new") for a in fits)
+    assert score(result, "after") >= 0.9 * before
+    assert "CLR-T043" in codes(result)
+    if alpha == 0.0:
+        was, now = (load_file(f / "model.safetensors") for f in (clip, store.model_folder(result.model)))
+        assert all(torch.equal(was[name], now[name]) for name in was)
+
+
+def test_who_knows_nothing_is_told_so(tmp_path: Path, new: Dataset, retained: Dataset, store: Store) -> None:
+    folder = make_clip(tmp_path / "ignorant")
+    result, _ = run(folder, new, retained, store, learning_rate=DESTRUCTIVE, steps=6, alphas=(1.0,))
+    assert "CLR-T042" in codes(result)
+    assert not codes(result) & {"CLR-T040", "CLR-T041"}
+
+
+def test_pictures_that_are_learnt_from_are_no_proof(clip: Path, known: Dataset, store: Store) -> None:
+    result = tune(open_folder(clip), known, known, TuneConfig(**(LOOK | {"steps": 2})), store, retained_split="train")
+    assert "CLR-T045" in codes(result)
+
+
+def test_without_val_the_gain_is_not_claimed(clip: Path, new: Dataset, retained: Dataset, store: Store) -> None:
+    result, _ = run(clip, new.split("train"), retained, store, learning_rate=GENTLE, steps=2, alphas=(1.0,))
+    finding = next(f for f in result.evidence.findings if f.code == "CLR-T044")
+    assert finding.state == "not_run"
+    assert {m.slice["set"] for m in result.evidence.measurements} == {"retention"}
+
+
+def test_a_run_that_loses_nothing_is_rarely_accused() -> None:
+    """Scores that change at random around the same mean: at most 5 % of whole runs, all looks together."""
+    random = np.random.default_rng(0)
+    alarms = runs = 0
+    groups = np.arange(120)
+    for _ in range(300):
+        before = random.choice([1.0, 0.5, 0.25, 0.1], 120)
+        guard = Guard(before, groups, 0.05, 0.95, 10)
+        for step in range(10):
+            after = np.where(random.random(120) < 0.3, random.permutation(before), before)
+            after += before.mean() - after.mean() + random.normal(0, 0.01)
+            guard.look(step, after)
+        alarms += any(look.state != "kept" for look in guard.seen)
+        runs += 1
+    assert alarms / runs <= 0.07
+
+
+def test_a_loss_is_seen_as_soon_as_it_is_clear_and_named_by_its_size() -> None:
+    random = np.random.default_rng(1)
+    before = random.choice([1.0, 0.5], 200)
+    guard = Guard(before, np.arange(200), 0.05, 0.8, 5)
+    states = []
+    for step, loss in enumerate((0.0, 0.002, 0.1, 0.6, 0.6)):
+        states.append(guard.look(step, before * (1 - loss * (random.random(200) < 0.8))).state)
+    assert states == ["kept", "losing", "losing", "lost", "lost"] or states == [
+        "kept",
+        "kept",
+        "losing",
+        "lost",
+        "lost",
+    ]
+    found = {f.code: f for f in guard.findings("held")}
+    assert set(found) == {"CLR-T040", "CLR-T041"}
+    assert "at step 3 " in found["CLR-T041"].message
+
+
+def test_a_collapse_that_leaves_no_spread_is_seen() -> None:
+    guard = Guard(np.ones(30), np.arange(30), 0.1, 0.95, 5)
+    assert guard.look(1, np.full(30, 0.05)).state == "lost"
+
+
+def test_chance_is_the_mean_of_the_inverse_ranks() -> None:
+    assert chance(4) == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)

@@ -1,0 +1,186 @@
+"""LoRA: the adapter, the merged model, and models that answer in words."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from tests.models.tiny_hf import make_idefics3, make_llava, make_qwen
+from tests.stages.tune.drawn import shapes
+
+from clerestory.core.errors import CapabilityError, ConfigError, MissingExtra
+from clerestory.core.sample import Dataset
+from clerestory.models.opening import open_folder, open_reference
+from clerestory.stages.train.losses import IGNORE
+from clerestory.stages.train.tune import TuneConfig, tune, write_target
+from clerestory.stages.train.tune.chat import ChatStudent
+from clerestory.stages.train.tune.pairs import learning_pairs
+from clerestory.stages.train.tune.weights import only
+from clerestory.store import Store
+
+LORA: dict[str, Any] = {
+    "method": "lora",
+    "lock": "none",
+    "batch": 32,
+    "threads": 1,
+    "looks": 1,
+    "steps": 20,
+    "learning_rate": 1e-2,
+    "alphas": (1.0,),
+}
+CHATS = [make_llava, make_qwen, make_idefics3]
+
+
+@pytest.fixture(scope="module")
+def few() -> Dataset:
+    """A handful of pictures, for models that take their time."""
+    data = shapes("few", each=2, words="the {colour} {shape}")
+    return data.where(lambda s: "one" in s.concept)
+
+
+def rows_of(model: Any, data: Dataset) -> np.ndarray[Any, Any]:
+    pairs = learning_pairs(data, 24, 0)
+    return np.concatenate([model.embed_images(pairs.images(range(24))), model.embed_texts(pairs.captions)])
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_merged_and_adapter_give_the_same(
+    kind: str, new: Dataset, retained: Dataset, store: Store, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(kind)
+    result = tune(open_folder(folder), new, retained, TuneConfig(**LORA), store)
+    write_target(tmp_path / "out", store, result.model, result.adapter)
+    merged: Any = open_reference(f"hf:{tmp_path / 'out'}")
+    assert merged.digest == result.model
+    with_adapter: Any = open_folder(folder)
+    PeftModel.from_pretrained(with_adapter.network, tmp_path / "out" / "adapter").eval()
+    ours, theirs, was = (rows_of(model, new) for model in (merged, with_adapter, open_folder(folder)))
+    assert np.abs(ours - theirs).max() <= 1e-5
+    assert np.abs(ours - was).max() > 1e-2
+    facts = result.evidence.facts
+    assert 0 < int(facts["trained_parameters"]) < int(facts["parameters"])
+
+
+def test_every_matrix_learns_and_nothing_else_does(clip: Path, new: Dataset, retained: Dataset, store: Store) -> None:
+    result = tune(open_folder(clip), new, retained, TuneConfig(**LORA | {"lock": "image"}), store)
+    before, after = (load_file(f / "model.safetensors") for f in (clip, store.model_folder(result.model)))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    wanted = {n for n in before if n.startswith("text") and n.endswith((".weight",)) and before[n].ndim == 2}
+    assert changed == {n for n in wanted if "embedding" not in n}
+
+
+def test_a_blend_rescales_the_adapter(
+    clip: Path, new: Dataset, retained: Dataset, store: Store, tmp_path: Path
+) -> None:
+    settings = TuneConfig(**LORA | {"guard": "blend", "keep": 0.97, "alphas": (0.25, 0.5), "steps": 40})
+    result = tune(open_folder(clip), new, retained, settings, store)
+    assert result.evidence.facts["alpha"] in ("0", "0.25", "0.5")
+    write_target(tmp_path / "out", store, result.model, result.adapter)
+    with_adapter: Any = open_folder(clip)
+    PeftModel.from_pretrained(with_adapter.network, tmp_path / "out" / "adapter").eval()
+    merged = open_folder(tmp_path / "out")
+    assert np.abs(rows_of(merged, new) - rows_of(with_adapter, new)).max() <= 1e-5
+
+
+def test_the_adapter_alone(clip: Path, new: Dataset, retained: Dataset, store: Store, tmp_path: Path) -> None:
+    settings = TuneConfig(**LORA | {"merge": False, "steps": 4})
+    result = tune(open_folder(clip), new, retained, settings, store)
+    assert result.model == ""
+    assert tune(open_folder(clip), new, retained, settings, store).cached
+    write_target(tmp_path / "out", store, result.model, result.adapter)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    with pytest.raises(ConfigError, match="guard blend"):
+        TuneConfig(guard="blend", merge=False)
+
+
+@pytest.mark.parametrize("make", CHATS)
+def test_only_the_answer_is_learnt(make: Any, tmp_path: Path, few: Dataset) -> None:
+    model: Any = open_folder(make(tmp_path / "chat"))
+    config = TuneConfig(question="what colour is this ?", lock="none").resolved("chat")
+    student = ChatStudent(model, config)
+    pairs = learning_pairs(few, 0, 0)
+    image, text = pairs.images([0])[0], pairs.texts([0])[0]
+    lesson = student.lesson(image, text)
+    labels = lesson["labels"][0]
+    answer = model.tokenizer.decode(labels[labels != IGNORE], skip_special_tokens=False)
+    assert answer.replace(" ", "") == text.replace(" ", "") + "<eos>"
+    prompt = model.inputs(config.question, [image])[1]["input_ids"]
+    assert torch.equal(lesson["input_ids"][:, : prompt.shape[1]], prompt)
+    assert bool((labels[: prompt.shape[1]] == IGNORE).all())
+    with torch.no_grad():
+        logits = model.network(**{k: v for k, v in lesson.items() if k != "labels"}).logits[0].float()
+    asked = prompt.shape[1]
+    wanted = torch.nn.functional.cross_entropy(logits[asked - 1 : -1], lesson["input_ids"][0, asked:])
+    student.learn_from(pairs)
+    only(student.network, student.trained)
+    assert student.backward(np.array([0])) == pytest.approx(float(wanted), rel=1e-4)
+
+
+@pytest.mark.parametrize("make", CHATS)
+def test_a_model_that_answers_learns_captions(make: Any, tmp_path: Path, few: Dataset, store: Store) -> None:
+    folder = make(tmp_path / "chat")
+    settings = TuneConfig(
+        **LORA | {"lock": "image", "batch": 8, "steps": 12, "held": 4, "watched": 4}, question="what is this ?"
+    )
+    result = tune(open_folder(folder), few, few, settings, store)
+    log = store.blobs.get(result.evidence.artifacts["log"]).decode().splitlines()
+    losses = [json.loads(line)["loss"] for line in log]
+    assert losses[-1] < 0.7 * losses[0]
+    write_target(tmp_path / "out", store, result.model, result.adapter)
+    merged: Any = open_reference(f"hf:{tmp_path / 'out'}")
+    with_adapter: Any = open_folder(folder)
+    PeftModel.from_pretrained(with_adapter.network, tmp_path / "out" / "adapter").eval()
+    pairs = learning_pairs(few, 0, 0)
+    image = pairs.images([0])[0]
+    likely = [m.likelihoods(image, "what is this ?", pairs.captions) for m in (merged, with_adapter)]
+    torch.testing.assert_close(likely[0], likely[1], atol=1e-4, rtol=0)
+    was = open_folder(folder).likelihoods(image, "what is this ?", pairs.captions)  # type: ignore[attr-defined]  # a chat model
+    assert float(likely[0].mean()) > float(was.mean())
+    before, after = (load_file(f / "model.safetensors") for f in (folder, tmp_path / "out"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert not [n for n in changed if "visual" in n or "vision" in n or "lm_head" in n]
+
+
+def test_locking_the_words_trains_what_sees(tmp_path: Path) -> None:
+    model: Any = open_folder(make_llava(tmp_path / "chat"))
+    trained = ChatStudent(model, TuneConfig(lock="text").resolved("chat")).trained
+    assert trained
+    assert all("vision" in n or "projector" in n for n in trained)
+
+
+def test_without_peft_one_sentence_says_what_to_install(
+    clip: Path, new: Dataset, retained: Dataset, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "peft":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.delitem(sys.modules, "peft")
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(MissingExtra, match="LoRA needs the package peft") as told:
+        tune(open_folder(clip), new, retained, TuneConfig(**LORA), store)
+    assert "pip install" in told.value.fix
+    assert not list(store.runs.iterdir())
+
+
+def test_an_endpoint_is_no_student(new: Dataset, store: Store) -> None:
+    class Far:
+        digest = "0" * 64
+
+        def facts(self) -> dict[str, str]:
+            return {}
+
+    with pytest.raises(CapabilityError, match="weights are not on this computer"):
+        tune(Far(), new, new, TuneConfig(), store)
