@@ -261,10 +261,10 @@ def test_a_part_is_a_square_of_the_picture() -> None:
 def test_what_is_learnt_from_pictures_alone_gets_better(method: str, data: Dataset, tmp_path: Path) -> None:
     run = prepared(data, tmp_path, method=method)
     (objective,) = [o for o in run.objectives if isinstance(o, PicturesAlone)]
-    first = float(objective.losses(run.context(0))[method].value)
+    first = objective.losses(run.context(0))[method].value.item()
     for _ in range(30):
         run.step()
-    last = np.mean([float(objective.losses(run.context(n))[method].value) for n in range(3)])
+    last = np.mean([objective.losses(run.context(n))[method].value.item() for n in range(3)])
     assert last < 0.9 * first
 
 

@@ -10,8 +10,10 @@ from clerestory.stages.train.material import Material
 from clerestory.stages.train.objectives.captions import Captions
 from clerestory.stages.train.objectives.experts import Experts
 from clerestory.stages.train.objectives.objective import Objective, Part, StepContext
+from clerestory.stages.train.objectives.selfsup import PicturesAlone
+from clerestory.stages.train.objectives.selfsup_late import Teacher
 
-__all__ = ["Captions", "Experts", "Objective", "Part", "StepContext", "build"]
+__all__ = ["Captions", "Experts", "Objective", "Part", "PicturesAlone", "StepContext", "Teacher", "build"]
 
 
 def build(
@@ -19,4 +21,9 @@ def build(
 ) -> list[Objective]:
     """The objectives that the settings ask for."""
     found: list[Objective] = [Captions(material, model, processor)]
+    alone = settings.config.self_supervision
+    if alone.method != "none":
+        found.append(PicturesAlone(settings, material, model.config))
+    if alone.teacher > 0:
+        found.append(Teacher(settings, material, model))
     return [Experts(), *found] if mixtures(model) else found
