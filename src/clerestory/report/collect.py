@@ -17,7 +17,8 @@ from clerestory.core.sample import Dataset
 from clerestory.report.describe import describe_data
 from clerestory.report.examined import by_severity, count_waits, guesses, read_diagrams, read_self_test
 from clerestory.report.examples import Examples, read_examples
-from clerestory.report.nouns import Data, Entry, Examined, Held, ReportData, Rival, SelfTest, Training
+from clerestory.report.experts import read_experts
+from clerestory.report.nouns import Data, Entry, Examined, Experts, Held, ReportData, Rival, SelfTest, Training
 from clerestory.report.training import read_log
 from clerestory.report.trust import read_trust, trust_blob
 from clerestory.stats.rows import read_rows
@@ -67,6 +68,7 @@ def collect(store: Store, ref: str, pictures: Dataset | None = None) -> ReportDa
         findings=_findings(evidence, usable),
         examined=reader.examined(examined),
         self_test=reader.self_test(model),
+        experts=reader.experts(train),
         missing=tuple(dict.fromkeys(reader.missing)),
     )
 
@@ -154,6 +156,11 @@ class _Reader:
         step = train.evidence.facts.get("early_step", "")
         early = int(step) if step.isdigit() else 0
         return self.attempt("training curve", lambda: read_log(self.store.blobs.get(log), early))
+
+    def experts(self, train: Held | None) -> Experts | None:
+        """The report card of the experts; None for a model without experts."""
+        card = train.evidence.artifacts.get("experts", "") if train else ""
+        return self.attempt("experts", lambda: read_experts(self.store.blobs.get(card))) if card else None
 
     def examples(self, examined: Held | None, pictures: Dataset | None) -> Examples:
         """The examples that the examination kept."""

@@ -280,6 +280,53 @@ class Examined:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpertGroup:
+    """The choices of experts by one kind of group, such as the style.
+
+    Attributes:
+        name: of the group.
+        specialisation: how much its value and the expert tell about one another, 0..1.
+        values: the names of the rows.
+        choices: for each value how many choices fell on each expert.
+    """
+
+    name: str
+    specialisation: float
+    values: tuple[str, ...]
+    choices: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertLayer:
+    """One layer with experts.
+
+    Attributes:
+        name: in the model.
+        load: choices of each expert.
+        max_over_mean: of the busiest expert.
+        dead: experts with next to no work, counted from 0.
+        modalities: whose tokens it sees.
+        groups: the same choices by group.
+    """
+
+    name: str
+    load: tuple[int, ...]
+    max_over_mean: float
+    dead: tuple[int, ...]
+    modalities: tuple[str, ...]
+    groups: tuple[ExpertGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """The experts' report card: its layers, and on how many pictures of which split it was made."""
+
+    layers: tuple[ExpertLayer, ...]
+    pictures: int
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReportData:
     """Everything known about one model.
 
@@ -299,6 +346,7 @@ class ReportData:
         missing: what this report cannot show, and why.
         examined: what the rows and files of its examination say besides the measurements.
         self_test: the newest test of the gates with this model, None where there was none.
+        experts: the report card of its experts, None where it has none.
     """
 
     ref: str
@@ -319,6 +367,7 @@ class ReportData:
     missing: tuple[str, ...] = field(default=())
     examined: Examined = field(default_factory=Examined)
     self_test: SelfTest | None = None
+    experts: Experts | None = None
 
     @property
     def name(self) -> str:

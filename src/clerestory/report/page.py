@@ -13,6 +13,7 @@ from clerestory.report.sections import (
     certainty,
     cost,
     examples,
+    experts,
     gates,
     groups,
     learning,
@@ -43,6 +44,7 @@ def build(data: ReportData) -> Page:
     findings, findings_note = records.noticed(data.findings, bool(data.examined.trust))
     highlights = story.highlights(data)
     chapters = tuple(_marked(each.chapter(data), data.examined.trust) for each in CHAPTERS)
+    inside = experts.chapter(data)
     return Page(
         title=f"{data.name}: may it ship?",
         ref=data.name,
@@ -71,6 +73,7 @@ def build(data: ReportData) -> Page:
         journal_note=records.journal_note(data.journal),
         check=f"clerestory release verify {data.release.ref}" if data.release else "",
         chapters=chapters,
+        inside=inside,
         card=card(data, {chapter.anchor: chapter for chapter in chapters}, _first(highlights)),
     )
 

@@ -362,4 +362,5 @@ class Page:
     journal_note: str
     check: str
     chapters: tuple[Chapter, ...] = ()
+    inside: Chapter | None = None
     card: tuple[CardPart, ...] = ()
