@@ -21,7 +21,8 @@ def chapter(data: ReportData) -> Chapter | None:
     lead = (
         "An expert is a small network; each piece of a picture, or word of a caption, visits the few that a gate "
         f"picks for it. This was watched on {format.count(card.pictures)} {_pictures(card.split)}. Experts that differ "
-        "in what they do are no merit in themselves: whether they help, only a comparison with a model without them tells."
+        "in what they do are no merit in themselves: whether they help, only a comparison with a model without them "
+        "tells."
     )
     telling = _most_telling(card)
     shown = tuple(_figure(card, layer, group) for layer, group in telling)
