@@ -32,7 +32,7 @@ from clerestory.models.presets import preset_config
 from clerestory.stages.train import TrainConfig, loop
 from clerestory.stages.train.loop import Run
 from clerestory.stages.train.material import Material, Pictures, caption_tokenizer, prepare
-from clerestory.stages.train.objectives import Captions, Part, StepContext, captions
+from clerestory.stages.train.objectives import Captions, Part, StepContext, matching
 from clerestory.stages.train.validate import recall_at
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "grey", "pink", "brown", "cyan", "navy")
@@ -153,7 +153,7 @@ class Fault:
         name: in words.
         code: what it has to be called.
         begin: a run with the fault, in a folder and with a seed.
-        patches: functions of the loop or of the learning from captions that are replaced, by what makes the other ones.
+        patches: functions of the loop or of the contrastive loss that are replaced, by what makes the other ones.
     """
 
     name: str
@@ -166,7 +166,7 @@ def trial(fault: Fault, folder: Path, steps: int = WITHIN, seed: int = 0) -> dic
     """The codes named in a run with the fault, by the step."""
     with ExitStack() as stack:
         for name, other in fault.patches.items():
-            stack.enter_context(patch.object(loop if hasattr(loop, name) else captions, name, other()))
+            stack.enter_context(patch.object(loop if hasattr(loop, name) else matching, name, other()))
         return watched(fault.begin(folder, seed), steps)
 
 

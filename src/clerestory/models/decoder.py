@@ -17,6 +17,8 @@ from clerestory.models.config import ClerestoryConfig
 from clerestory.models.mixing import mixture
 from clerestory.models.moe import TEXT
 
+UNKNOWN = 3
+
 
 class _Attention(nn.Module):
     """Multi-head attention of one sequence over another, or over its own past."""
@@ -28,13 +30,14 @@ class _Attention(nn.Module):
         self.key_value = nn.Linear(width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x_BLD: Tensor, source_BTD: Tensor, causal: bool) -> Tensor:
+    def forward(self, x_BLD: Tensor, source_BTD: Tensor, causal: bool, may_see: Tensor | None = None) -> Tensor:
         batch, length, width = x_BLD.shape
         size = width // self.heads
         q_BSLQ = self.query(x_BLD).view(batch, length, self.heads, size).transpose(1, 2)
         pair = self.key_value(source_BTD).view(batch, source_BTD.shape[1], 2, self.heads, size)
         k_BSTQ, v_BSTQ = pair.permute(2, 0, 3, 1, 4)
-        y_BSLQ = F.scaled_dot_product_attention(q_BSLQ, k_BSTQ, v_BSTQ, is_causal=causal)
+        causal = causal and may_see is None
+        y_BSLQ = F.scaled_dot_product_attention(q_BSLQ, k_BSTQ, v_BSTQ, attn_mask=may_see, is_causal=causal)
         return cast(Tensor, self.out(y_BSLQ.transpose(1, 2).reshape(batch, length, width)))
 
 
@@ -56,9 +59,11 @@ class _Block(nn.Module):
             self.up = nn.Linear(width, 4 * width)
             self.down = nn.Linear(4 * width, width)
 
-    def forward(self, x_BLD: Tensor, image_BTD: Tensor, kept_BL: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x_BLD: Tensor, image_BTD: Tensor, kept_BL: Tensor, may_see: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         h_BLD = self.norm1(x_BLD)
-        x_BLD = x_BLD + self.past(h_BLD, h_BLD, causal=True)
+        x_BLD = x_BLD + self.past(h_BLD, h_BLD, causal=True, may_see=may_see)
         x_BLD = x_BLD + self.image(self.norm2(x_BLD), image_BTD, causal=False)
         h_BLD = self.norm3(x_BLD)
         if self.mlp is None:
@@ -78,6 +83,9 @@ class CaptionDecoder(nn.Module):
         super().__init__()
         width = config.decoder_width
         self.padding = config.pad_token_id
+        # A caption to be said from the picture alone consists of masks and of nothing else, so the unknown word, whose
+        # meaning is "something", can stand for them and no model needs a word more.
+        self.mask = UNKNOWN
         self.words = nn.Embedding(config.vocab_size, width)
         self.position_LD = nn.Parameter(torch.empty(config.max_caption_tokens, width))
         self.from_image = nn.Linear(config.width, width)
@@ -90,15 +98,25 @@ class CaptionDecoder(nn.Module):
 
     def decode(self, ids_BL: Tensor, image_BTD: Tensor) -> tuple[Tensor, Tensor | None]:
         """Logits, and the mean load-balance loss of the blocks (None when dense); padding is left out of it."""
+        hidden_BLD, balance = self.states(ids_BL, image_BTD)
+        return F.linear(hidden_BLD, self.words.weight), balance
+
+    def states(self, ids_BL: Tensor, image_BTD: Tensor, may_see: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """What enters the output layer, ``(B, L, D)``, and the load-balance loss as ``decode`` gives it.
+
+        Args:
+            ids_BL: the words; ``mask`` at every position of a caption that is to be said from the picture alone.
+            image_BTD: image tokens.
+            may_see: ``(B, 1, L, L)``, True where a position may look; each sees its past when left out.
+        """
         source_BTD = self.from_image(image_BTD)
         x_BLD = self.words(ids_BL) + self.position_LD[: ids_BL.shape[1]]
         kept_BL, losses = ids_BL != self.padding, []
         for block in self.blocks:
-            x_BLD, balance = block(x_BLD, source_BTD, kept_BL)
+            x_BLD, balance = block(x_BLD, source_BTD, kept_BL, may_see)
             if balance is not None:
                 losses.append(balance)
-        logits_BLV = F.linear(self.norm(x_BLD), self.words.weight)
-        return logits_BLV, torch.stack(losses).mean() if losses else None
+        return self.norm(x_BLD), torch.stack(losses).mean() if losses else None
 
 
 @torch.inference_mode()
@@ -158,9 +176,6 @@ def _search_one(
         ids_WL = torch.cat([ids_WL[picked], torch.tensor([[word] for _, word, _ in open_])], dim=1)
         logp_W = torch.tensor([value for _, _, value in open_])
     return sorted(done, key=lambda pair: (-pair[1], pair[0]))[:n]
-
-
-UNKNOWN = 3
 
 
 def _settled(done: list[tuple[list[int], float]], best_open: float, n: int, longest: int) -> bool:

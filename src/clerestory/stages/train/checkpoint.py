@@ -6,9 +6,11 @@ the step, so nothing else has to be remembered for a resumed run to equal an uni
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,7 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from clerestory.core.errors import ClerestoryError
+
 NAME = "checkpoint.safetensors"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the quota, the limit of a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +43,37 @@ def write(folder: Path, position: Position, tensors: Mapping[str, Tensor]) -> No
     """Write the state: temporary file, fsync, rename, fsync of the folder."""
     temporary = folder / f".{NAME}.{os.getpid()}.tmp"
     flat = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    save_file(flat, temporary, metadata={"position": json.dumps(asdict(position))})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(folder / NAME)
+    try:
+        save_file(flat, temporary, metadata={"position": json.dumps(asdict(position))})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(folder / NAME)
+    finally:
+        temporary.unlink(missing_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def disk_told(folder: Path) -> Iterator[None]:
+    """Turn a full disk into a sentence.
+
+    Raises:
+        ClerestoryError: nothing more can be written.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        full = isinstance(error, OSError) and error.errno in FULL
+        if full or any(os.strerror(number) in str(error) for number in FULL):
+            raise ClerestoryError(
+                f"there is no room left to write to in {folder}",
+                "make room; the same command goes on from the last checkpoint",
+            ) from error
+        raise
 
 
 def read(folder: Path) -> tuple[Position, dict[str, Tensor]] | None:

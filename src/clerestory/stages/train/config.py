@@ -55,6 +55,17 @@ class TrainConfig:
         checkpoint_every: steps between two checkpoints.
         validate_every: steps between two looks at the validation split, 0 for the end only.
         threads: threads of torch, 0 for all cores.
+        parallel: how the processes that torchrun or Ray starts share the model: ``ddp`` (each holds all of it) or
+            ``fsdp`` (each holds a part of every tensor, for models too large for one device).
+        workers: processes that prepare pictures ahead; the result is bit for bit the same with any number.
+        accumulate: pieces in which a batch goes through the model, to save memory: the contrastive loss still sees
+            the whole batch, batch norm a piece.
+        precision: ``fp32``, or ``bf16`` for matrix products (fast on GPUs, slow on most processors).
+        device: ``cpu``, ``cuda``, or ``auto`` for a GPU where there is one.
+        compile: compile the image tower; costs about a minute at the start.
+        loss: ``softmax_bank`` (among all training captions), ``softmax`` (CLIP) or ``sigmoid`` (SigLIP); the last two
+            learn their temperature.
+        parallel_captions: share of the decoder's captions to be said all at once from the picture alone (CapPa).
     """
 
     preset: Literal["nano", "small", "base", "tiny"] = "nano"
@@ -86,17 +97,37 @@ class TrainConfig:
     checkpoint_every: int = 100
     validate_every: int = 150
     threads: int = 0
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    workers: int = 0
+    accumulate: int = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
+    loss: Literal["softmax_bank", "softmax", "sigmoid"] = "softmax_bank"
+    parallel_captions: float = 0.0
 
     def __post_init__(self) -> None:
         if self.preset not in _PRESETS:
             raise ConfigError(f"the preset is {self.preset!r}", f"it takes one of {', '.join(_PRESETS)}")
-        for name in ("steps", "batch"):
+        for name in ("steps", "batch", "accumulate"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}", "it takes a number of at least 1")
-        for name in ("warmup", "keywords", "variants", "supplement", "style", "caption_share", "early", "late"):
+        for name in (
+            "warmup",
+            "keywords",
+            "variants",
+            "supplement",
+            "style",
+            "caption_share",
+            "early",
+            "late",
+            "parallel_captions",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}", "it takes a share between 0 and 1")
+        if self.workers < 0:
+            raise ConfigError(f"workers is {self.workers}", "it takes 0 or more")
         if not 0 <= self.ema < 1 or self.temperature <= 0 or self.learning_rate <= 0 or self.checkpoint_every < 1:
             raise ConfigError(
                 f"ema {self.ema}, temperature {self.temperature}, learning_rate {self.learning_rate} "

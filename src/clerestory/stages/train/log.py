@@ -17,7 +17,7 @@ class Log:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def add(self, **values: float) -> None:
+    def add(self, **values: float | str) -> None:
         """Append one line; numbers are rounded to 6 significant digits, what is not finite becomes null."""
         plain = {key: _short(value) for key, value in values.items()}
         with self.path.open("a", encoding="utf-8") as file:
@@ -38,7 +38,7 @@ class Log:
         self.path.write_text("".join(kept), encoding="utf-8")
 
 
-def _short(value: float) -> float | int | None:
-    if isinstance(value, int):
+def _short(value: float | str) -> float | int | str | None:
+    if isinstance(value, int | str):
         return value
     return float(f"{value:.6g}") if math.isfinite(value) else None

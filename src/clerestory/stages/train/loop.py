@@ -5,36 +5,37 @@ Shape suffixes: B and N pictures, C channels, H and W pixels, S side.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from clerestory.core.errors import ClerestoryError
+from clerestory.core.errors import ClerestoryError, ConfigError
 from clerestory.core.measure import Finding
 from clerestory.core.progress import Progress
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor
 from clerestory.models.runtime import save_model
-from clerestory.stages.train import checkpoint
-from clerestory.stages.train.augment import CHANCES, augment
 from clerestory.stages.train.blending import sampler_of
 from clerestory.stages.train.checkpoint import Position
-from clerestory.stages.train.config import Settings
+from clerestory.stages.train.config import Settings, TrainConfig
+from clerestory.stages.train.distributed import ALONE, Engine
+from clerestory.stages.train.feed import Feed, Recipe
 from clerestory.stages.train.log import Log
 from clerestory.stages.train.material import Material
 from clerestory.stages.train.monitor.watch import Watch, say
-from clerestory.stages.train.objectives import Part, StepContext, build
+from clerestory.stages.train.objectives import Captions, Part, StepContext, build
+from clerestory.stages.train.objectives.pieces import learn_in_pieces
 from clerestory.stages.train.optimizer import Optimizer, gradient_norm
-from clerestory.stages.train.order import Keyed
+from clerestory.stages.train.order import Rows
 from clerestory.stages.train.validate import recall_at
 
 MOST_SKIPPED_IN_A_ROW = 25
@@ -50,6 +51,7 @@ class Run:
         model: freshly initialised; the rotation of its projection is fitted.
         processor: saved beside the weights.
         folder: where checkpoints, log and finished models go.
+        engine: this process alone, or one of several that share each batch.
     """
 
     def __init__(
@@ -59,13 +61,25 @@ class Run:
         model: ClerestoryModel,
         processor: ClerestoryProcessor,
         folder: Path,
+        engine: Engine = ALONE,
     ) -> None:
         config = settings.config
         self.settings, self.material, self.folder = settings, material, folder
-        self.model, self.processor = model.train(), processor
-        self.objectives = build(settings, material, model, processor)
+        self.device = device_of(config)
+        self.objectives = [o.to(self.device) for o in build(settings, material, model, processor)]
+        self.model, self.processor = model.train().to(self.device), processor
+        if config.compile:
+            model.image_tower.compile()
+        self.engine, self._compute = engine, engine.prepare(model, self.objectives, lambda step: self.losses(step))
         self.optimizer = Optimizer(self.parameters(), config.weight_decay, config.muon_ratio)
         self.sampler = sampler_of(material, settings.batch, config)
+        engine.ranks.check(self.sampler.batch)
+        if config.accumulate > 1 and engine.ranks.world > 1:
+            raise ConfigError("accumulate works in one process only", "leave it at 1: each process has a part already")
+        recipe = Recipe(model.config.image_size, config.style, config.seed)
+        self.feed = Feed(
+            self.sampler, engine.ranks, material.train.pixels_NHWC, recipe, settings.steps, config.workers, folder
+        )
         self.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         self.position = Position()
         self.log = Log(folder / "log.jsonl")
@@ -75,18 +89,14 @@ class Run:
 
     def restore(self) -> None:
         """Go back to the last checkpoint, or to step 0 when there is none."""
-        found = checkpoint.read(self.folder)
-        if found is not None:
-            self.position, tensors = found
-            with torch.no_grad():
-                for name, mine in self.state().items():
-                    mine.copy_(tensors[name])
-        self.log.cut(self.position.step)
+        self.position = self.engine.load(self.folder, self.state()) or self.position
+        if self.engine.first:
+            self.log.cut(self.position.step)
         self.watch.replay(self.log.path)
 
     def save(self) -> None:
         """Write a checkpoint."""
-        checkpoint.write(self.folder, self.position, self.state())
+        self.engine.save(self.folder, self.position, self.state())
 
     def parameters(self) -> dict[str, nn.Parameter]:
         """All that is trained, by name: the model's, and what the objectives have of their own."""
@@ -109,14 +119,18 @@ class Run:
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed; the run can be resumed.
-            ClerestoryError: the loss stayed infinite or NaN.
+            ClerestoryError: the loss stayed infinite or NaN; the run can be resumed.
         """
         config, steps = self.settings.config, self.settings.steps
-        with progress.task("Training", steps) as task, _interrupts() as interrupted:
+        with (
+            progress.task("Training", steps) as task,
+            _interrupts(self.engine) as interrupted,
+            closing(self.feed),
+        ):
             task.advance(self.position.step)
             while self.position.step < steps:
                 loss = self.step()
-                done = self.position.step
+                done, stop = self.position.step, self.engine.ranks.any(interrupted.is_set())
                 task.advance(1, f"loss {loss:.2f}")
                 if done == self.settings.early_step:
                     self.keep(EARLY)
@@ -126,9 +140,9 @@ class Run:
                     self.validate()
                 while self.found:
                     progress.say(say(self.found.pop(0)))
-                if done == steps or done % config.checkpoint_every == 0 or interrupted.is_set():
+                if done == steps or done % config.checkpoint_every == 0 or stop:
                     self.save()
-                if interrupted.is_set():
+                if stop:
                     raise KeyboardInterrupt
             self.keep(FINAL)
 
@@ -137,11 +151,13 @@ class Run:
         begun, number, config = time.perf_counter(), self.position.step, self.settings.config
         learning_rate = self.settings.learning_rate(number)
         buffers = {name: t.clone() for name, t in self.model.named_buffers() if t.is_floating_point()}
-        parts = self.losses(self.context(number))
-        loss = torch.stack([part.weight * part.value for part in parts.values()]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
+        step = self.context(number)
+        parts = self._learn(step)
+        loss = torch.stack([part.weight * part.value.detach() for part in parts.values()]).sum()
         norm = gradient_norm(self.parameters().values(), config.clip)
-        fine = math.isfinite(loss.item()) and math.isfinite(norm)
+        told = {"loss": loss.item(), **{name: part.value.item() for name, part in parts.items()}}
+        told = self.engine.ranks.means(told)
+        fine = math.isfinite(told["loss"]) and math.isfinite(norm)
         watching = fine and self.watch.thorough(number)
         if watching:
             self.watch.before(self.model)
@@ -166,30 +182,53 @@ class Run:
         self.position = Position(number + 1, self.position.skipped + (not fine), seconds)
         values = {
             "step": number + 1,
-            "loss": loss.item(),
-            **{name: part.value.item() for name, part in parts.items()},
+            **told,
             "lr": learning_rate,
             "gradient": norm,
             "skipped": self.position.skipped,
             **self.watch.take(),
         }
-        self.log.add(**values, seconds=round(seconds, 3))
+        if self.engine.first:
+            self.log.add(**values, samples=fingerprint(step.rows), seconds=round(seconds, 3))
         self.found += self.watch.step(**values)
         if self._in_a_row >= MOST_SKIPPED_IN_A_ROW:
             raise ClerestoryError(
                 f"the loss was infinite or not a number in {self._in_a_row} steps in a row",
                 "lower learning_rate, or look for damaged pictures with: clerestory data show",
             )
-        return loss.item()
+        return told["loss"]
 
     def context(self, number: int) -> StepContext:
         """The pictures of step ``number`` and all that goes with them."""
-        config = self.settings.config
-        rows, epoch = self.sampler.draw(number), self.sampler.epoch(number)
-        uniform_BK = Keyed(config.seed).uniforms(np.full(len(rows), epoch), rows, CHANCES)
-        pixels_NHWC, side = self.material.train.pixels_NHWC, self.model.config.image_size
-        pixels_BCSS = augment(pixels_NHWC[rows], side, config.style, uniform_BK)
-        return StepContext(number, epoch, rows, pixels_BCSS, self.model, self.material, self.settings, self.watch)
+        epoch, rows, pixels_BCSS = self.feed.batch(number)
+        pixels_BCSS = pixels_BCSS.to(self.device, non_blocking=True)
+        ranks = self.engine.ranks
+        model, material, settings, watch = self.model, self.material, self.settings, self.watch
+        return StepContext(number, epoch, rows, pixels_BCSS, model, material, settings, watch, ranks)
+
+    def _learn(self, step: StepContext) -> dict[str, Part]:
+        """Give every parameter its gradient of the sum of all parts, and return these."""
+        pieces = self.settings.config.accumulate
+        if pieces == 1:
+            with self._precision():
+                parts: dict[str, Part] = self._compute(step)
+            _sum(parts).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
+            return parts
+        parts = {}
+        for objective in self.objectives:
+            if isinstance(objective, Captions):
+                parts |= learn_in_pieces(objective, step, pieces, self._precision)
+                continue
+            with self._precision():
+                more = objective.losses(step)
+            if more:
+                _sum(more).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
+            parts |= more
+        return parts
+
+    def _precision(self) -> AbstractContextManager[object]:
+        enabled = self.settings.config.precision == "bf16"
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
     def losses(self, step: StepContext) -> dict[str, Part]:
         """The parts of all objectives."""
@@ -197,18 +236,22 @@ class Run:
 
     def keep(self, name: str) -> None:
         """Save the averaged weights as a model folder."""
-        with self.averaged():
-            save_model(self.model, self.processor, self.folder / name)
+        with self.averaged() as model:
+            if self.engine.first:
+                for objective in self.objectives:
+                    objective.before_keep(model)
+                save_model(model, self.processor, self.folder / name)
 
     def validate(self) -> None:
         """Log image→caption recall@10 of the averaged weights on the validation split."""
         if self.material.val is None:
             return
-        with self.averaged():
-            value, n = recall_at(self.model, self.material.val, 10)
-        values = {"step": self.position.step, "val_recall@10": value, "n": n}
-        self.log.add(**values)
-        self.found += self.watch.step(**values)
+        with self.averaged() as model:
+            if self.engine.first:
+                value, n = recall_at(model, self.material.val, 10)
+                values = {"step": self.position.step, "val_recall@10": value, "n": n}
+                self.log.add(**values)
+                self.found += self.watch.step(**values)
 
     def _average(self, number: int) -> None:
         """Follow the weights; quickly at first, so that the random start is soon forgotten."""
@@ -220,34 +263,49 @@ class Run:
                 else:
                     self.average[name].copy_(tensor)
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The model in evaluation mode with the averaged weights; its own come back afterwards."""
-        own = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        self.model.load_state_dict(self.average)
-        self.model.eval()
-        try:
-            yield
-        finally:
-            self.model.load_state_dict(own)
-            self.model.train()
+    def averaged(self) -> AbstractContextManager[ClerestoryModel]:
+        """A model in evaluation mode with the averaged weights; of several processes only the first may use it."""
+        return self.engine.averaged(self.model, self.average)
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """Where a run computes.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
+    """
+    there = torch.cuda.is_available()
+    if config.device == "cuda" and not there:
+        raise ConfigError("device is cuda, and torch sees no GPU on this machine", "set device to auto or cpu")
+    return torch.device("cuda" if there and config.device != "cpu" else "cpu")
+
+
+def fingerprint(rows: Rows) -> str:
+    """Which samples a step learnt from, in order, in 16 characters of the log."""
+    return hashlib.blake2b(rows.astype("<i8").tobytes(), digest_size=8).hexdigest()
+
+
+def _sum(parts: Mapping[str, Part]) -> Tensor:
+    return torch.stack([part.weight * part.value for part in parts.values()]).sum()
 
 
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into a flag for the length of the block, so that no step is left half done."""
+def _interrupts(engine: Engine) -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into a flag for the length of the block, so that no step is left half done."""
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
 
     def note(number: int, frame: FrameType | None) -> None:
-        if flag.is_set():  # the second Ctrl-C means now
+        # The second Ctrl-C means now; but torchrun passes on what the terminal has told every process already.
+        if flag.is_set() and number == signal.SIGINT and engine.ranks.world == 1:
             raise KeyboardInterrupt
         flag.set()
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield flag
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

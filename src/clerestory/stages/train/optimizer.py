@@ -13,6 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from clerestory.stages.train.distributed.sharded import like, whole
+
 MOMENTUM = 0.95
 ITERATIONS = 4
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -40,7 +42,7 @@ class Optimizer:
         self._rest = rest
         for p in rest.values():  # state exists from the first step on, so that loading it needs no warm-up
             self._adam.state[p] = {
-                "step": torch.zeros(()),
+                "step": torch.zeros((), device=p.device),
                 "exp_avg": torch.zeros_like(p, memory_format=torch.preserve_format),
                 "exp_avg_sq": torch.zeros_like(p, memory_format=torch.preserve_format),
             }
@@ -79,10 +81,11 @@ def muon_update(gradient: Tensor, momentum: Tensor) -> Tensor:
     """The step direction for one parameter; updates its momentum in place (Nesterov)."""
     momentum.lerp_(gradient, 1 - MOMENTUM)
     update = gradient.lerp(momentum, MOMENTUM)
-    matrix = update.reshape(len(update), -1)
+    full = whole(update)
+    matrix = full.reshape(len(full), -1)
     # The three maps stacked in a query-key-value matrix are separate matrices.
     parts = matrix.chunk(3) if len(matrix) == 3 * matrix.shape[1] else (matrix,)
-    return torch.cat([orthogonalise(part) for part in parts]).view_as(update)
+    return like(torch.cat([orthogonalise(part) for part in parts]).view_as(full), update)
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
@@ -111,7 +114,7 @@ def _by_gram(x: Tensor) -> Tensor:
     """The same polynomial worked out on ``x @ x.T`` (m, m) and applied once: much cheaper where n is far above m."""
     a, b, c = COEFFICIENTS
     square = x @ x.mT
-    whole = torch.eye(len(square), dtype=x.dtype)
+    whole = torch.eye(len(square), dtype=x.dtype, device=x.device)
     for _ in range(ITERATIONS):
         factor = b * square + c * square @ square
         factor.diagonal().add_(a)
@@ -134,4 +137,4 @@ def _is_for_muon(name: str, p: nn.Parameter) -> bool:
 
 def gradient_norm(parameters: Iterable[nn.Parameter], clip: float) -> float:
     """Shorten the gradients to ``clip`` and return the length they had; infinite or NaN when any entry is."""
-    return float(nn.utils.clip_grad_norm_(parameters, clip))
+    return float(whole(nn.utils.clip_grad_norm_(parameters, clip)))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -20,7 +21,9 @@ from clerestory.core.sample import Dataset
 from clerestory.models.runtime import open_model
 from clerestory.models.text_tower import load_text_tower
 from clerestory.stages.train import forecast
+from clerestory.stages.train.checkpoint import disk_told
 from clerestory.stages.train.config import Settings, TrainConfig
+from clerestory.stages.train.distributed import ALONE, Engine, here
 from clerestory.stages.train.expert_card import expert_files
 from clerestory.stages.train.loop import EARLY, FINAL, LATE, Run
 from clerestory.stages.train.material import Material, prepare
@@ -60,6 +63,9 @@ class TrainResult:
 def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress = QUIET) -> TrainResult:
     """Train a model; interrupted or killed, the same call goes on where it stopped, with the same result.
 
+    Started by ``torchrun`` or Ray, the processes share each batch, and all return what the first one has kept. The
+    store must then be in a folder that all machines see.
+
     Args:
         data: its ``train`` split is learnt from (all of it, when it has no splits), its ``val`` split is watched.
         config: the settings.
@@ -69,24 +75,33 @@ def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress =
     Raises:
         DataError: the data has nothing to learn from.
         NotFound, IntegrityError: the text tower is missing or not the original.
-        ClerestoryError: the loss stayed infinite or NaN.
-        KeyboardInterrupt: Ctrl-C; the run can be resumed by the same call.
+        ClerestoryError: the loss stayed infinite or NaN, another process of the run has ended, or the disk is full.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the run can be resumed by the same call.
     """
-    subject = subject_of(data, config)
-    found = _earlier(subject, store)
+    with here(config) as engine:
+        return _train(data, config, store, progress if engine.first else QUIET, engine)
+
+
+def _train(data: Dataset, config: TrainConfig, store: Store, progress: Progress, engine: Engine) -> TrainResult:
+    # Machines may differ; the first one's is named in the evidence.
+    subject = engine.ranks.from_first(subject_of(data, config))
+    found = engine.ranks.from_first(_earlier(subject, store) if engine.first else None)
     if found is not None:
         return found
     folder = store.runs / f"{KIND}-{digest(subject)[:24]}"
     folder.mkdir(parents=True, exist_ok=True)
     settings = config.resolved()
-    with metered() as meter, threads(settings.threads):
-        run = prepared(data, settings, folder, progress, start_folder(config, store))
+    with metered() as meter, threads(max(1, settings.threads // engine.local)), disk_told(folder):
+        run = prepared(data, settings, folder, progress, start_folder(config, store), engine)
         run.restore()
         plan = None if run.position.step else forecast.kept(subject, store.runs)  # half a run is no test of a forecast
         run.finish(progress)
         value = _watched(run)
-        with run.averaged():
-            files = {"log": run.log.path.read_bytes(), **expert_files(run.model, run.processor, data)}
+        with run.averaged() as averaged:
+            files = expert_files(averaged, run.processor, data) if engine.first else {}
+        if not engine.first:
+            return cast(TrainResult, engine.ranks.from_first(None))
+        files["log"] = run.log.path.read_bytes()
         early, late, model = (store.put_model(folder / name) for name in (EARLY, LATE, FINAL))
     evidence = Evidence(
         kind=KIND,
@@ -101,12 +116,13 @@ def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress =
     store.put_evidence(evidence)
     forecast.forget(subject, store.runs)
     shutil.rmtree(folder, ignore_errors=True)
-    return TrainResult(evidence, model, early, late, cached=False)
+    return engine.ranks.from_first(TrainResult(evidence, model, early, late, cached=False))
 
 
 def subject_of(data: Dataset, config: TrainConfig) -> Subject:
     """What a training run depends on."""
-    return Subject(data=data.digest, code=stage_code(KIND), config=digest(config), environment=environment_digest())
+    same = replace(config, workers=0)  # with any number of workers the result is the same
+    return Subject(data=data.digest, code=stage_code(KIND), config=digest(same), environment=environment_digest())
 
 
 def _earlier(subject: Subject, store: Store) -> TrainResult | None:
@@ -124,7 +140,14 @@ def _earlier(subject: Subject, store: Store) -> TrainResult | None:
     return None
 
 
-def prepared(data: Dataset, settings: Settings, folder: Path, progress: Progress, earlier: Path | None = None) -> Run:
+def prepared(
+    data: Dataset,
+    settings: Settings,
+    folder: Path,
+    progress: Progress,
+    earlier: Path | None = None,
+    engine: Engine = ALONE,
+) -> Run:
     """The run at step 0; ``earlier`` is the folder of the model to start from."""
     tower = load_text_tower()
     start = None if earlier is None else open_model(earlier)
@@ -133,7 +156,7 @@ def prepared(data: Dataset, settings: Settings, folder: Path, progress: Progress
     alone = settings.config.self_supervision.on
     material: Material = prepare(data, config.image_size * 4 // 3, config.image_size, tower, progress, alone)
     model, processor = first_model(settings, config, material, start)
-    return Run(settings, material, model, processor, folder)
+    return Run(settings, material, model, processor, folder, engine)
 
 
 def start_folder(config: TrainConfig, store: Store) -> Path | None:
@@ -149,8 +172,10 @@ def _watched(run: Run) -> tuple[Measurement, ...]:
     """Recall@10 of the finished model on the validation split, where there is one."""
     if run.material.val is None:
         return ()
-    with run.averaged():
-        value, n = recall_at(run.model, run.material.val, 10)
+    with run.averaged() as model:
+        if not run.engine.first:
+            return ()
+        value, n = recall_at(model, run.material.val, 10)
     where = Tags(task="image_to_text", split="val")
     return (Measurement("recall@10", value, "share", n, interval=None, no_interval=WATCHED, slice=where),)
 
@@ -190,6 +215,8 @@ def _facts(run: Run, data: Dataset, model: str, early: str, late: str) -> Tags:
             "batch": str(run.sampler.batch),
             "seed": str(settings.config.seed),
             "threads": str(settings.threads),
+            "processes": str(run.engine.ranks.world),
+            "parallel": run.engine.name,
             "parameters": str(run.model.count()),
             "experts": str(config.experts),
             "vocabulary": str(config.vocab_size),

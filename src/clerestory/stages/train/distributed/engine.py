@@ -14,22 +14,22 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from clerestory.core.errors import ClerestoryError
+from clerestory.core.errors import ClerestoryError, ConfigError
 from clerestory.models.model import ClerestoryModel
 from clerestory.stages.train import checkpoint
 from clerestory.stages.train.checkpoint import Position
+from clerestory.stages.train.config import TrainConfig
 from clerestory.stages.train.distributed import state as shared
 from clerestory.stages.train.distributed.norms import over_ranks
 from clerestory.stages.train.distributed.ranks import SINGLE, Ranks
 from clerestory.stages.train.distributed.sharded import like, whole
 
-Parallel = Literal["ddp", "fsdp"]
 Forward = Callable[..., Any]
 TOLD_BY_TORCHRUN = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
@@ -69,7 +69,7 @@ class Engine:
         """A model in evaluation mode with the averaged weights; only the first process may look at it."""
         own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(average)
-        model.eval()
+        model.train(False)
         try:
             yield model
         finally:
@@ -103,7 +103,7 @@ class Several(Engine):
         local: how many of them are on this machine.
     """
 
-    def __init__(self, ranks: Ranks, parallel: Parallel, local: int) -> None:
+    def __init__(self, ranks: Ranks, parallel: str, local: int) -> None:
         self.ranks, self.name, self.local = ranks, parallel, local
         self._twin: ClerestoryModel | None = None
 
@@ -114,7 +114,7 @@ class Several(Engine):
         step = _Step(model, objectives, losses)
         over_ranks(step, self.ranks)
         if self.name == "fsdp":
-            return _sharded(step, self.ranks)
+            return _sharded(step, self.ranks.world)
         # Batch norm keeps its running statistics equal by itself, so buffers need not be sent around. Newer torch has
         # another name for the switch and warns of the old one.
         known = inspect.signature(DistributedDataParallel).parameters
@@ -132,7 +132,7 @@ class Several(Engine):
             full = whole(tensor)
             if self._twin is not None:
                 self._twin.state_dict()[name].copy_(full)
-        yield model if self._twin is None else self._twin.eval()
+        yield model if self._twin is None else self._twin.train(False)
 
     def save(self, folder: Path, position: Position, state: Mapping[str, Tensor]) -> None:
         """Every rank writes its part."""
@@ -151,12 +151,12 @@ class _Step(nn.Module):
         return self._losses(context)
 
 
-def _sharded(step: _Step, ranks: Ranks) -> nn.Module:
+def _sharded(step: _Step, world: int) -> nn.Module:
     """Each Transformer block a unit of its own, so that only one is whole at a time; all the rest is another."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(ranks.device.type, (ranks.world,))
+    mesh = init_device_mesh(next(step.parameters()).device.type, (world,))
     stacks = [blocks for name, blocks in step.model.named_modules() if isinstance(blocks, nn.ModuleList)]
     for block in (block for blocks in stacks for block in blocks):
         fully_shard(block, mesh=mesh)
@@ -168,10 +168,13 @@ ALONE = Engine()
 
 
 @contextmanager
-def here(parallel: Parallel = "ddp") -> Iterator[Engine]:
+def here(config: TrainConfig) -> Iterator[Engine]:
     """The engine of this process: one of several where ``torchrun`` or Ray has started it, else alone.
 
+    Each process of a machine gets a GPU of its own, unless the settings say ``cpu`` or there is none.
+
     Raises:
+        ConfigError: the settings ask for what several processes cannot do.
         ClerestoryError: another process has ended in the middle; the run can be resumed.
     """
     begun = distributed.is_available() and distributed.is_initialized()
@@ -179,12 +182,20 @@ def here(parallel: Parallel = "ddp") -> Iterator[Engine]:
     if world < 2 or not (begun or os.environ.keys() >= TOLD_BY_TORCHRUN):
         yield ALONE
         return
-    device = torch.device("cpu")
+    if config.accumulate > 1:
+        raise ConfigError(
+            f"accumulate is {config.accumulate}, and {world} processes share the batch already",
+            "set accumulate to 1 and start more processes, or train with one",
+        )
+    backend = "gloo"
+    if config.device != "cpu" and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        backend = "cpu:gloo,cuda:nccl"  # numbers for the log travel beside the gradients
     with _loss_told():
         if not begun:
-            distributed.init_process_group("gloo")
-        ranks = Ranks(distributed.get_rank(), world, device)
-        yield Several(ranks, parallel, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+            distributed.init_process_group(backend)
+        ranks = Ranks(distributed.get_rank(), world)
+        yield Several(ranks, config.parallel, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if not begun:
         distributed.destroy_process_group()
 

@@ -28,12 +28,10 @@ class Ranks:
     Attributes:
         rank: this one, counted from 0.
         world: how many there are.
-        device: where this one's tensors are.
     """
 
     rank: int = 0
     world: int = 1
-    device: torch.device = torch.device("cpu")
 
     def check(self, batch: int) -> None:
         """Whether a batch can be shared evenly.
@@ -59,15 +57,16 @@ class Ranks:
         """The rows of all ranks, rank after rank ``(A, D)``; gradients find their way back to whose rows they were."""
         return cast(Tensor, _Gather.apply(rows_BD, self)) if self.world > 1 else rows_BD  # type: ignore[no-untyped-call]  # torch leaves it without types
 
-    def own(self, count: int) -> Tensor:
-        """Where this rank's ``count`` rows are among the gathered ones."""
-        return torch.arange(self.rank * count, (self.rank + 1) * count, device=self.device)
+    def own(self, rows_BD: Tensor) -> Tensor:
+        """Where this rank's rows are among the gathered ones, ``(B,)``."""
+        first = self.rank * len(rows_BD)
+        return torch.arange(first, first + len(rows_BD), device=rows_BD.device)
 
     def mean_weight(self, count: int | Tensor) -> Tensor | float:
         """The factor of a mean over ``count`` things of this rank that makes the mean over ranks count all alike."""
         if self.world == 1:
             return 1.0
-        mine = torch.as_tensor(count, dtype=torch.float32, device=self.device)
+        mine = torch.as_tensor(count, dtype=torch.float32)
         whole = mine.clone()
         distributed.all_reduce(whole)
         return mine * self.world / whole.clamp(min=1)
@@ -76,7 +75,7 @@ class Ranks:
         """The mean over ranks of each number; the same dictionary keys on all of them."""
         if self.world == 1:
             return dict(values)
-        both = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        both = torch.tensor(list(values.values()), dtype=torch.float64)
         distributed.all_reduce(both)
         return dict(zip(values, (both / self.world).tolist(), strict=True))
 
@@ -89,7 +88,7 @@ class Ranks:
         if self.world == 1:
             return value
         box: list[Any] = [value]
-        distributed.broadcast_object_list(box, src=0, device=self.device)
+        distributed.broadcast_object_list(box, src=0)
         return cast(T, box[0])
 
     def wait(self) -> None:

@@ -1,6 +1,7 @@
 """What the model is told: pictures belong to their texts, at every nested width, and captions follow from pictures.
 
-Shape suffixes: B pictures of the batch, N texts of the bank, E shared space, L caption positions, V vocabulary.
+Shape suffixes: B pictures of this process, A pictures of all processes, N texts of the bank, E shared space, L caption
+positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clerestory.models.projection import prefix
+from clerestory.stages.train.distributed.ranks import SINGLE, Ranks
 
 FAR = -1e4
 
@@ -24,6 +26,7 @@ def contrastive(
     dims: Sequence[int],
     temperature: float,
     nested: float,
+    ranks: Ranks = SINGLE,
 ) -> Tensor:
     """Softmax contrastive loss, both directions, at full width and (weighted) over the nested prefixes.
 
@@ -38,26 +41,47 @@ def contrastive(
         dims: the nested widths, the last one being E.
         temperature: of the softmax.
         nested: weight of the mean over the shorter widths.
+        ranks: the processes that share the batch: wrong answers come from all of them, right ones from this one, and
+            the mean over processes is the loss of the whole batch.
     """
-    full = _both_ways(images_BE, texts_BE, bank_NE, own_B, temperature)
+    every = ranks.gather(images_BE), ranks.gather(texts_BE), ranks.gather(own_B)
+    place_B = ranks.own(images_BE)
+    full = _both_ways(images_BE, texts_BE, bank_NE, own_B, every, place_B, temperature)
     shorter = [
-        _both_ways(prefix(images_BE, d), prefix(texts_BE, d), prefix(bank_NE, d), own_B, temperature) for d in dims[:-1]
+        _both_ways(
+            prefix(images_BE, d),
+            prefix(texts_BE, d),
+            prefix(bank_NE, d),
+            own_B,
+            (prefix(every[0], d), prefix(every[1], d), every[2]),
+            place_B,
+            temperature,
+        )
+        for d in dims[:-1]
     ]
     if not shorter or nested == 0:
         return full
     return full + nested * torch.stack(shorter).mean()
 
 
-def _both_ways(images_BE: Tensor, texts_BE: Tensor, bank_NE: Tensor, own_B: Tensor, temperature: float) -> Tensor:
-    batch = len(images_BE)
-    target_B = torch.arange(batch)
-    similar_BB = images_BE @ texts_BE.T / temperature
+def _both_ways(
+    images_BE: Tensor,
+    texts_BE: Tensor,
+    bank_NE: Tensor,
+    own_B: Tensor,
+    every: tuple[Tensor, Tensor, Tensor],
+    place_B: Tensor,
+    temperature: float,
+) -> Tensor:
+    images_AE, texts_AE, own_A = every
     # Two pictures with one caption are no wrong answers for one another.
-    same_BB = (own_B[:, None] == own_B[None]) & ~torch.eye(batch, dtype=torch.bool)
-    similar_BB = similar_BB.masked_fill(same_BB, FAR)
+    same_BA = (own_B[:, None] == own_A[None]).scatter(1, place_B[:, None], False)
+    texts_BA = (images_BE @ texts_AE.T / temperature).masked_fill(same_BA, FAR)
     bank_BN = (images_BE @ bank_NE.T / temperature).scatter(1, own_B[:, None], FAR)
-    to_text = F.cross_entropy(torch.cat([similar_BB, bank_BN], dim=1), target_B)
-    return 0.5 * (to_text + F.cross_entropy(similar_BB.T, target_B))
+    to_text = F.cross_entropy(torch.cat([texts_BA, bank_BN], dim=1), place_B)
+    alone = len(images_AE) == len(images_BE)
+    images_BA = texts_BA.T if alone else (texts_BE @ images_AE.T / temperature).masked_fill(same_BA, FAR)
+    return 0.5 * (to_text + F.cross_entropy(images_BA, place_B))
 
 
 def captioning(logits_BLV: Tensor, ids_BL: Tensor, pad: int, smoothing: float = 0.1) -> Tensor:

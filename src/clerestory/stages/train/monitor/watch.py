@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from clerestory.core.measure import Finding
-from clerestory.models.model import ClerestoryModel, ClerestoryOutput
+from clerestory.models.model import ClerestoryModel
 from clerestory.models.moe import mixtures
 from clerestory.models.moe.balancing import uncounted
 from clerestory.models.moe.layer import Seen
@@ -91,15 +91,15 @@ class Watch:
         }
 
     @torch.no_grad()
-    def captions(self, model: ClerestoryModel, out: ClerestoryOutput, ids_ML: Tensor) -> None:
+    def captions(self, model: ClerestoryModel, tokens_BTD: Tensor, ids_ML: Tensor) -> None:
         """See what the captions would cost with exchanged pictures."""
         size = min(len(ids_ML), CAPTIONS)
-        if out.image_tokens is None or out.caption_logits is None or size < 2:
+        if size < 2:
             return
-        ids_ML = ids_ML[:size]
+        ids_ML, tokens_BTD = ids_ML[:size], tokens_BTD[:size].detach()
         with uncounted(model.decoder):
-            logits = model.decoder(ids_ML, out.image_tokens[:size].detach().roll(size // 2, dims=0))
-        found = statistics.blindness(out.caption_logits[:size].detach(), logits, ids_ML, model.config.pad_token_id)
+            own, other = (model.decoder(ids_ML, tokens) for tokens in (tokens_BTD, tokens_BTD.roll(size // 2, 0)))
+        found = statistics.blindness(own, other, ids_ML, model.config.pad_token_id)
         self._seen |= {
             "seeing": found.seeing,
             "blind": found.blind,

@@ -20,7 +20,7 @@ def build(
     settings: Settings, material: Material, model: ClerestoryModel, processor: ClerestoryProcessor
 ) -> list[Objective]:
     """The objectives that the settings ask for."""
-    found: list[Objective] = [Captions(material, model, processor)]
+    found: list[Objective] = [Captions(settings, material, model, processor)]
     alone = settings.config.self_supervision
     if alone.method != "none":
         found.append(PicturesAlone(settings, material, model.config))

@@ -14,19 +14,22 @@ from transformers import PreTrainedTokenizerBase
 
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor
-from clerestory.stages.train.losses import captioning, contrastive
+from clerestory.stages.train.config import Settings
+from clerestory.stages.train.losses import autoregressive_inputs, cappa_inputs, linear_cross_entropy
 from clerestory.stages.train.material import Material
-from clerestory.stages.train.monitor.statistics import guessing_loss
+from clerestory.stages.train.objectives.matching import Matching
 from clerestory.stages.train.objectives.objective import Objective, Part, StepContext
 from clerestory.stages.train.order import Keyed
 
 BANK = 1  # what these random numbers are for
+SMOOTHING = 0.1  # share of a word's target that is spread over all words
 
 
 class Captions(Objective):
     """Contrastive and captioning loss, and the experts' load balance.
 
     Args:
+        settings: of the run.
         material: what is learnt from.
         model: its locked projection of the texts is used.
         processor: its tokenizer makes the captions' word ids.
@@ -38,9 +41,12 @@ class Captions(Objective):
     bank_row_M: Tensor
     ids_ML: Tensor
 
-    def __init__(self, material: Material, model: ClerestoryModel, processor: ClerestoryProcessor) -> None:
+    def __init__(
+        self, settings: Settings, material: Material, model: ClerestoryModel, processor: ClerestoryProcessor
+    ) -> None:
         super().__init__()
         train = material.train
+        self.matching = Matching(settings.config)
         with torch.no_grad():
             texts_ME = model.get_text_features(torch.from_numpy(train.texts_ME))
         place_N = torch.arange(len(train.captions))
@@ -56,40 +62,69 @@ class Captions(Objective):
 
     def losses(self, step: StepContext) -> dict[str, Part]:
         """``contrastive``, ``caption`` and, for a model with experts, ``balance``."""
-        config, model, train = step.settings.config, step.model, step.material.train
-        captions_B = train.caption_N[step.rows]
-        learners = max(1, round(config.caption_share * len(step.rows)))
-        ids_BL = self.ids_ML[captions_B[:learners]]
-        ids_BL = ids_BL[:, : int((ids_BL != model.config.pad_token_id).sum(dim=1).max())]
         watching = step.watch.due(step.number)
-        with step.watch.experts(model) if watching else nullcontext():
-            out = model(step.pixels_BCSS, caption_ids=ids_BL)
-        texts_BE = self.mixed_texts(step)
-        if watching:
-            step.watch.batch(train.pixels_NHWC, step.rows)
-            guess = guessing_loss(
-                len(step.rows), min(len(self.bank_NE), config.bank or len(self.bank_NE)), config.nested_weight
-            )
-            step.watch.contrast(out.image_embeds, texts_BE, captions_B, 1 / config.temperature, guess)
-        if step.watch.thorough(step.number):
-            step.watch.captions(model, out, ids_BL)
+        with step.watch.experts(step.model) if watching else nullcontext():
+            images_BE, tokens_BTD, balance = self.look(step)
+            parts = self.say(step, tokens_BTD, balance, self.learners(step))
+        return {"contrastive": Part(self.match(step, images_BE)), **parts}
+
+    def look(self, step: StepContext) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The pictures' embeddings ``(B, E)`` and tokens ``(B, T, D)``, and the image tower's load-balance loss."""
+        tokens_BTD, balance = step.model.image_tower(step.pixels_BCSS)
+        return step.model.projection.images(tokens_BTD).float(), tokens_BTD, balance
+
+    def match(self, step: StepContext, images_BE: Tensor) -> Tensor:
+        """Contrastive loss of the whole batch."""
+        train, texts_BE = step.material.train, self.mixed_texts(step)
+        captions_B = train.caption_N[step.rows].to(images_BE.device)
         bank_NE, own_B = self.others(step, captions_B)
-        contrast = contrastive(
-            out.image_embeds,
-            texts_BE,
-            bank_NE,
-            own_B,
-            model.config.nested_dims,
-            config.temperature,
-            config.nested_weight,
-        )
-        parts = {
-            "contrastive": Part(contrast),
-            "caption": Part(captioning(out.caption_logits, ids_BL, model.config.pad_token_id), config.caption_weight),
-        }
-        if out.balance_loss is not None:
-            parts["balance"] = Part(out.balance_loss, config.balance_weight)
+        if step.watch.due(step.number):
+            step.watch.batch(train.pixels_NHWC, step.rows)
+            guess = self.matching.guess(step.ranks.world * len(step.rows), len(bank_NE))
+            step.watch.contrast(images_BE, texts_BE, captions_B, self.matching.scale(), guess)
+        loss: Tensor = self.matching(images_BE, texts_BE, bank_NE, own_B, step.model.config.nested_dims, step.ranks)
+        return loss
+
+    def learners(self, step: StepContext) -> int:
+        """How many of this process's pictures, its first ones, the caption decoder learns from; at least one."""
+        world = step.ranks.world
+        return step.ranks.share(max(world, round(step.settings.config.caption_share * world * len(step.rows))))
+
+    def word_count(self, step: StepContext, learners: int) -> int:
+        """How many words the decoder has to say for them."""
+        ids_BL = self.ids_ML[step.material.train.caption_N[step.rows[:learners]]]
+        return int((ids_BL[:, 1:] != step.model.config.pad_token_id).sum())
+
+    def say(self, step: StepContext, tokens_BTD: Tensor, balance: Tensor | None, learners: int) -> dict[str, Part]:
+        """``caption`` of the first pictures and, where there are experts, ``balance`` of both towers."""
+        config, model = step.settings.config, step.model
+        pad, parts = model.config.pad_token_id, {}
+        losses = [] if balance is None else [balance]
+        if learners:
+            ids_BL = self.ids_ML[step.material.train.caption_N[step.rows[:learners]]]
+            ids_BL = ids_BL[:, : int((ids_BL != pad).sum(dim=1).max())]
+            if config.parallel_captions:
+                random = torch.Generator().manual_seed(Keyed(config.seed, "parallel").torch_seed(step.number, "step"))
+                batch = cappa_inputs(ids_BL, config.parallel_captions, random, mask=model.decoder.mask, pad=pad)
+                seen = batch.may_see()
+            else:
+                batch, seen = autoregressive_inputs(ids_BL, pad=pad), None
+            hidden_BLD, words = model.decoder.states(batch.inputs_BT, tokens_BTD[:learners], seen)
+            losses += [] if words is None else [words]
+            caption = linear_cross_entropy(
+                hidden_BLD, model.decoder.words.weight, batch.targets_BT, smoothing=SMOOTHING
+            )
+            caption = caption * step.ranks.mean_weight(self.word_count(step, learners))
+            parts["caption"] = Part(caption, config.caption_weight)
+            if step.watch.thorough(step.number):
+                step.watch.captions(model, tokens_BTD, ids_BL)
+        if losses:
+            parts["balance"] = Part(torch.stack(losses).mean(), config.balance_weight)
         return parts
+
+    def before_keep(self, model: ClerestoryModel) -> None:
+        """Tell the model the scale at which its similarities are probabilities."""
+        model.config.logit_scale = self.matching.scale()
 
     def others(self, step: StepContext, captions_B: Tensor) -> tuple[Tensor, Tensor]:
         """Captions to tell the pictures apart from ``(N, E)``, and each picture's own row among them."""
@@ -97,9 +132,9 @@ class Captions(Objective):
         if not 0 < most < len(self.bank_NE):
             return self.bank_NE, own_B
         random = np.random.default_rng([step.settings.config.seed, BANK, step.number])
-        drawn = torch.from_numpy(random.choice(len(self.bank_NE), most, replace=False))
-        chosen, places = torch.cat([own_B, drawn]).unique(return_inverse=True)
-        return self.bank_NE[chosen], places[: len(own_B)]
+        drawn = torch.from_numpy(random.choice(len(self.bank_NE), most, replace=False)).to(own_B.device)
+        chosen, places = torch.cat([step.ranks.gather(own_B), drawn]).unique(return_inverse=True)  # type: ignore[no-untyped-call]  # torch leaves it without types
+        return self.bank_NE[chosen], places[step.ranks.own(own_B)]
 
     def mixed_texts(self, step: StepContext) -> Tensor:
         """Each picture's caption embedding, a share of them mixed with up to three of its keywords: ``(B, E)``."""

@@ -6,13 +6,14 @@ Shape suffixes: B pictures, C channels, S side.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
 from clerestory.models.model import ClerestoryModel
 from clerestory.stages.train.config import Settings
+from clerestory.stages.train.distributed.ranks import SINGLE, Ranks
 from clerestory.stages.train.material import Material
 from clerestory.stages.train.monitor.watch import Watch
 from clerestory.stages.train.order import Rows
@@ -41,6 +42,7 @@ class StepContext:
         material: what is learnt from.
         settings: of the run.
         watch: the monitor's eyes; it says with ``due`` and ``thorough`` whether it wants to look at this step.
+        ranks: the processes that share the batch; what is here is this one's part, and the loss is a mean over them.
     """
 
     number: int
@@ -51,6 +53,11 @@ class StepContext:
     material: Material
     settings: Settings
     watch: Watch
+    ranks: Ranks = SINGLE
+
+    def piece(self, first: int, pieces: int) -> StepContext:
+        """Every ``pieces``-th sample from ``first`` on, so that the first samples of a batch are spread evenly."""
+        return replace(self, rows=self.rows[first::pieces], pixels_BCSS=self.pixels_BCSS[first::pieces])
 
 
 class Objective(nn.Module, ABC):
@@ -68,6 +75,9 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def losses(self, step: StepContext) -> dict[str, Part]:
         """The parts of the loss by the names the log gives them; two objectives must not share a name."""
+
+    def before_keep(self, model: ClerestoryModel) -> None:
+        """Called before the model is written to a folder: the place to tell it what was learnt beside its weights."""
 
     def after_step(self, run: Run) -> None:
         """Called after each step of the optimizer; not after one that was skipped because it was not finite."""
