@@ -1,0 +1,106 @@
+"""One process of several: ``… distributed_worker.py steps FOLDER STEPS [FIELD=VALUE …]``, or ``… parts``.
+
+``steps`` goes on from the checkpoint in the folder, saves another, and the first process leaves the whole state;
+``parts`` holds what the processes exchange against one process that has everything.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+
+from clerestory.core.codec import decode
+from clerestory.core.progress import QUIET
+from clerestory.stages.train import TrainConfig
+from clerestory.stages.train.distributed import Ranks, here
+from clerestory.stages.train.distributed.norms import BatchNormOverRanks, over_ranks
+from clerestory.stages.train.distributed.sharded import whole
+from clerestory.stages.train.run import prepared
+
+
+def steps(folder: Path, until: int, fields: list[str]) -> None:
+    from tests.stages.train_worker import shapes
+
+    told: dict[str, Any] = {"preset": "tiny", "steps": 60, "batch": 16, "threads": 1, "device": "cpu"}
+    told |= dict(field.split("=") for field in fields)
+    config = decode(TrainConfig, told)
+    folder.mkdir(parents=True, exist_ok=True)
+    with here(config) as engine:
+        run = prepared(shapes(), config.resolved(), folder, QUIET, engine=engine)
+        run.restore()
+        begun = run.position.step
+        while run.position.step < until:
+            run.step()
+        run.save()
+        run.keep("model")
+        run.validate()
+        sharded = [type(p).__name__ == "DTensor" for p in run.model.parameters()]
+        state = {name: whole(tensor).clone() for name, tensor in run.state().items()}
+        run.feed.close()
+        if engine.first:
+            torch.save({"state": state, "begun": begun, "sharded": all(sharded)}, folder / "state.pt")
+
+
+def parts() -> None:
+    distributed.init_process_group("gloo")
+    ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
+    assert ranks.means({"a": float(ranks.rank), "b": 1.0}) == {"a": 0.5, "b": 1.0}
+    assert ranks.any(ranks.rank == 1)
+    assert not ranks.any(False)
+    assert ranks.from_first({"of": ranks.rank}) == {"of": 0}
+    assert [ranks.share(count) for count in (1, 2, 3)] == ([1, 1, 2] if ranks.rank == 0 else [0, 1, 1])
+    value = torch.tensor([1.0, 5.0])[ranks.rank] * ranks.mean_weight(1 + 2 * ranks.rank)
+    assert ranks.means({"mean": float(value)})["mean"] == (1 * 1 + 3 * 5) / 4
+
+    all_BCHW = torch.randn(8, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    for shape, kind in (((8, 3, 4, 5), nn.BatchNorm2d), ((8, 60), nn.BatchNorm1d)):
+        x = all_BCHW.reshape(shape)
+        plain = kind(shape[1]).double()
+        with torch.no_grad():
+            plain.weight.uniform_(0.5, 2, generator=torch.Generator().manual_seed(1))
+        mine = kind(shape[1]).double()
+        mine.load_state_dict(plain.state_dict())
+        over_ranks(nn.Sequential(mine), ranks)
+        assert type(mine) is BatchNormOverRanks
+        for _ in range(2):
+            whole_loss, whole_grad = _loss(plain, x, x)
+            loss, grad = _loss(mine, ranks.mine(x), ranks.mine(x))
+        torch.testing.assert_close(ranks.means({"loss": loss})["loss"], whole_loss)
+        torch.testing.assert_close(grad / ranks.world, ranks.mine(whole_grad))
+        for name, tensor in plain.state_dict().items():
+            torch.testing.assert_close(mine.state_dict()[name], tensor, msg=name)
+        for p, q in zip(mine.parameters(), plain.parameters(), strict=True):
+            assert p.grad is not None
+            distributed.all_reduce(p.grad)
+            torch.testing.assert_close(p.grad / ranks.world, q.grad)
+        torch.testing.assert_close(mine.eval()(x), plain.eval()(x))
+
+    rows = torch.full((2, 3), float(ranks.rank), requires_grad=True)
+    every = ranks.gather(rows)
+    assert every[:, 0].tolist() == [0, 0, 1, 1]
+    assert ranks.own(rows).tolist() == [2 * ranks.rank, 2 * ranks.rank + 1]
+    (every * torch.arange(4.0)[:, None] * (1 + ranks.rank)).sum().backward()
+    assert rows.grad is not None
+    assert rows.grad[:, 0].tolist() == [3 * i for i in ranks.own(rows).tolist()], "what both ranks made of these rows"
+    distributed.destroy_process_group()
+
+
+def _loss(norm: nn.Module, x: Tensor, target: Tensor) -> tuple[float, Tensor]:
+    """A mean over pictures of something that is not linear in the norm's output."""
+    x = x.clone().requires_grad_()
+    norm.zero_grad()
+    loss = (norm(x).sin() * target).square().flatten(1).sum(1).mean()
+    loss.backward()
+    assert x.grad is not None
+    return loss.item(), x.grad
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "parts":
+        parts()
+    else:
+        steps(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

@@ -1,0 +1,178 @@
+"""Several processes do what one does: real ones, started as people start them, on the CPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.stages.train_worker import shapes
+
+from clerestory.core.errors import ConfigError
+from clerestory.data.shards import write_shards
+from clerestory.stages.train import TrainConfig
+from clerestory.stages.train.distributed import ALONE, Ranks, here
+from clerestory.store import open_store
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKER = str(Path(__file__).with_name("distributed_worker.py"))
+LIMIT = 300
+CLERESTORY = ["-m", "clerestory.cli.main"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""} | more
+
+
+def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """What ``torchrun --standalone --nproc-per-node N`` does."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return _done([*command, *arguments])
+
+
+def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return _done([sys.executable, *arguments])
+
+
+def _done(command: list[str]) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done
+
+
+def left(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(folder / "state.pt")
+    return found
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """Everything one process has after six steps."""
+    folder = tmp_path_factory.mktemp("single")
+    alone(WORKER, "steps", str(folder), "6")
+    state: dict[str, torch.Tensor] = left(folder)["state"]
+    return state
+
+
+def assert_same_weights(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert mine.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        if name.startswith(("model.", "average.")):
+            torch.testing.assert_close(mine[name], tensor, atol=1e-5, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
+
+
+def test_what_is_exchanged_equals_one_process_that_has_everything() -> None:
+    torchrun(2, WORKER, "parts")
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, single: dict[str, torch.Tensor], parallel: str) -> None:
+    torchrun(2, WORKER, "steps", str(tmp_path), "6", f"parallel={parallel}")
+    found = left(tmp_path)
+    assert found["sharded"] == (parallel == "fsdp")
+    assert_same_weights(found["state"], single)
+    lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6, 6], "one process writes the log"
+    assert (tmp_path / "model" / "model.safetensors").is_file()
+
+
+def test_any_number_of_processes_goes_on_from_any_other(tmp_path: Path, single: dict[str, torch.Tensor]) -> None:
+    torchrun(2, WORKER, "steps", str(tmp_path), "2", "parallel=ddp")
+    torchrun(4, WORKER, "steps", str(tmp_path), "4", "parallel=fsdp")
+    assert left(tmp_path)["begun"] == 2
+    alone(WORKER, "steps", str(tmp_path), "5")
+    assert left(tmp_path)["begun"] == 4
+    torchrun(2, WORKER, "steps", str(tmp_path), "6", "parallel=fsdp")
+    assert left(tmp_path)["begun"] == 5
+    assert_same_weights(left(tmp_path)["state"], single)
+    assert not list(tmp_path.glob(".checkpoint*")), "nothing half written is left"
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-6"]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def test_when_one_process_is_killed_the_other_says_so_and_the_run_goes_on(tmp_path: Path) -> None:
+    """From shards, through the command, as on a cluster."""
+    write_shards(shapes(), tmp_path / "shards", "tar", 4000)
+    steps = 40
+    toml = f'preset = "tiny"\nsteps = {steps}\nbatch = 16\nthreads = 1\ncheckpoint_every = 3\nvalidate_every = 20\n'
+    (tmp_path / "tiny.toml").write_text(toml, encoding="utf-8")
+    train = [*CLERESTORY, "train", "--data", str(tmp_path / "shards"), "--config", str(tmp_path / "tiny.toml")]
+    train += ["--home", str(tmp_path / "home"), "--json"]
+    port = str(free_port())
+    processes = []
+    for rank in ("0", "1"):
+        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        env = environment(**told, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, *train], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+    try:
+        wait_for_checkpoint(tmp_path / "home", processes)
+        processes[1].send_signal(signal.SIGKILL)
+        out, errors = processes[0].communicate(timeout=LIMIT)
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+    assert processes[0].returncode == 2, errors
+    assert out == ""
+    told_lines = [line for line in errors.splitlines() if line.startswith('{"error"')]
+    assert len(told_lines) == 1
+    assert "another process" in json.loads(told_lines[0])["error"]["message"]
+    assert "Traceback" not in errors
+
+    (log,) = (tmp_path / "home").glob("runs/train-*/log.jsonl")
+    before = log.read_text(encoding="utf-8").splitlines()
+    done = torchrun(2, *train)
+    result = json.loads(done.stdout)
+    assert (result["facts"]["processes"], result["facts"]["parallel"]) == ("2", "ddp")
+    store = open_store(tmp_path / "home")
+    assert store.model_folder(result["model"])
+    (evidence,) = store.find_evidence("train")
+    after = store.blobs.get(evidence.artifacts["log"]).decode().splitlines()
+    assert after[:3] == before[:3], "the run went on, it did not start anew"
+    assert [json.loads(line)["step"] for line in after if "loss" in json.loads(line)] == list(range(1, steps + 1))
+
+
+def wait_for_checkpoint(home: Path, processes: list[subprocess.Popen[str]]) -> None:
+    end = time.monotonic() + LIMIT
+    while not list(home.glob("runs/train-*/checkpoint-*/position.json")):
+        for process in processes:
+            assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_process_on_its_own_has_the_engine_that_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with here(TrainConfig()) as engine:
+        assert engine is ALONE
+    monkeypatch.setenv("WORLD_SIZE", "8")  # a job scheduler's, without the rest of what torchrun tells
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with here(TrainConfig(parallel="fsdp")) as engine:
+        assert engine is ALONE
+
+
+def test_what_several_processes_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="shared evenly by 3"):
+        Ranks(0, 3).check(16)
+    Ranks(0, 4).check(16)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match="accumulate"), here(TrainConfig(accumulate=4)):
+        pass
