@@ -140,4 +140,10 @@ def _first_line(error: CycloptsError) -> str:
 
 def main() -> None:
     """The console script."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torch remarks on what it is asked for here, once a process
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from clerestory.apps.catalogue import dataset
+from clerestory.apps.starter import bring_in_starter
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.settings import explained, with_settings
 from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.errors import ConfigError
 from clerestory.core.sample import Dataset
+from clerestory.models.starter import STARTER
 from clerestory.stages.train import TrainConfig, train
+from clerestory.stages.train.distributed.ray import train_on_ray
 from clerestory.stages.train.plan import keep_plan
 from clerestory.stages.train.plan import plan as make_plan
 from clerestory.stages.train.run import start_folder
@@ -35,6 +40,7 @@ def train_(
     from_: Annotated[str, Parameter(name="--from")] = "",
     plan: Annotated[bool, Parameter(negative=())] = False,
     price: float | None = None,
+    ray: int = 0,
     settings: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> None:
@@ -47,13 +53,15 @@ def train_(
         seed: The seed of everything random.
         steps: Fewer or more optimizer steps than the preset has.
         set_: Any setting by its name, such as learning_rate=0.001 or model.experts=8; may be given several times.
-        from_: Start from the weights of a release (icons@live), a model's digest or a model folder; with
+        from_: Start from the weights of a release (icons@live), a model's digest, a model folder, or starter; with
             --set model.experts=8 a dense model becomes one with experts that computes the same at first.
         plan: Tell how long it takes, how much memory and money, after a few real steps; nothing is trained.
         price: What an hour of this machine costs, for --plan.
+        ray: Train on this many Ray workers; on the cluster of RAY_ADDRESS, or on this machine without one.
         settings: Only list every setting that --set and a config file take, its default and what it does.
     """
-    out = common.out
+    first = os.environ.get("RANK", "0") == "0"  # torchrun starts many of this process; one of them tells
+    out = common.out if first else Output(quiet=True)
     if settings:
         list_settings(out)
         return
@@ -69,7 +77,11 @@ def train_(
     if plan:
         foretell(pictures, wanted, store, price, out)
         return
-    result = train(pictures, wanted, store, out)
+    result = (
+        train_on_ray(partial(dataset, name=data), wanted, store, ray) if ray else train(pictures, wanted, store, out)
+    )
+    if not first:
+        return
     if result.cached:
         out.say("nothing has changed since this model was trained: it is taken from the store")
     facts = result.evidence.facts
@@ -107,6 +119,8 @@ def kept_model(store: Store, ref: str) -> str:
     Raises:
         NotFound: nothing has this name.
     """
+    if ref == STARTER:
+        return bring_in_starter(store)
     if (Path(ref) / "config.json").is_file():
         return store.put_model(ref)
     return store.resolve(ref).digest
