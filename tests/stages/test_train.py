@@ -52,9 +52,9 @@ def run(data: Dataset, tmp_path: Path) -> Run:
     return stage.prepared(data, TINY.resolved(), tmp_path, QUIET)
 
 
-def start(home: Path, steps: int) -> subprocess.Popen[str]:
+def start(home: Path, steps: int, workers: int = 0) -> subprocess.Popen[str]:
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(WORKER), str(home), "5", str(steps)]
+    command = [sys.executable, str(WORKER), str(home), "5", str(steps), str(workers)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
@@ -78,8 +78,9 @@ def test_kill_and_ctrl_c_change_nothing(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     uninterrupted = start(whole, steps)
 
-    for moment, number in zip(moments, (signal.SIGKILL, signal.SIGINT, signal.SIGKILL), strict=True):
-        process = start(broken, steps)
+    ends = (signal.SIGKILL, signal.SIGINT, signal.SIGKILL)
+    for moment, number, workers in zip(moments, ends, (1, 2, 0), strict=True):
+        process = start(broken, steps, workers)
         wait_for_step(broken, moment, process)
         process.send_signal(number)
         _, errors = process.communicate(timeout=120)
@@ -90,7 +91,7 @@ def test_kill_and_ctrl_c_change_nothing(tmp_path: Path) -> None:
             found = read(folder)
             assert found is not None
             assert found[0].step >= moment, "Ctrl-C writes a checkpoint of the step it came in"
-    resumed = start(broken, steps)
+    resumed = start(broken, steps, workers=2)
     digests = [p.communicate(timeout=300)[0].strip() for p in (uninterrupted, resumed)]
 
     assert uninterrupted.returncode == resumed.returncode == 0

@@ -1,4 +1,4 @@
-"""Trains until it is killed or done, then prints the model's digest: ``python train_worker.py HOME SEED STEPS``."""
+"""Trains until killed or done, then prints the model's digest: ``train_worker.py HOME SEED STEPS WORKERS``."""
 
 from __future__ import annotations
 
@@ -67,9 +67,16 @@ def main() -> None:
     from clerestory.stages.train import TrainConfig, train
     from clerestory.store import open_store
 
-    home, seed, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    home, (seed, steps, workers) = Path(sys.argv[1]), map(int, sys.argv[2:5])
     config = TrainConfig(
-        preset="tiny", seed=seed, steps=steps, batch=16, threads=1, checkpoint_every=4, validate_every=8
+        preset="tiny",
+        seed=seed,
+        steps=steps,
+        batch=16,
+        threads=1,
+        checkpoint_every=4,
+        validate_every=8,
+        workers=workers,
     )
     print(train(shapes(), config, open_store(home)).model)  # noqa: T201  # what the parent reads
 

@@ -103,6 +103,12 @@ class Feed:
     def _needed(self, step: int) -> tuple[int, Rows]:
         return self._sampler.epoch(step), self._ranks.mine(self._sampler.draw(step))
 
+    def wait(self) -> None:
+        """Start the workers and wait until each is ready; without it a run begins and they join it."""
+        self._start()
+        for worker in self._workers:
+            worker.wait()
+
     @property
     def lost(self) -> int:
         """How many workers have died."""
@@ -143,6 +149,11 @@ class _Worker:
         """Whether a step is still to be asked for; a worker that is starting, or dead, makes none."""
         return self._ready and not self.dead and step > self._last
 
+    def wait(self) -> None:
+        """Wait until it can be asked, or has died."""
+        with self._news:
+            self._news.wait_for(lambda: self._ready or self.dead)
+
     def ask(self, step: int, epoch: int, rows: Rows) -> None:
         """Ask for the pictures of a step."""
         self._last = step
@@ -174,7 +185,10 @@ class _Worker:
     def _listen(self) -> None:
         stdout = self._process.stdout
         assert stdout is not None
-        self._ready = stdout.read(1) == READY
+        ready = stdout.read(1) == READY
+        with self._news:
+            self._ready = ready
+            self._news.notify_all()
         while self._ready:
             head = stdout.read(4)  # how many pictures follow
             length = int.from_bytes(head, "little") * 3 * self._side**2 * 4
