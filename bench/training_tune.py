@@ -53,7 +53,8 @@ class Student:
             vision_config=vision | {"image_size": SIDE, "patch_size": 16},
             projection_dim=256,
         )
-        self.network: Any = CLIPModel(config).eval().requires_grad_(False)
+        network: Any = CLIPModel(config)
+        self.network = network.eval().requires_grad_(False)
         self.digest, self.dims = digest("bench"), (256,)
 
     def picture_inputs(self, images: Any) -> dict[str, torch.Tensor]:

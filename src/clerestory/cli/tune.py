@@ -46,8 +46,8 @@ def tune_(
     Interrupted, it goes on at the last look. The result is kept in the store and named by its digest.
 
     Args:
-        model: hf:org/name, hf:./folder, or a release of yours (icons@live): a dual encoder (CLIP, SigLIP 2), or a
-            model that answers in words (LLaVA, Qwen-VL, SmolVLM).
+        model: hf:org/name, hf:./folder, a release of yours (icons@live) or starter: a dual encoder (CLIP, SigLIP 2),
+            or a model that answers in words (LLaVA, Qwen-VL, SmolVLM).
         data: The pictures to learn from: the name of a data set, or what "data add" takes.
         lock: The tower that stays as it is; its embeddings are computed once (default: image; text for a release).
         method: full trains all weights that are not locked; lora a few beside them.

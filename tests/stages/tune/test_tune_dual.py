@@ -147,7 +147,7 @@ def test_the_loss_is_that_of_the_formula(clip: Path, new: Dataset, tmp_path: Pat
     loss = student.backward(rows)
     images = torch.from_numpy(model.embed_images(pairs.images(rows)))
     texts = torch.from_numpy(model.embed_texts(pairs.texts(rows)))
-    similar = model.network.logit_scale.exp() * images @ texts.T
+    similar = model.network.logit_scale.detach().exp() * images @ texts.T
     same = torch.from_numpy(pairs.own_N[rows][:, None] == pairs.own_N[rows][None]) & ~torch.eye(5, dtype=torch.bool)
     similar = similar.masked_fill(same, -torch.inf)
     own = torch.arange(5)

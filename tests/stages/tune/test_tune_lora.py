@@ -26,6 +26,9 @@ from clerestory.stages.train.tune.pairs import learning_pairs
 from clerestory.stages.train.tune.weights import only
 from clerestory.store import Store
 
+# peft still asks transformers for a property by its former name.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+
 LORA: dict[str, Any] = {
     "method": "lora",
     "lock": "none",

@@ -5,6 +5,7 @@ Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ class Adapter:
         settings = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=layers)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._wrapped = peft.get_peft_model(network, settings)
+            with warnings.catch_warnings():
+                # peft still asks transformers for a property by its former name; nobody here can change that.
+                warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+                self._wrapped = peft.get_peft_model(network, settings)
         # peft writes the place the model was read from, which means nothing on another computer.
         self._wrapped.peft_config["default"].base_model_name_or_path = base.removeprefix("hf:")
         self._wrapped.eval()

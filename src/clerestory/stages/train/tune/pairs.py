@@ -73,9 +73,10 @@ def pairs_of(data: Dataset, split: str, most: int = 0, seed: int = 0) -> Pairs:
     captions = sorted({s.caption for s in found})
     if len(captions) < 2:
         where = f"the split {split!r} of {data.name}" if split else data.name
+        splits = ", ".join(sorted({s.split or "none" for s in data}))
         raise DataError(
             f"{where} has {len(captions)} different captions, and at least two are needed to tell pictures apart",
-            "bring in pictures of different things with captions, or name another split",
+            f"bring in pictures of different things with captions, or name another split (there is {splits})",
         )
     place = {caption: row for row, caption in enumerate(captions)}
     concepts: dict[str, int] = {}
