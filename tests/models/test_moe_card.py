@@ -17,7 +17,7 @@ from clerestory.core.errors import CapabilityError, DataError, NotFound
 from clerestory.models import ClerestoryModel
 from clerestory.models.moe import IMAGE, TEXT, MixtureOfExperts
 from clerestory.models.moe.card import ExpertCard, mutual_information, report_card
-from clerestory.models.moe.heat_map import MOST_ROWS, heat_map
+from clerestory.models.moe.heat_map import MOST_ROWS, heat_map, heat_maps
 
 SVG = "{http://www.w3.org/2000/svg}"
 STYLES = ["noto", "fx", "noto", "open", "fx"]
@@ -119,3 +119,27 @@ def test_many_classes_are_added_up_in_one_row() -> None:
     root = ElementTree.fromstring(heat_map(card, "class", ""))
     assert len(list(root.iter(f"{SVG}rect"))) == (MOST_ROWS + 1) * 3
     assert f"{60 - MOST_ROWS + 1} others" in [element.text for element in root.iter(f"{SVG}text")]
+
+
+def test_several_maps_stand_below_one_another_in_one_file() -> None:
+    moe = filled(MixtureOfExperts(4, 4, 3, 1))
+    groups = {"class": ["dog", "cat", "dog"], "style": ["a", "b", "b"]}
+    card = report_card(moe, [({"x_ND": tokens(3, 10, 4)}, groups)])
+    root = ElementTree.fromstring(heat_maps(card, [("class", ""), ("style", "")]))
+    inner = [element for element in root if element.tag == f"{SVG}svg"]
+    assert [element.get("aria-label") for element in inner] == [
+        "Which experts of  see which class",
+        "Which experts of  see which style",
+    ]
+    _, _, width, height = map(int, root.attrib["viewBox"].split())
+    below = int(inner[1].attrib["y"])
+    assert int(inner[0].attrib["y"]) + int(inner[0].attrib["height"]) <= below
+    assert below + int(inner[1].attrib["height"]) == height
+    assert width == max(int(element.attrib["width"]) for element in inner)
+
+
+def test_a_layer_that_knows_its_modality_tells_it() -> None:
+    moe = filled(MixtureOfExperts(4, 4, 3, 1))
+    moe.modality = TEXT
+    card = report_card(moe, [({"x_ND": tokens(3, 10, 4)}, {})])
+    assert card.table("modality", "").sum(1).tolist() == [0, 30]

@@ -135,7 +135,7 @@ def report_card(model: nn.Module, batches: Iterable[Batch], run: Callable[..., o
     """
     found = mixtures(model)
     if not found:
-        raise CapabilityError("this model has no experts", "train the preset small, or upcycle a dense model")
+        raise CapabilityError("this model has no experts", "set model.experts, or upcycle a dense model")
     counting, training = _Counting(), model.training
     stops = [mixture.watch(partial(counting.see, name, mixture)) for name, mixture in found.items()]
     model.eval()
