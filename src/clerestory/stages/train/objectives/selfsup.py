@@ -56,24 +56,25 @@ class PicturesAlone(Objective):
 
     def _views(self, step: StepContext) -> Tensor:
         """Two variations of each picture in one pass, contrasted or made to agree."""
-        rows, epochs = self.pool.draw(step.number)
+        rows, epochs = self.pool.draw(step.number, step.ranks)
         views = [self.pool.view(rows, epochs, self.config.style, purpose) for purpose in ("one", "two")]
-        tokens_BTD, _ = step.model.image_tower(torch.cat(views))
+        tokens_BTD, _ = step.model.image_tower(torch.cat(views).to(step.pixels_BCSS.device))
         head = step.model.projection.image if self.head is None else self.head
-        first_BP, second_BP = head(tokens_BTD.mean(dim=1)).chunk(2)
+        # Compared with the pictures of all processes; each takes the whole batch's loss, of which it moves its own.
+        first_BP, second_BP = (step.ranks.gather(view) for view in head(tokens_BTD.mean(dim=1)).float().chunk(2))
         if self.config.method == "slip":
             return view_contrast(first_BP, second_BP, self.config.temperature)
         directions_PS = random_directions(first_BP.shape[1], DIRECTIONS, self.pool.random(step.number, "directions"))
+        directions_PS = directions_PS.to(first_BP.device)
         return lejepa(torch.stack([first_BP, second_BP]), directions_PS, self.config.gaussian)
 
     def _masked(self, step: StepContext) -> Tensor:
         """Hidden cells predicted from the rest."""
         assert isinstance(self.head, PixelDecoder)
-        rows, epochs = self.pool.draw(step.number)
-        pixels_BCSS = self.pool.view(rows, epochs, self.config.style, "one")
-        hidden_BN = hidden_cells(
-            len(rows), self.head.cells**2, self.config.hidden, self.pool.random(step.number, "hidden")
-        )
+        rows, epochs = self.pool.draw(step.number, step.ranks)
+        device, random = step.pixels_BCSS.device, self.pool.random(step.number, "hidden")
+        pixels_BCSS = self.pool.view(rows, epochs, self.config.style, "one").to(device)
+        hidden_BN = hidden_cells(len(rows), self.head.cells**2, self.config.hidden, random).to(device)
         with statistics_kept(step.model):
             tokens_BTD, _ = step.model.image_tower(cover(pixels_BCSS, hidden_BN, self.head.cover_C))
-        return masked_loss(self.head(tokens_BTD), pixels_BCSS, hidden_BN)
+        return masked_loss(self.head(tokens_BTD).float(), pixels_BCSS, hidden_BN)

@@ -64,22 +64,20 @@ class Teacher(Objective):
         self._said_BE = None
         if step.number < self.first:
             return {}
-        rows, epochs = self.pool.draw(step.number)
-        whole_BCSS = self.pool.view(rows, epochs, 0.0, "whole")
-        part_BCSS = self.pool.view(rows, epochs, self.config.style, "part", part=True)
+        rows, epochs = self.pool.draw(step.number, step.ranks)
+        device, random = step.pixels_BCSS.device, self.pool.random(step.number, "hidden")
+        whole_BCSS = self.pool.view(rows, epochs, 0.0, "whole").to(device)
+        part_BCSS = self.pool.view(rows, epochs, self.config.style, "part", part=True).to(device)
         with torch.no_grad():
             wanted_BTD, _ = self.tower(whole_BCSS)
-            self._said_BE = self.projection.images(wanted_BTD)
-        hidden_BT = hidden_cells(
-            len(rows), wanted_BTD.shape[1], self.config.hidden, self.pool.random(step.number, "hidden")
-        )
+            said_BE = self.projection.images(wanted_BTD).float()
+            self._said_BE = step.ranks.gather(said_BE)
+        hidden_BT = hidden_cells(len(rows), wanted_BTD.shape[1], self.config.hidden, random).to(device)
         with statistics_kept(step.model):
-            seen_BE = step.model.get_image_features(part_BCSS)
+            seen_BE = step.model.get_image_features(part_BCSS).float()
             tokens_BTD, _ = step.model.image_tower(cover(whole_BCSS, hidden_BT, self.cover_C))
-        told = distil(
-            seen_BE, self._said_BE, self.bank_NE, self.centre_N, self.temperature, self.config.teacher_temperature
-        )
-        unseen = masked_tokens(self.predictor(tokens_BTD), wanted_BTD, hidden_BT)
+        told = distil(seen_BE, said_BE, self.bank_NE, self.centre_N, self.temperature, self.config.teacher_temperature)
+        unseen = masked_tokens(self.predictor(tokens_BTD).float(), wanted_BTD.float(), hidden_BT)
         return {
             "distil": Part(told, self.config.teacher_weight),
             "hidden": Part(unseen, self.config.teacher_masked),

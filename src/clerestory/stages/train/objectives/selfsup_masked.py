@@ -17,6 +17,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from clerestory.core.errors import ConfigError
 from clerestory.models.config import ClerestoryConfig
@@ -107,11 +108,12 @@ def statistics_kept(module: nn.Module) -> Iterator[None]:
 
     Pictures with holes are not what the model is asked about later.
     """
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and m.track_running_stats]
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
+    kept = [(m.running_mean, m.running_var, m.num_batches_tracked) for m in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.running_mean = norm.running_var = norm.num_batches_tracked = None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (mean, variance, count) in zip(norms, kept, strict=True):
+            norm.running_mean, norm.running_var, norm.num_batches_tracked = mean, variance, count

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from clerestory.core.errors import DataError
 from clerestory.stages.train.augment import CHANCES, augment
+from clerestory.stages.train.distributed.ranks import SINGLE, Ranks
 from clerestory.stages.train.material import Material
 from clerestory.stages.train.order import Keyed, Order, Rows
 
@@ -46,10 +47,12 @@ class Pool:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def draw(self, step: int) -> tuple[Rows, Rows]:
-        """The rows of one step and the epoch of each, ``(B,)`` both."""
+    def draw(self, step: int, ranks: Ranks = SINGLE) -> tuple[Rows, Rows]:
+        """The rows of one step and the epoch of each, ``(B,)`` both; of several processes each gets its part."""
         positions = np.arange(step * self.batch, (step + 1) * self.batch)
-        return self._rows[self._order.take(step * self.batch, self.batch)], positions // len(self._rows)
+        rows = self._rows[self._order.take(step * self.batch, self.batch)]
+        even = self.batch - self.batch % ranks.world  # each process needs equally many
+        return ranks.mine(rows[:even]), ranks.mine(positions[:even] // len(self._rows))
 
     def pixels(self, rows: Rows) -> Tensor:
         """Stored pictures, ``(B, H, W, C)`` uint8."""
