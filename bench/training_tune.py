@@ -137,7 +137,7 @@ def locked_rows() -> Iterator[Row]:
         ratio >= 5,
         ROUNDS,
         "",
-        f"{BATCH / best['cached']:.0f} against {BATCH / best['uncached']:.0f} pictures/s, the least of {ROUNDS} steps "
+        f"{BATCH / best['cached']:.2g} against {BATCH / best['uncached']:.2g} pictures/s, the least of {ROUNDS} steps "
         f"in turns (spread {spread['cached']:.2f} and {spread['uncached']:.2f} ×); ViT-S/16 at {SIDE} pixels "
         f"locked, text tower of 6 layers trained; once {once:.1f} s for {PICTURES} pictures",
     )
