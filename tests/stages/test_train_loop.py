@@ -60,6 +60,8 @@ def test_workers_make_the_batches_that_the_loop_makes_and_their_death_is_no_faul
     second._process.stdin.close()  # what happens when the training is killed
     assert second._process.wait(timeout=60) == 0
     helped.feed.close()
+    assert helped.feed.lost >= 1, "the count outlives the workers"
+    assert "CLR-T004" in {finding.code for finding in stage._findings(helped)}
     assert not list((tmp_path / "2").glob("pixels*"))
 
 

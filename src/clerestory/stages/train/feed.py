@@ -85,6 +85,7 @@ class Feed:
         self._recipe, self._steps = recipe, steps
         self._count, self._file = workers, folder / f"pixels-{ranks.rank}.npy"
         self._workers: list[_Worker] = []
+        self._lost = 0
 
     def batch(self, step: int) -> tuple[int, Rows, Tensor]:
         """Epoch, rows and pixels ``(B, C, S, S)`` of a step."""
@@ -112,10 +113,11 @@ class Feed:
     @property
     def lost(self) -> int:
         """How many workers have died."""
-        return sum(worker.dead for worker in self._workers)
+        return self._lost + sum(worker.dead for worker in self._workers)
 
     def close(self) -> None:
         """End the workers."""
+        self._lost = self.lost
         for worker in self._workers:
             worker.close()
         self._workers = []

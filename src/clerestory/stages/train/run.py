@@ -196,6 +196,10 @@ def _findings(run: Run) -> tuple[Finding, ...]:
         message = f"{run.material.left_out} training pictures have no caption, and nothing was learnt from them"
         fix = "set self_supervision.method to slip, or self_supervision.teacher to 0.3"
         found.append(Finding("CLR-T003", "info", "warn", "captions", message, fix))
+    if run.feed.lost:
+        message = f"{run.feed.lost} of {run.settings.config.workers} processes that prepare pictures ended too early"
+        fix = "look whether memory ran out; set fewer workers. The result is the same"
+        found.append(Finding("CLR-T004", "info", "warn", "workers", message, fix))
     return (*found, *run.watch.monitor.findings())
 
 
