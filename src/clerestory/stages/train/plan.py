@@ -25,7 +25,8 @@ from clerestory.stages.train import forecast
 from clerestory.stages.train.config import Settings, TrainConfig
 from clerestory.stages.train.forecast import Plan
 from clerestory.stages.train.loop import EARLY, Run
-from clerestory.stages.train.run import prepared, subject_of, threads
+from clerestory.stages.train.run import prepared, subject_of
+from clerestory.stages.train.threads import threads
 from clerestory.store import Store
 
 WARM_UP = 3  # first steps allocate memory, start threads and look for copies

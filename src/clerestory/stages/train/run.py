@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
-
-import torch
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest
@@ -29,6 +25,7 @@ from clerestory.stages.train.loop import EARLY, FINAL, LATE, Run
 from clerestory.stages.train.material import Material, prepare
 from clerestory.stages.train.objectives import Captions
 from clerestory.stages.train.starting import architecture, first_model
+from clerestory.stages.train.threads import threads
 from clerestory.stages.train.validate import recall_at
 from clerestory.store import Store
 
@@ -234,14 +231,3 @@ def _facts(run: Run, data: Dataset, model: str, early: str, late: str) -> Tags:
             "step_seconds": f"{run.position.seconds:.1f}",
         }
     )
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Torch with this many threads: sums are split by thread, so their number is part of the result."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
