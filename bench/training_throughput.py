@@ -41,7 +41,7 @@ BATCH, TURN, TURNS, STEPS = 96, 5, 7, 10_000
 # A tower large enough that a step is not all bookkeeping.
 SIZES = {"image_size": 48, "stem_channels": (32, 64, 128), "stem_residuals": (0, 1, 1), "width": 128, "layers": 3}
 SIZES |= {"heads": 4, "mlp_ratio": 4}
-SETTINGS = {"batch": BATCH, "steps": STEPS, "loss": "softmax", "nested_weight": 0.0, "keywords": 0.0, "variants": 0.0}
+SETTINGS: dict[str, Any] = {"batch": BATCH, "steps": STEPS, "loss": "softmax", "nested_weight": 0.0, "keywords": 0.0, "variants": 0.0}
 RATE = 1e-3
 Turn = Callable[[], None]
 
@@ -151,7 +151,7 @@ class Same(torch.optim.Optimizer):
         self.inner = Optimizer(named, 0.05, 10.0)
         super().__init__(list(named.values()), {"lr": RATE})
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # nobody passes a closure here
         self.inner.step(self.param_groups[0]["lr"])
 
 
@@ -213,8 +213,8 @@ def _peer() -> tuple[Callable[..., None], nn.Module]:
         # import wants these names.
         for name in ("nms", "qnms"):
             torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
-    from open_clip.loss import ClipLoss
-    from open_clip_train.train import train_one_epoch
+    from open_clip.loss import ClipLoss  # type: ignore[import-not-found]  # a peer, installed by the bench
+    from open_clip_train.train import train_one_epoch  # type: ignore[import-not-found]  # the same
 
     return train_one_epoch, ClipLoss()
 

@@ -50,7 +50,8 @@ from clerestory.stages.evaluate.pool import choose_splits, concept_of, make_pool
 from clerestory.stages.train import TrainConfig
 from clerestory.stages.train.loop import FINAL
 from clerestory.stages.train.order import Keyed
-from clerestory.stages.train.run import prepared, threads
+from clerestory.stages.train.run import prepared
+from clerestory.stages.train.threads import threads
 from clerestory.stats.bootstrap import cluster_bootstrap
 from clerestory.stats.paired import paired_difference
 from clerestory.stats.ranking import best_ranks

@@ -40,7 +40,8 @@ from clerestory.stages.evaluate.config import EvaluateConfig
 from clerestory.stages.evaluate.pool import choose_splits, concept_of, make_pool
 from clerestory.stages.train import TrainConfig
 from clerestory.stages.train.loop import FINAL, Run
-from clerestory.stages.train.run import prepared, threads
+from clerestory.stages.train.run import prepared
+from clerestory.stages.train.threads import threads
 from clerestory.stats.paired import Difference, paired_difference
 from clerestory.stats.ranking import best_ranks
 from clerestory.store import open_store
