@@ -41,7 +41,14 @@ BATCH, TURN, TURNS, STEPS = 96, 5, 7, 10_000
 # A tower large enough that a step is not all bookkeeping.
 SIZES = {"image_size": 48, "stem_channels": (32, 64, 128), "stem_residuals": (0, 1, 1), "width": 128, "layers": 3}
 SIZES |= {"heads": 4, "mlp_ratio": 4}
-SETTINGS: dict[str, Any] = {"batch": BATCH, "steps": STEPS, "loss": "softmax", "nested_weight": 0.0, "keywords": 0.0, "variants": 0.0}
+SETTINGS: dict[str, Any] = {
+    "batch": BATCH,
+    "steps": STEPS,
+    "loss": "softmax",
+    "nested_weight": 0.0,
+    "keywords": 0.0,
+    "variants": 0.0,
+}
 RATE = 1e-3
 Turn = Callable[[], None]
 
