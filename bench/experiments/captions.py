@@ -44,9 +44,6 @@ from clerestory.core.digest import digest
 from clerestory.core.progress import QUIET
 from clerestory.core.sample import TRAIN, Dataset
 from clerestory.data import open_data
-from clerestory.models import open_model
-from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.pool import choose_splits, concept_of, make_pool
 from clerestory.stages.train import TrainConfig
 from clerestory.stages.train.loop import FINAL
 from clerestory.stages.train.order import Keyed
@@ -54,10 +51,10 @@ from clerestory.stages.train.run import prepared
 from clerestory.stages.train.threads import threads
 from clerestory.stats.bootstrap import cluster_bootstrap
 from clerestory.stats.paired import paired_difference
-from clerestory.stats.ranking import best_ranks
-from clerestory.store import open_store
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ranked import SPLITS, ranks
 
 from table import OUT, Row, publish
 
@@ -66,7 +63,6 @@ ARMS = (TENTH, PICTURES, ALL)
 SHARE = 0.1
 BATCH = 64
 RECIPE: dict[str, Any] = {"method": "slip", "head": False, "batch": 64}
-SPLITS = ("val", "test")
 FIRST = 10  # recall@10
 RESULT = OUT / "experiment_captions.json"
 
@@ -154,22 +150,6 @@ def arm_of(icons: Dataset, arm: str, seed: int) -> Dataset:
         others = [s for s in icons if s.split == TRAIN and s.concept not in known]
         samples += [replace(s, captions=(), concept="") for s in others]
     return Dataset(f"icons, {arm}", samples, icons.read)
-
-
-def ranks(icons: Dataset, folder: Path, work: Path) -> dict[str, dict[str, Any]]:
-    """The rank of each picture's own caption, by split, in the order of the pictures."""
-    model, config, store = open_model(folder), EvaluateConfig(splits=SPLITS), open_store(work / "store")
-    found = {}
-    for split, pictures in choose_splits(icons, config)[0].items():
-        pool = make_pool(model, split, pictures, config, store, QUIET)
-        scored, places = pool.scored, np.arange(len(pool.captions))
-        own = best_ranks(pool.embeddings[scored], pool.caption_embeddings, pool.labels[scored], places)
-        found[split] = {
-            "ranks": [int(rank) for rank in own],
-            "concepts": [concept_of(pool.samples[i], config.lang) for i in scored],
-            "captions": len(pool.captions),
-        }
-    return found
 
 
 def rows(found: dict[str, Any]) -> list[Row]:

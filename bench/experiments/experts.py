@@ -35,18 +35,15 @@ from clerestory.core.codec import decode
 from clerestory.core.progress import QUIET
 from clerestory.core.sample import Dataset
 from clerestory.data import open_data
-from clerestory.models import open_model
-from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.pool import choose_splits, concept_of, make_pool
 from clerestory.stages.train import TrainConfig
 from clerestory.stages.train.loop import FINAL, Run
 from clerestory.stages.train.run import prepared
 from clerestory.stages.train.threads import threads
 from clerestory.stats.paired import Difference, paired_difference
-from clerestory.stats.ranking import best_ranks
-from clerestory.store import open_store
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ranked import SPLITS, ranks
 
 from table import OUT, Row, publish
 
@@ -55,7 +52,6 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     DENSE: {},
     EXPERTS: {"experts": 8, "experts_per_token": 2, "expert_balance": "bias"},
 }
-SPLITS = ("val", "test")
 FIRST = 10  # recall@10
 SAVE_EVERY = 50
 RANKS = OUT / "experiment_experts_ranks.json"  # what the rows are made of
@@ -134,22 +130,6 @@ def take_turns(runs: dict[str, Run], steps: int) -> dict[str, list[float]]:
     for run in runs.values():
         run.keep(FINAL)
     return seconds
-
-
-def ranks(data: Dataset, folder: Path, work: Path) -> dict[str, dict[str, Any]]:
-    """The rank of each picture's own caption, by split, in the order of the pictures."""
-    model, config, store = open_model(folder), EvaluateConfig(splits=SPLITS), open_store(work / "store")
-    found = {}
-    for split, pictures in choose_splits(data, config)[0].items():
-        pool = make_pool(model, split, pictures, config, store, QUIET)
-        scored, places = pool.scored, np.arange(len(pool.captions))
-        own = best_ranks(pool.embeddings[scored], pool.caption_embeddings, pool.labels[scored], places)
-        found[split] = {
-            "ranks": [int(rank) for rank in own],
-            "concepts": [concept_of(pool.samples[i], config.lang) for i in scored],
-            "captions": len(pool.captions),
-        }
-    return found
 
 
 def rows(found: dict[str, Any]) -> list[Row]:
