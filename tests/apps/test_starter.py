@@ -47,7 +47,8 @@ def test_a_changed_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_it_answers_where_nothing_is_live(store: Store) -> None:
-    assert live_or_starter(store, "icons@3") == ("icons@3", "")
+    for named in ("icons@3", "shoes@live"):
+        assert live_or_starter(store, named) == (named, "")
     ref, why = live_or_starter(store, "icons@live")
     assert ref == STARTER
     assert "no release of icons is live yet" in why

@@ -6,6 +6,8 @@ from clerestory.core.errors import NotFound
 from clerestory.models.starter import STARTER, starter_evidence, starter_folder
 from clerestory.store import Store
 
+LINE = "icons"
+
 
 def bring_in_starter(store: Store) -> str:
     """Put the model and the evidence of its training into the store; returns its digest. Again changes nothing.
@@ -23,18 +25,19 @@ def bring_in_starter(store: Store) -> str:
 
 
 def live_or_starter(store: Store, ref: str) -> tuple[str, str]:
-    """The reference itself, or the model that comes with Clerestory when ``ref`` asks for what is live and nothing is.
+    """The reference itself, or the model that comes with Clerestory when ``ref`` asks for ``icons@live`` and nothing is.
+
+    Only for that line, which is what is used where none is named: a name that somebody typed is never another model.
 
     Returns:
         The reference to use, and one sentence for the user when it is another one than asked for.
     """
-    line, _, alias = ref.partition("@")
-    if alias != "live":
+    if ref != f"{LINE}@live":
         return ref, ""
     try:
         store.resolve(ref)
     except NotFound:
-        if store.releases(line):
+        if store.releases(LINE):
             return ref, ""  # it has releases, none of them live: somebody decided that
-        return STARTER, f"no release of {line} is live yet, so this is the model that comes with Clerestory"
+        return STARTER, f"no release of {LINE} is live yet, so this is the model that comes with Clerestory"
     return ref, ""

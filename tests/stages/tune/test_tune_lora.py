@@ -67,7 +67,7 @@ def test_merged_and_adapter_give_the_same(
     PeftModel.from_pretrained(with_adapter.network, tmp_path / "out" / "adapter").eval()
     ours, theirs, was = (rows_of(model, new) for model in (merged, with_adapter, open_folder(folder)))
     assert np.abs(ours - theirs).max() <= 1e-5
-    assert np.abs(ours - was).max() > 1e-2
+    assert np.abs(ours - was).max() > 1e-3  # a hundred times what the two may differ by
     facts = result.evidence.facts
     assert 0 < int(facts["trained_parameters"]) < int(facts["parameters"])
 
