@@ -25,7 +25,7 @@ def bring_in_starter(store: Store) -> str:
 
 
 def live_or_starter(store: Store, ref: str) -> tuple[str, str]:
-    """The reference itself, or the model that comes with Clerestory when ``ref`` asks for ``icons@live`` and nothing is.
+    """The reference itself, or the model that comes with Clerestory where ``ref`` is ``icons@live`` and nothing is.
 
     Only for that line, which is what is used where none is named: a name that somebody typed is never another model.
 
