@@ -163,7 +163,7 @@ def _describe_starter(store: Store, model: str) -> list[str]:
         facts, cost = evidence.facts, evidence.cost
         lines.append(
             f"{facts['preset']}: {int(facts['parameters']):,} parameters, {int(facts['steps']):,} steps in "
-            f"{cost.seconds / 60:.0f} minutes on {facts['threads']} of the cores, from {int(facts['pictures']):,} pictures"
+            f"{cost.seconds / 60:.0f} minutes, from {int(facts['pictures']):,} pictures"
         )
     return [*lines, "use it while the rest runs: clerestory serve, in another terminal"]
 
