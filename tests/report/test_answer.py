@@ -155,7 +155,11 @@ def test_stale_evidence_is_told(world: World) -> None:
     data = collect(world.store, "icons@2", world.data)
     held = tuple(replace(h, changed=("code",)) for h in data.evidence)
     page = build(replace(data, evidence=held))
-    assert "out of date" in page.notices[0]
+    kinds = [h.evidence.kind for h in held]
+    for kind, notice in zip(kinds, page.notices, strict=False):
+        wanted = "it would be another model" if kind == "train" else "it is out of date"
+        assert wanted in notice, kind
+    assert {"train", "evaluate"} <= set(kinds)
     assert {e.words for e in page.evidence} == {"out of date"}
 
 

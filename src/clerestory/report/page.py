@@ -102,12 +102,18 @@ def _labelled(figures: Iterable[Figure], trust: tuple[Trust, ...]) -> tuple[Figu
 
 def _notices(data: ReportData) -> tuple[str, ...]:
     stale = [
-        f"The {format.kind(h.evidence.kind)} {short(h.id)} was made {_changed(h.changed)}: it is out of date, and so "
-        "is what rests on it."
+        f"The {format.kind(h.evidence.kind)} {short(h.id)} was made {_changed(h.changed)}: {_means(h.evidence.kind)}"
         for h in data.evidence
         if h.changed
     ]
     return tuple(stale) + tuple(f"Not shown: {m.rstrip('.')}." for m in data.missing)
+
+
+def _means(kind: str) -> str:
+    """What follows when a piece of evidence was made otherwise than it would be now."""
+    if kind == "train":  # the model is the same to the byte, and so is what is measured of it
+        return "trained again, it would be another model. What was measured of this one holds."
+    return "it is out of date, and so is what rests on it."
 
 
 def _changed(names: tuple[str, ...]) -> str:
