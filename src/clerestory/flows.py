@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clerestory.apps.catalogue import bring_in
-from clerestory.apps.starter import bring_in_starter
+from clerestory.apps.starter import LINE, bring_in_starter
 from clerestory.core.codec import Tags
 from clerestory.core.digest import short
 from clerestory.core.errors import Undecided
@@ -24,7 +24,7 @@ from clerestory.stages.release import promote, put_to_gate, rollback, verify
 from clerestory.stages.train import TrainConfig, TrainResult, train
 from clerestory.store import Store
 
-DEMO_NAME = "icons"
+DEMO_NAME = LINE
 FINAL, STARTER = "final", "starter"
 ENOUGH_TO_GATE = ("retrieval", "speed")
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clerestory.apps import starter
 from clerestory.apps.loading import load_model
-from clerestory.apps.starter import bring_in_starter, live_or_starter
+from clerestory.apps.starter import bring_in_starter, live_or_starter, starter_evidence
 from clerestory.core.errors import IntegrityError
 from clerestory.core.sample import VAL
 from clerestory.data.icons import open_icons
 from clerestory.data.images import decode_image
-from clerestory.models import Model, starter
-from clerestory.models.starter import STARTER, starter_evidence, starter_folder
+from clerestory.models import Model
+from clerestory.models.starter import STARTER, starter_folder
 from clerestory.stats.ranking import best_ranks
 from clerestory.store import Store, open_store
 

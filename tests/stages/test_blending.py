@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from tests.stages.train_worker import shapes
 
+from clerestory.core.codec import Tags
+from clerestory.core.progress import QUIET
+from clerestory.core.sample import SUPPLEMENT, TRAIN, Caption, Dataset
+from clerestory.stages.train import TrainConfig
 from clerestory.stages.train.blending import Blend
+from clerestory.stages.train.objectives import Captions
+from clerestory.stages.train.run import prepared
 from clerestory.stages.train.sampling import Concept, Sampler
 
 
@@ -32,3 +42,28 @@ def test_both_pools_are_gone_through_evenly() -> None:
     counts = np.bincount(rows, minlength=32)
     assert (counts[:8] == 6).all()
     assert (counts[8:] == 2).all()
+
+
+def test_the_decoder_learns_no_caption_of_the_supplement(tmp_path: Path) -> None:
+    data = shapes()
+    beside = sorted({s.concept for s in data if s.split == TRAIN})[::2]
+    marked = [
+        replace(s, captions=(Caption(f"extra {s.caption}"),), groups=Tags({**s.groups, SUPPLEMENT: "yes"}))
+        if s.concept in beside and s.split == TRAIN
+        else s
+        for s in data
+    ]
+    both = Dataset("both", marked, data.read)
+    config = TrainConfig(preset="tiny", steps=2, batch=8, threads=1, caption_share=1.0, supplement=0.5)
+    run = prepared(both, config.resolved(), tmp_path, QUIET)
+    assert "extra" not in run.processor.tokenizer.get_vocab()
+    captions = run.objectives[0]
+    assert isinstance(captions, Captions)
+    step = run.context(0)
+    learners = captions.learners(step)
+    assert 0 < learners < len(step.rows)
+    words = [run.material.train.caption(row) for row in step.rows]
+    assert [word.startswith("extra") for word in words] == [i >= learners for i in range(len(words))]
+    pad = run.model.config.pad_token_id
+    assert (captions.ids_ML[run.material.train.caption_N[step.rows[learners:]]] == pad).all()
+    assert run.step() > 0

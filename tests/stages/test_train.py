@@ -30,7 +30,7 @@ from clerestory.stages.train import run as stage
 from clerestory.stages.train.augment import CHANCES, augment
 from clerestory.stages.train.checkpoint import NAME, Position, read, write
 from clerestory.stages.train.loop import MOST_SKIPPED_IN_A_ROW, Run
-from clerestory.stages.train.losses import captioning, contrastive
+from clerestory.stages.train.losses import contrastive
 from clerestory.stages.train.material import prepare
 from clerestory.stages.train.objectives import Captions, Part, StepContext
 from clerestory.stages.train.optimizer import _by_gram, _directly, orthogonalise
@@ -268,14 +268,6 @@ def test_contrastive_loss_equals_the_naive_loop() -> None:
     torch.testing.assert_close(got, expected)
     more = contrastive(images, texts, bank, own, (2, 4, 8), tau, nested=0.5)
     assert more > got
-
-
-def test_captioning_loss_leaves_padding_out() -> None:
-    logits = torch.randn(2, 5, 9, generator=torch.Generator().manual_seed(0))
-    ids = torch.tensor([[1, 4, 2, 0, 0], [1, 5, 6, 7, 2]])
-    logp = torch.log_softmax(logits, dim=-1)
-    wanted = [logp[0, 0, 4], logp[0, 1, 2], logp[1, 0, 5], logp[1, 1, 6], logp[1, 2, 7], logp[1, 3, 2]]
-    torch.testing.assert_close(captioning(logits, ids, pad=0, smoothing=0.0), -torch.stack(wanted).mean())
 
 
 @pytest.mark.parametrize("shape", [(16, 48), (48, 16), (20, 20)])

@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from clerestory.core.errors import NotFound
-from clerestory.models.starter import STARTER, starter_evidence, starter_folder
+import json
+
+from clerestory.core.codec import decode
+from clerestory.core.digest import digest_folder
+from clerestory.core.errors import IntegrityError, NotFound
+from clerestory.core.measure import Evidence
+from clerestory.models.starter import STARTER, starter_folder
 from clerestory.store import Store
 
-LINE = "icons"
+LINE = "icons"  # the line of models that is used where none is named
+
+
+def starter_evidence() -> tuple[Evidence, ...]:
+    """How it came about, oldest first; each piece speaks of the very model in ``starter_folder``.
+
+    Raises:
+        IntegrityError: the model is not the one the evidence speaks of.
+    """
+    folder = starter_folder()
+    found = digest_folder(folder)[0]
+    place = folder.with_name("evidence.json")
+    try:
+        whole = tuple(decode(Evidence, each) for each in json.loads(place.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{place} cannot be read: {error}", "install Clerestory again") from error
+    for evidence in whole:
+        if evidence.subject.model != found:
+            raise IntegrityError(
+                f"the model in {folder} is {found[:12]}, its evidence speaks of {evidence.subject.model[:12]}",
+                "install Clerestory again",
+            )
+    return whole
 
 
 def bring_in_starter(store: Store) -> str:

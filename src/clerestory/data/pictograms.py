@@ -90,6 +90,7 @@ def sets() -> dict[str, packages.Package]:
     }
 
 
+@lru_cache(maxsize=1)
 def _listed() -> dict[str, Any]:
     listed: dict[str, Any] = json.loads(
         files("clerestory.data").joinpath("pictogram_sets.json").read_text(encoding="utf-8")

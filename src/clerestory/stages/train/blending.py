@@ -37,9 +37,14 @@ class Blend:
 
 def sampler_of(material: Material, batch: int, config: TrainConfig) -> Sampler | Blend:
     """What draws the batches of a run."""
-    share = config.supplement if material.supplement else 0.0
-    beside = min(round(share * batch), batch - 1)
-    main = Sampler(material.concepts, batch - beside, config.seed, config.variants)
+    ours, beside = split_batch(material, batch, config)
+    main = Sampler(material.concepts, ours, config.seed, config.variants)
     if not beside:
         return main
     return Blend(main, Sampler(material.supplement, beside, config.seed, config.variants))
+
+
+def split_batch(material: Material, batch: int, config: TrainConfig) -> tuple[int, int]:
+    """How many pictures of a batch are main ones, and how many supplementary; no more of either than there are."""
+    beside = min(round(config.supplement * batch), batch - 1, len(material.supplement))
+    return min(batch - beside, len(material.concepts)), beside

@@ -10,7 +10,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ from clerestory.core.progress import Progress
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor
 from clerestory.models.runtime import save_model
+from clerestory.stages.train.averaging import early_decay, follow
 from clerestory.stages.train.blending import sampler_of
 from clerestory.stages.train.checkpoint import Position
 from clerestory.stages.train.config import Settings, TrainConfig
@@ -32,8 +33,8 @@ from clerestory.stages.train.feed import Feed, Recipe
 from clerestory.stages.train.log import Log
 from clerestory.stages.train.material import Material
 from clerestory.stages.train.monitor.watch import Watch, say
-from clerestory.stages.train.objectives import Captions, Part, StepContext, build
-from clerestory.stages.train.objectives.pieces import learn_in_pieces
+from clerestory.stages.train.objectives import Part, StepContext, build
+from clerestory.stages.train.objectives.objective import total
 from clerestory.stages.train.optimizer import Optimizer, gradient_norm
 from clerestory.stages.train.order import Rows
 from clerestory.stages.train.validate import recall_at
@@ -74,8 +75,6 @@ class Run:
         self.optimizer = Optimizer(self.parameters(), config.weight_decay, config.muon_ratio)
         self.sampler = sampler_of(material, settings.batch, config)
         engine.ranks.check(self.sampler.batch)
-        if config.accumulate > 1 and engine.ranks.world > 1:
-            raise ConfigError("accumulate works in one process only", "leave it at 1: each process has a part already")
         recipe = Recipe(model.config.image_size, config.style, config.seed)
         self.feed = Feed(
             self.sampler, engine.ranks, material.train.pixels_NHWC, recipe, settings.steps, config.workers, folder
@@ -163,7 +162,8 @@ class Run:
             self.watch.before(self.model)
         if fine:
             self.optimizer.step(learning_rate)
-            self._average(number)
+            decay = early_decay(config.ema, number)
+            follow(self.average.values(), self.model.state_dict().values(), decay)
             for objective in self.objectives:
                 objective.after_step(self)
             self._in_a_row = 0
@@ -209,21 +209,12 @@ class Run:
     def _learn(self, step: StepContext) -> dict[str, Part]:
         """Give every parameter its gradient of the sum of all parts, and return these."""
         pieces = self.settings.config.accumulate
-        if pieces == 1:
-            with self._precision():
-                parts: dict[str, Part] = self._compute(step)
-            _sum(parts).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
-            return parts
-        parts = {}
-        for objective in self.objectives:
-            if isinstance(objective, Captions):
-                parts |= learn_in_pieces(objective, step, pieces, self._precision)
-                continue
-            with self._precision():
-                more = objective.losses(step)
-            if more:
-                _sum(more).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
-            parts |= more
+        if pieces > 1:
+            learnt = [objective.learn(step, pieces, self._precision) for objective in self.objectives]
+            return {name: part for parts in learnt for name, part in parts.items()}
+        with self._precision():
+            parts: dict[str, Part] = self._compute(step)
+        total(parts).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         return parts
 
     def _precision(self) -> AbstractContextManager[object]:
@@ -253,16 +244,6 @@ class Run:
                 self.log.add(**values)
                 self.found += self.watch.step(**values)
 
-    def _average(self, number: int) -> None:
-        """Follow the weights; quickly at first, so that the random start is soon forgotten."""
-        decay = min(self.settings.config.ema, (1 + number) / (10 + number))
-        with torch.no_grad():
-            for name, tensor in self.model.state_dict().items():
-                if tensor.is_floating_point():
-                    self.average[name].lerp_(tensor, 1 - decay)
-                else:
-                    self.average[name].copy_(tensor)
-
     def averaged(self) -> AbstractContextManager[ClerestoryModel]:
         """A model in evaluation mode with the averaged weights; of several processes only the first may use it."""
         return self.engine.averaged(self.model, self.average)
@@ -283,10 +264,6 @@ def device_of(config: TrainConfig) -> torch.device:
 def fingerprint(rows: Rows) -> str:
     """Which samples a step learnt from, in order, in 16 characters of the log."""
     return hashlib.blake2b(rows.astype("<i8").tobytes(), digest_size=8).hexdigest()
-
-
-def _sum(parts: Mapping[str, Part]) -> Tensor:
-    return torch.stack([part.weight * part.value for part in parts.values()]).sum()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ positions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ from clerestory.core.errors import DataError
 from clerestory.core.progress import Progress
 from clerestory.core.sample import SUPPLEMENT, TRAIN, VAL, Dataset, Sample
 from clerestory.data.images import decode_image
-from clerestory.models.processor import make_tokenizer, to_pixels
+from clerestory.models.processor import SPECIAL, make_tokenizer, to_pixels
 from clerestory.models.projection import principal_axes
 from clerestory.models.protocols import Matrix
 from clerestory.models.text_tower import TextTower
@@ -75,6 +75,11 @@ class Material:
     unlabelled_UHWC: Tensor
     left_out: int = 0
     supplement: tuple[Concept, ...] = ()
+
+    def decoder_captions(self) -> list[int]:
+        """The captions that the decoder learns, as rows of ``train.texts_ME``: all but those of the supplement."""
+        rows = [row for concept in self.concepts for row in (*concept.plain, *concept.variants)]
+        return sorted(set(self.train.caption_N[rows].tolist()))
 
 
 def prepare(
@@ -160,7 +165,7 @@ def _keywords(sample: Sample) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def caption_tokenizer(material: Material) -> PreTrainedTokenizerFast:
-    """The decoder's words: those of the training captions, supplementary ones aside, and of nothing else."""
-    rows = [row for concept in material.concepts for row in (*concept.plain, *concept.variants)]
-    return make_tokenizer(sorted({material.train.caption(row) for row in rows}))
+def caption_tokenizer(material: Material, known: Sequence[str] = SPECIAL) -> PreTrainedTokenizerFast:
+    """The decoder's words: those of the captions it learns, and of nothing else; ``known`` ones keep their numbers."""
+    captions = (material.train.words[row] for row in material.decoder_captions())
+    return make_tokenizer(captions, known=known)

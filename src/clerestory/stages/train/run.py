@@ -122,18 +122,24 @@ def subject_of(data: Dataset, config: TrainConfig) -> Subject:
     return Subject(data=data.digest, code=stage_code(KIND), config=digest(same), environment=environment_digest())
 
 
+def result_of(evidence: Evidence, cached: bool) -> TrainResult:
+    """What a training run left, as its evidence tells."""
+    facts = evidence.facts
+    return TrainResult(evidence, facts["model"], facts["early_model"], facts["late_model"], cached)
+
+
 def _earlier(subject: Subject, store: Store) -> TrainResult | None:
     """The result of an earlier run on the same subject whose models are still there."""
     for evidence in store.find_evidence(
         KIND, data=subject.data, code=subject.code, config=subject.config, environment=subject.environment
     ):
-        early, late, model = (evidence.facts[key] for key in ("early_model", "late_model", "model"))
+        result = result_of(evidence, cached=True)
         try:
-            for kept in (early, late, model):
+            for _, kept in result.checkpoints:
                 store.model_folder(kept)
         except ClerestoryError:
             continue
-        return TrainResult(evidence, model, early, late, cached=True)
+        return result
     return None
 
 

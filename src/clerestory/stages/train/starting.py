@@ -10,7 +10,7 @@ from clerestory.core.errors import ConfigError, closest
 from clerestory.models.config import ClerestoryConfig
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.presets import preset_config
-from clerestory.models.processor import ClerestoryImageProcessor, ClerestoryProcessor, make_tokenizer
+from clerestory.models.processor import ClerestoryImageProcessor, ClerestoryProcessor
 from clerestory.models.runtime import Model
 from clerestory.models.upcycled import upcycle_model
 from clerestory.stages.train.architecture import Architecture
@@ -54,7 +54,7 @@ def first_model(
         material: its captions are the decoder's words, and their principal axes the shared space.
         earlier: the model to go on from. It keeps its space and the numbers of its words; new words are added.
     """
-    tokenizer = caption_tokenizer(material) if earlier is None else _more_words(earlier, material)
+    tokenizer = caption_tokenizer(material) if earlier is None else caption_tokenizer(material, _known(earlier))
     torch.manual_seed(settings.config.seed)
     if earlier is None:
         config.vocab_size = len(tokenizer)
@@ -111,23 +111,21 @@ def _check_used(wanted: Architecture, config: ClerestoryConfig) -> None:
         )
 
 
-def _more_words(earlier: Model, material: Material) -> Any:
-    """The earlier tokenizer and, after its words, those of the training captions that it does not know."""
+def _known(earlier: Model) -> list[str]:
+    """The earlier tokenizer's words in the order of their numbers."""
     numbers = earlier.processor.tokenizer.get_vocab()
-    captions = (material.train.words[i] for i in material.train.captions.tolist())
-    return make_tokenizer(captions, known=sorted(numbers, key=numbers.__getitem__))
+    return sorted(numbers, key=numbers.__getitem__)
 
 
 def _continued(
     earlier: ClerestoryModel, config: ClerestoryConfig, words: int, random: torch.Generator
 ) -> ClerestoryModel:
     """The earlier model with more words, and with experts where they are asked for; what it computed it computes."""
-    model = _loaded(earlier, ClerestoryConfig(**(_settings(earlier.config) | {"vocab_size": words})))
     sparse = earlier.config.experts or earlier.config.decoder_experts
     if sparse or not (config.experts or config.decoder_experts):
-        return _loaded(model, ClerestoryConfig(**(_settings(config) | {"vocab_size": words})))
+        return _loaded(earlier, ClerestoryConfig(**(_settings(config) | {"vocab_size": words})))
     return upcycle_model(
-        model,
+        _loaded(earlier, ClerestoryConfig(**(_settings(earlier.config) | {"vocab_size": words}))),
         config.experts,
         config.experts_per_token,
         split=config.expert_split,

@@ -15,7 +15,7 @@ from typing import Any
 from clerestory.core.errors import ClerestoryError, MissingExtra
 from clerestory.core.sample import Dataset
 from clerestory.stages.train.config import TrainConfig
-from clerestory.stages.train.run import KIND, TrainResult, train
+from clerestory.stages.train.run import KIND, TrainResult, result_of, train
 from clerestory.store import Store, open_store
 
 CLUSTER = "RAY_ADDRESS"  # of a running cluster; without it Ray starts here, for this run alone
@@ -71,9 +71,7 @@ def train_on_ray(
         if mine:
             ray.shutdown()
     model = (place / "model").read_text(encoding="utf-8")
-    evidence = next(e for e in store.find_evidence(KIND) if e.facts["model"] == model)
-    facts = evidence.facts
-    return TrainResult(evidence, model, facts["early_model"], facts["late_model"], cached=False)
+    return result_of(store.find_evidence(KIND, model=model)[0], cached=False)
 
 
 def _worker(told: dict[str, Any]) -> None:

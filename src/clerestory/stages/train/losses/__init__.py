@@ -2,7 +2,7 @@
 
 from clerestory.stages.train.losses.cappa import CaptionBatch, autoregressive_inputs, cappa_inputs
 from clerestory.stages.train.losses.gradcache import grad_cache_step
-from clerestory.stages.train.losses.icons import captioning, contrastive
+from clerestory.stages.train.losses.icons import contrastive
 from clerestory.stages.train.losses.nested import matryoshka
 from clerestory.stages.train.losses.nested_sigmoid import nested_sigmoid_loss
 from clerestory.stages.train.losses.ring import Ring
@@ -16,7 +16,6 @@ __all__ = [
     "Ring",
     "autoregressive_inputs",
     "cappa_inputs",
-    "captioning",
     "contrastive",
     "grad_cache_step",
     "linear_cross_entropy",

@@ -1,7 +1,6 @@
-"""What the model is told: pictures belong to their texts, at every nested width, and captions follow from pictures.
+"""What the model is told by default: pictures belong to their texts, at every nested width.
 
-Shape suffixes: B pictures of this process, A pictures of all processes, N texts of the bank, E shared space, L caption
-positions, V vocabulary.
+Shape suffixes: B pictures of this process, A pictures of all processes, N texts of the bank, E shared space.
 """
 
 from __future__ import annotations
@@ -82,10 +81,3 @@ def _both_ways(
     alone = len(images_AE) == len(images_BE)
     images_BA = texts_BA.T if alone else (texts_BE @ images_AE.T / temperature).masked_fill(same_BA, FAR)
     return 0.5 * (to_text + F.cross_entropy(images_BA, place_B))
-
-
-def captioning(logits_BLV: Tensor, ids_BL: Tensor, pad: int, smoothing: float = 0.1) -> Tensor:
-    """Mean cross-entropy of the next word; logits at ``l`` predict word ``l + 1``; padding is left out."""
-    return F.cross_entropy(
-        logits_BLV[:, :-1].flatten(0, 1), ids_BL[:, 1:].flatten(), ignore_index=pad, label_smoothing=smoothing
-    )

@@ -14,14 +14,15 @@ from transformers import PreTrainedTokenizerBase
 
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor
+from clerestory.stages.train.blending import split_batch
 from clerestory.stages.train.config import Settings
 from clerestory.stages.train.losses import autoregressive_inputs, cappa_inputs, linear_cross_entropy
 from clerestory.stages.train.material import Material
 from clerestory.stages.train.objectives.matching import Matching
-from clerestory.stages.train.objectives.objective import Objective, Part, StepContext
+from clerestory.stages.train.objectives.objective import Objective, Part, Precision, StepContext
+from clerestory.stages.train.objectives.pieces import learn_in_pieces
 from clerestory.stages.train.order import Keyed
 
-BANK = 1  # what these random numbers are for
 SMOOTHING = 0.1  # share of a word's target that is spread over all words
 
 
@@ -68,6 +69,10 @@ class Captions(Objective):
             parts = self.say(step, tokens_BTD, balance, self.learners(step))
         return {"contrastive": Part(self.match(step, images_BE)), **parts}
 
+    def learn(self, step: StepContext, pieces: int, precision: Precision) -> dict[str, Part]:
+        """The contrastive loss sees the whole batch, however many pieces go through the model."""
+        return learn_in_pieces(self, step, pieces, precision)
+
     def look(self, step: StepContext) -> tuple[Tensor, Tensor, Tensor | None]:
         """The pictures' embeddings ``(B, E)`` and tokens ``(B, T, D)``, and the image tower's load-balance loss."""
         tokens_BTD, balance = step.model.image_tower(step.pixels_BCSS)
@@ -86,9 +91,13 @@ class Captions(Objective):
         return loss
 
     def learners(self, step: StepContext) -> int:
-        """How many of this process's pictures, its first ones, the caption decoder learns from; at least one."""
-        world = step.ranks.world
-        return step.ranks.share(max(world, round(step.settings.config.caption_share * world * len(step.rows))))
+        """How many of this process's pictures, its first ones, the caption decoder learns from; at least one.
+
+        Never supplementary ones, which come last.
+        """
+        config, world = step.settings.config, step.ranks.world
+        wanted = max(world, round(config.caption_share * world * len(step.rows)))
+        return step.ranks.share(min(wanted, split_batch(step.material, step.settings.batch, config)[0]))
 
     def word_count(self, step: StepContext, learners: int) -> int:
         """How many words the decoder has to say for them."""
@@ -131,7 +140,7 @@ class Captions(Objective):
         most, own_B = step.settings.config.bank, self.bank_row_M[captions_B]
         if not 0 < most < len(self.bank_NE):
             return self.bank_NE, own_B
-        random = np.random.default_rng([step.settings.config.seed, BANK, step.number])
+        random = Keyed(step.settings.config.seed, "bank").generator(step.number, "step")
         drawn = torch.from_numpy(random.choice(len(self.bank_NE), most, replace=False)).to(own_B.device)
         chosen, places = torch.cat([step.ranks.gather(own_B), drawn]).unique(return_inverse=True)  # type: ignore[no-untyped-call]  # torch leaves it without types
         return self.bank_NE[chosen], places[step.ranks.own(own_B)]
@@ -152,10 +161,10 @@ class Captions(Objective):
         return torch.nn.functional.normalize(texts_BE, dim=-1)
 
     def _ids(self, material: Material, model: ClerestoryModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-        """Word ids of every text, padded, ``(M, L)``; rows that are no caption stay padding."""
+        """Word ids of the captions that the decoder learns, padded, ``(M, L)``; all other rows stay padding."""
         train, config = material.train, model.config
         ids_ML = torch.full((len(train.words), config.max_caption_tokens), config.pad_token_id)
-        for row in train.captions.tolist():
+        for row in material.decoder_captions():
             ids = tokenizer(train.words[row])["input_ids"]
             if len(ids) > config.max_caption_tokens:
                 self.cut += 1

@@ -6,9 +6,12 @@ Shape suffixes: B pictures, C channels, S side.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from clerestory.models.model import ClerestoryModel
@@ -22,11 +25,19 @@ if TYPE_CHECKING:
     from clerestory.stages.train.loop import Run
 
 
+Precision = Callable[[], AbstractContextManager[object]]
+
+
 class Part(NamedTuple):
     """One part of the loss: the log shows ``value`` by its name, the step minimises ``weight * value``."""
 
     value: Tensor
     weight: float = 1.0
+
+
+def total(parts: Mapping[str, Part]) -> Tensor:
+    """What a step minimises."""
+    return torch.stack([part.weight * part.value for part in parts.values()]).sum()
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,20 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def losses(self, step: StepContext) -> dict[str, Part]:
         """The parts of the loss by the names the log gives them; two objectives must not share a name."""
+
+    def learn(self, step: StepContext, pieces: int, precision: Precision) -> dict[str, Part]:
+        """Add the gradients of ``losses`` to the parameters and return the parts.
+
+        Args:
+            step: the whole batch.
+            pieces: in which it may go through the model; what has batches of its own takes these whole.
+            precision: makes the autocast that forward passes run in.
+        """
+        with precision():
+            parts = self.losses(step)
+        if parts:
+            total(parts).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
+        return parts
 
     def before_keep(self, model: ClerestoryModel) -> None:
         """Called before the model is written to a folder: the place to tell it what was learnt beside its weights."""

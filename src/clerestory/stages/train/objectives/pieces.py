@@ -5,18 +5,17 @@ Shape suffixes: B pictures, E shared space.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from clerestory.stages.train.losses import grad_cache_step
 from clerestory.stages.train.losses.gradcache import Encoded
-from clerestory.stages.train.objectives.captions import Captions
-from clerestory.stages.train.objectives.objective import Part, StepContext
+from clerestory.stages.train.objectives.objective import Part, Precision, StepContext
 
-Precision = Callable[[], AbstractContextManager[object]]
+if TYPE_CHECKING:
+    from clerestory.stages.train.objectives.captions import Captions
 
 
 def learn_in_pieces(captions: Captions, step: StepContext, pieces: int, precision: Precision) -> dict[str, Part]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clerestory.models.model import ClerestoryModel
+from clerestory.stages.train.averaging import early_decay, follow
 from clerestory.stages.train.config import Settings
 from clerestory.stages.train.material import Material
 from clerestory.stages.train.objectives.objective import Objective, Part, StepContext
@@ -20,7 +21,6 @@ from clerestory.stages.train.objectives.selfsup_pool import Pool
 from clerestory.stages.train.objectives.selfsup_teacher import (
     TokenPredictor,
     distil,
-    follow,
     masked_tokens,
     update_centre,
 )
@@ -84,9 +84,8 @@ class Teacher(Objective):
         }
 
     def after_step(self, run: Run) -> None:
-        """The teacher follows the model; quickly at first, so that the random start is soon forgotten."""
-        number = run.position.step
-        decay = min(self.config.teacher_decay, (1 + number) / (10 + number))
+        """The teacher follows the model."""
+        decay = early_decay(self.config.teacher_decay, run.position.step)
         for mine, new in ((self.tower, run.model.image_tower), (self.projection, run.model.projection)):
             follow(mine.state_dict().values(), new.state_dict().values(), decay)
         if self._said_BE is not None:

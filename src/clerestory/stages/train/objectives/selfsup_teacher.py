@@ -11,22 +11,9 @@ Shape suffixes: B pictures, N captions, E shared space, T tokens, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-
-@torch.no_grad()
-def follow(teacher: Iterable[Tensor], student: Iterable[Tensor], decay: float) -> None:
-    """``teacher = decay · teacher + (1 - decay) · student``, tensor by tensor; what is no float is copied."""
-    pairs = list(zip(teacher, student, strict=True))
-    floats = [(mine, new.detach()) for mine, new in pairs if mine.is_floating_point()]
-    torch._foreach_lerp_([mine for mine, _ in floats], [new for _, new in floats], 1 - decay)
-    for mine, new in pairs:
-        if not mine.is_floating_point():
-            mine.copy_(new)
 
 
 def distil(
