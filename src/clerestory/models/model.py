@@ -10,7 +10,7 @@ positions, V vocabulary.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcesso
 from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
+from clerestory.models.alignment import align_parameters
 from clerestory.models.config import ClerestoryConfig
 from clerestory.models.decoder import CaptionDecoder
 from clerestory.models.image_tower import ImageTower, ResidualBlock
@@ -63,6 +64,13 @@ class ClerestoryModel(PreTrainedModel):
         self.projection = Projection(config.width, config.text_dim)
         self.decoder = CaptionDecoder(config)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, with the weights in aligned memory: a loaded model computes the bits of the saved one."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        align_parameters(loaded[0] if isinstance(loaded, tuple) else loaded)  # a tuple with output_loading_info
+        return loaded
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -17,6 +17,7 @@ from transformers.utils import logging
 
 from clerestory.core.digest import digest_folder
 from clerestory.core.errors import CapabilityError, IntegrityError, NotFound
+from clerestory.models.alignment import aligned
 from clerestory.models.config import ClerestoryConfig
 from clerestory.models.decoder import beam_search
 from clerestory.models.model import ClerestoryModel
@@ -68,7 +69,7 @@ class Model:
         if not texts:
             return _stacked([], width)
         with self._one_at_a_time:
-            rows = torch.from_numpy(self.text_tower.embed(texts))
+            rows = aligned(torch.from_numpy(self.text_tower.embed(texts)))
         return _stacked([prefix(self.network.get_text_features(rows), width)], width)
 
     @torch.inference_mode()
@@ -111,7 +112,7 @@ class Model:
     def text_inputs(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         """What the network takes for some texts: the rows of the text tower, which is never trained."""
         with self._one_at_a_time:
-            return {"text_embeddings": torch.from_numpy(self.text_tower.embed(texts))}
+            return {"text_embeddings": aligned(torch.from_numpy(self.text_tower.embed(texts)))}
 
     def picture_rows(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Unit rows ``(N, D)`` of ``picture_inputs``, with gradients where these are on."""

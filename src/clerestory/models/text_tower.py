@@ -27,6 +27,7 @@ from transformers import BertConfig, BertModel
 
 from clerestory.core.digest import digest, digest_file
 from clerestory.core.errors import IntegrityError, NotFound
+from clerestory.models.alignment import align_parameters
 from clerestory.models.config import MINILM_DIGEST
 from clerestory.models.protocols import Matrix
 
@@ -105,7 +106,7 @@ class TextTower:
         for name, value in buffers.items():
             owner, _, leaf = name.rpartition(".")
             self._bert.get_submodule(owner).register_buffer(leaf, value, persistent=False)
-        self._bert.eval().requires_grad_(False)
+        align_parameters(self._bert.eval().requires_grad_(False))
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoToke
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from clerestory.core.errors import CapabilityError, IntegrityError
+from clerestory.models.alignment import align_parameters
 from clerestory.models.processor import WHITE
 from clerestory.models.runtime import no_bars
 
@@ -101,13 +102,13 @@ def _without_video(kind: Any) -> Any:
 
 
 def read_network(folder: Path, auto: Any) -> nn.Module:
-    """The model's network in evaluation mode, float32 on this CPU."""
+    """The model's network in evaluation mode, float32 on this CPU, in aligned memory."""
 
     def read() -> Any:
         return auto.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **QUIETLY)
 
     network: nn.Module = read_part(folder, "weights", read)
-    return network.eval().requires_grad_(False)
+    return align_parameters(network.eval().requires_grad_(False))
 
 
 def rgb(image: Image.Image) -> Image.Image:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from clerestory.core.errors import ClerestoryError
+from clerestory.models.alignment import aligned
 
 NAME = "checkpoint.safetensors"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the quota, the limit of a file
@@ -83,6 +84,6 @@ def read(folder: Path) -> tuple[Position, dict[str, Tensor]] | None:
     try:
         with safe_open(folder / NAME, framework="pt") as file:
             position = Position(**json.loads(file.metadata()["position"]))
-            return position, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
+            return position, {name: aligned(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  # not a mapping
     except (FileNotFoundError, SafetensorError):
         return None
