@@ -20,7 +20,7 @@ import evaluation_statistics
 from clerestory import flows
 from clerestory.apps.catalogue import dataset
 from clerestory.cli.output import Output
-from clerestory.core.measure import Evidence, Measurement
+from clerestory.core.evidence import Evidence, Measurement
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.selftest import FAULTS, SelfTestConfig, self_test

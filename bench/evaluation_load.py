@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clerestory.stages.evaluate.load import Http, LoadConfig, Payload, arrivals, json_field, run_load
+from clerestory.stages.evaluate.suites.latency.load import Http, LoadConfig, Payload, arrivals, json_field, run_load
 from table import Row, publish
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

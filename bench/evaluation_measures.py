@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torchmetrics.functional.classification import binary_calibration_error
 from torchmetrics.functional.classification.calibration_error import _ce_compute
 
-from clerestory.core.measure import Interval
+from clerestory.core.evidence import Interval
 from clerestory.stats.agreement import blind_solvable
 from clerestory.stats.calibration import BINS, ece
 from clerestory.stats.ood import aupr_in, aupr_out, auroc, fpr95

@@ -23,7 +23,7 @@ from clerestory.apps.catalogue import dataset
 from clerestory.apps.search import build_index, search
 from clerestory.apps.starter import bring_in_starter
 from clerestory.cli.output import Output
-from clerestory.core.measure import Evidence, Measurement
+from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.sample import Dataset
 from clerestory.data.cache import cache_folder
 from clerestory.data.icons import open_icons

@@ -25,8 +25,8 @@ from clerestory.core.progress import QUIET
 from clerestory.core.sample import Dataset
 from clerestory.stages.train import TrainConfig
 from clerestory.stages.train import run as stage
-from clerestory.stages.train.architecture import Architecture
 from clerestory.stages.train.checkpoint import read
+from clerestory.stages.train.model_overrides import Architecture
 from table import Row, publish
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainingArguments
 
-from clerestory.stages.train.feed import Recipe, varied
+from clerestory.stages.train.loader import Recipe, varied
 from clerestory.stages.train.loop import Run
 from clerestory.stages.train.objectives import Captions
 from clerestory.stages.train.optimizer import Optimizer

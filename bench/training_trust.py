@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clerestory.stages.train.order import Order
+from clerestory.stages.train.shuffle import Order
 from table import Row, publish
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

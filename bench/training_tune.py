@@ -22,9 +22,9 @@ from clerestory.core.digest import digest
 from clerestory.core.progress import QUIET
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.stages.train.tune.cache import Cache
+from clerestory.stages.train.tune.caption_pairs import learning_pairs
 from clerestory.stages.train.tune.config import TuneConfig
 from clerestory.stages.train.tune.dual import Dual, DualStudent
-from clerestory.stages.train.tune.pairs import learning_pairs
 from clerestory.stages.train.tune.weights import only
 from table import Row, publish
 

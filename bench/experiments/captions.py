@@ -46,8 +46,8 @@ from clerestory.core.sample import TRAIN, Dataset
 from clerestory.data import open_data
 from clerestory.stages.train import TrainConfig
 from clerestory.stages.train.loop import FINAL
-from clerestory.stages.train.order import Keyed
 from clerestory.stages.train.run import prepared
+from clerestory.stages.train.shuffle import Keyed
 from clerestory.stages.train.threads import threads
 from clerestory.stats.bootstrap import cluster_bootstrap
 from clerestory.stats.paired import paired_difference

@@ -11,7 +11,7 @@ from clerestory.core.progress import QUIET
 from clerestory.core.sample import TEST, VAL, Dataset
 from clerestory.models import open_model
 from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.pool import choose_splits, concept_of, make_pool
+from clerestory.stages.evaluate.shared.retrieval_split import choose_splits, concept_of, make_pool
 from clerestory.stats.ranking import best_ranks
 from clerestory.store import open_store
 

@@ -11,7 +11,7 @@ from clerestory.apps.starter import LINE, bring_in_starter
 from clerestory.core.codec import Tags
 from clerestory.core.digest import short
 from clerestory.core.errors import Undecided
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import person
 from clerestory.core.release import Decision, Release

@@ -16,12 +16,12 @@ from clerestory.cli.output import Output
 from clerestory.cli.since import evaluate_since
 from clerestory.core.codec import Tags
 from clerestory.core.errors import InputError, NotFound
-from clerestory.core.measure import Cost, Evidence, Interval, Measurement, Subject
+from clerestory.core.evidence import Cost, Evidence, Interval, Measurement, Subject
 from clerestory.core.release import Policy, Rule
 from clerestory.core.sample import Dataset
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.evaluate.since import changes
+from clerestory.stages.evaluate.diff import changes
 from clerestory.stages.release import promote, put_to_gate
 from clerestory.store import Store
 
@@ -97,7 +97,7 @@ def test_what_holds_is_kept_what_is_stale_is_measured_again_and_a_drop_is_exit_1
     assert "0 numbers differ" in said
 
     with monkeypatch.context() as other:
-        other.setattr("clerestory.stages.evaluate.subjects.environment_digest", lambda: "0" * 64)
+        other.setattr("clerestory.stages.evaluate.fingerprint.environment_digest", lambda: "0" * 64)
         code, said = told.since()
     assert code == 0
     assert "? stale" in said

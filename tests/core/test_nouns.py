@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from clerestory.core.codec import Tags, decode, encode
 from clerestory.core.digest import canonical, digest, digest_folder
 from clerestory.core.errors import ConfigError, NotFound
-from clerestory.core.measure import Cost, Evidence, Interval, Measurement, Recipe, Subject
+from clerestory.core.evidence import Cost, Evidence, Interval, Measurement, Recipe, Subject
 from clerestory.core.release import Decision, Policy, Reason, Release, Rule
 from clerestory.core.sample import Caption, Dataset, Sample
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clerestory.core.sample import Dataset
-from clerestory.data import naming, wording
+from clerestory.data import caption_phrases, emoji_names
 
 WAVE, ASTRONAUT = "1f44b", "1f9d1-200d-1f680"
 
@@ -20,10 +20,10 @@ WAVE, ASTRONAUT = "1f44b", "1f9d1-200d-1f680"
         ("1F469-1F3FF-200D-1F680", "1f9d1-1f680", "dark", "woman"),
         ("1F468-200D-1F680", "1f9d1-1f680", "none", "man"),
         ("1F3C3-1F3FB-200D-2640-FE0F-200D-27A1-FE0F", "1f3c3", "light", "woman"),
-        ("1F468-200D-1F469-200D-1F466", naming.FAMILY, "none", "none"),
-        ("1F469-200D-2764-FE0F-200D-1F48B-200D-1F469", naming.KISS, "none", "woman"),
-        ("1F468-1F3FB-200D-2764-FE0F-200D-1F468-1F3FF", naming.LOVERS, "mixed", "man"),
-        ("1FAF1-1F3FB-200D-1FAF2-1F3FF", naming.HANDSHAKE, "mixed", "none"),
+        ("1F468-200D-1F469-200D-1F466", emoji_names.FAMILY, "none", "none"),
+        ("1F469-200D-2764-FE0F-200D-1F48B-200D-1F469", emoji_names.KISS, "none", "woman"),
+        ("1F468-1F3FB-200D-2764-FE0F-200D-1F468-1F3FF", emoji_names.LOVERS, "mixed", "man"),
+        ("1FAF1-1F3FB-200D-1FAF2-1F3FF", emoji_names.HANDSHAKE, "mixed", "none"),
         ("1F1E7-1F1FB", "1f1f3-1f1f4", "none", "none"),
         ("0031-FE0F-20E3", "31-20e3", "none", "none"),
         ("31", "31-20e3", "none", "none"),
@@ -34,19 +34,19 @@ WAVE, ASTRONAUT = "1f44b", "1f9d1-200d-1f680"
     ],
 )
 def test_variants_are_taken_away(code: str, concept: str, tone: str, gender: str) -> None:
-    plain = "-".join(naming.points(code))
-    assert naming.concept_code(plain) == concept
-    assert naming.skin_tone(plain) == tone
-    assert naming.gender(plain) == gender
+    plain = "-".join(emoji_names.points(code))
+    assert emoji_names.concept_code(plain) == concept
+    assert emoji_names.skin_tone(plain) == tone
+    assert emoji_names.gender(plain) == gender
 
 
-@given(st.sampled_from([WAVE, ASTRONAUT, "1f3c3", "1f469-200d-1f33e"]), st.sampled_from(sorted(naming.TONES)))
+@given(st.sampled_from([WAVE, ASTRONAUT, "1f3c3", "1f469-200d-1f33e"]), st.sampled_from(sorted(emoji_names.TONES)))
 def test_a_tone_never_changes_the_concept(code: str, tone: str) -> None:
     first, *rest = code.split("-")
     toned = "-".join([first, tone, *rest])
-    assert naming.concept_code(toned) == naming.concept_code(code)
-    assert naming.skin_tone(toned) == naming.TONES[tone]
-    assert naming.without_tone(toned) == code
+    assert emoji_names.concept_code(toned) == emoji_names.concept_code(code)
+    assert emoji_names.skin_tone(toned) == emoji_names.TONES[tone]
+    assert emoji_names.without_tone(toned) == code
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_tone_never_changes_the_concept(code: str, tone: str) -> None:
     ],
 )
 def test_labels_become_plain_phrases(label: str, phrase: str) -> None:
-    assert wording.phrase(label) == phrase
+    assert caption_phrases.phrase(label) == phrase
 
 
 @pytest.mark.parametrize(

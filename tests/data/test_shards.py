@@ -25,7 +25,7 @@ from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data import open_data
 from clerestory.data.shards import Shards, is_sharded, open_shards, verify_shards, write_shards
 from clerestory.data.shards.index import Kind
-from clerestory.stages.train.order import Batches, Order
+from clerestory.stages.train.shuffle import Batches, Order
 
 KINDS: tuple[Kind, Kind] = ("parquet", "tar")
 both = pytest.mark.parametrize("kind", KINDS)

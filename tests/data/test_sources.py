@@ -392,6 +392,6 @@ def test_csv_cells_may_hold_anything(shop: Path) -> None:
 
 def test_every_code_is_explained() -> None:
     root = Path(__file__).parents[2]
-    used = set(re.findall(r"CLR-D\d{3}", (root / "src/clerestory/data/found.py").read_text(encoding="utf-8")))
+    used = set(re.findall(r"CLR-D\d{3}", (root / "src/clerestory/data/findings.py").read_text(encoding="utf-8")))
     explained = set(re.findall(r"### (CLR-D\d{3})", (root / "docs/reference/findings.md").read_text(encoding="utf-8")))
     assert used == explained

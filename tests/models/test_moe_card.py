@@ -16,7 +16,7 @@ from torch import nn
 from clerestory.core.errors import CapabilityError, DataError, NotFound
 from clerestory.models import ClerestoryModel
 from clerestory.models.moe import IMAGE, TEXT, MixtureOfExperts
-from clerestory.models.moe.card import ExpertCard, mutual_information, report_card
+from clerestory.models.moe.expert_report import ExpertCard, mutual_information, report_card
 from clerestory.models.moe.heat_map import MOST_ROWS, heat_map, heat_maps
 
 SVG = "{http://www.w3.org/2000/svg}"

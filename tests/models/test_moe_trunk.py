@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from clerestory.core.errors import ConfigError, DataError
 from clerestory.models.moe import mixtures
 from clerestory.models.moe.balancing import rebalance
-from clerestory.models.moe.card import report_card
+from clerestory.models.moe.expert_report import report_card
 from clerestory.models.shared_trunk import SharedTrunk, TrunkConfig
 
 TINY = TrunkConfig(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from clerestory.models.moe import LossWeights
 from clerestory.models.moe.balancing import rebalance
-from clerestory.models.moe.card import ExpertCard, report_card
+from clerestory.models.moe.expert_report import ExpertCard, report_card
 from clerestory.models.shared_trunk import SharedTrunk, TrunkConfig
 
 SIDE, BATCH, STEPS, KEPT = 28, 16, 150, 4

@@ -14,9 +14,9 @@ from tests.models.endpoint import MODEL, endpoint
 
 from clerestory.core.errors import InputError, NotFound
 from clerestory.models import Request, capabilities, open_reference
+from clerestory.models.adapters.http_client import DOWN_AFTER, Patience
 from clerestory.models.adapters.openai import PARALLEL, Endpoint, ScoringEndpoint, open_endpoint
-from clerestory.models.adapters.wire import DOWN_AFTER, Patience
-from clerestory.models.opening import leaves_for
+from clerestory.models.resolve import leaves_for
 
 QUICK = Patience(timeout=5.0, retries=2, backoff=0.0)
 RED = Image.new("RGB", (5, 4), (255, 0, 0))
@@ -84,7 +84,7 @@ def test_what_passes_is_tried_again(moods: list[str]) -> None:
 
 def test_it_waits_as_long_as_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("clerestory.models.adapters.wire.time.sleep", waits.append)
+    monkeypatch.setattr("clerestory.models.adapters.http_client.time.sleep", waits.append)
     with endpoint() as server:
         model = opened(server.ref, Patience(timeout=5.0, retries=4, backoff=0.5))
         server.moods, server.after = ["busy"] * 4, ["7", "100000", "Wed, 21 Oct 2015 07:28:00 GMT", "soon"]

@@ -13,7 +13,7 @@ from clerestory.core.digest import short
 from clerestory.core.errors import InputError, NotFound
 from clerestory.core.release import Decision, Event
 from clerestory.report import build, collect, render_html, render_markdown, report
-from clerestory.report.nouns import ReportData
+from clerestory.report.model import ReportData
 from clerestory.store import Move
 
 

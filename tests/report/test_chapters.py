@@ -14,14 +14,14 @@ from tests.report.world import World, make_model
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
-from clerestory.core.measure import Cost, Evidence, Finding, Measurement, Recipe, Subject
+from clerestory.core.evidence import Cost, Evidence, Finding, Measurement, Recipe, Subject
 from clerestory.report import ReportData, build, collect, render_html, render_json, render_markdown
+from clerestory.report.chapters.audit_trail import noticed
+from clerestory.report.chapters.card import QUESTIONS, question
 from clerestory.report.collect import _Reader
-from clerestory.report.examined import by_severity, count_waits, guesses, read_diagrams, read_self_test
-from clerestory.report.nouns import Held
+from clerestory.report.diagnostics import by_severity, count_waits, guesses, read_diagrams, read_self_test
+from clerestory.report.model import Held
 from clerestory.report.plots import Curve, Panel, Point, histogram, panels, reliability
-from clerestory.report.sections.card import QUESTIONS, question
-from clerestory.report.sections.records import noticed
 from clerestory.report.trust import trust_of
 from clerestory.report.view import Chapter, Page
 from clerestory.stages.evaluate import EvaluateConfig, evaluate

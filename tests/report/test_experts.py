@@ -13,12 +13,12 @@ from tests.report.world import World
 
 from clerestory.core.codec import Tags
 from clerestory.report import report
+from clerestory.report.chapters import experts
 from clerestory.report.collect import collect
 from clerestory.report.experts import read_experts
-from clerestory.report.nouns import ReportData
+from clerestory.report.model import ReportData
 from clerestory.report.page import build
 from clerestory.report.render import render_json, render_markdown
-from clerestory.report.sections import experts
 
 TITLE = "What do its experts do?"
 MAP = "experts-image_tower-blocks-1-mlp-style"

@@ -12,7 +12,7 @@ from tests.report.parsing import NUMBER, Parsed
 from tests.report.world import World, make_data, make_world
 
 from clerestory.core.codec import decode
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.report import build, collect, render_html, render_json, render_markdown, report
 from clerestory.store import open_store
 

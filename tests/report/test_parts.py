@@ -15,7 +15,7 @@ from tests.report.parsing import Parsed
 from tests.report.world import examples, make_data, training_log
 
 from clerestory.core.codec import Tags
-from clerestory.core.measure import Interval, Measurement, Recipe
+from clerestory.core.evidence import Interval, Measurement, Recipe
 from clerestory.core.sample import Dataset
 from clerestory.report import format
 from clerestory.report.charts import Group, Line, Mark, curves, top_of, whiskers

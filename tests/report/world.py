@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical, digest, digest_bytes
-from clerestory.core.measure import Cost, Evidence, Finding, Interval, Measurement, Recipe, Subject
+from clerestory.core.evidence import Cost, Evidence, Finding, Interval, Measurement, Recipe, Subject
 from clerestory.core.provenance import environment_digest, stage_code
 from clerestory.core.release import Decision, Event, Policy, Reason, Release, Rule
 from clerestory.core.sample import Caption, Dataset, Sample
@@ -149,7 +149,7 @@ def measurements(level: float) -> list[Measurement]:
 
 
 def examples(data: Dataset) -> bytes:
-    """The artifact an examination keeps, in the form of ``stages/evaluate/examples.py``."""
+    """The artifact an examination keeps, in the form of ``stages/evaluate/suites/retrieval/examples.py``."""
     pick = random.Random(3)
     retrieved, written = [], []
     for split in ("test", "test_style"):

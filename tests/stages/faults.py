@@ -31,8 +31,8 @@ from clerestory.models.moe import mixtures
 from clerestory.models.presets import preset_config
 from clerestory.stages.train import TrainConfig, loop
 from clerestory.stages.train.loop import Run
-from clerestory.stages.train.material import Material, Pictures, caption_tokenizer, prepare
-from clerestory.stages.train.objectives import Captions, Part, StepContext, matching
+from clerestory.stages.train.objectives import Captions, Part, StepContext, contrastive
+from clerestory.stages.train.train_data import Material, Pictures, caption_tokenizer, prepare
 from clerestory.stages.train.validate import recall_at
 
 COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "grey", "pink", "brown", "cyan", "navy")
@@ -166,7 +166,7 @@ def trial(fault: Fault, folder: Path, steps: int = WITHIN, seed: int = 0) -> dic
     """The codes named in a run with the fault, by the step."""
     with ExitStack() as stack:
         for name, other in fault.patches.items():
-            stack.enter_context(patch.object(loop if hasattr(loop, name) else matching, name, other()))
+            stack.enter_context(patch.object(loop if hasattr(loop, name) else contrastive, name, other()))
         return watched(fault.begin(folder, seed), steps)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from clerestory.core.codec import Tags
-from clerestory.core.measure import Cost, Evidence, Recipe, Subject
+from clerestory.core.evidence import Cost, Evidence, Recipe, Subject
 from clerestory.core.provenance import environment_digest, now, stage_code
 from clerestory.stats.aggregate import measure
 from clerestory.stats.rows import write_rows

@@ -13,7 +13,7 @@ from clerestory.core.codec import Tags
 from clerestory.core.progress import QUIET
 from clerestory.core.sample import SUPPLEMENT, TRAIN, Caption, Dataset
 from clerestory.stages.train import TrainConfig
-from clerestory.stages.train.blending import Blend
+from clerestory.stages.train.mixture import Blend
 from clerestory.stages.train.objectives import Captions
 from clerestory.stages.train.run import prepared
 from clerestory.stages.train.sampling import Concept, Sampler

@@ -11,7 +11,7 @@ from tests.stages.pairs import Columns, put_examination, put_model, rows
 
 from clerestory.core.comparison import Comparison, Line
 from clerestory.core.errors import ConfigError, InputError, Undecided
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.stages.compare import CompareConfig, compare
 from clerestory.stages.release import verify
 from clerestory.stats.paired import mcnemar

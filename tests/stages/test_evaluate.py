@@ -17,7 +17,7 @@ from tests.stages.evaluate.worlds import Blank
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, ConfigError, DataError, NotFound
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.core.provenance import environment_digest, stage_code
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data.images import decode_image

@@ -13,7 +13,7 @@ from scipy.stats import chisquare, kstest
 from torch.utils.data import DataLoader, Dataset
 
 from clerestory.core.errors import ConfigError
-from clerestory.stages.train.order import Batches, Drawn, Keyed, Order
+from clerestory.stages.train.shuffle import Batches, Drawn, Keyed, Order
 
 
 class Pictures(Dataset[tuple[int, int, float]]):

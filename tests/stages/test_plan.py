@@ -10,11 +10,11 @@ import pytest
 from tests.stages.train_worker import shapes
 
 from clerestory.core.codec import decode, encode
-from clerestory.core.measure import Cost, Subject
+from clerestory.core.evidence import Cost, Subject
 from clerestory.core.sample import Dataset
 from clerestory.stages.train import TrainConfig, train
 from clerestory.stages.train import plan as planning
-from clerestory.stages.train.forecast import Plan, duration, keep, kept, score
+from clerestory.stages.train.estimate_store import Plan, duration, keep, kept, score
 from clerestory.stages.train.plan import keep_plan, kept_plan, plan
 from clerestory.store import Store
 

@@ -18,11 +18,11 @@ import pytest
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
 from clerestory.core.errors import ConfigError, Conflict, InputError, IntegrityError, NotFound, Refused
-from clerestory.core.measure import Cost, Evidence, Finding, Interval, Measurement, Recipe, Subject
+from clerestory.core.evidence import Cost, Evidence, Finding, Interval, Measurement, Recipe, Subject
 from clerestory.core.provenance import environment_digest, now, stage_code
 from clerestory.core.release import Decision, Event, Policy, Release, Rule
 from clerestory.stages.release import gate, load_policy, promote, register, rollback, verify
-from clerestory.stages.release.judge import judge
+from clerestory.stages.release.rules import judge
 from clerestory.stats.aggregate import measure
 from clerestory.stats.rows import read_rows, write_rows
 from clerestory.store import Store

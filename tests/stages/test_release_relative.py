@@ -10,7 +10,7 @@ from tests.stages.pairs import Columns, put_examination, put_model, rows
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ConfigError, IntegrityError
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.core.release import Decision, Policy, Release, Rule
 from clerestory.stages.release import gate, load_policy, promote, put_to_gate, verify
 from clerestory.store import Store

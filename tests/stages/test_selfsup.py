@@ -22,15 +22,15 @@ from clerestory.models import open_model
 from clerestory.models.presets import preset_config
 from clerestory.stages.train import TrainConfig
 from clerestory.stages.train import run as stage
-from clerestory.stages.train.averaging import follow
 from clerestory.stages.train.checkpoint import read
+from clerestory.stages.train.ema import follow
 from clerestory.stages.train.loop import Run
 from clerestory.stages.train.objectives import PicturesAlone, Teacher
 from clerestory.stages.train.objectives import selfsup_lejepa as gaussian
 from clerestory.stages.train.objectives import selfsup_masked as masked
-from clerestory.stages.train.objectives.selfsup_pool import Pool, cut
-from clerestory.stages.train.objectives.selfsup_teacher import distil, masked_tokens, update_centre
+from clerestory.stages.train.objectives.distillation_losses import distil, masked_tokens, update_centre
 from clerestory.stages.train.objectives.selfsup_views import ViewHead, view_contrast
+from clerestory.stages.train.objectives.unlabelled_sampler import Pool, cut
 from clerestory.stages.train.selfsup_config import SelfSupervision
 
 TINY = TrainConfig(preset="tiny", steps=12, batch=12, threads=1, checkpoint_every=4, validate_every=0)

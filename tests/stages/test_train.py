@@ -31,11 +31,11 @@ from clerestory.stages.train.augment import CHANCES, augment
 from clerestory.stages.train.checkpoint import NAME, Position, read, write
 from clerestory.stages.train.loop import MOST_SKIPPED_IN_A_ROW, Run
 from clerestory.stages.train.losses import contrastive
-from clerestory.stages.train.material import prepare
 from clerestory.stages.train.objectives import Captions, Part, StepContext
 from clerestory.stages.train.optimizer import _by_gram, _directly, orthogonalise
-from clerestory.stages.train.order import Keyed
 from clerestory.stages.train.sampling import Concept, Sampler, group_concepts
+from clerestory.stages.train.shuffle import Keyed
+from clerestory.stages.train.train_data import prepare
 from clerestory.store import Store, open_store
 
 WORKER = Path(__file__).with_name("train_worker.py")

@@ -20,11 +20,11 @@ from clerestory.core.progress import QUIET
 from clerestory.core.sample import Dataset
 from clerestory.models import open_model
 from clerestory.models.moe import mixtures
-from clerestory.models.moe.card import ExpertCard
+from clerestory.models.moe.expert_report import ExpertCard
 from clerestory.stages.train import TrainConfig, TrainResult, train
 from clerestory.stages.train import run as stage
-from clerestory.stages.train.architecture import Architecture
 from clerestory.stages.train.loop import Run
+from clerestory.stages.train.model_overrides import Architecture
 from clerestory.store import Store, open_store
 
 TINY = TrainConfig(preset="tiny", steps=6, batch=16, threads=1, checkpoint_every=3, validate_every=0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ConfigError, DataError, InputError, NotFound
-from clerestory.core.measure import Measurement, Recipe
+from clerestory.core.evidence import Measurement, Recipe
 from clerestory.stats.aggregate import aggregate, measure, recompute
 from clerestory.stats.rows import read_rows, write_rows
 

@@ -7,7 +7,7 @@ import pytest
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import InputError
-from clerestory.core.measure import Interval, Recipe
+from clerestory.core.evidence import Interval, Recipe
 from clerestory.stats.aggregate import aggregate
 from clerestory.stats.agreement import blind_gain, blind_solvable, unanimous
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as distributions
 
-from clerestory.core.measure import Interval
+from clerestory.core.evidence import Interval
 from clerestory.stats.bootstrap import (
     binomial_draws,
     cluster_bootstrap,

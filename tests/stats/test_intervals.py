@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as distributions
 
-from clerestory.core.measure import Interval
+from clerestory.core.evidence import Interval
 from clerestory.stats.intervals import (
     cluster_variance,
     effective_size,

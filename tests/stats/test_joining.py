@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import InputError
-from clerestory.core.measure import Recipe
-from clerestory.stats.joining import clusters, group_values, groups_of, join, other_pool, scores
+from clerestory.core.evidence import Recipe
+from clerestory.stats.pairing import clusters, group_values, groups_of, join, other_pool, scores
 
 Columns = dict[str, np.ndarray[Any, Any]]
 

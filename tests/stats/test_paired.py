@@ -12,7 +12,7 @@ from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from clerestory.core.errors import InputError
-from clerestory.core.measure import Interval
+from clerestory.core.evidence import Interval
 from clerestory.stats.paired import Difference, holm, match, mcnemar, no_worse, paired_difference
 
 

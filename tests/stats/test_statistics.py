@@ -8,7 +8,7 @@ from scipy import stats as scipy_stats
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ConfigError, InputError, NotFound
-from clerestory.core.measure import Recipe
+from clerestory.core.evidence import Recipe
 from clerestory.stats import calibration, fairness, ood, robustness
 from clerestory.stats.aggregate import aggregate, measure, recompute
 from clerestory.stats.intervals import mean_interval

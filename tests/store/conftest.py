@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clerestory.core.codec import Tags
-from clerestory.core.measure import Cost, Evidence, Finding, Interval, Measurement, Subject
+from clerestory.core.evidence import Cost, Evidence, Finding, Interval, Measurement, Subject
 from clerestory.core.provenance import now
 from clerestory.core.release import Decision, Event
 from clerestory.store import Store

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy.exc import IntegrityError as SqlError
 
 from clerestory.core.errors import IntegrityError
-from clerestory.core.measure import Evidence, Finding
+from clerestory.core.evidence import Evidence, Finding
 from clerestory.core.provenance import now
 from clerestory.core.release import Event
 from clerestory.store import Store

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clerestory.store.memo import Memo, memo_key
+from clerestory.store.answer_cache import Memo, memo_key
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clerestory.core.errors import Conflict, InputError, IntegrityError, MissingExtra, NotFound
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.core.release import Decision, Event
 from clerestory.store import Move, Store, open_store
 

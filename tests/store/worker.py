@@ -20,7 +20,7 @@ from typing import Any
 import clerestory.store
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ClerestoryError, Conflict
-from clerestory.core.measure import Cost, Evidence, Subject
+from clerestory.core.evidence import Cost, Evidence, Subject
 from clerestory.core.provenance import now
 from clerestory.core.release import Event
 from clerestory.store import open_store

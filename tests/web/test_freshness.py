@@ -14,12 +14,12 @@ from tests.web.conftest import BASE
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
-from clerestory.core.measure import Cost, Evidence
+from clerestory.core.evidence import Cost, Evidence
 from clerestory.core.release import Policy, Reason, Rule
 from clerestory.stages.evaluate import EvaluateConfig
-from clerestory.stages.evaluate.part import Asked
-from clerestory.stages.evaluate.parts import PARTS
-from clerestory.stages.evaluate.subjects import part_kind, part_subject
+from clerestory.stages.evaluate.fingerprint import part_kind, part_subject
+from clerestory.stages.evaluate.suite import Asked
+from clerestory.stages.evaluate.suites import PARTS
 from clerestory.store import open_store
 from clerestory.web import create_app
 

@@ -6,7 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.web.conftest import BASE, World
 
-from clerestory.web.guard import SECURITY_HEADERS, host_name
+from clerestory.web.security import SECURITY_HEADERS, host_name
 
 PAGES = (
     "/",

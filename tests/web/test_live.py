@@ -11,8 +11,8 @@ from tests.web.conftest import World, build_world, put_to_gate
 
 from clerestory.core.sample import Dataset
 from clerestory.stages.release import promote, rollback
-from clerestory.web.guard import Turned
-from clerestory.web.live import Live
+from clerestory.web.model_follower import Live
+from clerestory.web.security import Turned
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from tests.web.conftest import World
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
-from clerestory.report.nouns import Trust
+from clerestory.report.model import Trust
 from clerestory.report.trust import trust_of
-from clerestory.web.measured import questions, trust_view
+from clerestory.web.measurement_views import questions, trust_view
 
 LABELS = {"yes": "can be trusted", "careful": "Be careful", "no": "Do not trust"}
 

@@ -274,7 +274,7 @@ def test_the_json_of_evidence_has_the_digest_it_is_named_by(client: TestClient, 
 
 
 def test_stale_evidence_says_what_changed(client: TestClient, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clerestory.stages.release.deciding.stage_code", lambda kind: "0" * 64)
+    monkeypatch.setattr("clerestory.stages.release.decision.stage_code", lambda kind: "0" * 64)
     said = visible(client.get(f"/evidence/{world.live.evidence[0]}").text)
     assert "Stale Since it was made, the code changed" in said
 

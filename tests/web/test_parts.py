@@ -6,16 +6,16 @@ from datetime import UTC, datetime
 import pytest
 
 from clerestory.core.errors import InputError, NotFound
-from clerestory.core.measure import Interval, Measurement
+from clerestory.core.evidence import Interval, Measurement
 from clerestory.core.release import Reason, Rule
-from clerestory.web import words
-from clerestory.web.gauge import LEFT, RIGHT, gauge
-from clerestory.web.guard import Busy
+from clerestory.web import labels
+from clerestory.web.confidence import Scale, _scale
+from clerestory.web.inference_queue import Work
+from clerestory.web.interval_bar import LEFT, RIGHT, gauge
 from clerestory.web.releases import _doubt
 from clerestory.web.reviews import Item, Page, Reviews
+from clerestory.web.security import Busy
 from clerestory.web.server import _is_loopback, _listen
-from clerestory.web.sure import Scale, _scale
-from clerestory.web.work import Work
 
 
 def test_a_higher_score_is_never_less_sure_and_the_words_keep_their_promise() -> None:
@@ -93,7 +93,7 @@ def test_a_step_that_changes_nothing_is_no_step() -> None:
 )
 def test_ago(seconds: int, said: str) -> None:
     then = datetime(2026, 1, 1, tzinfo=UTC)
-    assert words.ago(then.isoformat(), datetime.fromtimestamp(then.timestamp() + seconds, UTC)) == said
+    assert labels.ago(then.isoformat(), datetime.fromtimestamp(then.timestamp() + seconds, UTC)) == said
 
 
 def test_a_gauge_puts_interval_and_bound_in_order() -> None:

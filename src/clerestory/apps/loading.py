@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clerestory.core.errors import NotFound
 from clerestory.models import AnyModel, open_reference
-from clerestory.models.opening import FORMS, is_outside, leaves_for, open_folder
+from clerestory.models.resolve import FORMS, is_outside, leaves_for, open_folder
 from clerestory.store import Resolved, Store
 
 OWN = ("Embedder", "Scorer", "Describer")  # what a model that was trained here can do

@@ -7,7 +7,7 @@ import json
 from clerestory.core.codec import decode
 from clerestory.core.digest import digest_folder
 from clerestory.core.errors import IntegrityError, NotFound
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.models.starter import STARTER, starter_folder
 from clerestory.store import Store
 

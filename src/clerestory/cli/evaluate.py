@@ -8,16 +8,16 @@ from cyclopts import Parameter
 
 from clerestory.apps.catalogue import dataset
 from clerestory.apps.loading import is_elsewhere, load_model, privacy_notice
-from clerestory.cli.faults import run_self_test
 from clerestory.cli.output import PLAIN, Common, Output
+from clerestory.cli.self_test import run_self_test
 from clerestory.cli.since import evaluate_since
 from clerestory.cli.summary import everything, summary, trust_labels
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.evaluate.tasks.finding import find_task
 from clerestory.stages.evaluate.tasks.items import open_task_data
+from clerestory.stages.evaluate.tasks.resolve import find_task
 from clerestory.store import Store, open_store
 
 # What a task alone runs: itself, and whether it can be believed.

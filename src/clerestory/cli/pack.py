@@ -10,8 +10,8 @@ from clerestory import __version__
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
-from clerestory.stages.evaluate.tasks.finding import find_task
 from clerestory.stages.evaluate.tasks.packs import Pack, add_pack, export_pack, packs, verify_pack
+from clerestory.stages.evaluate.tasks.resolve import find_task
 from clerestory.store import open_store
 
 

@@ -109,7 +109,7 @@ def show_(ref: str, /, *, common: Common = PLAIN) -> None:
     ):
         facts.add_row(key, value)
     from clerestory.cli.since import freshness_table  # here, because they bring torch with them
-    from clerestory.stages.evaluate.since import release_freshness
+    from clerestory.stages.evaluate.diff import release_freshness
 
     states = release_freshness(store, release)
     common.out.result(

@@ -11,12 +11,12 @@ from clerestory.cli.output import Output
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import InputError
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.core.release import Release
 from clerestory.core.sample import Dataset
 from clerestory.report.format import duration, number
 from clerestory.stages.evaluate import EvaluateConfig, PartState, evaluate, freshness
-from clerestory.stages.evaluate.since import Change, Changes, changes
+from clerestory.stages.evaluate.diff import Change, Changes, changes
 from clerestory.store import Store
 
 STATES = {"fresh": ("✓ fresh", "green"), "stale": ("? stale", "yellow"), "missing": ("· missing", "dim")}

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from clerestory.core.measure import Evidence, Finding, Measurement
+from clerestory.core.evidence import Evidence, Finding, Measurement
 from clerestory.report.format import metric, number, slice_words
 from clerestory.store import Store
 

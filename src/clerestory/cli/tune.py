@@ -14,7 +14,7 @@ from clerestory.cli.train import read_toml
 from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.errors import CapabilityError
-from clerestory.core.measure import Evidence, Measurement
+from clerestory.core.evidence import Evidence, Measurement
 from clerestory.stages.train.tune import TuneConfig, TuneResult, check_target, tune, write_target
 from clerestory.store import open_store
 

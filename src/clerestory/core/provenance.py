@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from clerestory.core.digest import digest
-from clerestory.core.measure import Cost
+from clerestory.core.evidence import Cost
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("numpy", "scipy", "torch", "transformers", "tokenizers", "safetensors", "pillow", "pyarrow", "resvg_py")
@@ -28,7 +28,7 @@ STAGE_ROOMS = {
     "train": ("core", "data", "models", "stages/train"),
     "tune": (
         *("core", "data", "models", "stats", "stages/train/tune", "stages/train/losses"),
-        *("stages/train/checkpoint", "stages/train/order"),
+        *("stages/train/checkpoint", "stages/train/shuffle"),
     ),
     "evaluate": ("core", "data", "models", "stats", "stages/evaluate"),
     "self_test": ("core", "data", "models", "stats", "stages/evaluate"),
@@ -72,7 +72,7 @@ def code_behind(module: str, room: str) -> tuple[str, ...]:
     Read from the import statements, so that nobody has to keep a list, and no list can be incomplete.
 
     Args:
-        module: such as ``clerestory.stages.evaluate.parts.ood``.
+        module: such as ``clerestory.stages.evaluate.suites.ood``.
         room: such as ``stages/evaluate``; imports from elsewhere are not followed.
     """
     found: set[str] = set()

@@ -10,7 +10,7 @@ from functools import cached_property
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
 from clerestory.core.errors import not_found
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 
 TRAIN, VAL, TEST, TEST_STYLE = "train", "val", "test", "test_style"
 SUPPLEMENT = "supplement"  # the group of samples that are there to be learnt from beside the others; its value is "yes"

@@ -8,11 +8,11 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import DataError
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.core.sample import Dataset, Sample
-from clerestory.data import found
-from clerestory.data.fields import SPLITS, Entry
-from clerestory.data.inspection import Seen
+from clerestory.data import findings as data_findings
+from clerestory.data.columns import SPLITS, Entry
+from clerestory.data.image_scan import Seen
 from clerestory.data.splits import connected, split_of
 
 
@@ -56,7 +56,7 @@ def assemble(
         _derive(list(kept.values()), splits)
     silent = sorted(entry.id for entry, _ in kept.values() if not entry.captions)
     if silent:
-        noticed.append(found.no_caption(len(silent), silent[0]))
+        noticed.append(data_findings.no_caption(len(silent), silent[0]))
     samples = [
         Sample(
             entry.id,
@@ -75,13 +75,13 @@ def assemble(
 
 def _problem(entry: Entry, seen: Seen, kept: dict[str, tuple[Entry, Seen]]) -> Finding | None:
     if entry.id in kept:
-        return found.duplicate_id(entry.where, kept[entry.id][0].where)
+        return data_findings.duplicate_id(entry.where, kept[entry.id][0].where)
     if seen.problem:
-        return found.unreadable(entry.where, seen.problem)
+        return data_findings.unreadable(entry.where, seen.problem)
     if entry.sha256 and entry.sha256 != seen.sha256:
-        return found.unreadable(entry.where, "the picture's bytes are not those that the column sha256 speaks of")
+        return data_findings.unreadable(entry.where, "the picture's bytes are not those that the column sha256 speaks of")
     if entry.split and entry.split not in SPLITS.values():
-        return found.unknown_split(entry.where, entry.split)
+        return data_findings.unknown_split(entry.where, entry.split)
     return None
 
 
@@ -92,7 +92,7 @@ def _given_splits_conflict(entries: Iterable[Entry]) -> list[Finding]:
             sides[entry.concept].add(entry.split)
     # The same concepts in a style held out on purpose are the point of test_style, not a leak.
     torn = {concept: sorted(splits - {"test_style"}) for concept, splits in sorted(sides.items())}
-    return [found.split_conflict(concept, splits) for concept, splits in torn.items() if len(splits) > 1]
+    return [data_findings.split_conflict(concept, splits) for concept, splits in torn.items() if len(splits) > 1]
 
 
 def _derive(entries: list[tuple[Entry, Seen]], splits: bool) -> None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from clerestory.data import naming
+from clerestory.data import emoji_names
 from clerestory.data.splits import connected
 
 
@@ -33,7 +33,7 @@ class Shown:
     image: str
 
 
-def concepts(icons: Sequence[Shown], emoji: Mapping[str, naming.Emoji]) -> list[str]:
+def concepts(icons: Sequence[Shown], emoji: Mapping[str, emoji_names.Emoji]) -> list[str]:
     """The concept of every icon, in order."""
     keys = [_key(icon) for icon in icons]
     links: list[tuple[Hashable, Hashable]] = []
@@ -50,28 +50,28 @@ def concepts(icons: Sequence[Shown], emoji: Mapping[str, naming.Emoji]) -> list[
 
 
 def _key(icon: Shown) -> str:
-    if icon.code and not naming.is_private(icon.code):
-        return naming.concept_code(icon.code)
-    return f"={naming.neutral_name(icon.name)[0]}"
+    if icon.code and not emoji_names.is_private(icon.code):
+        return emoji_names.concept_code(icon.code)
+    return f"={emoji_names.neutral_name(icon.name)[0]}"
 
 
-def _plainest(emoji: Mapping[str, naming.Emoji]) -> dict[str, str]:
+def _plainest(emoji: Mapping[str, emoji_names.Emoji]) -> dict[str, str]:
     """For every concept code the emoji without tone and gender that stands for it."""
     best: dict[str, tuple[bool, bool, bool, int, str]] = {}
     for code in emoji:
-        key = naming.concept_code(code)
-        rank = (code != key, naming.gender(code) != "none", naming.skin_tone(code) != "none", len(code), code)
+        key = emoji_names.concept_code(code)
+        rank = (code != key, emoji_names.gender(code) != "none", emoji_names.skin_tone(code) != "none", len(code), code)
         best[key] = min(best.get(key, rank), rank)
     return {key: rank[-1] for key, rank in best.items()}
 
 
-def _name(key: str, icon: Shown, plain: Mapping[str, str], emoji: Mapping[str, naming.Emoji]) -> str:
+def _name(key: str, icon: Shown, plain: Mapping[str, str], emoji: Mapping[str, emoji_names.Emoji]) -> str:
     """A readable name: emojibase's label, the Unicode name of a single character, or the icon's own."""
     if key in plain:
-        return naming.slug(emoji[plain[key]].label)
+        return emoji_names.slug(emoji[plain[key]].label)
     if key.startswith("="):
         return key.removeprefix("=")
-    return naming.slug(standard_name(key)) or naming.neutral_name(icon.name)[0]
+    return emoji_names.slug(standard_name(key)) or emoji_names.neutral_name(icon.name)[0]
 
 
 def standard_name(code: str) -> str:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import DataError, IntegrityError
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Caption, Dataset, Sample
-from clerestory.data import found
+from clerestory.data import findings as data_findings
 from clerestory.data.assemble import assemble
-from clerestory.data.fields import Entry
-from clerestory.data.inspection import Seen, look_at_files
+from clerestory.data.columns import Entry
+from clerestory.data.image_scan import Seen, look_at_files
 from clerestory.data.text_tables import read_table
 
 CAPTION_FILES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
@@ -63,9 +63,9 @@ def locate(root: Path, entries: list[Entry]) -> tuple[list[Entry], list[Finding]
     for entry in entries:
         inside = _inside(root, entry.file)
         if not entry.file:
-            findings.append(found.lacking(entry.where, "no picture is named"))
+            findings.append(data_findings.lacking(entry.where, "no picture is named"))
         elif inside is None:
-            findings.append(found.outside(entry.where, entry.file))
+            findings.append(data_findings.outside(entry.where, entry.file))
         elif not entry.id and inside in by_file:
             first = by_file[inside].captions
             first += [caption for caption in entry.captions if caption not in first]
@@ -95,9 +95,9 @@ def _unnamed(folder: Path, named: set[str]) -> tuple[list[Entry], list[Finding]]
         if file in named or kind not in PICTURES | OTHER_PICTURES:
             continue
         if _inside(folder, file) is None:
-            findings.append(found.outside(file, file))
+            findings.append(data_findings.outside(file, file))
         elif kind in OTHER_PICTURES:
-            findings.append(found.unreadable(file, f"a {kind} file is not a JPEG, PNG or WEBP picture"))
+            findings.append(data_findings.unreadable(file, f"a {kind} file is not a JPEG, PNG or WEBP picture"))
         else:
             captions, problems = _sidecar(path, file)
             findings += problems
@@ -120,11 +120,11 @@ def _sidecar(picture: Path, file: str) -> tuple[list[Caption], list[Finding]]:
         return [], []
     except (OSError, UnicodeDecodeError):
         where = Path(file).with_suffix(".txt").as_posix()
-        return [], [found.empty_caption(where, "it is not UTF-8 text; the picture is kept without it")]
+        return [], [data_findings.empty_caption(where, "it is not UTF-8 text; the picture is kept without it")]
     lines = dict.fromkeys(line for raw in text.splitlines() if (line := " ".join(raw.split())))
     if lines:
         return [Caption(line) for line in lines], []
-    return [], [found.empty_caption(Path(file).with_suffix(".txt").as_posix(), "the picture is kept without it")]
+    return [], [data_findings.empty_caption(Path(file).with_suffix(".txt").as_posix(), "the picture is kept without it")]
 
 
 def from_files(
@@ -141,7 +141,7 @@ def from_files(
     looked: list[tuple[Entry, Seen]] = []
     for entry in entries:
         if entry.file not in seen:
-            findings.append(found.missing_file(entry.where, entry.file))
+            findings.append(data_findings.missing_file(entry.where, entry.file))
             continue
         entry.source = entry.source or entry.file
         parent = Path(entry.file).parts[:-1]

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from clerestory.core.errors import DataError, MissingExtra
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset, Sample
-from clerestory.data import found
+from clerestory.data import findings as data_findings
 from clerestory.data.assemble import assemble
-from clerestory.data.fields import PICTURE, SPLITS, Columns, Entry
-from clerestory.data.inspection import Seen, look
+from clerestory.data.columns import PICTURE, SPLITS, Columns, Entry
+from clerestory.data.image_scan import Seen, look
 
 HF = "hf:"
 SAVED = ("dataset_info.json", "dataset_dict.json", "state.json")
@@ -51,7 +51,7 @@ def open_huggingface(spec: str, progress: Progress = QUIET, keep: Sequence[str] 
             for number, (entry, content, noticed) in enumerate(_entries(plain, columns, column, split)):
                 findings += noticed
                 if content is None:
-                    findings.append(found.lacking(entry.where, "it holds no picture"))
+                    findings.append(data_findings.lacking(entry.where, "it holds no picture"))
                 else:
                     looked.append((entry, look(content)))
                     rows.setdefault(entry.id, (plain, number, column))

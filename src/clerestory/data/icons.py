@@ -17,11 +17,12 @@ from typing import Any
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest, digest_bytes
 from clerestory.core.errors import ClerestoryError, DataError, IntegrityError
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import PACKAGE
 from clerestory.core.sample import TEST, TEST_STYLE, VAL, Caption, Dataset, Sample
-from clerestory.data import found, naming, packages, parquet, render, wording
+from clerestory.data import caption_phrases, emoji_names, packages, parquet, render
+from clerestory.data import findings as data_findings
 from clerestory.data.cache import cache_folder, only_one
 from clerestory.data.concepts import Shown, concepts
 from clerestory.data.splits import split_of
@@ -84,7 +85,7 @@ def recipe() -> str:
 def _rendering() -> str:
     """What the pictures alone follow from."""
     pins = [[package.spec, package.sha512] for package in packages.ALL]
-    return digest([pins, metadata.version("resvg_py"), _file_digest("render.py"), naming.by_hand()["boxes"]])
+    return digest([pins, metadata.version("resvg_py"), _file_digest("render.py"), emoji_names.by_hand()["boxes"]])
 
 
 def _file_digest(name: str) -> str:
@@ -117,28 +118,28 @@ def _read_sets() -> tuple[dict[str, Any], dict[str, dict[str, str]], dict[str, s
 
 def _read_words(
     sets: Mapping[str, Any], chars: Mapping[str, dict[str, str]]
-) -> tuple[dict[str, naming.Emoji], naming.Names, dict[str, dict[str, str]]]:
+) -> tuple[dict[str, emoji_names.Emoji], emoji_names.Names, dict[str, dict[str, str]]]:
     """English entries by code, the resolver of names, and labels by language and code."""
     members = ["en/data.json", "meta/groups.json", *(f"{lang}/compact.json" for lang in LANGUAGES)]
     shortcodes = ["en/shortcodes/joypixels.json", "en/shortcodes/github.json", "en/shortcodes/emojibase.json"]
     read = packages.read_json(packages.tarball(packages.WORDS), *members, *shortcodes)
     groups = {int(number): key for number, key in read["meta/groups.json"]["groups"].items()}
-    emoji = naming.read_emoji(read["en/data.json"], groups)
+    emoji = emoji_names.read_emoji(read["en/data.json"], groups)
     short: dict[str, Any] = {}
     for name in shortcodes:
         short = {**read[name], **short}
     translations = {
         lang: {
-            "-".join(naming.points(each["hexcode"])): each["label"]
+            "-".join(emoji_names.points(each["hexcode"])): each["label"]
             for entry in read[f"{lang}/compact.json"]
             for each in (entry, *entry.get("skins", ()))
         }
         for lang in LANGUAGES
     }
-    return emoji, naming.Names(emoji, sets, chars, short), translations
+    return emoji, emoji_names.Names(emoji, sets, chars, short), translations
 
 
-def _read_icons(sets: Mapping[str, Any], names: naming.Names, licences: Mapping[str, str]) -> list[Icon]:
+def _read_icons(sets: Mapping[str, Any], names: emoji_names.Names, licences: Mapping[str, str]) -> list[Icon]:
     """Every drawing of every set; where a set has the same drawing twice, the plainest name of it is kept."""
     icons = []
     for style, icon_set in sets.items():
@@ -158,7 +159,7 @@ def _read_icons(sets: Mapping[str, Any], names: naming.Names, licences: Mapping[
             )
             for name, entry in icon_set["icons"].items()
         ]
-        drawings.sort(key=lambda item: (item[0], item[1].code != naming.concept_code(item[1].code), item[1].name))
+        drawings.sort(key=lambda item: (item[0], item[1].code != emoji_names.concept_code(item[1].code), item[1].name))
         seen: set[str] = set()
         for _, icon in drawings:
             if icon.svg not in seen:
@@ -204,14 +205,14 @@ def _visible(icons: list[Icon], pictures: list[bytes]) -> tuple[list[Icon], list
         if picture != nothing:
             kept.append((icon, picture))
         else:
-            findings.append(found.blank(icon.id))
+            findings.append(data_findings.blank(icon.id))
     return [icon for icon, _ in kept], [picture for _, picture in kept], findings
 
 
 def _samples(
     icons: list[Icon],
     pictures: list[bytes],
-    emoji: Mapping[str, naming.Emoji],
+    emoji: Mapping[str, emoji_names.Emoji],
     translations: Mapping[str, Mapping[str, str]],
 ) -> tuple[list[Sample], dict[str, bytes]]:
     content = {digest_bytes(picture): picture for picture in pictures}
@@ -226,11 +227,11 @@ def _samples(
     samples = []
     for icon, concept, words, image in zip(icons, named, captions, images, strict=True):
         split = split_of(concept, SHARES, SALT)
-        known = emoji.get(icon.code) or emoji.get(naming.without_tone(icon.code))
+        known = emoji.get(icon.code) or emoji.get(emoji_names.without_tone(icon.code))
         groups = {
             "style": icon.style,
             "emoji_group": known.group if known else "other",
-            "skin_tone": naming.skin_tone(icon.code),
+            "skin_tone": emoji_names.skin_tone(icon.code),
             "gender": _gender(icon),
         }
         if icon.style == UNSEEN_STYLE:
@@ -241,24 +242,24 @@ def _samples(
 
 
 def _captions(
-    icon: Icon, emoji: Mapping[str, naming.Emoji], translations: Mapping[str, Mapping[str, str]]
+    icon: Icon, emoji: Mapping[str, emoji_names.Emoji], translations: Mapping[str, Mapping[str, str]]
 ) -> tuple[Caption, ...]:
     """English name, English keywords, then the name in other languages."""
     known, tone = emoji.get(icon.code), ""
-    if known is None and (known := emoji.get(naming.without_tone(icon.code))) is not None:
-        tone = f" with {naming.skin_tone(icon.code)} skin tone"
+    if known is None and (known := emoji.get(emoji_names.without_tone(icon.code))) is not None:
+        tone = f" with {emoji_names.skin_tone(icon.code)} skin tone"
     if known is None:
         return (Caption(icon.caption),)
-    name = wording.phrase(known.label) + tone
+    name = caption_phrases.phrase(known.label) + tone
     keywords = [Caption(tag, kind="keyword") for tag in dict.fromkeys(known.tags) if tag.lower() != name.lower()]
     others = [Caption(table[icon.code], lang) for lang, table in translations.items() if icon.code in table]
     return (Caption(name), *keywords, *others)
 
 
 def _gender(icon: Icon) -> str:
-    if icon.code and not naming.is_private(icon.code):
-        return naming.gender(icon.code)
-    return naming.neutral_name(icon.name)[1]
+    if icon.code and not emoji_names.is_private(icon.code):
+        return emoji_names.gender(icon.code)
+    return emoji_names.neutral_name(icon.name)[1]
 
 
 def main(arguments: list[str]) -> int:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from clerestory.core.codec import Tags, decode, encode
 from clerestory.core.digest import digest_file
 from clerestory.core.errors import ConfigError, DataError, IntegrityError
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data.cache import appearing

@@ -11,14 +11,15 @@ import pyarrow.parquet as pq
 
 from clerestory.core.digest import digest_file
 from clerestory.core.errors import DataError
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
-from clerestory.data import found, parquet
+from clerestory.data import findings as data_findings
+from clerestory.data import parquet
 from clerestory.data.assemble import assemble
-from clerestory.data.fields import PICTURE, Columns, Entry
+from clerestory.data.columns import PICTURE, Columns, Entry
 from clerestory.data.folder import from_files, locate
-from clerestory.data.inspection import Seen, look
+from clerestory.data.image_scan import Seen, look
 
 BATCH = 256
 
@@ -83,7 +84,7 @@ def _with_bytes(
                 content = row[column]["bytes"] if isinstance(row[column], dict) else row[column]
                 entry.id = entry.id or ("" if keep else _own_name(row, column)) or f"{number:08d}"
                 if content is None:
-                    findings.append(found.lacking(entry.where, "it holds no picture"))
+                    findings.append(data_findings.lacking(entry.where, "it holds no picture"))
                 else:
                     looked.append((entry, look(content)))
                     rows.setdefault(entry.id, number)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from clerestory.core.errors import DataError
-from clerestory.core.measure import Finding
-from clerestory.data import found
-from clerestory.data.fields import CAPTION, PICTURE, Columns, Entry
+from clerestory.core.evidence import Finding
+from clerestory.data import findings as data_findings
+from clerestory.data.columns import CAPTION, PICTURE, Columns, Entry
 
 _Rows = Iterator[tuple[str, dict[str, Any] | str]]
 
@@ -41,7 +41,7 @@ def read_table(path: Path, keep: Sequence[str] = ()) -> tuple[list[Entry], list[
     findings: list[Finding] = []
     for number, (where, row) in enumerate(rows, start=1):
         if isinstance(row, str):
-            findings.append(found.lacking(where, row))
+            findings.append(data_findings.lacking(where, row))
             continue
         entry, noticed = columns.entry(row, where)
         if keep:

@@ -22,9 +22,9 @@ from clerestory.models.protocols import (
 if TYPE_CHECKING:
     from clerestory.models.config import ClerestoryConfig
     from clerestory.models.model import ClerestoryModel, ClerestoryOutput
-    from clerestory.models.opening import open_reference
     from clerestory.models.presets import PRESETS, preset_config
     from clerestory.models.processor import ClerestoryImageProcessor, ClerestoryProcessor, make_tokenizer
+    from clerestory.models.resolve import open_reference
     from clerestory.models.runtime import Model, open_model, save_model
     from clerestory.models.text_tower import find_text_tower, load_text_tower
 
@@ -40,7 +40,7 @@ _HEAVY = {
     "load_text_tower": "text_tower",
     "make_tokenizer": "processor",
     "open_model": "runtime",
-    "open_reference": "opening",
+    "open_reference": "resolve",
     "preset_config": "presets",
     "save_model": "runtime",
 }

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clerestory.models.config import ClerestoryConfig
-from clerestory.models.mixing import mixture
 from clerestory.models.moe import IMAGE
+from clerestory.models.moe_factory import mixture
 
 
 class ConvBlock(nn.Module):

@@ -18,13 +18,13 @@ from transformers.utils import logging
 from clerestory.core.digest import digest_folder
 from clerestory.core.errors import CapabilityError, IntegrityError, NotFound
 from clerestory.models.alignment import aligned
+from clerestory.models.clip_scorer import BLIND, score_by_similarity
 from clerestory.models.config import ClerestoryConfig
 from clerestory.models.decoder import beam_search
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor, normalise, to_pixels
 from clerestory.models.projection import prefix
 from clerestory.models.protocols import Matrix, Scores, Suggestion
-from clerestory.models.similarity import BLIND, score_by_similarity
 from clerestory.models.text_tower import TextTower, load_text_tower
 
 BATCH = 64

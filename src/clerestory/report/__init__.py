@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clerestory.report.collect import collect
 from clerestory.report.files import ReportFiles, report
-from clerestory.report.nouns import ReportData
+from clerestory.report.model import ReportData
 from clerestory.report.page import build
 from clerestory.report.render import render_html, render_json, render_markdown
 

@@ -10,15 +10,15 @@ from typing import TypeVar
 from clerestory.core.codec import decode
 from clerestory.core.digest import short
 from clerestory.core.errors import ClerestoryError
-from clerestory.core.measure import Evidence, Finding, Subject
+from clerestory.core.evidence import Evidence, Finding, Subject
 from clerestory.core.provenance import STAGE_ROOMS, environment_digest, stage_code
 from clerestory.core.release import Alias, Policy, Release
 from clerestory.core.sample import Dataset
-from clerestory.report.describe import describe_data
-from clerestory.report.examined import by_severity, count_waits, guesses, read_diagrams, read_self_test
+from clerestory.report.dataset_summary import describe_data
+from clerestory.report.diagnostics import by_severity, count_waits, guesses, read_diagrams, read_self_test
 from clerestory.report.examples import Examples, read_examples
 from clerestory.report.experts import read_experts
-from clerestory.report.nouns import Data, Entry, Examined, Experts, Held, ReportData, Rival, SelfTest, Training
+from clerestory.report.model import Data, Entry, Examined, Experts, Held, ReportData, Rival, SelfTest, Training
 from clerestory.report.training import read_log
 from clerestory.report.trust import read_trust, trust_blob
 from clerestory.stats.rows import read_rows

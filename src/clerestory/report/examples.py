@@ -9,7 +9,7 @@ from typing import Any
 
 from clerestory.core.errors import NotFound
 from clerestory.core.sample import Dataset
-from clerestory.report.nouns import Example, Neighbour, Written
+from clerestory.report.model import Example, Neighbour, Written
 from clerestory.report.thumbnails import Thumbnails
 
 EACH, NEIGHBOURS, WRITTEN = 2, 6, 3

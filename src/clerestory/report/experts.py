@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from clerestory.report.nouns import ExpertGroup, ExpertLayer, Experts
+from clerestory.report.model import ExpertGroup, ExpertLayer, Experts
 
 MODALITY = "modality"
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from clerestory.core.digest import short
-from clerestory.core.measure import Measurement
+from clerestory.core.evidence import Measurement
 from clerestory.report.vocabulary import BEST_OF, EVENTS, KINDS, METRICS, OUTCOMES, SLICES, VERDICTS, Words
 
 SHARE, MILLISECONDS = "share", "ms"

@@ -6,30 +6,30 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from clerestory.core.digest import short
-from clerestory.report import format, quality, story
-from clerestory.report.nouns import Held, ReportData, Trust
-from clerestory.report.sections import (
-    beside,
-    certainty,
+from clerestory.report import format, headline, metric_figures
+from clerestory.report.chapters import (
+    audit_trail,
+    baseline_table,
+    benchmark_validity,
+    calibration,
+    classification,
     cost,
+    dataset,
     examples,
     experts,
-    gates,
-    groups,
-    learning,
-    pictures,
-    records,
+    fairness,
     robustness,
-    seeing,
-    sorting,
+    self_test,
     speed,
+    training_curves,
 )
-from clerestory.report.sections.card import card
+from clerestory.report.chapters.card import card
+from clerestory.report.model import Held, ReportData, Trust
 from clerestory.report.trust import labels
 from clerestory.report.trust import view as trust_view
 from clerestory.report.view import Chapter, Figure, Highlight, Page
 
-CHAPTERS = (sorting, robustness, certainty, groups, speed, cost, seeing, gates)
+CHAPTERS = (classification, robustness, calibration, fairness, speed, cost, benchmark_validity, self_test)
 _CHANGED = {
     "code": "by other code than is installed now",
     "environment": "with other library versions or on another kind of machine",
@@ -40,25 +40,25 @@ def build(data: ReportData) -> Page:
     """Everything the page shows, from everything that is known; nothing else enters."""
     held = data.of_kind("evaluate")
     evidence = held.evidence if held else None
-    comparison, comparison_note = beside.comparison(data)
-    findings, findings_note = records.noticed(data.findings, bool(data.examined.trust))
-    highlights = story.highlights(data)
+    comparison, comparison_note = baseline_table.comparison(data)
+    findings, findings_note = audit_trail.noticed(data.findings, bool(data.examined.trust))
+    highlights = headline.highlights(data)
     chapters = tuple(_marked(each.chapter(data), data.examined.trust) for each in CHAPTERS)
     inside = experts.chapter(data)
     return Page(
         title=f"{data.name}: may it ship?",
         ref=data.name,
         model=data.model,
-        answer=story.answer(data),
+        answer=headline.answer(data),
         highlights=highlights,
         notices=_notices(data),
         policy=data.release.decision.policy if data.release else "",
-        reasons=story.reasons(data),
-        learning=learning.figures(data.training) if data.training else (),
-        learning_note=learning.note(data),
-        quality=_labelled(quality.recall_figures(evidence) if evidence else (), data.examined.trust),
-        weak=_labelled(quality.slice_figures(evidence) if evidence else (), data.examined.trust),
-        captions=_labelled(quality.caption_figures(evidence) if evidence else (), data.examined.trust),
+        reasons=headline.reasons(data),
+        learning=training_curves.figures(data.training) if data.training else (),
+        learning_note=training_curves.note(data),
+        quality=_labelled(metric_figures.recall_figures(evidence) if evidence else (), data.examined.trust),
+        weak=_labelled(metric_figures.slice_figures(evidence) if evidence else (), data.examined.trust),
+        captions=_labelled(metric_figures.caption_figures(evidence) if evidence else (), data.examined.trust),
         speed=speed.waits(evidence) if evidence else (),
         examples=examples.asked(data.examples),
         written=examples.captioned(data.written),
@@ -66,11 +66,11 @@ def build(data: ReportData) -> Page:
         comparison_note=comparison_note,
         findings=findings,
         findings_note=findings_note,
-        data=pictures.summary(data.data) if data.data else None,
-        evidence=tuple(records.evidence(each, each is held) for each in _rested_on(data)),
-        history=records.history(data),
-        journal=tuple(records.record(entry) for entry in data.journal[: records.MOST_JOURNAL]),
-        journal_note=records.journal_note(data.journal),
+        data=dataset.summary(data.data) if data.data else None,
+        evidence=tuple(audit_trail.evidence(each, each is held) for each in _rested_on(data)),
+        history=audit_trail.history(data),
+        journal=tuple(audit_trail.record(entry) for entry in data.journal[: audit_trail.MOST_JOURNAL]),
+        journal_note=audit_trail.journal_note(data.journal),
         check=f"clerestory release verify {data.release.ref}" if data.release else "",
         chapters=chapters,
         inside=inside,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from clerestory.report.charts import CHARACTER, WIDTH
-from clerestory.report.nouns import Bin
+from clerestory.report.model import Bin
 from clerestory.report.svg import Drawing, Scale, ceiling, shorten, tick_text, ticks
 
 LEGEND, TITLE, FOOT = 20.0, 20.0, 22.0

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from clerestory.core.codec import encode
-from clerestory.report.nouns import ReportData
+from clerestory.report.model import ReportData
 from clerestory.report.view import Page
 
 HERE = Path(__file__).parent

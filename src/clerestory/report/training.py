@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import TypeGuard
 
-from clerestory.report.nouns import Series, Training
+from clerestory.report.model import Series, Training
 
 MOST_POINTS = 120
 LOSSES = ("loss", "contrastive", "caption")

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from clerestory.core.errors import ClerestoryError
-from clerestory.core.measure import Evidence, Measurement
+from clerestory.core.evidence import Evidence, Measurement
 from clerestory.report import format
-from clerestory.report.nouns import Trust
+from clerestory.report.model import Trust
 from clerestory.report.view import TrustView
 from clerestory.store import Store
 

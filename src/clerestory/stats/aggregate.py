@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ConfigError, InputError, not_found
-from clerestory.core.measure import Direction, Interval, Measurement, Recipe
+from clerestory.core.evidence import Direction, Interval, Measurement, Recipe
 from clerestory.stats.statistics import STATISTICS, Selected, Statistic
 
 Rows = Mapping[str, NDArray[Any]]

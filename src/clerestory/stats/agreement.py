@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from clerestory.core.errors import InputError
-from clerestory.core.measure import Interval
+from clerestory.core.evidence import Interval
 from clerestory.stats.intervals import mean_interval, share_interval
 
 Floats = NDArray[np.float64]

@@ -21,7 +21,7 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp, softmax
 
 from clerestory.core.errors import ConfigError, InputError
-from clerestory.core.measure import Interval
+from clerestory.core.evidence import Interval
 from clerestory.stats.intervals import wilson
 
 Floats = NDArray[np.float64]

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats as distributions
 
-from clerestory.core.measure import Interval
+from clerestory.core.evidence import Interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

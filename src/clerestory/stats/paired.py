@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from clerestory.core.errors import InputError
-from clerestory.core.measure import Interval
+from clerestory.core.evidence import Interval
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import expit, logit, ndtri
 
 from clerestory.core.errors import InputError, not_found
-from clerestory.core.measure import Interval
+from clerestory.core.evidence import Interval
 
 # Below these a reference's errors are too few to divide by: the ratio would say more about it than about the model.
 LEAST_ERROR = 0.01

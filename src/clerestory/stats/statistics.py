@@ -42,7 +42,7 @@ from scipy import stats as distributions
 from scipy.sparse import csr_matrix
 
 from clerestory.core.errors import ConfigError, InputError
-from clerestory.core.measure import Interval
+from clerestory.core.evidence import Interval
 from clerestory.stats.bootstrap import BLOCK_WEIGHTS, LARGEST_UNDEFINED, Columns, cluster_bootstrap, cluster_counts
 from clerestory.stats.calibration import BINS, bin_edges, bin_numbers, checked
 from clerestory.stats.fairness import N_MIN, NO_GROUP, Groups, OddsCells, group_means, split_groups

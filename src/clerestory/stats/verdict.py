@@ -18,7 +18,7 @@ import numpy as np
 from scipy import special
 
 from clerestory.core.errors import ConfigError
-from clerestory.core.measure import Direction
+from clerestory.core.evidence import Direction
 from clerestory.stats.paired import (
     Difference,
     Floats,

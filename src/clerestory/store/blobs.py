@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clerestory.core.digest import digest_bytes, digest_file, short
 from clerestory.core.errors import IntegrityError, NotFound
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.store.files import disk_errors_told, make_folder, write_atomic
 
 RESTORE = "restore the file from a copy of the store, or make the evidence again"

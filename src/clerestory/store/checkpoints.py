@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from clerestory.core.codec import decode
 from clerestory.core.digest import canonical
 from clerestory.core.errors import ConfigError
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.store.files import disk_errors_told, locked, make_folder, write_atomic
 
 _COMPARE = "compare the journal with a copy of the store; do not trust this one"

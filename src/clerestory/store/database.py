@@ -13,7 +13,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from clerestory.core.errors import ClerestoryError, InputError, IntegrityError, MissingExtra
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.store.files import locked, make_folder, sync_folder, temporary_path
 from clerestory.store.schema import SCHEMA_VERSION, create_all, meta
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, func, select
 from clerestory.core.codec import decode
 from clerestory.core.digest import canonical, short
 from clerestory.core.errors import ClerestoryError, ConfigError, IntegrityError
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.core.release import Event
 from clerestory.store.checkpoints import Checkpoint, Checkpoints
 from clerestory.store.database import Database

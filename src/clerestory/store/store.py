@@ -14,20 +14,20 @@ from sqlalchemy import URL
 from clerestory.core.codec import Tags, decode
 from clerestory.core.digest import canonical, digest, short
 from clerestory.core.errors import ConfigError, InputError, IntegrityError, NotFound, not_found
-from clerestory.core.measure import Evidence, Finding
+from clerestory.core.evidence import Evidence, Finding
 from clerestory.core.provenance import now
 from clerestory.core.release import Alias, Decision, Event, Release
-from clerestory.store import index, registry
+from clerestory.store import catalog, registry
+from clerestory.store.answer_cache import Memo
 from clerestory.store.blobs import Blobs
+from clerestory.store.catalog import DatasetRow
 from clerestory.store.checkpoints import Checkpoints
-from clerestory.store.consistency import GATED, check_registry, movement
 from clerestory.store.database import Database
 from clerestory.store.files import disk_errors_told, make_folder, sweep
-from clerestory.store.folders import Folders
-from clerestory.store.index import DatasetRow
 from clerestory.store.journal import Journal
-from clerestory.store.memo import Memo
+from clerestory.store.model_store import Folders
 from clerestory.store.registry import Move, Resolved
+from clerestory.store.registry_check import GATED, check_registry, movement
 
 FOLDER = ".clerestory"
 
@@ -100,7 +100,7 @@ class Store:
                 raise IntegrityError(f"the {name} of this evidence ({short(blob)}) are not stored", "put them in first")
         digest = self.blobs.put(canonical(evidence))
         with self.database.writing() as connection:
-            index.add_evidence(connection, evidence, digest)
+            catalog.add_evidence(connection, evidence, digest)
         return digest
 
     def evidence(self, id: str) -> Evidence:
@@ -111,7 +111,7 @@ class Store:
             IntegrityError: its file is damaged; names it.
         """
         with self.database.reading() as connection:
-            digest = index.by_prefix("evidence", id, index.evidence_ids(connection))
+            digest = catalog.by_prefix("evidence", id, catalog.evidence_ids(connection))
         return self._read_evidence(digest)
 
     def find_evidence(
@@ -120,7 +120,7 @@ class Store:
         """The evidence of one kind whose subject has these digests (an empty one matches any), newest first."""
         wanted = {"model": model, "data": data, "code": code, "config": config, "environment": environment}
         with self.database.reading() as connection:
-            ids = index.find_evidence(connection, kind, wanted)
+            ids = catalog.find_evidence(connection, kind, wanted)
         return [self._read_evidence(each) for each in ids]
 
     def verify_evidence(self, id: str) -> list[Finding]:
@@ -135,12 +135,12 @@ class Store:
     def remember(self, key: str, digest: str) -> None:
         """Note which blob holds a derived thing, such as ``embeddings/<model>/<data>``."""
         with self.database.writing() as connection:
-            index.remember(connection, key, digest)
+            catalog.remember(connection, key, digest)
 
     def recall(self, key: str) -> str | None:
         """The blob noted for a derived thing; None when none was, or when it is gone."""
         with self.database.reading() as connection:
-            digest = index.recall(connection, key)
+            digest = catalog.recall(connection, key)
         return digest if digest and self.blobs.has(digest) else None
 
     # Models and data sets.
@@ -175,13 +175,13 @@ class Store:
         Nothing is written when the newest of this name has the same spec and digest.
         """
         with self.database.writing() as connection:
-            if index.add_dataset(connection, DatasetRow(name, spec, digest, size, event.when)):
+            if catalog.add_dataset(connection, DatasetRow(name, spec, digest, size, event.when)):
                 self.journal.write(connection, event)
 
     def datasets(self) -> list[DatasetRow]:
         """The newest data set of every name, by name."""
         with self.database.reading() as connection:
-            return index.all_datasets(connection)
+            return catalog.all_datasets(connection)
 
     def dataset(self, name: str) -> DatasetRow:
         """The newest data set of one name.
@@ -216,9 +216,9 @@ class Store:
         registry.check_name("a line of models", name)
         self._models.files(model)
         with self.database.writing() as connection:
-            known = set(index.evidence_ids(connection))
+            known = set(catalog.evidence_ids(connection))
             for each in evidence:
-                index.by_prefix("evidence", each, known)
+                catalog.by_prefix("evidence", each, known)
             parent = registry.alias_state(connection, name, "live").number
             number = registry.next_number(connection, name)
             release = Release(name, number, model, tuple(evidence), decision, parent, who, why, now(), notes or Tags())
@@ -297,7 +297,7 @@ class Store:
                 release = registry.resolve_release(connection, name, what or "live", [short(each) for each in models])
                 return Resolved(release.model, release)
             try:
-                return Resolved(index.by_prefix("model", ref, models), None)
+                return Resolved(catalog.by_prefix("model", ref, models), None)
             except NotFound as error:
                 raise registry.unknown_reference(connection, ref, [short(each) for each in models]) from error
 

@@ -19,9 +19,9 @@ from starlette.responses import JSONResponse, Response
 from clerestory.core.errors import ClerestoryError, UploadError, closest
 from clerestory.data.images import decode_image
 from clerestory.models.protocols import Embedder
-from clerestory.web.guard import Turned, read_body
-from clerestory.web.live import Served
-from clerestory.web.site import Site, site
+from clerestory.web.model_follower import Served
+from clerestory.web.security import Turned, read_body
+from clerestory.web.state import Site, site
 from clerestory.web.uploads import PICTURE_BYTES
 from clerestory.web.views import RELEASE_HEADER
 

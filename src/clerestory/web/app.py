@@ -20,10 +20,10 @@ from clerestory.core.errors import ClerestoryError
 from clerestory.core.sample import Dataset
 from clerestory.store import Store
 from clerestory.web import api, describe, pictures, releases, search
-from clerestory.web.guard import Guard
-from clerestory.web.live import Elsewhere, Live
+from clerestory.web.model_follower import Elsewhere, Live
 from clerestory.web.pictures import A_WHILE, FOR_EVER
-from clerestory.web.site import Site
+from clerestory.web.security import Guard
+from clerestory.web.state import Site
 from clerestory.web.views import STATIC, on_crash, on_error, on_http_error
 
 LOG = logging.getLogger("clerestory.web")

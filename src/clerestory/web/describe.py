@@ -17,12 +17,12 @@ from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
 from clerestory.data.images import decode_image
 from clerestory.report import format
-from clerestory.web.guard import Turned, read_body
-from clerestory.web.live import Served
+from clerestory.web.confidence import explain
+from clerestory.web.model_follower import Served
 from clerestory.web.pictures import A_WHILE, picture_response, small
 from clerestory.web.reviews import PICTURES_PER_REVIEW, Item, Page, Problem, Proposal, Review
-from clerestory.web.site import Site, site
-from clerestory.web.sure import explain
+from clerestory.web.security import Turned, read_body
+from clerestory.web.state import Site, site
 from clerestory.web.uploads import PICTURE_BYTES, PICTURES, file_name, parts
 from clerestory.web.views import page
 

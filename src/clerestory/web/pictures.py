@@ -15,7 +15,7 @@ from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import NotFound
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data.images import decode_image
-from clerestory.web.guard import SECURITY_HEADERS
+from clerestory.web.security import SECURITY_HEADERS
 
 SMALL_BYTES = 60_000
 SIDE = 480

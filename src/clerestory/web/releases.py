@@ -12,23 +12,23 @@ from starlette.responses import Response
 from clerestory.core.codec import decode
 from clerestory.core.digest import canonical
 from clerestory.core.errors import ClerestoryError, not_found
-from clerestory.core.measure import Evidence, Measurement
+from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.provenance import STAGE_ROOMS
 from clerestory.core.release import Policy, Reason, Release, Rule
 from clerestory.report import format
-from clerestory.report.nouns import Trust
+from clerestory.report.model import Trust
 from clerestory.report.trust import title, trust_of
 from clerestory.stages.evaluate import EvaluateConfig
-from clerestory.stages.evaluate.part import Asked
-from clerestory.stages.evaluate.parts import PARTS
-from clerestory.stages.evaluate.subjects import part_kind, part_subject
-from clerestory.stages.release.deciding import outdated
+from clerestory.stages.evaluate.fingerprint import part_kind, part_subject
+from clerestory.stages.evaluate.suite import Asked
+from clerestory.stages.evaluate.suites import PARTS
+from clerestory.stages.release.decision import outdated
 from clerestory.store import Record, Store, went_to
-from clerestory.web import words
+from clerestory.web import labels
 from clerestory.web.freshness import freshness_of
-from clerestory.web.gauge import Gauge, gauge
-from clerestory.web.measured import TrustView, questions, trust_in
-from clerestory.web.site import Site, site
+from clerestory.web.interval_bar import Gauge, gauge
+from clerestory.web.measurement_views import TrustView, questions, trust_in
+from clerestory.web.state import Site, site
 from clerestory.web.views import page
 
 RECORDS = 60
@@ -43,7 +43,7 @@ class ReasonView:
     """
 
     reason: Reason
-    state: words.State
+    state: labels.State
     rule: Rule | None
     measured: Measurement | None
     asked: str
@@ -66,7 +66,7 @@ class ReleaseView:
     """
 
     release: Release
-    state: words.State
+    state: labels.State
     because: str
     reasons: list[ReasonView]
     aliases: list[str]
@@ -123,7 +123,7 @@ def _line(here: Site, name: str) -> dict[str, object]:
         "lines": lines,
         "view": _view(store, store.release(name, live.number), records) if live else None,
         "fresh": freshness_of(here, store.release(name, live.number)) if live else None,
-        "history": [(each, words.VERDICTS_SHORT[each.decision.verdict], _aliases(store, each)) for each in found],
+        "history": [(each, labels.VERDICTS_SHORT[each.decision.verdict], _aliases(store, each)) for each in found],
         "records": records[::-1][:RECORDS],
         "older": max(0, len(records) - RECORDS),
         "broken": store.journal.verify(),
@@ -140,7 +140,7 @@ def _view(store: Store, found: Release, records: list[Record] | None = None) -> 
     reasons.sort(key=lambda each: ("fail", "cannot_tell", "pass").index(each.reason.outcome))
     return ReleaseView(
         found,
-        words.VERDICTS[found.decision.verdict],
+        labels.VERDICTS[found.decision.verdict],
         _because(found),
         reasons,
         _aliases(store, found),
@@ -181,11 +181,13 @@ def _reason(store: Store, reason: Reason, rule: Rule | None, held: dict[str, Evi
             held[reason.evidence] = None  # its own page says what is wrong with it
     behind = held.get(reason.evidence)
     measured = behind.find(rule.metric, rule.where) if behind and rule else None
-    state = words.OUTCOMES[reason.outcome]
+    state = labels.OUTCOMES[reason.outcome]
     asked, doubt, bar, trust = "", "", None, None
     if rule and measured and not rule.relative:
         limit = rule.at_least if rule.at_least is not None else rule.at_most
-        asked = f"{'at least' if rule.at_least is not None else 'at most'} {words.percent(limit or 0.0, measured.unit)}"
+        asked = (
+            f"{'at least' if rule.at_least is not None else 'at most'} {labels.percent(limit or 0.0, measured.unit)}"
+        )
         doubt = _doubt(reason, rule, measured)
         bar = gauge(measured, state.tone, limit)
     if behind and measured:
@@ -205,7 +207,7 @@ def _doubt(reason: Reason, rule: Rule, measured: Measurement) -> str:
 
 
 def _said(value: float, measured: Measurement) -> str:
-    return words.percent(value, measured.unit)
+    return labels.percent(value, measured.unit)
 
 
 def _aliases(store: Store, found: Release) -> list[str]:
@@ -235,11 +237,11 @@ def _evidence(here: Site, asked: str) -> dict[str, object]:
         "evidence": found,
         "questions": questions(found, trust),
         "doubted": _doubted(trust),
-        "findings": [(each, words.FINDINGS[each.state]) for each in found.findings],
-        "state_": words.STALE if changed else words.FRESH,
+        "findings": [(each, labels.FINDINGS[each.state]) for each in found.findings],
+        "state_": labels.STALE if changed else labels.FRESH,
         "changed": changed,
-        "changed_words": [said for name, said, _ in words.digests(found.subject) if name in changed],
-        "digests": words.digests(found.subject),
+        "changed_words": [said for name, said, _ in labels.digests(found.subject) if name in changed],
+        "digests": labels.digests(found.subject),
         "on": on,
         "used": used,
     }

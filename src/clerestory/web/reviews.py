@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from clerestory.core.errors import NotFound
-from clerestory.web.sure import Sure
+from clerestory.web.confidence import Sure
 
 REVIEWS = 40
 PICTURES_PER_REVIEW = 96

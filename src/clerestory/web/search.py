@@ -12,9 +12,9 @@ from clerestory.apps.search import Hit
 from clerestory.core.errors import CapabilityError
 from clerestory.core.sample import Sample
 from clerestory.report import format
-from clerestory.web.live import Served
-from clerestory.web.site import site
-from clerestory.web.sure import Scale, Sure, explain
+from clerestory.web.confidence import Scale, Sure, explain
+from clerestory.web.model_follower import Served
+from clerestory.web.state import site
 from clerestory.web.views import page, url
 
 EXAMPLES = (

@@ -10,7 +10,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from clerestory.core.errors import UploadError
-from clerestory.web.guard import Turned, pieces, too_large
+from clerestory.web.security import Turned, pieces, too_large
 
 PICTURE_BYTES = 10_000_000
 PICTURES = 24

@@ -17,9 +17,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import ClerestoryError, ConfigError, InputError, NotFound, UploadError
 from clerestory.report import format
-from clerestory.web import words
-from clerestory.web.guard import SECURITY_HEADERS, Busy, Turned, error_json, is_api
-from clerestory.web.live import Served
+from clerestory.web import labels
+from clerestory.web.model_follower import Served
+from clerestory.web.security import SECURITY_HEADERS, Busy, Turned, error_json, is_api
 
 LOG = logging.getLogger("clerestory.web")
 HERE = Path(__file__).resolve().parent
@@ -38,7 +38,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     environment.globals.update(
-        words=words, fmt=format, percent=words.percent, static=static_url, url=url, picture_url=picture_url
+        words=labels, fmt=format, percent=labels.percent, static=static_url, url=url, picture_url=picture_url
     )
     return environment
 

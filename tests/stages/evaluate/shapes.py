@@ -14,8 +14,8 @@ from clerestory.core.codec import Tags
 from clerestory.core.digest import digest, digest_bytes
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.models.protocols import Suggestion
-from clerestory.stages.evaluate.bench import Bench
 from clerestory.stages.evaluate.config import EvaluateConfig
+from clerestory.stages.evaluate.context import Bench
 from clerestory.store import Store
 
 COLOURS = {"red": (250, 20, 20), "green": (20, 250, 20), "blue": (20, 20, 250), "white": (250, 250, 250)}

@@ -14,7 +14,7 @@ from tests.stages.evaluate.delay_server import Law, Server, running
 from tests.stages.evaluate.virtual import run_virtually
 
 from clerestory.core.errors import ConfigError
-from clerestory.stages.evaluate.load import (
+from clerestory.stages.evaluate.suites.latency.load import (
     Http,
     LoadConfig,
     LoadResult,

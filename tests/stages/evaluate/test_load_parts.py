@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.apps.colours import ColourModel, tiles
 
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows

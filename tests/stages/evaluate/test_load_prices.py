@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from clerestory.core.errors import ConfigError, InputError
-from clerestory.stages.evaluate.energy import EnergyMeter, find_zones
-from clerestory.stages.evaluate.memory import PeakMemory
-from clerestory.stages.evaluate.prices import EndpointPrice, load_prices, prices_digest
+from clerestory.stages.evaluate.suites.cost.prices import EndpointPrice, load_prices, prices_digest
+from clerestory.stages.evaluate.suites.latency.energy import EnergyMeter, find_zones
+from clerestory.stages.evaluate.suites.latency.memory import PeakMemory
 
 OWN = """
 currency = "CHF"

@@ -12,15 +12,15 @@ from tests.stages.evaluate.shapes import COLOURS, ShapeModel, bench, rows_where,
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import NotFound
-from clerestory.core.measure import Measurement
+from clerestory.core.evidence import Measurement
 from clerestory.core.sample import Dataset
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig
-from clerestory.stages.evaluate.bench import Bench
-from clerestory.stages.evaluate.classes import Classes, class_embeddings, find_classes
-from clerestory.stages.evaluate.part import Found, NotApplicable
-from clerestory.stages.evaluate.parts import classify, ood
-from clerestory.stages.evaluate.probe import fit_linear, knn_logits
+from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.shared.class_prompts import Classes, class_embeddings, find_classes
+from clerestory.stages.evaluate.shared.linear_probe import fit_linear, knn_logits
+from clerestory.stages.evaluate.suite import Found, NotApplicable
+from clerestory.stages.evaluate.suites import classification, ood
 from clerestory.stats.aggregate import recompute
 from clerestory.store import Store
 
@@ -30,7 +30,7 @@ def find(found: Found, name: str, **slice_: str) -> Measurement:
 
 
 def test_a_model_that_knows_every_class_is_right_and_as_sure_as_its_scale_says(store: Store) -> None:
-    found = classify.run(bench(ShapeModel(logit_scale=4.0), store, label="category"))
+    found = classification.run(bench(ShapeModel(logit_scale=4.0), store, label="category"))
     assert find(found, "accuracy", task="zero_shot", split="test").value == 1
     right = math.exp(4 / math.sqrt(2))
     sure = right / (right + len(COLOURS) - 1)
@@ -47,7 +47,7 @@ def test_a_model_that_knows_every_class_is_right_and_as_sure_as_its_scale_says(s
 
 
 def test_a_shift_that_fools_the_model_is_the_gap(store: Store) -> None:
-    found = classify.run(bench(ShapeModel(dusk=True), store))
+    found = classification.run(bench(ShapeModel(dusk=True), store))
     assert find(found, "accuracy", task="zero_shot", split="test").value == 1
     assert find(found, "accuracy", task="zero_shot", split="test_style").value == 0
     gap = find(found, "shift_gap", task="zero_shot")
@@ -55,7 +55,7 @@ def test_a_shift_that_fools_the_model_is_the_gap(store: Store) -> None:
 
 
 def test_rows_hold_targets_answers_and_what_they_cost(store: Store) -> None:
-    found = classify.run(bench(ShapeModel(dusk=True), store))
+    found = classification.run(bench(ShapeModel(dusk=True), store))
     keep = rows_where(found.rows, task="zero_shot", split="test_style")
     names = sorted(COLOURS)
     for target, answer, score in zip(*(found.rows[n][keep] for n in ("target", "answer", "score")), strict=True):
@@ -66,7 +66,7 @@ def test_rows_hold_targets_answers_and_what_they_cost(store: Store) -> None:
 
 
 def test_every_number_follows_from_the_rows_and_no_two_share_a_key(store: Store) -> None:
-    found = classify.run(bench(ShapeModel(dusk=True), store, slice_concepts=3))
+    found = classification.run(bench(ShapeModel(dusk=True), store, slice_concepts=3))
     keys = [m.key for m in found.measurements]
     assert len(keys) == len(set(keys))
     assert any(m.slice.get("style") for m in found.measurements)
@@ -78,7 +78,7 @@ def test_every_number_follows_from_the_rows_and_no_two_share_a_key(store: Store)
 
 
 def test_the_diagram_holds_every_scored_picture(store: Store) -> None:
-    found = classify.run(bench(ShapeModel(), store))
+    found = classification.run(bench(ShapeModel(), store))
     for one in json.loads(found.artifacts["reliability"]):
         n = rows_where(found.rows, task=one["task"], split=one["split"]).sum()
         assert sum(each["n"] for each in one["bins"]) == n
@@ -86,7 +86,7 @@ def test_the_diagram_holds_every_scored_picture(store: Store) -> None:
 
 
 def test_without_splits_nothing_is_learnt_and_it_is_said(store: Store) -> None:
-    found = classify.run(bench(ShapeModel(), store, world(splits=False)))
+    found = classification.run(bench(ShapeModel(), store, world(splits=False)))
     assert {m.slice["task"] for m in found.measurements} == {"zero_shot"}
     assert {f.code for f in found.findings} >= {"CLR-E020", "CLR-E021"}
     assert not any(m.slice.get("scaled") for m in found.measurements)
@@ -103,7 +103,7 @@ def test_a_label_that_names_nothing_is_unscored(store: Store) -> None:
     changed = [s for s in data if s.groups["category"] != "blue"]
     other = [s for s in data if s.groups["category"] == "blue"]
     other = [replace(s, groups=Tags({**s.groups, "category": "other"})) for s in other]
-    found = classify.run(bench(ShapeModel(), store, Dataset("shapes", changed + other, data.read)))
+    found = classification.run(bench(ShapeModel(), store, Dataset("shapes", changed + other, data.read)))
     keep = rows_where(found.rows, task="zero_shot") & (found.rows["target"] == "")
     assert keep.any()
     assert np.isnan(found.rows["score"][keep]).all()
@@ -174,7 +174,7 @@ def test_other_seeds_hold_out_other_classes_and_two_classes_are_too_few() -> Non
 
 def test_a_real_model_on_real_pictures(tiny_model: str, few_icons: Dataset, store: Store) -> None:
     real = Bench(open_model(tiny_model), few_icons, EvaluateConfig(slice_concepts=5), store)
-    found = classify.run(real)
+    found = classification.run(real)
     assert {m.slice["task"] for m in found.measurements} == {"zero_shot", "knn", "linear_probe"}
     assert find(found, "accuracy", task="linear_probe", split="test").value > 0.1
     assert len(ood.run(real).measurements) == 24

@@ -15,13 +15,19 @@ from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data.corruptions import NAMES, corrupt
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.evaluate.bench import Bench
-from clerestory.stages.evaluate.degraded import CoarseColours, Degraded, nearest
-from clerestory.stages.evaluate.part import NotApplicable
-from clerestory.stages.evaluate.parts import bias, captions, retrieval, words
-from clerestory.stages.evaluate.parts import corrupt as corruptions
-from clerestory.stages.evaluate.perturb import KINDS, NO_SYNONYM, ONE_ORDER, other_words, perturb
-from clerestory.stages.evaluate.table import CLEAN
+from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.shared.row_builder import CLEAN
+from clerestory.stages.evaluate.suite import NotApplicable
+from clerestory.stages.evaluate.suites import captioning, fairness, retrieval, text_perturbation
+from clerestory.stages.evaluate.suites import corruption as corruptions
+from clerestory.stages.evaluate.suites.corruption.corrupted_embeddings import CoarseColours, Degraded, nearest
+from clerestory.stages.evaluate.suites.text_perturbation.perturbations import (
+    KINDS,
+    NO_SYNONYM,
+    ONE_ORDER,
+    other_words,
+    perturb,
+)
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.captions import CiderD
 from clerestory.stats.robustness import mce
@@ -91,7 +97,7 @@ def test_a_second_run_corrupts_and_asks_nothing_again(under: tuple, monkeypatch:
     first, found = under
     seen = first.model.pictures_seen
     again = Bench(first.model, first.data, first.config, first.store)
-    monkeypatch.setattr("clerestory.stages.evaluate.degraded.corrupt", None)
+    monkeypatch.setattr("clerestory.stages.evaluate.suites.corruption.corrupted_embeddings.corrupt", None)
     second = corruptions.run(again)
     assert first.model.pictures_seen == seen
     assert all((second.rows[name].astype(str) == found.rows[name].astype(str)).all() for name in found.rows)
@@ -139,7 +145,7 @@ def test_pictures_too_small_are_unscored_and_no_pictures_is_not_applicable(store
 
 
 def test_a_model_that_reads_lower_case_only_loses_everything_to_capitals(store: Store) -> None:
-    found = words.run(bench(ShapeModel(), store))
+    found = text_perturbation.run(bench(ShapeModel(), store))
     where = {"task": "text_to_image", "split": "test"}
     assert find(found, "recall@10", **where, condition="upper_case").value == 0
     assert find(found, "recall@10_loss", **where, condition="upper_case").value == 1
@@ -182,7 +188,7 @@ def test_what_cannot_be_changed_says_why() -> None:
 
 
 def test_a_model_that_mistakes_men_is_told_by_every_measure_of_bias(store: Store) -> None:
-    found = bias.run(bench(ShapeModel(biased=True), store, group_least=5))
+    found = fairness.run(bench(ShapeModel(biased=True), store, group_least=5))
     where = {"task": "zero_shot", "split": "test", "group": "gender"}
     assert find(found, "accuracy", **where, value="man").value == 0
     assert find(found, "accuracy", **where, value="woman").value == 1
@@ -202,7 +208,7 @@ def test_a_model_that_mistakes_men_is_told_by_every_measure_of_bias(store: Store
 
 
 def test_a_fair_model_has_no_gap(store: Store) -> None:
-    found = bias.run(bench(ShapeModel(), store, group_least=5))
+    found = fairness.run(bench(ShapeModel(), store, group_least=5))
     where = {"task": "zero_shot", "split": "test", "group": "gender"}
     assert find(found, "largest_gap", **where).value == 0
     assert find(found, "equalised_odds", **where).value == 0
@@ -213,7 +219,7 @@ def test_a_group_with_two_members_is_named_and_not_measured(store: Store) -> Non
     data = world()
     chosen = [s for s in data if s.split == "test" and s.groups["gender"] == "none"][:2]
     rare = [dataclasses.replace(s, id=f"{s.id}-rare", groups=Tags({**s.groups, "gender": "nonbinary"})) for s in chosen]
-    found = bias.run(bench(ShapeModel(), store, Dataset("rare", [*data, *rare], data.read)))
+    found = fairness.run(bench(ShapeModel(), store, Dataset("rare", [*data, *rare], data.read)))
     note = next(f for f in found.findings if "'nonbinary'" in f.message)
     assert note.code == "CLR-E022"
     assert "fewer than the 10 a group needs" in note.message
@@ -230,7 +236,7 @@ def test_descriptions_are_scored_by_caption_and_by_picture(store: Store) -> None
         described = 0
 
     made = bench(Speaking(), store, described=6, splits=("test",))
-    found = captions.run(made)
+    found = captioning.run(made)
     keep = rows_where(found.rows, task="caption")
     assert keep.sum() == 6
     corpus = CiderD([[s.caption] for s in made.splits["test"]])
@@ -247,9 +253,9 @@ def test_a_describer_that_embeds_nothing_is_measured_and_not_asked_twice(store: 
     assert evidence.find("chrf", {"task": "caption", "split": "test"}) is not None
     assert evidence.find("clip_score", {"task": "caption", "split": "test"}) is None
     assert model.described == 5
-    captions.run(Bench(model, world(), config, store))
+    captioning.run(Bench(model, world(), config, store))
     assert model.described == 5
-    captions.run(Bench(model, world(), dataclasses.replace(config, described=7), store))
+    captioning.run(Bench(model, world(), dataclasses.replace(config, described=7), store))
     assert model.described == 7
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.apps.colours import ColourModel, tiles
 
 from clerestory.core.errors import CapabilityError
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.core.sample import Dataset
 from clerestory.models import open_model
 from clerestory.stages.evaluate.selftest import SelfTestConfig, self_test

@@ -10,12 +10,12 @@ from tests.apps.colours import ColourModel
 from tests.stages.evaluate.worlds import NAMES, TASK, Blank, Reader, Talker, named_colour, quiz, write_table, write_task
 
 from clerestory.core.errors import CapabilityError, ConfigError, DataError
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.data import open_data
 from clerestory.models.protocols import Request, Suggestion
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.tasks import load_task, needs
-from clerestory.stages.evaluate.tasks.answers import chosen_option, normalised, right_option, yes_or_no
+from clerestory.stages.evaluate.tasks.answer_parsing import chosen_option, normalised, right_option, yes_or_no
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows

@@ -10,9 +10,9 @@ from clerestory.core.errors import ClerestoryError, ConfigError, Conflict, Integ
 from clerestory.data import open_data
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.tasks import Task, load_task
-from clerestory.stages.evaluate.tasks.finding import find_task
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stages.evaluate.tasks.packs import add_pack, export_pack, pack_names, packs, read_pack, verify_pack
+from clerestory.stages.evaluate.tasks.resolve import find_task
 from clerestory.store import Store
 
 BASELINE = """

@@ -6,7 +6,7 @@ import pytest
 from tests.apps.colours import ColourModel, picture
 
 from clerestory.core.errors import ConfigError
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.tasks import load_task
 from clerestory.stages.evaluate.tasks.items import open_task_data

@@ -11,12 +11,12 @@ from PIL import Image, ImageDraw
 from tests.stages.evaluate.worlds import Reader, Talker, named_colour, quiz, write_table, write_task
 
 from clerestory.core.codec import Tags
-from clerestory.core.measure import Cost, Evidence, Subject
+from clerestory.core.evidence import Cost, Evidence, Subject
 from clerestory.data import open_data
 from clerestory.models.protocols import Request
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.evaluate.bench import Bench
-from clerestory.stages.evaluate.overlap import HASH, overlapping, picture_looks
+from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.suites.validity.contamination import HASH, overlapping, picture_looks
 from clerestory.stages.evaluate.tasks import load_task
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stats.aggregate import recompute

@@ -8,13 +8,13 @@ from tests.apps.colours import ColourModel, tiles
 from tests.stages.evaluate.worlds import NAMES, Blank, Reader, Talker, named_colour, tile, write_table
 
 from clerestory.core.errors import CapabilityError
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.core.sample import Dataset
 from clerestory.data import open_data
 from clerestory.models import open_model
 from clerestory.models.protocols import Request
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.evaluate.parts.vqa import Maker
+from clerestory.stages.evaluate.suites.vqa import Maker
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
 

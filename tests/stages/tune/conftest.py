@@ -9,7 +9,7 @@ from tests.models.tiny_hf import make_clip, make_siglip
 from tests.stages.tune.drawn import shapes
 
 from clerestory.core.sample import Dataset
-from clerestory.models.opening import open_folder
+from clerestory.models.resolve import open_folder
 from clerestory.stages.train.tune import TuneConfig, tune
 from clerestory.store import open_store
 

@@ -15,12 +15,12 @@ from tests.models.tiny_hf import make_siglip2
 from clerestory.core.errors import CapabilityError, ConfigError, DataError
 from clerestory.core.progress import QUIET
 from clerestory.core.sample import Dataset
-from clerestory.models.opening import open_folder
+from clerestory.models.resolve import open_folder
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.train.tune import TuneConfig, TuneResult, cache, tune
 from clerestory.stages.train.tune.cache import Cache
+from clerestory.stages.train.tune.caption_pairs import learning_pairs, pairs_of
 from clerestory.stages.train.tune.dual import DualStudent
-from clerestory.stages.train.tune.pairs import learning_pairs, pairs_of
 from clerestory.stages.train.tune.weights import all_weights, copied, only, put_between
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows

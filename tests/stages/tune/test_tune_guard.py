@@ -15,9 +15,9 @@ from tests.models.tiny_hf import make_clip
 
 from clerestory.core.progress import Task
 from clerestory.core.sample import Dataset
-from clerestory.models.opening import open_folder
+from clerestory.models.resolve import open_folder
 from clerestory.stages.train.tune import TuneConfig, TuneResult, tune
-from clerestory.stages.train.tune.guard import Guard, chance
+from clerestory.stages.train.tune.forgetting import Guard, chance
 from clerestory.store import Store
 
 STEPS = 40

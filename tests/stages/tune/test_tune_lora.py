@@ -18,11 +18,11 @@ from tests.stages.tune.drawn import shapes
 
 from clerestory.core.errors import CapabilityError, ConfigError, MissingExtra
 from clerestory.core.sample import Dataset
-from clerestory.models.opening import open_folder, open_reference
+from clerestory.models.resolve import open_folder, open_reference
 from clerestory.stages.train.losses import IGNORE
 from clerestory.stages.train.tune import TuneConfig, tune, write_target
+from clerestory.stages.train.tune.caption_pairs import learning_pairs
 from clerestory.stages.train.tune.chat import ChatStudent
-from clerestory.stages.train.tune.pairs import learning_pairs
 from clerestory.stages.train.tune.weights import only
 from clerestory.store import Store
 

@@ -1,7 +1,7 @@
 """A data set in shards: files of equal size with an index, in which any sample is found at once.
 
 Samples lie in the order of the data set, so that position ``i`` is the same sample whatever the number of shards; who
-reads them in which order (``stages/train/order.py``) does not depend on how they are stored.
+reads them in which order (``stages/train/shuffle.py``) does not depend on how they are stored.
 """
 
 from clerestory.data.shards.index import Index, Shard, is_sharded, read_index

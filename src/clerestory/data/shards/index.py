@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from clerestory.core.codec import decode
 from clerestory.core.errors import ConfigError, IntegrityError
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.data import parquet
 
 LAYOUT = "clerestory.shards.1"

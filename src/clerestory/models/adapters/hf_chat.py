@@ -31,8 +31,8 @@ from clerestory.models.adapters.loading import (
     read_processor,
     rgb,
 )
+from clerestory.models.clip_scorer import GREY, log_softmax
 from clerestory.models.protocols import Reply, Request, Scores, Suggestion, check_items
-from clerestory.models.similarity import GREY, log_softmax
 
 DESCRIBE = "Describe the picture in a few words."
 CAPTION_TOKENS = 32

@@ -33,8 +33,8 @@ from clerestory.models.adapters.loading import (
     read_tokenizer,
     rgb,
 )
+from clerestory.models.clip_scorer import BLIND, GREY, score_by_similarity
 from clerestory.models.protocols import Matrix, Scores
-from clerestory.models.similarity import BLIND, GREY, score_by_similarity
 
 BATCH = 32
 # SigLIP was trained on texts filled up to 64 pieces, without telling the fill from the text.

@@ -20,10 +20,10 @@ from PIL import Image
 
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, InputError, not_found
+from clerestory.models.adapters.http_client import FORM, KEYS, Answer, Patience, Wire
 from clerestory.models.adapters.loading import rgb
-from clerestory.models.adapters.wire import FORM, KEYS, Answer, Patience, Wire
+from clerestory.models.clip_scorer import log_softmax
 from clerestory.models.protocols import Matrix, Reply, Request, Scores, Suggestion, check_items
-from clerestory.models.similarity import log_softmax
 
 PREFIX = "openai:"
 PARALLEL = 4

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from clerestory.models.moe.card import ExpertCard
+from clerestory.models.moe.expert_report import ExpertCard
 
 CELL_W, CELL_H, LABEL_W, HEAD_H = 46, 24, 150, 34
 MOST_ROWS = 24

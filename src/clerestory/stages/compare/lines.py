@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from clerestory.core.comparison import Flip, Line
 from clerestory.stages.compare.config import CompareConfig
 from clerestory.stages.compare.pairs import Pairs, slices
-from clerestory.stats.joining import clusters
 from clerestory.stats.paired import Difference, Ints, holm, is_binary, mcnemar, paired_difference
+from clerestory.stats.pairing import clusters
 from clerestory.stats.power import minimum_detectable
 from clerestory.stats.verdict import judge
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.core.errors import Undecided
-from clerestory.core.measure import Evidence
+from clerestory.core.evidence import Evidence
 from clerestory.stats.aggregate import Rows
-from clerestory.stats.joining import MIXED, group_values, groups_of, join, other_pool
 from clerestory.stats.paired import FEW_CLUSTERS, Floats, Ints
+from clerestory.stats.pairing import MIXED, group_values, groups_of, join, other_pool
 
 CLEAN, CORRUPTED, WORDS, BLIND = "clean", "corrupted", "words", "blind"
 BLIND_CONDITIONS = ("blind", "shuffled_image", "majority")

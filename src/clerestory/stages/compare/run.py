@@ -10,7 +10,7 @@ from clerestory.core.codec import Tags, decode, encode
 from clerestory.core.comparison import Comparison, Line
 from clerestory.core.digest import canonical, digest, short
 from clerestory.core.errors import InputError, Undecided
-from clerestory.core.measure import Evidence, Interval, Measurement, Recipe, Subject
+from clerestory.core.evidence import Evidence, Interval, Measurement, Recipe, Subject
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.stages.compare.config import CompareConfig
 from clerestory.stages.compare.lines import CLUSTER, make_flips, make_lines

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.part import Asked
-from clerestory.stages.evaluate.parts import chosen
-from clerestory.stages.evaluate.subjects import part_kind, part_subject
+from clerestory.stages.evaluate.fingerprint import part_kind, part_subject
+from clerestory.stages.evaluate.suite import Asked
+from clerestory.stages.evaluate.suites import chosen
 from clerestory.store import Store
 
 

@@ -10,19 +10,19 @@ from typing import Any
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
 from clerestory.core.errors import CapabilityError, IntegrityError
-from clerestory.core.measure import Cost, Evidence, Finding, Subject
+from clerestory.core.evidence import Cost, Evidence, Finding, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import metered, now
 from clerestory.core.sample import Dataset
 from clerestory.models.protocols import KINDS, capabilities
-from clerestory.stages.evaluate.bench import Bench
 from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.describing import NO_DESCRIPTION
-from clerestory.stages.evaluate.part import Asked, Found, NotApplicable, Part
-from clerestory.stages.evaluate.parts import chosen
-from clerestory.stages.evaluate.pool import NO_CAPTION, UNANSWERED, UNREADABLE
-from clerestory.stages.evaluate.subjects import KIND, part_kind, part_subject, whole_subject
-from clerestory.stages.evaluate.table import CLEAN, join
+from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.fingerprint import KIND, part_kind, part_subject, whole_subject
+from clerestory.stages.evaluate.shared.captioning import NO_DESCRIPTION
+from clerestory.stages.evaluate.shared.retrieval_split import NO_CAPTION, UNANSWERED, UNREADABLE
+from clerestory.stages.evaluate.shared.row_builder import CLEAN, join
+from clerestory.stages.evaluate.suite import Asked, Found, NotApplicable, Part
+from clerestory.stages.evaluate.suites import chosen
 from clerestory.stats.aggregate import Rows
 from clerestory.stats.rows import read_rows, write_rows
 from clerestory.store import Store

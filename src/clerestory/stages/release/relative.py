@@ -11,12 +11,12 @@ import numpy as np
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import InputError, closest
-from clerestory.core.measure import Direction, Measurement
+from clerestory.core.evidence import Direction, Measurement
 from clerestory.core.release import Outcome, Reason, Rule
-from clerestory.stages.release.judge import margin_in_words
+from clerestory.stages.release.rules import margin_in_words
 from clerestory.stats.aggregate import Rows
-from clerestory.stats.joining import clusters, group_values, groups_of, join, other_pool, scores
 from clerestory.stats.paired import FEW_CLUSTERS, Floats, Ints, holm
+from clerestory.stats.pairing import clusters, group_values, groups_of, join, other_pool, scores
 from clerestory.stats.verdict import Gate, gate_difference
 
 

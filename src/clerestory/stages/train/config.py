@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from clerestory.core.errors import ConfigError
-from clerestory.stages.train.architecture import Architecture
+from clerestory.stages.train.model_overrides import Architecture
 from clerestory.stages.train.selfsup_config import SelfSupervision
 
 _PRESETS: dict[str, dict[str, Any]] = {

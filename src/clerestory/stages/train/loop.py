@@ -19,24 +19,24 @@ import torch
 from torch import Tensor, nn
 
 from clerestory.core.errors import ClerestoryError, ConfigError
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.core.progress import Progress
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor
 from clerestory.models.runtime import save_model
-from clerestory.stages.train.averaging import early_decay, follow
-from clerestory.stages.train.blending import sampler_of
 from clerestory.stages.train.checkpoint import Position
 from clerestory.stages.train.config import Settings, TrainConfig
 from clerestory.stages.train.distributed import ALONE, Engine
-from clerestory.stages.train.feed import Feed, Recipe
+from clerestory.stages.train.ema import early_decay, follow
+from clerestory.stages.train.loader import Feed, Recipe
 from clerestory.stages.train.log import Log
-from clerestory.stages.train.material import Material
+from clerestory.stages.train.mixture import sampler_of
 from clerestory.stages.train.monitor.watch import Watch, say
 from clerestory.stages.train.objectives import Part, StepContext, build
 from clerestory.stages.train.objectives.objective import total
 from clerestory.stages.train.optimizer import Optimizer, gradient_norm
-from clerestory.stages.train.order import Rows
+from clerestory.stages.train.shuffle import Rows
+from clerestory.stages.train.train_data import Material
 from clerestory.stages.train.validate import recall_at
 
 MOST_SKIPPED_IN_A_ROW = 25

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean, quantiles
 
-from clerestory.core.measure import Subject
+from clerestory.core.evidence import Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
 from clerestory.models.text_tower import TextTower, load_text_tower
-from clerestory.stages.train import forecast
+from clerestory.stages.train import estimate_store
 from clerestory.stages.train.config import Settings, TrainConfig
-from clerestory.stages.train.forecast import Plan
+from clerestory.stages.train.estimate_store import Plan
 from clerestory.stages.train.loop import EARLY, Run
 from clerestory.stages.train.run import prepared, subject_of
 from clerestory.stages.train.threads import threads
@@ -97,13 +97,13 @@ def plan(
 
 def keep_plan(found: Plan, data: Dataset, config: TrainConfig, store: Store) -> None:
     """Remember a forecast, so that ``train`` on the same data and settings is compared with it."""
-    forecast.keep(found, subject_of(data, config), store.runs)
+    estimate_store.keep(found, subject_of(data, config), store.runs)
 
 
 def kept_plan(data: Dataset, config: TrainConfig, store: Store) -> Plan | None:
     """The forecast that ``keep_plan`` remembered and no run has used up yet."""
     subject: Subject = subject_of(data, config)
-    return forecast.kept(subject, store.runs)
+    return estimate_store.kept(subject, store.runs)
 
 
 def _steps(run: Run, settings: Settings) -> tuple[float, list[float]]:

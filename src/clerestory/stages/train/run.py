@@ -10,22 +10,22 @@ from typing import cast
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest
 from clerestory.core.errors import ClerestoryError
-from clerestory.core.measure import Evidence, Finding, Measurement, Subject
+from clerestory.core.evidence import Evidence, Finding, Measurement, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset
 from clerestory.models.runtime import open_model
 from clerestory.models.text_tower import load_text_tower
-from clerestory.stages.train import forecast
+from clerestory.stages.train import estimate_store
 from clerestory.stages.train.checkpoint import disk_told
 from clerestory.stages.train.config import Settings, TrainConfig
 from clerestory.stages.train.distributed import ALONE, Engine, here
-from clerestory.stages.train.expert_card import expert_files
 from clerestory.stages.train.loop import EARLY, FINAL, LATE, Run
-from clerestory.stages.train.material import Material, prepare
+from clerestory.stages.train.model_init import architecture, first_model
+from clerestory.stages.train.moe_report import expert_files
 from clerestory.stages.train.objectives import Captions
-from clerestory.stages.train.starting import architecture, first_model
 from clerestory.stages.train.threads import threads
+from clerestory.stages.train.train_data import Material, prepare
 from clerestory.stages.train.validate import recall_at
 from clerestory.store import Store
 
@@ -91,7 +91,9 @@ def _train(data: Dataset, config: TrainConfig, store: Store, progress: Progress,
     with metered() as meter, threads(max(1, settings.threads // engine.local)), disk_told(folder):
         run = prepared(data, settings, folder, progress, start_folder(config, store), engine)
         run.restore()
-        plan = None if run.position.step else forecast.kept(subject, store.runs)  # half a run is no test of a forecast
+        plan = (
+            None if run.position.step else estimate_store.kept(subject, store.runs)
+        )  # half a run is no test of a forecast
         run.finish(progress)
         value = _watched(run)
         with run.averaged() as averaged:
@@ -103,7 +105,7 @@ def _train(data: Dataset, config: TrainConfig, store: Store, progress: Progress,
     evidence = Evidence(
         kind=KIND,
         subject=replace(subject, model=model),
-        measurements=(*value, *(forecast.score(plan, meter.cost) if plan else ())),
+        measurements=(*value, *(estimate_store.score(plan, meter.cost) if plan else ())),
         findings=_findings(run),
         cost=meter.cost,
         made=now(),
@@ -111,7 +113,7 @@ def _train(data: Dataset, config: TrainConfig, store: Store, progress: Progress,
         facts=_facts(run, data, model, early, late),
     )
     store.put_evidence(evidence)
-    forecast.forget(subject, store.runs)
+    estimate_store.forget(subject, store.runs)
     shutil.rmtree(folder, ignore_errors=True)
     return engine.ranks.from_first(TrainResult(evidence, model, early, late, cached=False))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clerestory.stages.train.order import Keyed, Order, Rows
+from clerestory.stages.train.shuffle import Keyed, Order, Rows
 
 
 @dataclass(frozen=True, slots=True)

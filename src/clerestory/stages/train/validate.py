@@ -9,7 +9,7 @@ import torch
 
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import normalise
-from clerestory.stages.train.material import Pictures
+from clerestory.stages.train.train_data import Pictures
 
 BATCH = 256
 

@@ -13,10 +13,10 @@ from clerestory.core.errors import DataError
 from clerestory.core.sample import Dataset
 from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.embeddings import readable
-from clerestory.stages.evaluate.pieces import batches, choose
-from clerestory.stages.evaluate.pool import caption_in, choose_splits, concept_of, normal
 from clerestory.stages.evaluate.selftest.config import SelfTestConfig
+from clerestory.stages.evaluate.shared.embeddings import readable
+from clerestory.stages.evaluate.shared.retrieval_split import caption_in, choose_splits, concept_of, normal
+from clerestory.stages.evaluate.shared.sampling import batches, choose
 from clerestory.stats.ranking import best_ranks
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from PIL import Image
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError
-from clerestory.core.measure import Direction, Evidence, Finding, Measurement, Recipe, Subject
+from clerestory.core.evidence import Direction, Evidence, Finding, Measurement, Recipe, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset

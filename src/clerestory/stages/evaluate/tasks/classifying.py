@@ -15,14 +15,14 @@ from scipy.special import softmax
 from clerestory.core.errors import DataError
 from clerestory.core.sample import VAL, Dataset, Sample
 from clerestory.models.protocols import logit_scale_of
-from clerestory.stages.evaluate.bench import Bench
-from clerestory.stages.evaluate.embeddings import readable
-from clerestory.stages.evaluate.outputs import embed_pictures
-from clerestory.stages.evaluate.pool import UNREADABLE
-from clerestory.stages.evaluate.probe import choose_linear, knn_logits
-from clerestory.stages.evaluate.tasks.answers import credit
+from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.shared.cached_embeddings import embed_pictures
+from clerestory.stages.evaluate.shared.embeddings import readable
+from clerestory.stages.evaluate.shared.linear_probe import choose_linear, knn_logits
+from clerestory.stages.evaluate.shared.retrieval_split import UNREADABLE
+from clerestory.stages.evaluate.tasks.answer_parsing import credit
 from clerestory.stages.evaluate.tasks.items import Item, cell, items_of, learnt_samples
-from clerestory.stages.evaluate.tasks.outcomes import Outcome, probable
+from clerestory.stages.evaluate.tasks.scored_item import Outcome, probable
 from clerestory.stages.evaluate.tasks.task import Task
 
 Floats = NDArray[np.float64]

@@ -9,11 +9,11 @@ from clerestory.core.errors import DataError
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import TEST, TRAIN, VAL, Dataset, Sample
 from clerestory.data import open_data
-from clerestory.data.fields import no_column
+from clerestory.data.columns import no_column
 from clerestory.data.splits import split_of
-from clerestory.stages.evaluate.pieces import choose
-from clerestory.stages.evaluate.pool import WHOLE, concept_of
-from clerestory.stages.evaluate.tasks.answers import listed, normalised, right_option, yes_or_no
+from clerestory.stages.evaluate.shared.retrieval_split import WHOLE, concept_of
+from clerestory.stages.evaluate.shared.sampling import choose
+from clerestory.stages.evaluate.tasks.answer_parsing import listed, normalised, right_option, yes_or_no
 from clerestory.stages.evaluate.tasks.task import Task
 
 OWN = ("caption", "concept", "id", "split", "licence", "source")

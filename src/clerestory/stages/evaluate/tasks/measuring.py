@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from clerestory.core.codec import Tags
-from clerestory.core.measure import Finding, Measurement, Recipe
-from clerestory.stages.evaluate.measures import matching, scored
-from clerestory.stages.evaluate.table import CLEAN, MIXED
-from clerestory.stages.evaluate.tasks.views import BLIND_VIEW, MAJORITY, SHUFFLED
+from clerestory.core.evidence import Finding, Measurement, Recipe
+from clerestory.stages.evaluate.shared.measures import matching, scored
+from clerestory.stages.evaluate.shared.row_builder import CLEAN, MIXED
+from clerestory.stages.evaluate.tasks.ablations import BLIND_VIEW, MAJORITY, SHUFFLED
 from clerestory.stats.aggregate import Rows, measure
 
 CLUSTER = "concept"

@@ -26,8 +26,8 @@ from clerestory.core.release import Event
 from clerestory.core.sample import Dataset
 from clerestory.data import open_data, save_parquet
 from clerestory.data.parquet import side_file
-from clerestory.stages.evaluate.tasks.files import TASK_FILE, load_task
 from clerestory.stages.evaluate.tasks.items import open_task_data
+from clerestory.stages.evaluate.tasks.load import TASK_FILE, load_task
 from clerestory.stages.evaluate.tasks.task import Baseline, Task
 from clerestory.store import Store
 

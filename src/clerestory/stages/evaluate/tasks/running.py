@@ -12,20 +12,27 @@ from numpy.typing import NDArray
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import DataError
-from clerestory.core.measure import Finding, Measurement, Recipe
+from clerestory.core.evidence import Finding, Measurement, Recipe
 from clerestory.core.sample import Dataset, Sample
 from clerestory.models.protocols import Capability, Reply
-from clerestory.stages.evaluate.bench import Bench
-from clerestory.stages.evaluate.describing import NO_DESCRIPTION, Said, describe_once, spoken
-from clerestory.stages.evaluate.embeddings import readable
-from clerestory.stages.evaluate.measures import retrieval_measures, scored
-from clerestory.stages.evaluate.part import Found
-from clerestory.stages.evaluate.pieces import batches
-from clerestory.stages.evaluate.pool import caption_in, concept_of, make_pool, normal
-from clerestory.stages.evaluate.retrieval import image_to_text, text_to_image
-from clerestory.stages.evaluate.table import CLEAN, Table, join
-from clerestory.stages.evaluate.tasks.asking import Asker, Question
-from clerestory.stages.evaluate.tasks.choosing import Statements, answer_items, score_items
+from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.shared.captioning import NO_DESCRIPTION, Said, describe_once, spoken
+from clerestory.stages.evaluate.shared.embeddings import readable
+from clerestory.stages.evaluate.shared.measures import retrieval_measures, scored
+from clerestory.stages.evaluate.shared.retrieval_metrics import image_to_text, text_to_image
+from clerestory.stages.evaluate.shared.retrieval_split import caption_in, concept_of, make_pool, normal
+from clerestory.stages.evaluate.shared.row_builder import CLEAN, Table, join
+from clerestory.stages.evaluate.shared.sampling import batches
+from clerestory.stages.evaluate.suite import Found
+from clerestory.stages.evaluate.tasks.ablations import (
+    BLIND_VIEW,
+    MAJORITY,
+    SHUFFLED,
+    frequencies,
+    in_half,
+    majority_credit,
+    shown,
+)
 from clerestory.stages.evaluate.tasks.classifying import (
     class_items,
     class_logits,
@@ -42,17 +49,10 @@ from clerestory.stages.evaluate.tasks.items import (
     repeated_options,
 )
 from clerestory.stages.evaluate.tasks.measuring import answer_measures, group_measures
-from clerestory.stages.evaluate.tasks.outcomes import Outcome, add_row
+from clerestory.stages.evaluate.tasks.memoised_queries import Asker, Question
+from clerestory.stages.evaluate.tasks.multiple_choice import Statements, answer_items, score_items
+from clerestory.stages.evaluate.tasks.scored_item import Outcome, add_row
 from clerestory.stages.evaluate.tasks.task import Task, check_model
-from clerestory.stages.evaluate.tasks.views import (
-    BLIND_VIEW,
-    MAJORITY,
-    SHUFFLED,
-    frequencies,
-    in_half,
-    majority_credit,
-    shown,
-)
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.text import chrf
 

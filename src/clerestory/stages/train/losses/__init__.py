@@ -1,14 +1,14 @@
 """What the model is told while it trains, and how little memory telling it takes."""
 
+from clerestory.stages.train.losses.bank_softmax import contrastive
 from clerestory.stages.train.losses.cappa import CaptionBatch, autoregressive_inputs, cappa_inputs
 from clerestory.stages.train.losses.gradcache import grad_cache_step
-from clerestory.stages.train.losses.icons import contrastive
-from clerestory.stages.train.losses.nested import matryoshka
-from clerestory.stages.train.losses.nested_sigmoid import nested_sigmoid_loss
+from clerestory.stages.train.losses.linear_cross_entropy import IGNORE, linear_cross_entropy
+from clerestory.stages.train.losses.matryoshka import matryoshka
+from clerestory.stages.train.losses.matryoshka_sigmoid import nested_sigmoid_loss
 from clerestory.stages.train.losses.ring import Ring
 from clerestory.stages.train.losses.sigmoid import sigmoid_loss
 from clerestory.stages.train.losses.softmax import softmax_loss
-from clerestory.stages.train.losses.words import IGNORE, linear_cross_entropy
 
 __all__ = [
     "IGNORE",

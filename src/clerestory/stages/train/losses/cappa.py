@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from clerestory.core.errors import InputError
-from clerestory.stages.train.losses.words import IGNORE
+from clerestory.stages.train.losses.linear_cross_entropy import IGNORE
 
 PUBLISHED_SHARE = 0.75
 

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clerestory.stages.train.losses.pairs import check, cosines, scalar
 from clerestory.stages.train.losses.ring import ALONE, Block, Ring
-from clerestory.stages.train.losses.tiles import add_product, spans, tile_rows, wide
+from clerestory.stages.train.losses.tiling import add_product, spans, tile_rows, wide
+from clerestory.stages.train.losses.validation import check, cosines, scalar
 
 
 def sigmoid_loss(

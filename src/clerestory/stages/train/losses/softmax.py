@@ -22,9 +22,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from clerestory.stages.train.losses.pairs import check, cosines, scalar
 from clerestory.stages.train.losses.ring import ALONE, Block, Ring
-from clerestory.stages.train.losses.tiles import add_product, spans, tile_rows, wide
+from clerestory.stages.train.losses.tiling import add_product, spans, tile_rows, wide
+from clerestory.stages.train.losses.validation import check, cosines, scalar
 
 
 def softmax_loss(

@@ -13,7 +13,7 @@ from collections import deque
 from statistics import median
 from typing import ClassVar, NamedTuple
 
-from clerestory.core.measure import Severity
+from clerestory.core.evidence import Severity
 from clerestory.stages.train.monitor.limits import Limits
 from clerestory.stages.train.monitor.record import Record
 

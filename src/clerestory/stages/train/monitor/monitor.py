@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.stages.train.monitor.detectors import ALL, Detector, Symptom
 from clerestory.stages.train.monitor.limits import DEFAULT, Limits
 from clerestory.stages.train.monitor.record import Record

@@ -19,18 +19,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from clerestory.core.measure import Finding
+from clerestory.core.evidence import Finding
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.moe import mixtures
 from clerestory.models.moe.balancing import uncounted
 from clerestory.models.moe.layer import Seen
 from clerestory.models.moe.routing import count
-from clerestory.stages.train.material import Pictures
 from clerestory.stages.train.monitor import statistics
 from clerestory.stages.train.monitor.limits import DEFAULT, Limits
 from clerestory.stages.train.monitor.monitor import Monitor
 from clerestory.stages.train.monitor.record import Record
-from clerestory.stages.train.order import Rows
+from clerestory.stages.train.shuffle import Rows
+from clerestory.stages.train.train_data import Pictures
 
 CAPTIONS = 48  # of a batch that are tried with other pictures: the decoder's time for more is not worth it
 

@@ -6,12 +6,12 @@ from clerestory.models.model import ClerestoryModel
 from clerestory.models.moe import mixtures
 from clerestory.models.processor import ClerestoryProcessor
 from clerestory.stages.train.config import Settings
-from clerestory.stages.train.material import Material
 from clerestory.stages.train.objectives.captions import Captions
 from clerestory.stages.train.objectives.experts import Experts
 from clerestory.stages.train.objectives.objective import Objective, Part, StepContext
+from clerestory.stages.train.objectives.self_distillation import Teacher
 from clerestory.stages.train.objectives.selfsup import PicturesAlone
-from clerestory.stages.train.objectives.selfsup_late import Teacher
+from clerestory.stages.train.train_data import Material
 
 __all__ = ["Captions", "Experts", "Objective", "Part", "PicturesAlone", "StepContext", "Teacher", "build"]
 

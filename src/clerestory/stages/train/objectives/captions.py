@@ -14,14 +14,14 @@ from transformers import PreTrainedTokenizerBase
 
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor
-from clerestory.stages.train.blending import split_batch
 from clerestory.stages.train.config import Settings
 from clerestory.stages.train.losses import autoregressive_inputs, cappa_inputs, linear_cross_entropy
-from clerestory.stages.train.material import Material
-from clerestory.stages.train.objectives.matching import Matching
+from clerestory.stages.train.mixture import split_batch
+from clerestory.stages.train.objectives.contrastive import Matching
+from clerestory.stages.train.objectives.grad_cache_step import learn_in_pieces
 from clerestory.stages.train.objectives.objective import Objective, Part, Precision, StepContext
-from clerestory.stages.train.objectives.pieces import learn_in_pieces
-from clerestory.stages.train.order import Keyed
+from clerestory.stages.train.shuffle import Keyed
+from clerestory.stages.train.train_data import Material
 
 SMOOTHING = 0.1  # share of a word's target that is spread over all words
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from clerestory.models.model import ClerestoryModel
 from clerestory.stages.train.config import Settings
 from clerestory.stages.train.distributed.ranks import SINGLE, Ranks
-from clerestory.stages.train.material import Material
 from clerestory.stages.train.monitor.watch import Watch
-from clerestory.stages.train.order import Rows
+from clerestory.stages.train.shuffle import Rows
+from clerestory.stages.train.train_data import Material
 
 if TYPE_CHECKING:
     from clerestory.stages.train.loop import Run

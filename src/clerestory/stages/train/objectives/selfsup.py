@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from clerestory.models.config import ClerestoryConfig
 from clerestory.stages.train.config import Settings
-from clerestory.stages.train.material import Material
 from clerestory.stages.train.objectives.objective import Objective, Part, StepContext
 from clerestory.stages.train.objectives.selfsup_lejepa import lejepa, random_directions
 from clerestory.stages.train.objectives.selfsup_masked import (
@@ -20,8 +19,9 @@ from clerestory.stages.train.objectives.selfsup_masked import (
     masked_loss,
     statistics_kept,
 )
-from clerestory.stages.train.objectives.selfsup_pool import Pool
 from clerestory.stages.train.objectives.selfsup_views import ViewHead, view_contrast
+from clerestory.stages.train.objectives.unlabelled_sampler import Pool
+from clerestory.stages.train.train_data import Material
 
 HEAD = {"slip": 128, "lejepa": 64}  # P
 DIRECTIONS = 256

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from clerestory.models.adapters.hf_chat import ChatModel, continued
-from clerestory.models.similarity import GREY
+from clerestory.models.clip_scorer import GREY
 from clerestory.stages.train.losses import IGNORE
-from clerestory.stages.train.order import Keyed
+from clerestory.stages.train.shuffle import Keyed
+from clerestory.stages.train.tune.caption_pairs import Ints, Pairs
 from clerestory.stages.train.tune.config import Kind, TuneConfig
-from clerestory.stages.train.tune.pairs import Ints, Pairs
-from clerestory.stages.train.tune.student import Floats
+from clerestory.stages.train.tune.trainable import Floats
 from clerestory.stages.train.tune.weights import own_part, used_by
 
 CHOICES = 4  # captions to choose from: the right one and others of the set

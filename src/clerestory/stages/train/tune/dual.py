@@ -20,14 +20,14 @@ from PIL import Image
 from torch import Tensor
 
 from clerestory.core.errors import CapabilityError
+from clerestory.models.clip_scorer import GREY
 from clerestory.models.protocols import Matrix
 from clerestory.models.runtime import Model
-from clerestory.models.similarity import GREY
 from clerestory.stages.train.losses import matryoshka, sigmoid_loss, softmax_loss
 from clerestory.stages.train.tune.cache import Cache, plain_rows
+from clerestory.stages.train.tune.caption_pairs import Ints, Pairs
 from clerestory.stages.train.tune.config import Kind, TuneConfig
-from clerestory.stages.train.tune.pairs import Ints, Pairs
-from clerestory.stages.train.tune.student import Floats
+from clerestory.stages.train.tune.trainable import Floats
 from clerestory.stages.train.tune.weights import BETWEEN, all_weights, own_part, used_by
 
 Side = Literal["image", "text"]

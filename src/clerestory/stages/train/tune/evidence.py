@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.core.codec import Tags
-from clerestory.core.measure import Measurement, Recipe
-from clerestory.stages.train.tune.pairs import Pairs
-from clerestory.stages.train.tune.student import Floats
+from clerestory.core.evidence import Measurement, Recipe
+from clerestory.stages.train.tune.caption_pairs import Pairs
+from clerestory.stages.train.tune.trainable import Floats
 from clerestory.stats.aggregate import measure
 
 RETENTION, NEW = "retention", "new"

@@ -11,7 +11,7 @@ from typing import Any
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, ClerestoryError
-from clerestory.core.measure import Evidence, Finding, Subject
+from clerestory.core.evidence import Evidence, Finding, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset
@@ -22,17 +22,17 @@ from clerestory.models.runtime import Model
 from clerestory.stages.train.threads import threads
 from clerestory.stages.train.tune import lora
 from clerestory.stages.train.tune.cache import Cache
+from clerestory.stages.train.tune.caption_pairs import Pairs, learning_pairs, pairs_of, watched_pairs
 from clerestory.stages.train.tune.chat import CHOICES, ChatStudent
 from clerestory.stages.train.tune.config import TuneConfig
-from clerestory.stages.train.tune.curve import Curve, draw
 from clerestory.stages.train.tune.dual import DualStudent
 from clerestory.stages.train.tune.evidence import AFTER, BEFORE, CHANGE, NEW, RETENTION, Sheet, at_alpha, at_step
-from clerestory.stages.train.tune.guard import Guard, chance
-from clerestory.stages.train.tune.noticed import noticed
-from clerestory.stages.train.tune.pairs import Pairs, learning_pairs, pairs_of, watched_pairs
+from clerestory.stages.train.tune.findings import noticed
+from clerestory.stages.train.tune.forgetting import Guard, chance
+from clerestory.stages.train.tune.interpolation import Curve, draw
+from clerestory.stages.train.tune.loop import Steps
 from clerestory.stages.train.tune.saving import write_model
-from clerestory.stages.train.tune.steps import Steps
-from clerestory.stages.train.tune.student import Student
+from clerestory.stages.train.tune.trainable import Student
 from clerestory.stages.train.tune.weights import all_weights, copied, only, put_between
 from clerestory.stats.rows import write_rows
 from clerestory.store import Store

@@ -1,0 +1,60 @@
+"""What the evidence of a part, and of the whole, holds for: the digests that its numbers depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from clerestory.core.codec import encode
+from clerestory.core.digest import digest
+from clerestory.core.evidence import Subject
+from clerestory.core.provenance import code_behind, code_digest, environment_digest, stage_code
+from clerestory.stages.evaluate.suite import Asked, Part
+
+KIND = "evaluate"
+ROOM = "stages/evaluate"
+# Rooms below, which every part's numbers may depend on.
+BELOW = ("core", "data", "models", "stats")
+# What it says is in the settings, each part's own; that it has got a setting more changes no number.
+SETTINGS = "stages/evaluate/config"
+EVERY_PART = ("splits", "lang", "seed", "batch")
+
+
+def part_kind(part: Part) -> str:
+    """The kind of a part's evidence: ``evaluate.retrieval``."""
+    return f"{KIND}.{part.name}"
+
+
+def part_subject(part: Part, asked: Asked) -> Subject:
+    """What a part's evidence holds for, today."""
+    settings = {name: getattr(asked.config, name) for name in (*EVERY_PART, *part.settings)}
+    also = part.also(asked) if part.also else {}
+    if also:
+        settings["also"] = dict(also)
+    return Subject(
+        model=asked.model,
+        data=asked.data,
+        code=part_code(part),
+        config=digest(encode(settings)),
+        environment=environment_digest(),
+    )
+
+
+def part_code(part: Part) -> str:
+    """SHA-256 of the code a part's numbers depend on: the rooms below, and all of this stage that the part imports."""
+    behind = code_behind(part.run.__module__, ROOM)
+    return code_digest(*BELOW, *(file for file in behind if file != SETTINGS))
+
+
+def whole_subject(parts: Iterable[Part], asked: Asked) -> Subject:
+    """What the evidence of all these parts together holds for, today.
+
+    A part that reads the evidence of others changes it by having run, so this is asked again once all parts are made.
+    """
+    also = {part.name: dict(more) for part in parts if part.also and (more := part.also(asked))}
+    return Subject(
+        model=asked.model,
+        data=asked.data,
+        code=stage_code(KIND),
+        config=digest(encode({"config": encode(asked.config), "also": also})) if also else digest(asked.config),
+        environment=environment_digest(),
+    )

@@ -1,0 +1,136 @@
+"""What requests cost, from a price file that the user edits."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from clerestory.core.codec import decode
+from clerestory.core.errors import ConfigError, InputError, not_found
+
+HOUR_MS = 3_600_000.0
+MILLION = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class MachinePrice:
+    """What a machine costs.
+
+    Attributes:
+        per_hour: in the file's currency.
+    """
+
+    per_hour: float
+
+    def __post_init__(self) -> None:
+        _check("per_hour", self.per_hour)
+
+    def cost(self, milliseconds: float) -> float:
+        """Of keeping the machine busy for so long."""
+        return milliseconds / HOUR_MS * self.per_hour
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPrice:
+    """What a model behind an endpoint costs.
+
+    Attributes:
+        per_million_tokens_in: for what is sent.
+        per_million_tokens_out: for what is answered.
+        per_picture: for each picture, where pictures are not counted as tokens.
+    """
+
+    per_million_tokens_in: float = 0.0
+    per_million_tokens_out: float = 0.0
+    per_picture: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("per_million_tokens_in", "per_million_tokens_out", "per_picture"):
+            _check(name, getattr(self, name))
+
+    def cost(self, tokens_in: float, tokens_out: float, pictures: float = 0) -> float:
+        """Of one request; NaN where its tokens are not known and matter."""
+        total = pictures * self.per_picture
+        if self.per_million_tokens_in:
+            total += tokens_in * self.per_million_tokens_in / MILLION
+        if self.per_million_tokens_out:
+            total += tokens_out * self.per_million_tokens_out / MILLION
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """A price file.
+
+    Attributes:
+        currency: such as ``EUR``; the unit of every cost.
+        as_of: when the prices were last looked at.
+        this_machine: which of ``machines`` the evaluation runs on; empty when none of them.
+        machines: price by the name of the machine.
+        endpoints: price by the name a model is asked for with.
+        examples: whether these are the shipped examples, which nobody pays.
+    """
+
+    currency: str
+    as_of: str = ""
+    this_machine: str = ""
+    machines: Mapping[str, MachinePrice] = field(default_factory=dict)
+    endpoints: Mapping[str, EndpointPrice] = field(default_factory=dict)
+    examples: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.currency.strip():
+            raise ConfigError("currency is empty", 'give one, such as currency = "EUR"')
+        if self.this_machine and self.this_machine not in self.machines:
+            error = not_found("machine", self.this_machine, self.machines)
+            raise ConfigError(f"this_machine: {error.message}", error.fix, error.closest)
+
+    def machine(self) -> MachinePrice | None:
+        """The price of the machine the evaluation runs on, if the file has one."""
+        return self.machines.get(self.this_machine)
+
+
+def load_prices(path: str | Path = "") -> Prices:
+    """A price file; the shipped examples for an empty path.
+
+    Raises:
+        InputError: there is no such file.
+        ConfigError: it is no TOML, has an unknown key (the closest is named), or a price that is none.
+    """
+    place = str(path) or "the shipped prices.toml"
+    try:
+        return decode(Prices, tomllib.loads(_content(path).decode("utf-8")), "prices")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{place} is not valid TOML: {error}", "correct that line") from error
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error.message}", error.fix, error.closest) from error
+
+
+def prices_digest(path: str | Path = "") -> str:
+    """SHA-256 of a price file's bytes, for evidence to depend on.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    return hashlib.sha256(_content(path)).hexdigest()
+
+
+def _content(path: str | Path) -> bytes:
+    if not str(path):
+        return resources.files("clerestory.stages.evaluate.suites.cost").joinpath("prices.toml").read_bytes()
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"the price file {path} cannot be read: {error.strerror or error}", "give the path of one that exists"
+        ) from error
+
+
+def _check(name: str, price: float) -> None:
+    if not (math.isfinite(price) and price >= 0):
+        raise ConfigError(f"{name} is {price:g}", "a price is 0 or more")

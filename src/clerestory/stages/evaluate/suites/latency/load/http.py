@@ -1,0 +1,186 @@
+"""Load on an HTTP endpoint, with a client that is light enough not to be what is measured.
+
+A general client spends 2 ms of processor time on a request. When a server that stalled answers 150 requests at
+once, the last of these answers would be read 0.3 s late and the lateness be taken for the server's; here a request
+costs a tenth of that. The client speaks plain HTTP/1.1 and needs no more: one request at a time on a connection, TLS,
+answers with a length, in chunks (RFC 9112, 7.1) or up to the end of the connection. It knows no proxies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from clerestory.core.errors import ConfigError
+from clerestory.stages.evaluate.suites.latency.load.targets import MOST_REASON, Unanswered
+
+HEAD_BYTES = 1 << 20
+BROKEN = (OSError, EOFError, asyncio.LimitOverrunError, ValueError)
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One HTTP request.
+
+    Attributes:
+        body: sent as JSON; None for a request without a body.
+        method: ``POST``, ``GET`` …
+        headers: such as ``Authorization``.
+        path: instead of the URL's own path and query, empty to keep these.
+    """
+
+    body: Any = None
+    method: str = "POST"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    path: str = ""
+
+
+class _Answer(NamedTuple):
+    status: int
+    content: bytes
+    reusable: bool
+
+
+class Http:
+    """An HTTP endpoint, such as ``/v1/embeddings`` of Clerestory or of any OpenAI-compatible server.
+
+    Connections are kept and reused, the latest first, as many as are needed at once. Redirects are not followed and
+    nothing is retried: both would hide what a caller meets. The whole answer is read before the clock stops.
+
+    Args:
+        url: where requests go, ``http://`` or ``https://``.
+        payload: the request of a number.
+        check: reads an answer of status 2xx and says why it is unusable; empty when it is fine.
+
+    Raises:
+        ConfigError: the URL is none of HTTP.
+    """
+
+    cancellable = True
+
+    def __init__(
+        self, url: str, payload: Callable[[int], Payload], check: Callable[[bytes], str] | None = None
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"{url!r} is no address of a server", "give one such as http://127.0.0.1:8000/v1")
+        self._host, self._netloc = parts.hostname, parts.netloc.rpartition("@")[2]
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._security = ssl.create_default_context() if parts.scheme == "https" else None
+        self._path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._payload = payload
+        self._check = check
+        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+
+    async def __aenter__(self) -> Self:
+        """Connections are opened as they are needed."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connections that are left."""
+        for _, writer in self._idle:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for _, writer in self._idle), return_exceptions=True)
+        self._idle = []
+
+    async def send(self, index: int) -> None:
+        """One request."""
+        request = self._request(self._payload(index))
+        try:
+            answer = await self._exchange(request)
+        except BROKEN as error:
+            raise Unanswered(f"{type(error).__name__}: {error}".rstrip(": ")[:MOST_REASON]) from error
+        if not 200 <= answer.status < 300:
+            raise Unanswered(f"HTTP {answer.status}")
+        if self._check is not None and (why := self._check(answer.content)):
+            raise Unanswered(why[:MOST_REASON])
+
+    def _request(self, payload: Payload) -> bytes:
+        fields = {"Host": self._netloc, "Accept": "*/*", **payload.headers}
+        body = b""
+        if payload.body is not None:
+            body = json.dumps(payload.body).encode()
+            fields |= {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        lines = [f"{payload.method} {payload.path or self._path} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items())]
+        if any("\r" in line or "\n" in line for line in lines):
+            raise ConfigError("a header or path of the request has a line break in it", "take it out")
+        return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+
+    async def _exchange(self, request: bytes) -> _Answer:
+        reader, writer = await self._connection()
+        reusable = False
+        try:
+            writer.write(request)
+            await writer.drain()
+            answer = await _read(reader, head_only=request.startswith(b"HEAD "))
+            reusable = answer.reusable
+            return answer
+        finally:
+            # Given up half-way, the rest of the answer would be taken for that of the next request.
+            if reusable:
+                self._idle.append((reader, writer))
+            else:
+                writer.close()
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not (reader.at_eof() or writer.is_closing()):
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection(self._host, self._port, ssl=self._security, limit=HEAD_BYTES)
+
+
+async def _read(reader: asyncio.StreamReader, head_only: bool) -> _Answer:
+    """One whole answer.
+
+    Raises:
+        ValueError, EOFError, asyncio.LimitOverrunError: it is no HTTP, or it ends too early.
+    """
+    status, fields = 100, {}
+    while status // 100 == 1:  # 100 Continue, 103 Early Hints: the answer is still to come
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        version, _, rest = lines[0].partition(" ")
+        if not version.startswith("HTTP/1."):
+            raise ValueError("the answer is not HTTP/1")
+        status = int(rest[:3])
+        fields = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+    keep = fields.get("connection", "").lower() != "close" and version != "HTTP/1.0"
+    if head_only or status in (204, 304):
+        return _Answer(status, b"", keep)
+    if "chunked" in fields.get("transfer-encoding", "").lower():
+        return _Answer(status, await _chunks(reader), keep)
+    if "content-length" in fields:
+        return _Answer(status, await reader.readexactly(int(fields["content-length"])), keep)
+    return _Answer(status, await reader.read(), False)
+
+
+async def _chunks(reader: asyncio.StreamReader) -> bytes:
+    content = bytearray()
+    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+        content += await reader.readexactly(size)
+        await reader.readexactly(2)
+    while await reader.readuntil(b"\r\n") != b"\r\n":  # trailers
+        pass
+    return bytes(content)
+
+
+def json_field(name: str) -> Callable[[bytes], str]:
+    """A ``check`` that an answer is a JSON object with the field ``name``, such as ``data`` of an embeddings answer."""
+
+    def check(content: bytes) -> str:
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            return "the answer is not JSON"
+        return "" if isinstance(answer, dict) and name in answer else f"the answer has no {name!r}"
+
+    return check
