@@ -18,7 +18,7 @@ from table import Row, publish
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.stages.evaluate.closed_loop import closed_loop
-from tests.stages.evaluate.delay_server import Law, running
+from tests.support.delay_server import Law, running
 
 CONFIG = LoadConfig(rate=75, seconds=20, warm_up=3, slo_ms=250, timeout=10, most_in_flight=400)
 LAW = Law(stall_at=10, stall=2)

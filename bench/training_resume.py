@@ -31,7 +31,7 @@ from table import Row, publish
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.stages.train_worker import shapes
+from tests.support.shapes import shapes
 
 TRIALS, STEPS = 20, 24
 CONFIG = {"preset": "tiny", "steps": STEPS, "batch": 16, "threads": 1, "checkpoint_every": 3, "validate_every": 0}

@@ -34,13 +34,13 @@ import sys, time
 from pathlib import Path
 from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
-from tests.stages.faults import world
+from tests.support.shapes import more_shapes
 from clerestory.stages.train import TrainConfig, train
 from clerestory.stages.train import plan as planning
 from clerestory.stages.train.plan import keep_plan, plan
 from clerestory.store import open_store
 config = TrainConfig(preset="tiny", steps=150, batch=64, threads=1, seed=int(sys.argv[3]), caption_share=1.0)
-data, store = world(), open_store(Path(sys.argv[2]))
+data, store = more_shapes(), open_store(Path(sys.argv[2]))
 if sys.argv[4] == "plan":
     keep_plan(plan(data, config), data, config, store)
     planning.LONGEST = 2.0

@@ -35,7 +35,7 @@ def few_icons(icons: Dataset) -> Dataset:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset) -> Path:
     """The folder of a tiny model: random image tower and decoder, the real text tower."""
-    from tests.models.tiny import make_tiny_model
+    from tests.support.tiny_model import make_tiny_model
 
     return make_tiny_model(tmp_path_factory.mktemp("tiny") / "model", few_icons)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tests.apps.colours import ColourModel, Mute
+from tests.support.colour_tiles import ColourModel, Mute
 
 from clerestory.apps.describe import captions_csv, describe
 from clerestory.core.errors import CapabilityError, InputError

@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageDraw
-from tests.models.endpoint import MODEL, endpoint
-from tests.models.tiny import make_tiny_model
-from tests.models.tiny_hf import make_clip, make_llava
+from PIL import Image
+from tests.support.endpoint import MODEL, endpoint
+from tests.support.images import write_circle_images
+from tests.support.tiny_hf import make_clip, make_llava
+from tests.support.tiny_model import make_tiny_model
 
 from clerestory.apps.describe import describe
 from clerestory.apps.loading import OWN, load_model, privacy_notice
@@ -30,11 +31,7 @@ COLOURS = ("red", "blue", "green", "yellow")
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photographs")
-    for i, colour in enumerate(COLOURS):
-        picture = Image.new("RGB", (60, 40), "white")
-        ImageDraw.Draw(picture).ellipse((5 + i, 5, 35 + i, 35), fill=colour)
-        picture.save(folder / f"{colour} circle.png")
-    return folder
+    return write_circle_images(folder, *COLOURS, shift=1)
 
 
 @pytest.fixture(scope="module")

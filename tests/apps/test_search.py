@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from tests.apps.colours import COLOURS, ColourModel, tiles
+from tests.support.colour_tiles import COLOURS, ColourModel, tiles
 
 from clerestory.apps.search import Index, build_index, search, search_by_picture
 from clerestory.core.errors import CapabilityError, DataError, InputError

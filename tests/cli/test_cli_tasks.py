@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
-from tests.models.endpoint import endpoint
-from tests.stages.evaluate.worlds import TASK, quiz, write_task
+from tests.support.endpoint import endpoint
+from tests.support.task_files import TASK, quiz, write_task
 
 from clerestory.cli.main import run
 from clerestory.store import open_store

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.report.parsing import Parsed
-from tests.stages.pairs import Columns, put_examination, put_model, rows
+from tests.support.paired_rows import Columns, put_examination, put_model, rows
 
 from clerestory.apps.catalogue import bring_in
 from clerestory.cli.main import run

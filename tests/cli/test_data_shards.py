@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.data.drawn import encoded
+from tests.support.images import solid_image
 
 from clerestory.cli.main import run
 
@@ -18,7 +18,7 @@ def test_shards_are_written_opened_and_checked(
     monkeypatch.setenv("CLERESTORY_CACHE", str(tmp_path / "cache"))
     (tmp_path / "pictures").mkdir()
     for number in range(6):
-        (tmp_path / "pictures" / f"{number}.png").write_bytes(encoded((40 * number, 0, 0)))
+        (tmp_path / "pictures" / f"{number}.png").write_bytes(solid_image((40 * number, 0, 0)))
     home = ["--home", str(tmp_path / "home"), "--json"]
     folder = str(tmp_path / "shards")
     assert run(["data", "add", str(tmp_path / "pictures"), *home]) == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.data.drawn import encoded
+from tests.support.images import solid_image
 
 
 @pytest.fixture
@@ -23,5 +23,5 @@ def shop(tmp_path: Path, own_cache: Path) -> Path:
     (folder / "shoes").mkdir(parents=True)
     for name, colour in {"a.png": "red", "b.jpg": "green", "c.webp": "blue", "shoes/d.png": "white"}.items():
         kind = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP"}[name.rpartition(".")[2]]
-        (folder / name).write_bytes(encoded(colour, kind=kind))
+        (folder / name).write_bytes(solid_image(colour, kind=kind))
     return folder

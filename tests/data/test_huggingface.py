@@ -1,12 +1,11 @@
 """Hugging Face data sets: real ones, built here by the library itself."""
 
-import io
 import sys
 from pathlib import Path
 
 import datasets
 import pytest
-from PIL import Image
+from tests.support.images import solid_image
 
 from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import DataError, MissingExtra
@@ -15,10 +14,8 @@ from clerestory.data import open_data
 COLOURS = ("red", "green", "blue")
 
 
-def picture(colour: str, side: int = 8) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (side, side), colour).save(out, "PNG")
-    return out.getvalue()
+def picture(colour: str) -> bytes:
+    return solid_image(colour, (8, 8))
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import threading
 import zlib
@@ -12,17 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.data.drawn import encoded
+from tests.support.images import encode_image, solid_image
 
 from clerestory.core.errors import UploadError
 from clerestory.data import decode_image
 from clerestory.data.images import check_image
-
-
-def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
-    out = io.BytesIO()
-    picture.save(out, kind, **options)
-    return out.getvalue()
 
 
 def refused(content: bytes) -> UploadError:
@@ -38,7 +31,7 @@ def refused(content: bytes) -> UploadError:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_the_three_formats_are_taken(kind: str) -> None:
-    picture = decode_image(encoded((200, 30, 60), kind=kind))
+    picture = decode_image(solid_image((200, 30, 60), kind=kind))
     assert picture.mode == "RGB"
     assert picture.size == (24, 16)
     assert np.abs(np.asarray(picture).astype(int) - (200, 30, 60)).max() <= 6
@@ -46,7 +39,7 @@ def test_the_three_formats_are_taken(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM", "ICO"])
 def test_other_formats_are_refused_by_their_content(kind: str) -> None:
-    assert refused(saved(Image.new("RGB", (16, 16)), kind)).status == 415
+    assert refused(encode_image(Image.new("RGB", (16, 16)), kind)).status == 415
 
 
 @pytest.mark.parametrize("content", [b"hello", b"<svg/>", b"%PDF-1.7", b"RIFF\x00\x00\x00\x00WAVEfmt ", b"\x00" * 64])
@@ -62,12 +55,12 @@ def test_nothing_at_all_is_refused() -> None:
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
 def test_a_cut_off_picture_is_refused(kind: str, kept: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (80, 80, 3), dtype=np.uint8))
-    content = saved(noise, kind)
+    content = encode_image(noise, kind)
     assert refused(content[: int(len(content) * kept)]).status == 400
 
 
 def test_a_flipped_byte_in_a_png_is_noticed_by_its_checksum() -> None:
-    content = bytearray(saved(Image.new("RGB", (40, 40), "red"), "PNG"))
+    content = bytearray(encode_image(Image.new("RGB", (40, 40), "red"), "PNG"))
     content[content.index(b"IDAT") + 6] ^= 0xFF
     assert refused(bytes(content)).status == 400
 
@@ -90,26 +83,26 @@ def test_a_decompression_bomb_is_refused_by_its_header(size: tuple[int, int]) ->
 
 
 def test_exactly_25_megapixels_pass() -> None:
-    assert decode_image(saved(Image.new("1", (5000, 5000)), "PNG")).size == (5000, 5000)
+    assert decode_image(encode_image(Image.new("1", (5000, 5000)), "PNG")).size == (5000, 5000)
 
 
 def test_an_animation_gives_its_first_frame() -> None:
     frames = [Image.new("RGB", (16, 16), colour) for colour in ("red", "green", "blue")]
     for kind in ("WEBP", "PNG"):
-        content = saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
+        content = encode_image(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
         assert decode_image(content).getpixel((8, 8))[0] > 200
 
 
 def test_cmyk_and_grey_become_rgb() -> None:
-    cmyk = decode_image(saved(Image.new("RGB", (16, 16), (250, 10, 10)).convert("CMYK"), "JPEG"))
+    cmyk = decode_image(encode_image(Image.new("RGB", (16, 16), (250, 10, 10)).convert("CMYK"), "JPEG"))
     assert cmyk.mode == "RGB"
     assert cmyk.getpixel((3, 3))[0] > 200
-    assert decode_image(saved(Image.new("L", (8, 8), 90), "JPEG")).getpixel((0, 0)) == pytest.approx((90,) * 3, abs=3)
+    assert decode_image(encode_image(Image.new("L", (8, 8), 90), "JPEG")).getpixel((0, 0)) == pytest.approx((90,) * 3, abs=3)
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
-    grey = np.asarray(decode_image(saved(Image.fromarray(ramp), "PNG")))[..., 0].ravel()
+    grey = np.asarray(decode_image(encode_image(Image.fromarray(ramp), "PNG")))[..., 0].ravel()
     assert grey[0] == 0
     assert grey[-1] == 255
     assert np.abs(grey.astype(int) - np.arange(256)).max() <= 1
@@ -117,19 +110,19 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 
 def test_transparency_is_laid_on_white() -> None:
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
-    assert decode_image(saved(clear, "PNG")).getpixel((0, 0)) == (255, 255, 255)
+    assert decode_image(encode_image(clear, "PNG")).getpixel((0, 0)) == (255, 255, 255)
     half = Image.new("RGBA", (8, 8), (255, 0, 0, 128))
-    assert decode_image(saved(half, "WEBP", lossless=True)).getpixel((0, 0)) == pytest.approx((255, 127, 127), abs=2)
+    assert decode_image(encode_image(half, "WEBP", lossless=True)).getpixel((0, 0)) == pytest.approx((255, 127, 127), abs=2)
     grey = Image.new("LA", (8, 8), (0, 0))
-    assert decode_image(saved(grey, "PNG")).getpixel((0, 0)) == (255, 255, 255)
+    assert decode_image(encode_image(grey, "PNG")).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_a_palette_with_a_transparent_colour_is_laid_on_white() -> None:
     palette = Image.new("P", (8, 8), 1)
     palette.putpalette([255, 0, 0, 0, 0, 255])
-    assert decode_image(saved(palette, "PNG", transparency=1)).getpixel((0, 0)) == (255, 255, 255)
-    assert decode_image(saved(palette, "PNG", transparency=b"\xff\x00")).getpixel((0, 0)) == (255, 255, 255)
-    assert decode_image(saved(palette, "PNG")).getpixel((0, 0)) == (0, 0, 255)
+    assert decode_image(encode_image(palette, "PNG", transparency=1)).getpixel((0, 0)) == (255, 255, 255)
+    assert decode_image(encode_image(palette, "PNG", transparency=b"\xff\x00")).getpixel((0, 0)) == (255, 255, 255)
+    assert decode_image(encode_image(palette, "PNG")).getpixel((0, 0)) == (0, 0, 255)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -138,7 +131,7 @@ def test_a_picture_taken_sideways_is_turned_upright(kind: str) -> None:
     picture.paste("blue", (20, 0, 40, 20))
     exif = Image.Exif()
     exif[0x0112] = 6
-    upright = decode_image(saved(picture, kind, exif=exif))
+    upright = decode_image(encode_image(picture, kind, exif=exif))
     assert upright.size == (20, 40)
     assert upright.getpixel((10, 5))[0] > 200
     assert upright.getpixel((10, 35))[2] > 200
@@ -150,7 +143,7 @@ def test_a_picture_taken_sideways_is_turned_upright(kind: str) -> None:
     st.lists(st.tuples(st.integers(0, 2**16), st.integers(1, 255)), max_size=6),
 )
 def test_damage_never_raises_anything_but_an_upload_error(kind: str, flips: list[tuple[int, int]]) -> None:
-    content = bytearray(encoded("teal", (20, 20), kind))
+    content = bytearray(solid_image("teal", (20, 20), kind))
     for place, change in flips:
         content[place % len(content)] ^= change
     status, mode = 0, ""
@@ -169,7 +162,7 @@ def test_noise_behind_a_true_beginning_is_an_upload_error(noise: bytes, start: b
 
 
 def test_pictures_are_decoded_in_threads_without_a_word() -> None:
-    content, wrong = encoded(kind="JPEG"), []
+    content, wrong = solid_image(kind="JPEG"), []
 
     def work() -> None:
         for _ in range(40):

@@ -15,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.drawn import encoded
+from tests.support.images import solid_image
 from torch.utils.data import DataLoader
 
 from clerestory.core.codec import Tags
@@ -38,7 +38,7 @@ def pictures(count: int = 50) -> Dataset:
     for number in range(count):
         colour = (number * 5 % 256, number % 256, 99)
         name, kind = f"p/{number:03d}", ("PNG", "JPEG", "WEBP")[number % 3]
-        contents[name] = encoded(colour, size=(8 + number % 5, 8), kind=kind)
+        contents[name] = solid_image(colour, size=(8 + number % 5, 8), kind=kind)
         captions = (Caption(f"Bild {number} – ü"), Caption("word", "de", "keyword")) if number % 7 else ()
         groups = Tags(style="plain", side=str(number % 2))
         image = digest_bytes(contents[name])

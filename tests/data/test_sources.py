@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.data.drawn import encoded
+from tests.support.images import solid_image
 
 from clerestory.core.errors import DataError, IntegrityError
 from clerestory.core.sample import Caption, Dataset
@@ -76,7 +76,7 @@ def test_a_captions_file_speaks_for_the_folder(shop: Path) -> None:
 
 
 def test_everything_that_can_be_wrong_with_rows_is_named(shop: Path) -> None:
-    (shop / "cut.png").write_bytes(encoded()[:40])
+    (shop / "cut.png").write_bytes(solid_image()[:40])
     (shop / "old.gif").write_bytes(b"GIF89a")
     captions_csv(
         shop,
@@ -175,7 +175,7 @@ def test_two_caption_files_are_one_too_many(shop: Path) -> None:
 
 
 def test_a_link_out_of_the_folder_is_not_followed(shop: Path, tmp_path: Path) -> None:
-    (tmp_path / "secret.png").write_bytes(encoded("black"))
+    (tmp_path / "secret.png").write_bytes(solid_image("black"))
     (shop / "link.png").symlink_to(tmp_path / "secret.png")
     data = open_data(shop)
     assert "link.png" not in {sample.id for sample in data}
@@ -222,14 +222,14 @@ def test_any_change_of_content_changes_the_digest(shop: Path) -> None:
     captions_csv(shop, ROWS.replace("green hat", "green cap"))
     digests.add(open_data(shop).digest)
     captions_csv(shop, ROWS)
-    (shop / "a.png").write_bytes(encoded("crimson"))
+    (shop / "a.png").write_bytes(solid_image("crimson"))
     digests.add(open_data(shop).digest)
     assert len(digests) == 4
 
 
 def test_pictures_are_read_when_asked_for_and_checked(shop: Path) -> None:
     data = open_data(shop)
-    (shop / "a.png").write_bytes(encoded("pink"))
+    (shop / "a.png").write_bytes(solid_image("pink"))
     with pytest.raises(IntegrityError, match=r"a\.png"):
         data.read(data["a.png"])
     (shop / "b.jpg").unlink()
@@ -253,9 +253,9 @@ def test_a_second_opening_believes_only_untouched_files(shop: Path) -> None:
 def test_splits_go_by_concept_and_by_picture(tmp_path: Path, own_cache: Path) -> None:
     rows = ["image,caption"]
     for i in range(240):
-        (tmp_path / f"{i}.png").write_bytes(encoded((i, 10, 7)))
+        (tmp_path / f"{i}.png").write_bytes(solid_image((i, 10, 7)))
         rows.append(f"{i}.png,Thing number {i % 80}!" if i % 2 else f"{i}.png,thing  NUMBER {i % 80}")
-    (tmp_path / "twin.png").write_bytes(encoded((0, 10, 7)))
+    (tmp_path / "twin.png").write_bytes(solid_image((0, 10, 7)))
     rows.append("twin.png,something else entirely")
     data = open_data(captions_csv(tmp_path, "\n".join(rows)))
     sides: dict[str, set[str]] = {}
@@ -290,7 +290,7 @@ def test_saved_parquet_opens_with_the_same_digest_with_and_without_its_side_file
 
 def test_a_side_file_that_speaks_of_another_file_is_not_believed(shop: Path, tmp_path: Path) -> None:
     one = save_parquet(open_data(shop), tmp_path / "one.parquet")
-    (shop / "e.png").write_bytes(encoded("orange"))
+    (shop / "e.png").write_bytes(solid_image("orange"))
     more = open_data(shop)
     two = save_parquet(more, tmp_path / "two.parquet")
     shutil.copyfile(two, one)
@@ -304,7 +304,7 @@ def test_a_side_file_that_speaks_of_another_file_is_not_believed(shop: Path, tmp
 def test_a_picture_that_is_not_what_its_column_says_is_kept_out(shop: Path, tmp_path: Path) -> None:
     path = save_parquet(open_data(shop), tmp_path / "one.parquet")
     table = pq.read_table(path).to_pylist()
-    table[0]["picture"] = encoded("pink")
+    table[0]["picture"] = solid_image("pink")
     pq.write_table(pa.Table.from_pylist(table, schema=parquet.SCHEMA), path)
     data = open_data(path)
     assert len(data) == 3
@@ -347,7 +347,7 @@ def test_of_a_large_parquet_only_a_few_row_groups_are_held(
     tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parquet, "KEEP_BYTES", 1000)
-    pictures = [encoded((i, 0, 0)) for i in range(40)]
+    pictures = [solid_image((i, 0, 0)) for i in range(40)]
     pq.write_table(
         pa.table({"image": pictures, "caption": [str(i) for i in range(40)]}), tmp_path / "p.parquet", row_group_size=2
     )
@@ -363,7 +363,7 @@ def test_a_file_may_be_replaced_while_it_is_open(shop: Path, tmp_path: Path) -> 
     data = open_data(shop)
     path = save_parquet(data, tmp_path / "one.parquet")
     open_before = open_data(path)
-    (shop / "z.png").write_bytes(encoded("olive"))
+    (shop / "z.png").write_bytes(solid_image("olive"))
     save_parquet(open_data(shop), path)
     assert [open_before.read(s) for s in open_before] == [data.read(s) for s in data]
 

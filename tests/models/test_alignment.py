@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tests.models.tiny import make_tiny_model, tiny_config
-from tests.models.tiny_hf import make_clip, make_idefics3, make_llava, make_qwen, make_siglip, make_siglip2
+from tests.support.tiny_hf import make_clip, make_idefics3, make_llava, make_qwen, make_siglip, make_siglip2
+from tests.support.tiny_model import make_tiny_model, tiny_config
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForImageTextToText
 

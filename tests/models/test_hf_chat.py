@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.models.tiny_hf import make_idefics3, make_llava, make_qwen
+from tests.support.images import noise_images
+from tests.support.tiny_hf import make_idefics3, make_llava, make_qwen
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from clerestory.core.errors import CapabilityError
@@ -33,8 +34,7 @@ def model(folder: Path) -> ChatModel:
 
 @pytest.fixture
 def pictures() -> list[Image.Image]:
-    random = np.random.default_rng(0)
-    return [Image.fromarray(random.integers(0, 255, (40, 56, 3), dtype=np.uint8)) for _ in range(2)]
+    return noise_images(*[(40, 56)] * 2)
 
 
 def by_hand(folder: Path, model: ChatModel, picture: Image.Image | None) -> tuple[str, torch.nn.Module, dict]:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.models.tiny_hf import make_clip, make_llava, make_siglip, make_siglip2
+from tests.support.images import noise_images
+from tests.support.tiny_hf import make_clip, make_llava, make_siglip, make_siglip2
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPModel
 
@@ -29,9 +30,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def pictures() -> list[Image.Image]:
-    random = np.random.default_rng(0)
-    sizes = [(40, 56), (64, 24), (33, 33)]
-    return [Image.fromarray(random.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in sizes]
+    return noise_images((40, 56), (64, 24), (33, 33))
 
 
 def opened(folder: Path) -> DualEncoder:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.metrics import normalized_mutual_info_score
 from tests.models.test_moe import filled, tokens
-from tests.models.tiny import tiny_config
+from tests.support.tiny_model import tiny_config
 from torch import nn
 
 from clerestory.core.errors import CapabilityError, DataError, NotFound

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.stages.train_worker import COLOURS, SHAPES, shapes
+from tests.support.shapes import COLOURS, SHAPES, shapes
 from torch import Tensor
 from torch.nn import functional as F
 

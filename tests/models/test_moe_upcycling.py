@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.models.test_moe import filled, tokens
-from tests.models.tiny import tiny_config
+from tests.support.tiny_model import tiny_config
 from torch import Tensor, nn
 
 from clerestory.core.errors import ConfigError

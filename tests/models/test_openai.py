@@ -10,7 +10,7 @@ import socket
 import numpy as np
 import pytest
 from PIL import Image
-from tests.models.endpoint import MODEL, endpoint
+from tests.support.endpoint import MODEL, endpoint
 
 from clerestory.core.errors import InputError, NotFound
 from clerestory.models import Request, capabilities, open_reference

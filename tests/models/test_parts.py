@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.models.tiny import tiny_config
+from tests.support.tiny_model import tiny_config
 from torch.nn import functional as F
 
 from clerestory.core.errors import NotFound

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tests.models.tiny import make_tiny_model
+from tests.support.images import noise_images
+from tests.support.tiny_model import make_tiny_model
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from clerestory.core.digest import digest_folder
@@ -32,8 +33,7 @@ def model(folder: Path) -> Model:
 
 @pytest.fixture
 def pictures() -> list[Image.Image]:
-    random = np.random.default_rng(0)
-    return [Image.fromarray(random.integers(0, 255, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
+    return noise_images(*[(40, 50)] * 3)
 
 
 def test_it_is_an_embedder_and_a_generator(model: Model, folder: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect, sync_playwright
-from tests.apps.colours import ColourModel, tiles
 from tests.report.world import make_model
+from tests.support.colour_tiles import ColourModel, tiles
 
 from clerestory.report import report
 from clerestory.stages.evaluate import EvaluateConfig, evaluate

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.apps.colours import ColourModel, tiles
 from tests.report.parsing import Parsed
 from tests.report.world import World, make_model
+from tests.support.colour_tiles import ColourModel, tiles
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
@@ -84,7 +84,7 @@ def self_tested(store: Store, model: str) -> Evidence:
     columns = {n: np.array([r[i] for r in rows], dtype=object) for i, n in enumerate(("case", "name", "words", "gate"))}
     table = {**columns, "caught": np.array([r[4] for r in rows])}
     found = tuple(
-        measure(table, Recipe("mean", "caught", Tags(case=case, gate="any")), name, "share", {}, "higher")
+        measure(table, Recipe("mean", "caught", Tags(case=case, gate="any")), name, {})
         for case, name in (("fault", "faults_caught"), ("rebuild", "false_alarms"))
     )
     return Evidence(
@@ -234,7 +234,7 @@ def test_damage_is_drawn_for_each_family_beside_the_baseline(world: World) -> No
                 ("zero_shot", "score", "mean", "accuracy"),
             ):
                 tags = Tags({"task": task, **where})
-                extra.append(measure(rows, Recipe(statistic, column, tags, "concept", 10.0), metric, "share", tags))
+                extra.append(measure(rows, Recipe(statistic, column, tags, "concept", 10.0), metric, tags))
     held = data.of_kind("evaluate")
     assert held is not None
     evidence = replace(held.evidence, measurements=(*held.evidence.measurements, *extra))

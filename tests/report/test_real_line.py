@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.apps.colours import ColourModel, tiles
 from tests.report.parsing import Parsed
 from tests.report.world import make_model
+from tests.support.colour_tiles import ColourModel, tiles
 
 from clerestory.core.codec import Tags
 from clerestory.core.release import Policy, Rule

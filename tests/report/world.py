@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import random
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
+from tests.support.images import encode_image
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical, digest, digest_bytes
@@ -47,9 +47,7 @@ def picture(colour: str, style: str) -> bytes:
     draw = ImageDraw.Draw(image)
     inset = 6 + 3 * (sum(map(ord, style)) % 5)
     (draw.ellipse if len(style) % 2 else draw.rectangle)((inset, inset, 72 - inset, 72 - inset), colour, "#1d2733", 3)
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
+    return encode_image(image)
 
 
 def make_data(hostile: str = "") -> Dataset:

@@ -23,7 +23,7 @@ from clerestory.stages.train.run import prepared
 
 
 def steps(folder: Path, until: int, fields: list[str]) -> None:
-    from tests.stages.train_worker import shapes
+    from tests.support.shapes import shapes
 
     told: dict[str, Any] = {"preset": "tiny", "steps": 60, "batch": 16, "threads": 1, "device": "cpu"}
     told |= dict(field.split("=") for field in fields)

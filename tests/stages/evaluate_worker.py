@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tests.apps.colours import ColourModel, tiles
+from tests.support.colour_tiles import ColourModel, tiles
 
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.store import open_store

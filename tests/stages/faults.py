@@ -5,8 +5,6 @@ Shape suffixes: B pictures, E shared space, M and L texts and their words.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -19,13 +17,11 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from tests.support.shapes import more_shapes
 from torch import Tensor
 from torch.nn import functional as F
 
-from clerestory.core.codec import Tags
 from clerestory.core.progress import QUIET
-from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.models import ClerestoryImageProcessor, ClerestoryModel, ClerestoryProcessor, load_text_tower
 from clerestory.models.moe import mixtures
 from clerestory.models.presets import preset_config
@@ -35,65 +31,15 @@ from clerestory.stages.train.objectives import Captions, Part, StepContext, cont
 from clerestory.stages.train.train_data import Material, Pictures, caption_tokenizer, prepare
 from clerestory.stages.train.validate import recall_at
 
-COLOURS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "grey", "pink", "brown", "cyan", "navy")
-SHAPES = ("square", "circle", "triangle", "bar", "ring", "cross", "diamond", "pole")
 STEPS = 60
 WITHIN = 50
-SIDE = 32
-
-
-def draw(colour: str, shape: str, inset: int) -> bytes:
-    """One coloured shape on white, as PNG."""
-    image = Image.new("RGB", (SIDE, SIDE), "white")
-    pen, low, high, mid = ImageDraw.Draw(image), inset, SIDE - 1 - inset, SIDE // 2
-    match shape:
-        case "square":
-            pen.rectangle((low, low, high, high), fill=colour)
-        case "circle":
-            pen.ellipse((low, low, high, high), fill=colour)
-        case "triangle":
-            pen.polygon([(mid, low), (low, high), (high, high)], fill=colour)
-        case "bar":
-            pen.rectangle((low, 13, high, 19), fill=colour)
-        case "pole":
-            pen.rectangle((13, low, 19, high), fill=colour)
-        case "ring":
-            pen.ellipse((low, low, high, high), outline=colour, width=4)
-        case "cross":
-            pen.line((low, low, high, high), fill=colour, width=5)
-            pen.line((low, high, high, low), fill=colour, width=5)
-        case _:
-            pen.polygon([(mid, low), (high, mid), (mid, high), (low, mid)], fill=colour)
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
-
-
-def world(leak: bool = False) -> Dataset:
-    """Coloured shapes in three sizes; one combination in six for validation, which a leak puts into training too."""
-    content: dict[str, bytes] = {}
-    samples: list[Sample] = []
-
-    def add(name: str, png: bytes, caption: str, split: str) -> None:
-        content[name] = png
-        digest = hashlib.sha256(png).hexdigest()
-        samples.append(Sample(name, digest, (Caption(caption),), caption, Tags(skin_tone="none"), split=split))
-
-    for i, (colour, shape) in enumerate((c, s) for c in COLOURS for s in SHAPES):
-        for inset in (3, 5, 7):
-            png, caption = draw(colour, shape, inset), f"{colour} {shape}"
-            held = i % 6 == 5
-            add(f"{caption} {inset}", png, caption, "val" if held else "train")
-            if held and leak:
-                add(f"{caption} {inset} again", png, caption, "train")
-    return Dataset("shapes", samples, lambda sample: content[sample.id])
 
 
 @lru_cache(maxsize=4)
 def material(leak: bool = False) -> Material:
     """The same made ready for training."""
     side = preset_config("tiny").image_size
-    return prepare(world(leak), side * 4 // 3, side, load_text_tower(), QUIET)
+    return prepare(more_shapes(leak), side * 4 // 3, side, load_text_tower(), QUIET)
 
 
 def begin(folder: Path, seed: int = 0, leak: bool = False, sizes: dict[str, Any] | None = None, **changes: Any) -> Run:
@@ -135,7 +81,7 @@ def watched(run: Run, steps: int = WITHIN) -> dict[str, int]:
 def earlier() -> Pictures:
     """The training pictures at the model's size, to ask what is still known of them."""
     side = preset_config("tiny").image_size
-    return prepare(world(), side, side, load_text_tower(), QUIET).train
+    return prepare(more_shapes(), side, side, load_text_tower(), QUIET).train
 
 
 def _remember(run: Run) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.stages.train_worker import shapes
+from tests.support.shapes import shapes
 
 from clerestory.core.codec import Tags
 from clerestory.core.progress import QUIET

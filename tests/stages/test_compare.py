@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.stages.pairs import Columns, put_examination, put_model, rows
+from tests.support.paired_rows import Columns, put_examination, put_model, rows
 
 from clerestory.core.comparison import Comparison, Line
 from clerestory.core.errors import ConfigError, InputError, Undecided

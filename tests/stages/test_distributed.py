@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.stages.train_worker import shapes
+from tests.support.shapes import shapes
 
 from clerestory.core.errors import ConfigError
 from clerestory.data.shards import write_shards

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from tests.stages.train_worker import shapes
+from tests.support.shapes import shapes
 
 from clerestory.core.errors import ClerestoryError, MissingExtra
 from clerestory.data.shards import write_shards

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.apps.colours import COLOURS, ColourModel, Mute, tiles
-from tests.stages.evaluate.worlds import Blank
+from tests.support.colour_tiles import COLOURS, ColourModel, Mute, tiles
+from tests.support.task_files import Blank
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.stages.train_worker import shapes
+from tests.support.shapes import shapes
 
 from clerestory.core.codec import decode, encode
 from clerestory.core.evidence import Cost, Subject

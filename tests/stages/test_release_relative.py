@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from tests.stages.pairs import Columns, put_examination, put_model, rows
+from tests.support.paired_rows import Columns, put_examination, put_model, rows
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ConfigError, IntegrityError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate
-from tests.stages.train_worker import shapes
+from tests.support.shapes import shapes
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests.stages.train_worker import shapes
+from tests.support.shapes import shapes
 
 from clerestory.core.codec import decode
 from clerestory.core.errors import ClerestoryError, ConfigError, DataError
@@ -38,7 +38,7 @@ from clerestory.stages.train.shuffle import Keyed
 from clerestory.stages.train.train_data import prepare
 from clerestory.store import Store, open_store
 
-WORKER = Path(__file__).with_name("train_worker.py")
+WORKER = [sys.executable, "-m", "tests.stages.train_worker"]
 TINY = TrainConfig(preset="tiny", steps=12, batch=16, threads=1, checkpoint_every=4, validate_every=8)
 
 
@@ -54,7 +54,7 @@ def run(data: Dataset, tmp_path: Path) -> Run:
 
 def start(home: Path, steps: int, workers: int = 0) -> subprocess.Popen[str]:
     env = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(WORKER), str(home), "5", str(steps), str(workers)]
+    command = [*WORKER, str(home), "5", str(steps), str(workers)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from tests.stages.train_worker import shapes
+from tests.support.shapes import shapes
 
 from clerestory.cli.settings import with_settings
 from clerestory.core.codec import decode

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.stages.train_worker import shapes
+from tests.support.shapes import shapes
 
 from clerestory.core.errors import ClerestoryError, ConfigError
 from clerestory.core.progress import QUIET

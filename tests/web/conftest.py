@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
 from collections.abc import Iterator
@@ -12,9 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 import uvicorn
-from PIL import Image
 from starlette.testclient import TestClient
-from tests.models.tiny import make_tiny_model
+from tests.support.tiny_model import make_tiny_model
 
 from clerestory.core.codec import Tags
 from clerestory.core.release import Policy, Release, Rule
@@ -120,10 +118,3 @@ def server(world: World) -> Iterator[str]:
         running.should_exit = True
         thread.join()
         listening.close()
-
-
-def picture(kind: str = "PNG", size: tuple[int, int] = (40, 30), colour: str = "tomato") -> bytes:
-    """A small picture of one colour."""
-    out = io.BytesIO()
-    Image.new("RGB", size, colour).save(out, kind)
-    return out.getvalue()

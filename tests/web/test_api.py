@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
-from tests.web.conftest import World, picture
+from tests.support.images import solid_image
+from tests.web.conftest import World
 
 from clerestory.models import open_model
 from clerestory.models.text_tower import MAX_TOKENS
@@ -39,7 +40,7 @@ def test_a_text_gives_the_models_own_unit_row_in_openais_shape(client: TestClien
 
 
 def test_texts_and_pictures_keep_their_order(client: TestClient, world: World) -> None:
-    red, blue = picture(), picture("WEBP", colour="navy")
+    red, blue = solid_image(), solid_image("navy", kind="WEBP")
     mixed = rows(client.post(PATH, json={"input": ["sun", uri(red), "moon", uri(blue, "image/webp")]}))
     model = open_model(world.store.model_folder(world.live.model))
     images = model.embed_images([Image.open(io.BytesIO(each)).convert("RGB") for each in (red, blue)])
@@ -49,8 +50,8 @@ def test_texts_and_pictures_keep_their_order(client: TestClient, world: World) -
 
 @pytest.mark.parametrize("dim", [64, 128, 256, 384])
 def test_fewer_dimensions_are_the_beginning_brought_to_length_one(client: TestClient, dim: int) -> None:
-    full = rows(client.post(PATH, json={"input": ["cat", uri(picture())]}))[:, :dim]
-    cut = rows(client.post(PATH, json={"input": ["cat", uri(picture())], "dimensions": dim}))
+    full = rows(client.post(PATH, json={"input": ["cat", uri(solid_image())]}))[:, :dim]
+    cut = rows(client.post(PATH, json={"input": ["cat", uri(solid_image())], "dimensions": dim}))
     np.testing.assert_allclose(cut, full / np.linalg.norm(full, axis=1, keepdims=True), atol=1e-5)
 
 

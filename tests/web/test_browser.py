@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
-from tests.web.conftest import World, picture
+from tests.support.images import solid_image
+from tests.web.conftest import World
 
 CHROMIUM = os.environ.get("CLERESTORY_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 expect.set_options(timeout=30_000)  # patient, since another job may have the machine
@@ -61,8 +62,8 @@ def page(context: BrowserContext) -> Iterator[Page]:
 def files(tmp_path: Path) -> list[Path]:
     """Two pictures, and a page that calls itself one."""
     made = [tmp_path / name for name in ("red.png", "blue.png", "sneaky.png")]
-    made[0].write_bytes(picture(colour="tomato"))
-    made[1].write_bytes(picture(colour="navy"))
+    made[0].write_bytes(solid_image(colour="tomato"))
+    made[1].write_bytes(solid_image(colour="navy"))
     made[2].write_bytes(b"<!doctype html><script>alert(1)</script>")
     return made
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uvicorn
-from PIL import Image, ImageDraw
+from PIL import Image
 from starlette.testclient import TestClient
-from tests.models.endpoint import endpoint
-from tests.models.tiny_hf import make_clip, make_llava
+from tests.support.endpoint import endpoint
+from tests.support.images import write_circle_images
+from tests.support.tiny_hf import make_clip, make_llava
 from tests.web.conftest import BASE, wait_ready
 
 from clerestory.core.sample import Dataset
@@ -29,11 +30,7 @@ from clerestory.web.server import _listen
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("photographs")
-    for colour in ("red", "blue", "green"):
-        picture = Image.new("RGB", (60, 40), "white")
-        ImageDraw.Draw(picture).ellipse((5, 5, 35, 35), fill=colour)
-        picture.save(folder / f"{colour} circle.png")
-    return open_data(folder)
+    return open_data(write_circle_images(folder, "red", "blue", "green"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.models.tiny import make_tiny_model
+from tests.support.tiny_model import make_tiny_model
 from tests.web.conftest import World, build_world, put_to_gate
 
 from clerestory.core.sample import Dataset

@@ -9,7 +9,8 @@ import re
 
 import pytest
 from starlette.testclient import TestClient
-from tests.web.conftest import BASE, World, picture
+from tests.support.images import solid_image
+from tests.web.conftest import BASE, World
 
 from clerestory.core.digest import digest_bytes
 from clerestory.web import create_app
@@ -118,7 +119,7 @@ def test_pictures_are_answered_from_the_browsers_memory(client: TestClient, worl
 def begin(client: TestClient, count: int = 3) -> str:
     """A review of some pictures of one colour; gives its address."""
     colours = ("tomato", "navy", "gold", "teal")
-    files = [("pictures", (f"{colours[i]}.png", picture(colour=colours[i]))) for i in range(count)]
+    files = [("pictures", (f"{colours[i]}.png", solid_image(colour=colours[i]))) for i in range(count)]
     return client.post("/describe", files=files).url.path
 
 
@@ -190,7 +191,7 @@ def test_an_empty_caption_cannot_be_accepted(client: TestClient) -> None:
 def test_more_pictures_join_the_review(client: TestClient) -> None:
     review = begin(client, 2)
     step(client, review, "accept-1", caption_1="red")
-    page = client.post(f"{review}/more", files=[("pictures", ("late.png", picture(colour="teal")))]).text
+    page = client.post(f"{review}/more", files=[("pictures", ("late.png", solid_image(colour="teal")))]).text
     assert "1 of 3 accepted" in page
     assert "Undo" in page
     assert "adding 1 picture" in page

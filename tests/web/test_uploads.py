@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from starlette.testclient import TestClient
-from tests.web.conftest import picture
+from tests.support.images import solid_image
 
 from clerestory.web.uploads import PICTURE_BYTES, PICTURES, file_name
 
@@ -33,10 +33,10 @@ HOSTILE = {
     "SVG": (SVG, 415, "not a JPEG, PNG or WEBP"),
     "HTML named .png": (b"<!doctype html><script>alert(1)</script>", 415, "not a JPEG, PNG or WEBP"),
     "GIF": (b"GIF89a" + b"\0" * 100, 415, "not a JPEG, PNG or WEBP"),
-    "truncated": (picture(size=(200, 200))[:120], 400, "damaged or cut off"),
+    "truncated": (solid_image(size=(200, 200))[:120], 400, "damaged or cut off"),
     "only a head": (b"\x89PNG\r\n\x1a\n", 400, "damaged or cut off"),
     "bomb": (bomb(), 413, "more than 25 megapixels"),
-    "too many bytes": (picture() + b"\0" * PICTURE_BYTES, 413, "larger than 10 MB"),
+    "too many bytes": (solid_image() + b"\0" * PICTURE_BYTES, 413, "larger than 10 MB"),
 }
 
 
@@ -51,9 +51,9 @@ def test_the_api_answers_a_hostile_picture_with_a_typed_error(client: TestClient
 
 
 def test_the_form_names_every_bad_file_and_goes_on_with_the_good_ones(client: TestClient) -> None:
-    files = [("pictures", ("first.png", picture(), "image/png"))]
+    files = [("pictures", ("first.png", solid_image(), "image/png"))]
     files += [("pictures", (f"{kind}.png", content, "image/png")) for kind, (content, _, _) in HOSTILE.items()]
-    files += [("pictures", ("empty.png", b"", "image/png")), ("pictures", ("last.jpg", picture("JPEG"), "image/jpeg"))]
+    files += [("pictures", ("empty.png", b"", "image/png")), ("pictures", ("last.jpg", solid_image(kind="JPEG"), "image/jpeg"))]
     page = client.post("/describe", files=files)
     assert page.status_code == 200
     assert "8 files were not taken" in page.text
@@ -67,7 +67,7 @@ def test_the_form_names_every_bad_file_and_goes_on_with_the_good_ones(client: Te
 
 
 def test_pictures_beyond_the_bound_are_named(client: TestClient) -> None:
-    small = picture(size=(4, 4))
+    small = solid_image(size=(4, 4))
     page = client.post("/describe", files=[("pictures", (f"{i}.png", small)) for i in range(PICTURES + 1)])
     assert f"<b>{PICTURES}.png</b>: it is more than {PICTURES} pictures at once" in page.text
     assert f'id="name-{PICTURES}"' in page.text
@@ -185,7 +185,7 @@ def test_a_length_that_is_too_small_does_not_smuggle(server: str) -> None:
 
 def test_a_form_that_ends_early_is_refused(server: str) -> None:
     kind = "Content-Type: multipart/form-data; boundary=x"
-    body = b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a.png"\r\n\r\n' + picture()
+    body = b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a.png"\r\n\r\n' + solid_image()
     answer = talk(server, head(server, "/describe", kind, "Content-Length: 99999"), body, close=True)
     assert b" 303 " not in answer.split(b"\r\n")[0]
     assert httpx.get(f"{server}/healthz").status_code == 200
@@ -193,8 +193,8 @@ def test_a_form_that_ends_early_is_refused(server: str) -> None:
 
 def test_a_large_file_in_a_form_is_counted_and_not_kept(server: str) -> None:
     files = [
-        ("pictures", ("large.png", picture() + b"\0" * (3 * PICTURE_BYTES))),
-        ("pictures", ("fine.png", picture())),
+        ("pictures", ("large.png", solid_image() + b"\0" * (3 * PICTURE_BYTES))),
+        ("pictures", ("fine.png", solid_image())),
     ]
     answer = httpx.post(
         f"{server}/describe", files=files, headers={"origin": server}, follow_redirects=True, timeout=60

@@ -10,8 +10,8 @@ from typing import Self
 import numpy as np
 import pytest
 from tests.stages.evaluate.closed_loop import closed_loop
-from tests.stages.evaluate.delay_server import Law, Server, running
 from tests.stages.evaluate.virtual import run_virtually
+from tests.support.delay_server import Law, Server, running
 
 from clerestory.core.errors import ConfigError
 from clerestory.stages.evaluate.suites.latency.load import (

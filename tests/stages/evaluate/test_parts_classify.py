@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from tests.stages.evaluate.shapes import COLOURS, ShapeModel, bench, rows_where, world
+from tests.support.attribute_squares import COLOURS, ShapeModel, bench, rows_where, world
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import NotFound

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
-from tests.apps.colours import ColourModel, tiles
-from tests.stages.evaluate.shapes import COLOURS, SHAPES, ShapeModel, Teller, bench, rows_where, world
 from tests.stages.evaluate.test_parts_classify import find
+from tests.support.attribute_squares import COLOURS, SHAPES, ShapeModel, Teller, bench, rows_where, world
+from tests.support.colour_tiles import ColourModel, tiles
 
 from clerestory.core.codec import Tags
 from clerestory.core.sample import Caption, Dataset, Sample

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.apps.colours import ColourModel, tiles
+from tests.support.colour_tiles import ColourModel, tiles
 
 from clerestory.core.errors import CapabilityError
 from clerestory.core.evidence import Evidence

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.apps.colours import ColourModel
-from tests.stages.evaluate.worlds import NAMES, TASK, Blank, Reader, Talker, named_colour, quiz, write_table, write_task
+from tests.support.colour_tiles import ColourModel
+from tests.support.task_files import NAMES, TASK, Blank, Reader, Talker, named_colour, quiz, write_table, write_task
 
 from clerestory.core.errors import CapabilityError, ConfigError, DataError
 from clerestory.core.evidence import Evidence

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.stages.evaluate.worlds import TASK, Reader, quiz, write_table, write_task
+from tests.support.task_files import TASK, Reader, quiz, write_table, write_task
 
 from clerestory.core.errors import ClerestoryError, ConfigError, Conflict, IntegrityError, NotFound
 from clerestory.data import open_data

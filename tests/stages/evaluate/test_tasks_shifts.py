@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.apps.colours import ColourModel, picture
+from tests.support.colour_tiles import ColourModel, tile_image
 
 from clerestory.core.errors import ConfigError
 from clerestory.core.evidence import Evidence
@@ -22,7 +22,7 @@ def make_task(folder: Path, name: str, benchmark: str, wrong: int) -> str:
     lines = ["image,kind,split"]
     for i in range(40):
         shown, told = COLOURS[i % 8], COLOURS[(i + (i < wrong)) % 8]
-        (folder / f"{name}{i}.png").write_bytes(picture(shown, "plain", i))
+        (folder / f"{name}{i}.png").write_bytes(tile_image(shown, "plain", i))
         lines.append(f"{name}{i}.png,{told},test")
     (folder / f"{name}.csv").write_text("\n".join(lines), encoding="utf-8")
     text = f'name = "{name}"\nkind = "zero_shot"\ndata = "{name}.csv"\nlabel = "kind"\nbenchmark = "{benchmark}"\n'

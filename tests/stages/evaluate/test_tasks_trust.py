@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from tests.stages.evaluate.worlds import Reader, Talker, named_colour, quiz, write_table, write_task
+from tests.support.task_files import Reader, Talker, named_colour, quiz, write_table, write_task
 
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Cost, Evidence, Subject

@@ -4,8 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.apps.colours import ColourModel, tiles
-from tests.stages.evaluate.worlds import NAMES, Blank, Reader, Talker, named_colour, tile, write_table
+from tests.support.colour_tiles import ColourModel, tiles
+from tests.support.task_files import NAMES, Blank, Reader, Talker, named_colour, tile, write_table
 
 from clerestory.core.errors import CapabilityError
 from clerestory.core.evidence import Evidence

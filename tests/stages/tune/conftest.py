@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.models.tiny_hf import make_clip, make_siglip
-from tests.stages.tune.drawn import shapes
+from tests.support.shapes import counted_shapes
+from tests.support.tiny_hf import make_clip, make_siglip
 
 from clerestory.core.sample import Dataset
 from clerestory.models.resolve import open_folder
@@ -27,19 +27,19 @@ def taught(folder: Path, made: Path, known: Dataset, rate: float) -> Path:
 @pytest.fixture(scope="session")
 def known() -> Dataset:
     """What the models know."""
-    return shapes()
+    return counted_shapes()
 
 
 @pytest.fixture(scope="session")
 def retained() -> Dataset:
     """Other drawings of what they know, to see what is kept."""
-    return shapes("held", offset=100)
+    return counted_shapes("held", seed=100)
 
 
 @pytest.fixture(scope="session")
 def new() -> Dataset:
     """The same pictures with other words, which cost what is known when they are learnt too fast."""
-    return shapes("new", words="photo of {shape} yes {colour} no {count}", offset=50)
+    return counted_shapes("new", template="photo of {shape} yes {colour} no {count}", seed=50)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.models.tiny import make_tiny_model
-from tests.models.tiny_hf import make_siglip2
+from tests.support.tiny_hf import make_siglip2
+from tests.support.tiny_model import make_tiny_model
 
 from clerestory.core.errors import CapabilityError, ConfigError, DataError
 from clerestory.core.progress import QUIET

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.models.tiny_hf import make_clip
+from tests.support.tiny_hf import make_clip
 
 from clerestory.core.progress import Task
 from clerestory.core.sample import Dataset

@@ -13,8 +13,8 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from tests.models.tiny_hf import make_idefics3, make_llava, make_qwen
-from tests.stages.tune.drawn import shapes
+from tests.support.shapes import counted_shapes
+from tests.support.tiny_hf import make_idefics3, make_llava, make_qwen
 
 from clerestory.core.errors import CapabilityError, ConfigError, MissingExtra
 from clerestory.core.sample import Dataset
@@ -45,7 +45,7 @@ CHATS = [make_llava, make_qwen, make_idefics3]
 @pytest.fixture(scope="module")
 def few() -> Dataset:
     """A handful of pictures, for models that take their time."""
-    data = shapes("few", each=2, words="the {colour} {shape}")
+    data = counted_shapes("few", train_images=2, template="the {colour} {shape}")
     return data.where(lambda s: "one" in s.concept)
 
 

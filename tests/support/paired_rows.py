@@ -77,7 +77,7 @@ def put_examination(
     )
     slice_ = {"task": "image_to_text", "split": "test"}
     asked = (found["task"] == "image_to_text").any()
-    measured = (measure(found, recipe, "recall@10", "share", slice_),) if asked else ()
+    measured = (measure(found, recipe, "recall@10", slice_),) if asked else ()
     digests = {"data": "d" * 64, "code": stage_code("evaluate"), "environment": environment_digest()} | subject
     evidence = Evidence(
         kind="evaluate",

@@ -1,10 +1,10 @@
 """A small world with a real, if modest, model: coloured tiles, and a model that knows the names of colours."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
+from tests.support.images import encode_image
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest, digest_bytes
@@ -71,15 +71,13 @@ class Mute:
         self.embed_images, self.embed_texts = model.embed_images, model.embed_texts
 
 
-def picture(colour: str, style: str, mark: int = 0) -> bytes:
+def tile_image(colour: str, style: str, mark: int = 0) -> bytes:
     """PNG bytes of a tile; ``mark`` sets one pixel, so that equal-looking tiles differ."""
     shade = np.array(ImageColor.getrgb(colour)) / 255
     shade = np.clip(shade + TINTS[style] * (1 - shade if TINTS[style] > 0 else shade), 0, 1)
     image = Image.new("RGB", (12, 12), tuple(int(255 * part) for part in shade))
     ImageDraw.Draw(image).point((0, 0), fill=(mark, mark, mark))
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    return out.getvalue()
+    return encode_image(image)
 
 
 def tiles(splits: bool = True, broken: Sequence[str] = (), colours: Sequence[str] = tuple(COLOURS)) -> Dataset:
@@ -98,11 +96,11 @@ def tiles(splits: bool = True, broken: Sequence[str] = (), colours: Sequence[str
         for style in TINTS:
             name = f"{style}/{colour}"
             text = f"{colour.upper()}  tile" if style == "pale" and i < 2 else f"{colour} tile"
-            content = b"this is no picture" + colour.encode() if name in broken else picture(colour, style, i)
+            content = b"this is no picture" + colour.encode() if name in broken else tile_image(colour, style, i)
             seen = {"concept_split": "train" if i % 2 else "none"} if style == "dusky" else {}
             captions = (Caption(f"{colour} Kachel", "de"), Caption(text, "en-GB"), Caption("square", "en", "keyword"))
             add(name, content, captions, colour, style=style, **seen)
-        dark = picture(colour, "plain", 200 + i)
+        dark = tile_image(colour, "plain", 200 + i)
         add(f"plain/{colour}-dark", dark, (Caption(f"{colour} tile: dark"),), colour, style="plain", skin_tone="dark")
-    add("plain/zz-deutsch", picture("red", "plain", 99), (Caption("rot", "de"),), "rot", style="plain")
+    add("plain/zz-deutsch", tile_image("red", "plain", 99), (Caption("rot", "de"),), "rot", style="plain")
     return Dataset("tiles", samples, lambda sample: contents[sample.image])

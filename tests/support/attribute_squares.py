@@ -4,11 +4,11 @@ Every picture is a coloured square; a block at the bottom right tells its shape,
 model reads all of this exactly, and errs only where a test tells it to.
 """
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
+from tests.support.images import encode_image
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest, digest_bytes
@@ -90,16 +90,14 @@ class Teller:
         return [[Suggestion(" ".join(names[i] for i in np.flatnonzero(row)), float("nan"))] for row in rows]
 
 
-def drawing(colour: str, shape: str, gender: str, dim: bool, mark: int) -> bytes:
+def square_image(colour: str, shape: str, gender: str, dim: bool, mark: int) -> bytes:
     """PNG bytes; ``mark`` colours one pixel, so that no two pictures are the same."""
     pixels = np.full((SIDE, SIDE, 3), COLOURS[colour], dtype=np.uint8)
     pixels = (pixels * (DUSK if dim else 1)).astype(np.uint8)
     pixels[:8, :8] = GENDERS.get(gender, pixels[0, 0])
     pixels[-8:, -8:] = SHAPES[shape]
     pixels[0, 31] = mark % 256
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
+    return encode_image(Image.fromarray(pixels))
 
 
 def world(splits: bool = True) -> Dataset:
@@ -110,7 +108,7 @@ def world(splits: bool = True) -> Dataset:
     for colour in COLOURS:
         for shape, split in SPLITS.items():
             for mark, (style, gender, tone) in enumerate(kinds):
-                content = drawing(colour, shape, gender, style == "dusk", mark)
+                content = square_image(colour, shape, gender, style == "dusk", mark)
                 contents[digest_bytes(content)] = content
                 named = f"{colour} {shape}" if gender == "none" else f"{colour} {shape} {gender}"
                 captions = (Caption(named), Caption(f"{shape}like", "en", "keyword"))

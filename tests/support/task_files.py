@@ -2,12 +2,12 @@
 
 import csv
 import hashlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageColor
+from tests.support.images import encode_image
 
 from clerestory.core.digest import digest
 from clerestory.models.protocols import Reply, Request, Scores
@@ -19,9 +19,7 @@ def tile(folder: Path, name: str, colour: str, place: int) -> str:
     """A tile of one colour with one pixel that makes its bytes its own; returns the file's name."""
     image = Image.new("RGB", (12, 12), colour)
     image.putpixel((place % 12, place // 12 % 12), (place % 251, place // 251 % 251, 7))
-    out = io.BytesIO()
-    image.save(out, "PNG")
-    (folder / name).write_bytes(out.getvalue())
+    (folder / name).write_bytes(encode_image(image))
     return name
 
 
