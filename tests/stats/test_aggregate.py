@@ -57,7 +57,7 @@ def test_values_equal_naive_loops() -> None:
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recomputed_from_stored_bytes_it_is_exactly_the_same(recipe: Recipe) -> None:
     rows = table()
-    claimed = measure(rows, recipe, "it", "share")
+    claimed = measure(rows, recipe, "it", unit="share")
     again = recompute(read_rows(write_rows(rows)), claimed)
     assert again == claimed
     assert again.interval is not None
@@ -65,14 +65,14 @@ def test_recomputed_from_stored_bytes_it_is_exactly_the_same(recipe: Recipe) -> 
 
 def test_the_level_of_the_claim_is_kept() -> None:
     rows = table()
-    claimed = measure(rows, RECIPES[0], "recall@10", "share", level=0.8)
+    claimed = measure(rows, RECIPES[0], "recall@10", level=0.8)
     assert recompute(rows, claimed) == claimed
-    assert recompute(rows, measure(rows, RECIPES[0], "recall@10", "share")) != claimed
+    assert recompute(rows, measure(rows, RECIPES[0], "recall@10")) != claimed
 
 
 def test_one_changed_row_shows() -> None:
     rows = table()
-    claimed = measure(rows, RECIPES[0], "recall@10", "share")
+    claimed = measure(rows, RECIPES[0], "recall@10")
     rows["rank"][2] = 1.0 if rows["rank"][2] > 10 else 99.0
     assert recompute(rows, claimed) != claimed
 

@@ -88,7 +88,7 @@ def test_every_statistic_is_tested() -> None:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda r: r.statistic)
 def test_recomputed_from_stored_bytes_it_is_exactly_the_same(recipe: Recipe) -> None:
     rows = table()
-    claimed = measure(rows, recipe, "it", "share", {"task": "it"})
+    claimed = measure(rows, recipe, "it", {"task": "it"}, unit="share")
     assert claimed.interval is not None
     assert claimed.interval.low <= claimed.value <= claimed.interval.high
     assert claimed.interval.low < claimed.interval.high

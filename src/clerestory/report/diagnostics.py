@@ -111,7 +111,7 @@ def _try(
     if column not in rows:
         return []
     try:
-        return [measure(rows, Recipe(statistic, column, slice_, "concept", float(K)), name, "share", slice_)]
+        return [measure(rows, Recipe(statistic, column, slice_, "concept", float(K)), name, slice_)]
     except InputError:  # nothing was scored there, so there is nothing to draw
         return []
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ConfigError, InputError, not_found
-from clerestory.core.evidence import Direction, Interval, Measurement, Recipe
+from clerestory.core.evidence import Interval, Measurement, Recipe
+from clerestory.stats.metrics import metric
 from clerestory.stats.statistics import STATISTICS, Selected, Statistic
 
 Rows = Mapping[str, NDArray[Any]]
@@ -68,15 +69,30 @@ def measure(
     rows: Rows,
     recipe: Recipe,
     name: str,
-    unit: str,
     slice: Mapping[str, str] | None = None,
-    direction: Direction = "higher",
+    *,
+    unit: str = "",
     level: float = 0.95,
 ) -> Measurement:
-    """Follow one recipe and give the result its name, unit, slice (the recipe's ``where`` by default) and direction."""
+    """Compute one metric by a recipe; unit and direction come from the metric registry.
+
+    Args:
+        rows: per-sample rows.
+        recipe: how to compute it.
+        name: of the metric, such as ``recall@10``.
+        slice: of the measurement; the recipe's ``where`` by default.
+        unit: where the registry cannot know it: the currency of a cost, or the unit of an unregistered metric.
+        level: nominal coverage of the interval.
+
+    Raises:
+        ConfigError: neither the registry nor ``unit`` gives a unit.
+    """
+    known = metric(name)
+    if not unit and not known.registered:
+        raise ConfigError(f"the metric {name!r} is not registered", "register it in stats/metrics.py, or pass its unit")
     value, n, clusters, interval, reason = aggregate(rows, recipe, level)
     where = recipe.where if slice is None else Tags(slice)
-    return Measurement(name, value, unit, n, interval, reason, where, direction, clusters, recipe)
+    return Measurement(name, value, unit or known.unit, n, interval, reason, where, known.direction, clusters, recipe)
 
 
 def recompute(rows: Rows, claimed: Measurement) -> Measurement:

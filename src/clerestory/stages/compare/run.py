@@ -174,7 +174,7 @@ def _measurements(line: Line, rows: Rows, config: CompareConfig) -> Iterable[Mea
         where[line.group] = line.value
     tags = Tags(where)
     for side in ("a", "b") if line.whole else ():
-        yield measure(rows, Recipe("mean", side, tags, CLUSTER), f"{line.measure}.{side}", "share", tags)
+        yield measure(rows, Recipe("mean", side, tags, CLUSTER), f"{line.measure}.{side}", tags)
     yield Measurement(
         name=f"{line.measure}.difference",
         value=line.difference,

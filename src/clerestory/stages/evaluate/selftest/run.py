@@ -13,7 +13,7 @@ from PIL import Image
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError
-from clerestory.core.evidence import Direction, Evidence, Finding, Measurement, Recipe, Subject
+from clerestory.core.evidence import Evidence, Finding, Measurement, Recipe, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset
@@ -184,14 +184,11 @@ def _packed_anew(probe: Probe, random: np.random.Generator) -> Probe:
 
 def _measurements(rows: dict[str, NDArray[Any]]) -> list[Measurement]:
     found = []
-    kinds: tuple[tuple[str, str, Direction], ...] = (
-        (FAULT, "faults_caught", "higher"),
-        (REBUILD, "false_alarms", "lower"),
-    )
+    kinds = ((FAULT, "faults_caught"), (REBUILD, "false_alarms"))
     for gate in (ANY, *GATES):
         where = {} if gate == ANY else {"gate": gate}
-        for case, name, direction in kinds:
+        for case, name in kinds:
             if ((rows["case"] == case) & (rows["gate"] == gate)).any():
                 recipe = Recipe("mean", "caught", Tags(case=case, gate=gate))
-                found.append(measure(rows, recipe, name, "share", where, direction))
+                found.append(measure(rows, recipe, name, where))
     return found

@@ -33,11 +33,11 @@ def retrieval_measures(
     """Recall@k and the median rank on one slice; ``columns`` is the recipe's ``where`` if its names differ."""
     tags = Tags({"condition": CLEAN, **(columns or where)})
     found = [
-        measure(rows, Recipe("share_at_most", "rank", tags, CONCEPT, float(k)), f"recall@{k}", "share", where)
+        measure(rows, Recipe("share_at_most", "rank", tags, CONCEPT, float(k)), f"recall@{k}", where)
         for k in RECALLS
     ]
     median = Recipe("quantile", "rank", tags, CONCEPT, 0.5)
-    return [*found, measure(rows, median, "median_rank", "rank", where, "lower")]
+    return [*found, measure(rows, median, "median_rank", where)]
 
 
 def sliced_measures(

@@ -43,7 +43,7 @@ def mean_by_value(
             findings.append(too_small(slice_, concepts, least))
             continue
         recipe = Recipe("mean", column, Tags({"condition": CLEAN, **where, held: value}), CONCEPT)
-        found.append(measure(rows, recipe, name, "share", slice_))
+        found.append(measure(rows, recipe, name, slice_))
     return found, findings
 
 

@@ -22,22 +22,22 @@ def answer_measures(rows: Rows, where: Mapping[str, str]) -> list[Measurement]:
     clean = Tags(where, condition=CLEAN)
     if not scored(rows, clean, "score"):
         return []
-    found = [measure(rows, Recipe("mean", "score", clean, CLUSTER), "accuracy", "share", where)]
+    found = [measure(rows, Recipe("mean", "score", clean, CLUSTER), "accuracy", where)]
     if scored(rows, clean, "all_orders"):
         recipe = Recipe("mean", "all_orders", clean, CLUSTER)
-        found.append(measure(rows, recipe, "accuracy_all_orders", "share", where))
+        found.append(measure(rows, recipe, "accuracy_all_orders", where))
     for view in (BLIND_VIEW, SHUFFLED, MAJORITY):
         seen = Tags(where, condition=view)
         if not scored(rows, seen, "score"):
             continue
-        found.append(measure(rows, Recipe("mean", "score", seen, CLUSTER), "accuracy", "share", seen))
+        found.append(measure(rows, Recipe("mean", "score", seen, CLUSTER), "accuracy", seen))
         named = where if view == BLIND_VIEW else seen
         if (matching(rows, seen) & ~np.isnan(rows["score"]) & ~np.isnan(rows["clean_score"])).any():
             gain = Recipe("paired", "clean_score", seen, CLUSTER, against="score")
-            found.append(measure(rows, gain, "blind_gain", "share", named))
+            found.append(measure(rows, gain, "blind_gain", named))
         if view != SHUFFLED:
             solvable = Recipe("chance_corrected", "score", seen, CLUSTER, against="chance")
-            found.append(measure(rows, solvable, "blind_solvable", "share", named, "lower"))
+            found.append(measure(rows, solvable, "blind_solvable", named))
     return found
 
 
@@ -68,5 +68,5 @@ def group_measures(
                 findings.append(Finding("CLR-E005", "info", "not_run", str(Tags(slice_)), message, fix))
                 continue
             recipe = Recipe("mean", "score", Tags({**where, column: value}, condition=CLEAN), CLUSTER)
-            found.append(measure(rows, recipe, "accuracy", "share", slice_))
+            found.append(measure(rows, recipe, "accuracy", slice_))
     return found, findings

@@ -272,7 +272,7 @@ def _describe(
     measured = []
     if scored(rows, where, "chrf"):
         recipe = Recipe("mean", "chrf", Tags(where, condition=CLEAN), "concept")
-        measured.append(measure(rows, recipe, "chrf", "share", where))
+        measured.append(measure(rows, recipe, "chrf", where))
     return Found(rows, measured, [], _facts(task, (), (), capability))
 
 

@@ -65,5 +65,5 @@ class Sheet:
             where = Tags(set=name, when=when)
             told = {"set": name, "when": when, "data": pairs.data.name, "split": pairs.split}
             label = f"{SCORE}_change" if when == CHANGE else SCORE
-            found.append(measure(rows, Recipe("mean", "score", where, "concept"), label, "score", told))
+            found.append(measure(rows, Recipe("mean", "score", where, "concept"), label, told))
         return tuple(found)

@@ -25,16 +25,16 @@ def run(bench: Bench) -> Found:
     rows = table.columns()
     measured = []
     names = (
-        ("chrf", "chrf", "share"),
-        (f"chrf_best_of_{config.suggestions}", "chrf_best", "share"),
-        ("cider", "cider", "score"),
-        ("clip_score", "clip_score", "score"),
+        ("chrf", "chrf"),
+        (f"chrf_best_of_{config.suggestions}", "chrf_best"),
+        ("cider", "cider"),
+        ("clip_score", "clip_score"),
     )
     for where in kinds(rows, ("task", "split"), CAPTION):
-        for name, column, unit in names:
+        for name, column in names:
             if scored(rows, where, column):
                 recipe = Recipe("mean", column, Tags(where, condition=CLEAN), "concept")
-                measured.append(measure(rows, recipe, name, unit, where))
+                measured.append(measure(rows, recipe, name, where))
     facts = {
         "chrf": f"chrF2 of the first suggestion, ignoring case, on at most {config.described} pictures per split",
         "cider": "CIDEr-D of the first suggestion, 0 to 10; words weighed by the captions of the whole split",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
 from clerestory.core.errors import InputError
-from clerestory.core.evidence import Direction, Finding, Measurement, Recipe
+from clerestory.core.evidence import Finding, Measurement, Recipe
 from clerestory.core.sample import TEST, TEST_STYLE
 from clerestory.models.protocols import logit_scale_of
 from clerestory.stages.evaluate.context import Bench
@@ -149,7 +149,7 @@ def present(rows: Rows, tasks: Mapping[str, object], splits: Mapping[str, object
 def certainty(rows: Rows, where: Mapping[str, str], bins: int) -> list[Measurement]:
     """Accuracy, calibration errors and proper scores of one task on one split, scaled by the temperature as well."""
     tags = Tags({**where, "condition": CLEAN})
-    found = [measure(rows, Recipe("mean", "score", tags, CONCEPT), "accuracy", "share", where)]
+    found = [measure(rows, Recipe("mean", "score", tags, CONCEPT), "accuracy", where)]
     for prefix, more in (("", {}), ("scaled_", SCALED)):
         if not scored(rows, where, f"{prefix}confidence"):
             continue
@@ -160,11 +160,9 @@ def certainty(rows: Rows, where: Mapping[str, str], bins: int) -> list[Measureme
             ("brier", "mean", f"{prefix}brier", 0.0, ""),
             ("nll", "mean", f"{prefix}nll", 0.0, ""),
         )
-        lower: Direction = "lower"
         for name, statistic, column, parameter, against in recipes:
-            unit = "nats" if name == "nll" else "share" if name.startswith("ece") else "score"
             recipe = Recipe(statistic, column, tags, CONCEPT, parameter, against)
-            found.append(measure(rows, recipe, name, unit, slice_, lower))
+            found.append(measure(rows, recipe, name, slice_))
     return found
 
 
@@ -181,7 +179,7 @@ def shifts(rows: Rows, tasks: Mapping[str, object]) -> list[Measurement]:
         if all(scored(rows, {"task": task, "split": split}, "score") for split in (TEST, TEST_STYLE)):
             tags = Tags({"task": task, "condition": CLEAN})
             recipe = Recipe("contrast", "score", tags, CONCEPT, against=f"split:{TEST}:{TEST_STYLE}")
-            found.append(measure(rows, recipe, "shift_gap", "share", {"task": task}, "lower"))
+            found.append(measure(rows, recipe, "shift_gap", {"task": task}))
     return found
 
 

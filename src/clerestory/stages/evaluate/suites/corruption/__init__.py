@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.core.codec import Tags
-from clerestory.core.evidence import Direction, Finding, Measurement, Recipe
+from clerestory.core.evidence import Finding, Measurement, Recipe
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data.corruptions import NAMES, SEVERITIES
 from clerestory.models.protocols import Embedder, logit_scale_of
@@ -195,12 +195,11 @@ def _measures(rows: Rows, split: str) -> tuple[list[Measurement], list[Finding]]
     every = {**where, "severity": ANY}
     if scored(rows, where, "score"):
         recipe = Recipe("mean", "score", Tags(every), CONCEPT)
-        measured.append(measure(rows, recipe, "robust_accuracy", "share", where))
+        measured.append(measure(rows, recipe, "robust_accuracy", where))
     if scored(rows, where, "reference"):
-        lower: Direction = "lower"
         for name in ("mce", "relative_mce"):
             recipe = Recipe(name, "score", Tags(split=split, operation=CORRUPTION), CONCEPT, against="condition")
-            take = partial(measure, rows, recipe, name, "ratio", where, lower)
+            take = partial(measure, rows, recipe, name, where)
             found, missing = attempt(take, f"{name} of {ZERO_SHOT}", "CLR-E023")
             measured += found
             findings += missing
@@ -214,7 +213,7 @@ def _one(rows: Rows, where: Mapping[str, str]) -> list[Measurement]:
     if not scored(rows, slice_, column):
         return []
     statistic, parameter = ("share_at_most", float(K)) if column == "rank" else ("mean", 0.0)
-    return [measure(rows, Recipe(statistic, column, Tags(where), CONCEPT, parameter), name, "share", slice_)]
+    return [measure(rows, Recipe(statistic, column, Tags(where), CONCEPT, parameter), name, slice_)]
 
 
 PART = Part(

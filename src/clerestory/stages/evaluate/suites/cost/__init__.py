@@ -180,20 +180,20 @@ def _measures(rows: Rows, currency: str, findings: list[Finding]) -> list[Measur
         if operation:
             where = Tags({"task": COST, "operation": operation, BATCH: batch})
             recipe = Recipe("ratio", "cost", where, parameter=1000.0, against="amount")
-            found.append(measure(rows, recipe, "cost_per_1000", currency, where, "lower"))
+            found.append(measure(rows, recipe, "cost_per_1000", where, unit=currency))
     for task, split in dict.fromkeys(zip(rows[OF].tolist(), rows["split"].tolist(), strict=True)):
         chosen = np.asarray((rows[OF] == task) & (rows["split"] == split)) & ~np.isnan(rows["cost"])
         if not task or not chosen.any():
             continue
         where = Tags({"task": COST, OF: task, "split": split})
         each = Recipe("ratio", "cost", where, "concept", 1000.0, "amount")
-        found.append(measure(rows, each, "cost_per_1000", currency, where, "lower"))
+        found.append(measure(rows, each, "cost_per_1000", where, unit=currency))
         if not rows["score"][chosen].sum() > 0:
             message = f"none of {int(chosen.sum())} answers was right, so a right one has no price"
             findings.append(Finding("CLR-E046", "info", "not_applicable", str(where), message))
             continue
         right = Recipe("ratio", "cost", where, "concept", 1000.0, "score")
-        found.append(measure(rows, right, "cost_per_1000_correct", currency, where, "lower"))
+        found.append(measure(rows, right, "cost_per_1000_correct", where, unit=currency))
     return found
 
 

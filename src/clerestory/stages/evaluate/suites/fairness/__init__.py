@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest
-from clerestory.core.evidence import Direction, Finding, Measurement, Recipe
+from clerestory.core.evidence import Finding, Measurement, Recipe
 from clerestory.core.sample import Dataset
 from clerestory.models.protocols import logit_scale_of
 from clerestory.stages.evaluate.context import Bench
@@ -145,15 +145,10 @@ def accuracies(rows: Rows, split: str, group: str, least: int) -> tuple[list[Mea
     measured, findings = [], []
     for value in counts:
         recipe = Recipe("mean", "score", Tags({**where, "query": value}), CONCEPT)
-        measured.append(measure(rows, recipe, "accuracy", "share", {**slice_, "value": value}))
-    statistics: tuple[tuple[str, Direction], ...] = (
-        ("worst_group", "higher"),
-        ("largest_gap", "lower"),
-        ("equalised_odds", "lower"),
-    )
-    for name, direction in statistics:
+        measured.append(measure(rows, recipe, "accuracy", {**slice_, "value": value}))
+    for name in ("worst_group", "largest_gap", "equalised_odds"):
         recipe = Recipe(name, "score", Tags(where), CONCEPT, float(least), "query")
-        take = partial(measure, rows, recipe, name, "share", slice_, direction)
+        take = partial(measure, rows, recipe, name, slice_)
         found, missing = attempt(take, f"{name} of {group}", "CLR-E022")
         measured += found
         findings += missing
@@ -230,13 +225,13 @@ def neutral_names(bench: Bench, concepts: set[str]) -> dict[str, str]:
 def skews(rows: Rows, split: str, group: str, least: int) -> tuple[list[Measurement], list[Finding]]:
     """Mean MaxSkew@10 and NDKL over the neutral queries of a group; named and not measured where these are few."""
     measured, findings = [], []
-    for name, unit in ((f"max_skew@{K}", "log ratio"), ("ndkl", "nats")):
+    for name in (f"max_skew@{K}", "ndkl"):
         where = {"task": SEARCH, "split": split, "operation": name, "target": group, "condition": CLEAN}
         slice_ = {"task": SEARCH, "group": group}
         queries = 0
         if scored(rows, where, "amount"):
             recipe = Recipe("mean", "amount", Tags(where), CONCEPT)
-            one = measure(rows, recipe, name, unit, slice_, "lower")
+            one = measure(rows, recipe, name, slice_)
             queries = one.n
             measured += [one] if queries >= least else []
         if queries < least:

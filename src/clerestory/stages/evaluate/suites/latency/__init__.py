@@ -80,7 +80,7 @@ def run(bench: Bench) -> Found:
     tables.append(used.columns())
     rows = join(tables)
     recipe = Recipe("mean", "amount", Tags(task=MEMORY))
-    measured.append(measure(rows, recipe, "peak_memory", "MiB", direction="lower"))
+    measured.append(measure(rows, recipe, "peak_memory"))
     return Found(rows, measured, findings, facts | {"peak_memory": held.about})
 
 
@@ -89,7 +89,7 @@ def _latencies(rows: Rows) -> list[Measurement]:
     for where in kinds(rows, ("task", "operation"), LATENCY):
         for q in (0.5, 0.95, 0.99):
             recipe = Recipe("quantile", "ms", Tags(where), parameter=q)
-            measured.append(measure(rows, recipe, f"latency_p{q * 100:.0f}", "ms", direction="lower"))
+            measured.append(measure(rows, recipe, f"latency_p{q * 100:.0f}"))
     return measured
 
 

@@ -73,8 +73,8 @@ def throughput_measures(rows: Rows) -> list[Measurement]:
     for operation, batch in dict.fromkeys(pairs):
         where = Tags(task=THROUGHPUT, operation=operation, batch=batch)
         recipe = Recipe("ratio", "amount", where, parameter=1000.0, against="ms")
-        found.append(measure(rows, recipe, "throughput", "per second", where))
+        found.append(measure(rows, recipe, "throughput", where))
         if JOULES in rows:
             used = Recipe("ratio", JOULES, where, against="amount")
-            found.append(measure(rows, used, "energy", "J per request", where, "lower"))
+            found.append(measure(rows, used, "energy", where))
     return found

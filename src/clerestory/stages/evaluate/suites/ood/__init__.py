@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest
 from clerestory.core.errors import InputError
-from clerestory.core.evidence import Direction, Finding, Recipe
+from clerestory.core.evidence import Finding, Recipe
 from clerestory.models.protocols import logit_scale_of
 from clerestory.stages.evaluate.context import Bench
 from clerestory.stages.evaluate.shared.class_prompts import Classes, class_embeddings, find_classes, reasons, shown
@@ -36,11 +36,11 @@ SCALE = 100.0
 HELD_OUT = 0.3
 LEAST_CLASSES = 3
 NEIGHBOURS = 10
-MEASURES: tuple[tuple[str, str, Direction], ...] = (
-    ("ood_auroc", "auroc", "higher"),
-    ("ood_aupr_in", "aupr_in", "higher"),
-    ("ood_aupr_out", "aupr_out", "higher"),
-    ("ood_fpr95", "fpr95", "lower"),
+MEASURES = (
+    ("ood_auroc", "auroc"),
+    ("ood_aupr_in", "aupr_in"),
+    ("ood_aupr_out", "aupr_out"),
+    ("ood_fpr95", "fpr95"),
 )
 
 Floats = NDArray[np.float64]
@@ -150,9 +150,9 @@ def _found(table: Table, split: str, classes: Classes, inside: Classes, scores: 
         if not scored(rows, where, column):
             continue
         slice_ = {"task": OOD, "score": name}
-        for measurement, statistic, direction in MEASURES:
+        for measurement, statistic in MEASURES:
             recipe = Recipe(statistic, column, Tags(where), CONCEPT, against="in_distribution")
-            take = partial(measure, rows, recipe, measurement, "share", slice_, direction)
+            take = partial(measure, rows, recipe, measurement, slice_)
             taken, missing = attempt(take, str(Tags(slice_)), "CLR-E020")
             measured += taken
             findings += missing

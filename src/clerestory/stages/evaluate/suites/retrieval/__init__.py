@@ -42,7 +42,7 @@ def run(bench: Bench) -> Found:
         measured += retrieval_measures(rows, where)
         if scored(rows, where, "precision"):
             recipe = Recipe("mean", "precision", Tags(where, condition=CLEAN), "concept")
-            measured.append(measure(rows, recipe, "map", "share", where))
+            measured.append(measure(rows, recipe, "map", where))
         for group in bench.config.slice_by:
             if group in table.groups:
                 slices, small = sliced_measures(rows, where, group, table.groups[group], bench.config)

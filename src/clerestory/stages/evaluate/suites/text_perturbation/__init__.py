@@ -64,8 +64,8 @@ def losses(rows: Rows, split: str, kind: str) -> list[Measurement]:
     recall = Recipe("share_at_most", "rank", Tags(where), CONCEPT, float(K))
     loss = Recipe("mean", "amount", Tags(where), CONCEPT)
     return [
-        measure(rows, recall, f"recall@{K}", "share", where),
-        measure(rows, loss, f"recall@{K}_loss", "share", where, "lower"),
+        measure(rows, recall, f"recall@{K}", where),
+        measure(rows, loss, f"recall@{K}_loss", where),
     ]
 
 

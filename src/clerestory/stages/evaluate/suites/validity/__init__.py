@@ -193,10 +193,10 @@ def _measures(rows: Rows, benchmarks: Sequence[Benchmark]) -> list[Measurement]:
             continue
         slice_ = Tags(task=TRUST, benchmark=one.name)
         share = Recipe("mean", "amount", where, "concept")
-        found.append(measure(rows, share, "contamination", "share", slice_, "lower"))
+        found.append(measure(rows, share, "contamination", slice_))
         if 0 < np.nansum(rows["amount"][keep]) < keep.sum():
             gap = Recipe("contrast", "score", where, "concept", against=f"answer:{OVERLAP}:{APART}")
-            found.append(measure(rows, gap, "contamination_gain", "share", slice_, "none"))
+            found.append(measure(rows, gap, "contamination_gain", slice_))
     return found
 
 

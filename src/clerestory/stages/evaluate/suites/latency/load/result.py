@@ -113,11 +113,11 @@ class LoadResult:
         tags = Tags({"task": TASK, "rate": rate or f"{self.config.rate:g}"})
         named = Tags({**(where or {}), **tags})
         found = [
-            measure(rows, Recipe("quantile", "ms", tags, WINDOW, q), name, "ms", named, "lower")
+            measure(rows, Recipe("quantile", "ms", tags, WINDOW, q), name, named)
             for name, q in QUANTILES.items()
         ]
         good = Recipe("share_at_most", "ms", tags, WINDOW, self.config.slo_ms)
-        return [*found, measure(rows, good, "goodput", "share", named)]
+        return [*found, measure(rows, good, "goodput", named)]
 
     def findings(self) -> list[Finding]:
         """What a reader must know before believing the numbers."""
