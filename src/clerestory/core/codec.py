@@ -1,8 +1,9 @@
-"""Nouns to plain JSON data and back; the same reader loads configuration files and names unknown keys."""
+"""Nouns to plain JSON data and back; the same reader loads configuration files and reports unknown keys."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -14,16 +15,17 @@ from clerestory.core.errors import ConfigError, closest
 T = TypeVar("T")
 
 
-class Tags(Mapping[str, str]):
-    """An immutable, hashable, sorted mapping of short strings, such as ``{"style": "openmoji"}``."""
+Fact = str | int | float | bool | tuple[str | int | float | bool, ...]
+V = TypeVar("V", covariant=True)
+
+
+class _Frozen(Mapping[str, V]):
+    """An immutable, hashable mapping, sorted by key."""
 
     __slots__ = ("_items",)
+    _items: tuple[tuple[str, V], ...]
 
-    def __init__(self, items: Mapping[str, str] | None = None, /, **more: str) -> None:
-        merged = {**(items or {}), **more}
-        self._items = tuple(sorted((str(k), str(v)) for k, v in merged.items()))
-
-    def __getitem__(self, key: str) -> str:
+    def __getitem__(self, key: str) -> V:
         for name, value in self._items:
             if name == key:
                 return value
@@ -42,13 +44,80 @@ class Tags(Mapping[str, str]):
         return dict(self) == dict(other) if isinstance(other, Mapping) else NotImplemented
 
     def __repr__(self) -> str:
-        return f"Tags({dict(self)!r})"
+        return f"{type(self).__name__}({dict(self)!r})"
 
-    def __reduce__(self) -> tuple[type[Tags], tuple[dict[str, str]]]:
-        return Tags, (dict(self),)
+    def __reduce__(self) -> tuple[type[_Frozen[V]], tuple[dict[str, V]]]:
+        return type(self), (dict(self),)
 
     def __str__(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self._items)
+
+
+class Tags(_Frozen[str]):
+    """An immutable, hashable, sorted mapping of short strings, such as ``{"style": "openmoji"}``."""
+
+    __slots__ = ()
+
+    def __init__(self, items: Mapping[str, str] | None = None, /, **more: str) -> None:
+        merged = {**(items or {}), **more}
+        self._items = tuple(sorted((str(k), str(v)) for k, v in merged.items()))
+
+
+class Facts(_Frozen[Fact]):
+    """An immutable, hashable, sorted mapping of names to typed values: numbers are numbers, lists are tuples.
+
+    Raises:
+        TypeError: a value is not a string, a number, a boolean or a tuple of these.
+        ValueError: a number is not finite.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, items: Mapping[str, Fact] | None = None, /, **more: Fact) -> None:
+        merged = {**(items or {}), **more}
+        self._items = tuple(sorted((str(k), _fact(str(k), v)) for k, v in merged.items()))
+
+    def text(self, name: str, default: str = "") -> str:
+        """A fact that is a string; ``default`` where there is none of this name."""
+        value = self.get(name, default)
+        if not isinstance(value, str):
+            raise TypeError(f"the fact {name!r} is {value!r}, not a string")
+        return value
+
+    def number(self, name: str, default: float = 0) -> float:
+        """A fact that is a number; ``default`` where there is none of this name."""
+        value = self.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"the fact {name!r} is {value!r}, not a number")
+        return value
+
+    def whole(self, name: str, default: int = 0) -> int:
+        """A fact that is an integer; ``default`` where there is none of this name."""
+        value = self.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"the fact {name!r} is {value!r}, not an integer")
+        return value
+
+    def items_of(self, name: str) -> tuple[str, ...]:
+        """A fact that is a tuple, its items as text; empty where there is none of this name."""
+        value = self.get(name, ())
+        if not isinstance(value, tuple):
+            raise TypeError(f"the fact {name!r} is {value!r}, not a list")
+        return tuple(str(item) for item in value)
+
+
+def _fact(name: str, value: Any) -> Fact:
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, list | tuple):
+        return tuple(_fact(name, item) for item in value)  # type: ignore[misc]  # a nested tuple fails below
+    if isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"the fact {name!r} is {value}: a fact is a finite number")
+        return value
+    raise TypeError(f"the fact {name!r} is a {type(value).__name__}: a fact is a string, a number, a boolean or a list")
 
 
 def encode(value: Any) -> Any:
@@ -97,7 +166,7 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
         return data
     if origin is tuple:
         return _decode_tuple(args, data, where)
-    if kind is Tags or (origin is not None and issubclass(origin, Mapping)):
+    if kind in (Tags, Facts) or (origin is not None and issubclass(origin, Mapping)):
         return _decode_mapping(kind, args, data, where)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, data, where)
@@ -112,7 +181,17 @@ def _decode_mapping(kind: Any, args: tuple[Any, ...], data: Any, where: str) -> 
     _expect(isinstance(data, Mapping), where, "a table", data)
     if kind is Tags:
         return Tags({str(k): _decode(str, v, f"{where}.{k}") for k, v in data.items()})
+    if kind is Facts:
+        return Facts({str(k): _decode_fact(v, f"{where}.{k}") for k, v in data.items()})
     return {str(k): _decode(args[1], v, f"{where}.{k}") for k, v in data.items()}
+
+
+def _decode_fact(data: Any, where: str) -> Fact:
+    if isinstance(data, list | tuple):
+        _expect(all(isinstance(item, str | bool | int | float) for item in data), where, "a list of plain values", data)
+        return tuple(data)
+    _expect(isinstance(data, str | bool | int | float), where, "a string, a number, a boolean or a list", data)
+    return typing.cast(Fact, data)
 
 
 def _decode_tuple(args: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]:

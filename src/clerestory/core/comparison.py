@@ -1,94 +1,122 @@
-"""What a comparison of two models says: one line for each question asked of both, and the samples that flipped."""
+"""The comparison of two models: one result for each task, condition and group, and the samples that flipped."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-Word = Literal["better", "worse", "no_difference", "inconclusive"]
+ComparisonOutcome = Literal["better", "worse", "no_difference", "inconclusive"]
+# The conditions of a question, in families that are compared as a whole.
+ConditionFamily = Literal["clean", "corrupted", "perturbed_text", "ablated"]
+ExclusionReason = Literal["machine_dependent", "different_candidates", "unmatched_queries", "too_few_clusters"]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """Both models on one task, in one family of conditions, on all rows or on one value of a group.
+class ComparisonRow:
+    """Both models on one task, in one family of conditions, on all samples or on one value of a group.
 
     Attributes:
         task: such as ``image_to_text``.
         split: such as ``test``.
-        condition: the family: ``clean``, ``corrupted`` (pictures) or ``words`` (altered texts).
-        group, value: such as ``style`` and ``noto``; both empty for all rows.
-        measure: what the values are: ``recall@10``, ``accuracy``, ``chrf``; higher is better, 1 is perfect.
-        a, b: the values of both, on the rows that both scored.
+        condition: the family: ``clean``, ``corrupted`` (images) or ``perturbed_text``.
+        group, value: such as ``style`` and ``noto``; both empty for all samples.
+        metric: ``recall@10``, ``accuracy`` or ``chrf``; higher is better, 1 is perfect.
+        a, b: the values of both models, on the questions that both scored.
         difference: ``a - b``.
-        low, high: ends of its cluster-robust interval; None where there is none.
-        method: how the interval was made; empty where there is none.
-        p: of no difference, two-sided; None where there is no interval.
-        adjusted: the same for all lines of its family together (Holm 1979).
-        exact: p of the exact McNemar test, where answers are right or wrong and independent; else None.
-        only_a, only_b: how many only A, or only B, got right; None where answers are not right or wrong.
-        n: how many rows both scored.
+        low, high: the bounds of its cluster-robust interval; None without one.
+        method: of the interval; empty without one.
+        p_value: of no difference, two-sided; None without an interval.
+        p_adjusted: the same, adjusted for all rows of its family of claims (Holm 1979).
+        p_mcnemar: of the exact McNemar test, for binary and independent scores; else None.
+        only_a, only_b: how many questions only A, or only B, answered correctly; None for scores that are not binary.
+        n: how many questions both scored.
         clusters: how many independent concepts they form.
-        dropped: how many more rows not both of them scored.
-        detectable: the smallest true difference that this pair would show with a power of 0.8; None where unknown.
-        word: of A: ``better``, ``worse``, ``no_difference`` or ``inconclusive``.
-        needs: how many more rows an inconclusive line takes; None for the others and where it is unknown.
-        sentence: the same in plain words, with the numbers.
+        dropped: how many further questions at least one of them did not score.
+        detectable: the smallest true difference that this pair would show with a power of 0.8; None if unknown.
+        outcome: of A: ``better``, ``worse``, ``no_difference`` or ``inconclusive``.
+        additional_rows: how many more questions an inconclusive outcome needs; None for the others and if unknown.
+        message: one sentence with the numbers; nothing parses it.
     """
 
     task: str
     split: str
-    condition: str
+    condition: ConditionFamily
     group: str
     value: str
-    measure: str
+    metric: str
     a: float
     b: float
     difference: float
     low: float | None
     high: float | None
     method: str
-    p: float | None
-    adjusted: float | None
-    exact: float | None
+    p_value: float | None
+    p_adjusted: float | None
+    p_mcnemar: float | None
     only_a: int | None
     only_b: int | None
     n: int
     clusters: int
     dropped: int
     detectable: float | None
-    word: Word
-    needs: int | None
-    sentence: str
+    outcome: ComparisonOutcome
+    additional_rows: int | None
+    message: str
 
     @property
-    def whole(self) -> bool:
-        """Whether it is about all rows and not about a group."""
+    def is_overall(self) -> bool:
+        """Whether it covers all samples and not one value of a group."""
         return not self.group
 
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """A question that one of the two got right and the other did not.
+    """A question that one of the two models answered correctly and the other did not.
 
     Attributes:
-        task, split, condition, severity: where it was asked; the condition itself, such as ``fog``.
-        sample: the picture's id.
-        caption: the words of the question, or the right answer.
-        right: who got it right, ``a`` or ``b``.
-        said_a, said_b: what each answered: an answer, or the place of the right one.
-        far: how far it flipped; larger is further, comparable within a task.
+        task, split, condition, severity: of the question; the condition itself, such as ``fog``.
+        family: the family of its condition.
+        sample: the image's id.
+        caption: the query, or the correct answer.
+        correct: the model that answered correctly, ``a`` or ``b``.
+        answer_a, answer_b: the two answers; empty where the answer is a rank.
+        rank_a, rank_b: the ranks of the correct answer; None where the answer is not a rank.
+        magnitude: how far it flipped; larger is further, comparable within a task.
     """
 
     task: str
     split: str
     condition: str
     severity: str
+    family: ConditionFamily
     sample: str
     caption: str
-    right: Literal["a", "b"]
-    said_a: str
-    said_b: str
-    far: float
+    correct: Literal["a", "b"]
+    answer_a: str
+    answer_b: str
+    rank_a: float | None
+    rank_b: float | None
+    magnitude: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """What was left out of a comparison.
+
+    Attributes:
+        reason: ``machine_dependent`` (timings), ``different_candidates`` (ranks among different numbers of
+            candidates), ``unmatched_queries`` (only one of the models was asked) or ``too_few_clusters`` (of a group).
+        message: one sentence; nothing parses it.
+        task, split, group: which questions; empty for all.
+        values: of the group.
+    """
+
+    reason: ExclusionReason
+    message: str
+    task: str = ""
+    split: str = ""
+    group: str = ""
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +124,16 @@ class Comparison:
     """Two models on the same questions.
 
     Attributes:
-        a, b: what people call them, such as ``icons@3``.
+        a, b: their names, such as ``icons@3``.
         model_a, model_b: their digests.
-        evidence_a, evidence_b: ids of the examinations that were compared.
-        data: digest of the data both were examined on.
+        evidence_a, evidence_b: ids of the two evaluations.
+        data: digest of the data of both evaluations.
         margin: the largest difference that does not matter.
-        alpha: how often a difference may be claimed where there is none.
-        lines: those about all rows first.
+        alpha: the family-wise error rate of claimed differences.
+        results: those that cover all samples first.
         flips: the samples that flipped furthest, by task and direction.
-        notes: what could not be compared, and why.
-        blocked: how many questions that should be compared could not be.
-        evidence: id of the evidence that holds all of this; empty before it is stored.
+        exclusions: what could not be compared, and why.
+        evidence: id of the stored evidence of this comparison; empty before it is stored.
     """
 
     a: str
@@ -118,23 +145,23 @@ class Comparison:
     data: str
     margin: float
     alpha: float
-    lines: tuple[Line, ...]
+    results: tuple[ComparisonRow, ...]
     flips: tuple[Flip, ...] = ()
-    notes: tuple[str, ...] = ()
-    blocked: int = 0
+    exclusions: tuple[Exclusion, ...] = ()
     evidence: str = ""
 
     @property
-    def verdict(self) -> Word:
-        """One word: ``worse`` where anything is, ``inconclusive`` where a whole task is, ``better``, or neither."""
-        words = {line.word for line in self.lines}
-        if "worse" in words:
+    def verdict(self) -> ComparisonOutcome:
+        """``worse`` if any result is, ``inconclusive`` if a whole task is, ``better`` if any is, else no difference."""
+        outcomes = {row.outcome for row in self.results}
+        if "worse" in outcomes:
             return "worse"
-        if self.blocked or any(line.whole and line.word == "inconclusive" for line in self.lines):
+        incomparable = any(each.reason == "different_candidates" for each in self.exclusions)
+        if incomparable or any(row.is_overall and row.outcome == "inconclusive" for row in self.results):
             return "inconclusive"
-        return "better" if "better" in words else "no_difference"
+        return "better" if "better" in outcomes else "no_difference"
 
     @property
     def exit_code(self) -> int:
-        """0 when nothing is worse, 1 when something is, 3 when it cannot be told."""
+        """0 when no result is worse, 1 when one is, 3 when the data cannot show it."""
         return {"worse": 1, "inconclusive": 3}.get(self.verdict, 0)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Facts, Tags
 from clerestory.core.digest import digest
 
 Direction = Literal["higher", "lower", "none"]
@@ -103,15 +103,18 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something noticed. The code is permanent and has an entry in ``docs/reference/findings.md``.
+    """An observation about data, a model or a run. Built by its ``FindingCode`` (``clerestory.core.findings``).
 
     Attributes:
-        code: such as ``CLR-D001``.
+        code: permanent, such as ``CLR-D001``; it has an entry in ``docs/reference/findings.md``.
         severity: ``info``, ``warning`` or ``error``.
         state: ``pass``, ``fail``, ``warn``, ``not_applicable``, ``not_run`` or ``accepted`` (by a person).
-        where: the sample, file or setting it is about.
-        message: one sentence.
+        where: the sample, file, slice or setting it is about.
+        message: one sentence for people; nothing parses it.
         fix: what to do about it.
+        reason: why, as the value of an enum; empty where the code says it all.
+        count: how many samples, rows or steps it concerns; None where that means nothing.
+        details: its other ingredients by name, such as ``task``, ``split``, ``group``.
     """
 
     code: str
@@ -120,6 +123,9 @@ class Finding:
     where: str
     message: str
     fix: str = ""
+    reason: str = ""
+    count: int | None = None
+    details: Facts = field(default_factory=Facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +169,7 @@ class Evidence:
         made: when, ISO 8601 in UTC.
         rows: SHA-256 of the stored per-sample records (Parquet), empty when there are none.
         artifacts: SHA-256 of further stored files by name (``log``, ``examples``).
-        facts: what a reader needs to know and no measurement says: names, sizes, settings.
+        facts: what a reader needs to know besides the measurements: names, sizes, settings; numbers are numbers.
     """
 
     kind: str
@@ -174,7 +180,7 @@ class Evidence:
     made: str
     rows: str = ""
     artifacts: Tags = field(default_factory=Tags)
-    facts: Tags = field(default_factory=Tags)
+    facts: Facts = field(default_factory=Facts)
 
     @property
     def id(self) -> str:

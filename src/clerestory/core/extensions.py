@@ -11,6 +11,9 @@ Built-in extensions are registered the same way, by Clerestory's own ``pyproject
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -44,7 +47,34 @@ def find(kind: str, name: str) -> Any:
         ) from error
 
 
+def lazy_exports(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package whose public names are imported on first use.
+
+    Args:
+        package: the package's ``__name__``.
+        places: each name with its place, ``module:attribute``; the module is relative to the package where it begins
+            with a dot, and the attribute may be left out where it equals the name.
+
+    Example::
+
+        __getattr__ = lazy_exports(__name__, {"train": ".run", "TrainConfig": ".config"})
+    """
+
+    def getattr_(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module, _, attribute = places[name].partition(":")
+        return getattr(import_module(module, package), attribute or name)
+
+    return getattr_
+
+
 def _registered(kind: str) -> dict[str, EntryPoint]:
-    points = entry_points(group=GROUP)
+    points = _entry_points()
     prefix = kind + "."
     return {p.name.removeprefix(prefix): p for p in points if p.name.startswith(prefix)}
+
+
+@cache
+def _entry_points() -> tuple[EntryPoint, ...]:
+    return tuple(entry_points(group=GROUP))

@@ -1,4 +1,4 @@
-"""Where a number comes from: code, environment, person, time and cost."""
+"""The provenance of a number: code, environment, person, time and cost."""
 
 from __future__ import annotations
 
@@ -15,26 +15,16 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 from clerestory.core.digest import digest
+from clerestory.core.errors import ClerestoryError
 from clerestory.core.evidence import Cost
+from clerestory.core.stage import stage
 
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("numpy", "scipy", "torch", "transformers", "tokenizers", "safetensors", "pillow", "pyarrow", "resvg_py")
-
-# The rooms whose code a stage's numbers depend on; a change elsewhere leaves its evidence fresh.
-STAGE_ROOMS = {
-    "train": ("core", "data", "models", "stages/train"),
-    "tune": (
-        *("core", "data", "models", "stats", "stages/train/tune", "stages/train/losses"),
-        *("stages/train/checkpoint", "stages/train/shuffle"),
-    ),
-    "evaluate": ("core", "data", "models", "stats", "stages/evaluate"),
-    "self_test": ("core", "data", "models", "stats", "stages/evaluate"),
-    "compare": ("core", "stats", "stages/compare"),
-}
-
 
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
@@ -42,7 +32,7 @@ def now() -> str:
 
 
 def person() -> str:
-    """Who runs this: ``CLERESTORY_WHO`` where it is set, else the user's login name."""
+    """The name of the user: ``CLERESTORY_WHO`` where it is set, else the user's login name."""
     try:
         return os.environ.get("CLERESTORY_WHO") or getpass.getuser()
     except OSError:
@@ -50,44 +40,63 @@ def person() -> str:
 
 
 @lru_cache(maxsize=64)
-def code_digest(*rooms: str) -> str:
-    """SHA-256 over the Python source of some rooms, such as ``code_digest("core", "models", "stages/train")``.
+def code_digest(*layers: str, excluded: tuple[str, ...] = ()) -> str:
+    """SHA-256 over the Python source of some layers, such as ``code_digest("core", "models", "stages/train")``.
 
-    A room is a folder or a file of the package. Evidence carries the digest of the rooms it depends on, so a
+    A layer is a folder or a file (without ``.py``) of the package, or of an installed package where the path begins
+    with its name and a colon: ``my_package:stages/mine``. Evidence carries the digest of the layers it depends on, so a
     change elsewhere does not make it stale.
+
+    Args:
+        layers: folders and files.
+        excluded: folders and files below these that are left out.
     """
     whole = hashlib.sha256()
-    for room in sorted(rooms):
-        place = PACKAGE / room
+    for layer in sorted(layers):
+        root, path = _package_path(layer)
+        place = root / path if path else root
         files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
         for file in files:
-            whole.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+            name = file.relative_to(root).as_posix()
+            if not any(name == f"{each}.py" or name.startswith(f"{each}/") for each in excluded):
+                whole.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
     return whole.hexdigest()
 
 
-@lru_cache(maxsize=64)
-def code_behind(module: str, room: str) -> tuple[str, ...]:
-    """The files of a room (without ``.py``) that a module is made of: its own, and what these import there in turn.
+def _package_path(layer: str) -> tuple[Path, str]:
+    """The folder of a layer's package, and the layer's path in it."""
+    package, colon, path = layer.partition(":")
+    if not colon:
+        return PACKAGE, layer
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise ClerestoryError(f"the code layer {layer!r} names no installed package", "correct it in its StageSpec")
+    return Path(spec.submodule_search_locations[0]), path
 
-    Read from the import statements, so that nobody has to keep a list, and no list can be incomplete.
+
+@lru_cache(maxsize=64)
+def imported_files(module: str, layer: str) -> tuple[str, ...]:
+    """The files of a layer (without ``.py``) that a module needs: its own, and what these import there in turn.
+
+    Read from the import statements, so no list has to be kept, and none can be incomplete.
 
     Args:
         module: such as ``clerestory.stages.evaluate.suites.ood``.
-        room: such as ``stages/evaluate``; imports from elsewhere are not followed.
+        layer: such as ``stages/evaluate``; imports from elsewhere are not followed.
     """
     found: set[str] = set()
-    left = [_file_of(module)]
-    while left:
-        file = left.pop()
-        if file and file.startswith(room + "/") and file not in found:
+    queue = [_file_of(module)]
+    while queue:
+        file = queue.pop()
+        if file and file.startswith(layer + "/") and file not in found:
             found.add(file)
-            left += _imported(file)
+            queue += _imports_of(file)
     return tuple(sorted(found))
 
 
 @lru_cache(maxsize=512)
-def _imported(file: str) -> tuple[str, ...]:
-    """What a file imports from this package, as files."""
+def _imports_of(file: str) -> tuple[str, ...]:
+    """The files of this package that a file imports."""
     found = []
     for node in ast.walk(ast.parse((PACKAGE / f"{file}.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -109,13 +118,14 @@ def _file_of(module: str) -> str:
 
 
 def stage_code(kind: str) -> str:
-    """SHA-256 of the code that evidence of this kind depends on."""
-    return code_digest(*STAGE_ROOMS[kind])
+    """SHA-256 of the code that evidence of this kind depends on, as the stage's spec lists it."""
+    spec = stage(kind)
+    return code_digest(*spec.code_layers, excluded=spec.code_excluded)
 
 
 @lru_cache(maxsize=1)
 def environment() -> dict[str, str]:
-    """What the numbers may depend on besides code and data: interpreter, machine and library versions."""
+    """What numbers may depend on besides code and data: interpreter, machine and library versions."""
     facts = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
     for name in LIBRARIES:
         try:
@@ -131,14 +141,14 @@ def environment_digest() -> str:
 
 
 class Meter:
-    """Filled in when its ``metered()`` block ends."""
+    """The cost of a ``metered()`` block, available when the block has ended."""
 
     cost = Cost(0.0, 0.0, 0.0)
 
 
 @contextmanager
 def metered() -> Iterator[Meter]:
-    """Measure what a block takes; read ``meter.cost`` after the block. Peak memory is the process's so far."""
+    """Measure the cost of a block; read ``meter.cost`` after the block. Peak memory is that of the process so far."""
     meter, wall, cpu = Meter(), time.perf_counter(), time.process_time()
     try:
         yield meter

@@ -11,9 +11,10 @@ from clerestory.core.codec import decode
 from clerestory.core.digest import short
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.evidence import Evidence, Finding, Subject
-from clerestory.core.provenance import STAGE_ROOMS, environment_digest, stage_code
+from clerestory.core.provenance import environment_digest, stage_code
 from clerestory.core.release import Alias, Policy, Release
 from clerestory.core.sample import Dataset
+from clerestory.core.stage import stages
 from clerestory.report.dataset_summary import describe_data
 from clerestory.report.diagnostics import by_severity, count_waits, guesses, read_diagrams, read_self_test
 from clerestory.report.examples import Examples, read_examples
@@ -22,7 +23,7 @@ from clerestory.report.model import Data, Entry, Examined, Experts, Held, Report
 from clerestory.report.training import read_log
 from clerestory.report.trust import read_trust, trust_blob
 from clerestory.stats.rows import read_rows
-from clerestory.store import Store, went_to
+from clerestory.store import Store, alias_target
 
 T = TypeVar("T")
 
@@ -93,9 +94,9 @@ def _made_live(release: Release | None, aliases: tuple[Alias, ...], journal: tup
     """The newest record that moved ``live``, when ``live`` points at this release."""
     if release is None or not any(a.alias == "live" and a.number == release.number for a in aliases):
         return None
-    moves = (e for e in journal if went_to(e.event.details, "live") is not None)
+    moves = (e for e in journal if alias_target(e.event.details, "live") is not None)
     newest = next(moves, None)
-    return newest if newest is not None and went_to(newest.event.details, "live") == release.number else None
+    return newest if newest is not None and alias_target(newest.event.details, "live") == release.number else None
 
 
 class _Reader:
@@ -121,7 +122,7 @@ class _Reader:
             # A rule that compares rests on the examination of another model as well; this page is about one.
             found = [e for e in read if e is not None and (e.kind != "evaluate" or e.subject.model == model)]
         else:
-            found = [e for kind in STAGE_ROOMS for e in self.store.find_evidence(kind, model=model)[:1]]
+            found = [e for kind in stages() for e in self.store.find_evidence(kind, model=model)[:1]]
         if not any(e.kind == "train" for e in found):
             found += self._training_of(model)
         return tuple(_held(e) for e in sorted(found, key=lambda e: (e.made, e.id)))
@@ -250,7 +251,7 @@ def _about(subject: str, name: str) -> bool:
 
 def _held(evidence: Evidence) -> Held:
     subject = evidence.subject
-    code = stage_code(evidence.kind) if evidence.kind in STAGE_ROOMS and subject.code else subject.code
+    code = stage_code(evidence.kind) if evidence.kind in stages() and subject.code else subject.code
     environment = environment_digest() if subject.environment else ""
     today = Subject(subject.model, subject.data, code, subject.config, environment)
     return Held(evidence, evidence.id, subject.differs(today))

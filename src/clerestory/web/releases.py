@@ -13,8 +13,8 @@ from clerestory.core.codec import decode
 from clerestory.core.digest import canonical
 from clerestory.core.errors import ClerestoryError, not_found
 from clerestory.core.evidence import Evidence, Measurement
-from clerestory.core.provenance import STAGE_ROOMS
 from clerestory.core.release import Policy, Reason, Release, Rule
+from clerestory.core.stage import stages
 from clerestory.report import format
 from clerestory.report.model import Trust
 from clerestory.report.trust import title, trust_of
@@ -23,12 +23,12 @@ from clerestory.stages.evaluate.fingerprint import part_kind, part_subject
 from clerestory.stages.evaluate.suite import Asked
 from clerestory.stages.evaluate.suites import PARTS
 from clerestory.stages.release.decision import outdated
-from clerestory.store import Record, Store, went_to
+from clerestory.store import JournalRecord, Store, alias_target
 from clerestory.web import labels
 from clerestory.web.freshness import freshness_of
-from clerestory.web.interval_bar import Gauge, gauge
+from clerestory.web.interval_bar import IntervalBar, interval_bar
 from clerestory.web.measurement_views import TrustView, questions, trust_in
-from clerestory.web.state import Site, site
+from clerestory.web.state import ServerState, site
 from clerestory.web.views import page
 
 RECORDS = 60
@@ -48,7 +48,7 @@ class ReasonView:
     measured: Measurement | None
     asked: str
     doubt: str
-    gauge: Gauge | None
+    interval_bar: IntervalBar | None
     trust: TrustView | None
 
 
@@ -70,7 +70,7 @@ class ReleaseView:
     because: str
     reasons: list[ReasonView]
     aliases: list[str]
-    lived: list[Record]
+    lived: list[JournalRecord]
 
 
 async def releases(request: Request) -> Response:
@@ -110,7 +110,7 @@ async def evidence_json(request: Request) -> Response:
     return Response(canonical(found), media_type="application/json")
 
 
-def _line(here: Site, name: str) -> dict[str, object]:
+def _line(here: ServerState, name: str) -> dict[str, object]:
     store = here.store
     found = store.releases(name)
     lines = sorted({each.name for each in store.releases()})
@@ -130,10 +130,10 @@ def _line(here: Site, name: str) -> dict[str, object]:
     }
 
 
-def _view(store: Store, found: Release, records: list[Record] | None = None) -> ReleaseView:
+def _view(store: Store, found: Release, records: list[JournalRecord] | None = None) -> ReleaseView:
     if records is None:
         records = store.journal.records(f"{found.name}@")
-    lived = [r for r in records if went_to(r.event.details, "live") == found.number]
+    lived = [r for r in records if alias_target(r.event.details, "live") == found.number]
     rules = _rules(store, found)
     held: dict[str, Evidence | None] = {}
     reasons = [_reason(store, each, rules.get(each.rule), held) for each in found.decision.reasons]
@@ -189,7 +189,7 @@ def _reason(store: Store, reason: Reason, rule: Rule | None, held: dict[str, Evi
             f"{'at least' if rule.at_least is not None else 'at most'} {labels.percent(limit or 0.0, measured.unit)}"
         )
         doubt = _doubt(reason, rule, measured)
-        bar = gauge(measured, state.tone, limit)
+        bar = interval_bar(measured, state.tone, limit)
     if behind and measured:
         trust = trust_in(measured, trust_of(behind, store))
     return ReasonView(reason, state, rule, measured, asked, doubt, bar, trust)
@@ -223,7 +223,7 @@ def _model_facts(store: Store, found: Release) -> list[tuple[str, str]]:
     return [(format.slice_key(key), value) for key, value in facts.items()]
 
 
-def _evidence(here: Site, asked: str) -> dict[str, object]:
+def _evidence(here: ServerState, asked: str) -> dict[str, object]:
     store = here.store
     found = store.evidence(asked)
     changed = _changed(store, found)
@@ -251,7 +251,7 @@ def _changed(store: Store, found: Evidence) -> list[str]:
     """Which digests of the evidence are not those of today; a part of an examination depends on less code than all."""
     part = next((each for each in PARTS if part_kind(each) == found.kind), None)
     if part is None:
-        return list(outdated(found)) if found.kind in STAGE_ROOMS else []
+        return list(outdated(found)) if found.kind in stages() else []
     today = part_subject(part, Asked(found.subject.model, found.subject.data, EvaluateConfig(), store))
     # With what settings it was asked for is its own affair.
     return [name for name in found.subject.differs(today) if name != "config"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from clerestory.core.codec import encode
 from clerestory.core.digest import digest
 from clerestory.core.evidence import Subject
-from clerestory.core.provenance import code_behind, code_digest, environment_digest, stage_code
+from clerestory.core.provenance import code_digest, environment_digest, imported_files, stage_code
 from clerestory.stages.evaluate.suite import Asked, Part
 
 KIND = "evaluate"
@@ -41,7 +41,7 @@ def part_subject(part: Part, asked: Asked) -> Subject:
 
 def part_code(part: Part) -> str:
     """SHA-256 of the code a part's numbers depend on: the rooms below, and all of this stage that the part imports."""
-    behind = code_behind(part.run.__module__, ROOM)
+    behind = imported_files(part.run.__module__, ROOM)
     return code_digest(*BELOW, *(file for file in behind if file != SETTINGS))
 
 

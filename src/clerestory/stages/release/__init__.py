@@ -1,9 +1,27 @@
-"""The verbs of release: decide, number, promote, roll back, verify."""
+"""The verbs of release: gate, register, promote, roll back, verify."""
 
-from clerestory.stages.release.decision import gate
-from clerestory.stages.release.policies import load_policy
-from clerestory.stages.release.promotion import promote, register, rollback
-from clerestory.stages.release.submit import put_to_gate
-from clerestory.stages.release.verification import verify
+from typing import TYPE_CHECKING
+
+from clerestory.core.extensions import lazy_exports
+
+if TYPE_CHECKING:
+    from clerestory.stages.release.decision import gate
+    from clerestory.stages.release.policies import load_policy
+    from clerestory.stages.release.promotion import promote, register, rollback
+    from clerestory.stages.release.submit import put_to_gate
+    from clerestory.stages.release.verification import verify
 
 __all__ = ["gate", "load_policy", "promote", "put_to_gate", "register", "rollback", "verify"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "gate": ".decision",
+        "load_policy": ".policies",
+        "promote": ".promotion",
+        "put_to_gate": ".submit",
+        "register": ".promotion",
+        "rollback": ".promotion",
+        "verify": ".verification",
+    },
+)

@@ -14,8 +14,8 @@ from clerestory.core.codec import decode
 from clerestory.core.digest import short
 from clerestory.core.errors import ClerestoryError, IntegrityError, NotFound
 from clerestory.core.evidence import Evidence, Finding, Measurement
-from clerestory.core.provenance import STAGE_ROOMS
 from clerestory.core.release import Outcome, Policy, Reason, Release, Rule
+from clerestory.core.stage import stages
 from clerestory.stages.release.decision import outdated, stale_in_words
 from clerestory.stages.release.promotion import LIVE
 from clerestory.stages.release.relative import Side, judge_relative
@@ -65,7 +65,7 @@ def verify(ref: str, store: Store) -> list[Finding]:
 
 
 def _evidence_of(model: str, store: Store) -> list[str]:
-    return [evidence.id for kind in STAGE_ROOMS for evidence in store.find_evidence(kind, model=model)]
+    return [evidence.id for kind in stages() for evidence in store.find_evidence(kind, model=model)]
 
 
 def _check_model(model: str, store: Store) -> list[Finding]:
@@ -144,7 +144,7 @@ def _same(one: Measurement, other: Measurement) -> bool:
 
 
 def _check_fresh(evidence: Evidence) -> list[Finding]:
-    if evidence.kind not in STAGE_ROOMS or not (changed := outdated(evidence)):
+    if evidence.kind not in stages() or not (changed := outdated(evidence)):
         return []
     message = f"was made {stale_in_words(changed)}: what it says was true then, and the gate would ask for it anew"
     where = f"{evidence.kind} evidence {short(evidence.id)}"

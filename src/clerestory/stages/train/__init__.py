@@ -1,8 +1,8 @@
-"""Teach a model from pictures and captions."""
+"""Train a model on images and captions."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from typing import TYPE_CHECKING, Any
+from clerestory.core.extensions import lazy_exports
 
 if TYPE_CHECKING:
     from clerestory.stages.train.config import TrainConfig
@@ -10,15 +10,4 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainConfig", "TrainResult", "train"]
 
-
-def __getattr__(name: str) -> Any:
-    """The names above, imported on first use: the processes that prepare pictures need none of them."""
-    if name == "TrainConfig":
-        from clerestory.stages.train.config import TrainConfig
-
-        return TrainConfig
-    if name in __all__:
-        from clerestory.stages.train import run
-
-        return getattr(run, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_exports(__name__, {"TrainConfig": ".config", "TrainResult": ".run", "train": ".run"})

@@ -1,7 +1,14 @@
-"""Would a silent regression be noticed? Known faults are put into a copy, and the gates are watched."""
+"""Would a silent regression be noticed? Known faults are injected into a copy, and the gates are observed."""
 
-from clerestory.stages.evaluate.selftest.config import SelfTestConfig
-from clerestory.stages.evaluate.selftest.faults import FAULTS
-from clerestory.stages.evaluate.selftest.run import self_test
+from typing import TYPE_CHECKING
+
+from clerestory.core.extensions import lazy_exports
+
+if TYPE_CHECKING:
+    from clerestory.stages.evaluate.selftest.config import SelfTestConfig
+    from clerestory.stages.evaluate.selftest.faults import FAULTS
+    from clerestory.stages.evaluate.selftest.run import self_test
 
 __all__ = ["FAULTS", "SelfTestConfig", "self_test"]
+
+__getattr__ = lazy_exports(__name__, {"FAULTS": ".faults", "SelfTestConfig": ".config", "self_test": ".run"})

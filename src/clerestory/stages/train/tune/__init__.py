@@ -1,7 +1,23 @@
-"""Fine-tuning models that others trained, without destroying what they know."""
+"""Fine-tune an existing model without destroying what it knows."""
 
-from clerestory.stages.train.tune.config import TuneConfig
-from clerestory.stages.train.tune.run import TuneResult, tune
-from clerestory.stages.train.tune.saving import check_target, write_target
+from typing import TYPE_CHECKING
+
+from clerestory.core.extensions import lazy_exports
+
+if TYPE_CHECKING:
+    from clerestory.stages.train.tune.config import TuneConfig
+    from clerestory.stages.train.tune.run import TuneResult, tune
+    from clerestory.stages.train.tune.saving import check_target, write_target
 
 __all__ = ["TuneConfig", "TuneResult", "check_target", "tune", "write_target"]
+
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "TuneConfig": ".config",
+        "TuneResult": ".run",
+        "check_target": ".saving",
+        "tune": ".run",
+        "write_target": ".saving",
+    },
+)

@@ -1,0 +1,140 @@
+"""Writing files so that a kill at any moment leaves the old state or the new one, never half of either.
+
+The only implementation of atomic writes and of locks between processes; the store, the data sources and the stages
+use it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clerestory.core.errors import InputError
+
+LEFTOVER_SECONDS = 24 * 3600
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents, each one durable before the next."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def temporary_path(folder: Path, name: str = "") -> Path:
+    """A path in ``folder`` that no other process uses; hidden and starting with ``name`` where one is given."""
+    unique = f"{os.getpid()}-{secrets.token_hex(8)}"
+    return folder / (f".{name}.{unique}" if name else unique)
+
+
+def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Create a file and flush its bytes to the disk; the caller renames it into place."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def atomic_path(target: Path, temporary_folder: Path | None = None) -> Iterator[Path]:
+    """A temporary path that becomes ``target`` by atomic rename when the block ends without an exception.
+
+    Args:
+        target: where the file appears; its folder is created.
+        temporary_folder: where the unfinished file lies, on the same file system; beside ``target`` by default.
+    """
+    make_folder(target.parent)
+    hidden = target.name if temporary_folder is None else ""
+    temporary = temporary_path(temporary_folder or target.parent, hidden)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def write_atomic(target: Path, content: bytes, temporary_folder: Path | None = None, mode: int = 0o644) -> None:
+    """Write a file that appears whole or not at all.
+
+    Args:
+        target: where the file appears; its folder is created.
+        content: its bytes.
+        temporary_folder: where the unfinished file lies, on the same file system; beside ``target`` by default.
+        mode: permissions of the new file.
+    """
+    with atomic_path(target, temporary_folder) as temporary:
+        write_file(temporary, content, mode)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy every file below ``source`` (links are followed) and flush all of it to the disk."""
+    make_folder(target)
+    for path in sorted(source.rglob("*")):
+        if not path.is_file():
+            continue
+        copy = target / path.relative_to(source)
+        make_folder(copy.parent)
+        with path.open("rb") as reader, copy.open("xb") as writer:
+            shutil.copyfileobj(reader, writer, 2**20)
+            writer.flush()
+            os.fsync(writer.fileno())
+        sync_folder(copy.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder of temporary files more than a day ago."""
+    oldest = time.time() - LEFTOVER_SECONDS
+    for path in folder.iterdir():
+        try:
+            if path.stat().st_mtime < oldest:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except FileNotFoundError:  # another process removed it first
+            continue
+
+
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock between processes; the system releases it when the holder dies."""
+    make_folder(path.parent)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def translate_disk_errors(
+    folder: Path, fix: str = "choose another folder with --home, or free space and allow writing there"
+) -> Iterator[None]:
+    """Turn an ``OSError`` of a block that writes below ``folder`` into one sentence.
+
+    Raises:
+        InputError: names the path and the system's reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{error.filename or folder} cannot be written: {error.strerror or error}", fix) from error

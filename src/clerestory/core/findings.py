@@ -1,0 +1,97 @@
+"""The registry of finding codes: a permanent code, its severity, its title and its place in the documentation.
+
+Each owner keeps its codes as constants in one module (``clerestory.data.findings``), lists them in ``CODES`` there and
+registers that tuple: a stage in its ``StageSpec``, anything else as an entry point ``findings.<owner>``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from clerestory.core.codec import Fact, Facts
+from clerestory.core.errors import ClerestoryError
+from clerestory.core.evidence import Finding, Severity, State
+from clerestory.core.extensions import find, names
+from clerestory.core.stage import import_path, stages
+
+PAGE = "docs/reference/findings.md"
+
+
+@dataclass(frozen=True, slots=True)
+class FindingCode:
+    """One kind of finding.
+
+    Attributes:
+        code: permanent, such as ``CLR-D001``; also the anchor of its entry in ``docs/reference/findings.md``.
+        severity: ``info``, ``warning`` or ``error``, unless a finding says otherwise.
+        title: a few words, such as ``unreadable image``; the heading of its entry.
+        state: ``pass``, ``fail``, ``warn``, ``not_applicable`` or ``not_run``, unless a finding says otherwise.
+        fix: what to do about it, unless a finding says otherwise.
+    """
+
+    code: str
+    severity: Severity
+    title: str
+    state: State = "warn"
+    fix: str = ""
+
+    @property
+    def documentation(self) -> str:
+        """Where it is explained: ``docs/reference/findings.md#clr-d001``."""
+        return f"{PAGE}#{self.code.lower()}"
+
+    def finding(
+        self,
+        where: str,
+        message: str,
+        *,
+        fix: str | None = None,
+        state: State | None = None,
+        severity: Severity | None = None,
+        reason: str = "",
+        count: int | None = None,
+        **details: Fact,
+    ) -> Finding:
+        """A finding of this kind.
+
+        Args:
+            where: the sample, file, slice or setting it is about.
+            message: one sentence; nothing may parse it.
+            fix: in place of the code's.
+            state: in place of the code's.
+            severity: in place of the code's.
+            reason: why, as the value of an enum, for code that has to tell causes apart.
+            count: how many samples, rows or steps it concerns.
+            details: its other ingredients, each under a name of its own.
+        """
+        return Finding(
+            code=self.code,
+            severity=severity or self.severity,
+            state=state or self.state,
+            where=where,
+            message=message,
+            fix=self.fix if fix is None else fix,
+            reason=str(reason),
+            count=count,
+            details=Facts(details),
+        )
+
+
+@cache
+def finding_codes() -> dict[str, FindingCode]:
+    """Every registered code.
+
+    Raises:
+        ClerestoryError: two owners registered the same code.
+    """
+    found: dict[str, FindingCode] = {}
+    registered = [find("findings", owner) for owner in names("findings")]
+    registered += [import_path(spec.findings) for spec in stages().values() if spec.findings]
+    for codes in registered:
+        for code in codes:
+            if found.setdefault(code.code, code) != code:
+                raise ClerestoryError(
+                    f"the finding code {code.code} is registered twice", "give one of them a new code"
+                )
+    return dict(sorted(found.items()))

@@ -1,0 +1,128 @@
+"""Settings with ranges: declared once as annotations, read by the checks, the command line and the documentation.
+
+A configuration is a frozen dataclass whose fields may carry a ``Range``, and which checks itself when it is built::
+
+    @dataclass(frozen=True, slots=True)
+    class TrainConfig:
+        batch_size: Annotated[int, Range(1)] = 256
+        max_grad_norm: Annotated[float, Range(0, exclusive_minimum=True)] | None = 1.0
+
+        def __post_init__(self) -> None:
+            check_settings(self)
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from clerestory.core.errors import ConfigError, closest
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The numbers that a setting accepts.
+
+    Attributes:
+        minimum, maximum: the bounds; None where there is none.
+        exclusive_minimum, exclusive_maximum: whether the bound itself is excluded.
+    """
+
+    minimum: float | None = None
+    maximum: float | None = None
+    exclusive_minimum: bool = False
+    exclusive_maximum: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = self.minimum is None or (value > self.minimum if self.exclusive_minimum else value >= self.minimum)
+        below = self.maximum is None or (value < self.maximum if self.exclusive_maximum else value <= self.maximum)
+        return above and below and not math.isnan(value)
+
+    def __str__(self) -> str:
+        low = "" if self.minimum is None else f"{'above' if self.exclusive_minimum else 'at least'} {self.minimum:g}"
+        high = "" if self.maximum is None else f"{'below' if self.exclusive_maximum else 'at most'} {self.maximum:g}"
+        return " and ".join(bound for bound in (low, high) if bound) or "any number"
+
+
+@cache
+def setting_types(config: type) -> dict[str, Any]:
+    """The annotation of every setting of a configuration, with its ``Annotated`` metadata."""
+    hints = get_type_hints(config, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(config) if field.init}
+
+
+@cache
+def setting_range(config: type, name: str) -> Range | None:
+    """The range of one setting, None where it has none."""
+    return _range_of(setting_types(config)[name])
+
+
+def check_settings(config: Any) -> None:
+    """Check every setting of a configuration against its annotation.
+
+    Numbers must be finite and lie within their ``Range``, integers must be integers, and a ``Literal`` must be one of
+    its values; None is accepted where the annotation allows it. The types of other values are the codec's business.
+
+    Raises:
+        ConfigError: names the setting, its value and what it accepts.
+    """
+    kind = type(config)
+    for name, annotation in setting_types(kind).items():
+        _check(f"{kind.__name__}.{name}", getattr(config, name), annotation)
+
+
+def _check(where: str, value: Any, annotation: Any) -> None:
+    accepted = _accepted(annotation)
+    if isinstance(value, tuple):
+        for i, item in enumerate(value):
+            for inner in _items(accepted, i):
+                _check(f"{where}[{i}]", item, inner)
+        return
+    if value is None or is_dataclass(value):
+        return
+    literals = [option for kind in accepted if get_origin(kind) is Literal for option in get_args(kind)]
+    if literals and str not in accepted and value not in literals:
+        near = closest(str(value), [str(option) for option in literals])
+        raise ConfigError(f"{where} is {value!r}", f"it accepts {', '.join(map(str, literals))}", near)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    range_ = _range_of(annotation)
+    if isinstance(value, float) and int in accepted and float not in accepted:
+        raise ConfigError(f"{where} is {value!r}", "it accepts an integer")
+    if not math.isfinite(value):
+        raise ConfigError(f"{where} is {value!r}", f"it accepts a finite number{f', {range_}' if range_ else ''}")
+    if range_ is not None and value not in range_:
+        raise ConfigError(f"{where} is {value!r}", f"it accepts {range_}")
+
+
+def _accepted(annotation: Any) -> list[Any]:
+    """The plain types of an annotation, the members of a union one by one."""
+    if get_origin(annotation) is Annotated:
+        return _accepted(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return [kind for member in get_args(annotation) for kind in _accepted(member)]
+    return [annotation]
+
+
+def _items(accepted: list[Any], position: int) -> list[Any]:
+    """The annotations of one item of a tuple."""
+    found = []
+    for kind in accepted:
+        if get_origin(kind) is tuple:
+            arguments = get_args(kind)
+            if len(arguments) == 2 and arguments[1] is Ellipsis:
+                found.append(arguments[0])
+            elif position < len(arguments):
+                found.append(arguments[position])
+    return found
+
+
+def _range_of(annotation: Any) -> Range | None:
+    if get_origin(annotation) is Annotated:
+        return next((extra for extra in get_args(annotation)[1:] if isinstance(extra, Range)), None)
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next((found for member in get_args(annotation) if (found := _range_of(member))), None)
+    return None

@@ -1,0 +1,20 @@
+"""What the rest of Clerestory needs to know about evaluation."""
+
+from clerestory.core.codec import Tags
+from clerestory.core.stage import StageSpec
+
+SPEC = StageSpec(
+    kind="evaluate",
+    label="evaluation",
+    verb="evaluate",
+    verb_past="evaluated",
+    help="Measure a model, every number with its interval.",
+    order=40,
+    code_layers=("core", "data", "models", "stats", "stages/evaluate"),
+    gate_kinds=("evaluate",),
+    command="clerestory evaluate {model}{data}",
+    exports=Tags(
+        evaluate="clerestory.stages.evaluate:evaluate",
+        EvaluateConfig="clerestory.stages.evaluate:EvaluateConfig",
+    ),
+)
