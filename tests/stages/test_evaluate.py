@@ -30,7 +30,7 @@ from clerestory.stats.text import chrf
 from clerestory.store import Store, open_store
 
 QUICK = EvaluateConfig(
-    described=10, timed=80, load_seconds=0, warm_up=2, slice_concepts=10, parts=("retrieval", "captions", "speed")
+    caption_samples=10, latency_samples=80, load_seconds=0, warm_up_requests=2, min_slice_concepts=10, suites=("retrieval", "captions", "speed")
 )
 
 
@@ -161,7 +161,7 @@ def test_slices(evidence: Evidence) -> None:
 
 
 def test_captions_drawn_in_all_styles_are_not_sliced_by_style(store: Store) -> None:
-    config = dataclasses.replace(QUICK, slice_concepts=1, timed=0, described=0)
+    config = dataclasses.replace(QUICK, min_slice_concepts=1, latency_samples=0, caption_samples=0)
     evidence = evaluate(ColourModel(), tiles(broken=["plain/tan", "pale/gold"]), config, store)
     rows = read_rows(store.blobs.get(evidence.rows))
     styles = picked(rows, task="text_to_image", split="test")["style"]
@@ -192,7 +192,7 @@ def test_what_is_missing_under_conditions_only_says_so(conditions: tuple[str, ..
 
 def test_parts_that_a_model_cannot_do_name_those_that_can(store: Store) -> None:
     with pytest.raises(CapabilityError, match="needed is Describer") as error:
-        evaluate(Blank(), tiles(), dataclasses.replace(QUICK, parts=("captions",)), store)
+        evaluate(Blank(), tiles(), dataclasses.replace(QUICK, suites=("captions",)), store)
     assert "image-text-to-text model (hf:org/name)" in error.value.fix
 
 
@@ -209,7 +209,7 @@ def test_nothing_is_dropped_silently(evidence: Evidence, rows: dict[str, np.ndar
 
 
 def test_a_picture_without_description_is_unscored_and_not_nought(data: Dataset, store: Store) -> None:
-    config = dataclasses.replace(QUICK, described=100, timed=0)
+    config = dataclasses.replace(QUICK, caption_samples=100, latency_samples=0)
     evidence = evaluate(ColourModel(silent="navy"), data, config, store)
     rows = read_rows(store.blobs.get(evidence.rows))
     ours = picked(rows, task="caption", split="test")
@@ -254,14 +254,14 @@ def test_the_same_subject_is_not_evaluated_twice(data: Dataset, shared: Store, e
 
 def test_another_config_data_or_model_is_another_subject(data: Dataset, shared: Store, evidence: Evidence) -> None:
     model = ColourModel()
-    quicker = evaluate(model, data, dataclasses.replace(QUICK, timed=0, described=0), shared)
+    quicker = evaluate(model, data, dataclasses.replace(QUICK, latency_samples=0, caption_samples=0), shared)
     assert quicker.subject.differs(evidence.subject) == ("config",)
     assert model.pictures_seen == 0, "the embeddings are those of the first evaluation"
     retrieval = [
         m for m in evidence.measurements if m.slice["task"] not in ("caption", "latency", "throughput", "memory")
     ]
     assert list(quicker.measurements) == retrieval
-    other = evaluate(ColourModel(silent="none"), data, dataclasses.replace(QUICK, timed=0), shared)
+    other = evaluate(ColourModel(silent="none"), data, dataclasses.replace(QUICK, latency_samples=0), shared)
     assert "model" in other.subject.differs(evidence.subject)
 
 
@@ -325,7 +325,7 @@ def test_unusable_embeddings_name_the_sample(row: list[float], where: str, messa
 
 
 def test_data_without_splits_is_evaluated_whole(store: Store) -> None:
-    config = dataclasses.replace(QUICK, timed=0)
+    config = dataclasses.replace(QUICK, latency_samples=0)
     evidence = evaluate(ColourModel(), tiles(splits=False), config, store)
     assert {m.slice["split"] for m in evidence.measurements} == {"all"}
     recall = evidence.find("recall@1", {"task": "image_to_text", "split": "all"})
@@ -334,7 +334,7 @@ def test_data_without_splits_is_evaluated_whole(store: Store) -> None:
 
 
 def test_a_wanted_split_that_is_not_there_is_told(data: Dataset, store: Store) -> None:
-    config = dataclasses.replace(QUICK, splits=("test", "tset_style"), timed=0, described=0)
+    config = dataclasses.replace(QUICK, splits=("test", "tset_style"), latency_samples=0, caption_samples=0)
     evidence = evaluate(ColourModel(), data, config, store)
     assert [f.where for f in evidence.findings if f.code == "CLR-E003"] == ["split tset_style"]
     with pytest.raises(NotFound, match="did you mean test"):
@@ -344,19 +344,19 @@ def test_a_wanted_split_that_is_not_there_is_told(data: Dataset, store: Store) -
 def test_too_little_data_is_a_sentence_with_the_fix(store: Store) -> None:
     with pytest.raises(DataError, match=r"1 concepts.*add pictures of other things"):
         evaluate(ColourModel(), tiles(colours=["red"]).where(lambda s: s.concept == "red"), QUICK, store)
-    french = dataclasses.replace(QUICK, lang="fr")
+    french = dataclasses.replace(QUICK, language="fr")
     with pytest.raises(DataError, match="no picture of split 'test' has a caption in 'fr'.*set lang to one of: de, en"):
         evaluate(ColourModel(), tiles(), french, store)
 
 
 def test_another_language(store: Store) -> None:
-    config = dataclasses.replace(QUICK, lang="de", splits=("test",), timed=0, described=0)
+    config = dataclasses.replace(QUICK, language="de", splits=("test",), latency_samples=0, caption_samples=0)
     evidence = evaluate(ColourModel(), tiles(), config, store)
     assert evidence.facts["candidates.image_to_text.test"] == "25"
 
 
 def test_slices_that_are_too_small_are_told(data: Dataset, store: Store) -> None:
-    evidence = evaluate(ColourModel(), data, dataclasses.replace(QUICK, slice_concepts=24, timed=0), store)
+    evidence = evaluate(ColourModel(), data, dataclasses.replace(QUICK, min_slice_concepts=24, latency_samples=0), store)
     small = [f.where for f in evidence.findings if f.code == "CLR-E005"]
     # An unreadable picture leaves the plain style with 23 colours; either half of the unseen style has 12.
     assert "split=test, style=plain, task=image_to_text" in small
@@ -415,7 +415,7 @@ def damage(store: Store, blob: str) -> None:
 
 def test_damaged_embeddings_are_made_again(store: Store) -> None:
     matrix = embed_dataset(ColourModel(), tiles(), store)
-    with closing(sqlite3.connect(store.memo.file)) as connection, connection:
+    with closing(sqlite3.connect(store.answer_cache.file)) as connection, connection:
         key, value = connection.execute("SELECT key, value FROM memo LIMIT 1").fetchone()
         connection.execute("UPDATE memo SET value = ? WHERE key = ?", (value[:-1] + bytes([value[-1] ^ 1]), key))
     model = ColourModel()
@@ -443,7 +443,7 @@ def test_one_changed_pixel_is_one_picture_embedded_again(store: Store) -> None:
 def test_parts_that_a_change_does_not_touch_are_not_made_again(store: Store, data: Dataset) -> None:
     first = evaluate(ColourModel(), data, QUICK, store)
     model = ColourModel()
-    second = evaluate(model, data, dataclasses.replace(QUICK, described=5), store)
+    second = evaluate(model, data, dataclasses.replace(QUICK, caption_samples=5), store)
     same = [
         name
         for name in ("retrieval", "captions", "speed")
@@ -459,7 +459,7 @@ def test_parts_that_a_change_does_not_touch_are_not_made_again(store: Store, dat
 
 @pytest.mark.parametrize("part", ["rows", "examples", "id"])
 def test_damaged_evidence_is_made_again(part: str, store: Store) -> None:
-    config = dataclasses.replace(QUICK, timed=0, described=0)
+    config = dataclasses.replace(QUICK, latency_samples=0, caption_samples=0)
     first = evaluate(ColourModel(), tiles(), config, store)
     damage(store, {"rows": first.rows, "examples": first.artifacts["examples"], "id": first.id}[part])
     again = evaluate(ColourModel(), tiles(), config, store)
@@ -470,7 +470,7 @@ def test_damaged_evidence_is_made_again(part: str, store: Store) -> None:
 @pytest.mark.icons
 def test_the_real_thing_on_some_icons(tiny_model: Path, few_icons: Dataset, store: Store) -> None:
     """A random image tower knows nothing, and the interval says so; words of the text tower are words."""
-    config = dataclasses.replace(QUICK, described=12, timed=3)
+    config = dataclasses.replace(QUICK, caption_samples=12, latency_samples=3)
     evidence = evaluate(open_model(tiny_model), few_icons, config, store)
     rows = read_rows(store.blobs.get(evidence.rows))
     for measurement in evidence.measurements:
@@ -503,6 +503,6 @@ def test_the_batch_size_changes_nothing(batch: int, store: Store, shared: Store)
 
 def test_settings_that_make_no_sense() -> None:
     with pytest.raises(ConfigError, match="batch"):
-        EvaluateConfig(batch=0)
+        EvaluateConfig(batch_size=0)
     with pytest.raises(ConfigError, match="splits"):
         EvaluateConfig(splits=())

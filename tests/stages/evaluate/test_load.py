@@ -15,12 +15,12 @@ from tests.support.delay_server import Law, Server, running
 
 from clerestory.core.errors import ConfigError
 from clerestory.stages.evaluate.suites.latency.load import (
-    Http,
+    HttpPayload,
+    HttpTarget,
     LoadConfig,
     LoadResult,
-    Payload,
-    Threads,
-    Unanswered,
+    RequestFailed,
+    ThreadTarget,
     arrivals,
     json_field,
     offer_load,
@@ -108,7 +108,7 @@ def test_requests_without_an_answer_count_as_the_longest_wait() -> None:
     class Broken(Simulated):
         async def answer(self, index: int) -> None:
             if index % 10 == 0:
-                raise Unanswered("HTTP 500")
+                raise RequestFailed("HTTP 500")
             if index % 10 == 1:
                 await asyncio.sleep(1e6)
             if index % 10 == 2:
@@ -263,7 +263,7 @@ def test_threads_run_every_call_and_no_more_at_once_than_allowed() -> None:
             raise RuntimeError("broken")
 
     config = LoadConfig(rate=400, seconds=0.2, warm_up=0, arrivals="uniform", most_in_flight=4)
-    result = run_load(Threads(call, 4), config)
+    result = run_load(ThreadTarget(call, 4), config)
     assert seen == set(range(80))
     assert 1 <= most <= 4
     assert [(one.index, one.reason) for one in result.requests if one.status != "ok"] == [(3, "RuntimeError: broken")]
@@ -274,12 +274,14 @@ def test_http_answers_and_every_kind_of_failure() -> None:
     config = LoadConfig(rate=100, seconds=0.2, warm_up=0, arrivals="uniform", slo_ms=900, timeout=5, most_in_flight=32)
     law = Law(shortest=0.0, longest=0.001, stall=0.0)
 
-    def payload(index: int) -> Payload:
-        return Payload({"input": index}, path=f"/{index}{special.get(index, '')}")
+    def payload(index: int) -> HttpPayload:
+        return HttpPayload({"input": index}, path=f"/{index}{special.get(index, '')}")
 
     with running(law) as base:
-        result = run_load(Http(base, payload, json_field("data")), config)
-        refused = run_load(Http("http://127.0.0.1:9/", lambda index: Payload()), LoadConfig(rate=50, seconds=0.1))
+        result = run_load(HttpTarget(base, payload, json_field("data")), config)
+        refused = run_load(
+            HttpTarget("http://127.0.0.1:9/", lambda index: HttpPayload()), LoadConfig(rate=50, seconds=0.1)
+        )
     told = {one.index: (one.status, one.reason) for one in result.requests if one.status != "ok"}
     assert told == {
         3: ("error", "HTTP 500"),
@@ -309,7 +311,7 @@ def test_json_field_tells_what_is_missing() -> None:
         (b'HTTP/1.0 200 OK\r\n\r\n{"data": 1}', ""),
         (b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"data": 1}', "IncompleteReadError"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", "the answer is not JSON"),
-        (b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", "HTTP 302"),
+        (b"HTTP/1.1 302 SuiteResult\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", "HTTP 302"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "ValueError: the answer is not HTTP/1"),
         (b"", "IncompleteReadError"),
     ],
@@ -323,10 +325,13 @@ def test_answers_as_servers_send_them(raw: bytes, why: str) -> None:
     async def ask() -> str:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        async with server, Http(f"http://127.0.0.1:{port}", lambda _: Payload(method="GET"), json_field("data")) as to:
+        async with (
+            server,
+            HttpTarget(f"http://127.0.0.1:{port}", lambda _: HttpPayload(method="GET"), json_field("data")) as to,
+        ):
             try:
                 await to.send(0)
-            except Unanswered as error:
+            except RequestFailed as error:
                 return str(error)
         return ""
 
@@ -337,4 +342,4 @@ def test_answers_as_servers_send_them(raw: bytes, why: str) -> None:
 
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="no address"):
-        Http("localhost:8000/v1", lambda _: Payload())
+        HttpTarget("localhost:8000/v1", lambda _: HttpPayload())

@@ -39,7 +39,7 @@ def evidence(shared: Store, tmp_path_factory: pytest.TempPathFactory) -> Evidenc
     file = tmp_path_factory.mktemp("prices") / "own.toml"
     file.write_text(PRICES)
     parts = ("retrieval", "speed", "cost")
-    config = EvaluateConfig(timed=80, warm_up=2, load_seconds=0.5, rate=100, parts=parts, prices=str(file))
+    config = EvaluateConfig(latency_samples=80, warm_up_requests=2, load_seconds=0.5, arrival_rate_per_s=100, suites=parts, prices=str(file))
     return evaluate(ColourModel(), tiles(), config, shared)
 
 
@@ -90,7 +90,7 @@ def test_another_price_makes_only_the_cost_anew(tmp_path: Path, shared: Store, e
     file = tmp_path / "dearer.toml"
     file.write_text(PRICES.replace("3600", "7200"))
     parts = ("retrieval", "speed", "cost")
-    config = EvaluateConfig(timed=80, warm_up=2, load_seconds=0.5, rate=100, parts=parts, prices=str(file))
+    config = EvaluateConfig(latency_samples=80, warm_up_requests=2, load_seconds=0.5, arrival_rate_per_s=100, suites=parts, prices=str(file))
     dearer = evaluate(ColourModel(), tiles(), config, shared)
     assert dearer.facts["part.speed"] == evidence.facts["part.speed"]
     where = {"task": "cost", "operation": "embed_text", "batch": "64"}
@@ -101,13 +101,13 @@ def test_another_price_makes_only_the_cost_anew(tmp_path: Path, shared: Store, e
 
 
 def test_the_shipped_prices_come_with_a_warning(store: Store) -> None:
-    config = EvaluateConfig(timed=10, load_seconds=0, parts=("retrieval", "speed", "cost"))
+    config = EvaluateConfig(latency_samples=10, load_seconds=0, suites=("retrieval", "speed", "cost"))
     found = evaluate(ColourModel(), tiles(), config, store)
     assert "CLR-E044" in {finding.code for finding in found.findings}
 
 
 def test_an_endpoint_without_a_price_has_no_cost(store: Store) -> None:
-    config = EvaluateConfig(timed=10, load_seconds=0, parts=("retrieval", "speed", "cost"))
+    config = EvaluateConfig(latency_samples=10, load_seconds=0, suites=("retrieval", "speed", "cost"))
     found = evaluate(EndpointOfColours(), tiles(), config, store)
     assert not [m for m in found.measurements if m.slice["task"] == "cost"]
     assert [f.state for f in found.findings if f.code == "CLR-E045"] == ["not_applicable"]

@@ -16,21 +16,21 @@ from clerestory.core.evidence import Measurement
 from clerestory.core.sample import Dataset
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.class_prompts import Classes, class_embeddings, find_classes
 from clerestory.stages.evaluate.shared.linear_probe import fit_linear, knn_logits
-from clerestory.stages.evaluate.suite import Found, NotApplicable
+from clerestory.stages.evaluate.suite import NotApplicable, SuiteResult
 from clerestory.stages.evaluate.suites import classification, ood
 from clerestory.stats.aggregate import recompute
 from clerestory.store import Store
 
 
-def find(found: Found, name: str, **slice_: str) -> Measurement:
+def find(found: SuiteResult, name: str, **slice_: str) -> Measurement:
     return next(m for m in found.measurements if m.name == name and dict(m.slice) == slice_)
 
 
 def test_a_model_that_knows_every_class_is_right_and_as_sure_as_its_scale_says(store: Store) -> None:
-    found = classification.run(bench(ShapeModel(logit_scale=4.0), store, label="category"))
+    found = classification.run(bench(ShapeModel(logit_scale=4.0), store, label_field="category"))
     assert find(found, "accuracy", task="zero_shot", split="test").value == 1
     right = math.exp(4 / math.sqrt(2))
     sure = right / (right + len(COLOURS) - 1)
@@ -66,7 +66,7 @@ def test_rows_hold_targets_answers_and_what_they_cost(store: Store) -> None:
 
 
 def test_every_number_follows_from_the_rows_and_no_two_share_a_key(store: Store) -> None:
-    found = classification.run(bench(ShapeModel(dusk=True), store, slice_concepts=3))
+    found = classification.run(bench(ShapeModel(dusk=True), store, min_slice_concepts=3))
     keys = [m.key for m in found.measurements]
     assert len(keys) == len(set(keys))
     assert any(m.slice.get("style") for m in found.measurements)
@@ -94,7 +94,7 @@ def test_without_splits_nothing_is_learnt_and_it_is_said(store: Store) -> None:
 
 def test_a_label_that_is_not_there_is_named_with_the_nearest(store: Store) -> None:
     with pytest.raises(NotFound, match="categry") as error:
-        find_classes(bench(ShapeModel(), store, label="categry"))
+        find_classes(bench(ShapeModel(), store, label_field="categry"))
     assert "category" in str(error.value)
 
 
@@ -173,7 +173,7 @@ def test_other_seeds_hold_out_other_classes_and_two_classes_are_too_few() -> Non
 
 
 def test_a_real_model_on_real_pictures(tiny_model: str, few_icons: Dataset, store: Store) -> None:
-    real = Bench(open_model(tiny_model), few_icons, EvaluateConfig(slice_concepts=5), store)
+    real = EvaluationContext(open_model(tiny_model), few_icons, EvaluateConfig(min_slice_concepts=5), store)
     found = classification.run(real)
     assert {m.slice["task"] for m in found.measurements} == {"zero_shot", "knn", "linear_probe"}
     assert find(found, "accuracy", task="linear_probe", split="test").value > 0.1

@@ -15,12 +15,16 @@ from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data.corruptions import NAMES, corrupt
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.row_builder import CLEAN
 from clerestory.stages.evaluate.suite import NotApplicable
 from clerestory.stages.evaluate.suites import captioning, fairness, retrieval, text_perturbation
 from clerestory.stages.evaluate.suites import corruption as corruptions
-from clerestory.stages.evaluate.suites.corruption.corrupted_embeddings import CoarseColours, Degraded, nearest
+from clerestory.stages.evaluate.suites.corruption.corrupted_embeddings import (
+    CoarseColours,
+    CorruptedEmbeddings,
+    nearest,
+)
 from clerestory.stages.evaluate.suites.text_perturbation.perturbations import (
     KINDS,
     NO_SYNONYM,
@@ -38,10 +42,10 @@ REAL = ("retrieval", "words", "corrupt", "bias", "classify", "ood")
 
 
 @pytest.fixture(scope="module")
-def under(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, object]:
+def under(tmp_path_factory: pytest.TempPathFactory) -> tuple[EvaluationContext, object]:
     """A model that knows nothing but exact drawings, under every corruption."""
     store = open_store(tmp_path_factory.mktemp("corrupt") / "home")
-    made = bench(ShapeModel(fragile=True), store, corrupted=12)
+    made = bench(ShapeModel(fragile=True), store, corruption_samples=12)
     return made, corruptions.run(made)
 
 
@@ -96,7 +100,7 @@ def test_corruption_errors_follow_from_the_rows(under: tuple) -> None:
 def test_a_second_run_corrupts_and_asks_nothing_again(under: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     first, found = under
     seen = first.model.pictures_seen
-    again = Bench(first.model, first.data, first.config, first.store)
+    again = EvaluationContext(first.model, first.data, first.config, first.store)
     monkeypatch.setattr("clerestory.stages.evaluate.suites.corruption.corrupted_embeddings.corrupt", None)
     second = corruptions.run(again)
     assert first.model.pictures_seen == seen
@@ -106,7 +110,7 @@ def test_a_second_run_corrupts_and_asks_nothing_again(under: tuple, monkeypatch:
 def test_a_corrupted_picture_is_what_the_corruption_makes_of_it_and_known_by_what_went_in(store: Store) -> None:
     made = bench(ShapeModel(), store)
     sample = made.splits["test"].samples[3]
-    degraded = Degraded(made, [sample])
+    degraded = CorruptedEmbeddings(made, [sample])
     clean = np.asarray(made.picture(sample))
     spy = []
 
@@ -121,7 +125,7 @@ def test_a_corrupted_picture_is_what_the_corruption_makes_of_it_and_known_by_wha
     assert (spy[0] == corrupt(clean, "fog", 2, sample.image)).all()
     keys = {degraded.keys(name, severity)[0] for name in ("fog", "frost") for severity in (1, 2)}
     assert len(keys) == 4
-    changed = Degraded(made, [dataclasses.replace(sample, image="0" * 64)])
+    changed = CorruptedEmbeddings(made, [dataclasses.replace(sample, image="0" * 64)])
     assert changed.keys("fog", 2) != degraded.keys("fog", 2)
 
 
@@ -136,12 +140,12 @@ def test_the_baseline_is_the_nearest_mean_colour() -> None:
 
 
 def test_pictures_too_small_are_unscored_and_no_pictures_is_not_applicable(store: Store) -> None:
-    found = corruptions.run(bench(ColourModel(), store, tiles(), corrupted=3))
+    found = corruptions.run(bench(ColourModel(), store, tiles(), corruption_samples=3))
     keep = rows_where(found.rows, condition="fog")
     assert set(found.rows["unscored"][keep]) == {"the picture is too small to be corrupted"}
     assert np.isnan(found.rows["rank"][keep]).all()
     with pytest.raises(NotApplicable):
-        corruptions.run(bench(ShapeModel(), store, corrupted=0))
+        corruptions.run(bench(ShapeModel(), store, corruption_samples=0))
 
 
 def test_a_model_that_reads_lower_case_only_loses_everything_to_capitals(store: Store) -> None:
@@ -188,7 +192,7 @@ def test_what_cannot_be_changed_says_why() -> None:
 
 
 def test_a_model_that_mistakes_men_is_told_by_every_measure_of_bias(store: Store) -> None:
-    found = fairness.run(bench(ShapeModel(biased=True), store, group_least=5))
+    found = fairness.run(bench(ShapeModel(biased=True), store, min_group_concepts=5))
     where = {"task": "zero_shot", "split": "test", "group": "gender"}
     assert find(found, "accuracy", **where, value="man").value == 0
     assert find(found, "accuracy", **where, value="woman").value == 1
@@ -208,7 +212,7 @@ def test_a_model_that_mistakes_men_is_told_by_every_measure_of_bias(store: Store
 
 
 def test_a_fair_model_has_no_gap(store: Store) -> None:
-    found = fairness.run(bench(ShapeModel(), store, group_least=5))
+    found = fairness.run(bench(ShapeModel(), store, min_group_concepts=5))
     where = {"task": "zero_shot", "split": "test", "group": "gender"}
     assert find(found, "largest_gap", **where).value == 0
     assert find(found, "equalised_odds", **where).value == 0
@@ -235,7 +239,7 @@ def test_descriptions_are_scored_by_caption_and_by_picture(store: Store) -> None
         _eyes = ShapeModel()
         described = 0
 
-    made = bench(Speaking(), store, described=6, splits=("test",))
+    made = bench(Speaking(), store, caption_samples=6, splits=("test",))
     found = captioning.run(made)
     keep = rows_where(found.rows, task="caption")
     assert keep.sum() == 6
@@ -248,14 +252,14 @@ def test_descriptions_are_scored_by_caption_and_by_picture(store: Store) -> None
 
 def test_a_describer_that_embeds_nothing_is_measured_and_not_asked_twice(store: Store) -> None:
     model = Teller()
-    config = EvaluateConfig(described=5, splits=("test",), parts=("captions",))
+    config = EvaluateConfig(caption_samples=5, splits=("test",), suites=("captions",))
     evidence = evaluate(model, world(), config, store)
     assert evidence.find("chrf", {"task": "caption", "split": "test"}) is not None
     assert evidence.find("clip_score", {"task": "caption", "split": "test"}) is None
     assert model.described == 5
-    captioning.run(Bench(model, world(), config, store))
+    captioning.run(EvaluationContext(model, world(), config, store))
     assert model.described == 5
-    captioning.run(Bench(model, world(), dataclasses.replace(config, described=7), store))
+    captioning.run(EvaluationContext(model, world(), dataclasses.replace(config, caption_samples=7), store))
     assert model.described == 7
 
 
@@ -270,7 +274,7 @@ def test_retrieval_has_average_precision(store: Store) -> None:
 
 
 def test_a_real_model_on_real_pictures(tiny_model: str, few_icons: Dataset, store: Store) -> None:
-    config = EvaluateConfig(corrupted=2, group_least=5, parts=REAL)
+    config = EvaluateConfig(corruption_samples=2, min_group_concepts=5, suites=REAL)
     evidence = evaluate(open_model(tiny_model), few_icons, config, store)
     assert {f.code for f in evidence.findings} & {"CLR-E023", "CLR-E022", "CLR-E006"}
     assert sum(m.name == "recall@10" for m in evidence.measurements) >= 5 + 95 + 19

@@ -24,7 +24,7 @@ from clerestory.store import Store
 
 def run(store: Store, model: object, file: Path) -> Evidence:
     data = open_task_data(load_task(file))
-    return evaluate(model, data, EvaluateConfig(parts=("tasks",), tasks=(str(file),)), store)
+    return evaluate(model, data, EvaluateConfig(suites=("tasks",), tasks=(str(file),)), store)
 
 
 def value(evidence: Evidence, name: str, **where: str) -> float:
@@ -157,7 +157,7 @@ def test_a_refusal_is_wrong_and_an_empty_reply_is_unscored(store: Store, tmp_pat
 def test_errors_are_asked_again(store: Store, tmp_path: Path) -> None:
     quiz(tmp_path, 6)
     data = open_task_data(load_task(write_task(tmp_path)))
-    config = EvaluateConfig(parts=("tasks",), tasks=(str(tmp_path / "mine.toml"),))
+    config = EvaluateConfig(suites=("tasks",), tasks=(str(tmp_path / "mine.toml"),))
     broken = Talker(lambda _: ConnectionError("HTTP 500"))
     first = evaluate(broken, data, config, store)
     assert not first.find("accuracy", {"task": "colours", "split": "test"})
@@ -199,7 +199,7 @@ def test_captions_that_an_endpoint_did_not_give_are_asked_for_again(store: Store
     model.trouble = ""
     assert value(run(store, model, file), "chrf") == 1.0
     assert model.asked == 12
-    config = EvaluateConfig(parts=("tasks",), tasks=(str(file),), seed=1)
+    config = EvaluateConfig(suites=("tasks",), tasks=(str(file),), seed=1)
     evaluate(model, open_task_data(load_task(file)), config, store)
     assert model.asked == 12
 

@@ -67,7 +67,7 @@ def test_a_pack_runs_as_the_task_it_was_made_of(store: Store, pack: Path, task: 
     shutil.rmtree(folder)
     assert pack_names(store) == ["colours", "colours@1"]
     data = open_task_data(find_task("colours", store))
-    evidence = evaluate(Reader(), data, EvaluateConfig(parts=("tasks",), tasks=("colours",)), store)
+    evidence = evaluate(Reader(), data, EvaluateConfig(suites=("tasks",), tasks=("colours",)), store)
     found = evidence.find("accuracy", {"task": "colours", "split": "test"})
     assert found is not None
     assert found.value == 1.0

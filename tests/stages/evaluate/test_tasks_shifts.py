@@ -32,7 +32,7 @@ def make_task(folder: Path, name: str, benchmark: str, wrong: int) -> str:
 
 def examined(store: Store, *files: str) -> Evidence:
     data = open_task_data(load_task(Path(files[0])))
-    return evaluate(ColourModel(), data, EvaluateConfig(parts=("tasks",), tasks=files), store)
+    return evaluate(ColourModel(), data, EvaluateConfig(suites=("tasks",), tasks=files), store)
 
 
 def test_accuracy_beyond_the_line_of_public_models(store: Store, tmp_path: Path) -> None:

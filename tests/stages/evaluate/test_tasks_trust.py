@@ -15,7 +15,7 @@ from clerestory.core.evidence import Cost, Evidence, Subject
 from clerestory.data import open_data
 from clerestory.models.protocols import Request
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.suites.validity.contamination import HASH, overlapping, picture_looks
 from clerestory.stages.evaluate.tasks import load_task
 from clerestory.stages.evaluate.tasks.items import open_task_data
@@ -26,7 +26,7 @@ from clerestory.store import Store
 
 def run(store: Store, model: object, file: Path) -> Evidence:
     data = open_task_data(load_task(file))
-    return evaluate(model, data, EvaluateConfig(parts=("tasks", "trust"), tasks=(str(file),)), store)
+    return evaluate(model, data, EvaluateConfig(suites=("tasks", "trust"), tasks=(str(file),)), store)
 
 
 def label(store: Store, evidence: Evidence) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def test_pictures_seen_in_training_are_counted(store: Store, tmp_path: Path) -> 
 def test_other_drawings_are_not_taken_for_copies(store: Store, tmp_path: Path) -> None:
     write_table(tmp_path / "quiz.csv", drawings(tmp_path, 60))
     data = open_data(tmp_path / "quiz.csv")
-    looks = picture_looks(data, data.samples, store.memo)
+    looks = picture_looks(data, data.samples, store.answer_cache)
     assert len(looks) == 60
     bits = np.unpackbits(np.stack([look[:HASH] for look in looks.values()]), axis=1).astype(int)
     apart = np.abs(bits[:, None] - bits[None]).sum(-1)[~np.eye(60, dtype=bool)]
@@ -133,7 +133,7 @@ def test_the_same_shape_in_another_colour_is_another_picture(store: Store, tmp_p
         image.save(tmp_path / f"{i}.png")
         rows.append({"image": f"{i}.png", "caption": name, "split": split})
     data = open_data(write_table(tmp_path / "discs.csv", rows))
-    bench = Bench(Reader(), data, EvaluateConfig(), store)
+    bench = EvaluationContext(Reader(), data, EvaluateConfig(), store)
     assert list(overlapping(bench, data, data.split("test").samples)) == ["0.png"]
 
 

@@ -14,7 +14,7 @@ from clerestory.data import open_data
 from clerestory.models import open_model
 from clerestory.models.protocols import Request
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.evaluate.suites.vqa import Maker
+from clerestory.stages.evaluate.suites.vqa import QuestionGenerator
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
 
@@ -37,11 +37,11 @@ def colours(tmp_path: Path) -> Dataset:
 
 
 def run(store: Store, model: object, data: Dataset, asked: int = 80) -> Evidence:
-    return evaluate(model, data, EvaluateConfig(parts=("vqa",), asked=asked), store)
+    return evaluate(model, data, EvaluateConfig(suites=("vqa",), vqa_samples=asked), store)
 
 
 def test_wrong_options_are_of_the_same_kind(colours: Dataset) -> None:
-    maker = Maker(colours.samples, "en", 0)
+    maker = QuestionGenerator(colours.samples, "en", 0)
     assert maker.kind == "category"
     assert not maker.findings()
     items = maker.items("multiple_choice", colours.samples)
@@ -54,12 +54,12 @@ def test_wrong_options_are_of_the_same_kind(colours: Dataset) -> None:
     places = Counter(item.right for item in items)
     assert set(places) == {0, 1, 2, 3}
     assert max(places.values()) < 35
-    assert Maker(colours.samples, "en", 0).items("multiple_choice", colours.samples) == items
-    assert Maker(colours.samples, "en", 1).items("multiple_choice", colours.samples) != items
+    assert QuestionGenerator(colours.samples, "en", 0).items("multiple_choice", colours.samples) == items
+    assert QuestionGenerator(colours.samples, "en", 1).items("multiple_choice", colours.samples) != items
 
 
 def test_half_of_the_answers_are_yes_whatever_is_asked(colours: Dataset) -> None:
-    items = Maker(colours.samples, "en", 0).items("yes_no", colours.samples)
+    items = QuestionGenerator(colours.samples, "en", 0).items("yes_no", colours.samples)
     answers = Counter(item.answers[0] for item in items)
     assert 28 <= answers["yes"] <= 52
     for item in items:
@@ -110,9 +110,9 @@ def test_our_own_model_is_asked_by_similarity(store: Store, tiny_model: Path, fe
 
 
 def test_a_model_that_cannot_be_asked_is_told_so(store: Store, colours: Dataset) -> None:
-    evidence = evaluate(ColourModel(), colours, EvaluateConfig(parts=("vqa", "retrieval")), store)
+    evidence = evaluate(ColourModel(), colours, EvaluateConfig(suites=("vqa", "retrieval")), store)
     assert any(
         f.state == "not_applicable" and "neither score options nor answer" in f.message for f in evidence.findings
     )
     with pytest.raises(CapabilityError):
-        evaluate(Blank(), tiles(), EvaluateConfig(parts=("retrieval",)), store)
+        evaluate(Blank(), tiles(), EvaluateConfig(suites=("retrieval",)), store)

@@ -6,17 +6,17 @@ from clerestory.core.extensions import lazy_exports
 
 if TYPE_CHECKING:
     from clerestory.stages.evaluate.config import EvaluateConfig
-    from clerestory.stages.evaluate.freshness import PartState, freshness
+    from clerestory.stages.evaluate.freshness import SuiteState, freshness
     from clerestory.stages.evaluate.run import evaluate
     from clerestory.stages.evaluate.shared.embeddings import embed_dataset
 
-__all__ = ["EvaluateConfig", "PartState", "embed_dataset", "evaluate", "freshness"]
+__all__ = ["EvaluateConfig", "SuiteState", "embed_dataset", "evaluate", "freshness"]
 
 __getattr__ = lazy_exports(
     __name__,
     {
         "EvaluateConfig": ".config",
-        "PartState": ".freshness",
+        "SuiteState": ".freshness",
         "embed_dataset": ".shared.embeddings",
         "evaluate": ".run",
         "freshness": ".freshness",

@@ -12,15 +12,15 @@ from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.config import EvaluateConfig
 from clerestory.stages.evaluate.shared.cached_embeddings import Matrix, embed_texts
 from clerestory.stages.evaluate.shared.embeddings import embed_dataset, readable
-from clerestory.stages.evaluate.shared.retrieval_split import Pool, choose_splits, make_pool
-from clerestory.stages.evaluate.shared.row_builder import Table
+from clerestory.stages.evaluate.shared.retrieval_split import RetrievalSplit, choose_splits, make_retrieval_split
+from clerestory.stages.evaluate.shared.row_builder import RowBuilder
 from clerestory.store import Store
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-class Bench:
+class EvaluationContext:
     """One model on one data set, ready to be examined.
 
     Args:
@@ -39,7 +39,7 @@ class Bench:
         self.config = config
         self.store = store
         self.progress = progress
-        self._pools: dict[str, Pool] = {}
+        self._pools: dict[str, RetrievalSplit] = {}
 
     @cached_property
     def _chosen(self) -> tuple[dict[str, Dataset], list[Finding]]:
@@ -59,10 +59,10 @@ class Bench:
         """What was left out of ``splits``, and why."""
         return self._chosen[1]
 
-    def pool(self, split: str) -> Pool:
+    def pool(self, split: str) -> RetrievalSplit:
         """A split ready for retrieval, its pictures and captions embedded; needs an ``Embedder``."""
         if split not in self._pools:
-            self._pools[split] = make_pool(
+            self._pools[split] = make_retrieval_split(
                 self.embedder, split, self.splits[split], self.config, self.store, self.progress
             )
         return self._pools[split]
@@ -73,17 +73,17 @@ class Bench:
         model: Embedder = self.model
         return model
 
-    def table(self) -> Table:
+    def table(self) -> RowBuilder:
         """An empty table with a column for each group of the data."""
-        return Table({name for sample in self.data for name in sample.groups})
+        return RowBuilder({name for sample in self.data for name in sample.groups})
 
     def embed(self, data: Dataset) -> Matrix:
         """Embeddings (N, D) of the pictures of a data set; NaN rows where a picture cannot be read."""
-        return embed_dataset(self.embedder, data, self.store, self.progress, self.config.batch)
+        return embed_dataset(self.embedder, data, self.store, self.progress, self.config.batch_size)
 
     def embed_texts(self, texts: list[str]) -> Matrix:
         """Embeddings (N, D) of texts."""
-        return embed_texts(self.embedder, texts, self.store.memo, self.config.batch)
+        return embed_texts(self.embedder, texts, self.store.answer_cache, self.config.batch_size)
 
     def picture(self, sample: Sample) -> Image.Image | None:
         """The decoded picture of a sample, None where it cannot be read."""

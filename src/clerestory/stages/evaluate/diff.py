@@ -6,16 +6,13 @@ from dataclasses import dataclass, replace
 
 from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.release import Release
-from clerestory.stages.evaluate.freshness import PartState, freshness
+from clerestory.stages.evaluate.freshness import SuiteState, freshness
+from clerestory.stats.metrics import metric
 from clerestory.store import Store
-
-# What also depends on whatever else the machine is doing: tasks, and units where there is no task.
-MACHINE_TASKS = ("latency", "load", "throughput", "cost", "memory", "energy")
-MACHINE_UNITS = ("ms", "per second", "MiB", "J per request")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MeasurementChange:
     """A number that is not what it was.
 
     Attributes:
@@ -39,7 +36,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class EvaluationDiff:
     """Two evaluations, number by number.
 
     Attributes:
@@ -49,33 +46,33 @@ class Changes:
         gone: how many there are no longer.
     """
 
-    changed: tuple[Change, ...]
+    changed: tuple[MeasurementChange, ...]
     same: int
     new: int
     gone: int
 
     @property
-    def alarming(self) -> tuple[Change, ...]:
+    def alarming(self) -> tuple[MeasurementChange, ...]:
         """Those that somebody should look at."""
         return tuple(change for change in self.changed if change.alarming)
 
 
-def changes(before: Evidence, after: Evidence) -> Changes:
+def changes(before: Evidence, after: Evidence) -> EvaluationDiff:
     """What is different in the measurements of two evaluations."""
     old = {measured.key: measured for measured in before.measurements}
     new = {measured.key: measured for measured in after.measurements}
     shared = [(old[key], new[key]) for key in new if key in old]
     changed = [_change(one, two) for one, two in shared if one.value != two.value]
     changed.sort(key=lambda change: (not change.alarming, not change.beyond, not change.worse))
-    return Changes(tuple(changed), len(shared) - len(changed), len(new) - len(shared), len(old) - len(shared))
+    return EvaluationDiff(tuple(changed), len(shared) - len(changed), len(new) - len(shared), len(old) - len(shared))
 
 
-def _change(before: Measurement, after: Measurement) -> Change:
+def _change(before: Measurement, after: Measurement) -> MeasurementChange:
     fell = after.value < before.value
     worse = after.direction != "none" and fell == (after.direction == "higher")
     beyond = _outside(before.value, after) and _outside(after.value, before)
-    machine = after.unit in MACHINE_UNITS or after.slice.get("task") in MACHINE_TASKS or after.name.startswith("cost_")
-    return Change(before, after, worse, beyond, machine)
+    machine = metric(after.name).machine_dependent
+    return MeasurementChange(before, after, worse, beyond, machine)
 
 
 def _outside(value: float, measured: Measurement) -> bool:
@@ -83,7 +80,7 @@ def _outside(value: float, measured: Measurement) -> bool:
     return interval is None or not interval.low <= value <= interval.high
 
 
-def release_freshness(store: Store, release: Release, data: str = "") -> list[PartState]:
+def release_freshness(store: Store, release: Release, data: str = "") -> list[SuiteState]:
     """The state of every part for a release's model; other settings than the usual ones do not make a part stale.
 
     Args:
@@ -97,7 +94,7 @@ def release_freshness(store: Store, release: Release, data: str = "") -> list[Pa
     return [_whatever_settings(state) for state in freshness(release.model, data, store)]
 
 
-def _whatever_settings(state: PartState) -> PartState:
+def _whatever_settings(state: SuiteState) -> SuiteState:
     changed = tuple(name for name in state.changed if name != "config")
     return (
         replace(state, changed=changed, state="fresh")

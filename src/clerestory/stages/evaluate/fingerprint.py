@@ -8,7 +8,7 @@ from clerestory.core.codec import encode
 from clerestory.core.digest import digest
 from clerestory.core.evidence import Subject
 from clerestory.core.provenance import code_digest, environment_digest, imported_files, stage_code
-from clerestory.stages.evaluate.suite import Asked, Part
+from clerestory.stages.evaluate.suite import EvaluationRequest, Suite
 
 KIND = "evaluate"
 ROOM = "stages/evaluate"
@@ -19,12 +19,12 @@ SETTINGS = "stages/evaluate/config"
 EVERY_PART = ("splits", "lang", "seed", "batch")
 
 
-def part_kind(part: Part) -> str:
+def suite_kind(part: Suite) -> str:
     """The kind of a part's evidence: ``evaluate.retrieval``."""
     return f"{KIND}.{part.name}"
 
 
-def part_subject(part: Part, asked: Asked) -> Subject:
+def suite_subject(part: Suite, asked: EvaluationRequest) -> Subject:
     """What a part's evidence holds for, today."""
     settings = {name: getattr(asked.config, name) for name in (*EVERY_PART, *part.settings)}
     also = part.also(asked) if part.also else {}
@@ -33,19 +33,19 @@ def part_subject(part: Part, asked: Asked) -> Subject:
     return Subject(
         model=asked.model,
         data=asked.data,
-        code=part_code(part),
+        code=suite_code(part),
         config=digest(encode(settings)),
         environment=environment_digest(),
     )
 
 
-def part_code(part: Part) -> str:
+def suite_code(part: Suite) -> str:
     """SHA-256 of the code a part's numbers depend on: the rooms below, and all of this stage that the part imports."""
     behind = imported_files(part.run.__module__, ROOM)
     return code_digest(*BELOW, *(file for file in behind if file != SETTINGS))
 
 
-def whole_subject(parts: Iterable[Part], asked: Asked) -> Subject:
+def evaluation_subject(parts: Iterable[Suite], asked: EvaluationRequest) -> Subject:
     """What the evidence of all these parts together holds for, today.
 
     A part that reads the evidence of others changes it by having run, so this is asked again once all parts are made.

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.fingerprint import part_kind, part_subject
-from clerestory.stages.evaluate.suite import Asked
+from clerestory.stages.evaluate.fingerprint import suite_kind, suite_subject
+from clerestory.stages.evaluate.suite import EvaluationRequest
 from clerestory.stages.evaluate.suites import chosen
 from clerestory.store import Store
 
 
 @dataclass(frozen=True, slots=True)
-class PartState:
+class SuiteState:
     """One part of the evaluation of a model.
 
     Attributes:
@@ -35,18 +35,18 @@ class PartState:
     id: str = ""
 
 
-def freshness(model: str, data: str, store: Store, config: EvaluateConfig | None = None) -> list[PartState]:
+def freshness(model: str, data: str, store: Store, config: EvaluateConfig | None = None) -> list[SuiteState]:
     """The state of every part for a model (digest) on data (digest); runs nothing."""
     config = config or EvaluateConfig()
     states = []
-    for part in chosen(config.parts):
-        today = part_subject(part, Asked(model, data, config, store))
-        held = store.find_evidence(part_kind(part), model=model)
+    for part in chosen(config.suites):
+        today = suite_subject(part, EvaluationRequest(model, data, config, store))
+        held = store.find_evidence(suite_kind(part), model=model)
         if not held:
-            states.append(PartState(part.name, part.about, "missing"))
+            states.append(SuiteState(part.name, part.about, "missing"))
             continue
         best = min(held, key=lambda each: len(each.subject.differs(today)))
         changed = best.subject.differs(today)
         state: Literal["fresh", "stale"] = "stale" if changed else "fresh"
-        states.append(PartState(part.name, part.about, state, changed, best.made, best.cost.seconds, best.id))
+        states.append(SuiteState(part.name, part.about, state, changed, best.made, best.cost.seconds, best.id))
     return states

@@ -16,12 +16,12 @@ from clerestory.core.provenance import metered, now
 from clerestory.core.sample import Dataset
 from clerestory.models.protocols import KINDS, capabilities
 from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.context import Bench
-from clerestory.stages.evaluate.fingerprint import KIND, part_kind, part_subject, whole_subject
+from clerestory.stages.evaluate.context import EvaluationContext
+from clerestory.stages.evaluate.fingerprint import KIND, evaluation_subject, suite_kind, suite_subject
 from clerestory.stages.evaluate.shared.captioning import NO_DESCRIPTION
 from clerestory.stages.evaluate.shared.retrieval_split import NO_CAPTION, UNANSWERED, UNREADABLE
 from clerestory.stages.evaluate.shared.row_builder import CLEAN, join
-from clerestory.stages.evaluate.suite import Asked, Found, NotApplicable, Part
+from clerestory.stages.evaluate.suite import EvaluationRequest, NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.suites import chosen
 from clerestory.stats.aggregate import Rows
 from clerestory.stats.rows import read_rows, write_rows
@@ -52,22 +52,22 @@ def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, pr
         CapabilityError: the model gives NaN or other unusable embeddings (the sample is named), or can do nothing
             that any chosen part needs.
     """
-    parts = chosen(config.parts)
-    asked = Asked(model.digest, data.digest, config, store)
-    known = _sound(store, KIND, whole_subject(parts, asked), progress)
+    parts = chosen(config.suites)
+    asked = EvaluationRequest(model.digest, data.digest, config, store)
+    known = _sound(store, KIND, evaluation_subject(parts, asked), progress)
     if known is not None:
         return known
-    bench = Bench(model, data, config, store, progress)
+    bench = EvaluationContext(model, data, config, store, progress)
     able = _able(model, parts)
     made = [_part_evidence(part, bench, asked) for part in able]
     noticed = bench.split_findings if any(part.uses_splits for part in parts) else []
     unable = [_cannot(part, model) for part in parts if part not in able]
-    evidence = _whole(whole_subject(parts, asked), made, noticed + unable, store)
+    evidence = _whole(evaluation_subject(parts, asked), made, noticed + unable, store)
     store.put_evidence(evidence)
     return evidence
 
 
-def _able(model: Any, parts: tuple[Part, ...]) -> list[Part]:
+def _able(model: Any, parts: tuple[Suite, ...]) -> list[Suite]:
     """The parts whose needs the model meets.
 
     Raises:
@@ -85,10 +85,10 @@ def _able(model: Any, parts: tuple[Part, ...]) -> list[Part]:
     return able
 
 
-def _part_evidence(part: Part, bench: Bench, asked: Asked) -> Evidence:
+def _part_evidence(part: Suite, bench: EvaluationContext, asked: EvaluationRequest) -> Evidence:
     """A part's evidence: the stored one where it still holds, else made now and stored."""
-    subject = part_subject(part, asked)
-    known = _sound(bench.store, part_kind(part), subject, bench.progress)
+    subject = suite_subject(part, asked)
+    known = _sound(bench.store, suite_kind(part), subject, bench.progress)
     if known is not None:
         return known
     with metered() as meter:
@@ -96,9 +96,9 @@ def _part_evidence(part: Part, bench: Bench, asked: Asked) -> Evidence:
             found = part.run(bench)
         except NotApplicable as error:
             note = Finding("CLR-E007", "info", "not_applicable", f"part {part.name}", error.message, error.fix)
-            found = Found({}, [], [note])
+            found = SuiteResult({}, [], [note])
     evidence = Evidence(
-        kind=part_kind(part),
+        kind=suite_kind(part),
         subject=subject,
         measurements=tuple(found.measurements),
         findings=(*_unscored(found.rows), *found.findings),
@@ -207,7 +207,7 @@ _FIXES = {
 }
 
 
-def _cannot(part: Part, model: Any) -> Finding:
+def _cannot(part: Suite, model: Any) -> Finding:
     missing = ", ".join(sorted(set(part.needs) - set(capabilities(model))))
     message = f"the model is no {missing}, so nothing was measured about {part.about}"
     return Finding("CLR-E004", "info", "not_applicable", f"part {part.name}", message)

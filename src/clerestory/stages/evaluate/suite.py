@@ -16,15 +16,15 @@ from clerestory.stats.aggregate import Rows
 from clerestory.store import Store
 
 if TYPE_CHECKING:
-    from clerestory.stages.evaluate.context import Bench
+    from clerestory.stages.evaluate.context import EvaluationContext
 
 
 @dataclass(frozen=True)
-class Found:
+class SuiteResult:
     """What a part finds.
 
     Attributes:
-        rows: its per-sample rows, as ``Table.columns()`` gives them.
+        rows: its per-sample rows, as ``RowBuilder.columns()`` gives them.
         measurements: each follows from the rows by its recipe, where it can.
         findings: what was noticed.
         facts: what a reader needs to know and no measurement says.
@@ -48,7 +48,7 @@ class NotApplicable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class EvaluationRequest:
     """What an evaluation is asked about, by digest; enough to tell what a part's evidence would depend on.
 
     Attributes:
@@ -66,7 +66,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Part:
+class Suite:
     """One part.
 
     Attributes:
@@ -85,6 +85,6 @@ class Part:
     about: str
     needs: tuple[str, ...]
     settings: tuple[str, ...]
-    run: Callable[[Bench], Found]
-    also: Callable[[Asked], Mapping[str, str]] | None = None
+    run: Callable[[EvaluationContext], SuiteResult]
+    also: Callable[[EvaluationRequest], Mapping[str, str]] | None = None
     uses_splits: bool = True

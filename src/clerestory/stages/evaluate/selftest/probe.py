@@ -95,7 +95,7 @@ def make_probe(data: Dataset, config: SelfTestConfig) -> Probe:
         DataError: fewer than two captions are left.
         NotFound: the data has splits, but not the one that is asked for.
     """
-    settings = EvaluateConfig(splits=(config.split,), lang=config.lang, seed=config.seed)
+    settings = EvaluateConfig(splits=(config.split,), language=config.lang, seed=config.seed)
     part = next(iter(choose_splits(data, settings)[0].values()))
     captioned = [sample for sample in part if caption_in(sample, config.lang)]
     loaded = [(sample, readable(data, sample)) for sample in choose(captioned, config.pictures, config.seed)]

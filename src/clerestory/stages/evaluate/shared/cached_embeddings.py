@@ -14,7 +14,7 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest
 from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.shared.sampling import batches
-from clerestory.store.answer_cache import Memo, memo_key
+from clerestory.store.answer_cache import AnswerCache, answer_key
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 Matrix = NDArray[np.float32]
 
 
-def embed_pictures(
+def embed_images_by_key(
     model: Embedder,
     keys: Sequence[str],
     load: Callable[[int], Image.Image | None],
-    memo: Memo,
+    memo: AnswerCache,
     progress: Progress = QUIET,
     batch: int = 64,
     label: str = "Embedding pictures",
@@ -49,7 +49,7 @@ def embed_pictures(
         CapabilityError: the model gives something other than finite unit rows; the picture is named by its key.
     """
     about = ("image", model.digest, code_digest("data/images", "models"))
-    names = [memo_key(*about, key) for key in keys]
+    names = [answer_key(*about, key) for key in keys]
     known = memo.get(list(dict.fromkeys(names)))
     missing: dict[bytes, int] = {}
     for place, name in enumerate(names):
@@ -63,14 +63,14 @@ def embed_pictures(
     return _stack([known.get(name) for name in names], model)
 
 
-def embed_texts(model: Embedder, texts: Sequence[str], memo: Memo, batch: int = 64) -> Matrix:
+def embed_texts(model: Embedder, texts: Sequence[str], memo: AnswerCache, batch: int = 64) -> Matrix:
     """Embeddings (N, D) of texts; unit rows, float32; each distinct text is asked once and kept.
 
     Raises:
         CapabilityError: the model gives something other than finite unit rows; the text is named.
     """
     about = ("text", model.digest, code_digest("models"))
-    names = [memo_key(*about, text) for text in texts]
+    names = [answer_key(*about, text) for text in texts]
     known = memo.get(list(dict.fromkeys(names)))
     missing = {name: text for name, text in zip(names, texts, strict=True) if name not in known}
     for some in batches(missing.items(), batch):
@@ -109,7 +109,7 @@ def _ask_pictures(
     some: Sequence[tuple[bytes, int]],
     keys: Sequence[str],
     load: Callable[[int], Image.Image | None],
-    memo: Memo,
+    memo: AnswerCache,
 ) -> dict[bytes, bytes]:
     loaded = [(name, place, load(place)) for name, place in some]
     usable = [(name, place, image) for name, place, image in loaded if image is not None]

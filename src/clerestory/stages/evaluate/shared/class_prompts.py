@@ -19,7 +19,7 @@ from clerestory.stages.evaluate.shared.retrieval_split import UNREADABLE
 from clerestory.stages.evaluate.suite import NotApplicable
 
 if TYPE_CHECKING:
-    from clerestory.stages.evaluate.context import Bench
+    from clerestory.stages.evaluate.context import EvaluationContext
 
 CONCEPT = "concept"
 FIELDS = ("label", "class", "category", "emoji_group")
@@ -67,7 +67,7 @@ def label_of(sample: Sample, field: str) -> str:
     return sample.concept if field == CONCEPT else sample.groups.get(field, "")
 
 
-def find_classes(bench: Bench) -> Classes:
+def find_classes(bench: EvaluationContext) -> Classes:
     """The classes of the evaluated splits: those of the setting ``label``, else of the best field there is.
 
     The best is the first of ``FIELDS`` that tells two classes or more apart, else the concept.
@@ -77,7 +77,7 @@ def find_classes(bench: Bench) -> Classes:
         NotApplicable: no field has between 2 and 1,000 classes.
     """
     samples = [sample for part in bench.splits.values() for sample in part]
-    wanted = bench.config.label
+    wanted = bench.config.label_field
     groups = {name for sample in bench.data for name in sample.groups}
     if wanted and wanted not in groups | {CONCEPT}:
         raise not_found("label", wanted, groups | {CONCEPT})
@@ -97,9 +97,9 @@ def templates(lang: str) -> tuple[str, ...]:
     return TEMPLATES if lang == "en" or lang.startswith("en-") else BARE
 
 
-def class_embeddings(bench: Bench, classes: Classes) -> Floats:
+def class_embeddings(bench: EvaluationContext, classes: Classes) -> Floats:
     """(K, D) unit rows: for each class the mean of its prompts' embeddings, made a unit row again."""
-    sentences = templates(bench.config.lang)
+    sentences = templates(bench.config.language)
     texts = [sentence.format(classes.words(name)) for name in classes.names for sentence in sentences]
     each_KTD = bench.embed_texts(texts).astype(np.float64).reshape(len(classes.names), len(sentences), -1)
     return unit(each_KTD.mean(axis=1))

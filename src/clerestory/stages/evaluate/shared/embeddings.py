@@ -10,7 +10,7 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data.images import decode_image
 from clerestory.models.protocols import Embedder
-from clerestory.stages.evaluate.shared.cached_embeddings import Matrix, embed_pictures
+from clerestory.stages.evaluate.shared.cached_embeddings import Matrix, embed_images_by_key
 from clerestory.store import Store
 
 if TYPE_CHECKING:
@@ -29,8 +29,14 @@ def embed_dataset(model: Embedder, data: Dataset, store: Store, progress: Progre
     samples = data.samples
     keys = [sample.image for sample in samples]
     try:
-        return embed_pictures(
-            model, keys, lambda place: readable(data, samples[place]), store.memo, progress, batch, "Embedding pictures"
+        return embed_images_by_key(
+            model,
+            keys,
+            lambda place: readable(data, samples[place]),
+            store.answer_cache,
+            progress,
+            batch,
+            "Embedding pictures",
         )
     except CapabilityError as error:
         raise CapabilityError(_by_id(error.message, samples), error.fix) from None

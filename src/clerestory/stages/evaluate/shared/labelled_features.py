@@ -19,7 +19,7 @@ from clerestory.stages.evaluate.shared.retrieval_split import PLAIN_SKIN, concep
 from clerestory.stages.evaluate.shared.sampling import choose
 
 if TYPE_CHECKING:
-    from clerestory.stages.evaluate.context import Bench
+    from clerestory.stages.evaluate.context import EvaluationContext
 
 TRAIN, VAL = "train", "val"
 MOST = 4000
@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-class Lesson(NamedTuple):
+class LabelledFeatures(NamedTuple):
     """Pictures that classifiers may look at.
 
     Attributes:
@@ -45,7 +45,9 @@ class Lesson(NamedTuple):
     of: int
 
 
-def lesson(bench: Bench, split: str, classes: Classes, model: Embedder | None = None) -> Lesson | None:
+def lesson(
+    bench: EvaluationContext, split: str, classes: Classes, model: Embedder | None = None
+) -> LabelledFeatures | None:
     """The labelled, readable ones among at most 4,000 pictures of a split, by a hash of the seed; None for none.
 
     Without skin-tone variants: they would make a few concepts count many times. The pictures are chosen before their
@@ -61,30 +63,30 @@ def lesson(bench: Bench, split: str, classes: Classes, model: Embedder | None = 
         return None
     data = Dataset(bench.data.name, taken, bench.data.read)
     config = bench.config
-    embedded = embed_dataset(model or bench.embedder, data, bench.store, bench.progress, config.batch).astype(
+    embedded = embed_dataset(model or bench.embedder, data, bench.store, bench.progress, config.batch_size).astype(
         np.float64
     )
     usable = np.asarray(~np.isnan(embedded).any(axis=1))
     if not usable.any():
         return None
-    concepts = tuple(concept_of(s, config.lang) for s, use in zip(data, usable, strict=True) if use)
-    return Lesson(embedded[usable], classes.of(data)[usable], concepts, len(there))
+    concepts = tuple(concept_of(s, config.language) for s, use in zip(data, usable, strict=True) if use)
+    return LabelledFeatures(embedded[usable], classes.of(data)[usable], concepts, len(there))
 
 
-def cut(train: Lesson) -> tuple[Lesson, Lesson]:
+def cut(train: LabelledFeatures) -> tuple[LabelledFeatures, LabelledFeatures]:
     """A tenth of the concepts set aside, by a hash: what to fit on, and what to choose the penalty on."""
     aside = np.array([int(digest({"aside": name})[:8], 16) / 2**32 < HELD_OUT for name in train.concepts])
     if not aside.any() or aside.all():
         return train, train
 
-    def take(which: NDArray[np.bool_]) -> Lesson:
+    def take(which: NDArray[np.bool_]) -> LabelledFeatures:
         concepts = tuple(name for name, use in zip(train.concepts, which, strict=True) if use)
-        return Lesson(train.features[which], train.labels[which], concepts, train.of)
+        return LabelledFeatures(train.features[which], train.labels[which], concepts, train.of)
 
     return take(~aside), take(aside)
 
 
-def told(name: str, found: Lesson) -> str:
+def told(name: str, found: LabelledFeatures) -> str:
     """How many pictures of a split were learnt from, in words."""
     chosen = (
         f"the labelled ones among {MOST:,} chosen by a hash of the seed" if found.of > MOST else "all labelled ones"

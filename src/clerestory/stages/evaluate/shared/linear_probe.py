@@ -28,7 +28,7 @@ BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
-class Linear:
+class LinearProbe:
     """A linear classifier.
 
     Attributes:
@@ -46,7 +46,7 @@ class Linear:
         return found
 
 
-class Chosen(NamedTuple):
+class SelectedProbe(NamedTuple):
     """The probe whose strength of penalty did best on data it was not fitted to.
 
     Attributes:
@@ -54,11 +54,13 @@ class Chosen(NamedTuple):
         nll: its negative log likelihood there.
     """
 
-    probe: Linear
+    probe: LinearProbe
     nll: float
 
 
-def fit_linear(train_MD: Floats, labels_M: Ints, classes: int, strength: float, start: Linear | None = None) -> Linear:
+def fit_linear(
+    train_MD: Floats, labels_M: Ints, classes: int, strength: float, start: LinearProbe | None = None
+) -> LinearProbe:
     """Multinomial logistic regression by L-BFGS: mean NLL + strength / 2 · ‖W‖², the bias free.
 
     The minimum is that of scikit-learn's ``LogisticRegression(C=1 / (strength · M))``.
@@ -85,21 +87,21 @@ def fit_linear(train_MD: Floats, labels_M: Ints, classes: int, strength: float, 
     if start is not None:
         first = np.concatenate([start.weights_DK.ravel(), start.bias_K])
     found = minimize(loss, first, jac=True, method="L-BFGS-B", options={"maxiter": STEPS, "ftol": 1e-8, "gtol": 1e-6})
-    return Linear(found.x[: d * classes].reshape(d, classes), found.x[d * classes :], strength)
+    return LinearProbe(found.x[: d * classes].reshape(d, classes), found.x[d * classes :], strength)
 
 
-def choose_linear(train_MD: Floats, labels_M: Ints, val_ND: Floats, val_labels_N: Ints, classes: int) -> Chosen:
+def choose_linear(train_MD: Floats, labels_M: Ints, val_ND: Floats, val_labels_N: Ints, classes: int) -> SelectedProbe:
     """The probe of the strength in ``STRENGTHS`` with the least NLL on held-out data; each starts where the last ended.
 
     Once a weaker penalty is worse twice in a row, still weaker ones are not tried.
     """
-    best: Chosen | None = None
+    best: SelectedProbe | None = None
     probe, worse = None, 0
     for strength in STRENGTHS:
         probe = fit_linear(train_MD, labels_M, classes, strength, probe)
         value = nll(probe.logits(val_ND), val_labels_N)
         if best is None or value < best.nll:
-            best, worse = Chosen(probe, value), 0
+            best, worse = SelectedProbe(probe, value), 0
         else:
             worse += 1
         if worse == 2:

@@ -57,10 +57,10 @@ def sliced_measures(
     findings = []
     for value in sorted(values):
         concepts = len(set(rows[CONCEPT][chosen & np.asarray(rows[column] == value)].tolist()))
-        if concepts >= config.slice_concepts:
+        if concepts >= config.min_slice_concepts:
             found += retrieval_measures(rows, {**where, group: value}, {**where, column: value})
             continue
-        message = f"{concepts} concepts, fewer than the {config.slice_concepts} a slice needs, so it was not measured"
+        message = f"{concepts} concepts, fewer than the {config.min_slice_concepts} a slice needs, so it was not measured"
         slice_ = Tags({**where, group: value})
         fix = "bring in more such pictures, or lower slice_concepts"
         findings.append(Finding("CLR-E005", "info", "not_run", str(slice_), message, fix))

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from clerestory.core.sample import Sample
 from clerestory.stages.evaluate.shared.class_prompts import Classes
 from clerestory.stages.evaluate.shared.retrieval_split import concept_of
-from clerestory.stages.evaluate.shared.row_builder import Table
+from clerestory.stages.evaluate.shared.row_builder import RowBuilder
 from clerestory.stats.calibration import brier_each, nll_each, probabilities
 
 if TYPE_CHECKING:
-    from clerestory.stages.evaluate.context import Bench
+    from clerestory.stages.evaluate.context import EvaluationContext
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,8 +39,8 @@ def outcomes(logits_NK: Floats, labels_N: Ints, temperature: float | None = None
 
 
 def add_answers(
-    table: Table,
-    bench: Bench,
+    table: RowBuilder,
+    bench: EvaluationContext,
     samples: Sequence[Sample],
     classes: Classes,
     logits_NK: Floats,
@@ -65,7 +65,7 @@ def add_answers(
             row["answer"] = classes.names[answers[place[i]]]
         row |= {
             "sample": sample.id,
-            "concept": concept_of(sample, bench.config.lang),
+            "concept": concept_of(sample, bench.config.language),
             "target": classes.names[labels_N[i]] if labels_N[i] >= 0 else "",
             "image": sample.image,
             "unscored": why[i],

@@ -14,15 +14,15 @@ from collections import defaultdict
 import numpy as np
 from numpy.typing import NDArray
 
-from clerestory.stages.evaluate.shared.retrieval_split import Pool, concept_of
-from clerestory.stages.evaluate.shared.row_builder import Table
+from clerestory.stages.evaluate.shared.retrieval_split import RetrievalSplit, concept_of
+from clerestory.stages.evaluate.shared.row_builder import RowBuilder
 from clerestory.stats.ranking import average_precision, best_ranks, chance_recall
 
 IMAGE_TO_TEXT, TEXT_TO_IMAGE = "image_to_text", "text_to_image"
 RECALLS = (1, 5, 10)
 
 
-def image_to_text(pool: Pool, table: Table, lang: str) -> NDArray[np.float64]:
+def image_to_text(pool: RetrievalSplit, table: RowBuilder, lang: str) -> NDArray[np.float64]:
     """One row per picture; returns the ranks (P,), NaN where a picture is not scored."""
     ranks = np.full(len(pool.samples), np.nan)
     scored = pool.scored
@@ -46,7 +46,7 @@ def image_to_text(pool: Pool, table: Table, lang: str) -> NDArray[np.float64]:
     return ranks
 
 
-def text_to_image(pool: Pool, table: Table, lang: str) -> NDArray[np.float64]:
+def text_to_image(pool: RetrievalSplit, table: RowBuilder, lang: str) -> NDArray[np.float64]:
     """One row per distinct caption; returns the ranks (T,).
 
     The row's sample is the picture whose rank it is; its concept is that of the caption's first picture.
@@ -77,7 +77,7 @@ def text_to_image(pool: Pool, table: Table, lang: str) -> NDArray[np.float64]:
     return ranks
 
 
-def facts(pool: Pool) -> dict[str, str]:
+def facts(pool: RetrievalSplit) -> dict[str, str]:
     """How many candidates there are, and what guessing would score."""
     pictures, captions = len(pool.scored), len(pool.captions)
     sizes = np.bincount(pool.labels[pool.scored])

@@ -27,7 +27,7 @@ PLAIN_SKIN = ("", "none")
 
 
 @dataclass(frozen=True)
-class Pool:
+class RetrievalSplit:
     """One split, ready to be asked about.
 
     Attributes:
@@ -54,21 +54,21 @@ class Pool:
         return np.flatnonzero(self.labels >= 0)
 
 
-def make_pool(
+def make_retrieval_split(
     model: Embedder, name: str, data: Dataset, config: EvaluateConfig, store: Store, progress: Progress
-) -> Pool:
+) -> RetrievalSplit:
     """Embed a split's pictures and its distinct captions.
 
     Raises:
         DataError: fewer than two captions are left after unreadable pictures.
         CapabilityError: the model gives something other than finite unit rows.
     """
-    embeddings = embed_dataset(model, data, store, progress, config.batch)
+    embeddings = embed_dataset(model, data, store, progress, config.batch_size)
     captions: dict[str, tuple[int, str]] = {}
     labels = np.full(len(data), -1, dtype=np.int64)
     reasons = []
     for i, sample in enumerate(data):
-        text = caption_in(sample, config.lang)
+        text = caption_in(sample, config.language)
         reasons.append(NO_CAPTION if not text else UNREADABLE if np.isnan(embeddings[i]).any() else "")
         if not reasons[-1]:
             labels[i] = captions.setdefault(normal(text), (len(captions), text))[0]
@@ -78,8 +78,8 @@ def make_pool(
             "replace the pictures that cannot be read",
         )
     texts = tuple(text for _, text in captions.values())
-    embedded = embed_texts(model, texts, store.memo, config.batch)
-    return Pool(name, data.samples, texts, labels, tuple(reasons), embeddings, embedded)
+    embedded = embed_texts(model, texts, store.answer_cache, config.batch_size)
+    return RetrievalSplit(name, data.samples, texts, labels, tuple(reasons), embeddings, embedded)
 
 
 def normal(text: str) -> str:
@@ -132,9 +132,9 @@ def choose_splits(data: Dataset, config: EvaluateConfig) -> tuple[dict[str, Data
 
 
 def _problem(name: str, part: Dataset, config: EvaluateConfig) -> Finding | None:
-    captioned = [sample for sample in part if caption_in(sample, config.lang)]
-    concepts = {concept_of(sample, config.lang) for sample in captioned}
-    captions = {normal(caption_in(sample, config.lang)) for sample in captioned}
+    captioned = [sample for sample in part if caption_in(sample, config.language)]
+    concepts = {concept_of(sample, config.language) for sample in captioned}
+    captions = {normal(caption_in(sample, config.language)) for sample in captioned}
     if len(concepts) >= 2 and len(captions) >= 2:
         return None
     if captioned or not any(sample.captions for sample in part):
@@ -145,7 +145,7 @@ def _problem(name: str, part: Dataset, config: EvaluateConfig) -> Finding | None
         fix = "add pictures of other things, or evaluate on another split (setting splits)"
     else:
         langs = sorted({caption.lang for sample in part for caption in sample.captions})
-        message = f"no picture of split {name!r} has a caption in {config.lang!r}"
+        message = f"no picture of split {name!r} has a caption in {config.language!r}"
         fix = f"set lang to one of: {', '.join(langs)}"
     return Finding("CLR-E003", "warning", "not_run", f"split {name}", message, fix)
 

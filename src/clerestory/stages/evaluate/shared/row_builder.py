@@ -63,7 +63,7 @@ MIXED = "mixed"
 CLEAN = "clean"
 
 
-class Table:
+class RowBuilder:
     """One row per query, with the same columns for every task; a cell that a task does not fill stays empty.
 
     Args:

@@ -15,8 +15,8 @@ from scipy.special import softmax
 from clerestory.core.errors import DataError
 from clerestory.core.sample import VAL, Dataset, Sample
 from clerestory.models.protocols import logit_scale_of
-from clerestory.stages.evaluate.context import Bench
-from clerestory.stages.evaluate.shared.cached_embeddings import embed_pictures
+from clerestory.stages.evaluate.context import EvaluationContext
+from clerestory.stages.evaluate.shared.cached_embeddings import embed_images_by_key
 from clerestory.stages.evaluate.shared.embeddings import readable
 from clerestory.stages.evaluate.shared.linear_probe import choose_linear, knn_logits
 from clerestory.stages.evaluate.shared.retrieval_split import UNREADABLE
@@ -45,7 +45,9 @@ def classes_of(task: Task, data: Dataset) -> tuple[str, ...]:
     return found
 
 
-def class_logits(bench: Bench, task: Task, data: Dataset, classes: Sequence[str], images_ND: Floats) -> Floats:
+def class_logits(
+    bench: EvaluationContext, task: Task, data: Dataset, classes: Sequence[str], images_ND: Floats
+) -> Floats:
     """Scores (N, K) of embedded pictures for each class; NaN rows stay NaN.
 
     Raises:
@@ -76,7 +78,7 @@ def class_logits(bench: Bench, task: Task, data: Dataset, classes: Sequence[str]
     return found
 
 
-def class_texts(bench: Bench, task: Task, classes: Sequence[str]) -> Floats:
+def class_texts(bench: EvaluationContext, task: Task, classes: Sequence[str]) -> Floats:
     """Unit rows (K, D): for each class the mean over the prompts, made a unit row again (Radford et al. 2021)."""
     texts = [prompt.replace("{label}", name) for name in classes for prompt in task.asked]
     rows_TD = bench.embed_texts(texts).astype(np.float64)
@@ -85,16 +87,16 @@ def class_texts(bench: Bench, task: Task, classes: Sequence[str]) -> Floats:
     return unit
 
 
-def embed_samples(bench: Bench, data: Dataset, samples: Sequence[Sample]) -> Floats:
+def embed_samples(bench: EvaluationContext, data: Dataset, samples: Sequence[Sample]) -> Floats:
     """Embeddings (N, D) of some samples of a data set; NaN rows where a picture cannot be read."""
     keys = [sample.image for sample in samples]
-    return embed_pictures(
+    return embed_images_by_key(
         bench.embedder,
         keys,
         lambda place: readable(data, samples[place]),
-        bench.store.memo,
+        bench.store.answer_cache,
         bench.progress,
-        bench.config.batch,
+        bench.config.batch_size,
     ).astype(np.float64)
 
 
@@ -107,7 +109,7 @@ def class_items(task: Task, samples: Sequence[Sample], classes: Sequence[str]) -
     ]
 
 
-def class_outcomes(bench: Bench, task: Task, items: Sequence[Item], logits_NK: Floats) -> list[Outcome]:
+def class_outcomes(bench: EvaluationContext, task: Task, items: Sequence[Item], logits_NK: Floats) -> list[Outcome]:
     """From scores to outcomes; the probabilities of ``zero_shot`` take the model's own temperature, if it tells it."""
     scale = logit_scale_of(bench.model) if task.kind == "zero_shot" else 1.0
     return [_outcome(item, logits_K, scale) for item, logits_K in zip(items, logits_NK, strict=True)]

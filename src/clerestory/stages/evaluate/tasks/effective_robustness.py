@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from clerestory.core.codec import Tags
 from clerestory.core.errors import InputError
 from clerestory.core.evidence import Finding, Measurement
-from clerestory.stages.evaluate.suite import Found
+from clerestory.stages.evaluate.suite import SuiteResult
 from clerestory.stages.evaluate.tasks.task import IMAGENET, Task
 from clerestory.stats.robustness import effective_robustness, source
 
 
-def beyond_expectation(tasks: Sequence[Task], found: Sequence[Found]) -> Found:
+def beyond_expectation(tasks: Sequence[Task], found: Sequence[SuiteResult]) -> SuiteResult:
     """One ``effective_robustness`` for each task that is a shifted benchmark, where ImageNet itself is a task as well.
 
     Which public benchmark a task is, its setting ``benchmark`` says. Refused with a finding where public models follow
@@ -25,7 +25,7 @@ def beyond_expectation(tasks: Sequence[Task], found: Sequence[Found]) -> Found:
     }
     shifted = {name: pair for name, pair in accuracies.items() if name != IMAGENET}
     if IMAGENET not in accuracies or not shifted:
-        return Found({}, [], [_alone(name) for name in shifted] if shifted else [])
+        return SuiteResult({}, [], [_alone(name) for name in shifted] if shifted else [])
     base = accuracies[IMAGENET][1]
     measured, findings = [], []
     for name, (task, shift) in shifted.items():
@@ -37,10 +37,10 @@ def beyond_expectation(tasks: Sequence[Task], found: Sequence[Found]) -> Found:
         where = Tags(task=task.name, shift=name)
         measured.append(Measurement("effective_robustness", told.value, "share", shift.n, told.interval, slice=where))
     facts = {"effective_robustness": f"beyond the line of the public models in {source().get('name', 'openclip')}"}
-    return Found({}, measured, findings, facts if measured else {})
+    return SuiteResult({}, measured, findings, facts if measured else {})
 
 
-def _accuracy(task: Task, found: Found) -> Measurement | None:
+def _accuracy(task: Task, found: SuiteResult) -> Measurement | None:
     return next((m for m in found.measurements if m.name == "accuracy" and _plain(m, task)), None)
 
 

@@ -14,7 +14,7 @@ from clerestory.core.provenance import code_digest
 from clerestory.models.protocols import Generator, Reply, Request, Scorer, Scores
 from clerestory.stages.evaluate.shared.retrieval_split import UNANSWERED, UNREADABLE
 from clerestory.stages.evaluate.shared.sampling import batches
-from clerestory.store.answer_cache import Memo, memo_key
+from clerestory.store.answer_cache import AnswerCache, answer_key
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -52,7 +52,7 @@ class Asker:
         progress: told about each batch.
     """
 
-    def __init__(self, model: Any, memo: Memo, batch: int = 64, progress: Progress = QUIET) -> None:
+    def __init__(self, model: Any, memo: AnswerCache, batch: int = 64, progress: Progress = QUIET) -> None:
         self.model = model
         self.memo = memo
         self.batch = batch
@@ -62,7 +62,7 @@ class Asker:
         """Log-probabilities of each question's options, or why there are none; needs a ``Scorer``."""
         model: Scorer = self.model
         about = ("scores", model.digest, code_digest("data/images", "models"))
-        keys = [memo_key(*about, q.image, q.words, *q.options) for q in questions]
+        keys = [answer_key(*about, q.image, q.words, *q.options) for q in questions]
 
         def ask(some: Sequence[Question], images: Sequence[Image.Image | None]) -> list[bytes | str]:
             found = model.score_options(images, [q.words for q in some], [q.options for q in some])
@@ -77,7 +77,7 @@ class Asker:
         """What the model says, or why it says nothing; needs a ``Generator``. Greedy, so that it says it again."""
         model: Generator = self.model
         about = ("reply", model.digest, code_digest("data/images", "models"), str(MOST_TOKENS), "0")
-        keys = [memo_key(*about, q.image, q.words) for q in questions]
+        keys = [answer_key(*about, q.image, q.words) for q in questions]
 
         def ask(some: Sequence[Question], images: Sequence[Image.Image | None]) -> list[bytes | str]:
             pairs = zip(some, images, strict=True)

@@ -15,15 +15,20 @@ from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding, Measurement, Recipe
 from clerestory.core.sample import Dataset, Sample
 from clerestory.models.protocols import Capability, Reply
-from clerestory.stages.evaluate.context import Bench
-from clerestory.stages.evaluate.shared.captioning import NO_DESCRIPTION, Said, describe_once, spoken
+from clerestory.stages.evaluate.context import EvaluationContext
+from clerestory.stages.evaluate.shared.captioning import (
+    NO_DESCRIPTION,
+    CaptionsOrReason,
+    cached_captions,
+    non_empty_captions,
+)
 from clerestory.stages.evaluate.shared.embeddings import readable
 from clerestory.stages.evaluate.shared.measures import retrieval_measures, scored
 from clerestory.stages.evaluate.shared.retrieval_metrics import image_to_text, text_to_image
-from clerestory.stages.evaluate.shared.retrieval_split import caption_in, concept_of, make_pool, normal
-from clerestory.stages.evaluate.shared.row_builder import CLEAN, Table, join
+from clerestory.stages.evaluate.shared.retrieval_split import caption_in, concept_of, make_retrieval_split, normal
+from clerestory.stages.evaluate.shared.row_builder import CLEAN, RowBuilder, join
 from clerestory.stages.evaluate.shared.sampling import batches
-from clerestory.stages.evaluate.suite import Found
+from clerestory.stages.evaluate.suite import SuiteResult
 from clerestory.stages.evaluate.tasks.ablations import (
     BLIND_VIEW,
     MAJORITY,
@@ -63,13 +68,13 @@ CHOICES = ("multiple_choice", "yes_no", "short_answer")
 CLASSES = ("zero_shot", "linear_probe", "knn")
 
 
-def known_models(bench: Bench) -> list[tuple[str, tuple[Capability, ...]]]:
+def known_models(bench: EvaluationContext) -> list[tuple[str, tuple[Capability, ...]]]:
     """The releases of this store, which are models of our own, with what they can do."""
     able: tuple[Capability, ...] = ("Embedder", "Scorer", "Describer")
     return [(f"{release.name}@{release.number}", able) for release in bench.store.releases()]
 
 
-def run_task(bench: Bench, task: Task) -> Found:
+def run_task(bench: EvaluationContext, task: Task) -> SuiteResult:
     """Ask the model what a task asks, and measure the answers.
 
     Raises:
@@ -87,8 +92,8 @@ def run_task(bench: Bench, task: Task) -> Found:
 
 
 def _asked(
-    bench: Bench, task: Task, data: Dataset, split: str, samples: Sequence[Sample], capability: Capability
-) -> Found:
+    bench: EvaluationContext, task: Task, data: Dataset, split: str, samples: Sequence[Sample], capability: Capability
+) -> SuiteResult:
     if task.kind == "retrieval":
         return _retrieve(bench, task, data, split, samples)
     if task.kind == "caption":
@@ -101,7 +106,7 @@ def _asked(
 
 
 def ask_items(
-    bench: Bench,
+    bench: EvaluationContext,
     task: Task,
     data: Dataset,
     split: str,
@@ -109,7 +114,7 @@ def ask_items(
     learnt: Sequence[Item],
     capability: Capability,
     statements: Statements | None = None,
-) -> Found:
+) -> SuiteResult:
     """Ask about every item under every view: fully, without the picture, with another one, and by majority.
 
     Args:
@@ -122,8 +127,8 @@ def ask_items(
         capability: what the model is asked as.
         statements: see ``score_items``.
     """
-    table = Table(task.groups)
-    asker = Asker(bench.model, bench.store.memo, bench.config.batch, bench.progress)
+    table = RowBuilder(task.groups)
+    asker = Asker(bench.model, bench.store.answer_cache, bench.config.batch_size, bench.progress)
 
     def load(sample: Sample) -> Image.Image | None:
         return readable(data, sample)
@@ -151,23 +156,23 @@ def chance_of(task: Task, item: Item) -> float:
 
 
 def finish(
-    bench: Bench, task: Task, split: str, table: Table, items: Sequence[Item], facts: Mapping[str, str]
-) -> Found:
+    bench: EvaluationContext, task: Task, split: str, table: RowBuilder, items: Sequence[Item], facts: Mapping[str, str]
+) -> SuiteResult:
     """The rows of a task with everything measured of them."""
     rows = table.columns()
     where = {"task": task.name, "split": split}
     groups = {name: table.groups[name] for name in task.groups}
-    measured, findings = group_measures(rows, where, groups, bench.config.group_least)
+    measured, findings = group_measures(rows, where, groups, bench.config.min_group_concepts)
     repeated = repeated_options(items)
     if repeated:
         names = ", ".join(item.sample.id for item in repeated[:8])
         message = f"{len(repeated)} items of the task {task.name!r} offer the same option twice"
         findings.append(Finding("CLR-E050", "warning", "warn", names, message, "make their options differ"))
-    return Found(rows, answer_measures(rows, where) + measured, findings, facts)
+    return SuiteResult(rows, answer_measures(rows, where) + measured, findings, facts)
 
 
 def _add_rows(
-    table: Table,
+    table: RowBuilder,
     task: Task,
     split: str,
     items: Sequence[Item],
@@ -183,7 +188,7 @@ def _add_rows(
 
 
 def _majority(
-    table: Table, task: Task, split: str, items: Sequence[Item], learnt: Sequence[Item], clean_I: Sequence[float]
+    table: RowBuilder, task: Task, split: str, items: Sequence[Item], learnt: Sequence[Item], clean_I: Sequence[float]
 ) -> None:
     halves = {True: frequencies(learnt), False: frequencies(learnt)}
     if not learnt:
@@ -208,11 +213,13 @@ def _facts(task: Task, items: Sequence[Item], learnt: Sequence[Item], capability
     }
 
 
-def _classify(bench: Bench, task: Task, data: Dataset, split: str, samples: Sequence[Sample]) -> Found:
+def _classify(
+    bench: EvaluationContext, task: Task, data: Dataset, split: str, samples: Sequence[Sample]
+) -> SuiteResult:
     classes = classes_of(task, data)
     items = class_items(task, samples, classes)
     learnt = class_items(task, [s for s in learnt_samples(data) if s not in set(samples)], classes)
-    table = Table(task.groups)
+    table = RowBuilder(task.groups)
     clean_I = [np.nan] * len(items)
     for view in (CLEAN, SHUFFLED):
         pictures = shown(items, view, bench.config.seed)
@@ -227,15 +234,17 @@ def _classify(bench: Bench, task: Task, data: Dataset, split: str, samples: Sequ
     return finish(bench, task, split, table, (), facts)
 
 
-def _retrieve(bench: Bench, task: Task, data: Dataset, split: str, samples: Sequence[Sample]) -> Found:
+def _retrieve(
+    bench: EvaluationContext, task: Task, data: Dataset, split: str, samples: Sequence[Sample]
+) -> SuiteResult:
     """Pictures to captions and captions to pictures, told apart by the column ``operation``."""
     some = Dataset(data.name, samples, data.read)
-    pool = make_pool(bench.embedder, split, some, bench.config, bench.store, bench.progress)
+    pool = make_retrieval_split(bench.embedder, split, some, bench.config, bench.store, bench.progress)
     tables: list[Rows] = []
     measured: list[Measurement] = []
     for direction in (image_to_text, text_to_image):
-        table = Table(task.groups)
-        direction(pool, table, bench.config.lang)
+        table = RowBuilder(task.groups)
+        direction(pool, table, bench.config.language)
         rows: dict[str, NDArray[Any]] = dict(table.columns())
         rows["operation"] = rows["task"]
         rows["task"] = np.full(len(rows["task"]), task.name, dtype=object)
@@ -244,15 +253,15 @@ def _retrieve(bench: Bench, task: Task, data: Dataset, split: str, samples: Sequ
         tables.append(rows)
     facts = _facts(task, (), (), "Embedder")
     facts[f"task.{task.name}"] = f"version {task.version}, kind retrieval, {len(samples)} pictures"
-    return Found(join(tables), measured, [], facts)
+    return SuiteResult(join(tables), measured, [], facts)
 
 
 def _describe(
-    bench: Bench, task: Task, data: Dataset, split: str, samples: Sequence[Sample], capability: Capability
-) -> Found:
+    bench: EvaluationContext, task: Task, data: Dataset, split: str, samples: Sequence[Sample], capability: Capability
+) -> SuiteResult:
     """Captions of a ``Describer`` or a ``Generator``, compared with the picture's own by chrF."""
-    table = Table(task.groups)
-    lang = bench.config.lang
+    table = RowBuilder(task.groups)
+    lang = bench.config.language
     for sample, (said, why) in zip(samples, _said(bench, task, data, samples, capability), strict=True):
         own = caption_in(sample, lang)
         table.add(
@@ -273,28 +282,28 @@ def _describe(
     if scored(rows, where, "chrf"):
         recipe = Recipe("mean", "chrf", Tags(where, condition=CLEAN), "concept")
         measured.append(measure(rows, recipe, "chrf", where))
-    return Found(rows, measured, [], _facts(task, (), (), capability))
+    return SuiteResult(rows, measured, [], _facts(task, (), (), capability))
 
 
 def _said(
-    bench: Bench, task: Task, data: Dataset, samples: Sequence[Sample], capability: Capability
+    bench: EvaluationContext, task: Task, data: Dataset, samples: Sequence[Sample], capability: Capability
 ) -> list[tuple[str, str]]:
     """For each sample a caption, or why there is none."""
     if capability == "Generator":
-        asker = Asker(bench.model, bench.store.memo, bench.config.batch, bench.progress)
+        asker = Asker(bench.model, bench.store.answer_cache, bench.config.batch_size, bench.progress)
         questions = [Question(s.image, partial(readable, data, s), task.asked[0]) for s in samples]
         replies = asker.replies(questions, f"Asking {task.name}")
         return [(r.text.strip(), "") if isinstance(r, Reply) else ("", r) for r in replies]
     found: list[tuple[str, str]] = []
     with bench.progress.task(f"Describing pictures of {task.name}", len(samples)) as bar:
-        for some in batches(samples, bench.config.batch):
-            found += [_first(said) for said in describe_once(bench, data, some, 1)]
+        for some in batches(samples, bench.config.batch_size):
+            found += [_first(said) for said in cached_captions(bench, data, some, 1)]
             bar.advance(len(some))
     return found
 
 
-def _first(said: Said) -> tuple[str, str]:
+def _first(said: CaptionsOrReason) -> tuple[str, str]:
     if isinstance(said, str):
         return "", said
-    usable = spoken(said)
+    usable = non_empty_captions(said)
     return (usable[0].text.strip(), "") if usable else ("", NO_DESCRIPTION)

@@ -8,7 +8,7 @@ import numpy as np
 
 from clerestory.core.digest import digest_bytes
 from clerestory.core.sample import Sample
-from clerestory.stages.evaluate.shared.row_builder import CLEAN, Table
+from clerestory.stages.evaluate.shared.row_builder import CLEAN, RowBuilder
 from clerestory.stages.evaluate.tasks.items import NO_ANSWER, Item
 
 NAN = float("nan")
@@ -43,7 +43,7 @@ class Outcome:
 
 
 def add_row(
-    table: Table,
+    table: RowBuilder,
     task: str,
     split: str,
     item: Item,

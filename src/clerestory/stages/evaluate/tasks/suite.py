@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from clerestory.core.errors import ConfigError
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.row_builder import join
-from clerestory.stages.evaluate.suite import Asked, Found, NotApplicable, Part
+from clerestory.stages.evaluate.suite import EvaluationRequest, NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.tasks.effective_robustness import beyond_expectation
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stages.evaluate.tasks.resolve import find_task
@@ -29,7 +29,7 @@ def named(names: tuple[str, ...], store: Store) -> list[Task]:
     return tasks
 
 
-def run(bench: Bench) -> Found:
+def run(bench: EvaluationContext) -> SuiteResult:
     """The rows of every task, below one another."""
     tasks = named(bench.config.tasks, bench.store)
     if not tasks:
@@ -38,7 +38,7 @@ def run(bench: Bench) -> Found:
         check_model(task, bench.model, known_models(bench))
     found = [run_task(bench, task) for task in tasks]
     found.append(beyond_expectation(tasks, found))
-    return Found(
+    return SuiteResult(
         join(each.rows for each in found if each.rows),
         [measurement for each in found for measurement in each.measurements],
         [finding for each in found for finding in each.findings],
@@ -46,7 +46,7 @@ def run(bench: Bench) -> Found:
     )
 
 
-def also(asked: Asked) -> Mapping[str, str]:
+def also(asked: EvaluationRequest) -> Mapping[str, str]:
     """The digests of the tasks and of their data."""
     known = {}
     for task in named(asked.config.tasks, asked.store):
@@ -56,7 +56,7 @@ def also(asked: Asked) -> Mapping[str, str]:
     return known
 
 
-PART = Part(
+SUITE = Suite(
     name="tasks",
     about="your own tasks",
     needs=(),

@@ -19,15 +19,15 @@ from clerestory.core.errors import InputError
 from clerestory.core.evidence import Finding, Measurement, Recipe
 from clerestory.core.sample import TEST, TEST_STYLE
 from clerestory.models.protocols import logit_scale_of
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.class_prompts import Classes, class_embeddings, facts, find_classes, reasons
-from clerestory.stages.evaluate.shared.labelled_features import TRAIN, VAL, Lesson, cut, lesson, told
+from clerestory.stages.evaluate.shared.labelled_features import TRAIN, VAL, LabelledFeatures, cut, lesson, told
 from clerestory.stages.evaluate.shared.linear_probe import NEIGHBOURS, SMOOTHING, choose_linear, knn_logits
 from clerestory.stages.evaluate.shared.measures import matching, scored
 from clerestory.stages.evaluate.shared.prediction_rows import add_answers
 from clerestory.stages.evaluate.shared.row_builder import CLEAN
 from clerestory.stages.evaluate.shared.sliced_metrics import CONCEPT, mean_by_value
-from clerestory.stages.evaluate.suite import Found, Part
+from clerestory.stages.evaluate.suite import Suite, SuiteResult
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.calibration import fit_temperature, reliability
 
@@ -56,7 +56,7 @@ class Classifiers:
     findings: list[Finding] = field(default_factory=list)
 
 
-def run(bench: Bench) -> Found:
+def run(bench: EvaluationContext) -> SuiteResult:
     """One row per picture and task, in every split."""
     classes = find_classes(bench)
     known = make_classifiers(bench, classes)
@@ -72,21 +72,21 @@ def run(bench: Bench) -> Found:
     rows = table.columns()
     measured, findings, diagrams = [], list(known.findings), []
     for where in present(rows, known.logits, bench.splits):
-        measured += certainty(rows, where, bench.config.bins)
-        diagrams += diagram(rows, where, bench.config.bins)
+        measured += certainty(rows, where, bench.config.calibration_bins)
+        diagrams += diagram(rows, where, bench.config.calibration_bins)
         for group in bench.config.slice_by:
             if group in table.groups:
-                held, least = table.groups[group], bench.config.slice_concepts
+                held, least = table.groups[group], bench.config.min_slice_concepts
                 found, small = mean_by_value(rows, where, group, held, "score", "accuracy", least)
                 measured += found
                 findings += small
     measured += [temperature_of(task, *known.temperatures[task]) for task in known.temperatures]
     measured += shifts(rows, known.logits)
-    told_ = facts(classes, bench.config.lang) | known.facts
-    return Found(rows, measured, findings, told_, {"reliability": canonical(diagrams)})
+    told_ = facts(classes, bench.config.language) | known.facts
+    return SuiteResult(rows, measured, findings, told_, {"reliability": canonical(diagrams)})
 
 
-def make_classifiers(bench: Bench, classes: Classes) -> Classifiers:
+def make_classifiers(bench: EvaluationContext, classes: Classes) -> Classifiers:
     """Zero-shot always; k-NN and a linear probe where there is something to learn from."""
     made, scale = Classifiers(), scale_of(bench)
     prompts_KD = class_embeddings(bench, classes)
@@ -113,7 +113,7 @@ def make_classifiers(bench: Bench, classes: Classes) -> Classifiers:
     return made
 
 
-def _learn(made: Classifiers, train: Lesson, val: Lesson | None, classes: int) -> None:
+def _learn(made: Classifiers, train: LabelledFeatures, val: LabelledFeatures | None, classes: int) -> None:
     made.logits[KNN] = lambda x_ND: knn_logits(x_ND, train.features, train.labels, classes)
     fit, aside = (train, val) if val is not None else cut(train)
     best = choose_linear(fit.features, fit.labels, aside.features, aside.labels, classes)
@@ -127,12 +127,12 @@ def _learn(made: Classifiers, train: Lesson, val: Lesson | None, classes: int) -
     made.facts[LINEAR] = f"L2 logistic regression on {learnt}; strength {best.probe.strength:g} by the NLL on {chosen}"
 
 
-def scale_of(bench: Bench) -> float:
+def scale_of(bench: EvaluationContext) -> float:
     """What similarities are multiplied by before a softmax: the model's own, else CLIP's 100."""
     return logit_scale_of(bench.model) or SCALE
 
 
-def told_scale(bench: Bench) -> str:
+def told_scale(bench: EvaluationContext) -> str:
     """Where the scale comes from."""
     return "as the model says" if logit_scale_of(bench.model) else "because the model does not say"
 
@@ -221,7 +221,7 @@ def _no_temperature() -> Finding:
     )
 
 
-PART = Part(
+SUITE = Suite(
     name="classify",
     about="sorting pictures into classes, and knowing how sure to be",
     needs=("Embedder",),

@@ -18,22 +18,22 @@ from clerestory.core.evidence import Finding, Measurement, Recipe
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data.corruptions import NAMES, SEVERITIES
 from clerestory.models.protocols import Embedder, logit_scale_of
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.class_prompts import Classes, class_embeddings, facts, find_classes, reasons
 from clerestory.stages.evaluate.shared.embeddings import embed_dataset
-from clerestory.stages.evaluate.shared.labelled_features import TRAIN, Lesson, lesson, told
+from clerestory.stages.evaluate.shared.labelled_features import TRAIN, LabelledFeatures, lesson, told
 from clerestory.stages.evaluate.shared.measures import scored
 from clerestory.stages.evaluate.shared.prediction_rows import add_answers
 from clerestory.stages.evaluate.shared.retrieval_metrics import IMAGE_TO_TEXT
-from clerestory.stages.evaluate.shared.retrieval_split import UNREADABLE, Pool, concept_of
-from clerestory.stages.evaluate.shared.row_builder import Table
+from clerestory.stages.evaluate.shared.retrieval_split import UNREADABLE, RetrievalSplit, concept_of
+from clerestory.stages.evaluate.shared.row_builder import RowBuilder
 from clerestory.stages.evaluate.shared.sampling import choose
 from clerestory.stages.evaluate.shared.sliced_metrics import CONCEPT, attempt
-from clerestory.stages.evaluate.suite import Found, NotApplicable, Part
+from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.suites.corruption.corrupted_embeddings import (
     SIDE,
     CoarseColours,
-    Degraded,
+    CorruptedEmbeddings,
     centroids,
     nearest,
 )
@@ -51,7 +51,7 @@ TOO_SMALL = "the picture is too small to be corrupted"
 Floats = NDArray[np.float64]
 
 
-class Judge(NamedTuple):
+class AnswerKey(NamedTuple):
     """What the answers about a picture are judged by.
 
     Attributes:
@@ -61,21 +61,21 @@ class Judge(NamedTuple):
         means_KD: what the baseline learnt; None where there is nothing to learn from.
     """
 
-    pool: Pool
+    pool: RetrievalSplit
     classes: Classes | None
     prompts_KD: Floats
     means_KD: Floats | None
 
 
-def run(bench: Bench) -> Found:
+def run(bench: EvaluationContext) -> SuiteResult:
     """Two rows per picture and condition, and one for each clean picture's class."""
     config = bench.config
-    if not config.corrupted:
+    if not config.corruption_samples:
         raise NotApplicable("no picture is to be corrupted", "set corrupted to 20 or more")
     split = next(iter(bench.splits))
     pool = bench.pool(split)
-    samples = choose([pool.samples[i] for i in pool.scored.tolist()], config.corrupted, config.seed)
-    degraded, baseline = Degraded(bench, samples), CoarseColours()
+    samples = choose([pool.samples[i] for i in pool.scored.tolist()], config.corruption_samples, config.seed)
+    degraded, baseline = CorruptedEmbeddings(bench, samples), CoarseColours()
     judge, learnt, findings = _judge(bench, pool, baseline)
     models: list[Embedder] = [bench.embedder]
     if judge.means_KD is not None:
@@ -103,39 +103,43 @@ def run(bench: Bench) -> Found:
             f"nearest class mean of {SIDE}×{SIDE} colour pixels, learnt from {told(TRAIN, learnt)}; "
             "mce divides by its errors"
         )
-    notes |= facts(judge.classes, config.lang) if judge.classes else {}
-    return Found(rows, measured, findings + more, notes)
+    notes |= facts(judge.classes, config.language) if judge.classes else {}
+    return SuiteResult(rows, measured, findings + more, notes)
 
 
-def _judge(bench: Bench, pool: Pool, baseline: CoarseColours) -> tuple[Judge, Lesson | None, list[Finding]]:
+def _judge(
+    bench: EvaluationContext, pool: RetrievalSplit, baseline: CoarseColours
+) -> tuple[AnswerKey, LabelledFeatures | None, list[Finding]]:
     try:
         classes = find_classes(bench)
     except NotApplicable as error:
         note = Finding("CLR-E023", "info", "not_applicable", f"task {ZERO_SHOT}", error.message, error.fix)
-        return Judge(pool, None, np.zeros((0, 0)), None), None, [note]
+        return AnswerKey(pool, None, np.zeros((0, 0)), None), None, [note]
     prompts_KD = (logit_scale_of(bench.model) or SCALE) * class_embeddings(bench, classes)
     learnt = lesson(bench, TRAIN, classes, baseline)
     if learnt is None or len(set(learnt.labels.tolist())) < 2:
         message = f"the baseline has no labelled pictures of two classes in a split {TRAIN!r} to learn from"
         fix = f"give some pictures the split {TRAIN!r}, and evaluate on others"
         note = Finding("CLR-E023", "info", "not_applicable", "mce and relative_mce", message, fix)
-        return Judge(pool, classes, prompts_KD, None), None, [note]
-    return Judge(pool, classes, prompts_KD, centroids(learnt, classes)), learnt, []
+        return AnswerKey(pool, classes, prompts_KD, None), None, [note]
+    return AnswerKey(pool, classes, prompts_KD, centroids(learnt, classes)), learnt, []
 
 
-def _clean(bench: Bench, samples: Sequence[Sample], models: Sequence[Embedder]) -> list[NDArray[np.float32]]:
+def _clean(
+    bench: EvaluationContext, samples: Sequence[Sample], models: Sequence[Embedder]
+) -> list[NDArray[np.float32]]:
     """(N, D) for each model, of the pictures as they are; the order is that of the samples."""
     data = Dataset(bench.data.name, samples, bench.data.read)
     place = {sample.id: i for i, sample in enumerate(data)}
     order = [place[sample.id] for sample in samples]
-    return [embed_dataset(model, data, bench.store, bench.progress, bench.config.batch)[order] for model in models]
+    return [embed_dataset(model, data, bench.store, bench.progress, bench.config.batch_size)[order] for model in models]
 
 
 def _add_ranks(
-    table: Table,
-    bench: Bench,
+    table: RowBuilder,
+    bench: EvaluationContext,
     samples: Sequence[Sample],
-    judge: Judge,
+    judge: AnswerKey,
     embedded_ND: NDArray[np.float32],
     cells: Mapping[str, str],
     keys: Sequence[str],
@@ -151,17 +155,17 @@ def _add_ranks(
         table.add(
             [sample],
             **{"task": IMAGE_TO_TEXT, "split": pool.split, **cells},
-            **{"sample": sample.id, "concept": concept_of(sample, bench.config.lang), "image": keys[i]},
+            **{"sample": sample.id, "concept": concept_of(sample, bench.config.language), "image": keys[i]},
             **{"query": pool.captions[labels_N[i]], "unscored": "" if known[i] else TOO_SMALL},
             **{"rank": float(ranks_N[i]), "relevant": 1.0},
         )
 
 
 def _add_classes(
-    table: Table,
-    bench: Bench,
+    table: RowBuilder,
+    bench: EvaluationContext,
     samples: Sequence[Sample],
-    judge: Judge,
+    judge: AnswerKey,
     embedded: Sequence[NDArray[np.float32]],
     cells: Mapping[str, str],
     keys: Sequence[str],
@@ -216,7 +220,7 @@ def _one(rows: Rows, where: Mapping[str, str]) -> list[Measurement]:
     return [measure(rows, Recipe(statistic, column, Tags(where), CONCEPT, parameter), name, slice_)]
 
 
-PART = Part(
+SUITE = Suite(
     name="corrupt",
     about="pictures that have gone bad: noise, blur, weather, compression",
     needs=("Embedder",),

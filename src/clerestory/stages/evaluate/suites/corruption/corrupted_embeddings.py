@@ -18,12 +18,12 @@ from clerestory.core.provenance import code_digest
 from clerestory.core.sample import Sample
 from clerestory.data.corruptions import corrupt
 from clerestory.models.protocols import Embedder
-from clerestory.stages.evaluate.shared.cached_embeddings import Matrix, embed_pictures
+from clerestory.stages.evaluate.shared.cached_embeddings import Matrix, embed_images_by_key
 from clerestory.stages.evaluate.shared.class_prompts import Classes, unit
-from clerestory.stages.evaluate.shared.labelled_features import Lesson
+from clerestory.stages.evaluate.shared.labelled_features import LabelledFeatures
 
 if TYPE_CHECKING:
-    from clerestory.stages.evaluate.context import Bench
+    from clerestory.stages.evaluate.context import EvaluationContext
 
 SIDE = 8
 Floats = NDArray[np.float64]
@@ -52,7 +52,7 @@ class CoarseColours:
         raise InputError("coarse colours know no words", "use a model that embeds texts")
 
 
-class Degraded:
+class CorruptedEmbeddings:
     """Some pictures under one corruption after the other.
 
     Args:
@@ -60,7 +60,7 @@ class Degraded:
         samples: N pictures.
     """
 
-    def __init__(self, bench: Bench, samples: Sequence[Sample]) -> None:
+    def __init__(self, bench: EvaluationContext, samples: Sequence[Sample]) -> None:
         self.bench, self.samples = bench, samples
         self._code = code_digest("data/corruptions", "data/images")
         self._clean: dict[int, NDArray[np.uint8] | None] = {}
@@ -81,8 +81,8 @@ class Degraded:
                 made[place] = self._corrupted(place, name, severity)
             return made[place]
 
-        memo, batch = self.bench.store.memo, self.bench.config.batch
-        return [embed_pictures(model, keys, load, memo, batch=batch) for model in models]
+        memo, batch = self.bench.store.answer_cache, self.bench.config.batch_size
+        return [embed_images_by_key(model, keys, load, memo, batch=batch) for model in models]
 
     def _corrupted(self, place: int, name: str, severity: int) -> Image.Image | None:
         if place not in self._clean:
@@ -97,7 +97,7 @@ class Degraded:
             return None
 
 
-def centroids(learnt: Lesson, classes: Classes) -> Floats:
+def centroids(learnt: LabelledFeatures, classes: Classes) -> Floats:
     """(K, D) the mean of each class, NaN for a class without pictures."""
     counts_K1 = np.bincount(learnt.labels, minlength=len(classes.names))[:, None]
     sums_KD = np.zeros((len(classes.names), learnt.features.shape[1]))

@@ -8,9 +8,9 @@ import numpy as np
 
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Finding, Measurement, Recipe
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.row_builder import CLEAN
-from clerestory.stages.evaluate.suite import Asked, Found, NotApplicable, Part
+from clerestory.stages.evaluate.suite import EvaluationRequest, NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.suites.cost.prices import MachinePrice, Prices, load_prices, prices_digest
 from clerestory.stages.evaluate.suites.latency.single_requests import DESCRIBE, EMBED_IMAGE, EMBED_TEXT
 from clerestory.stages.evaluate.suites.latency.throughput import BATCH, THROUGHPUT
@@ -31,10 +31,10 @@ ASKS = {
 }
 
 
-def run(bench: Bench) -> Found:
+def run(bench: EvaluationContext) -> SuiteResult:
     """One row per request that has a price, with its ``cost`` and, where it was right or wrong, its ``score``."""
     prices = load_prices(bench.config.prices)
-    asked = Asked(bench.model.digest, bench.data.digest, bench.config, bench.store)
+    asked = EvaluationRequest(bench.model.digest, bench.data.digest, bench.config, bench.store)
     rows, findings = [], []
     endpoint = _endpoint(bench.model)
     # What an endpoint costs does not depend on how long this machine waits for it.
@@ -49,7 +49,7 @@ def run(bench: Bench) -> Found:
         if answered is not None:
             rows += _answer_rows(answered, busy, prices, endpoint, findings)
     if not rows and findings:
-        return Found({}, [], list(dict.fromkeys(findings)))
+        return SuiteResult({}, [], list(dict.fromkeys(findings)))
     if not rows:
         raise NotApplicable(
             "no request has a price", "run the part speed as well, and give the price of this machine in a price file"
@@ -64,10 +64,10 @@ def run(bench: Bench) -> Found:
     facts = {"cost": f"{'example prices' if prices.examples else 'prices'} of {prices.as_of or 'no date'}"}
     if machine is not None and speed is not None:
         facts["cost_machine"] = f"{prices.this_machine} at {machine.per_hour:g} {prices.currency} per hour"
-    return Found(whole, measured, list(dict.fromkeys(findings)), facts)
+    return SuiteResult(whole, measured, list(dict.fromkeys(findings)), facts)
 
 
-def also(asked: Asked) -> Mapping[str, str]:
+def also(asked: EvaluationRequest) -> Mapping[str, str]:
     """The price file and the evidence whose rows are priced."""
     found = {"prices": prices_digest(asked.config.prices)}
     for kind in (SPEED, *ANSWERED):
@@ -77,7 +77,7 @@ def also(asked: Asked) -> Mapping[str, str]:
     return found
 
 
-def _rows(asked: Asked, kind: str) -> Rows | None:
+def _rows(asked: EvaluationRequest, kind: str) -> Rows | None:
     """The rows of the newest evidence of a part, None where it has none."""
     known = asked.store.find_evidence(kind, model=asked.model, data=asked.data)
     if not known or not known[0].rows:
@@ -202,7 +202,7 @@ def _unpriced(what: str, fix: str) -> Finding:
     return Finding("CLR-E045", "info", "not_applicable", f"task {COST}", message, f"{fix} to it")
 
 
-PART = Part(
+SUITE = Suite(
     name="cost",
     about="what requests cost, and what right answers cost",
     needs=(),

@@ -21,14 +21,14 @@ from clerestory.core.digest import digest
 from clerestory.core.evidence import Finding, Measurement, Recipe
 from clerestory.core.sample import Dataset
 from clerestory.models.protocols import logit_scale_of
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.class_prompts import Classes, class_embeddings, facts, find_classes, reasons
 from clerestory.stages.evaluate.shared.measures import scored
 from clerestory.stages.evaluate.shared.prediction_rows import add_answers
 from clerestory.stages.evaluate.shared.retrieval_split import WHOLE, caption_in, concept_of
-from clerestory.stages.evaluate.shared.row_builder import CLEAN, MIXED, Table, group_of
+from clerestory.stages.evaluate.shared.row_builder import CLEAN, MIXED, RowBuilder, group_of
 from clerestory.stages.evaluate.shared.sliced_metrics import CONCEPT, attempt, concepts_by_value
-from clerestory.stages.evaluate.suite import Found, NotApplicable, Part
+from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.fairness import max_skew, ndkl
 
@@ -45,13 +45,13 @@ TOO_FEW = f"its concept has no more than {K} pictures of the group"
 Floats = NDArray[np.float64]
 
 
-def run(bench: Bench) -> Found:
+def run(bench: EvaluationContext) -> SuiteResult:
     """One row per picture and group, and one per neutral query, group and measure."""
     split = next(iter(bench.splits))
     data = bench.data if split == WHOLE else bench.data.split(split)
     try:
         classes: Classes | None = find_classes(bench)
-        told = facts(classes, bench.config.lang) if classes else {}
+        told = facts(classes, bench.config.language) if classes else {}
     except NotApplicable:
         classes, told = None, {}
     groups = comparable_groups(bench, data, classes)
@@ -70,18 +70,18 @@ def run(bench: Bench) -> Found:
     rows = table.columns()
     measured: list[Measurement] = []
     for group in groups if classes is not None else ():
-        found, missing = accuracies(rows, split, group, bench.config.group_least)
+        found, missing = accuracies(rows, split, group, bench.config.min_group_concepts)
         measured += found
         findings += missing
     for group in people:
-        found, missing = skews(rows, split, group, bench.config.group_least)
+        found, missing = skews(rows, split, group, bench.config.min_group_concepts)
         measured += found
         findings += missing
     told |= _facts(rows, split, people)
-    return Found(rows, measured, findings, told)
+    return SuiteResult(rows, measured, findings, told)
 
 
-def comparable_groups(bench: Bench, data: Dataset, classes: Classes | None) -> dict[str, dict[str, str]]:
+def comparable_groups(bench: EvaluationContext, data: Dataset, classes: Classes | None) -> dict[str, dict[str, str]]:
     """For each group the concepts that come in two of its values or more, as ``{group: {sample: value}}``.
 
     The label itself is no group to compare; nor is one with more than 50 values.
@@ -92,12 +92,12 @@ def comparable_groups(bench: Bench, data: Dataset, classes: Classes | None) -> d
         values: dict[str, set[str]] = defaultdict(set)
         for sample in data:
             if (value := group_of(sample, group)) not in ("", MIXED):
-                values[concept_of(sample, bench.config.lang)].add(value)
+                values[concept_of(sample, bench.config.language)].add(value)
         several = {concept for concept, some in values.items() if len(some) > 1}
         own = {
             sample.id: group_of(sample, group)
             for sample in data
-            if concept_of(sample, bench.config.lang) in several and group_of(sample, group) not in ("", MIXED)
+            if concept_of(sample, bench.config.language) in several and group_of(sample, group) not in ("", MIXED)
         }
         if own and len(set(own.values())) <= MOST_VALUES:
             found[group] = own
@@ -105,8 +105,8 @@ def comparable_groups(bench: Bench, data: Dataset, classes: Classes | None) -> d
 
 
 def _answers(
-    table: Table,
-    bench: Bench,
+    table: RowBuilder,
+    bench: EvaluationContext,
     data: Dataset,
     split: str,
     classes: Classes,
@@ -124,9 +124,9 @@ def _answers(
         concepts: dict[str, set[str]] = defaultdict(set)
         for i, sample in zip(places, samples, strict=True):
             if not why[i]:
-                concepts[own[sample.id]].add(concept_of(sample, bench.config.lang))
-        small = {value: len(some) for value, some in concepts.items() if len(some) < bench.config.group_least}
-        findings += [_too_small(split, group, value, n, bench.config.group_least) for value, n in sorted(small.items())]
+                concepts[own[sample.id]].add(concept_of(sample, bench.config.language))
+        small = {value: len(some) for value, some in concepts.items() if len(some) < bench.config.min_group_concepts}
+        findings += [_too_small(split, group, value, n, bench.config.min_group_concepts) for value, n in sorted(small.items())]
         named = [{"query": "" if own[sample.id] in small else own[sample.id]} for sample in samples]
         cells = {"task": BIAS, "split": split, "operation": group}
         add_answers(table, bench, samples, classes, logits_NK[places], [why[i] for i in places], cells, more=named)
@@ -155,13 +155,15 @@ def accuracies(rows: Rows, split: str, group: str, least: int) -> tuple[list[Mea
     return measured, findings
 
 
-def _searches(table: Table, bench: Bench, data: Dataset, split: str, group: str, embedded_ND: Floats) -> None:
+def _searches(
+    table: RowBuilder, bench: EvaluationContext, data: Dataset, split: str, group: str, embedded_ND: Floats
+) -> None:
     """The rows of neutral queries, for each concept that comes in two values of a group of people or more."""
     members: dict[str, list[int]] = defaultdict(list)
     readable = np.asarray(~np.isnan(embedded_ND).any(axis=1))
     for i, sample in enumerate(data):
         if readable[i] and group_of(sample, group) not in NOBODY:
-            members[concept_of(sample, bench.config.lang)].append(i)
+            members[concept_of(sample, bench.config.language)].append(i)
     several = {
         concept: places
         for concept, places in sorted(members.items())
@@ -203,7 +205,7 @@ def skew_values(scores_L: Floats, values: Sequence[str], key: str) -> dict[str, 
     return found
 
 
-def neutral_names(bench: Bench, concepts: set[str]) -> dict[str, str]:
+def neutral_names(bench: EvaluationContext, concepts: set[str]) -> dict[str, str]:
     """What each concept is called when nobody in particular is meant.
 
     That is the most frequent caption of its pictures that have no value in any group of people, else the concept's own
@@ -211,9 +213,9 @@ def neutral_names(bench: Bench, concepts: set[str]) -> dict[str, str]:
     """
     told: dict[str, Counter[str]] = defaultdict(Counter)
     for sample in bench.data:
-        concept = concept_of(sample, bench.config.lang)
+        concept = concept_of(sample, bench.config.language)
         nobody = all(group_of(sample, name) in ("", "none") for name in PEOPLE)
-        if concept in concepts and nobody and (text := caption_in(sample, bench.config.lang)):
+        if concept in concepts and nobody and (text := caption_in(sample, bench.config.language)):
             told[concept][text] += 1
     plain = {concept: concept.replace("-", " ").replace("_", " ") for concept in concepts}
     return {
@@ -267,7 +269,7 @@ def _too_small(split: str, group: str, value: str, concepts: int, least: int) ->
     return Finding("CLR-E022", "info", "not_run", where, message, fix)
 
 
-PART = Part(
+SUITE = Suite(
     name="bias",
     about="whether it treats groups alike",
     needs=("Embedder",),

@@ -7,13 +7,13 @@ import numpy as np
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Finding, Measurement, Recipe
 from clerestory.models.protocols import Describer, Embedder
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.measures import kinds
 from clerestory.stages.evaluate.shared.retrieval_split import concept_of
 from clerestory.stages.evaluate.shared.row_builder import CLEAN, join
-from clerestory.stages.evaluate.suite import Found, NotApplicable, Part
+from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.suites.latency.energy import EnergyMeter, find_zones
-from clerestory.stages.evaluate.suites.latency.load import LoadConfig, LoadResult, Threads, run_load
+from clerestory.stages.evaluate.suites.latency.load import LoadConfig, LoadResult, ThreadTarget, run_load
 from clerestory.stages.evaluate.suites.latency.memory import PeakMemory
 from clerestory.stages.evaluate.suites.latency.single_requests import (
     DESCRIBE,
@@ -40,10 +40,10 @@ OWN_RATE, OWN_SHARE = "half its own", 0.5
 MOST_RATE, MOST_REQUESTS, LEAST_REQUESTS = 500.0, 1000.0, 5.0
 
 
-def run(bench: Bench) -> Found:
+def run(bench: EvaluationContext) -> SuiteResult:
     """One row per timed request, per batch and per request of the load."""
     config, model = bench.config, bench.model
-    if not config.timed:
+    if not config.latency_samples:
         raise NotApplicable("nothing is to be timed", "set timed to 80 or more")
     operations = [EMBED_IMAGE, EMBED_TEXT] if isinstance(model, Embedder) else []
     operations += [DESCRIBE] if isinstance(model, Describer) else []
@@ -59,8 +59,8 @@ def run(bench: Bench) -> Found:
     measured = _latencies(singles) + throughput_measures(batches)
     findings = [_no_energy(zones)] if isinstance(zones, str) else []
     facts = {
-        "latency": f"{', '.join(f'{times(o, config.timed)} of {o}' for o in operations)}, one at a time, after "
-        f"{config.warm_up} each to warm up; texts are new",
+        "latency": f"{', '.join(f'{times(o, config.latency_samples)} of {o}' for o in operations)}, one at a time, after "
+        f"{config.warm_up_requests} each to warm up; texts are new",
         "throughput": f"{', '.join(f'{n} batches of {size}' for size, n in REPEATS.items())}, after one to warm up",
     }
     if not isinstance(zones, str):
@@ -69,7 +69,7 @@ def run(bench: Bench) -> Found:
     if config.load_seconds:
         offered = _load(bench, operations[0], pictures, singles)
         tables.append(_load_rows(bench, offered, operations[0], pictures))
-        label = "" if config.rate else OWN_RATE
+        label = "" if config.arrival_rate_per_s else OWN_RATE
         measured += offered.measurements(rate=label)
         # One request at a time is how the model is served, not a limit that somebody forgot to raise.
         findings += [finding for finding in offered.findings() if finding.code != "CLR-E042"]
@@ -81,7 +81,7 @@ def run(bench: Bench) -> Found:
     rows = join(tables)
     recipe = Recipe("mean", "amount", Tags(task=MEMORY))
     measured.append(measure(rows, recipe, "peak_memory"))
-    return Found(rows, measured, findings, facts | {"peak_memory": held.about})
+    return SuiteResult(rows, measured, findings, facts | {"peak_memory": held.about})
 
 
 def _latencies(rows: Rows) -> list[Measurement]:
@@ -93,10 +93,10 @@ def _latencies(rows: Rows) -> list[Measurement]:
     return measured
 
 
-def _load(bench: Bench, operation: str, pictures: Pictures, singles: Rows) -> LoadResult:
+def _load(bench: EvaluationContext, operation: str, pictures: Pictures, singles: Rows) -> LoadResult:
     """Requests of one operation, at the asked rate or at half of what single requests allow."""
     config = bench.config
-    rate, seconds = config.rate, config.load_seconds
+    rate, seconds = config.arrival_rate_per_s, config.load_seconds
     if not rate:
         median = float(np.median(singles["ms"][singles["operation"] == operation]))
         rate = min(OWN_SHARE * 1e3 / max(median, 1e-3), MOST_RATE)
@@ -110,17 +110,17 @@ def _load(bench: Bench, operation: str, pictures: Pictures, singles: Rows) -> Lo
     def call(index: int) -> object:
         return batch_request(bench, operation, [pictures[index % len(pictures)]])()
 
-    return run_load(Threads(call, load.most_in_flight), load, bench.progress)
+    return run_load(ThreadTarget(call, load.most_in_flight), load, bench.progress)
 
 
-def _load_rows(bench: Bench, offered: LoadResult, operation: str, pictures: Pictures) -> Rows:
-    rows = offered.rows(rate="" if bench.config.rate else OWN_RATE)
+def _load_rows(bench: EvaluationContext, offered: LoadResult, operation: str, pictures: Pictures) -> Rows:
+    rows = offered.rows(rate="" if bench.config.arrival_rate_per_s else OWN_RATE)
     about = [pictures[one.index % len(pictures)][0] for one in offered.requests]
     texts = {
         "operation": [operation] * len(about),
         "condition": [CLEAN] * len(about),
         "sample": [sample.id for sample in about],
-        "concept": [concept_of(sample, bench.config.lang) for sample in about],
+        "concept": [concept_of(sample, bench.config.language) for sample in about],
     }
     return {**rows, **{name: np.array(values, dtype=object) for name, values in texts.items()}}
 
@@ -130,7 +130,7 @@ def _no_energy(why: str) -> Finding:
     return Finding("CLR-E043", "info", "not_applicable", f"task {THROUGHPUT}", f"energy is not measured: {why}", fix)
 
 
-PART = Part(
+SUITE = Suite(
     name="speed",
     about="how long requests take, how many at once, with how much memory and energy",
     needs=(),

@@ -16,7 +16,7 @@ MICRO = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Zone:
+class EnergyZone:
     """One counter.
 
     Attributes:
@@ -38,18 +38,20 @@ class Zone:
         return int(self.counter.read_text(encoding="ascii"))
 
 
-def find_zones(root: Path = POWERCAP) -> tuple[Zone, ...] | str:
+def find_zones(root: Path = POWERCAP) -> tuple[EnergyZone, ...] | str:
     """The counters that add up to the machine's energy, or one sentence why there are none."""
     if not root.is_dir():
         return "this system shows no energy counters (Linux powercap)"
-    zones: dict[str, Zone] = {}
+    zones: dict[str, EnergyZone] = {}
     # intel-rapl-mmio:0 is the same package by another way, so the folder's name decides, not only its zone's.
     for folder in sorted(root.glob("intel-rapl:*")):
         try:
             name = (folder / "name").read_text(encoding="ascii").strip()
             if not (name.startswith("package") or name == "dram"):
                 continue
-            zone = Zone(name, folder / "energy_uj", int((folder / "max_energy_range_uj").read_text(encoding="ascii")))
+            zone = EnergyZone(
+                name, folder / "energy_uj", int((folder / "max_energy_range_uj").read_text(encoding="ascii"))
+            )
             zone.read()
         except PermissionError:
             return "only root may read this system's energy counters"
@@ -66,7 +68,7 @@ class EnergyMeter:
     minutes (a package of 65 J/s with the usual range of 262 kJ wraps after an hour).
     """
 
-    def __init__(self, zones: tuple[Zone, ...]) -> None:
+    def __init__(self, zones: tuple[EnergyZone, ...]) -> None:
         self._zones = zones
         self._last = [zone.read() for zone in zones]
         self._total = 0

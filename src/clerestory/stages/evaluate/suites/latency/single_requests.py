@@ -10,9 +10,9 @@ from typing import Any
 from PIL import Image
 
 from clerestory.core.sample import Sample
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.retrieval_split import caption_in, concept_of
-from clerestory.stages.evaluate.shared.row_builder import Table
+from clerestory.stages.evaluate.shared.row_builder import RowBuilder
 from clerestory.stages.evaluate.shared.sampling import choose
 
 LATENCY = "latency"
@@ -26,16 +26,19 @@ def times(operation: str, timed: int) -> int:
     return min(timed, MOST_DESCRIBED) if operation == DESCRIBE else timed
 
 
-def timed_pictures(bench: Bench) -> list[tuple[Sample, Image.Image]]:
+def timed_pictures(bench: EvaluationContext) -> list[tuple[Sample, Image.Image]]:
     """The readable pictures that requests are about, decoded; at most ``timed`` of them, from the first split."""
     config = bench.config
     data = next(iter(bench.splits.values()))
-    samples = choose((s for s in data if caption_in(s, config.lang)), config.timed, config.seed)
+    samples = choose((s for s in data if caption_in(s, config.language)), config.latency_samples, config.seed)
     return [(sample, image) for sample in samples if (image := bench.picture(sample)) is not None]
 
 
 def time_requests(
-    bench: Bench, operations: Sequence[str], pictures: Sequence[tuple[Sample, Image.Image]], table: Table
+    bench: EvaluationContext,
+    operations: Sequence[str],
+    pictures: Sequence[tuple[Sample, Image.Image]],
+    table: RowBuilder,
 ) -> None:
     """One row per timed request, wall-clock milliseconds; a picture is decoded before the clock starts.
 
@@ -44,12 +47,12 @@ def time_requests(
     config = bench.config
     split = next(iter(bench.splits))
     fresh = time.time_ns()
-    with bench.progress.task("Timing single requests", sum(times(o, config.timed) for o in operations)) as bar:
+    with bench.progress.task("Timing single requests", sum(times(o, config.latency_samples) for o in operations)) as bar:
         for operation in operations:
-            for turn in range(-config.warm_up, times(operation, config.timed)):
+            for turn in range(-config.warm_up_requests, times(operation, config.latency_samples)):
                 sample, image = pictures[turn % len(pictures)]
-                text = f"picture {fresh + turn + config.warm_up} of {sample.caption}"
-                request = _request(bench.model, operation, image, text, config.suggestions)
+                text = f"picture {fresh + turn + config.warm_up_requests} of {sample.caption}"
+                request = _request(bench.model, operation, image, text, config.captions_per_image)
                 started = time.perf_counter()
                 request()
                 milliseconds = (time.perf_counter() - started) * 1e3
@@ -61,7 +64,7 @@ def time_requests(
                     split=split,
                     operation=operation,
                     sample=sample.id,
-                    concept=concept_of(sample, config.lang),
+                    concept=concept_of(sample, config.language),
                     ms=milliseconds,
                 )
                 bar.advance()

@@ -11,8 +11,8 @@ from PIL import Image
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Measurement, Recipe
 from clerestory.core.sample import Sample
-from clerestory.stages.evaluate.context import Bench
-from clerestory.stages.evaluate.shared.row_builder import Table
+from clerestory.stages.evaluate.context import EvaluationContext
+from clerestory.stages.evaluate.shared.row_builder import RowBuilder
 from clerestory.stages.evaluate.suites.latency.energy import EnergyMeter
 from clerestory.stages.evaluate.suites.latency.single_requests import DESCRIBE, EMBED_TEXT
 from clerestory.stats.aggregate import Rows, measure
@@ -25,12 +25,14 @@ REPEATS = {1: 16, 8: 6, 64: 3}
 Pictures = list[tuple[Sample, Image.Image]]
 
 
-def time_batches(bench: Bench, operations: list[str], pictures: Pictures, meter: EnergyMeter | None) -> Rows:
+def time_batches(
+    bench: EvaluationContext, operations: list[str], pictures: Pictures, meter: EnergyMeter | None
+) -> Rows:
     """One row per batch: its ``amount`` of requests, its ``ms`` and, where the machine tells, its ``joules``.
 
     Pictures are decoded before the clock starts, and repeated where there are too few; every text is new.
     """
-    table: Table = bench.table()
+    table: RowBuilder = bench.table()
     batches: list[str] = []
     joules: list[float] = []
     with bench.progress.task("Timing batches", len(operations) * sum(REPEATS.values())) as bar:
@@ -54,7 +56,7 @@ def time_batches(bench: Bench, operations: list[str], pictures: Pictures, meter:
     return {**rows, JOULES: np.array(joules)} if meter else rows
 
 
-def batch_request(bench: Bench, operation: str, some: Pictures) -> Callable[[], object]:
+def batch_request(bench: EvaluationContext, operation: str, some: Pictures) -> Callable[[], object]:
     """A request for several things at once, ready to be timed."""
     model, images = bench.model, [image for _, image in some]
     if operation == EMBED_TEXT:
@@ -62,7 +64,7 @@ def batch_request(bench: Bench, operation: str, some: Pictures) -> Callable[[], 
         texts = [f"picture {fresh + i} of {sample.caption}" for i, (sample, _) in enumerate(some)]
         return lambda: model.embed_texts(texts)
     if operation == DESCRIBE:
-        return lambda: model.describe(images, bench.config.suggestions)
+        return lambda: model.describe(images, bench.config.captions_per_image)
     return lambda: model.embed_images(images)
 
 

@@ -19,15 +19,15 @@ from clerestory.core.digest import digest
 from clerestory.core.errors import InputError
 from clerestory.core.evidence import Finding, Recipe
 from clerestory.models.protocols import logit_scale_of
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.class_prompts import Classes, class_embeddings, find_classes, reasons, shown
-from clerestory.stages.evaluate.shared.labelled_features import TRAIN, VAL, Lesson, cut, lesson, told
+from clerestory.stages.evaluate.shared.labelled_features import TRAIN, VAL, LabelledFeatures, cut, lesson, told
 from clerestory.stages.evaluate.shared.linear_probe import choose_linear
 from clerestory.stages.evaluate.shared.measures import scored
 from clerestory.stages.evaluate.shared.retrieval_split import concept_of
-from clerestory.stages.evaluate.shared.row_builder import CLEAN, Table
+from clerestory.stages.evaluate.shared.row_builder import CLEAN, RowBuilder
 from clerestory.stages.evaluate.shared.sliced_metrics import CONCEPT, attempt
-from clerestory.stages.evaluate.suite import Found, NotApplicable, Part
+from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
 from clerestory.stats import ood
 from clerestory.stats.aggregate import measure
 
@@ -46,7 +46,7 @@ MEASURES = (
 Floats = NDArray[np.float64]
 
 
-class Scores(NamedTuple):
+class OodScores(NamedTuple):
     """Scores by name, each (N,) and higher for what looks familiar; with what could not be had, and why."""
 
     values: dict[str, Floats]
@@ -54,7 +54,7 @@ class Scores(NamedTuple):
     findings: list[Finding]
 
 
-def run(bench: Bench) -> Found:
+def run(bench: EvaluationContext) -> SuiteResult:
     """One row per picture of the first split, with every score."""
     classes = find_classes(bench)
     inside = inner_classes(classes, bench.config.seed)
@@ -74,7 +74,7 @@ def run(bench: Bench) -> Found:
         if i in place:
             row = {f"ood_{name}": float(values[place[i]]) for name, values in scores.values.items()}
             row["in_distribution"] = float(inner[i])
-        concept = concept_of(sample, bench.config.lang)
+        concept = concept_of(sample, bench.config.language)
         table.add(
             [sample],
             **{"task": OOD, "split": split, "sample": sample.id, "concept": concept, "image": sample.image},
@@ -101,7 +101,7 @@ def inner_classes(classes: Classes, seed: int) -> Classes:
     return classes.only(order[out:])
 
 
-def familiarity(bench: Bench, inside: Classes, features_ND: Floats) -> Scores:
+def familiarity(bench: EvaluationContext, inside: Classes, features_ND: Floats) -> OodScores:
     """Every score of pictures against the classes that were not held out.
 
     MSP, max logit and energy come from a linear probe on training pictures of these classes; where there are none,
@@ -131,17 +131,19 @@ def familiarity(bench: Bench, inside: Classes, features_ND: Floats) -> Scores:
         except InputError as error:
             findings.append(Finding("CLR-E020", "info", "not_applicable", "mahalanobis", error.message, error.fix))
     found |= {"msp": ood.msp(logits_NK), "max_logit": ood.max_logit(logits_NK), "energy": ood.energy(logits_NK)}
-    return Scores({name: found[name] for name in ood.SCORES if name in found}, notes, findings)
+    return OodScores({name: found[name] for name in ood.SCORES if name in found}, notes, findings)
 
 
-def _probe(bench: Bench, inside: Classes, train: Lesson, features_ND: Floats) -> tuple[Floats, float]:
+def _probe(
+    bench: EvaluationContext, inside: Classes, train: LabelledFeatures, features_ND: Floats
+) -> tuple[Floats, float]:
     val = lesson(bench, VAL, inside)
     fit, aside = (train, val) if val is not None else cut(train)
     best = choose_linear(fit.features, fit.labels, aside.features, aside.labels, len(inside.names))
     return best.probe.logits(features_ND), best.probe.strength
 
 
-def _found(table: Table, split: str, classes: Classes, inside: Classes, scores: Scores) -> Found:
+def _found(table: RowBuilder, split: str, classes: Classes, inside: Classes, scores: OodScores) -> SuiteResult:
     rows = table.columns()
     measured, findings = [], list(scores.findings)
     where: Mapping[str, str] = {"task": OOD, "split": split, "condition": CLEAN}
@@ -161,10 +163,10 @@ def _found(table: Table, split: str, classes: Classes, inside: Classes, scores: 
         "ood.in": f"pictures of split {split} of {classes.field}: {shown(inside.names)}",
         "ood.out": f"those of the held-out classes: {shown(out)}",
     }
-    return Found(rows, measured, findings, told_ | scores.facts)
+    return SuiteResult(rows, measured, findings, told_ | scores.facts)
 
 
-PART = Part(
+SUITE = Suite(
     name="ood",
     about="noticing pictures of what it was not asked about",
     needs=("Embedder",),

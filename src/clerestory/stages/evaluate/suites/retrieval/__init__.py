@@ -5,7 +5,7 @@ from __future__ import annotations
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
 from clerestory.core.evidence import Recipe
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.measures import kinds, retrieval_measures, scored, sliced_measures
 from clerestory.stages.evaluate.shared.retrieval_metrics import (
     IMAGE_TO_TEXT,
@@ -15,14 +15,14 @@ from clerestory.stages.evaluate.shared.retrieval_metrics import (
     text_to_image,
 )
 from clerestory.stages.evaluate.shared.row_builder import CLEAN
-from clerestory.stages.evaluate.suite import Found, Part
+from clerestory.stages.evaluate.suite import Suite, SuiteResult
 from clerestory.stages.evaluate.suites.retrieval.examples import retrieval_examples
 from clerestory.stats.aggregate import measure
 
 
-def run(bench: Bench) -> Found:
+def run(bench: EvaluationContext) -> SuiteResult:
     """One row per picture and one per distinct caption, in every split."""
-    table, lang = bench.table(), bench.config.lang
+    table, lang = bench.table(), bench.config.language
     found = {
         "captions": f"the first caption of each picture in {lang!r}; equal but for case and spaces is equal",
         "image_to_text": "each picture against the distinct captions of its split",
@@ -48,10 +48,10 @@ def run(bench: Bench) -> Found:
                 slices, small = sliced_measures(rows, where, group, table.groups[group], bench.config)
                 measured += slices
                 findings += small
-    return Found(rows, measured, findings, found, {"examples.retrieval": canonical(shown)})
+    return SuiteResult(rows, measured, findings, found, {"examples.retrieval": canonical(shown)})
 
 
-PART = Part(
+SUITE = Suite(
     name="retrieval",
     about="finding captions for pictures, and pictures for captions",
     needs=("Embedder",),

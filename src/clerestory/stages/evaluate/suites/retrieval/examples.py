@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.stages.evaluate.shared.retrieval_metrics import IMAGE_TO_TEXT, TEXT_TO_IMAGE
-from clerestory.stages.evaluate.shared.retrieval_split import Pool, concept_of
+from clerestory.stages.evaluate.shared.retrieval_split import RetrievalSplit, concept_of
 from clerestory.stats.ranking import top
 
 EACH = 4
@@ -27,7 +27,7 @@ CAPTIONS = 12
 
 
 def retrieval_examples(
-    pool: Pool, picture_ranks: NDArray[np.float64], caption_ranks: NDArray[np.float64], lang: str
+    pool: RetrievalSplit, picture_ranks: NDArray[np.float64], caption_ranks: NDArray[np.float64], lang: str
 ) -> list[dict[str, Any]]:
     """Best, typical and worst queries in both directions, each of another concept."""
     first = {int(pool.labels[i]): int(i) for i in reversed(pool.scored)}
@@ -79,7 +79,7 @@ def _picks(ranks: NDArray[np.float64], concepts: list[str]) -> list[tuple[str, i
     return sorted(picked, key=lambda pick: ("best", "typical", "worst").index(pick[0]))
 
 
-def _example(pool: Pool, task: str, kind: str, i: int, t: int, rank: float, concept: str) -> dict[str, Any]:
+def _example(pool: RetrievalSplit, task: str, kind: str, i: int, t: int, rank: float, concept: str) -> dict[str, Any]:
     return {
         "split": pool.split,
         "task": task,
@@ -91,7 +91,7 @@ def _example(pool: Pool, task: str, kind: str, i: int, t: int, rank: float, conc
     }
 
 
-def _neighbour(pool: Pool, i: int, t: int, score: float, correct: bool) -> dict[str, Any]:
+def _neighbour(pool: RetrievalSplit, i: int, t: int, score: float, correct: bool) -> dict[str, Any]:
     return {
         "sample": pool.samples[i].id,
         "caption": pool.captions[t],

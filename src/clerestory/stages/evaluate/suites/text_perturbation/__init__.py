@@ -14,13 +14,13 @@ import numpy as np
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Measurement, Recipe
 from clerestory.core.sample import Sample
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.measures import scored
 from clerestory.stages.evaluate.shared.retrieval_metrics import TEXT_TO_IMAGE
-from clerestory.stages.evaluate.shared.retrieval_split import Pool, concept_of
-from clerestory.stages.evaluate.shared.row_builder import Table
+from clerestory.stages.evaluate.shared.retrieval_split import RetrievalSplit, concept_of
+from clerestory.stages.evaluate.shared.row_builder import RowBuilder
 from clerestory.stages.evaluate.shared.sliced_metrics import CONCEPT
-from clerestory.stages.evaluate.suite import Found, Part
+from clerestory.stages.evaluate.suite import Suite, SuiteResult
 from clerestory.stages.evaluate.suites.text_perturbation.perturbations import (
     KINDS,
     LETTERS_PER_TYPO,
@@ -34,7 +34,7 @@ from clerestory.stats.ranking import best_ranks
 K = 10
 
 
-def run(bench: Bench) -> Found:
+def run(bench: EvaluationContext) -> SuiteResult:
     """One row per distinct caption and kind of change."""
     split = next(iter(bench.splits))
     pool, table = bench.pool(split), bench.table()
@@ -53,7 +53,7 @@ def run(bench: Bench) -> Found:
         "words.synonyms": f"{MOST_SYNONYMS} other captions or keywords of its pictures, or the only one",
         "words.changed": ", ".join(f"{kind} {count}" for kind, count in changed.items()) + f" of {len(pool.captions)}",
     }
-    return Found(rows, measured, [], facts)
+    return SuiteResult(rows, measured, [], facts)
 
 
 def losses(rows: Rows, split: str, kind: str) -> list[Measurement]:
@@ -70,10 +70,15 @@ def losses(rows: Rows, split: str, kind: str) -> list[Measurement]:
 
 
 def _add(
-    table: Table, bench: Bench, pool: Pool, kind: str, pictures: dict[int, list[Sample]], clean_T: np.ndarray
+    table: RowBuilder,
+    bench: EvaluationContext,
+    pool: RetrievalSplit,
+    kind: str,
+    pictures: dict[int, list[Sample]],
+    clean_T: np.ndarray,
 ) -> int:
     """The rows of one kind of change; returns how many captions it changed."""
-    lang = bench.config.lang
+    lang = bench.config.language
     made = [
         perturb(text, kind, bench.config.seed, other_words(text, pictures[label], lang))
         for label, text in enumerate(pool.captions)
@@ -104,11 +109,11 @@ def _add(
     return sum(bool(text) and text != pool.captions[label] for label, (text, _) in enumerate(made))
 
 
-def _ranks(pool: Pool, texts_ND: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
+def _ranks(pool: RetrievalSplit, texts_ND: np.ndarray, labels_N: np.ndarray) -> np.ndarray:
     return best_ranks(texts_ND, pool.embeddings[pool.scored], labels_N, pool.labels[pool.scored])
 
 
-PART = Part(
+SUITE = Suite(
     name="words",
     about="finding pictures for captions that are written differently",
     needs=("Embedder",),

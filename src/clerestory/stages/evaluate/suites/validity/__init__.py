@@ -15,15 +15,15 @@ from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical, digest
 from clerestory.core.evidence import Evidence, Finding, Measurement, Recipe
 from clerestory.core.sample import Dataset, Sample
-from clerestory.stages.evaluate.context import Bench
-from clerestory.stages.evaluate.fingerprint import part_kind, part_subject
+from clerestory.stages.evaluate.context import EvaluationContext
+from clerestory.stages.evaluate.fingerprint import suite_kind, suite_subject
 from clerestory.stages.evaluate.shared.measures import matching
-from clerestory.stages.evaluate.shared.row_builder import Table
-from clerestory.stages.evaluate.suite import Asked, Found, NotApplicable, Part
+from clerestory.stages.evaluate.shared.row_builder import RowBuilder
+from clerestory.stages.evaluate.suite import EvaluationRequest, NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.suites import classification, retrieval, vqa
 from clerestory.stages.evaluate.suites.validity.benchmark_validity import (
     Benchmark,
-    Reason,
+    ValidityReason,
     clean,
     correctness,
     judge,
@@ -36,7 +36,7 @@ from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
 
-READS = (retrieval.PART, classification.PART, vqa.PART, suite.PART)
+READS = (retrieval.SUITE, classification.SUITE, vqa.SUITE, suite.SUITE)
 TRUST = "trust"
 ABOUT = {
     "CLR-E060": "can be solved without seeing",
@@ -59,25 +59,25 @@ FIXES = {
 ITEM, OVERLAP, APART = "item", "overlapping", "apart"
 
 
-def run(bench: Bench) -> Found:
+def run(bench: EvaluationContext) -> SuiteResult:
     """One row per item of each benchmark, and the label of each with its reasons."""
     benchmarks = collect(bench)
     if not benchmarks:
         raise NotApplicable("there is no evidence of other parts to judge", "run retrieval, classify, vqa or tasks too")
     table = bench.table()
-    judged: dict[str, list[Reason]] = {}
+    judged: dict[str, list[ValidityReason]] = {}
     for one in benchmarks:
         judged[one.name] = judge(one)
         _add_items(table, one)
     rows = table.columns()
     labels = {one.name: _label(one, judged[one.name]) for one in benchmarks}
     facts = {f"trust.{name}": label["trust"] for name, label in labels.items()}
-    return Found(rows, _measures(rows, benchmarks), _findings(judged), facts, {TRUST: canonical(labels)})
+    return SuiteResult(rows, _measures(rows, benchmarks), _findings(judged), facts, {TRUST: canonical(labels)})
 
 
-def collect(bench: Bench) -> list[Benchmark]:
+def collect(bench: EvaluationContext) -> list[Benchmark]:
     """The benchmarks that this model has been asked, with the answers of other models on the same data."""
-    asked = Asked(bench.model.digest, bench.data.digest, bench.config, bench.store)
+    asked = EvaluationRequest(bench.model.digest, bench.data.digest, bench.config, bench.store)
     found: list[Benchmark] = []
     for part, evidence in _mine(asked).items():
         rows = _rows(evidence, bench.store)
@@ -93,26 +93,26 @@ def collect(bench: Bench) -> list[Benchmark]:
     return found
 
 
-def also(asked: Asked) -> Mapping[str, str]:
+def also(asked: EvaluationRequest) -> Mapping[str, str]:
     """The ids of all evidence that is read."""
     ids = [evidence.id for evidence in _mine(asked).values()]
     ids += [evidence.id for part in READS for evidence in _others(part.name, asked)]
     return {"evidence": digest(sorted(ids))} if ids else {}
 
 
-def _mine(asked: Asked) -> dict[str, Evidence]:
+def _mine(asked: EvaluationRequest) -> dict[str, Evidence]:
     """Today's evidence of this model by the part's name, where it has been made and has rows."""
     found = {}
     for part in READS:
-        subject = part_subject(part, asked)
+        subject = suite_subject(part, asked)
         names = ("model", "data", "code", "config", "environment")
-        known = asked.store.find_evidence(part_kind(part), *(getattr(subject, name) for name in names))
+        known = asked.store.find_evidence(suite_kind(part), *(getattr(subject, name) for name in names))
         if known and known[0].rows:
             found[part.name] = known[0]
     return found
 
 
-def _others(part: str, asked: Asked) -> list[Evidence]:
+def _others(part: str, asked: EvaluationRequest) -> list[Evidence]:
     """The newest evidence of every other model on the same data.
 
     Checkpoints of one training fail alike, so those of this model's own training are no other models.
@@ -143,7 +143,7 @@ def _some(rows: Rows, task: str, split: str) -> Rows:
     return {name: column[keep] for name, column in rows.items()}
 
 
-def _look_for_overlap(bench: Bench, benchmarks: Sequence[Benchmark]) -> None:
+def _look_for_overlap(bench: EvaluationContext, benchmarks: Sequence[Benchmark]) -> None:
     """Fill in whose pictures were there to learn from; a task is held against its own data."""
     own = {task.name: task for task in suite.named(bench.config.tasks, bench.store)}
     data: dict[str, Dataset] = {name: open_task_data(task) for name, task in own.items()}
@@ -161,7 +161,7 @@ def _look_for_overlap(bench: Bench, benchmarks: Sequence[Benchmark]) -> None:
             one.images = {sample.id: sample.image for sample in samples}
 
 
-def _add_items(table: Table, one: Benchmark) -> None:
+def _add_items(table: RowBuilder, one: Benchmark) -> None:
     right = correctness(one.rows)
     for place in clean(one.rows).tolist():
         sample = str(one.rows["sample"][place])
@@ -200,7 +200,7 @@ def _measures(rows: Rows, benchmarks: Sequence[Benchmark]) -> list[Measurement]:
     return found
 
 
-def _label(one: Benchmark, reasons: Sequence[Reason]) -> dict[str, Any]:
+def _label(one: Benchmark, reasons: Sequence[ValidityReason]) -> dict[str, Any]:
     told = [reason._asdict() | {"about": ABOUT[reason.code]} for reason in reasons]
     return {
         "task": one.task,
@@ -211,7 +211,7 @@ def _label(one: Benchmark, reasons: Sequence[Reason]) -> dict[str, Any]:
     }
 
 
-def _findings(judged: Mapping[str, Sequence[Reason]]) -> list[Finding]:
+def _findings(judged: Mapping[str, Sequence[ValidityReason]]) -> list[Finding]:
     """A warning for each reason not to trust a benchmark, and one finding for all that pass on one account."""
     found, passed = [], dict[str, list[str]]()
     for name, reasons in judged.items():
@@ -228,7 +228,7 @@ def _findings(judged: Mapping[str, Sequence[Reason]]) -> list[Finding]:
     return found
 
 
-PART = Part(
+SUITE = Suite(
     name="trust",
     about="whether these benchmarks can be believed",
     needs=(),

@@ -29,7 +29,7 @@ Key = tuple[str, str]
 Trust = Literal["yes", "careful", "no"]
 
 
-class Limits(NamedTuple):
+class ValidityThresholds(NamedTuple):
     """From which value on a reason calls for care, and from which for distrust."""
 
     careful: float
@@ -38,27 +38,27 @@ class Limits(NamedTuple):
 
 # Some items of any test can be guessed from words; MMStar (Chen et al. 2024) drops benchmarks to their vision-only part
 # after finding a third and more of popular ones to be answered blindly.
-BLIND = Limits(0.10, 0.30)
+BLIND = ValidityThresholds(0.10, 0.30)
 # A per cent of copies moves a score by less than the interval of a thousand items; a tenth can reverse a ranking.
-CONTAMINATION = Limits(0.01, 0.10)
+CONTAMINATION = ValidityThresholds(0.01, 0.10)
 # Releases differ by a few points: a test that cannot see five tells two of them apart only by luck,
 # and one that cannot see twenty tells good from bad by luck.
-DETECTABLE = Limits(0.05, 0.20)
+DETECTABLE = ValidityThresholds(0.05, 0.20)
 # An item asked twice counts twice, and an option given twice cannot be chosen.
-DUPLICATES = Limits(0.01, 0.05)
+DUPLICATES = ValidityThresholds(0.01, 0.05)
 # Only items that some solve and others do not tell models apart; with half of them idle the test is half as long.
-IDLE = Limits(0.50, 0.90)
+IDLE = ValidityThresholds(0.50, 0.90)
 # Ten popular test sets have 3.3 % wrong labels on average (Northcutt et al. 2021), enough to reorder close models.
-NOISE = Limits(0.01, 0.05)
+NOISE = ValidityThresholds(0.01, 0.05)
 # Questions that go unanswered are rarely chance ones: long, hard and delicate ones fail first. Their share bounds how
 # far the number may be off.
-SILENT = Limits(0.01, 0.10)
+SILENT = ValidityThresholds(0.01, 0.10)
 
 CONFIDENT = 0.9
 MODELS = 2
 
 
-class Reason(NamedTuple):
+class ValidityReason(NamedTuple):
     """One judgement.
 
     Attributes:
@@ -123,7 +123,7 @@ def keys(rows: Rows, places: NDArray[np.int64]) -> list[Key]:
     return [("" if by_words[i] else str(rows["sample"][i]), str(rows["query"][i])) for i in places.tolist()]
 
 
-def judge(benchmark: Benchmark) -> list[Reason]:
+def judge(benchmark: Benchmark) -> list[ValidityReason]:
     """Every reason that can be judged."""
     places = clean(benchmark.rows)
     if not len(places):
@@ -140,21 +140,21 @@ def judge(benchmark: Benchmark) -> list[Reason]:
     return [reason for reason in found if reason is not None]
 
 
-def verdict(reasons: Sequence[Reason]) -> Trust:
+def verdict(reasons: Sequence[ValidityReason]) -> Trust:
     """The worst of the reasons."""
     levels = {reason.level for reason in reasons}
     return "no" if "no" in levels else "careful" if "careful" in levels else "yes"
 
 
-def _level(value: float, limits: Limits) -> Trust:
+def _level(value: float, limits: ValidityThresholds) -> Trust:
     return "no" if value > limits.no else "careful" if value > limits.careful else "yes"
 
 
-def _reason(code: str, words: str, value: float, limits: Limits, n: int) -> Reason:
-    return Reason(code, _level(value, limits), words, round(value, 6), limits.careful, n)
+def _reason(code: str, words: str, value: float, limits: ValidityThresholds, n: int) -> ValidityReason:
+    return ValidityReason(code, _level(value, limits), words, round(value, 6), limits.careful, n)
 
 
-def _blind(benchmark: Benchmark) -> Reason | None:
+def _blind(benchmark: Benchmark) -> ValidityReason | None:
     """The larger share of items solved without the picture, by the model or by the most frequent answer."""
     found = []
     for view, how in ((BLIND_VIEW, "without the picture"), (MAJORITY, "by the most frequent answer")):
@@ -174,7 +174,7 @@ def _blind(benchmark: Benchmark) -> Reason | None:
     return judged if sure else judged._replace(level="yes")
 
 
-def _silent(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason | None:
+def _silent(benchmark: Benchmark, places: NDArray[np.int64]) -> ValidityReason | None:
     """The share of items that the model left unanswered: the number is that of the others only."""
     plain = benchmark.rows["unscored"][benchmark.rows["condition"] == CLEAN].tolist()
     silent = sum(str(reason).startswith(UNANSWERED) for reason in plain)
@@ -185,7 +185,7 @@ def _silent(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason | None:
     return _reason("CLR-E066", words, silent / asked, SILENT, asked)
 
 
-def _contaminated(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason | None:
+def _contaminated(benchmark: Benchmark, places: NDArray[np.int64]) -> ValidityReason | None:
     samples = benchmark.rows["sample"][places].tolist()
     known = [i for i, sample in enumerate(samples) if sample in benchmark.images]
     if not known:
@@ -199,7 +199,7 @@ def _contaminated(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason | N
     return _reason("CLR-E061", words, share, CONTAMINATION, len(known))
 
 
-def _too_small(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason | None:
+def _too_small(benchmark: Benchmark, places: NDArray[np.int64]) -> ValidityReason | None:
     """The difference between two models that would be seen with a power of 0.8, from a real pair where there is one."""
     right = correctness(benchmark.rows)[places]
     names = benchmark.rows["concept"][places].tolist()
@@ -229,7 +229,7 @@ def _too_small(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason | None
     return _reason("CLR-E062", words, effect, DETECTABLE, len(places))
 
 
-def _duplicates(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason:
+def _duplicates(benchmark: Benchmark, places: NDArray[np.int64]) -> ValidityReason:
     rows = benchmark.rows
     asked = Counter(
         (benchmark.images.get(sample, sample), query, target)
@@ -258,7 +258,7 @@ def _solved(benchmark: Benchmark) -> list[dict[Key, float]]:
     return [each for each in found if each]
 
 
-def _idle(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason | None:
+def _idle(benchmark: Benchmark, places: NDArray[np.int64]) -> ValidityReason | None:
     mine = dict(zip(keys(benchmark.rows, places), correctness(benchmark.rows)[places].tolist(), strict=True))
     models = [mine, *_solved(benchmark)]
     shared = [key for key in mine if all(key in model for model in models)]
@@ -270,7 +270,7 @@ def _idle(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason | None:
     return _reason("CLR-E064", words, everybody + nobody, IDLE, len(shared))
 
 
-def _noise(benchmark: Benchmark, places: NDArray[np.int64]) -> Reason:
+def _noise(benchmark: Benchmark, places: NDArray[np.int64]) -> ValidityReason:
     """Items whose picture has another label elsewhere, or that several models are sure to be something else."""
     rows = benchmark.rows
     has_target = any(rows["target"][places].tolist())

@@ -16,11 +16,11 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest
 from clerestory.core.sample import TRAIN, Dataset, Sample
 from clerestory.models.protocols import Embedder
-from clerestory.stages.evaluate.context import Bench
-from clerestory.stages.evaluate.shared.cached_embeddings import embed_pictures
+from clerestory.stages.evaluate.context import EvaluationContext
+from clerestory.stages.evaluate.shared.cached_embeddings import embed_images_by_key
 from clerestory.stages.evaluate.shared.embeddings import readable
 from clerestory.stages.evaluate.shared.sampling import batches
-from clerestory.store.answer_cache import Memo, memo_key
+from clerestory.store.answer_cache import AnswerCache, answer_key
 
 SIDE = 16
 HASH = 2 * SIDE * SIDE // 8
@@ -34,7 +34,7 @@ BLOCK = 512
 EXACT, NEAR = "the same bytes", "looks the same"
 
 
-def overlapping(bench: Bench, data: Dataset, samples: Sequence[Sample]) -> dict[str, str]:
+def overlapping(bench: EvaluationContext, data: Dataset, samples: Sequence[Sample]) -> dict[str, str]:
     """The ids of samples whose picture is also in the split ``train`` of the data, each with how it is known."""
     train = [sample for sample in data if sample.split == TRAIN]
     bytes_of = {sample.image for sample in train}
@@ -47,10 +47,10 @@ def overlapping(bench: Bench, data: Dataset, samples: Sequence[Sample]) -> dict[
 
 
 def _near_hashes(
-    bench: Bench, data: Dataset, samples: Sequence[Sample], train: Sequence[Sample]
+    bench: EvaluationContext, data: Dataset, samples: Sequence[Sample], train: Sequence[Sample]
 ) -> list[tuple[Sample, Sample]]:
     """For each sample the picture to learn from that looks most like it, where it looks the same."""
-    looks = picture_looks(data, [*samples, *train], bench.store.memo, bench.progress)
+    looks = picture_looks(data, [*samples, *train], bench.store.answer_cache, bench.progress)
     learnt = [sample for sample in train if sample.image in looks]
     if not learnt:
         return []
@@ -80,19 +80,19 @@ def _distances(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> NDArray[np.
     return found
 
 
-def _agreed(bench: Bench, data: Dataset, pairs: Sequence[tuple[Sample, Sample]]) -> list[str]:
+def _agreed(bench: EvaluationContext, data: Dataset, pairs: Sequence[tuple[Sample, Sample]]) -> list[str]:
     """The ids of pairs that the model's embeddings find nearly equal too; all of them without an ``Embedder``."""
     if not pairs or not isinstance(bench.model, Embedder):
         return [sample.id for sample, _ in pairs]
     flat = [sample for pair in pairs for sample in pair]
     keys = [sample.image for sample in flat]
-    rows = embed_pictures(bench.model, keys, lambda place: readable(data, flat[place]), bench.store.memo)
+    rows = embed_images_by_key(bench.model, keys, lambda place: readable(data, flat[place]), bench.store.answer_cache)
     cosines = np.einsum("nd,nd->n", rows[0::2].astype(np.float64), rows[1::2].astype(np.float64))
     return [sample.id for (sample, _), cosine in zip(pairs, cosines.tolist(), strict=True) if cosine >= NEAR_COSINE]
 
 
 def picture_looks(
-    data: Dataset, samples: Sequence[Sample], memo: Memo, progress: Progress = QUIET
+    data: Dataset, samples: Sequence[Sample], memo: AnswerCache, progress: Progress = QUIET
 ) -> Mapping[str, NDArray[np.uint8]]:
     """Difference hash (64 bytes) and 16 × 16 colours of each picture by its SHA-256; unreadable pictures have none.
 
@@ -101,7 +101,7 @@ def picture_looks(
     """
     code = code_digest("data/images", "stages/evaluate/suites/validity/contamination")
     first = {sample.image: sample for sample in samples}
-    names = {image: memo_key("look", code, image) for image in first}
+    names = {image: answer_key("look", code, image) for image in first}
     known = memo.get(list(names.values()))
     missing = [sample for image, sample in first.items() if names[image] not in known]
     with progress.task("Looking for pictures seen in training", len(missing)) as bar:

@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from clerestory.core.evidence import Finding
 from clerestory.core.sample import Dataset, Sample
 from clerestory.models.protocols import Embedder, capabilities
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.retrieval_split import caption_in, concept_of, normal
 from clerestory.stages.evaluate.shared.row_builder import join
 from clerestory.stages.evaluate.shared.sampling import choose
-from clerestory.stages.evaluate.suite import Found, NotApplicable, Part
+from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.tasks.items import Item, learnt_samples
 from clerestory.stages.evaluate.tasks.running import ask_items
 from clerestory.stages.evaluate.tasks.task import Task, check_model
@@ -37,7 +37,7 @@ TASKS = {
 }
 
 
-def run(bench: Bench) -> Found:
+def run(bench: EvaluationContext) -> SuiteResult:
     """The rows of every kind of question that the model can be asked."""
     config = bench.config
     able = set(capabilities(bench.model))
@@ -46,12 +46,12 @@ def run(bench: Bench) -> Found:
             "the model can neither score options nor answer in words, so it was asked no questions",
             "evaluate a model that is a Scorer or a Generator",
         )
-    if not config.asked:
+    if not config.vqa_samples:
         raise NotApplicable("no picture is to be asked about", "set asked to 300 or so")
     name, data = next(iter(bench.splits.items()))
-    maker = Maker([s for s in data if caption_in(s, config.lang)], config.lang, config.seed)
-    samples = choose(maker.samples, config.asked, config.seed)
-    learnt = choose(_learnt(bench, data), config.asked, config.seed)
+    maker = QuestionGenerator([s for s in data if caption_in(s, config.language)], config.language, config.seed)
+    samples = choose(maker.samples, config.vqa_samples, config.seed)
+    learnt = choose(_learnt(bench, data), config.vqa_samples, config.seed)
     found, findings = [], maker.findings()
     for task in TASKS.values():
         if task.kind == "short_answer" and "Generator" not in able:
@@ -65,7 +65,7 @@ def run(bench: Bench) -> Found:
         # Only yes or no has answers that occur again; every other answer is another caption.
         before = maker.items(task.kind, learnt) if task.kind == "yes_no" else ()
         found.append(ask_items(bench, task, data, name, items, before, capability, statements))
-    return Found(
+    return SuiteResult(
         join(each.rows for each in found),
         [measurement for each in found for measurement in each.measurements],
         [*findings, *(finding for each in found for finding in each.findings)],
@@ -73,7 +73,7 @@ def run(bench: Bench) -> Found:
     )
 
 
-class Maker:
+class QuestionGenerator:
     """Makes questions out of captions, the same ones for the same seed.
 
     Args:
@@ -153,13 +153,13 @@ def _statements(item: Item) -> tuple[str, tuple[str, ...]]:
     return "", (SHOWS.replace("{caption}", caption), SHOWS_NOT)
 
 
-def _learnt(bench: Bench, asked: Dataset) -> list[Sample]:
+def _learnt(bench: EvaluationContext, asked: Dataset) -> list[Sample]:
     ids = {sample.id for sample in asked}
     plain = learnt_samples(bench.data)
-    return [s for s in plain if s.id not in ids and caption_in(s, bench.config.lang)]
+    return [s for s in plain if s.id not in ids and caption_in(s, bench.config.language)]
 
 
-def _facts(maker: Maker) -> dict[str, str]:
+def _facts(maker: QuestionGenerator) -> dict[str, str]:
     source = f"of the same {maker.kind}" if maker.kind else "of any kind"
     return {"vqa": f"wrong options are captions {source}, chosen by a hash of seed and picture"}
 
@@ -170,7 +170,7 @@ def _too_few(task: str, split: str) -> Finding:
     return Finding("CLR-E003", "info", "not_run", f"task {task}", message, fix)
 
 
-PART = Part(
+SUITE = Suite(
     name="vqa",
     about="answering questions about pictures, with and without seeing them",
     needs=(),

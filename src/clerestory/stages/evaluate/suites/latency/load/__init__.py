@@ -2,9 +2,9 @@
 
 from clerestory.stages.evaluate.suites.latency.load.config import Arrivals, LoadConfig, arrivals
 from clerestory.stages.evaluate.suites.latency.load.generator import offer_load, run_load
-from clerestory.stages.evaluate.suites.latency.load.http import Http, Payload, json_field
-from clerestory.stages.evaluate.suites.latency.load.result import LoadResult, Sent
-from clerestory.stages.evaluate.suites.latency.load.targets import Target, Threads, Unanswered
+from clerestory.stages.evaluate.suites.latency.load.http import HttpPayload, HttpTarget, json_field
+from clerestory.stages.evaluate.suites.latency.load.result import LoadRequest, LoadResult
+from clerestory.stages.evaluate.suites.latency.load.targets import RequestFailed, Target, ThreadTarget
 
 __all__ = [
     "Arrivals",

@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 from clerestory.core.progress import QUIET, Progress
 from clerestory.stages.evaluate.suites.latency.load.config import LoadConfig, arrivals
-from clerestory.stages.evaluate.suites.latency.load.result import ERROR, OK, TIMEOUT, UNSENT, LoadResult, Sent
-from clerestory.stages.evaluate.suites.latency.load.targets import MOST_REASON, Target, Unanswered
+from clerestory.stages.evaluate.suites.latency.load.result import ERROR, OK, TIMEOUT, UNSENT, LoadRequest, LoadResult
+from clerestory.stages.evaluate.suites.latency.load.targets import MOST_REASON, RequestFailed, Target
 
 HEAD_START = 0.05
 TIMER_TRIES = 40
@@ -94,7 +94,7 @@ class _Run:
         self._slots = asyncio.Semaphore(config.most_in_flight)
         self._given_up: set[asyncio.Task[_End]] = set()
 
-    async def request(self, index: int, due: float, woken: float) -> Sent:
+    async def request(self, index: int, due: float, woken: float) -> LoadRequest:
         """Send request ``index`` as soon as there is a slot; ``due`` and ``woken`` in time of the event loop."""
         deadline = due + self._config.timeout
         queued = self._slots.locked()
@@ -125,16 +125,16 @@ class _Run:
     async def _attempt(self, index: int) -> _End:
         try:
             await self._target.send(index)
-        except Unanswered as error:
+        except RequestFailed as error:
             return _End(ERROR, str(error), self._loop.time())
         except Exception as error:
             # Whatever the callable raises is an answer that never came; it must not end the measurement.
             return _End(ERROR, f"{type(error).__name__}: {error}".rstrip(": ")[:MOST_REASON], self._loop.time())
         return _End(OK, "", self._loop.time())
 
-    def _note(self, *, index: int, due: float, woken: float, sent: float, end: _End, queued: bool) -> Sent:
+    def _note(self, *, index: int, due: float, woken: float, sent: float, end: _End, queued: bool) -> LoadRequest:
         elapsed = (end.finished - due) * 1e3
-        return Sent(
+        return LoadRequest(
             index=index,
             scheduled=due - self._origin,
             woken=woken - self._origin,

@@ -18,14 +18,14 @@ from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from clerestory.core.errors import ConfigError
-from clerestory.stages.evaluate.suites.latency.load.targets import MOST_REASON, Unanswered
+from clerestory.stages.evaluate.suites.latency.load.targets import MOST_REASON, RequestFailed
 
 HEAD_BYTES = 1 << 20
 BROKEN = (OSError, EOFError, asyncio.LimitOverrunError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
+class HttpPayload:
     """One HTTP request.
 
     Attributes:
@@ -47,7 +47,7 @@ class _Answer(NamedTuple):
     reusable: bool
 
 
-class Http:
+class HttpTarget:
     """An HTTP endpoint, such as ``/v1/embeddings`` of Clerestory or of any OpenAI-compatible server.
 
     Connections are kept and reused, the latest first, as many as are needed at once. Redirects are not followed and
@@ -65,7 +65,7 @@ class Http:
     cancellable = True
 
     def __init__(
-        self, url: str, payload: Callable[[int], Payload], check: Callable[[bytes], str] | None = None
+        self, url: str, payload: Callable[[int], HttpPayload], check: Callable[[bytes], str] | None = None
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -97,13 +97,13 @@ class Http:
         try:
             answer = await self._exchange(request)
         except BROKEN as error:
-            raise Unanswered(f"{type(error).__name__}: {error}".rstrip(": ")[:MOST_REASON]) from error
+            raise RequestFailed(f"{type(error).__name__}: {error}".rstrip(": ")[:MOST_REASON]) from error
         if not 200 <= answer.status < 300:
-            raise Unanswered(f"HTTP {answer.status}")
+            raise RequestFailed(f"HTTP {answer.status}")
         if self._check is not None and (why := self._check(answer.content)):
-            raise Unanswered(why[:MOST_REASON])
+            raise RequestFailed(why[:MOST_REASON])
 
-    def _request(self, payload: Payload) -> bytes:
+    def _request(self, payload: HttpPayload) -> bytes:
         fields = {"Host": self._netloc, "Accept": "*/*", **payload.headers}
         body = b""
         if payload.body is not None:

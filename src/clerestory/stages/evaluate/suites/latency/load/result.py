@@ -30,7 +30,7 @@ NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class LoadRequest:
     """One request; times in seconds from the beginning of the warm-up.
 
     Attributes:
@@ -68,7 +68,7 @@ class LoadResult:
     """
 
     config: LoadConfig
-    requests: tuple[Sent, ...]
+    requests: tuple[LoadRequest, ...]
     warm_up: int
     timer_ms: tuple[float, ...]
 
@@ -102,7 +102,7 @@ class LoadResult:
             made[name] = np.array([getattr(one, name) for one in self.requests], dtype=np.float64)
         return made
 
-    def window(self, one: Sent) -> str:
+    def window(self, one: LoadRequest) -> str:
         """The twentieth of the measured time that a request was due in: its cluster."""
         gone = (one.scheduled - self.config.warm_up) / self.config.seconds
         return f"{min(math.floor(gone * WINDOWS), WINDOWS - 1) + 1} of {WINDOWS}"
@@ -112,10 +112,7 @@ class LoadResult:
         rows = self.rows(rate)
         tags = Tags({"task": TASK, "rate": rate or f"{self.config.rate:g}"})
         named = Tags({**(where or {}), **tags})
-        found = [
-            measure(rows, Recipe("quantile", "ms", tags, WINDOW, q), name, named)
-            for name, q in QUANTILES.items()
-        ]
+        found = [measure(rows, Recipe("quantile", "ms", tags, WINDOW, q), name, named) for name, q in QUANTILES.items()]
         good = Recipe("share_at_most", "ms", tags, WINDOW, self.config.slo_ms)
         return [*found, measure(rows, good, "goodput", named)]
 

@@ -11,7 +11,7 @@ from typing import Protocol, Self
 MOST_REASON = 120
 
 
-class Unanswered(Exception):
+class RequestFailed(Exception):
     """A request that got no usable answer; the text is the reason, such as ``HTTP 500``."""
 
 
@@ -40,7 +40,7 @@ class Target(Protocol):
         """Close it."""
 
 
-class Threads:
+class ThreadTarget:
     """A function of this process, each call in a thread of its own.
 
     A thread cannot be stopped from outside: a call that is given up runs on, and holds its place until it returns.
