@@ -13,7 +13,7 @@ from PIL import Image
 from tests.report.parsing import Parsed
 from tests.support.paired_rows import Columns, put_examination, put_model, rows
 
-from clerestory.apps.catalogue import bring_in
+from clerestory.apps.datasets import add_dataset
 from clerestory.cli.main import run
 from clerestory.core.sample import Dataset
 from clerestory.report import report
@@ -46,7 +46,7 @@ def desk(store: Store, tmp_path: Path) -> Desk:
     folder.mkdir()
     for i in range(30):
         Image.new("RGB", (24, 24), (8 * i, 90, 255 - 8 * i)).save(folder / f"shape {i}.png")
-    data = bring_in(store, str(folder), "shapes")
+    data = add_dataset(store, str(folder), "shapes")
     models = tmp_path / "models"
     return Desk(store, data, tmp_path, put_model(store, models, "a"), put_model(store, models, "b"))
 
@@ -80,8 +80,8 @@ def test_json_has_every_number_and_the_answer(desk: Desk, capsys: pytest.Capture
     assert desk.run("--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["verdict"] == "better"
-    assert found["lines"][0]["word"] == "better"
-    assert found["lines"][0]["only_a"] > found["lines"][0]["only_b"] > 0
+    assert found["results"][0]["outcome"] == "better"
+    assert found["results"][0]["only_a"] > found["lines"][0]["only_b"] > 0
     assert found["flips"]
 
 
@@ -117,7 +117,7 @@ def test_the_page_shows_intervals_and_flipped_pictures_and_needs_nothing_else(de
     assert f"Is {desk.a[:12]} better than {desk.b[:12]}?" in said
     assert "Twemoji" in said
     known = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
-    whole = known["lines"][0]
+    whole = known["results"][0]
     assert f"{100 * whole['difference']:+.1f}".replace("-", "\N{MINUS SIGN}") in said
 
 

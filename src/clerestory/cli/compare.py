@@ -9,13 +9,22 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from clerestory.apps.loading import is_elsewhere, load_model
+from clerestory.apps.loading import is_external, load_model
 from clerestory.cli.evaluate import examined
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
-from clerestory.core.comparison import Comparison, Line
+from clerestory.core.comparison import Comparison, ComparisonRow
 from clerestory.core.errors import Undecided
-from clerestory.report.comparison import WORDS, headline, line_name, points, points_between, share, write_comparison
+from clerestory.report.comparison import (
+    WORDS,
+    flip_answer,
+    headline,
+    line_name,
+    points,
+    points_between,
+    share,
+    write_comparison,
+)
 from clerestory.stages.compare import CompareConfig, compare
 from clerestory.store import open_store
 
@@ -51,7 +60,7 @@ def compare_(
     """
     store = open_store(common.home)
     pictures = examined(store, data, task, common.out)
-    digests = {ref: load_model(store, ref)[0].digest for ref in (a, b) if is_elsewhere(ref)}
+    digests = {ref: load_model(store, ref)[0].digest for ref in (a, b) if is_external(ref)}
     asked = "".join(f" --task {each}" for each in task)
     try:
         found = compare(a, b, store, CompareConfig(margin, alpha), pictures.digest, digests)
@@ -60,7 +69,7 @@ def compare_(
             raise Undecided(error.message, f"{error.fix}{asked}") from error
         raise
     lines: list[str | Text | Table] = [Text(headline(found), "bold"), _table(found), *_flips(found)]
-    lines += [Text(f"not compared: {note}", "dim") for note in found.notes]
+    lines += [Text(f"not compared: {each.message}", "dim") for each in found.exclusions]
     lines.append(f"evidence  {found.evidence}")
     shown = {**encode(found), "verdict": found.verdict, "headline": headline(found)}
     if report is not None:
@@ -79,22 +88,22 @@ def _table(found: Comparison) -> Table:
     table = Table(
         "", "what", found.a, found.b, "difference in points", "could see", "p adjusted", "n", "verdict", box=None
     )
-    whole = {(line.task, line.split, line.condition): line.word for line in found.lines if line.whole}
-    for line in found.lines:
-        other = line.word in ("better", "worse") and line.word != whole[line.task, line.split, line.condition]
-        if line.whole or other:
+    whole = {(line.task, line.split, line.condition): line.outcome for line in found.results if line.is_overall}
+    for line in found.results:
+        other = line.outcome in ("better", "worse") and line.outcome != whole[line.task, line.split, line.condition]
+        if line.is_overall or other:
             table.add_row(*_cells(line))
     return table
 
 
-def _cells(line: Line) -> list[str | Text]:
-    style = STYLES[line.word]
-    name = line_name(line) if line.whole else f"  {line_name(line)} · {line.group} {line.value}"
-    needs = f", needs {line.needs:,} more" if line.needs else ""
-    chance = "" if line.adjusted is None else f"{line.adjusted:.2g}"
-    word = Text(WORDS[line.word] + needs, style)
+def _cells(line: ComparisonRow) -> list[str | Text]:
+    style = STYLES[line.outcome]
+    name = line_name(line) if line.is_overall else f"  {line_name(line)} · {line.group} {line.value}"
+    needs = f", needs {line.additional_rows:,} more" if line.additional_rows else ""
+    chance = "" if line.p_adjusted is None else f"{line.p_adjusted:.2g}"
+    word = Text(WORDS[line.outcome] + needs, style)
     return [
-        Text(MARKS[line.word], style),
+        Text(MARKS[line.outcome], style),
         name,
         share(line.a),
         share(line.b),
@@ -110,10 +119,10 @@ def _flips(found: Comparison) -> list[str | Text | Table]:
     """The furthest flips of each direction, all tasks together."""
     shown: list[str | Text | Table] = []
     for side, name in (("b", found.b), ("a", found.a)):
-        mine = sorted((flip for flip in found.flips if flip.right == side), key=lambda flip: -flip.far)[:FLIPS]
+        mine = sorted((flip for flip in found.flips if flip.correct == side), key=lambda flip: -flip.magnitude)[:FLIPS]
         if mine:
             table = Table(f"only {name} got right", "picture", found.a, found.b, box=None)
             for flip in mine:
-                table.add_row(flip.caption, flip.sample, flip.said_a or "wrong", flip.said_b or "wrong")
+                table.add_row(flip.caption, flip.sample, flip_answer(flip, "a"), flip_answer(flip, "b"))
             shown.append(table)
     return shown

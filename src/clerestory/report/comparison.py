@@ -6,29 +6,35 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from markupsafe import Markup
 
 from clerestory.core.codec import encode
-from clerestory.core.comparison import Comparison, Flip, Line, Word
+from clerestory.core.comparison import Comparison, ComparisonOutcome, ComparisonRow, Flip
 from clerestory.core.errors import InputError, NotFound
 from clerestory.core.sample import Dataset
 from clerestory.report import format
 from clerestory.report.files import ReportFiles, write_text
 from clerestory.report.render import fill
-from clerestory.report.svg import Drawing, Scale, shorten, tick_text, ticks
+from clerestory.report.svg import AxisScale, SvgCanvas, shorten, tick_text, ticks
 from clerestory.report.thumbnails import Thumbnails
 
 SHOWN, OPEN = 12, 6
-FAMILIES = {"clean": "", "corrupted": "on damaged pictures", "words": "with altered words"}
-STATES: dict[Word, str] = {"better": "yes", "worse": "no", "no_difference": "plain", "inconclusive": "unsure"}
-WORDS: dict[Word, str] = {
+FAMILIES = {"clean": "", "corrupted": "on damaged pictures", "perturbed_text": "with altered words"}
+STATES: dict[ComparisonOutcome, str] = {
+    "better": "yes",
+    "worse": "no",
+    "no_difference": "plain",
+    "inconclusive": "unsure",
+}
+WORDS: dict[ComparisonOutcome, str] = {
     "better": "better",
     "worse": "worse",
     "no_difference": "no difference",
     "inconclusive": "cannot tell yet",
 }
-TITLES: dict[Word, str] = {
+TITLES: dict[ComparisonOutcome, str] = {
     "better": "Better, and worse at nothing.",
     "worse": "Worse at something.",
     "no_difference": "No difference that matters.",
@@ -57,12 +63,12 @@ class FlipsView:
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class GroupForest:
     """Lines drawn together."""
 
     title: str
     svg: Markup
-    lines: tuple[Line, ...]
+    lines: tuple[ComparisonRow, ...]
 
 
 def write_comparison(comparison: Comparison, out: Path, pictures: Dataset | None = None) -> ReportFiles:
@@ -91,7 +97,7 @@ def write_comparison(comparison: Comparison, out: Path, pictures: Dataset | None
 
 def render_comparison(comparison: Comparison, pictures: Dataset | None = None) -> str:
     """The HTML document."""
-    whole = tuple(line for line in comparison.lines if line.whole)
+    whole = tuple(line for line in comparison.results if line.is_overall)
     return fill(
         "comparison.html",
         c=comparison,
@@ -105,6 +111,7 @@ def render_comparison(comparison: Comparison, pictures: Dataset | None = None) -
         words=WORDS,
         states=STATES,
         name=line_name,
+        flip_answer=flip_answer,
         points=points,
         points_between=points_between,
         share=share,
@@ -119,26 +126,26 @@ def headline(comparison: Comparison) -> str:
     return "; ".join(parts) if parts else f"nothing of {comparison.a} and {comparison.b} can be compared"
 
 
-def clauses(comparison: Comparison) -> list[tuple[Word, str, str]]:
-    """Word, its beginning and what it is about, for each word that was given: worse first."""
+def clauses(comparison: Comparison) -> list[tuple[ComparisonOutcome, str, str]]:
+    """ComparisonOutcome, its beginning and what it is about, for each word that was given: worse first."""
     a, b = comparison.a, comparison.b
-    begins: dict[Word, str] = {
+    begins: dict[ComparisonOutcome, str] = {
         "worse": f"{a} is worse than {b} at",
         "better": f"{a} is better than {b} at",
         "no_difference": "no difference at",
         "inconclusive": "inconclusive at",
     }
-    found: list[tuple[Word, str, str]] = []
+    found: list[tuple[ComparisonOutcome, str, str]] = []
     for word, begin in begins.items():
-        about = [_asked(line) for line in comparison.lines if line.word == word and line.whole]
+        about = [_asked(line) for line in comparison.results if line.outcome == word and line.is_overall]
         if word in ("worse", "better"):
-            about += _about_groups(comparison.lines, word)
+            about += _about_groups(comparison.results, word)
         if about:
             found.append((word, begin, format.listing(about)))
     return found
 
 
-def line_name(line: Line) -> str:
+def line_name(line: ComparisonRow) -> str:
     """What a line is about: ``words for a picture · things it never saw · on damaged pictures``."""
     parts = [task_name(line.task), format.slice_value("split", line.split), FAMILIES.get(line.condition, "")]
     return " · ".join(part for part in parts if part)
@@ -154,11 +161,19 @@ def points(value: float | None, sign: bool = True) -> str:
     return "" if value is None else f"{100 * value:{'+' if sign else ''}.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def points_between(line: Line) -> str:
+def points_between(line: ComparisonRow) -> str:
     """The difference with its interval: ``+1.3 (−0.2 to +2.8)``."""
     if line.low is None:
         return f"{points(line.difference)} (no interval)"
     return f"{points(line.difference)} ({points(line.low)} to {points(line.high)})"
+
+
+def flip_answer(flip: Flip, model: Literal["a", "b"]) -> str:
+    """The answer of one of the two models: its text, the rank of the correct answer, else whether it was correct."""
+    answer, rank = (flip.answer_a, flip.rank_a) if model == "a" else (flip.answer_b, flip.rank_b)
+    if answer:
+        return answer
+    return f"rank {rank:,.0f}" if rank is not None else "correct" if flip.correct == model else "wrong"
 
 
 def share(value: float) -> str:
@@ -166,19 +181,19 @@ def share(value: float) -> str:
     return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _asked(line: Line) -> str:
-    needs = f", needs {line.needs:,} more samples" if line.needs else ""
+def _asked(line: ComparisonRow) -> str:
+    needs = f", needs {line.additional_rows:,} more samples" if line.additional_rows else ""
     where = ", ".join(p for p in (format.slice_value("split", line.split), FAMILIES.get(line.condition, "")) if p)
     return f"{task_name(line.task)} ({where}{needs})"
 
 
-def _about_groups(lines: Sequence[Line], word: Word) -> list[str]:
+def _about_groups(lines: Sequence[ComparisonRow], word: ComparisonOutcome) -> list[str]:
     """The groups that are so where their whole task is not."""
-    so = {(line.task, line.split, line.condition) for line in lines if line.whole and line.word == word}
+    so = {(line.task, line.split, line.condition) for line in lines if line.is_overall and line.outcome == word}
     told: dict[tuple[str, str, str], list[str]] = {}
     for line in lines:
         key = (line.task, line.split, line.condition)
-        if not line.whole and line.word == word and key not in so:
+        if not line.is_overall and line.outcome == word and key not in so:
             told.setdefault(key, []).append(value_name(line))
     return [
         f"{task_name(task)} ({format.slice_value('split', split)}) of {format.listing(values)}"
@@ -186,47 +201,47 @@ def _about_groups(lines: Sequence[Line], word: Word) -> list[str]:
     ]
 
 
-def value_name(line: Line) -> str:
+def value_name(line: ComparisonRow) -> str:
     """A group's value in plain words: ``Twemoji``; ``gender woman`` where the value alone says little."""
     plain = format.slice_value(line.group, line.value)
     return plain if plain != line.value else f"{format.slice_key(line.group)} {line.value}"
 
 
-def _groups(comparison: Comparison) -> list[Panel]:
+def _groups(comparison: Comparison) -> list[GroupForest]:
     """One drawing for each task and group."""
-    told: dict[tuple[str, str, str, str], list[Line]] = {}
-    for line in comparison.lines:
-        if not line.whole:
+    told: dict[tuple[str, str, str, str], list[ComparisonRow]] = {}
+    for line in comparison.results:
+        if not line.is_overall:
             told.setdefault((line.task, line.split, line.condition, line.group), []).append(line)
     panels = []
     for i, (key, lines) in enumerate(told.items()):
         title = f"{line_name(lines[0])}, by {format.slice_key(key[3])}"
-        panels.append(Panel(title, _forest(f"group-{i}", comparison, lines), tuple(lines)))
-    order: list[Word] = ["worse", "better", "inconclusive", "no_difference"]
-    panels.sort(key=lambda panel: min(order.index(line.word) for line in panel.lines))
+        panels.append(GroupForest(title, _forest(f"group-{i}", comparison, lines), tuple(lines)))
+    order: list[ComparisonOutcome] = ["worse", "better", "inconclusive", "no_difference"]
+    panels.sort(key=lambda panel: min(order.index(line.outcome) for line in panel.lines))
     return panels
 
 
-def _strips(comparison: Comparison, lines: Sequence[Line]) -> list[Markup]:
+def _strips(comparison: Comparison, lines: Sequence[ComparisonRow]) -> list[Markup]:
     """A strip for each line, all to one scale, to stand next to its words."""
     reach, drawn = _reach(comparison, lines), []
     for i, line in enumerate(lines):
-        desc = f"{points_between(line)} points, {WORDS[line.word]}"
-        drawing = Drawing(f"strip-{i}", WIDTH, 74.0, f"{comparison.a} minus {comparison.b}: {line_name(line)}", desc)
-        scale = Scale(-reach, reach, 14.0, WIDTH - 14)
+        desc = f"{points_between(line)} points, {WORDS[line.outcome]}"
+        drawing = SvgCanvas(f"strip-{i}", WIDTH, 74.0, f"{comparison.a} minus {comparison.b}: {line_name(line)}", desc)
+        scale = AxisScale(-reach, reach, 14.0, WIDTH - 14)
         _frame(drawing, scale, comparison, (22, 52))
         _interval(drawing, scale, line, 37)
         drawn.append(drawing.render())
     return drawn
 
 
-def _forest(name: str, comparison: Comparison, lines: Sequence[Line]) -> Markup:
+def _forest(name: str, comparison: Comparison, lines: Sequence[ComparisonRow]) -> Markup:
     """The differences of some groups with their intervals, one below the other."""
     bottom = 26 + len(lines) * ROW
-    said = "; ".join(f"{value_name(line)}: {points_between(line)} points, {WORDS[line.word]}" for line in lines)
-    drawing = Drawing(name, WIDTH, bottom + 22, f"{comparison.a} minus {comparison.b}, in points", said)
+    said = "; ".join(f"{value_name(line)}: {points_between(line)} points, {WORDS[line.outcome]}" for line in lines)
+    drawing = SvgCanvas(name, WIDTH, bottom + 22, f"{comparison.a} minus {comparison.b}, in points", said)
     reach = _reach(comparison, lines)
-    scale = Scale(-reach, reach, 14.0, WIDTH - 14)
+    scale = AxisScale(-reach, reach, 14.0, WIDTH - 14)
     _frame(drawing, scale, comparison, (22, bottom))
     for i, line in enumerate(lines):
         top = 26 + i * ROW
@@ -238,13 +253,13 @@ def _forest(name: str, comparison: Comparison, lines: Sequence[Line]) -> Markup:
     return drawing.render()
 
 
-def _reach(comparison: Comparison, lines: Sequence[Line]) -> float:
+def _reach(comparison: Comparison, lines: Sequence[ComparisonRow]) -> float:
     """How far the axis goes to either side of nought: to the furthest end, and at least to twice the margin."""
     ends = [abs(end) for line in lines for end in (line.low, line.high, line.difference) if end is not None]
     return max(2 * comparison.margin, min(1.0, max(ends, default=0.0)))
 
 
-def _frame(drawing: Drawing, scale: Scale, comparison: Comparison, room: tuple[float, float]) -> None:
+def _frame(drawing: SvgCanvas, scale: AxisScale, comparison: Comparison, room: tuple[float, float]) -> None:
     """Who is better on which side, the band that does not matter, the grid and the axis in points."""
     top, bottom = room
     low, high = scale(-comparison.margin), scale(comparison.margin)
@@ -258,8 +273,8 @@ def _frame(drawing: Drawing, scale: Scale, comparison: Comparison, room: tuple[f
     drawing.text(scale.end, top - 9, shorten(f"{comparison.a} better \N{RIGHTWARDS ARROW}", half), "t soft", "end")
 
 
-def _interval(drawing: Drawing, scale: Scale, line: Line, y: float) -> None:
-    state = STATES[line.word]
+def _interval(drawing: SvgCanvas, scale: AxisScale, line: ComparisonRow, y: float) -> None:
+    state = STATES[line.outcome]
     if line.low is not None and line.high is not None:
         low, high = scale(line.low), scale(line.high)
         drawing.line(low, y, high, y, f"reach {state}")
@@ -280,15 +295,12 @@ def _flips(comparison: Comparison, pictures: Dataset | None) -> list[FlipsView]:
             return FlipView(flip, "")
 
     told = []
-    for line in comparison.lines:
-        if not line.whole or not (line.only_a or line.only_b):
+    for line in comparison.results:
+        if not line.is_overall or not (line.only_a or line.only_b):
             continue
-        mine = [f for f in comparison.flips if (f.task, f.split) == (line.task, line.split) and _in(f, line.condition)]
-        sides = [tuple(view(f) for f in [f for f in mine if f.right == side][:SHOWN]) for side in ("a", "b")]
+        mine = [
+            f for f in comparison.flips if (f.task, f.split) == (line.task, line.split) and f.family == line.condition
+        ]
+        sides = [tuple(view(f) for f in [f for f in mine if f.correct == side][:SHOWN]) for side in ("a", "b")]
         told.append(FlipsView(line_name(line), line.only_a or 0, line.only_b or 0, sides[0], sides[1]))
     return told
-
-
-def _in(flip: Flip, family: str) -> bool:
-    own = "corrupted" if flip.severity else "clean" if flip.condition in ("", "clean") else "words"
-    return own == family

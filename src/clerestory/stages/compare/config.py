@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from clerestory.core.errors import ConfigError
+from clerestory.core.settings import Range, check_settings
 
 
 @dataclass(frozen=True, slots=True)
 class CompareConfig:
-    """When a difference counts, and how much is shown.
+    """When a difference counts, and how many examples are stored.
 
     Attributes:
         margin: the largest difference of shares that does not matter; 0.01 is one point.
-        alpha: how often a difference may be claimed where there is none, over all lines of a family together.
-        flips: how many flipped samples are kept for each task, family of conditions and direction.
+        alpha: the probability of claiming any difference where there is none, over all results of a family together.
+        flips: how many flipped samples are stored for each task, family of conditions and direction.
     """
 
-    margin: float = 0.01
-    alpha: float = 0.05
-    flips: int = 24
+    margin: Annotated[float, Range(0, 1, exclusive_minimum=True, exclusive_maximum=True)] = 0.01
+    alpha: Annotated[float, Range(0, 0.5, exclusive_minimum=True, exclusive_maximum=True)] = 0.05
+    flips: Annotated[int, Range(0)] = 24
 
     def __post_init__(self) -> None:
-        if not 0 < self.margin < 1:
-            raise ConfigError(f"a margin of {self.margin:g} cannot be shown", "give a share above 0, such as 0.01")
-        if not 0 < self.alpha < 0.5:
-            raise ConfigError(f"alpha = {self.alpha:g} is no share of errors to accept", "give one such as 0.05")
-        if self.flips < 0:
-            raise ConfigError(f"{self.flips} flipped samples cannot be kept", "give 0 or more")
+        check_settings(self)

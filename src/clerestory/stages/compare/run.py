@@ -1,4 +1,4 @@
-"""The verb: compare two models on what both were examined on, and keep what was found as evidence."""
+"""Compare two models on the data of their evaluations, and store the comparison as evidence."""
 
 from __future__ import annotations
 
@@ -6,25 +6,35 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from clerestory.core.codec import Tags, decode, encode
-from clerestory.core.comparison import Comparison, Line
+from clerestory.core.codec import Facts, Tags, decode, encode
+from clerestory.core.comparison import Comparison, ComparisonRow
 from clerestory.core.digest import canonical, digest, short
 from clerestory.core.errors import InputError, Undecided
 from clerestory.core.evidence import Evidence, Interval, Measurement, Recipe, Subject
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
+from clerestory.core.rows import CLUSTER_COLUMN
+from clerestory.core.stage import stage
 from clerestory.stages.compare.config import CompareConfig
-from clerestory.stages.compare.lines import CLUSTER, make_flips, make_lines
-from clerestory.stages.compare.pairs import pair
+from clerestory.stages.compare.flips import find_flips
+from clerestory.stages.compare.paired_scores import pair_scores
+from clerestory.stages.compare.results import compare_slices
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.rows import read_rows, write_rows
 from clerestory.store import Store
 
-KIND, READS, ARTIFACT = "compare", "evaluate", "comparison"
+KIND, ARTIFACT = "compare", "comparison"
+SOURCE_KIND = "evaluate"  # the evidence whose per-sample rows are compared
 
 
 @dataclass(frozen=True)
 class _Model:
-    """One of the two: what people call it, how a command names it, and its digest."""
+    """One of the two models.
+
+    Attributes:
+        name: in messages and tables.
+        ref: in commands.
+        digest: of the model.
+    """
 
     name: str
     ref: str
@@ -39,62 +49,64 @@ def compare(
     data: str = "",
     digests: Mapping[str, str] | None = None,
 ) -> Comparison:
-    """Hold two models against one another, sample by sample, on what both were examined on.
+    """Compare two models, sample by sample, on the data of their evaluations.
 
-    The rows of the newest examinations of both are joined on what was asked, so only differences on the same questions
-    count, with errors between concepts. The result is kept as evidence of kind ``compare``; the same two examinations
+    The rows of the newest evaluations of both are joined on the question, so only differences on the same questions
+    count, with errors between concepts. The result is stored as evidence of kind ``compare``; the same two evaluations
     are not compared twice.
 
     Args:
-        a: a release or a digest: the one the verdicts are about.
-        b: the one it is held against.
-        store: where the examinations are, and the comparison goes.
+        a: a release or a digest: the model that the outcomes are about.
+        b: the model it is compared with.
+        store: holds the evaluations, and receives the comparison.
         config: when a difference counts.
-        data: digest of the data set to compare on; the newest that both were examined on when empty.
-        digests: of models that the store does not keep (``hf:``, ``openai:``, a folder), by reference.
+        data: digest of the data set to compare on; if empty, the newest on which both were evaluated.
+        digests: of models that are not in the store (``hf:``, ``openai:``, a folder), by reference.
 
     Raises:
-        NotFound: nothing has one of these names.
+        NotFound: one of these names is unknown.
         InputError: both are the same model.
-        Undecided: an examination is missing or stale, or was made on other data; the fix is the command that mends it.
+        Undecided: an evaluation is missing or stale, or used other data; the fix is the command to run.
     """
     config = config or CompareConfig()
-    ours, theirs = (_model(ref, store, digests or {}) for ref in (a, b))
-    if ours.digest == theirs.digest:
-        raise InputError(f"{a} and {b} are the same model, {short(ours.digest)}", "name two that differ")
-    mine, other = _examinations(ours, theirs, store, data)
+    model_a, model_b = (_model(ref, store, digests or {}) for ref in (a, b))
+    if model_a.digest == model_b.digest:
+        raise InputError(f"{a} and {b} are the same model, {short(model_a.digest)}", "name two different models")
+    evidence_a, evidence_b = _evaluations(model_a, model_b, store, data)
     subject = Subject(
-        model=ours.digest,
-        data=mine.subject.data,
+        model=model_a.digest,
+        data=evidence_a.subject.data,
         code=stage_code(KIND),
-        config=digest([encode(config), mine.id, other.id, ours.name, theirs.name]),
+        config=digest([encode(config), evidence_a.id, evidence_b.id, model_a.name, model_b.name]),
         environment=environment_digest(),
     )
-    known = _known(store, subject)
-    if known is not None:
-        return known
+    stored = _stored(store, subject)
+    if stored is not None:
+        return stored
     with metered() as meter:
-        rows = [read_rows(store.blobs.get(each.rows)) for each in (mine, other)]
-        pairs = pair(mine, other, rows[0], rows[1])
-        lines = make_lines(pairs, config, (ours.name, theirs.name))
-        if not lines:
-            raise Undecided(f"no question is scored for both {ours.name} and {theirs.name}", "see their findings")
-        made = Comparison(
-            a=ours.name,
-            b=theirs.name,
-            model_a=ours.digest,
-            model_b=theirs.digest,
-            evidence_a=mine.id,
-            evidence_b=other.id,
-            data=mine.subject.data,
+        rows_a, rows_b = (read_rows(store.blobs.get(each.rows)) for each in (evidence_a, evidence_b))
+        pairs = pair_scores(evidence_a, evidence_b, rows_a, rows_b)
+        results = compare_slices(pairs, config, (model_a.name, model_b.name))
+        if not results:
+            raise Undecided(
+                f"no question is scored for both {model_a.name} and {model_b.name}",
+                "see the findings of the two evaluations",
+            )
+        comparison = Comparison(
+            a=model_a.name,
+            b=model_b.name,
+            model_a=model_a.digest,
+            model_b=model_b.digest,
+            evidence_a=evidence_a.id,
+            evidence_b=evidence_b.id,
+            data=evidence_a.subject.data,
             margin=config.margin,
             alpha=config.alpha,
-            lines=tuple(lines),
-            flips=tuple(make_flips(pairs, config)),
-            notes=tuple(dict.fromkeys(pairs.notes)),
-            blocked=pairs.blocked,
+            results=tuple(results),
+            flips=tuple(find_flips(pairs, config)),
+            exclusions=tuple(dict.fromkeys(pairs.exclusions)),
         )
-        measurements = tuple(each for line in lines for each in _measurements(line, pairs.rows, config))
+        measurements = tuple(each for row in results for each in _measurements(row, pairs.rows, config))
     evidence = Evidence(
         kind=KIND,
         subject=subject,
@@ -103,19 +115,26 @@ def compare(
         cost=meter.cost,
         made=now(),
         rows=store.blobs.put(write_rows(pairs.rows)),
-        artifacts=Tags({ARTIFACT: store.blobs.put(canonical(made))}),
-        facts=Tags(a=ours.name, b=theirs.name, model_b=theirs.digest, evidence_a=mine.id, evidence_b=other.id,
-                   margin=f"{config.margin:g}", alpha=f"{config.alpha:g}"),
-    )  # fmt: skip
-    return replace(made, evidence=store.put_evidence(evidence))
+        artifacts=Tags({ARTIFACT: store.blobs.put(canonical(comparison))}),
+        facts=Facts(
+            a=model_a.name,
+            b=model_b.name,
+            model_b=model_b.digest,
+            evidence_a=evidence_a.id,
+            evidence_b=evidence_b.id,
+            margin=config.margin,
+            alpha=config.alpha,
+        ),
+    )
+    return replace(comparison, evidence=store.put_evidence(evidence))
 
 
-def _known(store: Store, subject: Subject) -> Comparison | None:
-    """The stored comparison of the same two examinations, where it is sound."""
-    for found in store.find_evidence(KIND, subject.model, subject.data, subject.code, subject.config):
-        if found.subject == subject and not store.verify_evidence(found.id):
-            held = decode(Comparison, json.loads(store.blobs.get(found.artifacts[ARTIFACT])))
-            return replace(held, evidence=found.id)
+def _stored(store: Store, subject: Subject) -> Comparison | None:
+    """The stored comparison of the same two evaluations, if it is undamaged."""
+    for evidence in store.find_evidence(KIND, subject.model, subject.data, subject.code, subject.config):
+        if evidence.subject == subject and not store.verify_evidence(evidence.id):
+            comparison = decode(Comparison, json.loads(store.blobs.get(evidence.artifacts[ARTIFACT])))
+            return replace(comparison, evidence=evidence.id)
     return None
 
 
@@ -128,61 +147,61 @@ def _model(ref: str, store: Store, digests: Mapping[str, str]) -> _Model:
     return _Model(short(resolved.digest), short(resolved.digest), resolved.digest)
 
 
-def _examinations(ours: _Model, theirs: _Model, store: Store, data: str) -> tuple[Evidence, Evidence]:
-    """The newest examinations of both on the same data, of today; those of the same settings come first."""
-    mine, other = _fresh(ours, store, data), _fresh(theirs, store, data)
-    both = [(m, o) for m in mine for o in other if m.subject.data == o.subject.data]
-    if not both:
-        names = _names(store, mine[0].subject.data)
+def _evaluations(a: _Model, b: _Model, store: Store, data: str) -> tuple[Evidence, Evidence]:
+    """The newest current evaluations of both models on the same data; preferably with the same settings."""
+    of_a, of_b = _fresh(a, store, data), _fresh(b, store, data)
+    pairs = [(one, two) for one in of_a for two in of_b if one.subject.data == two.subject.data]
+    if not pairs:
         raise Undecided(
-            f"{theirs.name} was not examined on the data that {ours.name} was examined on",
-            f"clerestory evaluate {theirs.ref}{names}",
+            f"{b.name} was not evaluated on the data of the evaluation of {a.name}",
+            _command(b, of_a[0].subject.data, store),
         )
-    return next((two for two in both if two[0].subject.config == two[1].subject.config), both[0])
+    return next((pair for pair in pairs if pair[0].subject.config == pair[1].subject.config), pairs[0])
 
 
 def _fresh(model: _Model, store: Store, data: str) -> list[Evidence]:
-    """The examinations of today, newest first.
+    """The evaluations of a model by the current code in the current environment, newest first.
 
     Raises:
-        Undecided: there is none.
+        Undecided: there are none.
     """
-    held = store.find_evidence(READS, model=model.digest)
-    today = (stage_code(READS), environment_digest())
-    fresh = [each for each in held if (each.subject.code, each.subject.environment) == today]
-    found = [each for each in fresh if not data or each.subject.data == data]
-    if found:
-        return found
-    command = f"clerestory evaluate {model.ref}{_names(store, data)}"
-    if not held:
-        raise Undecided(f"{model.name} was never examined here", command)
+    stored = store.find_evidence(SOURCE_KIND, model=model.digest)
+    current = (stage_code(SOURCE_KIND), environment_digest())
+    fresh = [each for each in stored if (each.subject.code, each.subject.environment) == current]
+    usable = [each for each in fresh if not data or each.subject.data == data]
+    if usable:
+        return usable
+    command = _command(model, data, store)
+    if not stored:
+        raise Undecided(f"{model.name} was never evaluated here", command)
     if fresh:
-        raise Undecided(f"{model.name} was examined on other data only", command)
-    changed = "code" if held[0].subject.code != today[0] else "libraries or another kind of machine"
-    raise Undecided(f"the examination of {model.name} is stale, it was made with other {changed}", command)
+        raise Undecided(f"{model.name} was evaluated on other data only", command)
+    changed = "code" if stored[0].subject.code != current[0] else "library versions or the kind of machine"
+    raise Undecided(f"the evaluation of {model.name} is stale: {changed} changed since", command)
 
 
-def _names(store: Store, data: str) -> str:
-    """The option that names a data set, where the store knows its name."""
-    return next((f" --data {row.name}" for row in store.datasets() if row.digest == data), "")
+def _command(model: _Model, data: str, store: Store) -> str:
+    """The command that evaluates a model on a data set; it names the data if the store has a name for it."""
+    option = next((f" --data {row.name}" for row in store.datasets() if row.digest == data), "")
+    return stage(SOURCE_KIND).command.format(model=model.ref, data=option)
 
 
-def _measurements(line: Line, rows: Rows, config: CompareConfig) -> Iterable[Measurement]:
-    """Their difference and, on the whole, the values of both, each with its recipe over the joined rows."""
-    where = {"task": line.task, "split": line.split, "family": line.condition}
-    if line.group:
-        where[line.group] = line.value
+def _measurements(row: ComparisonRow, rows: Rows, config: CompareConfig) -> Iterable[Measurement]:
+    """The difference and, if overall, the values of both models, each with its recipe over the joined rows."""
+    where = {"task": row.task, "split": row.split, "family": str(row.condition)}
+    if row.group:
+        where[row.group] = row.value
     tags = Tags(where)
-    for side in ("a", "b") if line.whole else ():
-        yield measure(rows, Recipe("mean", side, tags, CLUSTER), f"{line.measure}.{side}", tags)
+    for model in ("a", "b") if row.is_overall else ():
+        yield measure(rows, Recipe("mean", model, tags, CLUSTER_COLUMN), f"{row.metric}.{model}", tags)
     yield Measurement(
-        name=f"{line.measure}.difference",
-        value=line.difference,
+        name=f"{row.metric}.difference",
+        value=row.difference,
         unit="share",
-        n=line.n,
-        interval=Interval(line.low or 0.0, line.high or 0.0, line.method, 1 - config.alpha) if line.method else None,
-        no_interval="" if line.method else line.sentence,
+        n=row.n,
+        interval=Interval(row.low or 0.0, row.high or 0.0, row.method, 1 - config.alpha) if row.method else None,
+        no_interval="" if row.method else row.message,
         slice=tags,
-        clusters=line.clusters,
-        recipe=Recipe("paired", "a", tags, CLUSTER, against="b"),
+        clusters=row.clusters,
+        recipe=Recipe("paired", "a", tags, CLUSTER_COLUMN, against="b"),
     )

@@ -1,0 +1,88 @@
+"""The results of a comparison: differences with intervals, adjusted p values and outcomes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from clerestory.core.comparison import ComparisonRow
+from clerestory.core.rows import CLUSTER_COLUMN
+from clerestory.stages.compare.config import CompareConfig
+from clerestory.stages.compare.paired_scores import PairedScores, Slice, slices
+from clerestory.stats.aggregate import Rows
+from clerestory.stats.paired import Difference, holm, is_binary, mcnemar, paired_difference
+from clerestory.stats.pairing import clusters
+from clerestory.stats.power import minimum_detectable
+from clerestory.stats.verdict import judge
+
+
+def compare_slices(pairs: PairedScores, config: CompareConfig, names: tuple[str, str]) -> list[ComparisonRow]:
+    """One result for every task, family of conditions and group; p values adjusted by Holm's method.
+
+    The results on whole tasks are one family of claims, those on groups another: among hundreds of groups some differ
+    by chance, and that must not blur the results on the tasks.
+    """
+    compared: list[tuple[ComparisonRow, Difference]] = []
+    for part in slices(pairs):
+        a, b = pairs.rows["a"][part.places], pairs.rows["b"][part.places]
+        cluster_numbers = clusters(pairs.rows, CLUSTER_COLUMN, part.places)
+        difference = paired_difference(a, b, cluster_numbers, 1 - config.alpha)
+        exact = mcnemar(a, b) if is_binary(a) and is_binary(b) else None
+        interval = difference.interval
+        row = ComparisonRow(
+            task=part.task,
+            split=part.split,
+            condition=part.family,
+            group=part.group,
+            value=part.value,
+            metric=pairs.metrics[part.task, part.split],
+            a=math.fsum(a) / len(a),
+            b=math.fsum(b) / len(b),
+            difference=difference.value,
+            low=interval.low if interval else None,
+            high=interval.high if interval else None,
+            method=interval.method if interval else "",
+            p_value=difference.p,
+            p_adjusted=None,
+            p_mcnemar=exact.p if exact and difference.clusters == difference.n else None,
+            only_a=exact.only_a if exact else None,
+            only_b=exact.only_b if exact else None,
+            n=difference.n,
+            clusters=difference.clusters,
+            dropped=_num_rows(pairs.rows, part) - difference.n,
+            detectable=minimum_detectable(difference, config.alpha),
+            outcome="inconclusive",
+            additional_rows=None,
+            message="",
+        )
+        compared.append((row, difference))
+    return _with_outcomes(compared, config, names)
+
+
+def _with_outcomes(
+    compared: list[tuple[ComparisonRow, Difference]], config: CompareConfig, names: tuple[str, str]
+) -> list[ComparisonRow]:
+    """Every result with its adjusted p value and its outcome."""
+    adjusted: dict[int, float] = {}
+    for overall in (True, False):
+        family = [i for i, (row, _) in enumerate(compared) if row.is_overall == overall and row.p_value is not None]
+        adjusted |= zip(family, holm([compared[i][0].p_value or 0.0 for i in family]), strict=True)
+    results = []
+    for i, (row, difference) in enumerate(compared):
+        verdict = judge(difference, config.margin, names=names, p=adjusted.get(i))
+        results.append(
+            replace(
+                row,
+                p_adjusted=adjusted.get(i),
+                outcome=verdict.word,
+                additional_rows=verdict.needs.rows if verdict.needs else None,
+                message=verdict.sentence,
+            )
+        )
+    return results
+
+
+def _num_rows(rows: Rows, part: Slice) -> int:
+    """How many rows a result would have if all of them were scored for both models."""
+    chosen = (rows["task"] == part.task) & (rows["split"] == part.split) & (rows["family"] == part.family)
+    return int((chosen & (rows[part.group] == part.value)).sum() if part.group else chosen.sum())
