@@ -13,6 +13,7 @@ SPEC = StageSpec(
     code_layers=("core", "data", "models", "stats", "stages/evaluate"),
     gate_kinds=("evaluate",),
     command="clerestory evaluate {model}{data}",
+    findings="clerestory.stages.evaluate.findings:CODES",
     exports=Tags(
         evaluate="clerestory.stages.evaluate:evaluate",
         EvaluateConfig="clerestory.stages.evaluate:EvaluateConfig",
