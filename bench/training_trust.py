@@ -98,11 +98,11 @@ def _price(place: Path) -> Row:
     """
     run = begin(place / "price", steps=1100, batch=64, caption_share=0.25)
     run.step()
-    every, seconds = run.watch.every, np.zeros((40, 3))
+    every, seconds = run.instrumentation.interval, np.zeros((40, 3))
     for number in range(seconds.size):
         depth = number % 3
-        run.watch.due = lambda step, yes=depth > 0: yes  # type: ignore[method-assign,misc]  # they take turns
-        run.watch.thorough = lambda step, yes=depth > 1: yes  # type: ignore[method-assign,misc]  # they take turns
+        run.instrumentation.is_check = lambda step, yes=depth > 0: yes  # type: ignore[method-assign,misc]  # they take turns
+        run.instrumentation.is_full_check = lambda step, yes=depth > 1: yes  # type: ignore[method-assign,misc]  # they take turns
         started = time.process_time()
         run.step()
         seconds[number // 3, depth] = time.process_time() - started

@@ -88,7 +88,7 @@ def _remember(run: Run) -> None:
     """Ask for the very caption of every picture of the first data: what the model knew before."""
     with run.averaged():
         share, n = recall_at(run.model, earlier(), 1)
-    run.found += run.watch.step(step=run.position.step, kept=share, kept_n=n)
+    run.found += run.instrumentation.step(step=run.position.step, retained_recall=share, retained_images=n)
 
 
 @dataclass(frozen=True)

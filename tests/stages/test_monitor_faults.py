@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.stages.faults import FAULTS, WITHIN, Fault, begin, healthy, trial
 
-from clerestory.stages.train.monitor.record import Record
+from clerestory.stages.train.monitor.record import StepRecord
 
 SOME = {"CLR-T017", "CLR-T019", "CLR-T010", "CLR-T011"}  # quick ones; the bench plants all of them
 
@@ -28,7 +28,7 @@ def test_a_healthy_run_is_left_in_peace(tmp_path: Path) -> None:
 def test_watching_changes_no_weight(tmp_path: Path) -> None:
     sizes = {"experts": 4}
     watched, alone = begin(tmp_path / "a", sizes=sizes), begin(tmp_path / "b", sizes=sizes)
-    alone.watch.due = alone.watch.thorough = lambda number: False  # type: ignore[method-assign]  # nobody looks
+    alone.instrumentation.is_check = alone.instrumentation.is_full_check = lambda number: False  # type: ignore[method-assign]  # nobody looks
     for _ in range(8):
         watched.step()
         alone.step()
@@ -44,10 +44,12 @@ def test_a_resumed_run_has_not_forgotten_what_it_saw(tmp_path: Path) -> None:
     run.save()
     again = begin(tmp_path, leak=True, learning_rate=0.2)
     again.restore()
-    codes = [f.code for f in again.watch.monitor.findings()]
-    assert codes == [f.code for f in run.watch.monitor.findings()]
+    codes = [f.code for f in again.instrumentation.monitor.findings()]
+    assert codes == [f.code for f in run.instrumentation.monitor.findings()]
     assert "CLR-T017" in codes
-    assert again.watch.monitor.effort == pytest.approx(run.watch.monitor.effort, rel=1e-4)
+    assert again.instrumentation.monitor.full_rate_steps == pytest.approx(
+        run.instrumentation.monitor.full_rate_steps, rel=1e-4
+    )
     again.step()
     assert not [f for f in again.found if f.code in codes], "it is not said twice"
 
@@ -57,8 +59,11 @@ def test_what_was_seen_stands_in_the_log(tmp_path: Path) -> None:
     run.step()
     run.validate()
     first, look = (json.loads(line) for line in run.log.path.read_text(encoding="utf-8").splitlines())
-    record = Record.of(first)
-    for name in ("cosine", "rank", "update", "weights", "seeing", "blind", "duplicates", "leaked", "guess", "found"):
+    record = StepRecord.from_log(first)
+    for name in (
+        *("embedding_cosine", "embedding_rank", "update_ratio", "weight_norm", "caption_loss", "caption_loss_shuffled"),
+        *("duplicates", "leaked", "chance_loss", "batch_accuracy"),
+    ):
         assert getattr(record, name) is not None, name
     assert record.batch == 48
-    assert Record.of(look).recall_n == 48
+    assert StepRecord.from_log(look).val_images == 48

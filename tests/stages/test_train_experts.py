@@ -97,7 +97,7 @@ def test_only_words_and_patches_are_counted(data: Dataset, tmp_path: Path, monke
     given: list[torch.Tensor] = []
     states = run.model.decoder.states
     monkeypatch.setattr(run.model.decoder, "states", lambda ids, *more: given.append(ids) or states(ids, *more))
-    assert run.watch.thorough(0), "the monitor looks at captions with exchanged pictures in this step"
+    assert run.instrumentation.is_full_check(0), "the monitor looks at captions with exchanged pictures in this step"
     run.step()
     ids, config = given[0], run.model.config
     words, all_places = int((ids != config.pad_token_id).sum()), ids.numel()

@@ -31,7 +31,7 @@ from clerestory.stages.train.ema import early_decay, follow
 from clerestory.stages.train.loader import Feed, Recipe
 from clerestory.stages.train.log import Log
 from clerestory.stages.train.mixture import sampler_of
-from clerestory.stages.train.monitor.watch import Watch, say
+from clerestory.stages.train.monitor.instrumentation import Instrumentation, format_finding
 from clerestory.stages.train.objectives import Part, StepContext, build
 from clerestory.stages.train.objectives.objective import total
 from clerestory.stages.train.optimizer import Optimizer, gradient_norm
@@ -82,7 +82,7 @@ class Run:
         self.average = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         self.position = Position()
         self.log = Log(folder / "log.jsonl")
-        self.watch = Watch(settings.steps, config.learning_rate)
+        self.instrumentation = Instrumentation(settings.steps, config.learning_rate)
         self.found: list[Finding] = []
         self._in_a_row = 0
 
@@ -91,7 +91,7 @@ class Run:
         self.position = self.engine.load(self.folder, self.state()) or self.position
         if self.engine.first:
             self.log.cut(self.position.step)
-        self.watch.replay(self.log.path)
+        self.instrumentation.replay(self.log.path)
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -138,7 +138,7 @@ class Run:
                 if done == steps or (config.validate_every and done % config.validate_every == 0):
                     self.validate()
                 while self.found:
-                    progress.say(say(self.found.pop(0)))
+                    progress.say(format_finding(self.found.pop(0)))
                 if done == steps or done % config.checkpoint_every == 0 or stop:
                     self.save()
                 if stop:
@@ -157,9 +157,9 @@ class Run:
         told = {"loss": loss.item(), **{name: part.value.item() for name, part in parts.items()}}
         told = self.engine.ranks.means(told)
         fine = math.isfinite(told["loss"]) and math.isfinite(norm)
-        watching = fine and self.watch.thorough(number)
+        watching = fine and self.instrumentation.is_full_check(number)
         if watching:
-            self.watch.before(self.model)
+            self.instrumentation.before_update(self.model)
         if fine:
             self.optimizer.step(learning_rate)
             decay = early_decay(config.ema, number)
@@ -175,22 +175,22 @@ class Run:
                         t.copy_(buffers[name])
             self._in_a_row += 1
         if watching:
-            self.watch.after(self.model)
+            self.instrumentation.after_update(self.model)
         if number == 0:
-            self.watch.overlap(self.material.train, self.material.val)
+            self.instrumentation.measure_leakage(self.material.train, self.material.val)
         seconds = self.position.seconds + time.perf_counter() - begun
         self.position = Position(number + 1, self.position.skipped + (not fine), seconds)
         values = {
             "step": number + 1,
             **told,
             "lr": learning_rate,
-            "gradient": norm,
+            "grad_norm": norm,
             "skipped": self.position.skipped,
-            **self.watch.take(),
+            **self.instrumentation.pop_metrics(),
         }
         if self.engine.first:
             self.log.add(**values, samples=fingerprint(step.rows), seconds=round(seconds, 3))
-        self.found += self.watch.step(**values)
+        self.found += self.instrumentation.step(**values)
         if self._in_a_row >= MOST_SKIPPED_IN_A_ROW:
             raise ClerestoryError(
                 f"the loss was infinite or not a number in {self._in_a_row} steps in a row",
@@ -203,8 +203,8 @@ class Run:
         epoch, rows, pixels_BCSS = self.feed.batch(number)
         pixels_BCSS = pixels_BCSS.to(self.device, non_blocking=True)
         ranks = self.engine.ranks
-        model, material, settings, watch = self.model, self.material, self.settings, self.watch
-        return StepContext(number, epoch, rows, pixels_BCSS, model, material, settings, watch, ranks)
+        model, material, settings = self.model, self.material, self.settings
+        return StepContext(number, epoch, rows, pixels_BCSS, model, material, settings, self.instrumentation, ranks)
 
     def _learn(self, step: StepContext) -> dict[str, Part]:
         """Give every parameter its gradient of the sum of all parts, and return these."""
@@ -242,7 +242,7 @@ class Run:
                 value, n = recall_at(model, self.material.val, 10)
                 values = {"step": self.position.step, "val_recall@10": value, "n": n}
                 self.log.add(**values)
-                self.found += self.watch.step(**values)
+                self.found += self.instrumentation.step(**values)
 
     def averaged(self) -> AbstractContextManager[ClerestoryModel]:
         """A model in evaluation mode with the averaged weights; of several processes only the first may use it."""

@@ -113,7 +113,7 @@ def _steps(run: Run, settings: Settings) -> tuple[float, list[float]]:
     """
     first = [_timed(run.step) for _ in range(min(WARM_UP, settings.steps))]
     times: list[float] = []
-    rounds = run.watch.every
+    rounds = run.instrumentation.interval
     fewest = max(FEWEST, rounds)
     while len(times) < fewest or (len(times) % rounds) or (sum(times) < LONGEST and len(times) < MOST):
         times.append(_timed(run.step))

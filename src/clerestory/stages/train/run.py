@@ -205,7 +205,7 @@ def _findings(run: Run) -> tuple[Finding, ...]:
         message = f"{run.feed.lost} of {run.settings.config.workers} processes that prepare pictures ended too early"
         fix = "look whether memory ran out; set fewer workers. The result is the same"
         found.append(Finding("CLR-T004", "info", "warn", "workers", message, fix))
-    return (*found, *run.watch.monitor.findings())
+    return (*found, *run.instrumentation.monitor.findings())
 
 
 def _facts(run: Run, data: Dataset, model: str, early: str, late: str) -> Tags:

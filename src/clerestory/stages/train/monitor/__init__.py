@@ -1,7 +1,7 @@
-"""Failures of a training, named while it runs: what was seen, what it means, what to change."""
+"""Detection of training failures while a run is going on: what was measured, what it means, what to change."""
 
-from clerestory.stages.train.monitor.limits import Limits
 from clerestory.stages.train.monitor.monitor import Monitor
-from clerestory.stages.train.monitor.record import Record
+from clerestory.stages.train.monitor.record import StepRecord
+from clerestory.stages.train.monitor.thresholds import MonitorThresholds
 
-__all__ = ["Limits", "Monitor", "Record"]
+__all__ = ["Monitor", "MonitorThresholds", "StepRecord"]

@@ -1,8 +1,8 @@
-"""One detector for each way a training goes wrong: pure functions of the records so far.
+"""One detector for each training failure: functions of the records so far.
 
-A detector looks at a record and answers with a ``Symptom`` (whether it is bad, and what was seen, in numbers), or with
-None when the record says nothing about it. It decides nothing alone: the ``Monitor`` asks for the symptom several
-times in a row before it speaks, and for several healthy looks before it believes that the trouble is over.
+A detector checks a record and returns a ``Symptom`` (whether the failure is present, and the measured numbers), or
+None when the record does not contain what it needs. It does not decide alone: the ``Monitor`` reports a failure after
+several symptoms in a row, and considers it over after several checks without one.
 """
 
 from __future__ import annotations
@@ -13,412 +13,443 @@ from collections import deque
 from statistics import median
 from typing import ClassVar, NamedTuple
 
-from clerestory.core.evidence import Severity
-from clerestory.stages.train.monitor.limits import Limits
-from clerestory.stages.train.monitor.record import Record
+from clerestory.core.codec import Fact, Facts
+from clerestory.core.findings import FindingCode
+from clerestory.stages.train.monitor import findings
+from clerestory.stages.train.monitor.record import StepRecord
+from clerestory.stages.train.monitor.thresholds import MonitorThresholds
 
-STRETCH = 5  # records a median is taken over: one odd step is no trend
-LATELY = 20  # steps within which weights must not double
-RELIEF = 0.8  # hysteresis: what is named stays named until it is clearly better than the limit
+WINDOW = 5  # records of a running median: one odd step is not a trend
+GROWTH_STEPS = 20  # steps within which the weight norm must not double
+HYSTERESIS = 0.8  # a reported failure is over only when the metric is clearly within its threshold
 
 
 class Symptom(NamedTuple):
-    """What a detector says about one record."""
+    """The result of one check.
 
-    bad: bool
-    seen: str
+    Attributes:
+        present: whether the record shows the failure.
+        message: the problem with its numbers.
+        details: the numbers by name.
+    """
+
+    present: bool
+    message: str
+    details: Facts
+
+
+def symptom(present: bool, message: str, **details: Fact | None) -> Symptom:
+    """A symptom with those details that were measured."""
+    return Symptom(present, message, Facts({name: value for name, value in details.items() if value is not None}))
 
 
 class Detector(ABC):
-    """The frame that all detectors share.
+    """The interface of all detectors.
 
     Args:
-        limits: thresholds.
+        thresholds: when a metric counts as a symptom.
 
     Attributes:
         code: of the finding.
-        where: what it is about.
-        severity: ``error`` where the run is lost unless something changes.
-        patience: symptoms in a row before it is named.
-        fix: what to change.
+        where: what the finding is about.
+        patience: symptoms in a row before it is reported.
     """
 
-    code: ClassVar[str]
+    code: ClassVar[FindingCode]
     where: ClassVar[str]
-    severity: ClassVar[Severity] = "error"
     patience: int = 3
-    fix: ClassVar[str]
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, thresholds: MonitorThresholds) -> None:
+        self.thresholds = thresholds
 
     @abstractmethod
-    def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
         """The symptom in one record.
 
         Args:
-            record: the step.
-            effort: full-rate steps so far.
-            active: whether it is named at present; then it takes more to be called healthy.
+            record: the metrics of the step.
+            full_rate_steps: steps so far, each counted by its share of the peak learning rate.
+            active: whether the failure is reported as present now; then the stricter threshold applies.
         """
 
-    def settled(self, record: Record, effort: float) -> bool:
-        """Whether the run has been learning for long enough to be judged."""
-        return effort >= max(self.limits.grace, self.limits.grace_share * (record.steps or 0))
+    def past_grace(self, record: StepRecord, full_rate_steps: float) -> bool:
+        """Whether the run has trained for long enough to be judged."""
+        return full_rate_steps >= max(self.thresholds.grace_steps, self.thresholds.grace_share * (record.steps or 0))
 
-    def over(self, limit: float, active: bool) -> float:
-        """An upper limit with its hysteresis."""
-        return limit * RELIEF if active else limit
+    def upper(self, threshold: float, active: bool) -> float:
+        """An upper threshold with its hysteresis."""
+        return threshold * HYSTERESIS if active else threshold
 
 
 class Collapse(Detector):
-    """All pictures get nearly the same embedding."""
+    """All images get nearly the same embedding."""
 
-    code, where = "CLR-T010", "picture embeddings"
-    fix = (
-        "bring back what pushes different pictures apart: a contrastive loss with wrong answers in the batch (a larger "
-        "batch, no missing negatives); with self-supervision raise the weight of its variance or uniformity term"
-    )
+    code, where = findings.COLLAPSE, "image embeddings"
 
-    def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
-        """Mean cosine of different pictures, well above that of their captions."""
-        if record.cosine is None or not self.settled(record, effort):
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
+        """Mean cosine of different images, well above that of their captions."""
+        if record.embedding_cosine is None or not self.past_grace(record, full_rate_steps):
             return None
-        own = record.text_cosine if record.text_cosine is not None else 0.0
-        bad = record.cosine > self.over(self.limits.collapse_cosine, active)
-        bad = bad and record.cosine > own + self.limits.collapse_margin
-        rank = "" if record.rank is None else f" and use {record.rank:.1f} directions"
-        return Symptom(
-            bad,
-            f"different pictures have almost the same embedding: their mean cosine is {record.cosine:.2f} "
-            f"(their captions' is {own:.2f}){rank}",
+        text_cosine = record.text_cosine if record.text_cosine is not None else 0.0
+        present = record.embedding_cosine > self.upper(self.thresholds.collapse_cosine, active)
+        present = present and record.embedding_cosine > text_cosine + self.thresholds.collapse_margin
+        rank = "" if record.embedding_rank is None else f" and effective rank {record.embedding_rank:.1f}"
+        return symptom(
+            present,
+            f"image embeddings have collapsed: different images have mean cosine {record.embedding_cosine:.2f} "
+            f"(their captions {text_cosine:.2f}){rank}",
+            embedding_cosine=record.embedding_cosine,
+            text_cosine=record.text_cosine,
+            embedding_rank=record.embedding_rank,
         )
 
 
 class DeadExperts(Detector):
-    """Experts that no token visits any more."""
+    """Experts that no longer receive tokens."""
 
-    code, where = "CLR-T011", "experts"
-    severity: ClassVar[Severity] = "warning"
-    fix = (
-        "raise balance_weight (or turn on the steering bias of the router), check that the router's weights get a "
-        "gradient; fewer experts if the data has too little variety for them"
-    )
+    code, where = findings.DEAD_EXPERTS, "experts"
 
-    def __init__(self, limits: Limits) -> None:
-        super().__init__(limits)
-        self.patience = limits.dead_looks
+    def __init__(self, thresholds: MonitorThresholds) -> None:
+        super().__init__(thresholds)
+        self.patience = thresholds.dead_checks
 
-    def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
-        """Experts with next to no tokens, look after look."""
-        if record.experts is None or record.experts_dead is None:
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
+        """Experts with next to no tokens, in several checks in a row."""
+        if record.experts is None or record.dead_experts is None:
             return None
-        most = "" if record.expert_most is None else f"; the busiest has {record.expert_most:.1f} times a fair share"
-        return Symptom(
-            record.experts_dead > 0,
-            f"{record.experts_dead} of {record.experts} experts get no tokens and learn nothing{most}",
+        busiest = record.max_expert_load
+        load = "" if busiest is None else f"; the busiest expert has {busiest:.1f}× an equal share"
+        return symptom(
+            record.dead_experts > 0,
+            f"{record.dead_experts} of {record.experts} experts get almost no tokens and do not learn{load}",
+            dead_experts=record.dead_experts,
+            experts=record.experts,
+            max_expert_load=busiest,
         )
 
 
 class Plateau(Detector):
-    """The contrastive loss stays where guessing is."""
+    """The contrastive loss stays at chance level."""
 
-    code, where = "CLR-T012", "contrastive loss"
-    fix = (
-        "check that each caption belongs to its picture (clerestory data show), then the temperature and that the "
-        "picture tower gets gradients; warm up for longer before raising the learning rate"
-    )
+    code, where = findings.PLATEAU, "contrastive loss"
 
-    def __init__(self, limits: Limits) -> None:
-        super().__init__(limits)
-        self._found: deque[float] = deque(maxlen=2 * STRETCH)
-        self._loss: deque[float] = deque(maxlen=2 * STRETCH)
-        self._still = False
+    def __init__(self, thresholds: MonitorThresholds) -> None:
+        super().__init__(thresholds)
+        self._accuracies: deque[float] = deque(maxlen=2 * WINDOW)
+        self._loss_ratios: deque[float] = deque(maxlen=2 * WINDOW)
+        self._frozen = False
 
-    def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
-        """Loss near that of guessing and no more pictures found than by chance, over ten looks."""
-        if record.found is None or record.guess is None or record.contrastive is None or not record.batch:
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
+        """Loss near the chance loss and in-batch accuracy near chance, over ten checks."""
+        if (
+            record.batch_accuracy is None
+            or record.chance_loss is None
+            or record.contrastive is None
+            or not record.batch
+        ):
             return None
-        self._found.append(record.found)
-        self._loss.append(record.contrastive / record.guess)
-        if record.update is not None:
-            self._still = record.update < self.limits.update_low  # nothing moves: not a plateau
-        full = len(self._found) == self._found.maxlen
-        if self._still or not full or not self.settled(record, effort):
+        self._accuracies.append(record.batch_accuracy)
+        self._loss_ratios.append(record.contrastive / record.chance_loss)
+        if record.update_ratio is not None:
+            self._frozen = record.update_ratio < self.thresholds.min_update_ratio  # another failure: TooSlow
+        full = len(self._accuracies) == self._accuracies.maxlen
+        if self._frozen or not full or not self.past_grace(record, full_rate_steps):
             return None
-        chance, found, loss = 1 / record.batch, sum(self._found) / len(self._found), median(self._loss)
-        bad = loss > self.over(self.limits.plateau_loss, active) and found < self.limits.plateau_found * chance
-        return Symptom(
-            bad,
-            f"the contrastive loss stays at {record.contrastive:.2f}, and guessing has {record.guess:.2f} "
-            f"(ln B and its like): {found:.0%} of the pictures find their text in the batch, chance is {chance:.0%}",
+        chance = 1 / record.batch
+        accuracy, ratio = sum(self._accuracies) / len(self._accuracies), median(self._loss_ratios)
+        present = ratio > self.upper(self.thresholds.plateau_loss, active)
+        present = present and accuracy < self.thresholds.plateau_accuracy * chance
+        return symptom(
+            present,
+            f"contrastive loss is {record.contrastive:.2f}, the chance level is {record.chance_loss:.2f} (about ln B); "
+            f"in-batch accuracy is {accuracy:.0%}, chance is {chance:.0%}",
+            contrastive=record.contrastive,
+            chance_loss=record.chance_loss,
+            batch_accuracy=accuracy,
+            chance=chance,
         )
 
 
 class Temperature(Detector):
-    """A temperature at which the loss can no longer teach."""
+    """A temperature at which the loss gives no useful gradient."""
 
-    code, where = "CLR-T013", "temperature"
-    severity: ClassVar[Severity] = "warning"
-    fix = "set temperature to 0.05 (a scale of 20; CLIP keeps it between 1 and 100), or let it be learnt from there"
+    code, where = findings.TEMPERATURE, "temperature"
 
-    def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
-        """Too sharp: above CLIP's bound. Too soft: even perfect embeddings would keep most of the loss."""
-        if record.scale is None or not record.batch or record.batch < 2:
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
+        """Too low: above CLIP's bound of the scale. Too high: even perfect embeddings would keep most of the loss."""
+        if record.logit_scale is None or not record.batch or record.batch < 2:
             return None
-        floor = math.log1p((record.batch - 1) * math.exp(-2 * record.scale)) / math.log(record.batch)
-        scale, temperature = record.scale, 1 / record.scale
-        if scale >= self.over(self.limits.scale_high, active):
-            why = f"beyond {self.limits.scale_high:g} a single wrong pair outweighs all others"
-            return Symptom(True, f"the temperature is {temperature:.4f} (similarities times {scale:.0f}): {why}")
-        return Symptom(
-            floor > self.over(self.limits.scale_floor, active),
-            f"the temperature is {temperature:.2g} (similarities times {scale:.2g}): even perfect embeddings would "
-            f"keep {floor:.0%} of the loss of guessing",
+        floor = math.log1p((record.batch - 1) * math.exp(-2 * record.logit_scale)) / math.log(record.batch)
+        scale, temperature = record.logit_scale, 1 / record.logit_scale
+        numbers = {"logit_scale": scale, "temperature": temperature, "loss_floor": floor}
+        if scale >= self.upper(self.thresholds.max_logit_scale, active):
+            limit = self.thresholds.max_logit_scale
+            return symptom(
+                True,
+                f"temperature is {temperature:.4f} (logit scale {scale:.0f}); above a scale of {limit:g} one wrong "
+                "pair dominates the gradient",
+                **numbers,
+            )
+        return symptom(
+            floor > self.upper(self.thresholds.loss_floor, active),
+            f"temperature is {temperature:.2g} (logit scale {scale:.2g}); even perfect embeddings would keep "
+            f"{floor:.0%} of the chance loss",
+            **numbers,
         )
 
 
 class Explosion(Detector):
-    """Gradients or weights that grow without end."""
+    """Gradients or weights that grow without bound."""
 
-    code, where = "CLR-T014", "gradient and weight norm"
-    fix = "turn on clipping (clip = 1), lower learning_rate, and look at the batches of these steps for damaged data"
+    code, where = findings.EXPLOSION, "gradient and weight norm"
 
-    def __init__(self, limits: Limits) -> None:
-        super().__init__(limits)
-        self._gradients: deque[float] = deque(maxlen=STRETCH)
-        self._calmest = math.inf
-        self._weights: deque[tuple[int, float]] = deque()
+    def __init__(self, thresholds: MonitorThresholds) -> None:
+        super().__init__(thresholds)
+        self._grad_norms: deque[float] = deque(maxlen=WINDOW)
+        self._lowest_median = math.inf
+        self._weight_norms: deque[tuple[int, float]] = deque()
 
-    def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
-        """The gradient against its calmest stretch, the weights against those of a little while ago."""
-        if record.weights is not None:
-            self._weights.append((record.step, record.weights))
-            while len(self._weights) > 2 and self._weights[0][0] < record.step - LATELY:
-                self._weights.popleft()
-            since, before = self._weights[0]
-            growth = record.weights / before if before > 0 else 1.0
-            if growth > self.over(self.limits.weight_growth, active):
-                seen = f"the weights are {growth:.1f} times as long as {record.step - since} steps ago"
-                return Symptom(True, f"{seen} ({record.weights:.3g})")
-        if record.gradient is None:
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
+        """Gradient norm against its lowest running median, weight norm against its value some steps ago."""
+        if record.weight_norm is not None:
+            self._weight_norms.append((record.step, record.weight_norm))
+            while len(self._weight_norms) > 2 and self._weight_norms[0][0] < record.step - GROWTH_STEPS:
+                self._weight_norms.popleft()
+            since, before = self._weight_norms[0]
+            growth = record.weight_norm / before if before > 0 else 1.0
+            if growth > self.upper(self.thresholds.weight_growth, active):
+                return symptom(
+                    True,
+                    f"weight norm is {record.weight_norm:.3g}, {growth:.1f}× its value {record.step - since} steps ago",
+                    weight_norm=record.weight_norm,
+                    growth=growth,
+                )
+        if record.grad_norm is None:
             return None
-        self._gradients.append(record.gradient)
-        now = median(self._gradients)
-        if len(self._gradients) < STRETCH:
+        self._grad_norms.append(record.grad_norm)
+        current = median(self._grad_norms)
+        if len(self._grad_norms) < WINDOW:
             return None
-        first = not math.isfinite(self._calmest)
-        self._calmest = min(self._calmest, now)
-        if first or self._calmest <= 0:
+        first = not math.isfinite(self._lowest_median)
+        self._lowest_median = min(self._lowest_median, current)
+        if first or self._lowest_median <= 0:
             return None
-        growth = now / self._calmest
-        return Symptom(
-            growth > self.over(self.limits.gradient_growth, active),
-            f"the gradient is {now:.3g} long, {growth:.0f} times its calmest stretch ({self._calmest:.3g})",
+        growth = current / self._lowest_median
+        return symptom(
+            growth > self.upper(self.thresholds.grad_growth, active),
+            f"gradient norm is {current:.3g}, {growth:.0f}× its lowest running median ({self._lowest_median:.3g})",
+            grad_norm=current,
+            growth=growth,
         )
 
 
-class Forgetting(Detector):
-    """What was found before is no longer found."""
+class RetentionLoss(Detector):
+    """Recall on what the model knew before has dropped."""
 
-    code, where = "CLR-T015", "what the model knew"
+    code, where = findings.FORGETTING, "earlier knowledge"
     patience = 2
-    fix = (
-        "mix the earlier data into every batch, lower learning_rate, or lock a tower; for fine-tuning, interpolate "
-        "with the original weights (WiSE-FT) and keep an eye on its old tasks"
-    )
+    data: ClassVar[str] = "the data it knew before"
 
-    asked: ClassVar[str] = "what it knew before"
+    def __init__(self, thresholds: MonitorThresholds) -> None:
+        super().__init__(thresholds)
+        self._best, self._best_step = -1.0, 0
 
-    def __init__(self, limits: Limits) -> None:
-        super().__init__(limits)
-        self._best, self._at = -1.0, 0
+    def recall(self, record: StepRecord) -> tuple[float | None, int | None]:
+        """The recall and the number of images it was measured on."""
+        return record.retained_recall, record.retained_images
 
-    def share(self, record: Record) -> tuple[float | None, int | None]:
-        """The share found and the number of pictures asked for."""
-        return record.kept, record.kept_n
-
-    def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
-        """The share found against the best so far, where the difference is beyond chance."""
-        share, n = self.share(record)
-        if share is None or not n:
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
+        """Recall against the best so far, where the difference is significant."""
+        recall, n = self.recall(record)
+        if recall is None or not n:
             return None
-        if share > self._best:
-            self._best, self._at = share, record.step
-        mean = (share + self._best) / 2
+        if recall > self._best:
+            self._best, self._best_step = recall, record.step
+        mean = (recall + self._best) / 2
         error = math.sqrt(max(mean * (1 - mean), 1e-9) * 2 / n)
-        lost = self._best - share
-        bad = lost > self.over(self.limits.forgotten, active) * self._best and lost > self.limits.sure * error
-        seen = f"of {self.asked} it found {self._best:.0%} at step {self._at} and finds {share:.0%} now (n = {n})"
-        return Symptom(bad, seen)
+        lost = self._best - recall
+        present = lost > self.upper(self.thresholds.forgotten, active) * self._best
+        present = present and lost > self.thresholds.standard_errors * error
+        return symptom(
+            present,
+            f"recall on {self.data} is {recall:.0%}, down from {self._best:.0%} at step {self._best_step} (n = {n})",
+            recall=recall,
+            best_recall=self._best,
+            best_step=self._best_step,
+            n=n,
+        )
 
 
-class Decline(Forgetting):
-    """The same on the validation pictures."""
+class ValidationLoss(RetentionLoss):
+    """Recall on the validation images has dropped."""
 
-    where = "validation pictures"
-    asked = "the validation pictures"
+    where = "validation images"
+    data = "the validation images"
 
-    def share(self, record: Record) -> tuple[float | None, int | None]:
-        """The share found and the number of pictures asked for."""
-        return record.recall, record.recall_n
+    def recall(self, record: StepRecord) -> tuple[float | None, int | None]:
+        """The recall and the number of images it was measured on."""
+        return record.val_recall, record.val_images
 
 
 class Shortcut(Detector):
-    """Captions learnt by heart as a language, without looking at the picture."""
+    """Captions learned as a language model, without using the image."""
 
-    code, where = "CLR-T016", "captions"
-    severity: ClassVar[Severity] = "warning"
+    code, where = findings.SHORTCUT, "captions"
     patience = 8
-    fix = (
-        "check that captions belong to their pictures and name what is visible; raise caption_weight or caption_share, "
-        "hide words at random (parallel prediction), and train for longer if the captions are long"
-    )
 
-    def __init__(self, limits: Limits) -> None:
-        super().__init__(limits)
-        self._first: float | None = None
-        self._gains: deque[tuple[float, float]] = deque(maxlen=STRETCH)
+    def __init__(self, thresholds: MonitorThresholds) -> None:
+        super().__init__(thresholds)
+        self._initial: float | None = None
+        self._gains: deque[tuple[float, float]] = deque(maxlen=WINDOW)
         self._captions, self._step = 0, 0
 
-    def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
-        """The caption loss has fallen, and is the same with another picture."""
-        if record.seeing is None or record.blind is None or record.blind_error is None:
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
+        """The caption loss has fallen, and is the same with the images shuffled."""
+        loss, shuffled, error = record.caption_loss, record.caption_loss_shuffled, record.caption_gain_error
+        if loss is None or shuffled is None or error is None:
             return None
-        if self._first is None:
-            self._first = record.seeing
-        self._gains.append((record.blind - record.seeing, record.blind_error))
-        self._captions += (record.caption_n or 0) * (record.step - self._step)
+        if self._initial is None:
+            self._initial = loss
+        self._gains.append((shuffled - loss, error))
+        self._captions += (record.captions or 0) * (record.step - self._step)
         self._step = record.step
-        learnt = 1 - record.seeing / self._first if self._first > 0 else 0.0
-        early = effort < self.limits.shortcut_grace * (record.steps or 0)
-        early = early or self._captions < self.limits.shortcut_captions
-        if len(self._gains) < STRETCH or early or not self.settled(record, effort):
+        learned = 1 - loss / self._initial if self._initial > 0 else 0.0
+        early = full_rate_steps < self.thresholds.shortcut_grace_share * (record.steps or 0)
+        early = early or self._captions < self.thresholds.shortcut_captions
+        if len(self._gains) < WINDOW or early or not self.past_grace(record, full_rate_steps):
             return None
-        if learnt < self.limits.shortcut_learnt:
+        if learned < self.thresholds.shortcut_learned:
             return None
         gain = sum(g for g, _ in self._gains) / len(self._gains)
-        error = math.sqrt(sum(e * e for _, e in self._gains)) / len(self._gains)
-        worth = gain / record.seeing if record.seeing > 0 else 0.0
-        bad = worth < self.limits.shortcut_gain and gain < self.limits.sure * error
-        return Symptom(
-            bad,
-            f"the caption loss has fallen by {learnt:.0%} to {record.seeing:.2f} and is {record.blind:.2f} with the "
-            "pictures exchanged: captions are guessed from their words, not read off the picture",
+        gain_error = math.sqrt(sum(e * e for _, e in self._gains)) / len(self._gains)
+        relative_gain = gain / loss if loss > 0 else 0.0
+        present = relative_gain < self.thresholds.shortcut_gain
+        present = present and gain < self.thresholds.standard_errors * gain_error
+        return symptom(
+            present,
+            f"caption loss has fallen by {learned:.0%} to {loss:.2f} but is {shuffled:.2f} with shuffled images: the "
+            "decoder predicts captions from the language alone",
+            caption_loss=loss,
+            caption_loss_shuffled=shuffled,
+            learned=learned,
         )
 
 
-class Leak(Detector):
-    """Validation pictures that are also learnt from."""
+class Leakage(Detector):
+    """Validation images that are also training images."""
 
-    code, where = "CLR-T017", "validation split"
+    code, where = findings.LEAKAGE, "validation split"
     patience = 1
-    fix = (
-        "take them out of one of the two splits, so that a picture and its copies are on one side (give them one "
-        "concept); numbers on this validation split say nothing until then"
-    )
 
-    def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
-        """The share of the validation pictures that are training pictures."""
-        if record.leaked is None or not record.leaked_n:
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
+        """The share of the validation images that are training images."""
+        if record.leaked is None or not record.leakage_images:
             return None
-        pictures = round(record.leaked * record.leaked_n)
-        bad = record.leaked > self.limits.leaked and pictures >= self.limits.leaked_pictures
-        return Symptom(bad, f"{pictures} of {record.leaked_n} validation pictures are also training pictures")
+        images = round(record.leaked * record.leakage_images)
+        return symptom(
+            record.leaked > self.thresholds.leaked and images >= self.thresholds.leaked_images,
+            f"{images} of {record.leakage_images} validation images are also training images",
+            images=images,
+            val_images=record.leakage_images,
+        )
 
 
 class Duplicates(Detector):
-    """Batches made of the same few pictures."""
+    """Batches made of the same few images."""
 
-    code, where = "CLR-T018", "batches"
-    severity: ClassVar[Severity] = "warning"
-    fix = (
-        "remove the copies from the data or give them one concept (a concept comes once in a batch), and check how "
-        "batches are drawn"
-    )
+    code, where = findings.DUPLICATES, "batches"
 
-    def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
-        """The share of the batch that repeats a picture of the batch."""
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
+        """The share of the batch that repeats another image of it."""
         if record.duplicates is None:
             return None
-        return Symptom(
-            record.duplicates > self.over(self.limits.duplicates, active),
-            f"{record.duplicates:.0%} of a batch are copies of other pictures in it: it teaches less than its size, "
-            "and a picture is told to differ from its own copy",
+        return symptom(
+            record.duplicates > self.upper(self.thresholds.duplicates, active),
+            f"{record.duplicates:.0%} of the batch are copies of other images in it, which serve as negatives of "
+            "themselves",
+            duplicates=record.duplicates,
         )
 
 
-class TooFast(Detector):
-    """Steps so long that each destroys what the last one learnt."""
+class LearningRateTooHigh(Detector):
+    """Updates so large that each destroys what the last one learned."""
 
-    code, where = "CLR-T019", "learning_rate"
-    fix = "lower learning_rate by a factor of 10 and warm up for longer (warmup = 0.1)"
+    code, where = findings.LEARNING_RATE_TOO_HIGH, "learning_rate"
 
-    def __init__(self, limits: Limits) -> None:
-        super().__init__(limits)
+    def __init__(self, thresholds: MonitorThresholds) -> None:
+        super().__init__(thresholds)
         self._skipped: deque[int] = deque([0], maxlen=21)
-        self._losses: deque[float] = deque(maxlen=STRETCH)
-        self._began: float | None = None
+        self._losses: deque[float] = deque(maxlen=WINDOW)
+        self._initial: float | None = None
 
-    def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
-        """How far one step moves the weights; steps that were not finite; a loss above where it began."""
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
+        """The size of one weight update; non-finite steps; a loss above its initial value."""
         if record.skipped is not None:
             self._skipped.append(record.skipped)
-            lately = self._skipped[-1] - self._skipped[0]
-            if lately >= self.limits.skipped:
-                return Symptom(True, f"{lately} of the last steps gave no finite loss or gradient and changed nothing")
+            recent = self._skipped[-1] - self._skipped[0]
+            if recent >= self.thresholds.skipped:
+                return symptom(True, f"{recent} recent steps had a non-finite loss or gradient", skipped=recent)
         if record.loss is not None:
             self._losses.append(record.loss)
-            if self._began is None and len(self._losses) == STRETCH:
-                self._began = median(self._losses)
-        rate = "" if record.lr is None else f" at a learning rate of {record.lr:.2g}"
-        if record.update is not None and record.update > self.over(self.limits.update_high, active):
-            return Symptom(
-                True, f"one step changes the weights by {record.update:.0%} of their length{rate}; 1 % is usual"
-            )
-        if (
-            self._began
-            and len(self._losses) == STRETCH
-            and median(self._losses) > self._began * (1 + self.limits.rises)
+            if self._initial is None and len(self._losses) == WINDOW:
+                self._initial = median(self._losses)
+        rate = "" if record.lr is None else f" at learning_rate {record.lr:.2g}"
+        if record.update_ratio is not None and record.update_ratio > self.upper(
+            self.thresholds.max_update_ratio, active
         ):
-            return Symptom(True, f"the loss rose from {self._began:.2f} to {median(self._losses):.2f}{rate}")
-        return Symptom(False, "") if record.update is not None else None
+            return symptom(
+                True,
+                f"one step changes the weights by {record.update_ratio:.0%} of their norm{rate}; about 1 % is usual",
+                update_ratio=record.update_ratio,
+                lr=record.lr,
+            )
+        if self._initial and len(self._losses) == WINDOW:
+            loss = median(self._losses)
+            if loss > self._initial * (1 + self.thresholds.loss_growth):
+                return symptom(
+                    True,
+                    f"loss rose from {self._initial:.2f} to {loss:.2f}{rate}",
+                    loss=loss,
+                    initial_loss=self._initial,
+                    lr=record.lr,
+                )
+        return symptom(False, "") if record.update_ratio is not None else None
 
 
-class TooSlow(Detector):
-    """Steps so short that the run ends where it began."""
+class LearningRateTooLow(Detector):
+    """Updates so small that the run ends near where it started."""
 
-    code, where = "CLR-T020", "learning_rate"
-    severity: ClassVar[Severity] = "warning"
+    code, where = findings.LEARNING_RATE_TOO_LOW, "learning_rate"
     patience = 5
-    fix = "raise learning_rate by a factor of 10, and again while the loss falls smoothly; check for frozen weights"
 
-    def look(self, record: Record, effort: float, active: bool) -> Symptom | None:
-        """How far one step at (nearly) the full learning rate moves the weights."""
-        if record.update is None or not self.settled(record, effort):
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
+        """The size of one weight update at (nearly) the full learning rate."""
+        if record.update_ratio is None or not self.past_grace(record, full_rate_steps):
             return None
         if record.lr is not None and record.peak_lr is not None and record.lr < record.peak_lr / 2:
             return None  # the end of the schedule is meant to be slow
-        share = record.update * (record.steps or 1)
-        rate = "" if record.lr is None else f" at a learning rate of {record.lr:.2g}"
-        return Symptom(
-            record.update < self.limits.update_low / (RELIEF if active else 1),
-            f"one step changes the weights by {record.update:.1g} of their length{rate}: the whole run of "
-            f"{record.steps} steps moves them by less than {share:.1g} of it",
+        whole_run = record.update_ratio * (record.steps or 1)
+        rate = "" if record.lr is None else f" at learning_rate {record.lr:.2g}"
+        return symptom(
+            record.update_ratio < self.thresholds.min_update_ratio / (HYSTERESIS if active else 1),
+            f"one step changes the weights by {record.update_ratio:.1g} of their norm{rate}; all {record.steps} steps "
+            f"together by less than {whole_run:.1g}",
+            update_ratio=record.update_ratio,
+            lr=record.lr,
         )
 
 
 ALL: tuple[type[Detector], ...] = (
-    Leak,
+    Leakage,
     Duplicates,
-    TooFast,
-    TooSlow,
+    LearningRateTooHigh,
+    LearningRateTooLow,
     Temperature,
     Explosion,
     Collapse,
     DeadExperts,
     Plateau,
     Shortcut,
-    Forgetting,
-    Decline,
+    RetentionLoss,
+    ValidationLoss,
 )

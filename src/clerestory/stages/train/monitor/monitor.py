@@ -1,90 +1,100 @@
-"""Names what goes wrong in a training, once each, from one record a step."""
+"""Detects training failures from one record per step and reports each of them once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from clerestory.core.codec import Facts
 from clerestory.core.evidence import Finding
 from clerestory.stages.train.monitor.detectors import ALL, Detector, Symptom
-from clerestory.stages.train.monitor.limits import DEFAULT, Limits
-from clerestory.stages.train.monitor.record import Record
+from clerestory.stages.train.monitor.record import StepRecord
+from clerestory.stages.train.monitor.thresholds import DEFAULT, MonitorThresholds
 
 
 @dataclass(slots=True)
-class _Case:
-    """What the monitor knows about one detector.
+class _DetectorState:
+    """What the monitor remembers of one detector.
 
     Attributes:
-        detector: that looks.
-        bad, good: symptoms, and healthy looks, in a row.
-        active: whether it is named at present.
-        first, last: the step it was named at, and the last one it was seen at; 0: never.
-        seen: the last symptom's words.
+        detector: the detector.
+        unhealthy, healthy: symptoms, and checks without one, in a row.
+        active: whether the failure is present now.
+        first, last: the steps of its first and its latest report; 0: never.
+        message, details: of the latest symptom.
     """
 
     detector: Detector
-    bad: int = 0
-    good: int = 0
+    unhealthy: int = 0
+    healthy: int = 0
     active: bool = False
     first: int = 0
     last: int = 0
-    seen: str = ""
+    message: str = ""
+    details: Facts = field(default_factory=Facts)
 
 
 class Monitor:
-    """Watches a run through its records.
+    """Checks a run by its records.
 
-    A fault is named when its symptom was there in several records in a row (how many depends on the fault), and only
-    once in a run, however often it comes back; ``findings`` tells from when to when it was seen.
+    A failure is reported when its symptom was present in several records in a row (how many depends on the failure),
+    and only once in a run, however often it returns; ``findings`` gives the steps between which it was present.
 
     Args:
-        limits: thresholds.
+        thresholds: when a metric counts as a symptom.
+
+    Attributes:
+        full_rate_steps: steps so far, each counted by its share of the peak learning rate.
     """
 
-    def __init__(self, limits: Limits = DEFAULT) -> None:
-        self.effort = 0.0
-        self._peak = 0.0
-        self._step = 0
-        self._cases = [_Case(detector(limits)) for detector in ALL]
+    def __init__(self, thresholds: MonitorThresholds = DEFAULT) -> None:
+        self.full_rate_steps = 0.0
+        self._peak_lr = 0.0
+        self._states = [_DetectorState(detector(thresholds)) for detector in ALL]
 
-    def step(self, record: Record) -> list[Finding]:
-        """What one more step makes clear for the first time; empty for most steps."""
-        self._step = max(self._step, record.step)
+    def step(self, record: StepRecord) -> list[Finding]:
+        """The failures that are reported for the first time with this record; empty for most steps."""
         if record.lr is not None:
-            self._peak = max(self._peak, record.peak_lr or record.lr)
-            self.effort += record.lr / self._peak if self._peak > 0 else 0.0
-        new = []
-        for case in self._cases:
-            symptom = case.detector.look(record, self.effort, case.active)
-            if symptom is not None and self._note(case, symptom, record.step):
-                new.append(_finding(case, over=False))
-        return new
+            self._peak_lr = max(self._peak_lr, record.peak_lr or record.lr)
+            self.full_rate_steps += record.lr / self._peak_lr if self._peak_lr > 0 else 0.0
+        reported = []
+        for state in self._states:
+            symptom = state.detector.check(record, self.full_rate_steps, state.active)
+            if symptom is not None and self._update(state, symptom, record.step):
+                reported.append(_finding(state, recovered=False))
+        return reported
 
     def findings(self) -> tuple[Finding, ...]:
-        """Everything named so far, in the order it was named, and whether it has passed."""
-        named = sorted((case for case in self._cases if case.first), key=lambda case: case.first)
-        return tuple(_finding(case, over=not case.active) for case in named)
+        """Every failure reported so far, in the order of its first report, and whether the run recovered from it."""
+        reported = sorted((state for state in self._states if state.first), key=lambda state: state.first)
+        return tuple(_finding(state, recovered=not state.active) for state in reported)
 
     @staticmethod
-    def _note(case: _Case, symptom: Symptom, step: int) -> bool:
-        """Count the symptom; whether it is now to be named for the first time."""
-        patience = case.detector.patience
-        if symptom.bad:
-            case.bad, case.good = case.bad + 1, 0
-            if case.bad >= patience:
-                case.active, case.last, case.seen = True, step, symptom.seen
-                if not case.first:
-                    case.first = step
+    def _update(state: _DetectorState, symptom: Symptom, step: int) -> bool:
+        """Count the symptom; True when the failure is to be reported for the first time."""
+        patience = state.detector.patience
+        if symptom.present:
+            state.unhealthy, state.healthy = state.unhealthy + 1, 0
+            if state.unhealthy >= patience:
+                state.active, state.last = True, step
+                state.message, state.details = symptom.message, symptom.details
+                if not state.first:
+                    state.first = step
                     return True
         else:
-            case.bad, case.good = 0, case.good + 1
-            if case.good >= patience:
-                case.active = False
+            state.unhealthy, state.healthy = 0, state.healthy + 1
+            if state.healthy >= patience:
+                state.active = False
         return False
 
 
-def _finding(case: _Case, over: bool) -> Finding:
-    detector = case.detector
-    span = f"step {case.first}" if case.first == case.last else f"steps {case.first} to {case.last}"
-    message = f"at {span}: {case.seen}" + ("; it has passed" if over else "")
-    return Finding(detector.code, detector.severity, "warn" if over else "fail", detector.where, message, detector.fix)
+def _finding(state: _DetectorState, recovered: bool) -> Finding:
+    span = f"step {state.first}" if state.first == state.last else f"steps {state.first} to {state.last}"
+    return state.detector.code.finding(
+        state.detector.where,
+        f"{span}: {state.message}" + ("; the run has recovered" if recovered else ""),
+        state="warn" if recovered else "fail",
+        **state.details,
+        first_step=state.first,
+        last_step=state.last,
+        recovered=recovered,
+    )

@@ -1,4 +1,4 @@
-"""What the monitor is told about one step: plain numbers, all of which also stand in the training log."""
+"""The metrics of one training step, as the monitor reads them; the training log holds the same under the same names."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One step. What was not looked at in this step is None; every number may be given on its own.
+class StepRecord:
+    """The metrics of one step. A metric that was not measured in this step is None; each is optional on its own.
 
     Attributes:
         step: steps done, this one included.
         steps: steps of the whole run.
-        loss: that is minimised; None when it was not finite.
-        contrastive, caption: its parts.
-        guess: the contrastive loss of a model that knows nothing: ln(B), or its like with more candidates.
-        found: share of the batch's pictures that are nearer to their own text than to any other of the batch.
-        batch: pictures in the batch.
+        loss: the training loss; None when it was not finite.
+        contrastive, caption: its terms.
+        chance_loss: the contrastive loss at chance level: ln(B), or its equivalent with more negatives.
+        batch_accuracy: share of the batch's images whose most similar text in the batch is their own.
+        batch: images in the batch.
         skipped: steps so far whose loss or gradient was not finite.
-        gradient: length of the gradient before it was clipped; None when it was not finite.
-        weights: length of all trained weights.
-        update: length of the change of the weights in this step, divided by the length of the weights.
+        grad_norm: gradient norm before clipping; None when it was not finite.
+        weight_norm: norm of all trained weights.
+        update_ratio: norm of this step's weight update, divided by the weight norm.
         lr, peak_lr: learning rate of this step, and the highest of the run.
-        scale: what similarities are multiplied by before the softmax, 1 / temperature.
-        spread: standard deviation of the picture embeddings per dimension, 1 when they point in all directions alike.
-        cosine: mean cosine between different pictures of the batch.
-        rank: effective number of directions the picture embeddings use.
-        text_cosine, text_rank: the same of the texts they should match.
+        logit_scale: factor of the similarities before the softmax, 1 / temperature.
+        embedding_std: standard deviation of the image embeddings per dimension; 1 when they are spread evenly.
+        embedding_cosine: mean cosine similarity between different images of the batch.
+        embedding_rank: effective rank of the image embeddings.
+        text_cosine, text_rank: the same of their target text embeddings.
         experts: experts in a layer.
-        expert_least, expert_most: load of the least and the most used expert of any layer; 1 is a fair share.
-        experts_dead: experts that next to no token visits, in the layer that has most of them.
-        recall, recall_n: share found on the validation pictures, and their number.
-        kept, kept_n: the same on what the model knew before (zero-shot tasks, an earlier data set).
-        blind, seeing: caption loss with the pictures exchanged, and with the right pictures, for the same captions.
-        blind_error: standard error of the difference of the two.
-        caption_n: captions these rest on.
-        duplicates: share of the batch that is the same picture as an earlier one of the batch.
-        leaked, leaked_n: share of the validation pictures that are also training pictures, and their number.
+        min_expert_load, max_expert_load: load of the least and the most used expert of any layer; 1 is an equal share.
+        dead_experts: experts with next to no tokens, in the layer that has most of them.
+        val_recall, val_images: recall on the validation images, and their number.
+        retained_recall, retained_images: the same on what the model knew before (zero-shot tasks, earlier data).
+        caption_loss, caption_loss_shuffled: caption loss with the right images and with the images of other captions.
+        caption_gain_error: standard error of the difference of the two.
+        captions: captions that these were measured on.
+        duplicates: share of the batch that repeats an earlier image of the batch.
+        leaked, leakage_images: share of the validation images that are also training images, of how many.
     """
 
     step: int
@@ -46,44 +46,44 @@ class Record:
     loss: float | None = None
     contrastive: float | None = None
     caption: float | None = None
-    guess: float | None = None
-    found: float | None = None
+    chance_loss: float | None = None
+    batch_accuracy: float | None = None
     batch: int | None = None
     skipped: int | None = None
-    gradient: float | None = None
-    weights: float | None = None
-    update: float | None = None
+    grad_norm: float | None = None
+    weight_norm: float | None = None
+    update_ratio: float | None = None
     lr: float | None = None
     peak_lr: float | None = None
-    scale: float | None = None
-    spread: float | None = None
-    cosine: float | None = None
-    rank: float | None = None
+    logit_scale: float | None = None
+    embedding_std: float | None = None
+    embedding_cosine: float | None = None
+    embedding_rank: float | None = None
     text_cosine: float | None = None
     text_rank: float | None = None
     experts: int | None = None
-    expert_least: float | None = None
-    expert_most: float | None = None
-    experts_dead: int | None = None
-    recall: float | None = None
-    recall_n: int | None = None
-    kept: float | None = None
-    kept_n: int | None = None
-    blind: float | None = None
-    seeing: float | None = None
-    blind_error: float | None = None
-    caption_n: int | None = None
+    min_expert_load: float | None = None
+    max_expert_load: float | None = None
+    dead_experts: int | None = None
+    val_recall: float | None = None
+    val_images: int | None = None
+    retained_recall: float | None = None
+    retained_images: int | None = None
+    caption_loss: float | None = None
+    caption_loss_shuffled: float | None = None
+    caption_gain_error: float | None = None
+    captions: int | None = None
     duplicates: float | None = None
     leaked: float | None = None
-    leaked_n: int | None = None
+    leakage_images: int | None = None
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Record:
-        """From a line of the training log; what is no field of a record is left out."""
-        plain = {name: values[name] for name in NAMES if name in values}
+    def from_log(cls, values: Mapping[str, Any]) -> StepRecord:
+        """From a line of the training log; keys that are not fields of a record are ignored."""
+        known = {name: values[name] for name in NAMES if name in values}
         if "val_recall@10" in values:
-            plain |= {"recall": values["val_recall@10"], "recall_n": values.get("n")}
-        return cls(**plain)
+            known |= {"val_recall": values["val_recall@10"], "val_images": values.get("n")}
+        return cls(**known)
 
 
-NAMES = tuple(field.name for field in fields(Record))
+NAMES = tuple(field.name for field in fields(StepRecord))

@@ -63,8 +63,8 @@ class Captions(Objective):
 
     def losses(self, step: StepContext) -> dict[str, Part]:
         """``contrastive``, ``caption`` and, for a model with experts, ``balance``."""
-        watching = step.watch.due(step.number)
-        with step.watch.experts(step.model) if watching else nullcontext():
+        measured = step.instrumentation.is_check(step.number)
+        with step.instrumentation.measure_experts(step.model) if measured else nullcontext():
             images_BE, tokens_BTD, balance = self.look(step)
             parts = self.say(step, tokens_BTD, balance, self.learners(step))
         return {"contrastive": Part(self.match(step, images_BE)), **parts}
@@ -83,10 +83,10 @@ class Captions(Objective):
         train, texts_BE = step.material.train, self.mixed_texts(step)
         captions_B = train.caption_N[step.rows].to(images_BE.device)
         bank_NE, own_B = self.others(step, captions_B)
-        if step.watch.due(step.number):
-            step.watch.batch(train.pixels_NHWC, step.rows)
+        if step.instrumentation.is_check(step.number):
+            step.instrumentation.measure_batch(train.pixels_NHWC, step.rows)
             guess = self.matching.guess(step.ranks.world * len(step.rows), len(bank_NE))
-            step.watch.contrast(images_BE, texts_BE, captions_B, self.matching.scale(), guess)
+            step.instrumentation.measure_embeddings(images_BE, texts_BE, captions_B, self.matching.scale(), guess)
         loss: Tensor = self.matching(images_BE, texts_BE, bank_NE, own_B, step.model.config.nested_dims, step.ranks)
         return loss
 
@@ -125,8 +125,8 @@ class Captions(Objective):
             )
             caption = caption * step.ranks.mean_weight(self.word_count(step, learners))
             parts["caption"] = Part(caption, config.caption_weight)
-            if step.watch.thorough(step.number):
-                step.watch.captions(model, tokens_BTD, ids_BL)
+            if step.instrumentation.is_full_check(step.number):
+                step.instrumentation.measure_captions(model, tokens_BTD, ids_BL)
         if losses:
             parts["balance"] = Part(torch.stack(losses).mean(), config.balance_weight)
         return parts

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from clerestory.stages.train.config import TrainConfig
 from clerestory.stages.train.distributed.ranks import Ranks
 from clerestory.stages.train.losses import Ring, contrastive, matryoshka, sigmoid_loss, softmax_loss
-from clerestory.stages.train.monitor.statistics import guessing_loss
+from clerestory.stages.train.monitor.statistics import chance_loss
 
 STEEPEST = 100.0  # CLIP's limit: steeper, a few hard pairs decide everything
 UNLIKELY = -10.0  # SigLIP's first bias: nearly all pairs do not belong together
@@ -46,9 +46,9 @@ class Matching(nn.Module):
     def guess(self, batch: int, bank: int) -> float:
         """The loss of a model that knows nothing."""
         if self.kind == "softmax_bank":
-            return guessing_loss(batch, bank, self.nested)
+            return chance_loss(batch, bank, self.nested)
         if self.kind == "softmax":
-            return guessing_loss(batch, 0, self.nested)
+            return chance_loss(batch, 0, self.nested)
         # One right among B for each picture: B times the entropy of a chance of 1 / B.
         rest = (batch - 1) * math.log(batch / (batch - 1)) if batch > 1 else 0.0
         return (math.log(batch) + rest) * (1 + self.nested)

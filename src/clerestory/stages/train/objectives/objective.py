@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from clerestory.models.model import ClerestoryModel
 from clerestory.stages.train.config import Settings
 from clerestory.stages.train.distributed.ranks import SINGLE, Ranks
-from clerestory.stages.train.monitor.watch import Watch
+from clerestory.stages.train.monitor.instrumentation import Instrumentation
 from clerestory.stages.train.shuffle import Rows
 from clerestory.stages.train.train_data import Material
 
@@ -52,7 +52,7 @@ class StepContext:
         model: what learns.
         material: what is learnt from.
         settings: of the run.
-        watch: the monitor's eyes; it says with ``due`` and ``thorough`` whether it wants to look at this step.
+        instrumentation: what measures the run; ``is_check`` and ``is_full_check`` say whether this step is measured.
         ranks: the processes that share the batch; what is here is this one's part, and the loss is a mean over them.
     """
 
@@ -63,7 +63,7 @@ class StepContext:
     model: ClerestoryModel
     material: Material
     settings: Settings
-    watch: Watch
+    instrumentation: Instrumentation
     ranks: Ranks = SINGLE
 
     def piece(self, first: int, pieces: int) -> StepContext:
