@@ -1,55 +1,89 @@
-"""Which code a number comes from, read from the imports themselves."""
+"""Which code a number depends on, read from the imports themselves."""
 
+from __future__ import annotations
+
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from clerestory.core.provenance import PACKAGE, code_behind, code_digest
+from clerestory.core import provenance
+from clerestory.core.errors import ClerestoryError
+from clerestory.core.provenance import PACKAGE, code_digest, imported_files
 
-ROOM = "stages/evaluate"
-PARTS = sorted(file.stem for file in (PACKAGE / ROOM / "parts").glob("*.py") if file.stem != "__init__")
-SHOW = """
+LAYER = "stages/evaluate"
+SUITES = sorted(path.parent.name for path in (PACKAGE / LAYER / "suites").glob("*/__init__.py"))
+LOADED = """
 import importlib, sys, types
-package = types.ModuleType("clerestory.stages.evaluate.suites")
-package.__path__ = [sys.argv[2]]
-sys.modules[package.__name__] = package  # the registry of all parts is nothing that one of them needs
-stage = types.ModuleType("clerestory.stages.evaluate")
-stage.__path__ = [sys.argv[3]]
-sys.modules[stage.__name__] = stage
+for name, folder in (("clerestory.stages.evaluate.suites", sys.argv[2]), ("clerestory.stages.evaluate", sys.argv[3])):
+    package = types.ModuleType(name)  # without its __init__: the registry of all suites is not needed by one of them
+    package.__path__ = [folder]
+    sys.modules[name] = package
 importlib.import_module(f"clerestory.stages.evaluate.suites.{sys.argv[1]}")
-print("\\n".join(sorted(n for n, m in sys.modules.items() if n.startswith(stage.__name__ + ".") and m is not package)))
+own = ("clerestory.stages.evaluate", "clerestory.stages.evaluate.suites")
+print("\\n".join(sorted(name for name in sys.modules if name.startswith(own[0] + ".") and name not in own)))
 """
 
 
-def test_nothing_that_python_itself_imports_for_a_part_is_missed() -> None:
-    for part in ("captions", "ood", "speed", "trust"):
-        folders = [str(PACKAGE / ROOM / "parts"), str(PACKAGE / ROOM)]
-        done = subprocess.run(
-            [sys.executable, "-c", SHOW, part, *folders], capture_output=True, text=True, check=True, timeout=120
-        )
-        loaded = {name.removeprefix("clerestory.").replace(".", "/") for name in done.stdout.split()}
-        told = set(code_behind(f"clerestory.stages.evaluate.suites.{part}", ROOM))
-        packages = {name for name in loaded if (PACKAGE / name).is_dir()}
-        assert loaded - packages <= told, part
+@pytest.mark.parametrize("suite", ["captioning", "ood", "latency", "validity"])
+def test_every_module_that_python_imports_for_a_suite_is_listed(suite: str) -> None:
+    folders = [str(PACKAGE / LAYER / "suites"), str(PACKAGE / LAYER)]
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, suite, *folders], capture_output=True, text=True, check=True, timeout=120
+    )
+    loaded = {name.removeprefix("clerestory.").replace(".", "/") for name in done.stdout.split()}
+    listed = set(imported_files(f"clerestory.stages.evaluate.suites.{suite}", LAYER))
+    empty = {
+        name
+        for name in loaded
+        if (PACKAGE / name / "__init__.py").is_file()
+        and not (PACKAGE / name / "__init__.py").read_text("utf-8").strip()
+    }
+    packages = {name for name in loaded if (PACKAGE / name).is_dir()}
+    assert loaded - packages <= listed
+    assert {f"{name}/__init__" for name in packages - empty} & listed == {
+        f"{name}/__init__" for name in packages - empty if f"{name}/__init__" in listed
+    }
 
 
-def test_a_part_rests_on_what_it_imports_and_on_nothing_beside_it() -> None:
-    assert len(PARTS) == 12
-    for part in PARTS:
-        told = code_behind(f"clerestory.stages.evaluate.suites.{part}", ROOM)
-        assert {f"{ROOM}/parts/{part}", f"{ROOM}/bench", f"{ROOM}/table"} <= set(told)
-        assert all(file.startswith(ROOM) and (PACKAGE / f"{file}.py").is_file() for file in told)
-    captions = code_behind("clerestory.stages.evaluate.suites.captioning", ROOM)
-    assert f"{ROOM}/pieces" in captions, "it chooses which pictures are described"
-    assert not any("/load/" in file or "/selftest/" in file for file in captions)
+def test_a_suite_depends_on_what_it_imports_and_on_no_other_suite() -> None:
+    assert len(SUITES) == 12
+    for suite in SUITES:
+        files = imported_files(f"clerestory.stages.evaluate.suites.{suite}", LAYER)
+        assert {f"{LAYER}/suites/{suite}/__init__", f"{LAYER}/context", f"{LAYER}/suite"} <= set(files)
+        assert all(file.startswith(LAYER) and (PACKAGE / f"{file}.py").is_file() for file in files)
+        others = {file.split("/")[3] for file in files if file.startswith(f"{LAYER}/suites/")} - {suite, "__init__"}
+        assert not others or suite == "validity", others
+        assert not any("/selftest/" in file for file in files)
 
 
 @pytest.mark.parametrize("module", ["json", "clerestory.nothing", "clerestory.core.digest"])
-def test_what_is_not_in_the_room_is_nothing(module: str) -> None:
-    assert code_behind(module, ROOM) == ()
+def test_a_module_outside_the_layer_gives_nothing(module: str) -> None:
+    assert imported_files(module, LAYER) == ()
 
 
-def test_a_changed_letter_is_another_digest() -> None:
-    files = code_behind("clerestory.stages.evaluate.suites.ood", ROOM)
+def test_one_changed_file_changes_the_digest() -> None:
+    files = imported_files("clerestory.stages.evaluate.suites.ood", LAYER)
     assert len({code_digest(*files), code_digest(*files[1:]), code_digest(*files, "core/digest")}) == 3
+
+
+def test_an_excluded_folder_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = tmp_path / "clerestory"
+    shutil.copytree(PACKAGE / "stages/train", copy / "stages/train", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    digests = []
+    for change in (None, "stages/train/tune/run.py", "stages/train/run.py"):
+        if change:
+            (copy / change).write_text((copy / change).read_text("utf-8") + "# changed\n", encoding="utf-8")
+        code_digest.cache_clear()
+        digests.append(code_digest("stages/train", excluded=("stages/train/tune",)))
+    code_digest.cache_clear()
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_layer_of_another_package() -> None:
+    assert code_digest("rfc8785:") != code_digest("core/digest")
+    with pytest.raises(ClerestoryError, match="names no installed package"):
+        code_digest("no_such_package:stages/mine")

@@ -107,10 +107,14 @@ class Facts(_Frozen[Fact]):
 
 
 def _fact(name: str, value: Any) -> Fact:
+    if isinstance(value, list | tuple):
+        return tuple(_scalar(name, item) for item in value)
+    return _scalar(name, value)
+
+
+def _scalar(name: str, value: Any) -> str | int | float | bool:
     if isinstance(value, Enum):
         value = value.value
-    if isinstance(value, list | tuple):
-        return tuple(_fact(name, item) for item in value)  # type: ignore[misc]  # a nested tuple fails below
     if isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):

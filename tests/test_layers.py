@@ -1,4 +1,4 @@
-"""The import rule, and that help costs nothing."""
+"""The import rules, and that `--help` costs nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HEAVY = {"torch", "transformers", "numpy", "scipy", "pyarrow", "pandas", "onnxru
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def test_rooms_import_downwards_only() -> None:
+def test_layers_import_downwards_only() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
