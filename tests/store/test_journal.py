@@ -99,11 +99,11 @@ def test_the_database_itself_refuses_to_change_what_is_append_only(
     [
         (
             "UPDATE journal SET record = replace(record, 'Ada', 'Eve') WHERE seq = 4",
-            "record 4 .* is not what was written",
+            "record 4 .* does not match its hash",
         ),
-        ("UPDATE journal SET kind = 'gated' WHERE seq = 4", "record 4 is listed as gated"),
-        ("UPDATE journal SET subject = 'icons@9' WHERE seq = 4", "record 4 is listed as promoted icons@9"),
-        ("UPDATE journal SET hash = 'x' WHERE seq = 10", "record 10 .* is not what was written"),
+        ("UPDATE journal SET kind = 'gated' WHERE seq = 4", "record 4 .*is indexed as gated"),
+        ("UPDATE journal SET subject = 'icons@9' WHERE seq = 4", "record 4 .*is indexed as promoted icons@9"),
+        ("UPDATE journal SET hash = 'x' WHERE seq = 10", "record 10 .* does not match its hash"),
         ("DELETE FROM journal WHERE seq = 4", "record 4 is missing"),
         ("DELETE FROM journal WHERE seq = 1", "record 1 is missing"),
         ("DELETE FROM journal WHERE seq = 10", "the journal had 10 records on .* and has 9 now"),
@@ -130,7 +130,7 @@ def test_a_chain_written_anew_does_not_fit_its_signed_checkpoints(full: Store) -
             previous = digest
     (finding,) = full.journal.verify()
     assert finding.where.endswith("0000000010.json")
-    assert "record 10 of the journal is not the one that was signed" in finding.message
+    assert "record 10 of the journal differs from the one signed" in finding.message
 
 
 def test_every_flipped_byte_of_a_checkpoint_is_found(full: Store) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ import pytest
 from clerestory.core.errors import Conflict, InputError, IntegrityError, MissingExtra, NotFound
 from clerestory.core.evidence import Evidence
 from clerestory.core.release import Decision, Event
-from clerestory.store import Move, Store, open_store
+from clerestory.store import AliasMove, Store, open_store
 
 Found, Happened, Released = Callable[..., Evidence], Callable[..., Event], Callable[[int], str]
 
@@ -41,7 +43,7 @@ def test_home_comes_from_the_environment_else_from_the_working_folder(
     assert open_store().home == tmp_path / "other"
     monkeypatch.setenv("CLERESTORY_DB", f"sqlite:///{tmp_path}/elsewhere/my.db")
     with open_store(tmp_path / "third") as store:
-        assert store.database.place == str(tmp_path / "elsewhere" / "my.db")
+        assert store.database.location == str(tmp_path / "elsewhere" / "my.db")
         assert not (tmp_path / "third" / "store.db").exists()
 
 
@@ -137,12 +139,12 @@ def test_a_flipped_byte_in_any_file_of_evidence_is_found(store: Store, found: Fo
 
 def test_a_remembered_key_follows_the_newest_blob_and_forgets_one_that_is_gone(store: Store) -> None:
     one, two = store.blobs.put(b"1"), store.blobs.put(b"2")
-    assert store.recall("embeddings/x") is None
-    store.remember("embeddings/x", one)
-    store.remember("embeddings/x", two)
-    assert store.recall("embeddings/x") == two
+    assert store.cache_get("embeddings/x") is None
+    store.cache_put("embeddings/x", one)
+    store.cache_put("embeddings/x", two)
+    assert store.cache_get("embeddings/x") == two
     store.blobs.path(two).unlink()
-    assert store.recall("embeddings/x") is None
+    assert store.cache_get("embeddings/x") is None
 
 
 # Models and data sets.
@@ -181,7 +183,7 @@ def test_models_that_cannot_be_taken(store: Store, model: Path, tmp_path: Path) 
     with pytest.raises(InputError, match="is empty"):
         store.put_model(tmp_path / "empty")
     (model / "pytorch_model.bin").write_bytes(b"\x80\x04")
-    with pytest.raises(InputError, match=r"pytorch_model\.bin may hold pickled code"):
+    with pytest.raises(InputError, match=r"pytorch_model\.bin may contain pickled code"):
         store.put_model(model)
     with pytest.raises(NotFound, match="no model named 'ffffffffffff'"):
         store.model_folder("f" * 64)
@@ -225,7 +227,7 @@ def test_a_release_needs_a_stored_model_stored_evidence_and_a_plain_name(store: 
         store.add_release("icons", "f" * 64, [], decision, "a", "b")
     with pytest.raises(NotFound, match="no evidence"):
         store.add_release("icons", digest, ["f" * 64], decision, "a", "b")
-    with pytest.raises(InputError, match="cannot be the name"):
+    with pytest.raises(InputError, match="is not a valid name of a model"):
         store.add_release("icons@3", digest, [], decision, "a", "b")
     assert len(store.releases()) == 1
 
@@ -239,7 +241,7 @@ def test_an_alias_moves_only_from_the_generation_that_was_seen(
     length = store.journal.head()[0]
     for stale in (0, 2):
         with pytest.raises(
-            Conflict, match=r"icons@live was moved by somebody else: it points at icons@1 \(generation 1"
+            Conflict, match=r"icons@live was moved by another process: it points at icons@1 \(generation 1"
         ):
             store.move_alias("icons", "live", 2, stale, happened("icons@2"))
     with pytest.raises(NotFound, match="did you mean icons@2"):
@@ -254,11 +256,11 @@ def test_two_aliases_move_together_or_not_at_all(store: Store, released: Release
     released(2)
     store.move_alias("icons", "live", 1, 0, happened("icons@1"))
     with pytest.raises(Conflict):
-        store.move_aliases("icons", [Move("previous", 1, None), Move("live", 2, 0)], happened("icons@2"))
+        store.move_aliases("icons", [AliasMove("previous", 1, None), AliasMove("live", 2, 0)], happened("icons@2"))
     assert store.alias("icons", "previous") is None
-    store.move_aliases("icons", [Move("live", 2, 1), Move("previous", 1, None)], happened("icons@2"))
+    store.move_aliases("icons", [AliasMove("live", 2, 1), AliasMove("previous", 1, None)], happened("icons@2"))
     assert [(each.alias, each.number) for each in store.aliases("icons")] == [("live", 2), ("previous", 1)]
-    store.move_aliases("icons", [Move("previous", 0, 1)], happened("icons@2"))
+    store.move_aliases("icons", [AliasMove("previous", 0, 1)], happened("icons@2"))
     assert [each.alias for each in store.aliases()] == ["live"]
     assert store.move_alias("icons", "previous", 1, 0, happened("icons@2")).generation == 3
 
@@ -329,8 +331,8 @@ def test_a_blob_folder_that_is_gone_is_told_in_one_sentence(store: Store) -> Non
     ("url", "error", "told"),
     [
         ("not a url", InputError, "is not a database url"),
-        ("mysql://host/x", InputError, "cannot live in mysql"),
-        ("sqlite://", InputError, "cannot live in memory"),
+        ("mysql://host/x", InputError, "cannot use the database mysql"),
+        ("sqlite://", InputError, "cannot be in memory"),
         ("postgresql+nodriver://u:secret@host/x", MissingExtra, "needs a driver"),
     ],
 )
@@ -347,8 +349,45 @@ def test_a_database_file_that_is_damaged_is_named(store: Store, tmp_path: Path) 
         open_store(store.home)
 
 
-def test_a_store_of_another_version_is_not_touched(store: Store) -> None:
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def as_format(home: Path, version: str) -> Path:
+    """Make a closed store one of another format."""
+    with closing(sqlite3.connect(home / "store.db")) as connection, connection:
+        connection.execute("UPDATE meta SET value = ?", (version,))
+    return home
+
+
+def test_a_store_of_an_earlier_version_is_left_alone_and_the_error_names_the_command(
+    store: Store, model: Path, found: Found
+) -> None:
+    digest = store.put_model(model)
+    store.put_evidence(found())
+    store.close()
+    home = as_format(store.home, "1")
+    (home / "tmp" / "leftover").write_bytes(b"half")
+    os.utime(home / "tmp" / "leftover", (0, 0))
+    before, entries = contents(home), sorted(home.rglob("*"))
+    with pytest.raises(InputError, match=r"created by an earlier version .*format 1, and this version reads") as caught:
+        open_store(home)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert f"clerestory evaluate {home}/models/{digest} --data icons --home" in message
+    assert contents(home) == before
+    assert sorted(home.rglob("*")) == entries
+
+
+def test_an_earlier_database_that_a_url_names_is_refused_too(store: Store) -> None:
+    store.close()
+    home = as_format(store.home, "1")
+    with pytest.raises(InputError, match="created by an earlier version"):
+        open_store(home, f"sqlite:///{home}/store.db")
+
+
+def test_a_store_of_a_newer_version_says_to_upgrade(store: Store) -> None:
     with store.database.writing() as connection:
         connection.exec_driver_sql("UPDATE meta SET value = '99'")
-    with pytest.raises(InputError, match="has the format 99"):
+    with pytest.raises(InputError, match="created by a newer version .*format 99, .* — upgrade Clerestory"):
         open_store(store.home)

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import clerestory.core.files
 import clerestory.store
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ClerestoryError, Conflict
@@ -26,6 +27,7 @@ from clerestory.core.release import Event
 from clerestory.store import open_store
 
 STORE = Path(clerestory.store.__file__).parent
+FILES = Path(clerestory.core.files.__file__)  # atomic writes and locks, which the store shares with the data sources
 
 
 def event(subject: str) -> Event:
@@ -63,7 +65,8 @@ def die_after(steps: int) -> None:
         return on_line
 
     def on_call(frame: FrameType, _event: str, _arg: object) -> Callable[..., Any] | None:
-        return on_line if Path(frame.f_code.co_filename).parent == STORE else None
+        file = Path(frame.f_code.co_filename)
+        return on_line if file.parent == STORE or file == FILES else None
 
     sys.settrace(on_call)
 

@@ -1,7 +1,7 @@
-"""What a model answered, kept by the content of the question, so that nothing is asked twice.
+"""A cache of model answers by the content of the query, so that the same query runs once.
 
-A key is the SHA-256 of everything an answer depends on (model, code, exact picture, prompt, parameters); a value is
-bytes. The file is a cache: it may be deleted at any time, and an entry that is damaged is taken for absent.
+A key is the SHA-256 of everything an answer depends on (model, code, exact image, prompt, parameters); a value is
+bytes. The file may be deleted at any time, and a damaged entry counts as absent.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-CHECK = 8
-AT_ONCE = 500
-WAIT_SECONDS = 60.0
-SCHEMA = "CREATE TABLE IF NOT EXISTS memo (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
+CHECKSUM_BYTES = 8
+KEYS_PER_QUERY = 500
+TIMEOUT_SECONDS = 60.0
+SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 
 
-def memo_key(*parts: str) -> bytes:
-    """The key of an answer: SHA-256 over what it depends on, each part with its length before it."""
+def answer_key(*parts: str) -> bytes:
+    """The key of an answer: SHA-256 over everything it depends on, each part preceded by its length."""
     whole = hashlib.sha256()
     for part in parts:
         content = part.encode()
@@ -31,13 +31,13 @@ def memo_key(*parts: str) -> bytes:
     return whole.digest()
 
 
-class Memo:
-    """Answers by key, in one SQLite file; safe to use from several threads and processes.
+class AnswerCache:
+    """Answers by key in one SQLite file; safe to use from several threads and processes.
 
     A call of ``put`` is one transaction: after a kill at any moment either all of its answers are there or none.
 
     Args:
-        file: where it is kept; made when it is not there.
+        file: where it is stored; created on first use.
     """
 
     def __init__(self, file: Path) -> None:
@@ -45,48 +45,48 @@ class Memo:
         self._lock = threading.Lock()
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """The answers that are known and sound, by key."""
+        """The stored answers whose checksum is correct, by key."""
         with self._lock:
-            return self._mended(lambda: self._get(keys))
+            return self._replacing_damaged_file(lambda: self._get(keys))
 
     def _get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
+        answers: dict[bytes, bytes] = {}
         with self._open() as connection:
-            for start in range(0, len(keys), AT_ONCE):
-                some = keys[start : start + AT_ONCE]
-                marks = ",".join("?" * len(some))
+            for start in range(0, len(keys), KEYS_PER_QUERY):
+                batch = keys[start : start + KEYS_PER_QUERY]
+                marks = ",".join("?" * len(batch))
                 # Only the number of question marks varies; the keys are bound.
-                for key, value in connection.execute(f"SELECT key, value FROM memo WHERE key IN ({marks})", some):
-                    if _check(key, value[CHECK:]) == value[:CHECK]:
-                        found[key] = value[CHECK:]
-        return found
+                for key, value in connection.execute(f"SELECT key, value FROM answers WHERE key IN ({marks})", batch):
+                    if _checksum(key, value[CHECKSUM_BYTES:]) == value[:CHECKSUM_BYTES]:
+                        answers[key] = value[CHECKSUM_BYTES:]
+        return answers
 
     def put(self, answers: Mapping[bytes, bytes]) -> None:
-        """Keep answers; one that is there already is replaced."""
-        rows = [(key, _check(key, value) + value) for key, value in answers.items()]
+        """Store answers; existing ones are replaced."""
+        rows = [(key, _checksum(key, value) + value) for key, value in answers.items()]
         with self._lock:
-            self._mended(lambda: self._put(rows))
+            self._replacing_damaged_file(lambda: self._put(rows))
 
     def _put(self, rows: list[tuple[bytes, bytes]]) -> None:
         with self._open() as connection:
-            connection.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?)", rows)
+            connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
 
     def __len__(self) -> int:
         with self._lock, self._open() as connection:
-            return int(connection.execute("SELECT count(*) FROM memo").fetchone()[0])
+            return int(connection.execute("SELECT count(*) FROM answers").fetchone()[0])
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        connection = _prepared(self.file)
+        connection = _connect(self.file)
         try:
             with connection:
                 yield connection
         finally:
             connection.close()
 
-    def _mended(self, work: Callable[[], T]) -> T:
-        """What ``work`` gives; a file damaged anywhere is put aside first, for nothing but time rests on it."""
+    def _replacing_damaged_file(self, work: Callable[[], T]) -> T:
+        """The result of ``work``; a damaged file is moved aside first, since losing a cache only costs time."""
         try:
             return work()
         except sqlite3.DatabaseError as error:
@@ -96,11 +96,11 @@ class Memo:
             return work()
 
 
-def _prepared(file: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(file, timeout=WAIT_SECONDS)
+def _connect(file: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, timeout=TIMEOUT_SECONDS)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
-        # A power cut may lose the last answers, never mix them up; they are asked for again.
+        # A power cut may lose the last answers but never mixes them up; those queries run again.
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(SCHEMA)
     except sqlite3.Error:
@@ -109,5 +109,5 @@ def _prepared(file: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check(key: bytes, value: bytes) -> bytes:
-    return hashlib.blake2b(key + value, digest_size=CHECK).digest()
+def _checksum(key: bytes, value: bytes) -> bytes:
+    return hashlib.blake2b(key + value, digest_size=CHECKSUM_BYTES).digest()

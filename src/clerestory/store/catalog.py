@@ -1,6 +1,6 @@
-"""Finding things again: evidence by what it holds for, derived files by key, data sets by name.
+"""Lookups: evidence by its subject, cached results by key, data sets by name.
 
-Functions that take part in a transaction of the caller's; ``Store`` opens it.
+These functions take part in a transaction of the caller; ``Store`` opens it.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from sqlalchemy import Connection, select
 from clerestory.core.digest import short
 from clerestory.core.errors import InputError, not_found
 from clerestory.core.evidence import Evidence
-from clerestory.store.schema import datasets, derived, evidence
+from clerestory.store.schema import cache, datasets, evidence
 
-SHORTEST_PREFIX = 8
+MIN_PREFIX = 8
 _HEX = frozenset("0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetRow:
-    """A data set that was brought in.
+    """A data set that was added to the store.
 
     Attributes:
-        name: what people call it.
-        spec: what to open it with: a name, a folder or a file.
+        name: its name in this store.
+        spec: what ``open_data`` opens: a name, a folder or a file.
         digest: of its content when it was added.
-        size: how many samples it has.
+        size: its number of samples.
         added: when, ISO 8601 in UTC.
     """
 
@@ -39,44 +39,44 @@ class DatasetRow:
 
 
 def looks_like_digest(text: str) -> bool:
-    """Whether a text could be a digest or the beginning of one that is long enough to be asked for."""
-    return SHORTEST_PREFIX <= len(text) <= 64 and set(text) <= _HEX
+    """Whether a text could be a digest, or a prefix of one that is long enough to identify it."""
+    return MIN_PREFIX <= len(text) <= 64 and set(text) <= _HEX
 
 
 def by_prefix(kind: str, prefix: str, known: Iterable[str]) -> str:
     """The one digest that begins with ``prefix``.
 
     Raises:
-        NotFound: none does, or the prefix is shorter than eight characters or not hexadecimal.
+        NotFound: no digest does, or the prefix is shorter than eight characters or not hexadecimal.
         InputError: several do; names them.
     """
     known = list(known)
-    found = [each for each in known if each.startswith(prefix)] if looks_like_digest(prefix) else []
-    if len(found) == 1:
-        return found[0]
-    if found:
+    matches = [each for each in known if each.startswith(prefix)] if looks_like_digest(prefix) else []
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
         raise InputError(
-            f"{prefix!r} is the beginning of {len(found)} digests",
+            f"{prefix!r} is the beginning of {len(matches)} digests",
             "give more characters",
-            [short(f) for f in found[:3]],
+            [short(match) for match in matches[:3]],
         )
-    fix = f"give at least {SHORTEST_PREFIX} characters of it" if len(prefix) < SHORTEST_PREFIX else ""
+    fix = f"give at least {MIN_PREFIX} characters of it" if len(prefix) < MIN_PREFIX else ""
     raise not_found(kind, prefix, [short(each) for each in known], fix)
 
 
-def add_evidence(connection: Connection, made: Evidence, digest: str) -> None:
+def add_evidence(connection: Connection, item: Evidence, digest: str) -> None:
     """List a piece of evidence; listing it again changes nothing."""
     if connection.execute(select(evidence.c.id).where(evidence.c.id == digest)).first() is None:
-        on = made.subject
+        subject = item.subject
         connection.execute(
             evidence.insert().values(
                 id=digest,
-                kind=made.kind,
-                model=on.model,
-                data=on.data,
-                code=on.code,
-                config=on.config,
-                environment=on.environment,
+                kind=item.kind,
+                model=subject.model,
+                data=subject.data,
+                code=subject.code,
+                config=subject.config,
+                environment=subject.environment,
             )
         )
 
@@ -86,24 +86,24 @@ def evidence_ids(connection: Connection) -> list[str]:
     return list(connection.execute(select(evidence.c.id)).scalars())
 
 
-def find_evidence(connection: Connection, kind: str, wanted: dict[str, str]) -> list[str]:
+def find_evidence(connection: Connection, kind: str, subject: dict[str, str]) -> list[str]:
     """The ids of evidence of a kind whose subject has these digests (empty ones match any), newest first."""
     query = select(evidence.c.id).where(evidence.c.kind == kind).order_by(evidence.c.position.desc())
-    for name, value in wanted.items():
+    for name, value in subject.items():
         if value:
             query = query.where(evidence.c[name] == value)
     return list(connection.execute(query).scalars())
 
 
-def remember(connection: Connection, key: str, digest: str) -> None:
-    """Note which blob a derived thing is in, replacing what was noted."""
-    if connection.execute(derived.update().where(derived.c.key == key).values(digest=digest)).rowcount == 0:
-        connection.execute(derived.insert().values(key=key, digest=digest))
+def cache_put(connection: Connection, key: str, digest: str) -> None:
+    """Record the blob of a cached result, replacing an earlier one."""
+    if connection.execute(cache.update().where(cache.c.key == key).values(digest=digest)).rowcount == 0:
+        connection.execute(cache.insert().values(key=key, digest=digest))
 
 
-def recall(connection: Connection, key: str) -> str | None:
-    """The blob noted for a derived thing."""
-    return connection.execute(select(derived.c.digest).where(derived.c.key == key)).scalar()
+def cache_get(connection: Connection, key: str) -> str | None:
+    """The blob of a cached result."""
+    return connection.execute(select(cache.c.digest).where(cache.c.key == key)).scalar()
 
 
 def add_dataset(connection: Connection, row: DatasetRow) -> bool:
@@ -118,7 +118,7 @@ def add_dataset(connection: Connection, row: DatasetRow) -> bool:
 
 
 def all_datasets(connection: Connection) -> list[DatasetRow]:
-    """The newest of every name, by name."""
+    """The newest of every name, sorted by name."""
     latest: dict[str, DatasetRow] = {}
     for row in connection.execute(select(datasets).order_by(datasets.c.position)):
         latest[row.name] = DatasetRow(row.name, row.spec, row.digest, row.size, row.added)

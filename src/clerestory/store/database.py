@@ -1,24 +1,27 @@
-"""The connection to the database: how it is created, who may write when, and its errors in plain words."""
+"""The connection to the database: its creation, its single writer, and its errors as plain sentences."""
 
 from __future__ import annotations
 
 import os
+import shlex
+import sqlite3
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
 from clerestory.core.errors import ClerestoryError, InputError, IntegrityError, MissingExtra
 from clerestory.core.evidence import Finding
-from clerestory.store.files import locked, make_folder, sync_folder, temporary_path
+from clerestory.core.files import file_lock, make_folder, sync_folder, temporary_path
+from clerestory.store.findings import DAMAGED, RESTORE, StoreFault
 from clerestory.store.schema import SCHEMA_VERSION, create_all, meta
 
 BUSY_SECONDS = 30
-WRITERS_TURN = 0x636C6572  # the PostgreSQL advisory lock that stands in for SQLite's single writer
+WRITER_LOCK = 0x636C6572  # the PostgreSQL advisory lock that plays the part of SQLite's single writer
 _CORRUPT = ("malformed", "not a database", "disk I/O error")
 
 
@@ -27,22 +30,22 @@ class Database:
 
     Args:
         url: an SQLAlchemy url; SQLite and PostgreSQL are supported.
-        workplace: where a new SQLite file is prepared before it appears.
+        temporary_folder: where a new SQLite file is prepared before it is renamed into place.
 
     Raises:
-        InputError: the url is not one, or names another kind of database.
+        InputError: the url is invalid, names another kind of database, or the store has another format.
         MissingExtra: the driver of the url is not installed.
     """
 
-    def __init__(self, url: str, workplace: Path) -> None:
+    def __init__(self, url: str, temporary_folder: Path) -> None:
         self.url = _checked(url)
         self.file = Path(self.url.database or "").absolute() if self.url.drivername.startswith("sqlite") else None
         if self.file is not None:
-            _create_sqlite(self.file, workplace)
+            _create_sqlite(self.file, temporary_folder)
         try:
             self.engine = _engine(self.url)
         except (ModuleNotFoundError, NoSuchModuleError) as error:
-            raise MissingExtra(f"the database {self.place} needs a driver: {error}", _HOW_TO_DRIVE) from error
+            raise MissingExtra(f"the database {self.location} needs a driver: {error}", _INSTALL_DRIVER) from error
         self._writer = self.engine.execution_options(clerestory_writes=True)
         self._reader = self.engine
         if self.file is None:  # SQLite's readers see one state anyway
@@ -52,14 +55,14 @@ class Database:
         self._check_version()
 
     @property
-    def place(self) -> str:
-        """The database's file or address, without a password, for people."""
+    def location(self) -> str:
+        """The file or address of the database, without a password."""
         return str(self.file) if self.file else self.url.render_as_string(hide_password=True)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one consistent state."""
-        with self._errors_told(), self._reader.begin() as connection:
+        with self._translate_errors(), self._reader.begin() as connection:
             yield connection
 
     @contextmanager
@@ -68,13 +71,13 @@ class Database:
 
         On SQLite it begins with ``BEGIN IMMEDIATE``, so it never fails half-way on a lock.
         """
-        with self._errors_told(), self._writer.begin() as connection:
+        with self._translate_errors(), self._writer.begin() as connection:
             if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": WRITERS_TURN})
+                connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": WRITER_LOCK})
             yield connection
 
     def verify(self) -> list[Finding]:
-        """What is damaged in the file itself; SQLite checks every page, other databases check their own."""
+        """Damage in the database file; SQLite checks every page, other databases check themselves."""
         if self.file is None:
             return []
         try:
@@ -83,62 +86,64 @@ class Database:
         except IntegrityError as error:
             lines = [error.message]
         return [
-            Finding("CLR-S001", "error", "fail", str(self.file), f"the database file is damaged: {line}", _RESTORE)
+            DAMAGED.finding(
+                str(self.file), f"the database file is damaged: {line}", reason=StoreFault.DATABASE_DAMAGED, report=line
+            )
             for line in lines
             if line != "ok"
         ]
 
     def close(self) -> None:
-        """Let go of every connection; the database stays usable."""
+        """Close every connection; the database stays usable."""
         self.engine.dispose()
 
     def _check_version(self) -> None:
         if self.file is None:
             with self.writing() as connection:
+                if inspect(connection).has_table(meta.name):
+                    check_format(_version(connection), self.location)
                 create_all(connection)
         with self.reading() as connection:
-            version = connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar()
-        if version != SCHEMA_VERSION:
-            raise InputError(
-                f"{self.place} has the format {version}, this Clerestory reads {SCHEMA_VERSION}",
-                "use the version of Clerestory that made it",
-            )
+            check_format(_version(connection), self.location)
 
     @contextmanager
-    def _errors_told(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except DBAPIError as error:
-            said = str(error.orig)
-            if any(word in said for word in _CORRUPT):
-                raise IntegrityError(f"{self.place} is damaged: {said}", _RESTORE) from error
+            reason = str(error.orig)
+            if any(word in reason for word in _CORRUPT):
+                raise IntegrityError(f"{self.location} is damaged: {reason}", RESTORE) from error
             if isinstance(error, OperationalError):
-                raise ClerestoryError(f"the database {self.place} cannot be used: {said}", _hint(said)) from error
+                raise ClerestoryError(
+                    f"the database {self.location} cannot be used: {reason}", _hint(reason)
+                ) from error
             raise
 
 
-_RESTORE = "restore the store from a copy"
-_HOW_TO_DRIVE = "run: pip install 'psycopg[binary]'"
+_INSTALL_DRIVER = "run: pip install 'psycopg[binary]'"
 
 
-def _hint(said: str) -> str:
-    if "locked" in said:
-        return f"another process has been writing for more than {BUSY_SECONDS} s; wait for it and try again"
-    return "check that the place exists, has room and may be written"
+def _hint(reason: str) -> str:
+    if "locked" in reason:
+        return f"another process has been writing for more than {BUSY_SECONDS} s; wait for it to finish and try again"
+    return "check that the location exists, has free space and is writable"
 
 
 def _checked(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise InputError(f"{url!r} is not a database url", "for example postgresql://user@host/clerestory") from error
+        raise InputError(f"{url!r} is not a database url", "an example is postgresql://user@host/clerestory") from error
     backend = parsed.get_backend_name()
     if backend == "postgresql" and parsed.drivername == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
     if backend not in ("sqlite", "postgresql"):
-        raise InputError(f"a store cannot live in {backend}", "use sqlite:///file or postgresql://user@host/name")
+        raise InputError(
+            f"a store cannot use the database {backend}", "use sqlite:///file or postgresql://user@host/name"
+        )
     if backend == "sqlite" and not parsed.database:
-        raise InputError("a store cannot live in memory", "name a file: sqlite:///folder/store.db")
+        raise InputError("a store cannot be in memory", "give a file: sqlite:///folder/store.db")
     return parsed
 
 
@@ -152,7 +157,7 @@ def _engine(url: URL, **options: Any) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # The driver's own implicit BEGIN is deferred; ours says who writes before anything is read.
+    # The driver's implicit BEGIN is deferred; ours takes the write lock before anything is read.
     connection.isolation_level = None
     connection.execute("PRAGMA synchronous=FULL")
 
@@ -162,15 +167,15 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _create_sqlite(file: Path, workplace: Path) -> None:
-    """Make the database in a temporary place and let it appear whole, whoever else tries to at the same time."""
+def _create_sqlite(file: Path, temporary_folder: Path) -> None:
+    """Prepare the database in a temporary file and rename it into place; safe when several processes do so at once."""
     if file.exists():
         return
     make_folder(file.parent)
-    with locked(file.with_name(file.name + ".lock")):
+    with file_lock(file.with_name(file.name + ".lock")):
         if file.exists():
             return
-        temporary = temporary_path(workplace)
+        temporary = temporary_path(temporary_folder)
         engine = _engine(URL.create("sqlite", database=str(temporary)), poolclass=NullPool)
         with engine.connect() as connection:
             connection.connection.execute("PRAGMA journal_mode=WAL")
@@ -184,10 +189,52 @@ def _create_sqlite(file: Path, workplace: Path) -> None:
 
 def _forget_after_fork(engine: Engine) -> None:
     """A forked child must not use its parent's connections."""
-    kept = weakref.ref(engine)
+    reference = weakref.ref(engine)
 
     def forget() -> None:
-        if (inherited := kept()) is not None:
+        if (inherited := reference()) is not None:
             inherited.dispose(close=False)
 
     os.register_at_fork(after_in_child=forget)
+
+
+def _version(connection: Connection) -> str:
+    return str(connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar())
+
+
+def sqlite_format(file: Path) -> str:
+    """The store format of a SQLite file, read without changing a byte beside it; empty when it cannot be read."""
+    # Opened like any other database, SQLite would create its -wal and -shm files in the folder of the store.
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    except sqlite3.Error:
+        return ""
+    return str(row[0]) if row else ""
+
+
+def check_format(found: str, location: str, models: Path | None = None) -> None:
+    """Refuse a store of another format with one sentence and the command that uses its content again.
+
+    Args:
+        found: the format of the store.
+        location: its folder or address, for people.
+        models: the folder of its models, where it is known.
+
+    Raises:
+        InputError: the format is not the one that this version reads.
+    """
+    if found == SCHEMA_VERSION:
+        return
+    formats = f"store format {found}, and this version reads format {SCHEMA_VERSION}"
+    if not found.isdigit() or int(found) > int(SCHEMA_VERSION):
+        message = f"{location} was created by a newer version of Clerestory ({formats})"
+        raise InputError(message, "upgrade Clerestory, or use another store with --home")
+    names = sorted(path.name for path in models.iterdir()) if models is not None and models.is_dir() else []
+    model = shlex.quote(str(models / names[0])) if models is not None and names else "FOLDER/models/DIGEST"
+    raise InputError(
+        f"{location} was created by an earlier version of Clerestory ({formats}): its evidence and releases cannot be "
+        "read, but its models and data can be used again",
+        f"leave it as it is and evaluate its models in a new store: clerestory evaluate {model} --data icons "
+        "--home .clerestory-new",
+    )

@@ -1,8 +1,8 @@
-"""What happened, in order: an append-only journal in which every record holds the hash of the one before.
+"""An append-only journal of events in which every record contains the hash of the previous one.
 
-``hash = SHA256(previous ‖ record)`` where ``previous`` is the 32 bytes of the hash before (zeros for the first) and
+``hash = SHA256(previous ‖ record)`` where ``previous`` is the 32 bytes of the previous hash (zeros for the first) and
 ``record`` the canonical JSON (RFC 8785) of the event. Changing, removing or inserting a record breaks every hash
-after it; the signed checkpoints show when the end is cut off or the whole chain is written anew.
+after it; the signed checkpoints reveal a truncated or rewritten chain.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from clerestory.core.evidence import Finding
 from clerestory.core.release import Event
 from clerestory.store.checkpoints import Checkpoint, Checkpoints
 from clerestory.store.database import Database
+from clerestory.store.findings import JOURNAL_BROKEN, StoreFault
 from clerestory.store.schema import journal as table
 
 START = "0" * 64
-_RESTORE = "the journal was changed from outside; compare it with a copy and with the signed checkpoints"
+_RESTORE = "the journal was changed outside Clerestory; compare it with a backup and with the signed checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One event with its place in the chain.
+class JournalRecord:
+    """One event with its position in the chain.
 
     Attributes:
-        seq: 1, 2, … without gaps.
+        seq: 1, 2, …, without gaps.
         hash: SHA-256 of ``previous`` and the event.
-        previous: the hash of the record before, zeros for the first.
-        event: what happened.
+        previous: the hash of the previous record, zeros for the first.
+        event: the event.
     """
 
     seq: int
@@ -53,90 +54,96 @@ class Journal:
     """The journal of one store.
 
     Args:
-        database: where the records are.
-        checkpoints: where signed heads are kept outside the database.
+        database: where the records are stored.
+        checkpoints: signed heads, stored outside the database.
     """
 
     def __init__(self, database: Database, checkpoints: Checkpoints) -> None:
         self._database = database
         self.checkpoints = checkpoints
 
-    def append(self, event: Event) -> Record:
+    def append(self, event: Event) -> JournalRecord:
         """Record an event in a transaction of its own."""
         with self._database.writing() as connection:
             return self.write(connection, event)
 
-    def write(self, connection: Connection, event: Event) -> Record:
-        """Record an event as part of a write transaction of the caller's."""
+    def write(self, connection: Connection, event: Event) -> JournalRecord:
+        """Record an event as part of a write transaction of the caller."""
         seq, previous = _head(connection)
         record = canonical(event)
-        entry = Record(seq + 1, chain(previous, record), previous, event)
+        new = JournalRecord(seq + 1, chain(previous, record), previous, event)
         connection.execute(
             table.insert().values(
-                seq=entry.seq,
-                hash=entry.hash,
+                seq=new.seq,
+                hash=new.hash,
                 previous=previous,
                 kind=event.kind,
                 subject=event.subject,
                 record=record.decode(),
             )
         )
-        return entry
+        return new
 
-    def records(self, subject_prefix: str | None = None, limit: int | None = None) -> list[Record]:
-        """The records in the order they happened; ``verify`` says whether they can be trusted.
+    def records(self, subject_prefix: str | None = None, limit: int | None = None) -> list[JournalRecord]:
+        """The records in their order; ``verify`` checks whether they can be trusted.
 
         Args:
-            subject_prefix: only events whose subject begins so, such as ``icons@``.
-            limit: only the newest so many.
+            subject_prefix: only events whose subject begins with this, such as ``icons@``.
+            limit: only the newest ``limit`` records.
         """
         with self._database.reading() as connection:
             return self.read(connection, subject_prefix, limit)
 
-    def read(self, connection: Connection, subject_prefix: str | None = None, limit: int | None = None) -> list[Record]:
-        """``records`` as part of a transaction of the caller's."""
+    def read(
+        self, connection: Connection, subject_prefix: str | None = None, limit: int | None = None
+    ) -> list[JournalRecord]:
+        """``records`` as part of a transaction of the caller."""
         query = select(table).order_by(table.c.seq.desc()).limit(limit)
         if subject_prefix is not None:
             # Not LIKE: SQLite's ignores case.
             query = query.where(func.substr(table.c.subject, 1, len(subject_prefix)) == subject_prefix)
         rows = connection.execute(query).all()
-        return [Record(r.seq, r.hash, r.previous, self._event(r)) for r in reversed(rows)]
+        return [JournalRecord(r.seq, r.hash, r.previous, self._event(r)) for r in reversed(rows)]
 
     def _event(self, row: Row[Any]) -> Event:
         try:
             return decode(Event, json.loads(row.record))
         except (ValueError, ConfigError) as error:
             raise IntegrityError(
-                f"record {row.seq} of the journal in {self._database.place} is damaged", _RESTORE
+                f"record {row.seq} of the journal in {self._database.location} is damaged", _RESTORE
             ) from error
 
     def head(self) -> tuple[int, str]:
-        """How many records there are, and the hash of the last."""
+        """The number of records, and the hash of the last one."""
         with self._database.reading() as connection:
             return _head(connection)
 
     def checkpoint(self, when: str) -> Checkpoint | None:
-        """Sign the head and length of the chain and keep them outside the database; None for an empty journal."""
+        """Sign head and length of the chain and store them outside the database; None for an empty journal."""
         length, head = self.head()
         return self.checkpoints.write(length, head, when) if length else None
 
     def verify(self) -> list[Finding]:
-        """Everything that shows the journal was tampered with; empty when it is whole.
+        """Every sign of tampering; empty when the journal is intact.
 
-        Each record is hashed again, the numbers must have no gap, and every signed checkpoint must be found in the
-        chain.
+        Each record is hashed again, the numbers must have no gap, and every signed checkpoint must match the chain.
         """
-        # Listed first, so that a checkpoint written meanwhile is not missed in the rows read before it.
+        # Listed first: a checkpoint written meanwhile would be compared with rows that were read before it.
         signed = self.checkpoints.files()
         try:
             with self._database.reading() as connection:
                 rows = connection.execute(select(table).order_by(table.c.seq)).all()
         except ClerestoryError as error:
-            return [_broken(self._database.place, f"the journal cannot be read: {error.message}")]
+            where, message = self._database.location, f"the journal cannot be read: {error.message}"
+            reason = StoreFault.JOURNAL_UNREADABLE
+            return [JOURNAL_BROKEN.finding(where, message, fix=_RESTORE, reason=reason)]
         findings, hashes, previous = [], [START], START
         for expected, row in enumerate(rows, start=1):
-            if problem := _problem(row, expected, previous):
-                findings.append(_broken(f"{self._database.place}, journal record {row.seq}", problem))
+            if fault := _fault(row, expected, previous):
+                reason, message = fault
+                where = f"{self._database.location}, journal record {row.seq}"
+                finding = JOURNAL_BROKEN.finding(where, message, fix=_RESTORE, reason=reason, record=row.seq)
+                findings.append(finding)
                 break  # every later record would only repeat the same complaint
             previous = row.hash
             hashes.append(row.hash)
@@ -148,21 +155,17 @@ def _head(connection: Connection) -> tuple[int, str]:
     return (row.seq, row.hash) if row else (0, START)
 
 
-def _problem(row: Row[Any], expected: int, previous: str) -> str:
-    """What is wrong with one record, empty when it fits the chain."""
+def _fault(row: Row[Any], expected: int, previous: str) -> tuple[StoreFault, str] | None:
+    """Why a record does not continue the chain, with a sentence about it; None when it does."""
     if row.seq != expected:
-        return f"the journal has a gap: record {expected} is missing"
+        return StoreFault.RECORD_MISSING, f"the journal has a gap: record {expected} is missing"
     if row.previous != previous:
-        return f"record {row.seq} does not follow the record before it"
+        return StoreFault.HASH_MISMATCH, f"record {row.seq} does not contain the hash of the previous record"
+    name = f"{row.kind} {row.subject}"
     if chain(previous, row.record.encode()) != row.hash:
-        return (
-            f"record {row.seq} ({row.kind} {row.subject}) is not what was written: its hash {short(row.hash)} differs"
-        )
+        return StoreFault.HASH_MISMATCH, f"record {row.seq} ({name}) does not match its hash {short(row.hash)}"
     event = json.loads(row.record)
     if (event["kind"], event["subject"]) != (row.kind, row.subject):
-        return f"record {row.seq} is listed as {row.kind} {row.subject}, but says {event['kind']} {event['subject']}"
-    return ""
-
-
-def _broken(where: str, message: str) -> Finding:
-    return Finding("CLR-S004", "error", "fail", where, message, _RESTORE)
+        message = f"record {row.seq} is indexed as {name} but contains {event['kind']} {event['subject']}"
+        return StoreFault.INDEX_MISMATCH, message
+    return None

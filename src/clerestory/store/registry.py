@@ -1,6 +1,6 @@
-"""Releases and the names that move between them.
+"""Releases and the aliases that point at them.
 
-Functions that take part in a transaction of the caller's, so that a release or a move and its journal record are
+These functions take part in a transaction of the caller, so that a release or a move and its journal record are
 written together or not at all; ``Store`` opens it.
 """
 
@@ -19,13 +19,13 @@ from clerestory.core.errors import ConfigError, Conflict, InputError, IntegrityE
 from clerestory.core.release import Alias, Release
 from clerestory.store.schema import aliases, releases
 
-NOWHERE = 0  # the number of an alias that has lost its release but remembers its generation
+NO_RELEASE = 0  # the number of an alias that points at nothing but still has its generation
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved:
-    """What a reference such as ``icons@live`` stands for.
+class ResolvedModel:
+    """The model that a reference such as ``icons@live`` names.
 
     Attributes:
         digest: the model's digest.
@@ -37,14 +37,14 @@ class Resolved:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """One step of an alias.
+class AliasMove:
+    """One move of an alias.
 
     Attributes:
-        alias: which one, such as ``live``.
-        number: the release it shall point at; 0 for none.
-        expected_generation: the generation the mover saw, 0 when the alias did not exist; None moves it whatever it
-            is, for an alias that is guarded by another one in the same transaction.
+        alias: its name, such as ``live``.
+        number: the release to point at; 0 for none.
+        expected_generation: the generation that the caller read, 0 when the alias did not exist; None moves it from
+            any generation, for an alias that another one in the same transaction protects.
     """
 
     alias: str
@@ -56,13 +56,13 @@ def check_name(kind: str, name: str) -> None:
     """Raise ``InputError`` unless ``name`` is short, lower case and free of ``@``."""
     if not _NAME.fullmatch(name):
         raise InputError(
-            f"{name!r} cannot be the name of {kind}",
-            "use up to 64 small letters, digits, dots, dashes and underscores, such as icons",
+            f"{name!r} is not a valid name of {kind}",
+            "use up to 64 lower-case letters, digits, dots, hyphens and underscores, such as icons",
         )
 
 
 def next_number(connection: Connection, name: str) -> int:
-    """The number the next release of a line gets."""
+    """The number of the next release of a model name."""
     query = select(releases.c.number).where(releases.c.name == name).order_by(releases.c.number.desc()).limit(1)
     return int(connection.execute(query).scalar() or 0) + 1
 
@@ -77,7 +77,7 @@ def add(connection: Connection, release: Release) -> None:
 
 
 def all_releases(connection: Connection, name: str | None = None) -> list[Release]:
-    """The releases of a line, or of all, newest first."""
+    """The releases of one model name, or of all, newest first."""
     query = select(releases).order_by(releases.c.position.desc())
     rows = connection.execute(query if name is None else query.where(releases.c.name == name))
     return [_read(row.name, row.number, row.body) for row in rows]
@@ -87,8 +87,8 @@ def one_release(connection: Connection, name: str, number: int) -> Release:
     """One release.
 
     Raises:
-        NotFound: there is none; carries the closest names.
-        IntegrityError: what is written there is not a release.
+        NotFound: it does not exist; carries the closest names.
+        IntegrityError: the stored row is not a valid release.
     """
     query = select(releases.c.body).where(releases.c.name == name, releases.c.number == number)
     body = connection.execute(query).scalar()
@@ -97,49 +97,49 @@ def one_release(connection: Connection, name: str, number: int) -> Release:
     return _read(name, number, body)
 
 
-def lines(connection: Connection) -> list[str]:
-    """The names that have releases."""
+def release_names(connection: Connection) -> list[str]:
+    """The model names that have releases."""
     return list(connection.execute(select(releases.c.name).distinct().order_by(releases.c.name)).scalars())
 
 
 def alias_state(connection: Connection, name: str, alias: str) -> Alias:
-    """Where an alias is; number and generation 0 when it was never set."""
+    """The release and generation of an alias; both 0 when it was never set."""
     query = select(aliases).where(aliases.c.name == name, aliases.c.alias == alias)
     row = connection.execute(query).first()
-    return Alias(name, alias, row.number, row.generation) if row else Alias(name, alias, NOWHERE, 0)
+    return Alias(name, alias, row.number, row.generation) if row else Alias(name, alias, NO_RELEASE, 0)
 
 
 def all_aliases(connection: Connection, name: str | None = None) -> list[Alias]:
     """The aliases that point at a release, by name."""
-    query = select(aliases).where(aliases.c.number != NOWHERE).order_by(aliases.c.name, aliases.c.alias)
+    query = select(aliases).where(aliases.c.number != NO_RELEASE).order_by(aliases.c.name, aliases.c.alias)
     rows = connection.execute(query if name is None else query.where(aliases.c.name == name))
     return [Alias(row.name, row.alias, row.number, row.generation) for row in rows]
 
 
-def move(connection: Connection, name: str, moves: Sequence[Move]) -> list[Alias]:
-    """Move aliases of one line, each from the generation its mover expects to the next.
+def move(connection: Connection, name: str, moves: Sequence[AliasMove]) -> list[Alias]:
+    """Move aliases of one model name, each from the expected generation to the next.
 
     Raises:
         Conflict: one of them is at another generation.
-        NotFound: there is no release of that number.
+        NotFound: the release does not exist.
     """
     return [_move_one(connection, name, each) for each in moves]
 
 
-def _move_one(connection: Connection, name: str, wanted: Move) -> Alias:
-    check_name("an alias", wanted.alias)
-    if wanted.number != NOWHERE:
-        one_release(connection, name, wanted.number)
-    current = alias_state(connection, name, wanted.alias)
-    seen = 0 if current.number == NOWHERE else current.generation
-    if wanted.expected_generation not in (None, seen, current.generation):
-        where = f"points at {name}@{current.number}" if seen else "points at nothing"
+def _move_one(connection: Connection, name: str, step: AliasMove) -> Alias:
+    check_name("an alias", step.alias)
+    if step.number != NO_RELEASE:
+        one_release(connection, name, step.number)
+    current = alias_state(connection, name, step.alias)
+    generation = 0 if current.number == NO_RELEASE else current.generation
+    if step.expected_generation not in (None, generation, current.generation):
+        state = f"points at {name}@{current.number}" if generation else "points at nothing"
         raise Conflict(
-            f"{name}@{wanted.alias} was moved by somebody else: it {where} (generation {current.generation}, "
-            f"not {wanted.expected_generation})",
-            "look at it again with: clerestory release list",
+            f"{name}@{step.alias} was moved by another process: it {state} (generation {current.generation}, "
+            f"expected {step.expected_generation})",
+            "check its current release with: clerestory release list",
         )
-    new = Alias(name, wanted.alias, wanted.number, current.generation + 1)
+    new = Alias(name, step.alias, step.number, current.generation + 1)
     if current.generation == 0:
         values = {"number": new.number, "generation": new.generation}
         connection.execute(aliases.insert().values(name=name, alias=new.alias, **values))
@@ -150,35 +150,41 @@ def _move_one(connection: Connection, name: str, wanted: Move) -> Alias:
         .values(number=new.number, generation=new.generation)
     )
     if changed.rowcount != 1:  # cannot happen while writers take turns
-        raise Conflict(f"{name}@{wanted.alias} was moved by somebody else", "try again")
+        raise Conflict(f"{name}@{step.alias} was moved by another process", "try again")
     return new
 
 
-def resolve_release(connection: Connection, name: str, what: str, models: Sequence[str] = ()) -> Release:
-    """The release that ``name@what`` stands for, where ``what`` is a number or an alias; ``models`` are all there are.
+def resolve_release(connection: Connection, name: str, selector: str, models: Sequence[str] = ()) -> Release:
+    """The release that ``name@selector`` names.
+
+    Args:
+        connection: a transaction.
+        name: the model name.
+        selector: a release number or an alias.
+        models: the short digests of all models, to suggest from.
 
     Raises:
-        NotFound: nothing has this name; carries the closest ones.
+        NotFound: unknown name; carries the closest matches.
     """
-    if what.isascii() and what.isdigit():
-        return one_release(connection, name, int(what))
-    at = alias_state(connection, name, what)
-    if at.number == NOWHERE:
-        if what == "live" and name in lines(connection):
+    if selector.isascii() and selector.isdigit():
+        return one_release(connection, name, int(selector))
+    alias = alias_state(connection, name, selector)
+    if alias.number == NO_RELEASE:
+        if selector == "live" and name in release_names(connection):
             newest = all_releases(connection, name)[0].ref
             raise NotFound(f"no release of {name} is live", f"clerestory release promote {newest} --why '...'")
-        raise unknown_reference(connection, f"{name}@{what}", models)
-    return one_release(connection, name, at.number)
+        raise unknown_reference(connection, f"{name}@{selector}", models)
+    return one_release(connection, name, alias.number)
 
 
 def unknown_reference(connection: Connection, ref: str, more: Sequence[str] = ()) -> NotFound:
-    """The error for a reference that nothing has, with the closest names among lines, releases and aliases."""
-    known = {*lines(connection), *more}
+    """The error for an unknown reference, with the closest model names, releases and aliases."""
+    known = {*release_names(connection), *more}
     known.update(release.ref for release in all_releases(connection))
     known.update(f"{each.name}@{each.alias}" for each in all_aliases(connection))
     fix = "" if known else "train a model first: clerestory train"
-    if ref.endswith("@live") and more and not lines(connection):
-        fix = f"nothing is released yet; put a model to the gate: clerestory release gate {more[0]}"
+    if ref.endswith("@live") and more and not release_names(connection):
+        fix = f"create the first release by running the gate: clerestory release gate {more[0]}"
     return not_found("release or model", ref, known, fix)
 
 
@@ -193,4 +199,4 @@ def _read(name: str, number: int, body: str) -> Release:
 
 
 def _damaged(name: str, number: int) -> IntegrityError:
-    return IntegrityError(f"the release {name}@{number} in the database is damaged", "restore the store from a copy")
+    return IntegrityError(f"the release {name}@{number} in the database is damaged", "restore the store from a backup")

@@ -1,6 +1,6 @@
-"""Whether the tables of releases and aliases still say what the journal recorded.
+"""Whether the tables of releases and aliases still agree with the journal.
 
-Tables can be changed, as aliases must be; the journal cannot without breaking its chain. So the journal is believed.
+Tables can be changed, as aliases must be; the journal cannot without breaking its chain. So the journal is trusted.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from clerestory.core.errors import IntegrityError
 from clerestory.core.evidence import Finding
 from clerestory.core.release import Alias
 from clerestory.store.database import Database
+from clerestory.store.findings import DAMAGED, StoreFault
 from clerestory.store.journal import Journal
-from clerestory.store.registry import NOWHERE, one_release
+from clerestory.store.registry import NO_RELEASE, one_release
 from clerestory.store.schema import aliases, releases
 
 GATED = "gated"
-_RESTORE = "the database was changed from outside; restore the store from a copy"
+_RESTORE = "the database was changed outside Clerestory; restore the store from a backup"
 
 
-def movement(alias: Alias) -> dict[str, str]:
-    """What a journal record says of an alias that moved: ``to.live=3, generation.live=5``."""
+def move_details(alias: Alias) -> dict[str, str]:
+    """The details of a journal record about a moved alias: ``to.live=3, generation.live=5``."""
     return {f"to.{alias.alias}": str(alias.number), f"generation.{alias.alias}": str(alias.generation)}
 
 
-def went_to(details: Tags, alias: str) -> int | None:
-    """The release an alias was moved to according to a journal record; None when it was not moved by it."""
+def alias_target(details: Tags, alias: str) -> int | None:
+    """The release that an alias was moved to by a journal record; None when the record did not move it."""
     number = details.get(f"to.{alias}")
     return None if number is None else int(number)
 
 
 def check_registry(database: Database, journal: Journal, name: str) -> list[Finding]:
-    """Every release and alias of one line that differs from the journal; empty when they agree."""
+    """Every release and alias of one model name that differs from the journal; empty when they agree."""
     gated: dict[int, str] = {}
     moved: dict[str, tuple[int, int]] = {}
     # One transaction for all of it: a move in between would look like a difference.
@@ -48,8 +49,10 @@ def check_registry(database: Database, journal: Journal, name: str) -> list[Find
                     moved[alias] = (int(details[key]), int(details[f"generation.{alias}"]))
         problems = _release_problems(connection, name, gated) + _alias_problems(connection, name, moved)
     return [
-        Finding("CLR-S001", "error", "fail", f"{database.place}, {what}", message, _RESTORE)
-        for what, message in problems
+        DAMAGED.finding(
+            f"{database.location}, {ref}", message, fix=_RESTORE, reason=StoreFault.REGISTRY_MISMATCH, reference=ref
+        )
+        for ref, message in problems
     ]
 
 
@@ -60,9 +63,9 @@ def _release_problems(connection: Connection, name: str, gated: dict[int, str]) 
     for number in sorted(present | gated.keys()):
         ref = f"{name}@{number}"
         if number not in gated:
-            problems.append((ref, f"the journal knows nothing of the release {ref}"))
+            problems.append((ref, f"the release {ref} is in the table but not in the journal"))
         elif number not in present:
-            problems.append((ref, f"the release {ref} is in the journal and not in the table"))
+            problems.append((ref, f"the release {ref} is in the journal but not in the table"))
         elif (problem := _release_problem(connection, name, number, gated[number])) is not None:
             problems.append((ref, problem))
     return problems
@@ -73,7 +76,7 @@ def _release_problem(connection: Connection, name: str, number: int, expected: s
         release = one_release(connection, name, number)
     except IntegrityError as error:
         return error.message
-    return None if digest(release) == expected else f"the release {release.ref} is not the one that was recorded"
+    return None if digest(release) == expected else f"the release {release.ref} differs from the one in the journal"
 
 
 def _alias_problems(connection: Connection, name: str, moved: dict[str, tuple[int, int]]) -> list[tuple[str, str]]:
@@ -81,10 +84,11 @@ def _alias_problems(connection: Connection, name: str, moved: dict[str, tuple[in
     present = {row.alias: (row.number, row.generation) for row in rows}
     problems = []
     for alias in sorted(present.keys() | moved.keys()):
-        here, there = present.get(alias, (NOWHERE, 0)), moved.get(alias, (NOWHERE, 0))
-        if here != there:
+        in_table, in_journal = present.get(alias, (NO_RELEASE, 0)), moved.get(alias, (NO_RELEASE, 0))
+        if in_table != in_journal:
             message = (
-                f"{name}@{alias} points at {here[0]} (generation {here[1]}), the journal says {there[0]} ({there[1]})"
+                f"{name}@{alias} is at release {in_table[0]} (generation {in_table[1]}) in the table and at "
+                f"{in_journal[0]} (generation {in_journal[1]}) in the journal"
             )
             problems.append((f"{name}@{alias}", message))
     return problems

@@ -1,10 +1,11 @@
-"""The tables, portable between SQLite and PostgreSQL, and the triggers that keep some of them append-only."""
+"""The tables, portable between SQLite and PostgreSQL, and the triggers that make some of them append-only."""
 
 from __future__ import annotations
 
 from sqlalchemy import Column, Connection, Index, Integer, MetaData, String, Table, Text, UniqueConstraint, text
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
+"""Rises when stored evidence, releases or tables of an earlier version cannot be read any more."""
 
 metadata = MetaData()
 DIGEST = String(64)
@@ -44,8 +45,8 @@ models = Table(
     Column("added", Text, nullable=False),
 )
 
-derived = Table(
-    "derived",
+cache = Table(
+    "cache",
     metadata,
     Column("key", Text, primary_key=True),
     Column("digest", DIGEST, nullable=False),
@@ -85,17 +86,17 @@ aliases = Table(
 
 APPEND_ONLY = (journal, evidence, releases, datasets)
 
-_POSTGRESQL_REFUSAL = """
+_POSTGRESQL_FUNCTION = """
 CREATE OR REPLACE FUNCTION clerestory_append_only() RETURNS trigger AS $$
 BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$ LANGUAGE plpgsql
 """
 
 
 def create_all(connection: Connection) -> None:
-    """Create what is missing of tables, triggers and the schema's version; the caller holds the write lock."""
+    """Create missing tables, triggers and the schema version; the caller holds the write lock."""
     metadata.create_all(connection)
     if connection.dialect.name == "postgresql":
-        connection.execute(text(_POSTGRESQL_REFUSAL))
+        connection.execute(text(_POSTGRESQL_FUNCTION))
     for table in APPEND_ONLY:
         for verb in ("UPDATE", "DELETE"):
             connection.execute(text(_trigger(connection.dialect.name, table.name, verb)))

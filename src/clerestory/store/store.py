@@ -1,4 +1,4 @@
-"""The store: everything Clerestory keeps, in one folder."""
+"""The store: everything that Clerestory keeps, in one folder."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from clerestory.core.codec import Tags, decode
 from clerestory.core.digest import canonical, digest, short
 from clerestory.core.errors import ConfigError, InputError, IntegrityError, NotFound, not_found
 from clerestory.core.evidence import Evidence, Finding
+from clerestory.core.files import make_folder, remove_leftovers, translate_disk_errors
 from clerestory.core.provenance import now
 from clerestory.core.release import Alias, Decision, Event, Release
 from clerestory.store import catalog, registry
-from clerestory.store.answer_cache import Memo
+from clerestory.store.answer_cache import AnswerCache
 from clerestory.store.blobs import Blobs
 from clerestory.store.catalog import DatasetRow
 from clerestory.store.checkpoints import Checkpoints
-from clerestory.store.database import Database
-from clerestory.store.files import disk_errors_told, make_folder, sweep
+from clerestory.store.database import Database, check_format, sqlite_format
 from clerestory.store.journal import Journal
-from clerestory.store.model_store import Folders
-from clerestory.store.registry import Move, Resolved
-from clerestory.store.registry_check import GATED, check_registry, movement
+from clerestory.store.model_store import ModelStore
+from clerestory.store.registry import AliasMove, ResolvedModel
+from clerestory.store.registry_check import GATED, check_registry, move_details
 
 FOLDER = ".clerestory"
 
 
 def open_store(home: Path | str | None = None, url: str | None = None) -> Store:
-    """Open the store, creating it when it is not there; any number of processes may do so at once.
+    """Open the store, creating it if it does not exist; any number of processes may do so at once.
 
     Args:
         home: its folder; ``CLERESTORY_HOME`` or ``./.clerestory`` when None.
         url: its database; ``CLERESTORY_DB`` or the SQLite file ``store.db`` in its folder when None.
 
     Raises:
-        InputError: the folder cannot be written, or the url is of no use.
+        InputError: the folder cannot be written, the url is invalid, or the store has the format of another version.
         IntegrityError: the database file is damaged.
     """
     folder = Path(home or os.environ.get("CLERESTORY_HOME") or FOLDER).expanduser().absolute()
@@ -51,32 +51,34 @@ class Store:
     """Blobs, models, evidence, releases, aliases and the journal of what happened. Use ``open_store``.
 
     Attributes:
-        home: the folder all of it is in (the database too, unless it was given a url).
+        home: its folder, with the database in it unless a url was given.
         blobs: content-addressed files.
-        journal: what happened, in order.
-        runs: scratch folders of work that can be resumed.
-        memo: what models answered, kept by the content of the question.
+        journal: the events, in order.
+        runs: working folders of runs that can be resumed.
+        answer_cache: model answers by the content of the query.
     """
 
     def __init__(self, home: Path, url: str | None = None) -> None:
         self.home = home
         self.runs = home / "runs"
-        workplace = home / "tmp"
-        with disk_errors_told(home):
-            for folder in (workplace, self.runs, home / "blobs", home / "models"):
+        temporary_folder = home / "tmp"
+        file = home / "store.db"
+        if url is None and (found := sqlite_format(file)):
+            check_format(found, f"the store {home}", home / "models")
+        with translate_disk_errors(home):
+            for folder in (temporary_folder, self.runs, home / "blobs", home / "models"):
                 make_folder(folder)
-            sweep(workplace)
-            file = URL.create("sqlite", database=str(home / "store.db"))
-            self.database = Database(url or file.render_as_string(), workplace)
-        self.blobs = Blobs(home / "blobs", workplace)
-        self.journal = Journal(
-            self.database, Checkpoints(home / "checkpoints", home / "keys" / "journal.ed25519", workplace)
-        )
-        self.memo = Memo(home / "memo.db")
-        self._models = Folders(home / "models", workplace, self.database)
+            remove_leftovers(temporary_folder)
+            sqlite = URL.create("sqlite", database=str(file)).render_as_string()
+            self.database = Database(url or sqlite, temporary_folder)
+        self.blobs = Blobs(home / "blobs", temporary_folder)
+        checkpoints = Checkpoints(home / "checkpoints", home / "keys" / "journal.ed25519", temporary_folder)
+        self.journal = Journal(self.database, checkpoints)
+        self.answer_cache = AnswerCache(home / "answers.db")
+        self._models = ModelStore(home / "models", temporary_folder, self.database)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the connections to the database."""
         self.database.close()
 
     def __enter__(self) -> Store:
@@ -87,27 +89,27 @@ class Store:
     ) -> None:
         self.close()
 
-    # Evidence and what is derived.
+    # Evidence and cached results.
 
     def put_evidence(self, evidence: Evidence) -> str:
-        """Keep a piece of evidence and return its id; putting it again changes nothing.
+        """Store a piece of evidence and return its id; storing it again changes nothing.
 
         Raises:
             IntegrityError: its rows or artifacts are not in the store.
         """
         for name, blob in _attached(evidence):
             if not self.blobs.has(blob):
-                raise IntegrityError(f"the {name} of this evidence ({short(blob)}) are not stored", "put them in first")
+                raise IntegrityError(f"{name} of this evidence ({short(blob)}) is not in the store", "store it first")
         digest = self.blobs.put(canonical(evidence))
         with self.database.writing() as connection:
             catalog.add_evidence(connection, evidence, digest)
         return digest
 
     def evidence(self, id: str) -> Evidence:
-        """One piece of evidence, by its id or a beginning of it that is unique and at least eight characters long.
+        """One piece of evidence, by its id or a unique prefix of at least eight characters.
 
         Raises:
-            NotFound: there is none.
+            NotFound: it does not exist.
             IntegrityError: its file is damaged; names it.
         """
         with self.database.reading() as connection:
@@ -118,9 +120,9 @@ class Store:
         self, kind: str, model: str = "", data: str = "", code: str = "", config: str = "", environment: str = ""
     ) -> list[Evidence]:
         """The evidence of one kind whose subject has these digests (an empty one matches any), newest first."""
-        wanted = {"model": model, "data": data, "code": code, "config": config, "environment": environment}
+        subject = {"model": model, "data": data, "code": code, "config": config, "environment": environment}
         with self.database.reading() as connection:
-            ids = catalog.find_evidence(connection, kind, wanted)
+            ids = catalog.find_evidence(connection, kind, subject)
         return [self._read_evidence(each) for each in ids]
 
     def verify_evidence(self, id: str) -> list[Finding]:
@@ -132,34 +134,34 @@ class Store:
                 findings += self.blobs.verify(blob, f"{name} of {label}")
         return findings
 
-    def remember(self, key: str, digest: str) -> None:
-        """Note which blob holds a derived thing, such as ``embeddings/<model>/<data>``."""
+    def cache_put(self, key: str, digest: str) -> None:
+        """Record the blob of a cached result, such as ``embeddings/<model>/<data>``."""
         with self.database.writing() as connection:
-            catalog.remember(connection, key, digest)
+            catalog.cache_put(connection, key, digest)
 
-    def recall(self, key: str) -> str | None:
-        """The blob noted for a derived thing; None when none was, or when it is gone."""
+    def cache_get(self, key: str) -> str | None:
+        """The blob of a cached result; None when there is none or its file is missing."""
         with self.database.reading() as connection:
-            digest = catalog.recall(connection, key)
+            digest = catalog.cache_get(connection, key)
         return digest if digest and self.blobs.has(digest) else None
 
     # Models and data sets.
 
     def put_model(self, folder: Path | str) -> str:
-        """Copy a model folder into the store and return its digest; putting it again changes nothing.
+        """Copy a model folder into the store and return its digest; adding it again changes nothing.
 
         Raises:
-            InputError: not a folder, empty, or with pickled weights in it.
+            InputError: ``folder`` is not a folder, is empty or contains pickled weights.
         """
         return self._models.put(Path(folder))
 
     def model_folder(self, digest: str) -> Path:
-        """Where the files of a model are.
+        """The folder with the files of a model.
 
         Raises:
-            NotFound: the store has no such model.
+            NotFound: the store does not have this model.
         """
-        return self._models.place(digest)
+        return self._models.path(digest)
 
     def model_files(self, digest: str) -> dict[str, str]:
         """The files of a model: relative posix path → SHA-256."""
@@ -172,7 +174,7 @@ class Store:
     def put_dataset(self, name: str, spec: str, digest: str, size: int, event: Event) -> None:
         """List a data set as the newest of its name, together with its journal record.
 
-        Nothing is written when the newest of this name has the same spec and digest.
+        Nothing is written when the newest data set of this name has the same spec and digest.
         """
         with self.database.writing() as connection:
             if catalog.add_dataset(connection, DatasetRow(name, spec, digest, size, event.when)):
@@ -187,7 +189,7 @@ class Store:
         """The newest data set of one name.
 
         Raises:
-            NotFound: there is none; carries the closest names.
+            NotFound: it does not exist; carries the closest names.
         """
         rows = {row.name: row for row in self.datasets()}
         if name not in rows:
@@ -206,14 +208,14 @@ class Store:
         why: str,
         notes: Tags | None = None,
     ) -> Release:
-        """Number a decision within its line, together with its journal record.
+        """Store a decision as the next release of a model name, together with its journal record.
 
-        The record (kind ``gated``) holds the release's digest, so that the chain covers the whole release.
+        The record (kind ``gated``) contains the digest of the release, so that the chain covers the whole release.
 
         Raises:
             NotFound: the model or a piece of evidence is not in the store.
         """
-        registry.check_name("a line of models", name)
+        registry.check_name("a model", name)
         self._models.files(model)
         with self.database.writing() as connection:
             known = set(catalog.evidence_ids(connection))
@@ -232,24 +234,24 @@ class Store:
         """One release.
 
         Raises:
-            NotFound: there is none; carries the closest names.
+            NotFound: it does not exist; carries the closest names.
         """
         with self.database.reading() as connection:
             return registry.one_release(connection, name, number)
 
     def releases(self, name: str | None = None) -> list[Release]:
-        """The releases of one line or of all, newest first."""
+        """The releases of one model name or of all, newest first."""
         with self.database.reading() as connection:
             return registry.all_releases(connection, name)
 
     def alias(self, name: str, alias: str) -> Alias | None:
-        """Where an alias points; None when it points at nothing."""
+        """An alias with its release; None when it points at nothing."""
         with self.database.reading() as connection:
             state = registry.alias_state(connection, name, alias)
-        return state if state.number != registry.NOWHERE else None
+        return state if state.number != registry.NO_RELEASE else None
 
     def aliases(self, name: str | None = None) -> list[Alias]:
-        """The aliases of one line or of all that point at a release."""
+        """The aliases of one model name, or of all, that point at a release."""
         with self.database.reading() as connection:
             return registry.all_aliases(connection, name)
 
@@ -257,52 +259,53 @@ class Store:
         """Move one alias by compare-and-swap, together with its journal record.
 
         Args:
-            name: the line of models.
+            name: the model name.
             alias: ``live``, ``candidate``, ….
-            number: the release it shall point at.
-            expected_generation: the generation the mover saw; 0 when the alias did not exist.
-            event: what goes into the journal; where the alias went is added to its details.
+            number: the release to point at.
+            expected_generation: the generation that the caller read; 0 when the alias did not exist.
+            event: the journal record; the new release and generation are added to its details.
 
         Raises:
-            Conflict: somebody else moved it first; nothing has changed.
-            NotFound: there is no such release.
+            Conflict: another process moved it first; nothing has changed.
+            NotFound: the release does not exist.
         """
-        return self.move_aliases(name, [Move(alias, number, expected_generation)], event)[0]
+        return self.move_aliases(name, [AliasMove(alias, number, expected_generation)], event)[0]
 
-    def move_aliases(self, name: str, moves: Sequence[Move], event: Event) -> list[Alias]:
-        """Move several aliases of one line and write one journal record, all or nothing.
+    def move_aliases(self, name: str, moves: Sequence[AliasMove], event: Event) -> list[Alias]:
+        """Move several aliases of one model name and write one journal record, all or nothing.
 
         Raises:
-            Conflict: one of them was moved by somebody else; nothing has changed.
-            NotFound: there is no such release.
+            Conflict: another process moved one of them; nothing has changed.
+            NotFound: the release does not exist.
         """
         with self.database.writing() as connection:
             moved = registry.move(connection, name, moves)
-            went = {key: value for each in moved for key, value in movement(each).items()}
-            self.journal.write(connection, replace(event, details=Tags(event.details, **went)))
+            details = {key: value for each in moved for key, value in move_details(each).items()}
+            self.journal.write(connection, replace(event, details=Tags(event.details, **details)))
         self.journal.checkpoint(now())
         return moved
 
-    def resolve(self, ref: str) -> Resolved:
-        """What ``icons@3``, ``icons@live``, ``icons`` (its live release), or a model's digest stands for.
+    def resolve(self, ref: str) -> ResolvedModel:
+        """The model that ``icons@3``, ``icons@live``, ``icons`` (its live release) or a model digest names.
 
         Raises:
-            NotFound: nothing has this name; carries the closest ones.
-            InputError: several models have a digest that begins so.
+            NotFound: unknown name; carries the closest matches.
+            InputError: the digest prefix is ambiguous.
         """
         models = self._models.digests()
-        name, at, what = ref.partition("@")
+        name, at, selector = ref.partition("@")
         with self.database.reading() as connection:
-            if at or name in registry.lines(connection):
-                release = registry.resolve_release(connection, name, what or "live", [short(each) for each in models])
-                return Resolved(release.model, release)
+            if at or name in registry.release_names(connection):
+                known = [short(each) for each in models]
+                release = registry.resolve_release(connection, name, selector or "live", known)
+                return ResolvedModel(release.model, release)
             try:
-                return Resolved(catalog.by_prefix("model", ref, models), None)
+                return ResolvedModel(catalog.by_prefix("model", ref, models), None)
             except NotFound as error:
                 raise registry.unknown_reference(connection, ref, [short(each) for each in models]) from error
 
     def verify_registry(self, name: str) -> list[Finding]:
-        """Every release and alias of one line that is not what the journal says it is."""
+        """Every release and alias of one model name that differs from the journal."""
         return check_registry(self.database, self.journal, name)
 
     def _read_evidence(self, digest: str) -> Evidence:
@@ -310,11 +313,12 @@ class Store:
             return decode(Evidence, json.loads(self.blobs.get(digest)))
         except (ConfigError, ValueError) as error:
             raise InputError(
-                f"the evidence {short(digest)} was made by another version of Clerestory: {error}", "make it again"
+                f"the evidence {short(digest)} was produced by a different version of Clerestory: {error}",
+                "produce it again",
             ) from error
 
 
 def _attached(evidence: Evidence) -> list[tuple[str, str]]:
-    """The blobs a piece of evidence refers to, by what they are."""
+    """The blobs that a piece of evidence refers to, by name."""
     rows = [("rows", evidence.rows)] if evidence.rows else []
     return rows + list(evidence.artifacts.items())

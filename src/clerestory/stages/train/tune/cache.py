@@ -16,10 +16,10 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from clerestory.core.digest import digest, digest_file
+from clerestory.core.files import make_folder, temporary_path, translate_disk_errors
 from clerestory.core.progress import Progress
 from clerestory.core.provenance import code_digest, environment_digest
 from clerestory.models.protocols import Matrix
-from clerestory.store.files import disk_errors_told, make_folder, temporary_path
 
 CHUNK = 64
 
@@ -56,7 +56,7 @@ class Cache:
         found = _sound(file)
         if found is not None and found.shape == (count, width):
             return found
-        with disk_errors_told(self.folder):
+        with translate_disk_errors(self.folder):
             make_folder(self.folder)
             temporary = temporary_path(self.folder)
             try:
