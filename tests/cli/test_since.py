@@ -22,10 +22,10 @@ from clerestory.core.sample import Dataset
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.diff import changes
-from clerestory.stages.release import promote, put_to_gate
+from clerestory.stages.release import promote, run_gate
 from clerestory.store import Store
 
-CONFIG = EvaluateConfig(parts=("retrieval",))
+CONFIG = EvaluateConfig(suites=("retrieval",))
 SLICE = {"task": "image_to_text", "split": "test"}
 POLICY = Policy("icons", (Rule("some", "recall@10", Tags(SLICE), at_least=0.0),))
 
@@ -71,7 +71,7 @@ class Told:
         self.store, self.data = store, data
         self.model = open_model(store.model_folder(store.put_model(folder)))
         self.evidence = evaluate(self.model, data, CONFIG, store)
-        release = put_to_gate(
+        release = run_gate(
             store, self.model.digest, data.digest, name="icons", policy=POLICY, who="Ada", why="first"
         )
         promote(release.ref, store, "Ada", "first")

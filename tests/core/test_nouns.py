@@ -68,14 +68,23 @@ def test_evidence_survives_json_with_its_id() -> None:
 
 
 def test_release_survives_json() -> None:
-    decision = Decision("refuse", "p 1", "b" * 64, "a" * 64, (Reason("r", "fail", "too low", "e" * 64, "do this"),))
+    decision = Decision(
+        "refuse",
+        "p 1",
+        "b" * 64,
+        "a" * 64,
+        (Reason("r", "fail", "below_minimum", "too low", "e" * 64, command="do this"),),
+    )
     release = Release("icons", 1, "a" * 64, ("e" * 64,), decision, 0, "ann", "why", "when", Tags(checkpoint="early"))
     assert decode(Release, json.loads(canonical(release))) == release
     assert decision.command == "do this"
 
 
 def test_the_cheapest_command_answers_what_cannot_be_told_before_what_fails() -> None:
-    reasons = (Reason("a", "fail", "m", command="train"), Reason("b", "cannot_tell", "m", command="evaluate"))
+    reasons = (
+        Reason("a", "fail", "below_minimum", "m", command="train"),
+        Reason("b", "cannot_tell", "stale", "m", command="evaluate"),
+    )
     assert Decision("cannot_tell", "p", "d", "m", reasons).command == "evaluate"
 
 
@@ -160,7 +169,7 @@ def test_unknown_settings_are_named_with_the_closest() -> None:
         ({"name": 3, "metric": "m"}, "Rule.name"),
         ({"name": "r"}, "lacks the setting 'metric'"),
         ({"name": "r", "metric": "m", "at_least": "high"}, "Rule.at_least"),
-        ({"name": "r", "metric": "m", "judge": "intervall"}, "Rule.judge"),
+        ({"name": "r", "metric": "m", "criterion": "interval"}, "Rule.criterion"),
         ({"name": "r", "metric": "m", "where": {"split": 3}}, "Rule.where.split"),
         ([], "Rule"),
     ],

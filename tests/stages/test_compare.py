@@ -12,6 +12,7 @@ from tests.support.paired_rows import Columns, put_examination, put_model, rows
 from clerestory.core.comparison import Comparison, ComparisonRow
 from clerestory.core.errors import ConfigError, InputError, Undecided
 from clerestory.core.evidence import Evidence
+from clerestory.core.rows import TaskName
 from clerestory.stages.compare import CompareConfig, compare
 from clerestory.stages.release import verify
 from clerestory.stats.paired import mcnemar
@@ -95,7 +96,9 @@ def test_groups_that_differ_by_chance_alone_are_not_called_different(two: Two) -
     results = [row for row in two.compared().results if row.group == "emoji_group"]
     assert len(results) == 40
     assert {row.outcome for row in results} <= {"inconclusive", "no_difference"}
-    assert all(row.p_adjusted >= row.p_value for row in results if row.p_adjusted is not None and row.p_value is not None)
+    assert all(
+        row.p_adjusted >= row.p_value for row in results if row.p_adjusted is not None and row.p_value is not None
+    )
 
 
 def test_unclustered_answers_agree_with_mcnemar_and_clustered_ones_have_none(two: Two) -> None:
@@ -171,7 +174,11 @@ def test_conditions_make_families_and_blind_questions_are_left_out(two: Two) -> 
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     two.evaluated(some(1), some(2))
-    assert [row.condition for row in two.compared().results if row.is_overall] == ["clean", "corrupted", "perturbed_text"]
+    assert [row.condition for row in two.compared().results if row.is_overall] == [
+        "clean",
+        "corrupted",
+        "perturbed_text",
+    ]
 
 
 def test_a_task_keeps_its_measure_where_some_conditions_have_a_score_as_well(two: Two) -> None:
@@ -189,7 +196,7 @@ def test_a_task_keeps_its_measure_where_some_conditions_have_a_score_as_well(two
 def test_rows_about_the_validity_of_benchmarks_are_not_compared(two: Two) -> None:
     def some() -> Columns:
         plain, trust = rows(100), rows(100)
-        trust["task"][:] = "trust"
+        trust["task"][:] = TaskName.VALIDITY.value
         return {name: np.concatenate([plain[name], trust[name]]) for name in plain}
 
     two.evaluated(some(), some())
@@ -267,4 +274,4 @@ def test_a_comparison_is_evidence_kept_once_and_verified_from_its_rows(two: Two)
     assert len(read_rows(two.store.blobs.get(evidence.rows))["a"]) == 900
     findings = [f for f in verify(two.a, two.store) if "compare evidence" in f.where]
     assert {f.state for f in findings} == {"pass"}
-    assert any("numbers come out the same again from 900 rows" in f.message for f in findings)
+    assert any("numbers are reproduced from 900 rows" in f.message for f in findings)

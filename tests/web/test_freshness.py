@@ -1,4 +1,4 @@
-"""The release pages say which parts of an evaluation still hold; relative rules are told in the gate's words."""
+"""The release pages show which suites are up to date; relative rules are shown with the message of the gate."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from clerestory.core.digest import canonical
 from clerestory.core.evidence import Cost, Evidence
 from clerestory.core.release import Policy, Reason, Rule
 from clerestory.stages.evaluate import EvaluateConfig
-from clerestory.stages.evaluate.fingerprint import part_kind, part_subject
-from clerestory.stages.evaluate.suite import Asked
-from clerestory.stages.evaluate.suites import PARTS
+from clerestory.stages.evaluate.fingerprint import suite_kind, suite_subject
+from clerestory.stages.evaluate.suite import EvaluationRequest
+from clerestory.stages.evaluate.suites import SUITES
 from clerestory.store import open_store
 from clerestory.web import create_app
 
 MADE = "2026-11-23T18:01:10+00:00"
 
 
-def put_part(world: World, name: str, **changed: str) -> Evidence:
-    """Evidence of one part that holds today, but for what is changed."""
-    part = next(part for part in PARTS if part.name == name)
-    asked = Asked(world.final.model, world.data.digest, EvaluateConfig(), world.store)
-    subject = dataclasses.replace(part_subject(part, asked), **changed)
-    evidence = Evidence(part_kind(part), subject, (), (), Cost(12.0, 20.0, 300.0), MADE)
+def put_suite(world: World, name: str, **changed: str) -> Evidence:
+    """Put up-to-date evidence of one suite into the store, except for the ``changed`` digests."""
+    suite = next(suite for suite in SUITES if suite.name == name)
+    request = EvaluationRequest(world.final.model, world.data.digest, EvaluateConfig(), world.store)
+    subject = dataclasses.replace(suite_subject(suite, request), **changed)
+    evidence = Evidence(suite_kind(suite), subject, (), (), Cost(12.0, 20.0, 300.0), MADE)
     world.store.put_evidence(evidence)
     return evidence
 
@@ -48,58 +48,58 @@ def client(world: World) -> TestClient:
     return TestClient(create_app(world.store, world.data), base_url=BASE, headers={"origin": BASE})
 
 
-def parts(page: str) -> dict[str, str]:
-    """What is said of each part, by what it examines."""
+def states(page: str) -> dict[str, str]:
+    """Tone and text of each suite, by its title."""
     items = re.findall(r'<li class="(\w+)">\s*<span class="what">(.*?)</span>(.*?)</li>', page, re.DOTALL)
     return {name: f"{tone} " + " ".join(re.sub(r"<[^>]+>", " ", rest).split()) for tone, name, rest in items}
 
 
 @pytest.mark.parametrize("path", ["/releases", "/releases/icons/2"])
-def test_each_part_is_fresh_stale_or_missing_in_words_icon_and_colour(
+def test_each_suite_is_fresh_stale_or_missing_in_text_icon_and_colour(
     client: TestClient, world: World, path: str
 ) -> None:
-    put_part(world, "retrieval")
-    put_part(world, "captions", code="0" * 64)
+    put_suite(world, "retrieval")
+    put_suite(world, "captions", code="0" * 64)
     page = client.get(path).text
-    said = parts(page)
-    assert len(said) == len(PARTS)
-    about = {part.name: part.about[:1].upper() + part.about[1:] for part in PARTS}
+    shown = states(page)
+    assert len(shown) == len(SUITES)
+    about = {suite.name: suite.about[:1].upper() + suite.about[1:] for suite in SUITES}
     assert re.fullmatch(
-        r"yes Fresh measured .* ago ?, took 12 s", said[about["retrieval"]].replace("\N{NO-BREAK SPACE}", " ")
+        r"yes Up to date measured .* ago ?, took 12 s", shown[about["retrieval"]].replace("\N{NO-BREAK SPACE}", " ")
     )
-    assert said[about["captions"]].startswith("unsure Stale the code changed since")
-    assert said[about["speed"]] == "soft Missing never measured for this model"
-    assert f"1 of {len(PARTS)} parts of its evaluation still hold; 1 is stale and" in page
+    assert shown[about["captions"]].startswith("unsure Stale the code changed since")
+    assert shown[about["speed"]] == "soft Missing never measured for this model"
+    assert f"1 of {len(SUITES)} parts of its evaluation are up to date; 1 is stale and" in page
     assert "clerestory evaluate icons@2 --since icons@2" in page
     assert page.count('<span class="state unsure pill"><svg class="icon"') == 1, "never colour alone"
 
 
-def test_when_all_hold_there_is_nothing_to_run(client: TestClient, world: World) -> None:
-    for part in PARTS:
-        put_part(world, part.name)
+def test_when_all_are_fresh_there_is_nothing_to_run(client: TestClient, world: World) -> None:
+    for suite in SUITES:
+        put_suite(world, suite.name)
     page = client.get("/releases/icons/2").text
-    assert f"All {len(PARTS)} parts of its evaluation still hold." in page
+    assert f"All {len(SUITES)} parts of its evaluation are up to date." in page
     assert "--since" not in page
 
 
-def test_other_settings_do_not_make_a_part_stale(client: TestClient, world: World) -> None:
-    put_part(world, "retrieval", config="0" * 64)
+def test_other_settings_do_not_make_a_suite_stale(client: TestClient, world: World) -> None:
+    put_suite(world, "retrieval", config="0" * 64)
     assert "1 of" in client.get("/releases/icons/2").text
-    assert not any("Stale" in said for said in parts(client.get("/releases/icons/2").text).values())
+    assert not any("Stale" in text for text in states(client.get("/releases/icons/2").text).values())
 
 
-def test_a_relative_rule_is_told_in_words_with_both_pieces_of_evidence(client: TestClient, world: World) -> None:
+def test_a_relative_rule_shows_its_message_and_links_both_pieces_of_evidence(client: TestClient, world: World) -> None:
     rule = Rule("no worse than live", "recall@10", Tags(task="image_to_text", split="test"), no_worse_by=0.01,
                 compare_with="live", why="Nothing may get worse unseen.")  # fmt: skip
     policy = Policy("icons", (rule,), 2)
     ours, theirs = world.final.evidence[0], world.early.evidence[0]
-    reason = Reason(rule.name, "pass", "recall@10 against icons@1: not worse by 1 points", ours, "", theirs)
+    reason = Reason(rule.name, "pass", "not_worse", "recall@10 against icons@1: not worse by 1 points", ours, theirs)
     decision = dataclasses.replace(
         world.final.decision, policy_digest=world.store.blobs.put(canonical(policy)), reasons=(reason,)
     )
     made = world.store.add_release("icons", world.final.model, [ours, theirs], decision, "Ada", "again")
     page = client.get(f"/releases/icons/{made.number}").text
     assert "Recall@10 against icons@1: not worse by 1 points." in page
-    assert "asked for" not in page
+    assert " required" not in page
     assert f'href="/evidence/{ours}"' in page
     assert f'href="/evidence/{theirs}"' in page

@@ -1,4 +1,4 @@
-"""What may ship: policies, decisions, releases, and the events that people and the system cause."""
+"""Policies, decisions and releases, and the events that people and the system cause."""
 
 from __future__ import annotations
 
@@ -9,6 +9,27 @@ from clerestory.core.codec import Tags
 
 Verdict = Literal["ship", "refuse", "cannot_tell"]
 Outcome = Literal["pass", "fail", "cannot_tell"]
+Cause = Literal[
+    # pass
+    "meets_bound",
+    "not_worse",
+    "no_reference",
+    # fail
+    "below_minimum",
+    "above_maximum",
+    "worse",
+    # cannot_tell
+    "not_measured",
+    "unknown_measurement",
+    "stale",
+    "unanswered",
+    "no_interval",
+    "reference_not_measured",
+    "not_comparable",
+    "unknown_group",
+    "too_few_clusters",
+    "inconclusive",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,18 +37,19 @@ class Rule:
     """One condition of a policy: a bound, or a comparison with another release.
 
     Attributes:
-        name: how the rule is called in reasons.
+        name: of the rule, in reasons.
         metric: the measurement's name, such as ``recall@10``.
         where: its slice, exactly.
         at_least, at_most: the bound; exactly one of these two and ``no_worse_by``.
-        judge: ``interval`` compares the end of the interval that is worse (the claim must hold with confidence),
-            ``value`` compares the point.
-        evidence: the kind of evidence it is read from.
-        why: why the rule exists, for the person who reads the decision.
-        no_worse_by: a relative rule: the drop, in the measurement's unit, that must not happen; above 0.
-        compare_with: against what a relative rule compares: an alias of the same line, such as ``live``, or a release.
-        alpha: how often each answer of a relative rule may be wrong.
-        each_group: a relative rule asks the same of every value of this group, such as ``style``; empty for all rows.
+        criterion: ``interval_bound`` requires that the lower bound (``at_least``) or upper bound (``at_most``) of the
+            interval meets the bound, so the claim holds with confidence; ``value`` requires it of the value only.
+        evidence: the kind of evidence that has the measurement.
+        why: the purpose of the rule, for the person who reads the decision.
+        no_worse_by: of a relative rule: the drop, in the measurement's unit, that must not happen; above 0.
+        compare_with: of a relative rule: an alias of the same model name, such as ``live``, or a release.
+        alpha: of a relative rule: the error rate of each answer.
+        each_group: of a relative rule: it must hold for each value of this group, such as ``style``; empty for all
+            samples together.
     """
 
     name: str
@@ -35,7 +57,7 @@ class Rule:
     where: Tags = field(default_factory=Tags)
     at_least: float | None = None
     at_most: float | None = None
-    judge: Literal["interval", "value"] = "interval"
+    criterion: Literal["interval_bound", "value"] = "interval_bound"
     evidence: str = "evaluate"
     why: str = ""
     no_worse_by: float | None = None
@@ -44,19 +66,19 @@ class Rule:
     each_group: str = ""
 
     @property
-    def relative(self) -> bool:
-        """Whether it compares with another release instead of asking for a bound."""
+    def is_relative(self) -> bool:
+        """Whether it compares with another release instead of requiring a bound."""
         return self.no_worse_by is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Rules that a release must satisfy.
+    """The rules that a model must satisfy before it may ship.
 
     Attributes:
-        name: what people call it.
-        rules: every one must pass.
-        version: raised by whoever changes a rule.
+        name: for people.
+        rules: all of them must pass.
+        version: raised with every change of a rule.
     """
 
     name: str
@@ -66,23 +88,42 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why one rule passed, failed or could not be told.
+    """Why one rule passed, failed or could not be decided.
 
     Attributes:
         rule: the rule's name.
         outcome: ``pass``, ``fail`` or ``cannot_tell``.
-        message: one sentence with the numbers.
-        evidence: id of the evidence it rests on, empty when there is none.
-        command: the cheapest command that would change the outcome, empty when it passed.
-        against: id of the evidence of the other model, for a relative rule; empty when there was none to compare with.
+        cause: what led to the outcome, for code; the message says it to people.
+        message: one sentence with the numbers; nothing parses it.
+        evidence: id of the evidence of the model; empty without any.
+        reference_evidence: of a relative rule, id of the evidence of the other model; empty without any.
+        command: the cheapest command that could change the outcome; empty when it passed.
+        value: the measured value; of a relative rule the difference, candidate minus reference.
+        low, high: bounds of its interval; None without one.
+        bound: the required minimum or maximum; of a relative rule the margin.
+        unit: of these numbers.
+        n: how many samples were measured.
+        additional_rows: how many more samples an inconclusive comparison needs; None if unknown.
+        changed: of stale evidence, the digests that changed: ``data``, ``code``, ``environment``.
+        groups: the values of the rule's group that decided the outcome.
     """
 
     rule: str
     outcome: Outcome
+    cause: Cause
     message: str
     evidence: str = ""
+    reference_evidence: str = ""
     command: str = ""
-    against: str = ""
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    bound: float | None = None
+    unit: str = ""
+    n: int | None = None
+    additional_rows: int | None = None
+    changed: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +146,25 @@ class Decision:
 
     @property
     def command(self) -> str:
-        """The cheapest command that would change the answer, empty when it is ``ship``."""
-        blocking = [r for r in self.reasons if r.outcome != "pass" and r.command]
-        blocking.sort(key=lambda r: r.outcome != "cannot_tell")
+        """The cheapest command that could change the verdict; empty when it is ``ship``."""
+        blocking = [reason for reason in self.reasons if reason.outcome != "pass" and reason.command]
+        blocking.sort(key=lambda reason: reason.outcome != "cannot_tell")
         return blocking[0].command if blocking else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A model that was put to the gate, numbered within its name.
+    """A model with the decision of the gate, numbered within its model name.
 
     Attributes:
-        name: the line of models it belongs to, such as ``icons``.
-        number: 1, 2, …; ``icons@3`` names it.
+        name: the model name (a registered model, in MLflow's terms), such as ``icons``.
+        number: 1, 2, …; the release is called ``icons@3``.
         model: the model's digest.
-        evidence: ids of the evidence the decision rests on.
-        decision: what the gate said.
-        parent: the number that was live when it was made, 0 when none was.
-        who, why, when: by whom, for what reason, at what time (ISO 8601, UTC).
-        notes: what else a reader should know, such as ``checkpoint=final``.
+        evidence: ids of the evidence that the decision rests on.
+        decision: the decision of the gate.
+        parent: the number of the release that was live when this one was made; 0 if there was none.
+        who, why, when: the author, the reason and the time (ISO 8601, UTC).
+        notes: further information, such as ``checkpoint=final``.
     """
 
     name: str
@@ -145,13 +186,13 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Alias:
-    """A moving name, such as ``icons@live``.
+    """A name that moves from release to release, such as ``icons@live``.
 
     Attributes:
-        name: the line of models.
+        name: the model name.
         alias: ``live``, ``candidate``, ``previous``.
         number: the release it points at.
-        generation: how many times it has moved; a move names the generation it expects.
+        generation: how many times it has moved; a move states the generation it expects.
     """
 
     name: str
@@ -162,13 +203,13 @@ class Alias:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened.
+    """A record of the journal: an action of a person or of the system.
 
     Attributes:
         kind: ``data_added``, ``trained``, ``evaluated``, ``gated``, ``promoted``, ``rolled_back``, ….
-        subject: what it happened to, such as ``icons@3``.
-        who, why, when: by whom, for what reason, at what time (ISO 8601, UTC).
-        details: what else is worth knowing, as short strings.
+        subject: the object of the action, such as ``icons@3``.
+        who, why, when: the author, the reason and the time (ISO 8601, UTC).
+        details: further information, as short strings.
     """
 
     kind: str

@@ -37,8 +37,10 @@ class StageSpec:
         code_layers: the folders and files (without ``.py``) of the package that its numbers depend on.
         code_excluded: folders and files below these that they do not depend on.
         gate_kinds: the kinds of evidence of this stage that a policy may ask for.
-        command: the command that produces its evidence, with the places ``{model}`` (a reference) and ``{data}``
-            (options that name the data, each with a space before it).
+        command: the command that produces its evidence, with the places ``{model}`` (a reference), ``{data}``
+            (options that name the data, each with a space before it) and, of a comparison, ``{reference}`` (the other
+            model).
+        presets: values of the option ``--preset`` of a command that makes models, smallest model first.
         run: the verb, ``(model, data, config, store, progress) -> Evidence``; for stages whose command is the generic
             one.
         config: the configuration class of ``run``.
@@ -57,6 +59,7 @@ class StageSpec:
     code_excluded: tuple[str, ...] = ()
     gate_kinds: tuple[str, ...] = ()
     command: str = ""
+    presets: tuple[str, ...] = ()
     run: str = ""
     config: str = ""
     exports: Mapping[str, str] = field(default_factory=Tags)

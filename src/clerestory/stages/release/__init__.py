@@ -1,4 +1,4 @@
-"""The verbs of release: gate, register, promote, roll back, verify."""
+"""Decide whether a model may ship, number releases, promote, roll back, verify."""
 
 from typing import TYPE_CHECKING
 
@@ -8,10 +8,10 @@ if TYPE_CHECKING:
     from clerestory.stages.release.decision import gate
     from clerestory.stages.release.policies import load_policy
     from clerestory.stages.release.promotion import promote, register, rollback
-    from clerestory.stages.release.submit import put_to_gate
+    from clerestory.stages.release.submit import run_gate
     from clerestory.stages.release.verification import verify
 
-__all__ = ["gate", "load_policy", "promote", "put_to_gate", "register", "rollback", "verify"]
+__all__ = ["gate", "load_policy", "promote", "run_gate", "register", "rollback", "verify"]
 
 __getattr__ = lazy_exports(
     __name__,
@@ -19,7 +19,7 @@ __getattr__ = lazy_exports(
         "gate": ".decision",
         "load_policy": ".policies",
         "promote": ".promotion",
-        "put_to_gate": ".submit",
+        "run_gate": ".submit",
         "register": ".promotion",
         "rollback": ".promotion",
         "verify": ".verification",

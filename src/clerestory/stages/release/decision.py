@@ -1,4 +1,4 @@
-"""The gate: a policy and the evidence there is for one model make a decision."""
+"""The gate: from a policy and the evidence on one model to a decision."""
 
 from __future__ import annotations
 
@@ -7,43 +7,42 @@ from dataclasses import dataclass, replace
 
 from clerestory.core.digest import canonical
 from clerestory.core.errors import IntegrityError, closest
-from clerestory.core.evidence import Evidence, Measurement, Subject
+from clerestory.core.evidence import Evidence, Finding, Measurement, Subject
 from clerestory.core.provenance import environment_digest, stage_code
 from clerestory.core.release import Decision, Policy, Reason, Rule
+from clerestory.core.rows import RETRYABLE
+from clerestory.core.stage import stage
 from clerestory.stages.release.next_command import Commands, commands_for
 from clerestory.stages.release.policies import check_policy
-from clerestory.stages.release.relative import Side, judge_relative, nothing_to_compare
-from clerestory.stages.release.rules import judge, value_in_words, verdict
+from clerestory.stages.release.relative import ComparedModel, check_relative, without_reference
+from clerestory.stages.release.rules import check_bound, format_value, overall_verdict, subject
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
 
-_STALE = {
+_CHANGES = {
     "data": "on other data",
-    "code": "by other code",
+    "code": "by a different version of the code",
     "environment": "with other library versions or on another kind of machine",
 }
-# What evidence says of itself where a model, mostly one behind an endpoint, gave no answer.
-UNANSWERED_CODE = "CLR-E008"
-_VERB = {"evaluate": "evaluated", "train": "trained"}
 
 
-def gate(model: str, store: Store, policy: Policy, data: str, line: str = "", tasks: Sequence[str] = ()) -> Decision:
+def gate(model: str, store: Store, policy: Policy, data: str, name: str = "", tasks: Sequence[str] = ()) -> Decision:
     """Decide whether a model may ship.
 
-    Evidence counts only where it was made for this model, on this data, by the code and in the environment of today,
-    and where nothing that the rule's task asked went unanswered.
-    The policy is kept in the store as a blob, so that the decision can be derived again.
+    Evidence counts only if it was produced for this model, on this data, by the current code in the current
+    environment, and if no sample of the rule's task is unanswered. The policy is stored as a blob, so the decision can
+    be derived again.
 
     Args:
         model: its digest.
-        store: where the evidence is.
+        store: holds the evidence.
         policy: the rules.
-        data: digest of the data set the evidence must have been made on.
-        line: the line of models whose ``live`` relative rules compare with; the policy's name when empty.
-        tasks: what names the tasks whose data this is, for the commands that are offered.
+        data: digest of the data set of the evidence.
+        name: the model name whose ``live`` release relative rules compare with; the policy's name if empty.
+        tasks: references of the tasks whose data this is, for the suggested commands.
 
     Returns:
-        ``ship`` when every rule passes, ``refuse`` when one fails, else ``cannot_tell``.
+        ``ship`` if every rule passes, ``refuse`` if one fails, else ``cannot_tell``.
 
     Raises:
         NotFound: the store has no such model.
@@ -51,10 +50,10 @@ def gate(model: str, store: Store, policy: Policy, data: str, line: str = "", ta
     """
     check_policy(policy)
     store.model_files(model)
-    case = _Case(model, data, line or policy.name, store, tuple(tasks))
-    reasons = tuple(_reason(rule, case) for rule in policy.rules)
+    candidate = _Candidate(model, data, name or policy.name, store, tuple(tasks))
+    reasons = tuple(_reason(rule, candidate) for rule in policy.rules)
     return Decision(
-        verdict=verdict(reason.outcome for reason in reasons),
+        verdict=overall_verdict(reason.outcome for reason in reasons),
         policy=f"{policy.name} version {policy.version}",
         policy_digest=store.blobs.put(canonical(policy)),
         model=model,
@@ -62,139 +61,167 @@ def gate(model: str, store: Store, policy: Policy, data: str, line: str = "", ta
     )
 
 
-def outdated(evidence: Evidence, data: str = "") -> tuple[str, ...]:
-    """Which digests of the evidence are not those of today; ``data`` is compared where it is given."""
-    today = Subject(
+def changed_digests(evidence: Evidence, data: str = "") -> tuple[str, ...]:
+    """The digests of the evidence that differ from the current ones; ``data`` is compared if given."""
+    current = Subject(
         model=evidence.subject.model,
         data=data or evidence.subject.data,
         code=stage_code(evidence.kind),
         config=evidence.subject.config,
         environment=environment_digest(),
     )
-    return evidence.subject.differs(today)
+    return evidence.subject.differs(current)
 
 
-def stale_in_words(changed: tuple[str, ...]) -> str:
-    """``on other data and by other code``."""
-    return " and ".join(_STALE[name] for name in changed)
+def describe_changes(changed: tuple[str, ...]) -> str:
+    """``on other data and by a different version of the code``."""
+    return " and ".join(_CHANGES[name] for name in changed)
 
 
 @dataclass(frozen=True)
-class _Case:
-    """One model before the gate."""
+class _Candidate:
+    """The model that a decision is about, with the evidence on it."""
 
     model: str
     data: str
-    line: str
+    name: str
     store: Store
     tasks: tuple[str, ...] = ()
 
-    def held(self, rule: Rule, model: str = "") -> list[Evidence]:
+    def stored(self, rule: Rule, model: str = "") -> list[Evidence]:
         """The evidence of the rule's kind, newest first."""
         return self.store.find_evidence(rule.evidence, model=model or self.model)
 
-    def fresh(self, rule: Rule, model: str = "") -> tuple[list[Evidence], list[Evidence]]:
-        """The evidence of today: that in which the rule's task was answered, and that in which it was not."""
-        today = [evidence for evidence in self.held(rule, model) if not outdated(evidence, self.data)]
-        lacking = [evidence for evidence in today if _lacks_answers(evidence, rule.where.get("task", ""), self.store)]
-        return [evidence for evidence in today if evidence not in lacking], lacking
+    def current(self, rule: Rule, model: str = "") -> tuple[list[Evidence], list[Evidence]]:
+        """The current evidence: that with all answers of the rule's task, and that with unanswered samples."""
+        current = [evidence for evidence in self.stored(rule, model) if not changed_digests(evidence, self.data)]
+        incomplete = [evidence for evidence in current if _has_unanswered(evidence, rule.where.get("task", ""))]
+        return [evidence for evidence in current if evidence not in incomplete], incomplete
 
 
-def _lacks_answers(evidence: Evidence, task: str, store: Store) -> bool:
-    """Whether questions of a task went unanswered, or of any where no task is named."""
-    told = tuple(finding.message for finding in evidence.findings if finding.code == UNANSWERED_CODE)
-    if not (told and task and evidence.rows):
-        return bool(told)
-    rows = read_rows(store.blobs.get(evidence.rows))
-    reasons = {str(why) for why in rows["unscored"][rows["task"] == task].tolist()} - {""}
-    return any(message.endswith(why) for message in told for why in reasons)
+def _has_unanswered(evidence: Evidence, task: str) -> bool:
+    """Whether samples of a task are unanswered; of any task where none is named."""
+    return any(finding.reason in RETRYABLE and _concerns(finding, task) for finding in evidence.findings)
 
 
-def _reason(rule: Rule, case: _Case) -> Reason:
-    """The reason of one rule, from the newest evidence of today that has its measurement."""
-    commands = commands_for(rule, case.model, case.data, case.store, case.tasks)
-    held = case.held(rule)
-    fresh, lacking = case.fresh(rule)
-    for evidence in fresh:
+def _concerns(finding: Finding, task: str) -> bool:
+    """Whether a finding is about a task; one that names no task is about all."""
+    about = finding.details.get("task", "")
+    return not task or not about or about == task
+
+
+def _reason(rule: Rule, candidate: _Candidate) -> Reason:
+    """The reason of one rule, from the newest current evidence that has its measurement."""
+    commands = commands_for(rule, candidate.model, candidate.data, candidate.store, candidate.tasks)
+    current, incomplete = candidate.current(rule)
+    for evidence in current:
         measured = evidence.find(rule.metric, rule.where)
         if measured is not None:
-            return _judged(rule, case, evidence, measured, commands)
-    if lacking:
-        message = (
-            f"questions went unanswered when it was evaluated ({lacking[0].made[:10]}, {UNANSWERED_CODE}), so that "
-            "does not count: what was answered is kept, and only the rest is asked again."
-        )
-        return Reason(rule.name, "cannot_tell", message, lacking[0].id, commands.measure)
-    if fresh:
-        return _unmeasured(rule, fresh[0])
-    if held:
-        return _stale(rule, held, case.data, commands.measure)
-    about = f"{rule.metric} ({rule.where})" if rule.where else rule.metric
-    message = f"{about} is not known, because this model was never {_VERB[rule.evidence]} here (0 pieces of evidence)."
-    return Reason(rule.name, "cannot_tell", message, "", commands.measure)
+            return _check(rule, candidate, evidence, measured, commands)
+    if incomplete:
+        return _unanswered(rule, incomplete[0], commands)
+    if current:
+        return _unknown_measurement(rule, current[0])
+    stored = candidate.stored(rule)
+    if stored:
+        return _stale(rule, stored, candidate.data, commands)
+    message = f"{subject(rule)} is unknown: this model was never {_past(rule)} here (0 pieces of evidence)."
+    return Reason(rule.name, "cannot_tell", "not_measured", message, command=commands.measure())
 
 
-def _judged(rule: Rule, case: _Case, evidence: Evidence, measured: Measurement, commands: Commands) -> Reason:
-    if not rule.relative:
-        reason = judge(rule, measured, evidence.id)
+def _check(rule: Rule, candidate: _Candidate, evidence: Evidence, measured: Measurement, commands: Commands) -> Reason:
+    if not rule.is_relative:
+        reason = check_bound(rule, measured, evidence.id)
         return reason if reason.outcome == "pass" else replace(reason, command=commands.improve(measured))
-    other = _other(rule, case)
-    if other is None:
-        return nothing_to_compare(rule, evidence.id, case.line)
-    name, model = other
-    for theirs in case.fresh(rule, model)[0]:
-        compared = theirs.find(rule.metric, rule.where)
-        if compared is not None:
-            ours = _side(commands.model, evidence, measured, case.store)
-            reason = judge_relative(rule, ours, _side(name, theirs, compared, case.store))
+    reference = _reference(rule, candidate)
+    if reference is None:
+        return without_reference(rule, evidence.id, candidate.name)
+    name, model = reference
+    for other in candidate.current(rule, model)[0]:
+        measured_other = other.find(rule.metric, rule.where)
+        if measured_other is not None:
+            ours = _compared(commands.model, evidence, measured, candidate.store)
+            reason = check_relative(rule, ours, _compared(name, other, measured_other, candidate.store))
             if reason.outcome == "pass":
                 return reason
             command = commands.improve(measured) if reason.outcome == "fail" else commands.compare(name)
             return replace(reason, command=command)
     message = (
-        f"{name} has no {rule.metric} of today to compare with: it was never measured, or what was is stale or lacks "
-        "answers."
+        f"{name} has no current {rule.metric} to compare with: it was never measured, or its evidence is stale or "
+        "lacks answers."
     )
-    return Reason(rule.name, "cannot_tell", message, evidence.id, commands.examine(name))
+    return Reason(
+        rule.name,
+        "cannot_tell",
+        "reference_not_measured",
+        message,
+        evidence.id,
+        command=commands.measure(name),
+    )
 
 
-def _other(rule: Rule, case: _Case) -> tuple[str, str] | None:
-    """Name and digest of the model to compare with; None while there is none but the model itself.
+def _reference(rule: Rule, candidate: _Candidate) -> tuple[str, str] | None:
+    """Name and digest of the model to compare with; None if there is none, or if it is the candidate.
 
     Raises:
         NotFound: the rule names a release that does not exist.
     """
     if "@" in rule.compare_with:
-        found = case.store.resolve(rule.compare_with)
-        name, model = rule.compare_with, found.digest
+        name, model = rule.compare_with, candidate.store.resolve(rule.compare_with).digest
     else:
-        alias = case.store.alias(case.line, rule.compare_with)
+        alias = candidate.store.alias(candidate.name, rule.compare_with)
         if alias is None:
             return None
-        release = case.store.release(case.line, alias.number)
+        release = candidate.store.release(candidate.name, alias.number)
         name, model = release.ref, release.model
-    return None if model == case.model else (name, model)
+    return None if model == candidate.model else (name, model)
 
 
-def _side(name: str, evidence: Evidence, measured: Measurement, store: Store) -> Side:
+def _compared(name: str, evidence: Evidence, measured: Measurement, store: Store) -> ComparedModel:
     if not evidence.rows:
-        raise IntegrityError(f"the evidence {evidence.id[:12]} keeps no rows", "evaluate the model again")
-    return Side(name, evidence.id, measured, read_rows(store.blobs.get(evidence.rows)), evidence.facts)
+        raise IntegrityError(f"the evidence {evidence.id[:12]} has no rows", "evaluate the model again")
+    return ComparedModel(name, evidence.id, measured, read_rows(store.blobs.get(evidence.rows)), evidence.facts)
 
 
-def _stale(rule: Rule, held: list[Evidence], data: str, command: str) -> Reason:
-    evidence = min(held, key=lambda each: len(outdated(each, data)))
-    why = stale_in_words(outdated(evidence, data))
+def _unanswered(rule: Rule, evidence: Evidence, commands: Commands) -> Reason:
+    message = (
+        f"samples of this rule's task were unanswered when the model was {_past(rule)} ({evidence.made[:10]}), so that "
+        "evidence does not count; answers are cached, and a further run requests only the unanswered samples."
+    )
+    return Reason(rule.name, "cannot_tell", "unanswered", message, evidence.id, command=commands.measure())
+
+
+def _stale(rule: Rule, stored: list[Evidence], data: str, commands: Commands) -> Reason:
+    evidence = min(stored, key=lambda each: len(changed_digests(each, data)))
+    changed = changed_digests(evidence, data)
     measured = evidence.find(rule.metric, rule.where)
-    then = f"{rule.metric} was {value_in_words(measured.value, measured.unit)} then" if measured else "nothing is known"
-    made = f"the newest evidence that comes near, of {evidence.made[:10]}, was made {why}"
-    return Reason(rule.name, "cannot_tell", f"{then}, but {made}, so it no longer counts.", evidence.id, command)
+    value = f"was {format_value(measured.value, measured.unit)}" if measured else "is unknown"
+    message = (
+        f"{rule.metric} {value}, but the closest evidence ({evidence.made[:10]}) was produced "
+        f"{describe_changes(changed)}, so it no longer counts."
+    )
+    return Reason(
+        rule.name,
+        "cannot_tell",
+        "stale",
+        message,
+        evidence.id,
+        command=commands.measure(),
+        value=measured.value if measured else None,
+        unit=measured.unit if measured else "",
+        n=measured.n if measured else None,
+        changed=changed,
+    )
 
 
-def _unmeasured(rule: Rule, evidence: Evidence) -> Reason:
+def _unknown_measurement(rule: Rule, evidence: Evidence) -> Reason:
     wanted = f"{rule.metric}[{rule.where}]"
     keys = [measured.key for measured in evidence.measurements]
-    near = closest(wanted, keys, most=1)
-    hint = f"; the closest it has is {near[0]}" if near else ""
+    near = closest(wanted, keys, 1)
+    hint = f"; the closest is {near[0]}" if near else ""
     message = f"none of the {len(keys)} measurements of {evidence.made[:10]} is {wanted}{hint}."
-    return Reason(rule.name, "cannot_tell", message, evidence.id)
+    return Reason(rule.name, "cannot_tell", "unknown_measurement", message, evidence.id)
+
+
+def _past(rule: Rule) -> str:
+    return stage(rule.evidence).verb_past

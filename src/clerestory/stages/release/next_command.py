@@ -1,4 +1,4 @@
-"""The cheapest command that would change an outcome."""
+"""The cheapest command that could change an outcome."""
 
 from __future__ import annotations
 
@@ -6,43 +6,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clerestory.core.digest import short
-from clerestory.core.evidence import Measurement
+from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.release import Rule
+from clerestory.core.stage import StageSpec, stage, stages
 from clerestory.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """What could be run for one rule and one model.
+    """The commands for one rule and one model.
 
     Attributes:
-        measure: makes the evidence that is missing or stale.
-        finished: puts the finished model of the same training to the gate; empty when this is no early checkpoint.
-        larger, smaller: train another size; empty when there is none.
+        source: the stage whose evidence the rule reads.
         model: the model, as commands name it.
-        on: what says which data, for the end of a command.
+        dataset: the option that names the data set; empty if the store has no name for it.
+        tasks: options that name the tasks whose data this is.
+        finished: runs the gate on the final model of the same training; empty unless the model is an early checkpoint.
+        larger, smaller: train a model of another size; empty if there is no such preset.
     """
 
-    measure: str
+    source: StageSpec
+    model: str
+    dataset: str
+    tasks: str
     finished: str
     larger: str
     smaller: str
-    model: str
-    on: str
 
     def improve(self, measured: Measurement) -> str:
-        """What could give a better value than the measured one; empty when nothing that is known of would."""
+        """The command that could give a better value than the measured one; empty if none is known."""
         if self.finished:
             return self.finished
         return self.smaller if measured.unit == "ms" else self.larger
 
-    def examine(self, other: str) -> str:
-        """Measures another release."""
-        return f"clerestory evaluate {other}{self.on}"
+    def measure(self, model: str = "") -> str:
+        """The command that produces the evidence that the rule reads, for this model or another one."""
+        tasks = self.tasks if "{model}" in self.source.command else ""
+        return self.source.command.format(model=model or self.model, data=self.dataset + tasks)
 
-    def compare(self, other: str) -> str:
-        """Shows where the two differ, and how many samples it takes to tell."""
-        return f"clerestory compare {self.model} {other}{self.on}"
+    def compare(self, reference: str) -> str:
+        """The command that shows where two models differ, and how many samples a decision needs."""
+        comparison = next((spec for spec in stages().values() if "{reference}" in spec.command), None)
+        if comparison is None:
+            return ""
+        return comparison.command.format(model=self.model, reference=reference, data=self.dataset + self.tasks)
 
 
 def commands_for(rule: Rule, model: str, data: str, store: Store, tasks: Sequence[str] = ()) -> Commands:
@@ -51,22 +58,29 @@ def commands_for(rule: Rule, model: str, data: str, store: Store, tasks: Sequenc
     Args:
         rule: the rule.
         model: the model's digest.
-        data: digest of the data set; its name is used where the store knows it.
-        store: where data sets and trainings are.
-        tasks: what names the tasks whose data this is.
+        data: digest of the data set; commands use its name if the store has one.
+        store: holds the data sets and the evidence of training.
+        tasks: references of the tasks whose data this is.
     """
-    names = [row.name for row in store.datasets() if row.digest == data]
-    learnt = f" --data {names[0]}" if names else ""
-    on = learnt + "".join(f" --task {task}" for task in tasks)
-    trainings = store.find_evidence("train")
+    dataset = next((f" --data {row.name}" for row in store.datasets() if row.digest == data), "")
+    task_options = "".join(f" --task {task}" for task in tasks)
+    producer = next((spec for spec in stages().values() if spec.presets), None)
+    trainings = store.find_evidence(producer.kind) if producer else []
     own = next((each for each in trainings if each.subject.model == model), None)
-    whole = next((each for each in trainings if model in each.facts.values() and each.subject.model != model), None)
-    preset = own.facts.get("preset", "") if own else ""
+    final = next((each for each in trainings if model in each.facts.values() and each.subject.model != model), None)
     return Commands(
-        measure=f"clerestory train{learnt}" if rule.evidence == "train" else f"clerestory evaluate {short(model)}{on}",
-        finished=f"clerestory release gate {short(whole.subject.model)}{on}" if whole else "",
-        larger="" if preset == "small" else f"clerestory train{learnt} --preset small",
-        smaller="" if preset == "nano" else f"clerestory train{learnt} --preset nano",
+        source=stage(rule.evidence),
         model=short(model),
-        on=on,
+        dataset=dataset,
+        tasks=task_options,
+        finished=f"clerestory release gate {short(final.subject.model)}{dataset}{task_options}" if final else "",
+        larger=_train_preset(producer, own, dataset, -1),
+        smaller=_train_preset(producer, own, dataset, 0),
     )
+
+
+def _train_preset(producer: StageSpec | None, own: Evidence | None, dataset: str, place: int) -> str:
+    """The command that trains the largest (-1) or smallest (0) preset; empty if the model itself is of it."""
+    if producer is None or (own is not None and own.facts.get("preset") == producer.presets[place]):
+        return ""
+    return f"{producer.command.format(model='', data=dataset)} --preset {producer.presets[place]}"

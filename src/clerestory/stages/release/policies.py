@@ -11,16 +11,15 @@ from pathlib import Path
 from clerestory.core.codec import decode
 from clerestory.core.errors import ConfigError, closest
 from clerestory.core.release import Policy, Rule
-
-READABLE = ("evaluate", "train")
+from clerestory.core.stage import stages
 
 
 def load_policy(path: Path | str | None = None) -> Policy:
     """Read a policy; the one that comes with Clerestory when ``path`` is None.
 
     Raises:
-        ConfigError: no such file, not TOML, an unknown key, no rule at all, two rules of one name, or a rule without
-            exactly one bound; names the place.
+        ConfigError: no such file, not TOML, an unknown key, no rules, two rules of one name, or a rule without exactly
+            one bound; names the place.
     """
     source = Path(path) if path is not None else files(__package__).joinpath("policy.toml")
     try:
@@ -54,14 +53,17 @@ def _check_rule(rule: Rule) -> None:
             f"the rule {rule.name!r} needs exactly one bound", "give it at_least, at_most or no_worse_by, a number"
         )
     _check_relative(rule)
-    if rule.evidence not in READABLE:
-        known = ", ".join(READABLE)
-        near = closest(rule.evidence, READABLE)
-        raise ConfigError(f"the rule {rule.name!r} reads evidence {rule.evidence!r}", f"it takes one of {known}", near)
+    known = [kind for spec in stages().values() for kind in spec.gate_kinds]
+    if rule.evidence not in known:
+        raise ConfigError(
+            f"the rule {rule.name!r} reads evidence {rule.evidence!r}",
+            f"it accepts {' or '.join(known)}",
+            closest(rule.evidence, known),
+        )
 
 
 def _check_relative(rule: Rule) -> None:
-    """Raise for a relative rule that could not decide, and for a bound with settings that only a relative rule has."""
+    """Raise for a relative rule that could not decide, and for a bound with settings of relative rules."""
     if rule.no_worse_by is None:
         if rule.compare_with or rule.each_group:
             setting = "compare_with" if rule.compare_with else "each_group"
@@ -70,9 +72,12 @@ def _check_relative(rule: Rule) -> None:
             )
         return
     if not rule.compare_with:
-        raise ConfigError(f"the rule {rule.name!r} does not say worse than what", 'give it compare_with = "live"')
+        raise ConfigError(f"the rule {rule.name!r} has a margin but no compare_with", 'give it compare_with = "live"')
     if rule.no_worse_by <= 0:
-        message = f"the rule {rule.name!r} has the margin {rule.no_worse_by:g}, which leaves no room for chance"
+        message = f"the rule {rule.name!r} has the margin {rule.no_worse_by:g}, which allows no random variation"
         raise ConfigError(message, "give it a no_worse_by above 0, such as 0.01")
     if not 0 < rule.alpha < 0.5:
-        raise ConfigError(f"the rule {rule.name!r} has alpha = {rule.alpha:g}", "it takes a share such as 0.01")
+        raise ConfigError(
+            f"the rule {rule.name!r} has alpha = {rule.alpha:g}",
+            "it accepts a share above 0 and below 0.5, such as 0.01",
+        )

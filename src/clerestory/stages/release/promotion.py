@@ -1,4 +1,4 @@
-"""Numbering releases and moving the names that point at them."""
+"""Number releases, and move the aliases that point at them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from clerestory.core.codec import Tags
 from clerestory.core.errors import InputError, IntegrityError, NotFound, Refused, not_found
 from clerestory.core.provenance import now, person
 from clerestory.core.release import Alias, Decision, Event, Release
-from clerestory.store import Move, Store, went_to
+from clerestory.store import AliasMove, Store, alias_target
 
 LIVE, PREVIOUS = "live", "previous"
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
@@ -15,19 +15,19 @@ PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
 def register(
     name: str, decision: Decision, store: Store, who: str = "", why: str = "", notes: Tags | None = None
 ) -> Release:
-    """Give a decision the next number of its line, whatever its verdict.
+    """Register a decision under the next number of its model name, whatever its verdict.
 
     Args:
-        name: the line of models, such as ``icons``.
-        decision: what the gate said.
-        store: where it is written, together with its journal record.
-        who: the person; the login name when empty.
-        why: the reason that goes into the journal.
-        notes: what else a reader should know.
+        name: the model name, such as ``icons``.
+        decision: the decision of the gate.
+        store: receives it, together with a journal record.
+        who: the author; the login name if empty.
+        why: the reason, for the journal.
+        notes: further information.
     """
-    named = (each for reason in decision.reasons for each in (reason.evidence, reason.against) if each)
-    rests_on = tuple(dict.fromkeys(named))
-    return store.add_release(name, decision.model, rests_on, decision, who or person(), why, notes)
+    ids = (each for reason in decision.reasons for each in (reason.evidence, reason.reference_evidence) if each)
+    evidence = tuple(dict.fromkeys(ids))
+    return store.add_release(name, decision.model, evidence, decision, who or person(), why, notes)
 
 
 def promote(
@@ -38,80 +38,80 @@ def promote(
     alias: str = LIVE,
     expected_generation: int | None = None,
 ) -> Alias:
-    """Point an alias at a release; ``live`` leaves the release that was live before as ``previous``.
+    """Point an alias at a release; for ``live``, the release that was live before becomes ``previous``.
 
-    Promoting what the alias already points at changes nothing. Promoting a release again after a rollback is how to
-    roll forward.
+    Promoting the release that the alias already points at changes nothing. To roll forward after a rollback, promote
+    the release again.
 
     Args:
         ref: the release, such as ``icons@3``.
-        store: where the alias is.
-        who: the person; the login name when empty.
+        store: holds the alias.
+        who: the author; the login name if empty.
         why: the reason, for the journal.
-        alias: which alias to move.
-        expected_generation: the generation that the person saw; None takes the one that is there now.
+        alias: the alias to move.
+        expected_generation: the generation that the author saw; None for the current one.
 
     Raises:
-        Refused: the gate did not say that it may ship.
+        Refused: the verdict of the gate is not ``ship``.
         IntegrityError: a file of the model or of its evidence is damaged; names it.
-        Conflict: somebody else moved the alias first.
+        Conflict: another person moved the alias first.
     """
-    _need_reason(why)
+    _require_reason(why)
     release = store.resolve(ref).release
     if release is None:
-        raise NotFound(f"{ref} is a model and not a release", f"put it to the gate: clerestory release gate {ref}")
-    _may_ship(release)
-    _check_sound(release, store)
+        raise NotFound(f"{ref} is a model and not a release", f"run the gate on it: clerestory release gate {ref}")
+    _require_ship(release)
+    _check_files(release, store)
     current = store.alias(release.name, alias)
     if current is not None and current.number == release.number and expected_generation in (None, current.generation):
         return current
-    seen = expected_generation if expected_generation is not None else (current.generation if current else 0)
-    moves = [Move(alias, release.number, seen)]
+    generation = expected_generation if expected_generation is not None else (current.generation if current else 0)
+    moves = [AliasMove(alias, release.number, generation)]
     if alias == LIVE and current is not None:
-        moves.append(Move(PREVIOUS, current.number, None))
+        moves.append(AliasMove(PREVIOUS, current.number, None))
     return store.move_aliases(release.name, moves, _event(PROMOTED, release, current, who, why))[0]
 
 
 def rollback(name: str, store: Store, who: str = "", why: str = "") -> Alias:
-    """Make the release live again that was live before, and ``previous`` the one before that.
+    """Make the previous release live again, and the one before it ``previous``.
 
     Raises:
-        NotFound: no such line, nothing is live, or nothing was live before.
+        NotFound: the model name is unknown, no release of it is live, or none was live before.
         IntegrityError: a file of the release to go back to is damaged; names it.
-        Conflict: somebody else moved ``live`` first.
+        Conflict: another person moved ``live`` first.
     """
-    _need_reason(why)
-    lines = {release.name for release in store.releases()}
-    if name not in lines:
-        raise not_found("line of models", name, lines)
+    _require_reason(why)
+    names = {release.name for release in store.releases()}
+    if name not in names:
+        raise not_found("model", name, names)
     live, previous = store.alias(name, LIVE), store.alias(name, PREVIOUS)
     if live is None:
         raise NotFound(f"no release of {name} is live", f"promote one: clerestory release promote {name}@1 --why '...'")
     if previous is None:
         raise NotFound(
-            f"nothing was live before {name}@{live.number}",
+            f"no release was live before {name}@{live.number}",
             f"promote another one: clerestory release list --name {name}",
         )
     release = store.release(name, previous.number)
-    _check_sound(release, store)
-    trail = _trail(store, name)
-    before = trail[-3] if len(trail) >= 3 else 0
-    moves = [Move(LIVE, previous.number, live.generation), Move(PREVIOUS, before, previous.generation)]
+    _check_files(release, store)
+    history = _live_history(store, name)
+    before = history[-3] if len(history) >= 3 else 0
+    moves = [AliasMove(LIVE, previous.number, live.generation), AliasMove(PREVIOUS, before, previous.generation)]
     return store.move_aliases(name, moves, _event(ROLLED_BACK, release, live, who, why))[0]
 
 
-def _trail(store: Store, name: str) -> list[int]:
+def _live_history(store: Store, name: str) -> list[int]:
     """The releases that were live, oldest first, without those that were rolled back; the last one is live."""
-    trail: list[int] = []
+    history: list[int] = []
     for record in store.journal.records(f"{name}@"):
-        number = went_to(record.event.details, LIVE)
+        number = alias_target(record.event.details, LIVE)
         if number is None:
             continue
-        if record.event.kind == ROLLED_BACK and trail:
-            trail.pop()
+        if record.event.kind == ROLLED_BACK and history:
+            history.pop()
         else:
-            trail.append(number)
-    return trail
+            history.append(number)
+    return history
 
 
 def _event(kind: str, release: Release, before: Alias | None, who: str, why: str) -> Event:
@@ -119,25 +119,25 @@ def _event(kind: str, release: Release, before: Alias | None, who: str, why: str
     return Event(kind, release.ref, who or person(), why, now(), details)
 
 
-def _need_reason(why: str) -> None:
+def _require_reason(why: str) -> None:
     if not why.strip():
-        raise InputError("a move of a release needs a reason", "say why: --why '...'")
+        raise InputError("promoting or rolling back a release needs a reason", "give it: --why '...'")
 
 
-def _may_ship(release: Release) -> None:
+def _require_ship(release: Release) -> None:
     decision = release.decision
     if decision.verdict == "ship":
         return
-    said = "it may not ship" if decision.verdict == "refuse" else "it cannot tell"
+    verdict = "do not ship" if decision.verdict == "refuse" else "cannot tell"
     blocking = [reason for reason in decision.reasons if reason.outcome != "pass"]
     first = f": {blocking[0].message.rstrip('.')}" if blocking else ""
     raise Refused(
-        f"{release.ref} is not promoted, the gate says {said}{first}",
+        f"{release.ref} is not promoted, because the verdict of the gate is '{verdict}'{first}",
         decision.command or f"clerestory release show {release.ref}",
     )
 
 
-def _check_sound(release: Release, store: Store) -> None:
+def _check_files(release: Release, store: Store) -> None:
     findings = store.verify_registry(release.name) + store.verify_model(release.model)
     findings += store.blobs.verify(release.decision.policy_digest, f"the policy {release.decision.policy}")
     for each in release.evidence:

@@ -1,19 +1,20 @@
 """One relative rule: is the candidate shown to be no worse than another release, on the questions both answered?
 
-Pure: the same rows give the same reason, so that ``verify`` derives it again.
+Pure: the same rows give the same reason, so ``verify`` can derive it again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Fact
 from clerestory.core.errors import InputError, closest
 from clerestory.core.evidence import Direction, Measurement
-from clerestory.core.release import Outcome, Reason, Rule
-from clerestory.stages.release.rules import margin_in_words
+from clerestory.core.release import Cause, Outcome, Reason, Rule
+from clerestory.stages.release.rules import format_margin, outcome_of, subject
 from clerestory.stats.aggregate import Rows
 from clerestory.stats.paired import FEW_CLUSTERS, Floats, Ints, holm
 from clerestory.stats.pairing import clusters, group_values, groups_of, join, other_pool, scores
@@ -21,134 +22,180 @@ from clerestory.stats.verdict import Gate, gate_difference
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of the two models.
+class ComparedModel:
+    """One of the two models of a relative rule.
 
     Attributes:
-        name: what people call it, such as ``icons@3``.
+        name: such as ``icons@3``.
         evidence: id of its evidence.
         measured: the measurement that the rule names.
         rows: the per-sample rows of the evidence.
-        facts: of the evidence; they say among how many answers the model chose.
+        facts: of the evidence; they say among how many candidates the model chose.
     """
 
     name: str
     evidence: str
     measured: Measurement
     rows: Rows
-    facts: Tags
+    facts: Mapping[str, Fact]
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """The scores of both on the same questions, and which questions belong together."""
+class _PairedRows:
+    """The scores of both models on the same questions, with their clusters."""
 
-    ours: Floats
-    theirs: Floats
-    cluster: Ints
+    candidate: Floats
+    reference: Floats
+    clusters: Ints
     direction: Direction
     unit: str
 
-    def gate(self, rule: Rule, chosen: Ints | None = None) -> Gate:
-        """The answer for all questions, or for some."""
+    def test(self, rule: Rule, chosen: Ints | None = None) -> Gate:
+        """The non-inferiority test on all questions, or on some."""
         pick = slice(None) if chosen is None else chosen
         margin = rule.no_worse_by if rule.no_worse_by is not None else 0.0
-        a, b, of = self.ours[pick], self.theirs[pick], self.cluster[pick]
-        return gate_difference(a, b, of, margin, rule.alpha, self.direction, self.unit)
+        return gate_difference(
+            self.candidate[pick],
+            self.reference[pick],
+            self.clusters[pick],
+            margin,
+            rule.alpha,
+            self.direction,
+            self.unit,
+        )
 
 
-def judge_relative(rule: Rule, candidate: Side, live: Side) -> Reason:
+class _NotDecidable(Exception):
+    """The rows of the two models do not allow the comparison."""
+
+    def __init__(self, cause: Cause, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.message = message
+
+
+def check_relative(rule: Rule, candidate: ComparedModel, reference: ComparedModel) -> Reason:
     """Whether a candidate is shown to be no worse than another release by ``rule.no_worse_by``.
 
-    ``fail`` means shown to be worse; ``cannot_tell`` that these samples settle neither, and how many more it takes.
-    With ``each_group`` every value of the group must pass. One of them fails where its p value, adjusted for the number
-    of groups (Holm 1979), is below ``alpha``. Groups of fewer than 20 clusters are named and not judged.
+    ``fail`` means shown to be worse; ``cannot_tell`` that these samples show neither, and how many more they need to
+    be. With ``each_group`` the rule must hold for each value of the group. A value fails if its p value, adjusted for
+    the number of values (Holm 1979), is below ``alpha``. Values with fewer than 20 clusters are named and not tested.
     """
     try:
-        message, outcome = _judge(rule, candidate, live)
+        reason = _compare(rule, candidate, reference)
+    except _NotDecidable as error:
+        reason = Reason(rule.name, "cannot_tell", error.cause, error.message)
     except InputError as error:
-        message, outcome = f"{error.message}; {error.fix}." if error.fix else f"{error.message}.", "cannot_tell"
-    return Reason(rule.name, outcome, message, candidate.evidence, "", live.evidence)
+        fix = f"; {error.fix}" if error.fix else ""
+        reason = Reason(rule.name, "cannot_tell", "not_comparable", f"{error.message}{fix}.")
+    return replace(reason, evidence=candidate.evidence, reference_evidence=reference.evidence)
 
 
-def nothing_to_compare(rule: Rule, evidence: str, line: str) -> Reason:
+def without_reference(rule: Rule, evidence: str, name: str) -> Reason:
     """The reason of a relative rule while there is no other release to compare with: it passes."""
-    other = rule.compare_with if "@" in rule.compare_with else f"{line}@{rule.compare_with}"
-    message = f"there is no other release at {other} to compare with, so this rule asks nothing yet."
-    return Reason(rule.name, "pass", message, evidence)
+    other = rule.compare_with if "@" in rule.compare_with else f"{name}@{rule.compare_with}"
+    message = f"there is no other release at {other} to compare with, so this rule passes."
+    return Reason(rule.name, "pass", "no_reference", message, evidence)
 
 
-def _judge(rule: Rule, candidate: Side, live: Side) -> tuple[str, Outcome]:
+def _compare(rule: Rule, candidate: ComparedModel, reference: ComparedModel) -> Reason:
     recipe = candidate.measured.recipe
     if recipe is None:
-        raise InputError(f"{rule.metric} does not follow from samples, so it cannot be compared with {live.name}")
+        message = f"{rule.metric} is not computed from samples, so it cannot be compared with {reference.name}."
+        raise _NotDecidable("not_comparable", message)
     where = dict(recipe.where)
-    if other := other_pool(candidate.facts, live.facts, where.get("task", ""), where.get("split", "")):
-        raise InputError(f"{rule.metric} is not the same question for {live.name}: {other}")
-    joined = join(candidate.rows, live.rows, where)
-    pairs = _Pairs(
+    difference = other_pool(candidate.facts, reference.facts, where.get("task", ""), where.get("split", ""))
+    if difference:
+        message = f"{rule.metric} is not comparable with that of {reference.name}: {difference}."
+        raise _NotDecidable("not_comparable", message)
+    joined = join(candidate.rows, reference.rows, where)
+    pairs = _PairedRows(
         scores(candidate.rows, recipe, joined.a),
-        scores(live.rows, recipe, joined.b),
+        scores(reference.rows, recipe, joined.b),
         clusters(candidate.rows, recipe.cluster, joined.a),
         candidate.measured.direction,
         candidate.measured.unit,
     )
-    about = f"{rule.metric} ({rule.where}) against {live.name}" if rule.where else f"{rule.metric} against {live.name}"
+    beginning = f"{subject(rule)} against {reference.name}"
     if not rule.each_group:
-        answer = pairs.gate(rule)
-        return f"{about}: {answer.sentence}", answer.answer
-    gates, small = _by_group(rule, candidate.rows, joined.a, pairs)
-    return _each(rule, about, gates, small, pairs.unit)
+        test = pairs.test(rule)
+        return _reason(rule, test.answer, f"{beginning}: {test.sentence}", test, pairs.unit)
+    tests, too_small = _test_groups(rule, candidate.rows, joined.a, pairs)
+    return _combine(rule, beginning, tests, too_small, pairs.unit)
 
 
-def _by_group(rule: Rule, rows: Rows, places: Ints, pairs: _Pairs) -> tuple[dict[str, Gate], list[str]]:
-    """The answer for every value of the group, and the values with too few independent concepts for one."""
-    column = _column(rule, rows)
+def _test_groups(rule: Rule, rows: Rows, places: Ints, pairs: _PairedRows) -> tuple[dict[str, Gate], list[str]]:
+    """The test of every value of the group, and the values with too few independent concepts for one."""
+    column = _group_column(rule, rows)
     cells = rows[column][places]
-    gates, small = {}, []
+    tests, too_small = {}, []
     for value in group_values(rows, column, places):
         chosen = np.flatnonzero(cells == value)
-        if len(set(pairs.cluster[chosen].tolist())) < FEW_CLUSTERS:
-            small.append(value)
+        if len(set(pairs.clusters[chosen].tolist())) < FEW_CLUSTERS:
+            too_small.append(value)
         else:
-            gates[value] = pairs.gate(rule, chosen)
-    if not gates:
-        raise InputError(f"no {rule.each_group} has the {FEW_CLUSTERS} independent concepts that a comparison takes")
-    return gates, small
+            tests[value] = pairs.test(rule, chosen)
+    if not tests:
+        message = f"no {rule.each_group} has the {FEW_CLUSTERS} independent concepts that a comparison needs."
+        raise _NotDecidable("too_few_clusters", message)
+    return tests, too_small
 
 
-def _each(rule: Rule, about: str, gates: dict[str, Gate], small: list[str], unit: str) -> tuple[str, Outcome]:
-    """What the answers of all groups amount to, told by the group that is worst off."""
-    adjusted = dict(zip(gates, holm([_chance(gate) for gate in gates.values()]), strict=True))
+def _combine(rule: Rule, beginning: str, tests: dict[str, Gate], too_small: list[str], unit: str) -> Reason:
+    """The outcome of all values together, with the numbers of the least favourable one."""
+    adjusted = dict(zip(tests, holm([_p_value(test) for test in tests.values()]), strict=True))
     outcomes: dict[str, Outcome] = {
-        value: "cannot_tell" if gate.answer == "fail" and adjusted[value] >= rule.alpha else gate.answer
-        for value, gate in gates.items()
+        value: "cannot_tell" if test.answer == "fail" and adjusted[value] >= rule.alpha else test.answer
+        for value, test in tests.items()
     }
-    rest = f" (too few to judge: {', '.join(small)})" if small else ""
-    lowest = sorted(gates, key=lambda value: _chance(gates[value]))
-    told: tuple[tuple[Outcome, str], ...] = (("fail", "worse for"), ("cannot_tell", "not settled for"))
-    for outcome, said in told:
-        named = [value for value in lowest if outcomes[value] == outcome]
-        if named:
-            first, chance = gates[named[0]], ""
-            if outcome != first.answer:
-                chance = f" Among {len(gates)} groups that may be chance (adjusted p = {adjusted[named[0]]:.2g})."
-            return f"{about}, {said} {', '.join(named)}{rest}. {named[0]}: {first.sentence}{chance}", outcome
-    margin = margin_in_words(rule, unit)
-    message = f"{about}: none of {len(gates)} values of {rule.each_group} is worse by {margin}{rest}"
-    return f"{message}. The lowest is {lowest[0]}: {gates[lowest[0]].sentence}", "pass"
+    note = f" (too few concepts to test: {', '.join(too_small)})" if too_small else ""
+    by_p_value = sorted(tests, key=lambda value: _p_value(tests[value]))
+    beginnings: tuple[tuple[Outcome, str], ...] = (("fail", "worse for"), ("cannot_tell", "not settled for"))
+    for outcome, phrase in beginnings:
+        values = [value for value in by_p_value if outcomes[value] == outcome]
+        if not values:
+            continue
+        first, chance = tests[values[0]], ""
+        if outcome != first.answer:
+            chance = f" Among {len(tests)} groups that may be chance (adjusted p = {adjusted[values[0]]:.2g})."
+        message = f"{beginning}, {phrase} {', '.join(values)}{note}. {values[0]}: {first.sentence}{chance}"
+        return replace(_reason(rule, outcome, message, first, unit), groups=tuple(values))
+    first = tests[by_p_value[0]]
+    message = (
+        f"{beginning}: none of {len(tests)} values of {rule.each_group} is worse by {format_margin(rule, unit)}{note}. "
+        f"The lowest is {by_p_value[0]}: {first.sentence}"
+    )
+    return replace(_reason(rule, "pass", message, first, unit), groups=(by_p_value[0],))
 
 
-def _chance(gate: Gate) -> float:
-    return 1.0 if gate.p is None else gate.p
+def _reason(rule: Rule, outcome: Outcome, message: str, test: Gate, unit: str) -> Reason:
+    causes: dict[Outcome, Cause] = {"pass": "not_worse", "fail": "worse", "cannot_tell": "inconclusive"}
+    interval = test.difference.interval
+    return Reason(
+        rule=rule.name,
+        outcome=outcome_of(causes[outcome]),
+        cause=causes[outcome],
+        message=message,
+        value=test.difference.value,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        bound=rule.no_worse_by,
+        unit=unit,
+        n=test.difference.n,
+        additional_rows=test.needs.rows if test.needs and outcome == "cannot_tell" else None,
+    )
 
 
-def _column(rule: Rule, rows: Rows) -> str:
+def _p_value(test: Gate) -> float:
+    return 1.0 if test.p is None else test.p
+
+
+def _group_column(rule: Rule, rows: Rows) -> str:
     known = groups_of(rows)
     for name in (rule.each_group, f"group_{rule.each_group}"):
         if name in known:
             return name
-    raise InputError(
-        f"the rows have no group {rule.each_group!r}", f"they have {', '.join(known) or 'none'}",
-        closest(rule.each_group, known),
-    )  # fmt: skip
+    near = closest(rule.each_group, known)
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    message = f"the rows have no group {rule.each_group!r}; they have {', '.join(known) or 'none'}{hint}"
+    raise _NotDecidable("unknown_group", message)

@@ -1,86 +1,115 @@
-"""One rule against one measurement, in numbers and in words. Pure: the same input gives the same reason."""
+"""One rule with a bound against one measurement. Pure: the same input gives the same reason."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from clerestory.core.evidence import Measurement
-from clerestory.core.release import Outcome, Reason, Rule, Verdict
+from clerestory.core.release import Cause, Outcome, Reason, Rule, Verdict
 
 
-def judge(rule: Rule, measured: Measurement, evidence: str) -> Reason:
-    """Whether a measurement satisfies a rule.
+def check_bound(rule: Rule, measured: Measurement, evidence: str) -> Reason:
+    """Whether a measurement satisfies a rule with a bound.
 
-    With ``judge = "interval"`` the worse end of the interval must meet the bound. A bound inside the interval is
-    therefore a *fail*: the claim does not hold with confidence.
+    With the criterion ``interval_bound`` the less favourable end of the interval must meet the bound. A bound inside
+    the interval is therefore a *fail*: the claim does not hold with confidence.
 
     Args:
-        rule: the rule; has exactly one bound.
-        measured: the measurement it names.
-        evidence: id of the evidence the measurement is part of.
+        rule: has exactly one of ``at_least`` and ``at_most``.
+        measured: the measurement that the rule names.
+        evidence: id of the evidence of the measurement.
     """
-    about = f"{rule.metric} ({rule.where})" if rule.where else rule.metric
-    if rule.judge == "value":
+    interval = measured.interval
+    if rule.criterion == "interval_bound" and interval is None:
+        message = f"{subject(rule)} has no interval (n = {measured.n:,}): {measured.no_interval.rstrip('.')}."
+        return _reason(rule, "no_interval", message, measured, evidence)
+    if rule.criterion == "value" or interval is None:
         meets = _meets(rule, measured.value)
-        said = f"{about} is {_number(rule, measured.value, measured.unit)} (n = {measured.n:,})"
-        ending = f"which {'meets' if meets else 'misses'} the {bound_in_words(rule, measured.unit)} that is asked for"
-        return Reason(rule.name, "pass" if meets else "fail", f"{said}, {ending}.", evidence)
-    if measured.interval is None:
-        message = f"{about} has no interval to judge by (n = {measured.n:,}): {measured.no_interval.rstrip('.')}."
-        return Reason(rule.name, "cannot_tell", message, evidence)
-    low, high = measured.interval.low, measured.interval.high
+        value = _format_distinct(rule, measured.value, measured.unit)
+        ending = f"which {'meets' if meets else _misses(rule)} the {format_bound(rule, measured.unit)}"
+        message = f"{subject(rule)} is {value} (n = {measured.n:,}), {ending}."
+        return _reason(rule, "meets_bound" if meets else _miss(rule), message, measured, evidence)
+    low, high = interval.low, interval.high
     worse, better = (low, high) if rule.at_least is not None else (high, low)
-    outcome: Outcome = "pass" if _meets(rule, worse) else "fail"
-    shown = [_number(rule, each, measured.unit) for each in (measured.value, low, high)]
-    said = (
-        f"{about} is {shown[0]} with a {measured.interval.level * 100:g} % interval of {shown[1]} to {shown[2]} "
+    value, *ends = (_format_distinct(rule, each, measured.unit) for each in (measured.value, low, high))
+    beginning = (
+        f"{subject(rule)} is {value} with a {interval.level * 100:g} % interval of {ends[0]} to {ends[1]} "
         f"(n = {measured.n:,})"
     )
-    end = "low" if rule.at_least is not None else "high"
-    asked = bound_in_words(rule, measured.unit)
-    if outcome == "pass":
-        ending = f"even its {end} end meets the {asked} that is asked for"
-    elif _meets(rule, better):
-        ending = f"its {end} end misses the {asked} that is asked for, so the claim does not hold with confidence"
+    end = "lower bound" if rule.at_least is not None else "upper bound"
+    bound = format_bound(rule, measured.unit)
+    if _meets(rule, worse):
+        return _reason(rule, "meets_bound", f"{beginning}; even the {end} meets the {bound}.", measured, evidence)
+    if _meets(rule, better):
+        ending = f"the {end} {_misses(rule)} the {bound}, so the claim does not hold with confidence"
     else:
-        ending = f"all of it misses the {asked} that is asked for"
-    return Reason(rule.name, outcome, f"{said}; {ending}.", evidence)
+        ending = f"the whole interval {_misses(rule)} the {bound}"
+    return _reason(rule, _miss(rule), f"{beginning}; {ending}.", measured, evidence)
 
 
-def verdict(outcomes: Iterable[Outcome]) -> Verdict:
-    """What the outcomes of all rules amount to; one failed rule is enough to refuse."""
-    found = set(outcomes)
-    if "fail" in found:
+def outcome_of(cause: Cause) -> Outcome:
+    """The outcome that a cause leads to."""
+    if cause in ("meets_bound", "not_worse", "no_reference"):
+        return "pass"
+    return "fail" if cause in ("below_minimum", "above_maximum", "worse") else "cannot_tell"
+
+
+def overall_verdict(outcomes: Iterable[Outcome]) -> Verdict:
+    """The verdict that the outcomes of all rules lead to; one failed rule is enough to refuse."""
+    distinct = set(outcomes)
+    if "fail" in distinct:
         return "refuse"
-    return "ship" if found == {"pass"} else "cannot_tell"
+    return "ship" if distinct == {"pass"} else "cannot_tell"
 
 
-def value_in_words(value: float, unit: str, digits: int = 1) -> str:
+def subject(rule: Rule) -> str:
+    """The measurement of a rule, in sentences: ``recall@10 (split=test)``."""
+    return f"{rule.metric} ({rule.where})" if rule.where else rule.metric
+
+
+def format_value(value: float, unit: str, digits: int = 1) -> str:
     """A number with its unit: shares as per cent."""
     if unit == "share":
         return f"{value * 100:.{digits}f} %"
     return f"{value:,.{digits}f} {unit}"
 
 
-def bound_in_words(rule: Rule, unit: str) -> str:
-    """The bound of a rule, such as ``at least 45.0 %``."""
-    kind = "at least" if rule.at_least is not None else "at most"
-    return f"{kind} {value_in_words(_bound(rule), unit)}"
+def format_bound(rule: Rule, unit: str) -> str:
+    """The bound of a rule, such as ``required minimum of 45.0 %``."""
+    kind = "required minimum" if rule.at_least is not None else "allowed maximum"
+    return f"{kind} of {format_value(_bound(rule), unit)}"
 
 
-def margin_in_words(rule: Rule, unit: str) -> str:
-    """The drop that a relative rule does not allow, such as ``3 points``."""
+def format_margin(rule: Rule, unit: str) -> str:
+    """The drop that a relative rule excludes, such as ``3 points``."""
     margin = rule.no_worse_by or 0.0
     return f"{100 * margin:.3g} points" if unit == "share" else f"{margin:.3g} {unit}"
 
 
-def _number(rule: Rule, value: float, unit: str) -> str:
-    """A value with as many digits as it takes to tell it from the bound."""
+def _reason(rule: Rule, cause: Cause, message: str, measured: Measurement, evidence: str) -> Reason:
+    interval = measured.interval
+    return Reason(
+        rule=rule.name,
+        outcome=outcome_of(cause),
+        cause=cause,
+        message=message,
+        evidence=evidence,
+        value=measured.value,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        bound=_bound(rule),
+        unit=measured.unit,
+        n=measured.n,
+    )
+
+
+def _format_distinct(rule: Rule, value: float, unit: str) -> str:
+    """A value with as many digits as distinguish it from the bound."""
     for digits in (1, 2, 3, 4, 6):
-        text = value_in_words(value, unit, digits)
-        if value == _bound(rule) or text != value_in_words(_bound(rule), unit, digits):
+        text = format_value(value, unit, digits)
+        if value == _bound(rule) or text != format_value(_bound(rule), unit, digits):
             return text
-    return value_in_words(value, unit, 12)
+    return format_value(value, unit, 12)
 
 
 def _bound(rule: Rule) -> float:
@@ -92,3 +121,11 @@ def _bound(rule: Rule) -> float:
 
 def _meets(rule: Rule, value: float) -> bool:
     return value >= _bound(rule) if rule.at_least is not None else value <= _bound(rule)
+
+
+def _misses(rule: Rule) -> str:
+    return "is below" if rule.at_least is not None else "is above"
+
+
+def _miss(rule: Rule) -> Cause:
+    return "below_minimum" if rule.at_least is not None else "above_maximum"

@@ -11,4 +11,5 @@ SPEC = StageSpec(
     help="Decide, version, promote, roll back, verify.",
     order=60,
     exports=Tags(release="clerestory.stages.release"),
+    findings="clerestory.stages.release.findings:CODES",
 )

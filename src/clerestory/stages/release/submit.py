@@ -1,4 +1,4 @@
-"""The gate and the register in one: what people call putting a model to the gate."""
+"""Run the gate on a model and register the decision as a release."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clerestory.stages.release.promotion import LIVE, register
 from clerestory.store import Store
 
 
-def put_to_gate(
+def run_gate(
     store: Store,
     model: str,
     data: str,
@@ -22,41 +22,41 @@ def put_to_gate(
     who: str = "",
     why: str = "",
     notes: Tags | None = None,
-    again: bool = True,
+    reuse_decision: bool = False,
     tasks: Sequence[str] = (),
 ) -> Release:
-    """Put a model to the gate and number the outcome; the same outcome again gives the same release back.
+    """Run the gate on a model and register the decision; an equal decision returns the existing release.
 
-    So does the release that is live while its evidence and the policy are the same: it is not compared with itself.
+    The live release is returned, too, as long as its evidence and the policy are unchanged: it is not compared with
+    itself.
 
     Args:
-        store: where the evidence is, and the release goes.
+        store: holds the evidence, and receives the release.
         model: the model's digest.
-        data: the digest of the data set that the evidence must have been measured on.
-        name: the line of models the release is numbered in.
-        policy: the rules; the policy that comes with Clerestory when None.
-        who: the person; the login name when empty.
-        why: the reason that goes into the journal.
-        notes: what else a reader should know.
-        again: compare with what is live *now*; False keeps the answer that the same evidence and policy got before.
-        tasks: what names the tasks whose data this is, for the commands that are offered.
+        data: digest of the data set of the evidence.
+        name: the model name in which the release is numbered.
+        policy: the rules; the policy that comes with Clerestory if None.
+        who: the author; the login name if empty.
+        why: the reason, for the journal.
+        notes: further information.
+        reuse_decision: return the earlier decision on the same evidence and policy, although another release may be
+            live since; False compares with the release that is live *now*.
+        tasks: references of the tasks whose data this is, for the suggested commands.
     """
     decision = gate(model, store, policy or load_policy(None), data, name, tasks)
     live = store.alias(name, LIVE)
     for release in store.releases(name):
-        known = release.decision == decision or (
-            (not again or (live is not None and live.number == release.number))
-            and _same_question(release.decision, decision)
-        )
+        reusable = reuse_decision or (live is not None and live.number == release.number)
+        known = release.decision == decision or (reusable and _same_basis(release.decision, decision))
         if release.model == model and known:
             return release
     return register(name, decision, store, who=who, why=why, notes=notes or Tags())
 
 
-def _same_question(one: Decision, other: Decision) -> bool:
+def _same_basis(one: Decision, other: Decision) -> bool:
     """Whether two decisions rest on the same policy and the same evidence of the model, whatever was live."""
 
-    def asked(decision: Decision) -> list[tuple[str, str]]:
+    def basis(decision: Decision) -> list[tuple[str, str]]:
         return [(reason.rule, reason.evidence) for reason in decision.reasons]
 
-    return one.policy_digest == other.policy_digest and asked(one) == asked(other)
+    return one.policy_digest == other.policy_digest and basis(one) == basis(other)

@@ -14,18 +14,20 @@ from clerestory.core.codec import decode
 from clerestory.core.digest import short
 from clerestory.core.errors import ClerestoryError, IntegrityError, NotFound
 from clerestory.core.evidence import Evidence, Finding, Measurement
+from clerestory.core.findings import FindingCode
 from clerestory.core.release import Outcome, Policy, Reason, Release, Rule
-from clerestory.core.stage import stages
-from clerestory.stages.release.decision import outdated, stale_in_words
+from clerestory.core.stage import stage, stages
+from clerestory.stages.release.decision import changed_digests, describe_changes
+from clerestory.stages.release.findings import DECISION, NUMBERS, STALE, TEXT_TOWER
 from clerestory.stages.release.promotion import LIVE
-from clerestory.stages.release.relative import Side, judge_relative
-from clerestory.stages.release.rules import judge, verdict
+from clerestory.stages.release.relative import ComparedModel, check_relative
+from clerestory.stages.release.rules import check_bound, overall_verdict
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
+from clerestory.store.findings import DAMAGED, JOURNAL_BROKEN
 
-TOLERANCE = 1e-9  # libraries of mathematics differ in the last bits from machine to machine
-_AGAIN = "do not trust this release; evaluate the model again and put it to the gate again"
+TOLERANCE = 1e-9  # maths libraries differ in the last bits from machine to machine
 
 
 def verify(ref: str, store: Store) -> list[Finding]:
@@ -37,30 +39,30 @@ def verify(ref: str, store: Store) -> list[Finding]:
 
     Returns:
         One finding for each check: state ``pass``, ``fail`` (names the file), ``warn`` (stale), ``not_applicable`` or
-        ``not_run``. The release holds when none is ``fail``.
+        ``not_run``. The release is verified if none is ``fail``.
 
     Raises:
-        NotFound: nothing has this name.
+        NotFound: the name is unknown.
     """
     resolved = store.resolve(ref)
     release = resolved.release
     ids = release.evidence if release else _evidence_of(resolved.digest, store)
     findings = _check_model(resolved.digest, store)
-    held: list[Evidence] = []
+    sound: dict[str, Evidence] = {}
     for each in ids:
         problems = store.verify_evidence(each)
         if problems:
             findings += problems
             continue
-        evidence = store.evidence(each)
-        held.append(evidence)
-        findings.append(_passed("CLR-S001", f"{evidence.kind} evidence {short(each)}", _files_hold(evidence)))
+        evidence = sound[each] = store.evidence(each)
+        count = 1 + bool(evidence.rows) + len(evidence.artifacts)
+        findings.append(_passed(DAMAGED, _name(evidence), f"{count} files match their digests"))
         findings += _check_numbers(evidence, store)
         findings += _check_fresh(evidence)
     if release is not None:
-        findings += _check_decision(release, held, store)
+        findings += _check_decision(release, sound, store)
         registry = store.verify_registry(release.name)
-        findings += registry or [_passed("CLR-S001", release.name, "releases and aliases agree with the journal")]
+        findings += registry or [_passed(DAMAGED, release.name, "releases and aliases agree with the journal")]
     return findings + _check_journal(store)
 
 
@@ -68,17 +70,21 @@ def _evidence_of(model: str, store: Store) -> list[str]:
     return [evidence.id for kind in stages() for evidence in store.find_evidence(kind, model=model)]
 
 
+def _name(evidence: Evidence) -> str:
+    return f"{evidence.kind} evidence {short(evidence.id)}"
+
+
 def _check_model(model: str, store: Store) -> list[Finding]:
     problems = store.verify_model(model)
     if problems:
         return problems
     count = len(store.model_files(model))
-    message = f"{count} files are what the digest says, and no other is there"
-    return [_passed("CLR-S001", f"model {short(model)}", message), *_check_text_tower(store.model_folder(model))]
+    message = f"{count} files match the digest, and there is no other file"
+    return [_passed(DAMAGED, f"model {short(model)}", message), *_check_text_tower(store.model_folder(model))]
 
 
 def _check_text_tower(folder: Path) -> list[Finding]:
-    """Whether this machine has the text tower that a model's ``config.json`` names, where it names one."""
+    """Whether this machine has the text tower that a model's ``config.json`` names, if it names one."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -86,52 +92,49 @@ def _check_text_tower(folder: Path) -> list[Finding]:
     wanted = config.get("text_tower_digest") if isinstance(config, dict) else None
     if not isinstance(wanted, str):
         return []
-    from clerestory.models.text_tower import find_text_tower  # here, because it brings torch with it
+    from clerestory.models.text_tower import find_text_tower  # here, because it imports torch
 
     try:
         place = find_text_tower(wanted)
     except NotFound as error:
-        return [Finding("CLR-R004", "info", "not_run", "text tower", error.message, error.fix)]
+        return [TEXT_TOWER.finding("text tower", error.message, fix=error.fix, state="not_run", severity="info")]
     except IntegrityError as error:
-        return [Finding("CLR-R004", "error", "fail", "text tower", error.message, error.fix)]
-    return [_passed("CLR-R004", "text tower", f"the weights in {place} are those the model names, {short(wanted)}")]
-
-
-def _files_hold(evidence: Evidence) -> str:
-    count = 1 + bool(evidence.rows) + len(evidence.artifacts)
-    return f"{count} files are what their digests say"
+        return [TEXT_TOWER.finding("text tower", error.message, fix=error.fix)]
+    message = f"the weights in {place} are those that the model names, {short(wanted)}"
+    return [_passed(TEXT_TOWER, "text tower", message)]
 
 
 def _check_numbers(evidence: Evidence, store: Store) -> list[Finding]:
-    """Every measurement that names a recipe, computed again from the rows."""
-    where = f"{evidence.kind} evidence {short(evidence.id)}"
-    known = [measured for measured in evidence.measurements if measured.recipe is not None]
-    unknown = len(evidence.measurements) - len(known)
+    """Every measurement with a recipe, computed again from the rows."""
+    where = _name(evidence)
+    reproducible = [measured for measured in evidence.measurements if measured.recipe is not None]
+    others = len(evidence.measurements) - len(reproducible)
     findings: list[Finding] = []
-    if unknown:
-        message = f"{unknown} numbers are taken as they are: they do not come from rows"
-        findings.append(Finding("CLR-R001", "info", "not_applicable", where, message))
-    if not known:
+    if others:
+        message = f"{others} numbers are taken as they are: they are not computed from rows"
+        findings.append(NUMBERS.finding(where, message, fix="", state="not_applicable", severity="info", count=others))
+    if not reproducible:
         return findings
     try:
         rows = read_rows(store.blobs.get(evidence.rows))
     except ClerestoryError as error:
-        return [*findings, _failed("CLR-R001", where, f"the rows cannot be read: {error.message}")]
-    differing = [f for measured in known if (f := _check_number(rows, measured, where)) is not None]
-    count = len(next(iter(rows.values()), ()))
-    passed = _passed("CLR-R001", where, f"{len(known)} numbers come out the same again from {count:,} rows")
-    return findings + (differing or [passed])
+        return [*findings, NUMBERS.finding(where, f"the rows cannot be read: {error.message}")]
+    differing = [f for measured in reproducible if (f := _check_number(rows, measured, where)) is not None]
+    num_rows = len(next(iter(rows.values()), ()))
+    message = f"{len(reproducible)} numbers are reproduced from {num_rows:,} rows"
+    return findings + (differing or [_passed(NUMBERS, where, message)])
 
 
 def _check_number(rows: Mapping[str, NDArray[Any]], claimed: Measurement, where: str) -> Finding | None:
     try:
         again = recompute(rows, claimed)
     except ClerestoryError as error:
-        return _failed("CLR-R001", where, f"{claimed.key} cannot be computed again: {error.message}")
+        message = f"{claimed.key} cannot be computed again: {error.message}"
+        return NUMBERS.finding(where, message, measurement=claimed.key)
     if _same(claimed, again):
         return None
     message = f"{claimed.key} is {claimed.value:g} (n = {claimed.n}), but the rows give {again.value:g} (n = {again.n})"
-    return _failed("CLR-R001", where, message)
+    return NUMBERS.finding(where, message, measurement=claimed.key, claimed=claimed.value, recomputed=again.value)
 
 
 def _same(one: Measurement, other: Measurement) -> bool:
@@ -144,15 +147,17 @@ def _same(one: Measurement, other: Measurement) -> bool:
 
 
 def _check_fresh(evidence: Evidence) -> list[Finding]:
-    if evidence.kind not in stages() or not (changed := outdated(evidence)):
+    if evidence.kind not in stages() or not (changed := changed_digests(evidence)):
         return []
-    message = f"was made {stale_in_words(changed)}: what it says was true then, and the gate would ask for it anew"
-    where = f"{evidence.kind} evidence {short(evidence.id)}"
-    return [Finding("CLR-R003", "info", "warn", where, message, f"clerestory evaluate {short(evidence.subject.model)}")]
+    message = f"was produced {describe_changes(changed)}: it was true then, and the gate now requires new evidence"
+    fix = stage(evidence.kind).command.format(
+        model=short(evidence.subject.model), reference=short(evidence.facts.text("model_b")), data=""
+    )
+    return [STALE.finding(_name(evidence), message, fix=fix, changed=changed)]
 
 
-def _check_decision(release: Release, held: list[Evidence], store: Store) -> list[Finding]:
-    """The decision again, from the stored policy and the evidence that is sound."""
+def _check_decision(release: Release, sound: Mapping[str, Evidence], store: Store) -> list[Finding]:
+    """The decision again, from the stored policy and the undamaged evidence."""
     decision = release.decision
     problems = store.blobs.verify(decision.policy_digest, f"the policy {decision.policy}")
     if problems:
@@ -160,32 +165,31 @@ def _check_decision(release: Release, held: list[Evidence], store: Store) -> lis
     policy = decode(Policy, json.loads(store.blobs.get(decision.policy_digest)))
     where = f"decision of {release.ref}"
     if decision.model != release.model:
-        return [
-            _failed("CLR-R002", where, f"it is about the model {short(decision.model)}, not {short(release.model)}")
-        ]
+        message = f"the decision is about the model {short(decision.model)}, not {short(release.model)}"
+        return [DECISION.finding(where, message)]
     if [rule.name for rule in policy.rules] != [reason.rule for reason in decision.reasons]:
-        return [_failed("CLR-R002", where, f"its reasons are not those of the {len(policy.rules)} rules of its policy")]
-    if len(held) < len(release.evidence):
+        return [DECISION.finding(where, f"its reasons are not those of the {len(policy.rules)} rules of its policy")]
+    if len(sound) < len(release.evidence):
         message = "it cannot be derived again while its evidence is damaged"
-        return [Finding("CLR-R002", "info", "not_run", where, message, "mend the evidence first")]
-    sound = {evidence.id: evidence for evidence in held}
+        return [DECISION.finding(where, message, fix="restore the evidence first", state="not_run", severity="info")]
     findings, outcomes = [], []
     for rule, reason in zip(policy.rules, decision.reasons, strict=True):
-        outcome = _outcome_again(rule, reason, release, sound, store)
+        outcome = _derive_outcome(rule, reason, release, sound, store)
         outcomes.append(outcome)
         if outcome != reason.outcome:
             message = f"the rule {rule.name!r} is recorded as {reason.outcome}, the evidence gives {outcome}"
-            findings.append(_failed("CLR-R002", where, message))
-    again = verdict(outcomes)
-    if again != decision.verdict:
-        findings.append(_failed("CLR-R002", where, f"it says {decision.verdict}, the rules give {again}"))
-    return findings or [_passed("CLR-R002", where, f"{len(outcomes)} rules give {again} again")]
+            findings.append(DECISION.finding(where, message, rule=rule.name, recorded=reason.outcome, derived=outcome))
+    verdict = overall_verdict(outcomes)
+    if verdict != decision.verdict:
+        message = f"the recorded verdict is {decision.verdict}, the rules give {verdict}"
+        findings.append(DECISION.finding(where, message, recorded=decision.verdict, derived=verdict))
+    return findings or [_passed(DECISION, where, f"{len(outcomes)} rules give {verdict} again")]
 
 
-def _outcome_again(
+def _derive_outcome(
     rule: Rule, reason: Reason, release: Release, sound: Mapping[str, Evidence], store: Store
 ) -> Outcome:
-    """What a rule says of the evidence that its reason names; what was unknown stays so."""
+    """The outcome of a rule on the evidence that its reason names; an undecided one stays undecided."""
     evidence = sound.get(reason.evidence)
     if reason.outcome == "cannot_tell" or evidence is None:
         return "cannot_tell"
@@ -194,29 +198,29 @@ def _outcome_again(
     measured = evidence.find(rule.metric, rule.where)
     if measured is None:
         return "cannot_tell"
-    if not rule.relative:
-        return judge(rule, measured, evidence.id).outcome
-    if not reason.against:
-        return "pass" if _was_alone(rule, release, store) else "cannot_tell"
-    return _relative_again(rule, evidence, sound.get(reason.against), store)
+    if not rule.is_relative:
+        return check_bound(rule, measured, evidence.id).outcome
+    if not reason.reference_evidence:
+        return "pass" if _had_no_reference(rule, release, store) else "cannot_tell"
+    return _derive_relative(rule, evidence, sound.get(reason.reference_evidence), store)
 
 
-def _relative_again(rule: Rule, ours: Evidence, theirs: Evidence | None, store: Store) -> Outcome:
-    """A relative rule again, from the rows of both models."""
-    if theirs is None or theirs.kind != rule.evidence:
+def _derive_relative(rule: Rule, candidate: Evidence, reference: Evidence | None, store: Store) -> Outcome:
+    """The outcome of a relative rule again, from the rows of both models."""
+    if reference is None or reference.kind != rule.evidence:
         return "cannot_tell"
-    sides = []
-    for evidence in (ours, theirs):
+    models = []
+    for evidence in (candidate, reference):
         measured = evidence.find(rule.metric, rule.where)
         if measured is None or not evidence.rows:
             return "cannot_tell"
         rows = read_rows(store.blobs.get(evidence.rows))
-        sides.append(Side(short(evidence.subject.model), evidence.id, measured, rows, evidence.facts))
-    return judge_relative(rule, sides[0], sides[1]).outcome
+        models.append(ComparedModel(short(evidence.subject.model), evidence.id, measured, rows, evidence.facts))
+    return check_relative(rule, models[0], models[1]).outcome
 
 
-def _was_alone(rule: Rule, release: Release, store: Store) -> bool:
-    """Whether nothing else was live when the release was made; of other names than ``live`` nobody keeps a record."""
+def _had_no_reference(rule: Rule, release: Release, store: Store) -> bool:
+    """Whether no other model was live when the release was made; other aliases than ``live`` are not recorded."""
     if rule.compare_with != LIVE or not release.parent:
         return True
     return store.release(release.name, release.parent).model == release.model
@@ -228,13 +232,9 @@ def _check_journal(store: Store) -> list[Finding]:
         return problems
     length, head = store.journal.head()
     signed = len(store.journal.checkpoints.files())
-    message = f"the chain of {length} records is whole up to {short(head)} and fits {signed} signed checkpoints"
-    return [_passed("CLR-S004", "journal", message)]
+    message = f"the chain of {length} records is intact up to {short(head)} and agrees with {signed} signed checkpoints"
+    return [_passed(JOURNAL_BROKEN, "journal", message)]
 
 
-def _passed(code: str, where: str, message: str) -> Finding:
-    return Finding(code, "info", "pass", where, message)
-
-
-def _failed(code: str, where: str, message: str) -> Finding:
-    return Finding(code, "error", "fail", where, message, _AGAIN)
+def _passed(code: FindingCode, where: str, message: str) -> Finding:
+    return code.finding(where, message, fix="", state="pass", severity="info")

@@ -14,8 +14,10 @@ SPEC = StageSpec(
     code_excluded=("stages/train/tune",),
     gate_kinds=("train",),
     command="clerestory train{data}",
+    presets=("nano", "small"),
     exports=Tags(
         train="clerestory.stages.train:train",
         TrainConfig="clerestory.stages.train:TrainConfig",
     ),
+    findings="clerestory.stages.train.findings:CODES",
 )
