@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from clerestory.core.errors import ConfigError
-from clerestory.models.moe.balancing import Load
+from clerestory.models.moe.balancing import ExpertLoad
 from clerestory.stages.train.losses import contrastive
 from clerestory.stages.train.monitor import Monitor, MonitorThresholds, StepRecord
 from clerestory.stages.train.monitor.detectors import ALL
@@ -267,7 +267,7 @@ def test_loads_are_shares_of_a_fair_share() -> None:
         counts = (1000, 1000, 1000, tokens)
         monitored = expert_loads([counts])
         assert monitored is not None
-        assert monitored.dead == len(Load(counts).dead) == dead, "the monitor and the router agree on what is dead"
+        assert monitored.dead == len(ExpertLoad(counts).dead) == dead, "the monitor and the router agree on what is dead"
     assert expert_loads([]) is None
     assert expert_loads([[0, 0]]) is None
 

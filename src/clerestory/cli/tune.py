@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from clerestory.apps.catalogue import dataset
+from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import load_model, privacy_notice
 from clerestory.cli.output import PLAIN, Common
 from clerestory.cli.train import read_toml
@@ -28,12 +28,12 @@ def tune_(
     data: str,
     lock: Literal["image", "text", "none"] | None = None,
     method: Literal["full", "lora"] | None = None,
-    guard: Literal["warn", "stop", "blend"] | None = None,
-    keep: float | None = None,
+    on_forgetting: Literal["warn", "stop", "interpolate"] | None = None,
+    min_retention: float | None = None,
     retain: str = "icons",
     retain_split: str = "val",
     steps: int | None = None,
-    batch: int | None = None,
+    batch_size: int | None = None,
     learning_rate: float | None = None,
     question: str | None = None,
     seed: int | None = None,
@@ -51,12 +51,13 @@ def tune_(
         data: The pictures to learn from: the name of a data set, or what "data add" takes.
         lock: The tower that stays as it is; its embeddings are computed once (default: image; text for a release).
         method: full trains all weights that are not locked; lora a few beside them.
-        guard: What to do when it forgets: warn; stop, and go back to before; blend with the original weights.
-        keep: The share of what it knew that is to be kept, such as 0.95.
+        on_forgetting: What to do when it forgets: warn; stop, and restore the weights from before it forgot; or
+            interpolate with the original weights after training.
+        min_retention: The required share of the score on the retention set before training, such as 0.95.
         retain: The data set that tells what it knows and must not forget.
         retain_split: The split of it.
         steps: Optimizer steps (default: 200).
-        batch: Pictures in a step (default: 64; 8 for a model that answers in words).
+        batch_size: Images in a step (default: 64; 8 for a model that answers in words).
         learning_rate: The highest learning rate (default: 1e-5; 1e-4 with lora).
         question: What a model that answers in words is asked about every picture; it learns the caption as answer.
         seed: The seed of everything random.
@@ -73,10 +74,10 @@ def tune_(
     given = {
         "lock": lock,
         "method": method,
-        "guard": guard,
-        "keep": keep,
+        "on_forgetting": on_forgetting,
+        "min_retention": min_retention,
         "steps": steps,
-        "batch": batch,
+        "batch_size": batch_size,
         "learning_rate": learning_rate,
         "question": question,
         "seed": seed,
@@ -87,9 +88,9 @@ def tune_(
     if to is not None:
         check_target(to)
     opened, _ = load_model(store, model)
-    pictures = dataset(store, data, out)
-    retained = pictures if retain == data else dataset(store, retain, out)
-    result = tune(opened, pictures, retained, wanted, store, out, retained_split=retain_split, base=model)
+    pictures = load_dataset(store, data, out)
+    retained = pictures if retain == data else load_dataset(store, retain, out)
+    result = tune(opened, pictures, retained, wanted, store, out, retention_split=retain_split, base=model)
     if result.cached:
         out.say("nothing has changed since this model was fine-tuned: it is taken from the store")
     if to is not None:
@@ -110,7 +111,7 @@ def show(result: TuneResult, to: Path | None, common: Common) -> None:
         {**data, **encode(evidence)},
         table(evidence),
         *found,
-        f"weights   {float(evidence.facts['alpha']):.0%} of the way from the original to the tuned ones",
+        f"weights   {evidence.facts['alpha']:.0%} of the way from the original to the tuned ones",
         f"model     {named}",
         *where,
         f"evidence  {evidence.id}",
@@ -121,10 +122,14 @@ def table(evidence: Evidence) -> Table:
     """Before, after, and the way between the two."""
     sets = list(dict.fromkeys(m.slice["set"] for m in evidence.measurements))
     grid = Table("", *(f"{SETS[name]} (n = {_n(evidence, name)})" for name in sets), title="mean of 1 / rank")
-    moments = list(dict.fromkeys(m.slice["when"] for m in evidence.measurements))
-    for when in (m for m in moments if m == "before" or m.startswith("alpha") or m in ("after", "change")):
-        by_set = {m.slice["set"]: m for m in evidence.measurements if m.slice["when"] == when}
-        grid.add_row(when, *(_told(by_set.get(name)) for name in sets))
+    moments = dict.fromkeys((m.slice["phase"], m.slice.get("alpha", "")) for m in evidence.measurements)
+    for phase, alpha in (moment for moment in moments if moment[0] != "validation"):
+        by_set = {
+            m.slice["set"]: m
+            for m in evidence.measurements
+            if (m.slice["phase"], m.slice.get("alpha", "")) == (phase, alpha)
+        }
+        grid.add_row(f"alpha {alpha}" if alpha else phase, *(_told(by_set.get(name)) for name in sets))
     return grid
 
 
@@ -135,6 +140,6 @@ def _n(evidence: Evidence, name: str) -> int:
 def _told(found: Measurement | None) -> str:
     if found is None:
         return ""
-    sign = "+" if found.slice["when"] == "change" else ""
+    sign = "+" if found.slice["phase"] == "change" else ""
     span = found.interval
     return f"{found.value:{sign}.3f}" + (f" ({span.low:{sign}.3f} to {span.high:{sign}.3f})" if span else "")

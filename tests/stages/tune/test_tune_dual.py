@@ -18,15 +18,22 @@ from clerestory.core.sample import Dataset
 from clerestory.models.resolve import open_folder
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.train.tune import TuneConfig, TuneResult, cache, tune
-from clerestory.stages.train.tune.cache import Cache
-from clerestory.stages.train.tune.caption_pairs import learning_pairs, pairs_of
-from clerestory.stages.train.tune.dual import DualStudent
-from clerestory.stages.train.tune.weights import all_weights, copied, only, put_between
+from clerestory.stages.train.tune.cache import EmbeddingCache
+from clerestory.stages.train.tune.caption_pairs import split_pairs, train_pairs
+from clerestory.stages.train.tune.dual import TrainableDualEncoder
+from clerestory.stages.train.tune.weights import all_weights, copy_weights, interpolate_weights, train_only
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store, open_store
 
-QUICK: dict[str, Any] = {"batch": 32, "threads": 1, "looks": 2, "steps": 12, "learning_rate": 1e-3, "alphas": (0.5,)}
+QUICK: dict[str, Any] = {
+    "batch_size": 32,
+    "threads": 1,
+    "num_validations": 2,
+    "steps": 12,
+    "learning_rate": 1e-3,
+    "alphas": (0.5,),
+}
 
 # A key's bias cancels in the softmax of attention, so its gradient is nothing but rounding, which Adam makes large.
 ROUNDING = "k_proj.bias"
@@ -86,7 +93,7 @@ def test_cached_and_uncached_training_agree(
     results = []
     for cached in (True, False):
         store = open_store(tmp_path / str(cached))
-        result = tuned(clip, new, retained, store, lock=lock, cache=cached)
+        result = tuned(clip, new, retained, store, lock=lock, cache_embeddings=cached)
         results.append(weights_of(store, result))
         assert bool(list((store.home / "embeddings").glob("*.npy"))) == cached
     before = original(clip)
@@ -104,7 +111,7 @@ def test_a_locked_tower_is_asked_once_and_then_never_again(
     embed = model.picture_rows
     model.picture_rows = lambda inputs: asked.append(len(inputs["pixel_values"])) or embed(inputs)
     tune(model, new, retained, quick(lock="image"), store)
-    pictures = len(learning_pairs(new, 0, 0)) + len(pairs_of(new, "val")) + len(pairs_of(retained, "val"))
+    pictures = len(train_pairs(new, 0, 0)) + len(split_pairs(new, "val")) + len(split_pairs(retained, "val"))
     assert sum(asked) == pictures + 1  # and the grey picture that shows which weights the tower has
     asked.clear()
     again: Any = open_folder(clip)
@@ -115,7 +122,7 @@ def test_a_locked_tower_is_asked_once_and_then_never_again(
 
 
 def test_a_damaged_cache_is_not_learnt_from(tmp_path: Path) -> None:
-    kept = Cache(tmp_path, QUIET)
+    kept = EmbeddingCache(tmp_path, QUIET)
     wanted = np.arange(12, dtype=np.float32).reshape(6, 2)
 
     def rows() -> Any:
@@ -139,16 +146,18 @@ def test_a_damaged_cache_is_not_learnt_from(tmp_path: Path) -> None:
 
 def test_the_loss_is_that_of_the_formula(clip: Path, new: Dataset, tmp_path: Path) -> None:
     model: Any = open_folder(clip)
-    student = DualStudent(model, quick(lock="image").resolved("dual"), Cache(tmp_path, QUIET))
-    pairs = learning_pairs(new, 0, 0)
-    student.learn_from(pairs)
-    only(student.network, student.trained)
+    trainable = TrainableDualEncoder(model, quick(lock="image").resolved("dual"), EmbeddingCache(tmp_path, QUIET))
+    pairs = train_pairs(new, 0, 0)
+    trainable.prepare(pairs)
+    train_only(trainable.network, trainable.trained)
     rows = np.array([0, 7, 20, 30, 77])
-    loss = student.backward(rows)
+    loss = trainable.backward(rows)
     images = torch.from_numpy(model.embed_images(pairs.images(rows)))
     texts = torch.from_numpy(model.embed_texts(pairs.texts(rows)))
     similar = model.network.logit_scale.detach().exp() * images @ texts.T
-    same = torch.from_numpy(pairs.own_N[rows][:, None] == pairs.own_N[rows][None]) & ~torch.eye(5, dtype=torch.bool)
+    same = torch.from_numpy(pairs.captions_N[rows][:, None] == pairs.captions_N[rows][None]) & ~torch.eye(
+        5, dtype=torch.bool
+    )
     similar = similar.masked_fill(same, -torch.inf)
     own = torch.arange(5)
     cross = torch.nn.functional.cross_entropy
@@ -173,13 +182,13 @@ def test_our_own_model_keeps_the_tower_that_is_locked(
 
 def test_the_line_between_two_weights_ends_in_their_bits(clip: Path) -> None:
     network: Any = open_folder(clip).network  # type: ignore[attr-defined]  # a dual encoder has one
-    before = copied(all_weights(network))
+    before = copy_weights(all_weights(network))
     after = {name: tensor + torch.randn_like(tensor) for name, tensor in before.items()}
     for alpha, end in ((0.0, before), (1.0, after)):
-        put_between(network, before, after, 0.3)
-        put_between(network, before, after, alpha)
+        interpolate_weights(network, before, after, 0.3)
+        interpolate_weights(network, before, after, alpha)
         assert all(torch.equal(tensor, end[name]) for name, tensor in all_weights(network).items())
-    put_between(network, before, after, 0.25)
+    interpolate_weights(network, before, after, 0.25)
     for name, tensor in all_weights(network).items():
         torch.testing.assert_close(tensor, 0.75 * before[name] + 0.25 * after[name])
 
@@ -189,14 +198,16 @@ def test_the_curve_begins_and_ends_with_the_two_models(
 ) -> None:
     evidence = tuned(clip, new, retained, store, lock="none", steps=20).evidence
     for name in ("retention", "new"):
-        found = {m.slice["when"]: m.value for m in evidence.measurements if m.slice["set"] == name}
-        assert found["alpha 0"] == found["before"]
-        assert found["alpha 1"] == found["after"]
+        own = [m for m in evidence.measurements if m.slice["set"] == name]
+        found = {m.slice.get("alpha", m.slice["phase"]): m.value for m in own}
+        assert found["0"] == found["before"]
+        assert found["1"] == found["after"]
         assert found["change"] == pytest.approx(found["after"] - found["before"])
-        assert "alpha 0.5" in found
-    looks = [m for m in evidence.measurements if m.slice["when"].startswith("step ")]
-    assert looks[-1].value == next(
-        m.value for m in evidence.measurements if m.slice["set"] == "retention" and m.slice["when"] == "alpha 1"
+        assert "0.5" in found
+    validations = [m for m in evidence.measurements if m.slice["phase"] == "validation"]
+    assert validations[-1].slice["step"] == "20"
+    assert validations[-1].value == next(
+        m.value for m in evidence.measurements if m.slice["set"] == "retention" and m.slice.get("alpha") == "1"
     )
 
 
@@ -215,9 +226,9 @@ def test_the_tuned_model_is_examined_like_any_other(clip: Path, new: Dataset, re
     result = tuned(clip, new, retained, store, lock="image", steps=60, learning_rate=3e-3)
     model = open_folder(store.model_folder(result.model))
     assert model.digest == result.model
-    examined = evaluate(model, new, EvaluateConfig(parts=("retrieval",), splits=("val",)), store)
+    examined = evaluate(model, new, EvaluateConfig(suites=("retrieval",), splits=("val",)), store)
     found = examined.find("recall@1", {"task": "image_to_text", "split": "val"})
-    before = evaluate(open_folder(clip), new, EvaluateConfig(parts=("retrieval",), splits=("val",)), store)
+    before = evaluate(open_folder(clip), new, EvaluateConfig(suites=("retrieval",), splits=("val",)), store)
     assert found is not None
     was = before.find("recall@1", {"task": "image_to_text", "split": "val"})
     assert was is not None
@@ -238,23 +249,23 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
     clip: Path, new: Dataset, retained: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = open_store(tmp_path / "whole")
-    wanted = weights_of(whole, tuned(clip, new, retained, whole, lock="none", guard="stop", keep=0.01))
+    wanted = weights_of(whole, tuned(clip, new, retained, whole, lock="none", on_forgetting="stop", min_retention=0.01))
     store = open_store(tmp_path / "halves")
     left = [9]
-    real = DualStudent.backward
+    real = TrainableDualEncoder.backward
 
-    def backward(self: DualStudent, rows: Any) -> float:
+    def backward(self: TrainableDualEncoder, rows: Any) -> float:
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
         return real(self, rows)
 
-    monkeypatch.setattr(DualStudent, "backward", backward)
+    monkeypatch.setattr(TrainableDualEncoder, "backward", backward)
     with pytest.raises(KeyboardInterrupt):
-        tuned(clip, new, retained, store, lock="none", guard="stop", keep=0.01)
+        tuned(clip, new, retained, store, lock="none", on_forgetting="stop", min_retention=0.01)
     assert list(store.runs.iterdir())
-    left[0] = 6  # steps 7 to 12 are left after the look at step 6
-    result = tuned(clip, new, retained, store, lock="none", guard="stop", keep=0.01)
+    left[0] = 6  # steps 7 to 12 are left after the validation at step 6
+    result = tuned(clip, new, retained, store, lock="none", on_forgetting="stop", min_retention=0.01)
     assert left[0] == 0
     for name, tensor in weights_of(store, result).items():
         assert torch.equal(tensor, wanted[name]), name
@@ -265,12 +276,12 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 def test_bad_input_is_told_in_a_sentence(clip: Path, new: Dataset, store: Store, known: Dataset) -> None:
     with pytest.raises(ConfigError, match="learning_rate is 0"):
         TuneConfig(learning_rate=0.0)
-    with pytest.raises(ConfigError, match="keep"):
-        TuneConfig(keep=1.5)
+    with pytest.raises(ConfigError, match="min_retention"):
+        TuneConfig(min_retention=1.5)
     with pytest.raises(ConfigError, match="alphas"):
         TuneConfig(alphas=(0.5, 2.0))
     with pytest.raises(DataError, match="'elsewhere' of new has 0 different captions"):
-        tune(open_folder(clip), new, new, quick(), store, retained_split="elsewhere")
+        tune(open_folder(clip), new, new, quick(), store, retention_split="elsewhere")
     only_test = new.where(lambda s: s.split == "val")
     with pytest.raises(DataError, match="no split train"):
         tune(open_folder(clip), only_test, known, quick(), store)
@@ -282,4 +293,4 @@ def test_chunks_do_not_change_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
     for chunk in (1, 3, 10, 64):
         monkeypatch.setattr(cache, "CHUNK", chunk)
-        np.testing.assert_array_equal(cache.plain_rows(10, 3, lambda part: rows[part.start : part.stop]), rows)
+        np.testing.assert_array_equal(cache.uncached_rows(10, 3, lambda part: rows[part.start : part.stop]), rows)

@@ -22,15 +22,15 @@ from torch import Tensor, nn
 from clerestory.core.evidence import Finding
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.moe import mixtures
-from clerestory.models.moe.balancing import uncounted
-from clerestory.models.moe.layer import Seen
-from clerestory.models.moe.routing import count
+from clerestory.models.moe.balancing import counts_preserved
+from clerestory.models.moe.layer import RoutingEvent
+from clerestory.models.moe.routing import tokens_per_expert
 from clerestory.stages.train.monitor import statistics
 from clerestory.stages.train.monitor.monitor import Monitor
 from clerestory.stages.train.monitor.record import StepRecord
 from clerestory.stages.train.monitor.thresholds import DEFAULT, MonitorThresholds
 from clerestory.stages.train.shuffle import Rows
-from clerestory.stages.train.train_data import Pictures
+from clerestory.stages.train.train_data import TrainImages
 
 MAX_CAPTIONS = 48  # of a batch that are decoded with shuffled images: more would cost more time than it is worth
 
@@ -64,7 +64,7 @@ class Instrumentation:
         """
         return number % (self.interval if self.interval == 1 else 2 * self.interval) == 0
 
-    def measure_leakage(self, train: Pictures, val: Pictures | None) -> None:
+    def measure_leakage(self, train: TrainImages, val: TrainImages | None) -> None:
         """Count validation images among the training images; once, with the first step."""
         if val is not None and len(val.pixels_NHWC):
             leaked = statistics.leaked_share(train.pixels_NHWC, val.pixels_NHWC)
@@ -99,7 +99,7 @@ class Instrumentation:
         if size < 2:
             return
         ids_ML, tokens_BTD = ids_ML[:size], tokens_BTD[:size].detach()
-        with uncounted(model.decoder):
+        with counts_preserved(model.decoder):
             own, shuffled = (model.decoder(ids_ML, tokens) for tokens in (tokens_BTD, tokens_BTD.roll(size // 2, 0)))
         grounding = statistics.caption_grounding(own, shuffled, ids_ML, model.config.pad_token_id)
         self._metrics |= {
@@ -113,7 +113,7 @@ class Instrumentation:
     def measure_experts(self, model: nn.Module) -> Iterator[None]:
         """Count the tokens that each expert receives in a forward pass."""
         counts: list[list[float]] = []
-        stops = [layer.watch(_counter(counts, layer.num_experts)) for layer in mixtures(model).values()]
+        stops = [layer.register_routing_hook(_counter(counts, layer.num_experts)) for layer in mixtures(model).values()]
         try:
             yield
         finally:
@@ -163,8 +163,8 @@ def format_finding(finding: Finding) -> str:
     return f"{finding.code} {finding.message}. Fix: {finding.fix}"
 
 
-def _counter(counts: list[list[float]], experts: int) -> Callable[[Seen], None]:
-    def note(event: Seen) -> None:
-        counts.append(count(event.routing.experts_NK.detach(), experts).tolist())
+def _counter(counts: list[list[float]], experts: int) -> Callable[[RoutingEvent], None]:
+    def note(event: RoutingEvent) -> None:
+        counts.append(tokens_per_expert(event.routing.experts_NK.detach(), experts).tolist())
 
     return note

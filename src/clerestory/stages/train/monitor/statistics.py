@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from clerestory.models.moe.balancing import DEAD
+from clerestory.models.moe.balancing import DEAD_LOAD_FRACTION
 
 THUMBNAIL = 8
 SAME = 0.01  # root mean square difference of thumbnails in 0..1; resized or re-encoded copies stay below
@@ -120,7 +120,7 @@ class ExpertLoads(NamedTuple):
     Attributes:
         experts: experts in a layer.
         min, max: load of the least and the most used expert of any layer; 1 is an equal share.
-        dead: experts with less than ``DEAD`` of an equal share, in the layer that has most of them.
+        dead: experts with less than ``DEAD_LOAD_FRACTION`` of an equal share, in the layer that has most of them.
     """
 
     experts: int
@@ -138,7 +138,7 @@ def expert_loads(counts: Sequence[Sequence[float]]) -> ExpertLoads | None:
         experts=max(len(layer) for layer in shares),
         min=min(min(layer) for layer in shares),
         max=max(max(layer) for layer in shares),
-        dead=max(sum(load < DEAD for load in layer) for layer in shares),
+        dead=max(sum(load < DEAD_LOAD_FRACTION for load in layer) for layer in shares),
     )
 
 

@@ -1,4 +1,4 @@
-"""Fine-tune an existing model without destroying what it knows."""
+"""Fine-tune existing models, and measure what they forget."""
 
 from typing import TYPE_CHECKING
 

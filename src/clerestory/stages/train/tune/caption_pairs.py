@@ -1,4 +1,4 @@
-"""Pictures with a caption each: what is learnt from, and what is looked at to see what is still known."""
+"""Images with one caption each: the training data of a fine-tuning, and its evaluation sets."""
 
 from __future__ import annotations
 
@@ -14,89 +14,95 @@ from clerestory.core.errors import DataError
 from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
 from clerestory.data.images import decode_image
 from clerestory.stages.train.sampling import is_skin_tone_variant
-from clerestory.stages.train.shuffle import Order
+from clerestory.stages.train.shuffle import ShuffledOrder
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Pairs:
-    """Pictures of one split with their captions.
+class CaptionPairs:
+    """Images of one split with their captions.
 
     Attributes:
-        data: where they come from.
-        split: of it; empty where it has none.
-        samples: the pictures.
+        data: the data set.
+        split: of it; empty if it has none.
+        samples: one for each image.
         captions: every distinct caption, sorted.
-        own_N: the row of each picture's caption.
-        groups_N: the number of each picture's concept.
+        captions_N: the index of each image's caption.
+        groups_N: the number of each image's concept.
     """
 
     data: Dataset
     split: str
     samples: tuple[Sample, ...]
     captions: tuple[str, ...]
-    own_N: Ints
+    captions_N: Ints
     groups_N: Ints
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def images(self, rows: Sequence[int] | Ints | range) -> list[Image.Image]:
-        """The pictures of some rows, decoded."""
+        """The images of some rows, decoded."""
         return [decode_image(self.data.read(self.samples[int(row)])) for row in rows]
 
     def texts(self, rows: Sequence[int] | Ints | range) -> list[str]:
         """The captions of some rows."""
-        return [self.captions[self.own_N[int(row)]] for row in rows]
+        return [self.captions[self.captions_N[int(row)]] for row in rows]
 
     @property
-    def pictures_digest(self) -> str:
-        """What the pictures are, in their order."""
+    def images_digest(self) -> str:
+        """Digest of the images in their order."""
         return digest([sample.image for sample in self.samples])
 
     @property
     def captions_digest(self) -> str:
-        """What the captions are, in their order."""
+        """Digest of the captions in their order."""
         return digest(list(self.captions))
 
 
-def pairs_of(data: Dataset, split: str, most: int = 0, seed: int = 0) -> Pairs:
-    """Captioned pictures of a split, without skin-tone variants; ``most`` of them, evenly drawn, where that is given.
+def split_pairs(data: Dataset, split: str, limit: int = 0, seed: int = 0) -> CaptionPairs:
+    """The captioned images of a split without skin-tone variants; at most ``limit`` of them, drawn evenly, if not 0.
 
     Raises:
-        DataError: there are none, or all have one caption.
+        DataError: there are none, or all have the same caption.
     """
-    found = [s for s in data if s.split == split and s.caption and not is_skin_tone_variant(s.groups)]
-    if most and len(found) > most:
-        found = [found[row] for row in sorted(Order(len(found), seed).take(0, most).tolist())]
-    captions = sorted({s.caption for s in found})
+    samples = [s for s in data if s.split == split and s.caption and not is_skin_tone_variant(s.groups)]
+    if limit and len(samples) > limit:
+        samples = [samples[row] for row in sorted(ShuffledOrder(len(samples), seed).take(0, limit).tolist())]
+    captions = sorted({s.caption for s in samples})
     if len(captions) < 2:
         where = f"the split {split!r} of {data.name}" if split else data.name
         splits = ", ".join(sorted({s.split or "none" for s in data}))
         raise DataError(
-            f"{where} has {len(captions)} different captions, and at least two are needed to tell pictures apart",
-            f"bring in pictures of different things with captions, or name another split (there is {splits})",
+            f"{where} has {len(captions)} different captions, and at least two are required to rank captions",
+            f"add images of different things with captions, or choose another split (available: {splits})",
         )
-    place = {caption: row for row, caption in enumerate(captions)}
+    index = {caption: row for row, caption in enumerate(captions)}
     concepts: dict[str, int] = {}
-    groups = [concepts.setdefault(s.concept or s.caption, len(concepts)) for s in found]
-    own = [place[s.caption] for s in found]
-    return Pairs(data, split, tuple(found), tuple(captions), np.array(own), np.array(groups))
+    groups = [concepts.setdefault(s.concept or s.caption, len(concepts)) for s in samples]
+    own = [index[s.caption] for s in samples]
+    return CaptionPairs(data, split, tuple(samples), tuple(captions), np.array(own), np.array(groups))
 
 
-def learning_pairs(data: Dataset, most: int, seed: int) -> Pairs:
-    """What is learnt from: the ``train`` split, or all of data without splits."""
+def train_pairs(data: Dataset, limit: int, seed: int) -> CaptionPairs:
+    """The training data: the ``train`` split, or all of data without splits.
+
+    Raises:
+        DataError: there is no ``train`` split, or it has no captioned images.
+    """
     splits = {s.split for s in data}
     if TRAIN not in splits and splits != {""}:
-        named = ", ".join(sorted(splits - {""}))
-        raise DataError(f"{data.name} has no split train (it has {named})", "name the pictures to learn from train")
-    return pairs_of(data, TRAIN if TRAIN in splits else "", most, seed)
+        available = ", ".join(sorted(splits - {""}))
+        raise DataError(
+            f"{data.name} has no split train (it has {available})", "assign the training images to the split train"
+        )
+    return split_pairs(data, TRAIN if TRAIN in splits else "", limit, seed)
 
 
-def watched_pairs(data: Dataset, most: int, seed: int) -> Pairs | None:
-    """The validation pictures of the new data, None where it has none to tell apart."""
+def val_pairs(data: Dataset, limit: int, seed: int) -> CaptionPairs | None:
+    """The validation images of the new data, None if it has too few to rank captions."""
     try:
-        return pairs_of(data, VAL, most, seed)
+        return split_pairs(data, VAL, limit, seed)
     except DataError:
         return None

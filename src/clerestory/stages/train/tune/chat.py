@@ -1,7 +1,7 @@
-"""Fine-tuning a model that answers in words on (picture, question, caption): the loss is that of the caption alone.
+"""Fine-tuning a generative model on (image, question, caption): the loss is that of the caption's tokens alone.
 
-One picture goes through the network at a time and gradients add up over the batch. Pictures of such models come as
-tiles, flat patches or sizes of their own, and one at a time is right for every one of them.
+One image goes through the network at a time and gradients accumulate over the batch. The image inputs of such models
+are tiles, flat patches or images of any size, and one at a time is correct for all of them.
 
 Shape suffixes: P tokens of the prompt, L tokens of the answer.
 """
@@ -14,20 +14,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clerestory.core.codec import Fact
 from clerestory.models.adapters.hf_chat import ChatModel, continued
 from clerestory.models.clip_scorer import GREY
 from clerestory.stages.train.losses import IGNORE
-from clerestory.stages.train.shuffle import Keyed
-from clerestory.stages.train.tune.caption_pairs import Ints, Pairs
+from clerestory.stages.train.shuffle import SampleRng
+from clerestory.stages.train.tune.caption_pairs import CaptionPairs, Ints
 from clerestory.stages.train.tune.config import Kind, TuneConfig
 from clerestory.stages.train.tune.trainable import Floats
-from clerestory.stages.train.tune.weights import own_part, used_by
+from clerestory.stages.train.tune.weights import unlocked_weights, weights_used
 
-CHOICES = 4  # captions to choose from: the right one and others of the set
+NUM_CHOICES = 4  # captions to rank: the correct one and others of the set
 
 
-class ChatStudent:
-    """An image-text-to-text model that is fine-tuned; see ``Student``.
+class TrainableChatModel:
+    """An image-text-to-text model that is fine-tuned; see ``TrainableModel``.
 
     Args:
         model: the model.
@@ -38,80 +39,81 @@ class ChatStudent:
     """
 
     kind: Kind = "chat"
-    asked = f"1 / rank of the picture's own caption among {CHOICES}, by its likelihood as the answer"
+    score_definition = f"1 / rank of the image's own caption among {NUM_CHOICES}, by its likelihood as the answer"
 
     def __init__(self, model: ChatModel, config: TuneConfig) -> None:
         self.model, self.network, self.digest = model, model.network, model.digest
         self.config = config
-        words = used_by(self.network, self._words)
-        whole = used_by(self.network, lambda: self.network(**model.inputs(config.question, [GREY])[1]).logits)
-        sight = whole - words
+        language = weights_used(self.network, self._text_only_logits)
+        all_used = weights_used(self.network, lambda: self.network(**model.inputs(config.question, [GREY])[1]).logits)
+        vision = all_used - language
         self.trained = {
-            "image": own_part(sight, words, "image"),
-            "text": own_part(words, sight, "text"),
-            "none": whole,
+            "image": unlocked_weights(vision, language, "image"),
+            "text": unlocked_weights(language, vision, "text"),
+            "none": all_used,
         }[config.lock or "none"]
-        self._pairs: Pairs | None = None
+        self._pairs: CaptionPairs | None = None
 
-    def learn_from(self, pairs: Pairs) -> None:
-        """Remember the pictures; nothing is computed ahead."""
+    def prepare(self, pairs: CaptionPairs) -> None:
+        """Set the training data; nothing is precomputed."""
         self._pairs = pairs
 
     def backward(self, rows: Ints) -> float:
-        """Add the gradients of the mean over pictures of their captions' cross-entropy per token; returns the mean."""
+        """Add the gradients of the cross-entropy per token, averaged over images; returns that loss."""
         if self._pairs is None:
-            raise RuntimeError("learn_from comes first")
+            raise RuntimeError("call prepare first")
         total = 0.0
         images, texts = self._pairs.images(rows), self._pairs.texts(rows)
         for image, text in zip(images, texts, strict=True):
-            loss = self.network(**self.lesson(image, text)).loss / len(rows)
+            loss = self.network(**self.training_inputs(image, text)).loss / len(rows)
             loss.backward()
             total += float(loss.detach())
         return total
 
-    def lesson(self, image: object, answer: str) -> dict[str, Tensor]:
-        """What the network takes to learn an answer: prompt, answer, end mark; labels for the last two only."""
-        prompt, inputs = self.model.inputs(self.config.question, [image])  # type: ignore[list-item]  # a picture
+    def training_inputs(self, image: object, answer: str) -> dict[str, Tensor]:
+        """Network inputs of prompt, answer and end-of-sequence token; labels for the last two only."""
+        prompt, inputs = self.model.inputs(self.config.question, [image])  # type: ignore[list-item]  # an image
         ids_1L = torch.tensor([[*self.model.answer_ids(prompt, answer), *self._end()]])
-        whole = continued(inputs, ids_1L, torch.ones_like(ids_1L))
-        labels = whole["input_ids"].clone()
-        labels[:, : inputs["input_ids"].shape[1]] = IGNORE
-        return {**whole, "labels": labels}
+        prompt_length = inputs["input_ids"].shape[1]
+        inputs = continued(inputs, ids_1L, torch.ones_like(ids_1L))
+        labels = inputs["input_ids"].clone()
+        labels[:, :prompt_length] = IGNORE
+        return {**inputs, "labels": labels}
 
-    def scores(self, exam: Pairs) -> Floats:
-        """1 / rank of each picture's own caption among a few; which few depends on seed and picture alone."""
-        return np.array(list(self._each(exam)))
+    def scores(self, pairs: CaptionPairs) -> Floats:
+        """1 / rank of each image's own caption among a few; which ones depends on seed and image alone."""
+        return np.array(list(self._reciprocal_ranks(pairs)))
 
-    def _each(self, exam: Pairs) -> Iterator[float]:
-        for row in range(len(exam)):
-            options = self._options(exam, row)
-            likely = self.model.likelihoods(exam.images([row])[0], self.config.question, options)
-            rank = int((likely >= likely[0]).sum())
-            yield 1.0 / rank if bool(torch.isfinite(likely).all()) else 0.0
+    def _reciprocal_ranks(self, pairs: CaptionPairs) -> Iterator[float]:
+        for row in range(len(pairs)):
+            options = self._options(pairs, row)
+            likelihoods = self.model.likelihoods(pairs.images([row])[0], self.config.question, options)
+            rank = int((likelihoods >= likelihoods[0]).sum())
+            yield 1.0 / rank if bool(torch.isfinite(likelihoods).all()) else 0.0
 
-    def _options(self, exam: Pairs, row: int) -> Sequence[str]:
-        """The right caption first, and others."""
-        own = int(exam.own_N[row])
-        others = [i for i in range(len(exam.captions)) if i != own]
-        draw = Keyed(self.config.seed, "choices").generator(0, exam.samples[row].id)
-        chosen = draw.permutation(len(others))[: CHOICES - 1]
-        return [exam.captions[own], *(exam.captions[others[i]] for i in chosen)]
+    def _options(self, pairs: CaptionPairs, row: int) -> Sequence[str]:
+        """The correct caption first, then others."""
+        own = int(pairs.captions_N[row])
+        others = [i for i in range(len(pairs.captions)) if i != own]
+        generator = SampleRng(self.config.seed, "choices").generator(0, pairs.samples[row].id)
+        chosen = generator.permutation(len(others))[: NUM_CHOICES - 1]
+        return [pairs.captions[own], *(pairs.captions[others[i]] for i in chosen)]
 
-    def settle(self) -> None:
-        """Nothing to do."""
+    def after_step(self) -> None:
+        """Nothing to clamp."""
 
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, Fact]:
         """Loss and question."""
         return {"loss": "cross-entropy of the caption's tokens", "question": self.config.question}
 
-    def _words(self) -> Tensor:
+    def _text_only_logits(self) -> Tensor:
         tokenizer = self.model.tokenizer
         ids = tokenizer("a", return_tensors="pt")["input_ids"]
         logits: Tensor = self.network(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         return logits
 
     def _end(self) -> list[int]:
-        """The token that ends an answer when the model writes."""
+        """The end-of-sequence token that the model generates."""
         config = getattr(self.network, "generation_config", None)
         end = getattr(config, "eos_token_id", None)
         end = end[0] if isinstance(end, list | tuple) and end else end

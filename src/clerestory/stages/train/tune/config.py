@@ -1,54 +1,54 @@
-"""Every setting of a fine-tuning; a setting left at None depends on the kind of model."""
+"""The settings of a fine-tuning; a setting left at None depends on the kind of model."""
 
 from __future__ import annotations
 
 import math
 import os
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 from clerestory.core.errors import ConfigError
+from clerestory.core.settings import Range, check_settings
 
 Lock = Literal["image", "text", "none"]
 Kind = Literal["dual", "own", "chat"]
 
-# A tuned tower starts from good weights: a hundredth of the rate it was trained with moves it far enough.
+# A fine-tuned tower starts from good weights: a hundredth of its original learning rate is enough.
 _RATES = {"full": 1e-5, "lora": 1e-4}
 _BATCHES: dict[Kind, int] = {"dual": 64, "own": 64, "chat": 8}
-# Locking the picture tower is LiT; our own model's text tower is locked in any case.
+# Locking the image tower is LiT; our own model's text tower is always locked.
 _LOCKS: dict[Kind, Lock] = {"dual": "image", "own": "text", "chat": "image"}
 
 
 @dataclass(frozen=True, slots=True)
 class TuneConfig:
-    """What ``tune`` may be told.
+    """The settings of ``tune``.
 
     Attributes:
-        method: ``full`` trains the weights of what is not locked, ``lora`` small matrices beside them.
-        lock: the tower that stays as it is: ``image``, ``text`` or ``none``; of a model that answers in words,
-            ``image`` trains the language model and ``text`` what reads pictures. None: ``image``, for our own models
-            ``text``.
-        loss: of a dual encoder: ``sigmoid``, ``softmax``, or ``auto`` for the one it was made with.
-        seed: of everything random.
+        method: ``full`` trains all weights that are not locked, ``lora`` low-rank matrices beside them.
+        lock: the tower that is not trained: ``image``, ``text`` or ``none``; of a generative model, ``image`` trains
+            the language model and ``text`` the vision encoder. None: ``image``, for our own models ``text``.
+        loss: of a dual encoder: ``sigmoid``, ``softmax``, or ``auto`` for the one it was trained with.
+        seed: of all random numbers.
         steps: optimizer steps.
-        batch: pictures in a step; None: 64, for models that answer in words 8.
-        learning_rate: the peak, after warm-up; falls to zero along a cosine. None: 1e-5, with LoRA 1e-4.
+        batch_size: images in a step; None: 64, for generative models 8.
+        learning_rate: the peak, after warm-up; decays to zero along a cosine. None: 1e-5, with LoRA 1e-4.
         warmup: share of the steps in which it rises.
         weight_decay: AdamW's, of matrices.
-        clip: longest gradient.
-        rank: of LoRA's matrices.
-        lora_alpha: their product is multiplied by ``lora_alpha / rank``.
-        merge: write the whole model; without it LoRA leaves nothing but its adapter.
-        cache: compute the embeddings of a locked tower once and keep them, instead of in every step.
-        question: what a model that answers in words is asked about every picture.
-        pictures: most pictures to learn from, spread over the data; 0 for all.
-        guard: what to do when what the model knew is being lost: ``warn``; ``stop`` and go back to the last look at
-            which it was not; or ``blend`` with the original weights when training is over (WiSE-FT).
-        keep: the share of what the model knew that is to be kept.
-        held: pictures of the retention set that are looked at, 0 for all.
-        watched: pictures of the new data's ``val`` split that are looked at, 0 for all.
-        looks: evenly spaced looks at the retention set; there are some more in the first steps.
-        alphas: shares of the tuned weights that are tried afterwards, the rest being the original ones.
+        max_grad_norm: larger gradients are clipped to this norm.
+        lora_rank: of LoRA's matrices.
+        lora_alpha: their product is multiplied by ``lora_alpha / lora_rank``.
+        merge: write the whole model; without it LoRA writes only its adapter.
+        cache_embeddings: compute the embeddings of a locked tower once and store them, instead of in every step.
+        question: the prompt of a generative model for every image.
+        max_samples: training images, spread over the data; 0 for all.
+        on_forgetting: what to do when the model forgets: ``warn``; ``stop`` and restore the weights of the last
+            validation with enough retention; or ``interpolate`` with the original weights after training (WiSE-FT).
+        min_retention: required share of the score on the retention set before training.
+        retention_samples: images of the retention set, 0 for all.
+        val_samples: images of the new data's ``val`` split, 0 for all.
+        num_validations: evenly spaced validations on the retention set; there are more in the first steps.
+        alphas: shares of the tuned weights that are evaluated after training.
         threads: threads of torch, 0 for all cores.
     """
 
@@ -56,67 +56,54 @@ class TuneConfig:
     lock: Lock | None = None
     loss: Literal["auto", "sigmoid", "softmax"] = "auto"
     seed: int = 0
-    steps: int = 200
-    batch: int | None = None
-    learning_rate: float | None = None
-    warmup: float = 0.1
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    rank: int = 8
-    lora_alpha: float = 16.0
+    steps: Annotated[int, Range(1)] = 200
+    batch_size: Annotated[int, Range(1)] | None = None
+    learning_rate: Annotated[float, Range(0, exclusive_minimum=True)] | None = None
+    warmup: Annotated[float, Range(0, 1)] = 0.1
+    weight_decay: Annotated[float, Range(0)] = 0.01
+    max_grad_norm: Annotated[float, Range(0, exclusive_minimum=True)] = 1.0
+    lora_rank: Annotated[int, Range(1)] = 8
+    lora_alpha: Annotated[float, Range(0, exclusive_minimum=True)] = 16.0
     merge: bool = True
-    cache: bool = True
+    cache_embeddings: bool = True
     question: str = "Describe the picture in a few words."
-    pictures: int = 0
-    guard: Literal["warn", "stop", "blend"] = "warn"
-    keep: float = 0.95
-    held: int = 256
-    watched: int = 256
-    looks: int = 10
-    alphas: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-    threads: int = 0
+    max_samples: Annotated[int, Range(0)] = 0
+    on_forgetting: Literal["warn", "stop", "interpolate"] = "warn"
+    min_retention: Annotated[float, Range(0, 1, exclusive_minimum=True)] = 0.95
+    retention_samples: Annotated[int, Range(0)] = 256
+    val_samples: Annotated[int, Range(0)] = 256
+    num_validations: Annotated[int, Range(1)] = 10
+    alphas: tuple[Annotated[float, Range(0, 1)], ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    threads: Annotated[int, Range(0)] = 0
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "batch": 1, "rank": 1, "looks": 1, "pictures": 0, "held": 0, "watched": 0, "threads": 0}
-        for name, number in least.items():
-            value = getattr(self, name)
-            if value is not None and value < number:
-                raise ConfigError(f"{name} is {value}", f"it takes a number of at least {number}")
-        for name in ("learning_rate", "clip", "lora_alpha"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ConfigError(f"{name} is {value}", "it takes a number above 0")
-        if not 0 <= self.warmup <= 1 or not 0 < self.keep <= 1 or self.weight_decay < 0:
-            raise ConfigError(
-                f"warmup {self.warmup}, keep {self.keep} and weight_decay {self.weight_decay} are not all possible",
-                "warmup lies in 0 to 1, keep above 0 and up to 1, weight_decay at 0 or above",
-            )
-        if any(not 0 <= alpha <= 1 for alpha in self.alphas) or not self.alphas:
-            raise ConfigError(f"alphas is {list(self.alphas)}", "it takes shares between 0 and 1, such as [0, 0.5, 1]")
-        if self.guard == "blend" and not self.merge:
-            raise ConfigError("guard blend chooses weights to write, and merge is off", "leave merge on")
+        check_settings(self)
+        if not self.alphas:
+            raise ConfigError("alphas is empty", "it accepts numbers between 0 and 1, such as [0, 0.5, 1]")
+        if self.on_forgetting == "interpolate" and not self.merge:
+            raise ConfigError("on_forgetting is interpolate and merge is false", "set merge to true")
 
     def resolved(self, kind: Kind) -> TuneConfig:
-        """The same with what depends on the kind of model filled in."""
+        """The same with the defaults for a kind of model filled in."""
         return replace(
             self,
             lock=self.lock or _LOCKS[kind],
-            batch=self.batch or _BATCHES[kind],
+            batch_size=self.batch_size or _BATCHES[kind],
             learning_rate=self.learning_rate or _RATES[self.method],
             threads=self.threads or os.cpu_count() or 1,
             alphas=tuple(sorted({*self.alphas, 0.0, 1.0})),
         )
 
-    def rate(self, step: int) -> float:
+    def learning_rate_at(self, step: int) -> float:
         """The learning rate of a step counted from 0: linear warm-up, then a cosine to zero."""
         peak = self.learning_rate or _RATES[self.method]
-        rise = max(1, round(self.warmup * self.steps))
-        if step < rise:
-            return peak * (step + 1) / rise
-        return peak * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, self.steps - rise)))
+        warmup_steps = max(1, round(self.warmup * self.steps))
+        if step < warmup_steps:
+            return peak * (step + 1) / warmup_steps
+        return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / max(1, self.steps - warmup_steps)))
 
-    def look_steps(self) -> tuple[int, ...]:
-        """Steps after which the retention set is looked at; early ones too, as a rate that destroys does it at once."""
-        even = {math.ceil(self.steps * i / self.looks) for i in range(1, self.looks + 1)}
+    def validation_steps(self) -> tuple[int, ...]:
+        """Steps after which the retention set is evaluated; also early, as a destructive rate destroys at once."""
+        even = {math.ceil(self.steps * i / self.num_validations) for i in range(1, self.num_validations + 1)}
         early = {step for step in (2, 4, 8, 16, 32, 64) if step < min(even)}
         return tuple(sorted(even | early))

@@ -1,9 +1,9 @@
-"""Tells when a fine-tuning has begun to destroy what the model knew, as early as that can be known.
+"""Detects forgetting during a fine-tuning, as early as the data allow.
 
-The same pictures are asked before training and at every look, so the two answers are compared picture by picture, and
+The same images are evaluated before training and at every validation, so the scores are compared image by image, and
 the interval of their mean difference follows from the spread of these differences over concepts
-(``stats.paired_difference``). A run is looked at several times; an interval of the usual level would then raise a
-false alarm far more often than it says, so the 5 % are shared out evenly over all looks (Bonferroni).
+(``stats.paired_difference``). A run has several validations; intervals at the usual level would then raise more false
+alarms than they promise, so the 5 % are divided evenly among all validations (Bonferroni).
 """
 
 from __future__ import annotations
@@ -14,122 +14,134 @@ from typing import Literal
 import numpy as np
 
 from clerestory.core.evidence import Finding
+from clerestory.stages.train.tune import findings
 from clerestory.stages.train.tune.caption_pairs import Ints
 from clerestory.stages.train.tune.trainable import Floats
 from clerestory.stats.paired import Difference, paired_difference
 
-State = Literal["kept", "losing", "lost"]
-FALSE_ALARMS = 0.05  # of a whole run that loses nothing
-KNOWN = 1.5  # times chance, below which a model has nothing to lose
+RetentionState = Literal["retained", "declining", "below_minimum"]
+FALSE_ALARM_RATE = 0.05  # per run that loses nothing
+MIN_SKILL = 1.5  # times the chance score; below it a model has nothing to forget
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What was seen of the retention set once.
+class RetentionCheck:
+    """One validation on the retention set.
 
     Attributes:
         step: steps done.
-        score: mean over pictures.
-        change: against before.
-        state: ``kept``; ``losing``: some is clearly lost; ``lost``: clearly more than may be.
+        score: mean over images.
+        change: since before training.
+        state: ``retained``; ``declining``: significantly lower; ``below_minimum``: significantly below the minimum.
     """
 
     step: int
     score: float
     change: Difference
-    state: State
+    state: RetentionState
 
-    def told(self) -> str:
-        """The change, for people."""
+    def describe(self) -> str:
+        """The change with its interval, for people."""
         interval = self.change.interval
         span = f" ({interval.low:+.3f} to {interval.high:+.3f})" if interval else ""
         return f"{self.change.value:+.3f}{span}"
 
 
-class Guard:
-    """Compares scores of a retention set with those before.
+class ForgettingMonitor:
+    """Compares scores on a retention set with those before training.
 
     Args:
-        before: scores of the pictures before training.
+        before: scores of the images before training.
         groups: their concepts.
-        chance: the score of a model that guesses.
-        keep: share of the mean score that is to be kept.
-        looks: how often it will be asked.
+        chance: the expected score of random ranks.
+        min_retention: required share of the mean score.
+        validations: how many checks there will be.
+
+    Attributes:
+        score: the mean score before training.
+        checks: the checks so far.
     """
 
-    def __init__(self, before: Floats, groups: Ints, chance: float, keep: float, looks: int) -> None:
-        self.before, self.groups, self.chance, self.keep = before, groups, chance, keep
+    def __init__(self, before: Floats, groups: Ints, chance: float, min_retention: float, validations: int) -> None:
+        self.before, self.groups, self.chance, self.min_retention = before, groups, chance, min_retention
         self.score = float(before.mean())
-        # One-sided, so both tails of the two-sided interval may hold that share.
-        self._alpha = FALSE_ALARMS / looks
-        self.seen: list[Look] = []
+        # One-sided, so both tails of the two-sided interval may have that probability.
+        self._alpha = FALSE_ALARM_RATE / validations
+        self.checks: list[RetentionCheck] = []
 
     @property
-    def knows(self) -> bool:
-        """Whether there is anything to lose."""
-        return self.score > KNOWN * self.chance
+    def above_chance(self) -> bool:
+        """Whether there is anything to forget."""
+        return self.score > MIN_SKILL * self.chance
 
-    def look(self, step: int, scores: Floats) -> Look:
-        """Judge the scores after some steps."""
+    def check(self, step: int, scores: Floats) -> RetentionCheck:
+        """Compare the scores after some steps."""
         change = paired_difference(scores, self.before, self.groups, 1 - 2 * self._alpha)
-        state: State = "kept"
-        if self.knows and self._below(change):
-            beyond = paired_difference(scores, self.keep * self.before, self.groups, 1 - 2 * self._alpha)
-            state = "lost" if self._below(beyond) else "losing"
-        look = Look(step, float(scores.mean()), change, state)
-        self.seen.append(look)
-        return look
+        state: RetentionState = "retained"
+        if self.above_chance and self._below_zero(change):
+            excess = paired_difference(scores, self.min_retention * self.before, self.groups, 1 - 2 * self._alpha)
+            state = "below_minimum" if self._below_zero(excess) else "declining"
+        check = RetentionCheck(step, float(scores.mean()), change, state)
+        self.checks.append(check)
+        return check
 
-    def enough(self, scores: Floats) -> bool:
-        """Whether scores hold the share that is to be kept, as they stand."""
-        return not self.knows or float(scores.mean()) >= self.keep * self.score
+    def meets_minimum(self, scores: Floats) -> bool:
+        """Whether the mean of some scores meets the minimum retention."""
+        return not self.above_chance or float(scores.mean()) >= self.min_retention * self.score
 
-    def _below(self, difference: Difference) -> bool:
-        """Whether a difference is clearly below 0."""
+    def _below_zero(self, difference: Difference) -> bool:
+        """Whether a difference is significantly below 0."""
         if difference.interval is not None:
             return difference.interval.high < 0
-        # Every concept fell by the same amount: no spread, but a coin would not fall the same way so often.
+        # Every concept fell by the same amount: no variance, but a sign test applies.
         return bool(difference.value < 0 and 0.5**difference.clusters < self._alpha)
 
     def findings(self, where: str) -> tuple[Finding, ...]:
-        """What the looks amount to; nothing where all is kept."""
-        if not self.knows:
-            message = (
-                f"of the retention set the model knew hardly more than chance before (score {self.score:.3f}, chance "
-                f"{self.chance:.3f}), so nobody can tell whether anything is lost"
+        """The findings of all checks; none if everything was retained."""
+        if not self.above_chance:
+            finding = findings.RETENTION_AT_CHANCE.finding(
+                where,
+                f"the score on the retention set before training is {self.score:.3f}, hardly above chance "
+                f"({self.chance:.3f}), so forgetting cannot be measured",
+                score=self.score,
+                chance=self.chance,
             )
-            fix = "choose a retention set of what it is good at, with --retain"
-            return (Finding("CLR-T042", "warning", "not_run", where, message, fix),)
+            return (finding,)
         found = []
-        first = next((look for look in self.seen if look.state != "kept"), None)
+        first = next((check for check in self.checks if check.state != "retained"), None)
         if first is not None:
-            found.append(losing(first, self, where))
-        beyond = next((look for look in self.seen if look.state == "lost"), None)
-        if beyond is not None:
-            found.append(lost(beyond, self, where))
+            found.append(self.declining_finding(first, where))
+        below = next((check for check in self.checks if check.state == "below_minimum"), None)
+        if below is not None:
+            found.append(self.below_minimum_finding(below, where))
         return tuple(found)
 
+    def declining_finding(self, check: RetentionCheck, where: str) -> Finding:
+        """The score is significantly lower than before training."""
+        return findings.FORGETTING_STARTED.finding(
+            where,
+            f"step {check.step}: the retention score fell from {self.score:.3f} before training to {check.score:.3f}, "
+            f"change {check.describe()} over {check.change.n} images",
+            count=check.change.n,
+            step=check.step,
+            score=check.score,
+            score_before=self.score,
+        )
 
-def losing(look: Look, guard: Guard, where: str) -> Finding:
-    """Something is clearly being lost."""
-    message = (
-        f"at step {look.step} it has begun to lose what it knew: score {guard.score:.3f} before, {look.score:.3f} now, "
-        f"change {look.told()} over {look.change.n} pictures"
-    )
-    fix = "lower learning_rate, use --method lora or --guard blend, or stop here if that much may be lost"
-    return Finding("CLR-T040", "warning", "warn", where, message, fix)
+    def below_minimum_finding(self, check: RetentionCheck, where: str) -> Finding:
+        """The score is significantly below the minimum retention."""
+        return findings.RETENTION_TOO_LOW.finding(
+            where,
+            f"step {check.step}: retention is {check.score / self.score:.0%} ({self.score:.3f} before training, "
+            f"{check.score:.3f} now), below the required minimum of {self.min_retention:.0%}",
+            count=check.change.n,
+            step=check.step,
+            score=check.score,
+            score_before=self.score,
+            min_retention=self.min_retention,
+        )
 
 
-def lost(look: Look, guard: Guard, where: str) -> Finding:
-    """More is lost than may be."""
-    message = (
-        f"at step {look.step} it has lost more of what it knew than may be lost: {look.score / guard.score:.0%} of its "
-        f"score is left ({guard.score:.3f} before, {look.score:.3f} now), {guard.keep:.0%} are to be kept"
-    )
-    fix = "use --guard stop or --guard blend, and a learning_rate a tenth of this"
-    return Finding("CLR-T041", "error", "fail", where, message, fix)
-
-
-def chance(candidates: int) -> float:
-    """The mean of 1 / rank when the rank is drawn evenly from ``1 … candidates``."""
+def chance_score(candidates: int) -> float:
+    """The mean of 1 / rank when the rank is uniform on ``1 … candidates``."""
     return float((1.0 / np.arange(1, candidates + 1)).mean())

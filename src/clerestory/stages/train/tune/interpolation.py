@@ -1,4 +1,4 @@
-"""What is kept and what is gained on the way from the original weights to the tuned ones (WiSE-FT)."""
+"""Retention and gain along the line from the original to the tuned weights (WiSE-FT)."""
 
 from __future__ import annotations
 
@@ -6,50 +6,52 @@ from dataclasses import dataclass
 
 from clerestory.core.progress import Progress
 from clerestory.stages.train.tune.config import TuneConfig
-from clerestory.stages.train.tune.evidence import BEFORE, NEW, RETENTION, Sheet, at_alpha
-from clerestory.stages.train.tune.forgetting import Guard
-from clerestory.stages.train.tune.trainable import Student
-from clerestory.stages.train.tune.weights import Weights, put_between
+from clerestory.stages.train.tune.evidence import BEFORE, NEW, RETENTION, ScoreTable, at_alpha
+from clerestory.stages.train.tune.forgetting import ForgettingMonitor
+from clerestory.stages.train.tune.trainable import TrainableModel
+from clerestory.stages.train.tune.weights import Weights, interpolate_weights
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """The points that were tried.
+class InterpolationCurve:
+    """The evaluated interpolations.
 
     Attributes:
-        alphas: shares of the tuned weights, ascending, 0 and 1 among them.
-        fits: those that hold the share of retention that is to be kept.
-        alpha: the one that was taken.
+        alphas: shares of the tuned weights, ascending, 0 and 1 included.
+        sufficient: those that meet the minimum retention.
+        alpha: the chosen one.
     """
 
     alphas: tuple[float, ...]
-    fits: tuple[float, ...]
+    sufficient: tuple[float, ...]
     alpha: float
 
 
-def draw(
-    student: Student,
-    sheet: Sheet,
+def evaluate_interpolations(
+    model: TrainableModel,
+    table: ScoreTable,
     before: Weights,
     after: Weights,
-    guard: Guard,
+    monitor: ForgettingMonitor,
     config: TuneConfig,
     progress: Progress,
-) -> Curve:
-    """Score every point and choose one.
+) -> InterpolationCurve:
+    """Evaluate every alpha on all sets and choose one.
 
-    Without ``blend`` it is 1. With it: of the points that keep enough, the one that is best at the new pictures; where
-    none are watched, the furthest.
+    With ``on_forgetting = interpolate`` it is, of those that meet the minimum retention, the best on the new images;
+    without validation images the largest. Otherwise it is 1.
     """
-    with progress.task("Between the original and the tuned weights", len(config.alphas)) as task:
+    with progress.task("Interpolating between the original and the tuned weights", len(config.alphas)) as task:
         for alpha in config.alphas:
-            put_between(student.network, before, after, alpha)
-            for name, pairs in sheet.sets.items():
-                known = sheet.scores[name, BEFORE]
-                sheet.scores[name, at_alpha(alpha)] = student.scores(pairs) if alpha else known
+            interpolate_weights(model.network, before, after, alpha)
+            for name, pairs in table.sets.items():
+                table.scores[name, at_alpha(alpha)] = model.scores(pairs) if alpha else table.scores[name, BEFORE]
             task.advance(1)
-    fits = tuple(a for a in config.alphas if a == 0.0 or guard.enough(sheet.scores[RETENTION, at_alpha(a)]))
+    sufficient = tuple(
+        a for a in config.alphas if a == 0.0 or monitor.meets_minimum(table.scores[RETENTION, at_alpha(a)])
+    )
     alpha = 1.0
-    if config.guard == "blend":
-        alpha = max(fits, key=lambda a: (sheet.mean(NEW, at_alpha(a)), a)) if NEW in sheet.sets else max(fits)
-    return Curve(config.alphas, fits, alpha)
+    if config.on_forgetting == "interpolate":
+        best = max(sufficient, key=lambda a: (table.mean(NEW, at_alpha(a)), a)) if NEW in table.sets else None
+        alpha = max(sufficient) if best is None else best
+    return InterpolationCurve(config.alphas, sufficient, alpha)

@@ -1,7 +1,7 @@
-"""The steps of a fine-tuning, from its last saved look to its end.
+"""The optimizer steps of a fine-tuning, from its last checkpoint to its end.
 
-A step is a function of its number and the weights: which pictures it reads follows from ``order``, so a run that was
-killed goes on from its last look to the very same weights.
+A step is a function of its number and the weights: which images it reads follows from ``shuffle``, so a run that was
+killed resumes from its last validation and gets bit for bit the same weights.
 """
 
 from __future__ import annotations
@@ -18,148 +18,153 @@ from clerestory.core.errors import ClerestoryError
 from clerestory.core.progress import Progress
 from clerestory.stages.train import checkpoint
 from clerestory.stages.train.checkpoint import Position
-from clerestory.stages.train.log import Log
-from clerestory.stages.train.shuffle import Order
+from clerestory.stages.train.log import JsonlLog
+from clerestory.stages.train.monitor.instrumentation import format_finding
+from clerestory.stages.train.shuffle import ShuffledOrder
 from clerestory.stages.train.tune.config import TuneConfig
-from clerestory.stages.train.tune.forgetting import Guard, Look, losing, lost
-from clerestory.stages.train.tune.trainable import Floats, Student
-from clerestory.stages.train.tune.weights import Weights, copied
+from clerestory.stages.train.tune.forgetting import ForgettingMonitor, RetentionCheck
+from clerestory.stages.train.tune.trainable import Floats, TrainableModel
+from clerestory.stages.train.tune.weights import Weights, copy_weights
 
-MOST_SKIPPED_IN_A_ROW = 10
+MAX_CONSECUTIVE_SKIPS = 10
 
 
-class Steps:
+class TuningLoop:
     """A running fine-tuning.
 
     Args:
-        student: the model.
-        weights: what is trained, by name; changed in place.
-        pictures: how many there are to learn from.
+        model: the model.
+        weights: the trained ones by name; changed in place.
+        num_samples: training images.
         config: resolved settings.
-        folder: for the state and the log.
-        guard: asked at every look.
-        examine: the scores of the retention set as the model is now.
+        folder: for the checkpoint and the log.
+        monitor: checks every validation.
+        evaluate_retention: the scores on the retention set with the current weights.
         where: the name of the retention set.
 
     Attributes:
-        step, skipped: steps done, and those that changed nothing.
-        stopped: whether the guard ended it.
-        looks: the scores of the retention set by step.
+        step, skipped: steps done, and those of them that were not finite and changed nothing.
+        stopped: whether the run ended early because of forgetting.
+        retention: the scores on the retention set by step.
     """
 
     def __init__(
         self,
-        student: Student,
+        model: TrainableModel,
         weights: Weights,
-        pictures: int,
+        num_samples: int,
         config: TuneConfig,
         folder: Path,
-        guard: Guard,
-        examine: Callable[[], Floats],
+        monitor: ForgettingMonitor,
+        evaluate_retention: Callable[[], Floats],
         where: str,
     ) -> None:
-        self.student, self.weights, self.config, self.folder = student, weights, config, folder
-        self.guard, self.examine, self.where = guard, examine, where
-        self.batch = min(config.batch or 1, pictures)
-        self.order = Order(pictures, config.seed)
-        self.log = Log(folder / "log.jsonl")
+        self.model, self.weights, self.config, self.folder = model, weights, config, folder
+        self.monitor, self.evaluate_retention, self.where = monitor, evaluate_retention, where
+        self.batch_size = min(config.batch_size or 1, num_samples)
+        self.order = ShuffledOrder(num_samples, config.seed)
+        self.log = JsonlLog(folder / "log.jsonl")
         self.step = self.skipped = 0
         self.stopped = False
         matrices = [w for w in weights.values() if w.ndim >= 2]
         others = [w for w in weights.values() if w.ndim < 2]
         groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=1.0, betas=(0.9, 0.98))
-        self.looks: dict[int, Floats] = {}
-        self._good = copied(weights) if config.guard == "stop" else {}
+        self.retention: dict[int, Floats] = {}
+        self._last_retained = copy_weights(weights) if config.on_forgetting == "stop" else {}
 
-    def finish(self, progress: Progress) -> None:
-        """All steps that are left.
+    def fit(self, progress: Progress) -> None:
+        """Run the remaining steps.
 
         Raises:
             ClerestoryError: the loss stayed infinite or NaN.
         """
-        in_a_row = 0
+        skips = 0
         with progress.task("Fine-tuning", self.config.steps) as task:
             task.advance(self.step)
             while self.step < self.config.steps and not self.stopped:
-                loss = self._one()
-                in_a_row = 0 if loss is not None else in_a_row + 1
-                if in_a_row > MOST_SKIPPED_IN_A_ROW:
+                loss = self._step()
+                skips = 0 if loss is not None else skips + 1
+                if skips > MAX_CONSECUTIVE_SKIPS:
                     raise ClerestoryError(
-                        f"the loss was not finite in {in_a_row} steps in a row, up to step {self.step}",
+                        f"the loss was not finite in {skips} consecutive steps, up to step {self.step}",
                         f"lower learning_rate, which is {self.config.learning_rate:g}",
                     )
                 task.advance(1, "" if loss is None else f"loss {loss:.3f}")
-                if self.step in self.config.look_steps():
-                    self._look(loss, progress)
+                if self.step in self.config.validation_steps():
+                    self._validate(loss, progress)
 
     def restore(self) -> None:
-        """Go to the last saved look, if there is one."""
-        found = checkpoint.read(self.folder)
-        if found is None:
-            self.log.cut(0)
+        """Load the last checkpoint, if there is one."""
+        saved = checkpoint.read(self.folder)
+        if saved is None:
+            self.log.truncate(0)
             return
-        position, tensors = found
+        position, tensors = saved
         self.step, self.skipped = position.step, position.skipped
-        self._set(tensors)
-        for step in sorted(int(name.split("/")[1]) for name in tensors if name.startswith("look/")):
-            self._judge(step, tensors[f"look/{step}"].numpy())
-        self.log.cut(self.step)
+        self._load(tensors)
+        for step in sorted(int(name.split("/")[1]) for name in tensors if name.startswith("retention/")):
+            self._check(step, tensors[f"retention/{step}"].numpy())
+        self.log.truncate(self.step)
         self.stopped = self._must_stop()
 
-    def _one(self) -> float | None:
-        """One step; its loss, or None where that or the gradient was not finite and nothing was changed."""
-        rows = self.order.take(self.step * self.batch, self.batch)
+    def _step(self) -> float | None:
+        """One step; its loss, or None if that or the gradient was not finite and nothing was changed."""
+        rows = self.order.take(self.step * self.batch_size, self.batch_size)
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.student.backward(rows)
-        norm = float(torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.clip))
-        rate = self.config.rate(self.step)
+        loss = self.model.backward(rows)
+        norm = float(torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.max_grad_norm))
+        rate = self.config.learning_rate_at(self.step)
         self.step += 1
-        self.log.add(step=self.step, loss=loss, gradient=norm, lr=rate)
+        self.log.add(step=self.step, loss=loss, grad_norm=norm, lr=rate)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.skipped += 1
             return None
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
-        self.student.settle()
+        self.model.after_step()
         return loss
 
-    def _look(self, loss: float | None, progress: Progress) -> None:
-        seen = [look.state for look in self.guard.seen]
-        look = self._judge(self.step, self.examine())
-        told = "" if loss is None else f"loss {loss:.3f}; "
-        progress.say(f"step {self.step} of {self.config.steps}: {told}what it knew {look.score:.3f}, {look.told()}")
-        for state, tell in (("losing", losing), ("lost", lost)):
-            if look.state == state and state not in seen:
-                finding = tell(look, self.guard, self.where)
-                progress.say(f"{finding.code} {finding.message}. What to change: {finding.fix}")
-        if look.state != "lost" and self._good:
-            self._good = copied(self.weights)
+    def _validate(self, loss: float | None, progress: Progress) -> None:
+        earlier = [check.state for check in self.monitor.checks]
+        check = self._check(self.step, self.evaluate_retention())
+        loss_text = "" if loss is None else f"loss {loss:.3f}, "
+        progress.say(
+            f"step {self.step} of {self.config.steps}: {loss_text}retention {check.score:.3f}, {check.describe()}"
+        )
+        for state, finding in (
+            ("declining", self.monitor.declining_finding),
+            ("below_minimum", self.monitor.below_minimum_finding),
+        ):
+            if check.state == state and state not in earlier:
+                progress.say(format_finding(finding(check, self.where)))
+        if check.state != "below_minimum" and self._last_retained:
+            self._last_retained = copy_weights(self.weights)
         self.stopped = self._must_stop()
         if self.stopped:
             with torch.no_grad():
-                for name, tensor in self._good.items():
+                for name, tensor in self._last_retained.items():
                     self.weights[name].copy_(tensor)
-            progress.say("stopped; the weights are those of the last look at which enough was kept")
+            progress.say("stopped; restored the weights of the last validation with enough retention")
         self._save()
 
-    def _judge(self, step: int, scores: Floats) -> Look:
-        self.looks[step] = scores
-        return self.guard.look(step, scores)
+    def _check(self, step: int, scores: Floats) -> RetentionCheck:
+        self.retention[step] = scores
+        return self.monitor.check(step, scores)
 
     def _must_stop(self) -> bool:
-        return self.config.guard == "stop" and any(look.state == "lost" for look in self.guard.seen)
+        return self.config.on_forgetting == "stop" and any(c.state == "below_minimum" for c in self.monitor.checks)
 
     def _save(self) -> None:
         tensors: dict[str, Tensor] = {f"weight/{name}": tensor for name, tensor in self.weights.items()}
         for name, tensor in self.weights.items():
             tensors |= {f"optimizer/{key}/{name}": value for key, value in self.optimizer.state[tensor].items()}
-        tensors |= {f"good/{name}": tensor for name, tensor in self._good.items()}
-        tensors |= {f"look/{step}": torch.from_numpy(np.array(scores)) for step, scores in self.looks.items()}
+        tensors |= {f"last_retained/{name}": tensor for name, tensor in self._last_retained.items()}
+        tensors |= {f"retention/{step}": torch.from_numpy(np.array(s)) for step, s in self.retention.items()}
         checkpoint.write(self.folder, Position(step=self.step, skipped=self.skipped), tensors)
 
-    def _set(self, tensors: dict[str, Tensor]) -> None:
+    def _load(self, tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():
             for name, weight in self.weights.items():
                 weight.copy_(tensors[f"weight/{name}"])
@@ -170,4 +175,5 @@ class Steps:
                 }
                 if state:
                     self.optimizer.state[weight] = state
-        self._good = {name.removeprefix("good/"): t for name, t in tensors.items() if name.startswith("good/")}
+        prefix = "last_retained/"
+        self._last_retained = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""LoRA through ``peft``: two small matrices beside every linear layer of what is trained.
+"""LoRA through ``peft``: two low-rank matrices beside every trained linear layer.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685.
 """
@@ -20,8 +20,8 @@ from clerestory.core.errors import CapabilityError, MissingExtra
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
-def need_peft() -> Any:
-    """The library.
+def require_peft() -> Any:
+    """Import peft.
 
     Raises:
         MissingExtra: it is not installed.
@@ -36,67 +36,67 @@ def need_peft() -> Any:
 
 
 def linear_layers(network: nn.Module, trained: Iterable[str]) -> list[str]:
-    """The linear layers whose weights are trained, the output layer that writes words left out.
+    """The linear layers whose weights are trained, except the output layer of a language model.
 
-    Exactly ``nn.Linear``: the projection inside torch's own attention is a class of its own whose weight is read past
-    the layer, where an adapter would be ignored.
+    Only ``nn.Linear`` itself: torch's attention reads the weight of its projection, a subclass, without calling the
+    layer, so an adapter there would have no effect.
 
     Raises:
-        CapabilityError: there is none.
+        CapabilityError: there are none.
     """
     names = set(trained)
     head = network.get_output_embeddings() if isinstance(network, PreTrainedModel) else None  # type: ignore[no-untyped-call]  # transformers leaves it without types
-    found = [
+    layers = [
         name
         for name, module in network.named_modules()
         if type(module) is nn.Linear and f"{name}.weight" in names and module is not head
     ]
-    if not found:
-        raise CapabilityError("it has no linear layers that LoRA could train", "use --method full")
-    return found
+    if not layers:
+        raise CapabilityError("the model has no linear layers for LoRA to train", "use --method full")
+    return layers
 
 
-class Adapter:
+class LoraAdapter:
     """LoRA matrices in the layers of a network.
 
     Args:
-        network: changed in place; call ``merge`` to have it as it was, with other weights.
+        network: changed in place; ``merge`` restores its structure, with the trained weights.
         layers: names of linear layers.
         rank: of the matrices.
         alpha: their product is multiplied by ``alpha / rank``.
-        seed: of their first values.
-        base: reference of the model they belong to.
+        seed: of their initial values.
+        base: reference of the original model.
     """
 
     def __init__(self, network: nn.Module, layers: list[str], rank: int, alpha: float, seed: int, base: str) -> None:
-        peft = need_peft()
+        peft = require_peft()
         settings = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=layers)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             with warnings.catch_warnings():
-                # peft still asks transformers for a property by its former name; nobody here can change that.
+                # peft still reads a property of transformers by its former name.
                 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
                 self._wrapped = peft.get_peft_model(network, settings)
-        # peft writes the place the model was read from, which means nothing on another computer.
+        # peft would write the local path of the model, which is meaningless on another computer.
         self._wrapped.peft_config["default"].base_model_name_or_path = base.removeprefix("hf:")
         self._wrapped.eval()
 
     def weights(self) -> dict[str, Tensor]:
-        """The matrices by name, those that are trained."""
+        """The trained matrices by name."""
         return {name: p for name, p in self._wrapped.named_parameters() if p.requires_grad}
 
     def save(self, folder: Path) -> None:
         """Write the adapter in peft's layout."""
         self._wrapped.save_pretrained(folder, safe_serialization=True)
-        (folder / "README.md").unlink(missing_ok=True)  # a template full of gaps
+        (folder / "README.md").unlink(missing_ok=True)  # an unfilled template
 
     def merge(self) -> None:
-        """Add the matrices into the layers and take them out: the network has its own structure again."""
+        """Add the matrices to the layers' weights and remove them, which restores the original structure."""
         self._wrapped.merge_and_unload()
 
 
-def rescale(folder: Path, share: float) -> None:
-    """Make a saved adapter add only a share of its change: the point on the way from the original weights."""
+def scale_adapter(folder: Path, alpha: float) -> None:
+    """Scale a saved adapter, so that it gives the weights interpolated with ``alpha``."""
     file = folder / FILES[1]
     tensors = load_file(file)
-    save_file({name: t * share if ".lora_B." in name else t for name, t in tensors.items()}, file, {"format": "pt"})
+    save_file({name: t * alpha if ".lora_B." in name else t for name, t in tensors.items()}, file, {"format": "pt"})

@@ -1,4 +1,4 @@
-"""The verb: somebody's model and pictures in; a tuned model, and the evidence of what it gained and lost, out."""
+"""Fine-tunes a model on captioned images; returns the tuned model and the evidence of its gain and its forgetting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Facts, Tags
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, ClerestoryError
 from clerestory.core.evidence import Evidence, Finding, Subject
@@ -19,21 +19,22 @@ from clerestory.models.adapters.hf_chat import ChatModel
 from clerestory.models.adapters.hf_dual import DualEncoder
 from clerestory.models.protocols import AnyModel
 from clerestory.models.runtime import Model
+from clerestory.stages.train.findings import SKIPPED_STEPS
 from clerestory.stages.train.threads import threads
 from clerestory.stages.train.tune import lora
-from clerestory.stages.train.tune.cache import Cache
-from clerestory.stages.train.tune.caption_pairs import Pairs, learning_pairs, pairs_of, watched_pairs
-from clerestory.stages.train.tune.chat import CHOICES, ChatStudent
+from clerestory.stages.train.tune.cache import EmbeddingCache
+from clerestory.stages.train.tune.caption_pairs import CaptionPairs, split_pairs, train_pairs, val_pairs
+from clerestory.stages.train.tune.chat import NUM_CHOICES, TrainableChatModel
 from clerestory.stages.train.tune.config import TuneConfig
-from clerestory.stages.train.tune.dual import DualStudent
-from clerestory.stages.train.tune.evidence import AFTER, BEFORE, CHANGE, NEW, RETENTION, Sheet, at_alpha, at_step
-from clerestory.stages.train.tune.findings import noticed
-from clerestory.stages.train.tune.forgetting import Guard, chance
-from clerestory.stages.train.tune.interpolation import Curve, draw
-from clerestory.stages.train.tune.loop import Steps
+from clerestory.stages.train.tune.dual import TrainableDualEncoder
+from clerestory.stages.train.tune.evidence import AFTER, BEFORE, CHANGE, NEW, RETENTION, ScoreTable, at_alpha, at_step
+from clerestory.stages.train.tune.forgetting import ForgettingMonitor, chance_score
+from clerestory.stages.train.tune.interpolation import InterpolationCurve, evaluate_interpolations
+from clerestory.stages.train.tune.loop import TuningLoop
+from clerestory.stages.train.tune.result_findings import result_findings
 from clerestory.stages.train.tune.saving import write_model
-from clerestory.stages.train.tune.trainable import Student
-from clerestory.stages.train.tune.weights import all_weights, copied, only, put_between
+from clerestory.stages.train.tune.trainable import TrainableModel
+from clerestory.stages.train.tune.weights import all_weights, copy_weights, interpolate_weights, train_only
 from clerestory.stats.rows import write_rows
 from clerestory.store import Store
 
@@ -42,13 +43,13 @@ KIND = "tune"
 
 @dataclass(frozen=True, slots=True)
 class TuneResult:
-    """What a fine-tuning left in the store.
+    """The result of a fine-tuning, in the store.
 
     Attributes:
-        evidence: what it gained and lost.
-        model: digest of the tuned model; empty where only an adapter was kept.
+        evidence: its gain and its forgetting.
+        model: digest of the tuned model; empty if only an adapter was written.
         adapter: the blobs of LoRA's files by name; empty without LoRA.
-        cached: whether an earlier run with the same model, data, code, settings and machine was found instead.
+        cached: whether it is the result of an earlier run with the same model, data, code, settings and machine.
     """
 
     evidence: Evidence
@@ -58,80 +59,78 @@ class TuneResult:
 
 
 @dataclass(slots=True)
-class _Work:
-    """What one fine-tuning has at hand."""
+class _TuningRun:
+    """The parts of one fine-tuning."""
 
-    model: AnyModel
-    student: Student
+    original: AnyModel
+    model: TrainableModel
     config: TuneConfig
     folder: Path
-    learnt: Pairs
-    sheet: Sheet
-    guard: Guard
+    train: CaptionPairs
+    table: ScoreTable
+    monitor: ForgettingMonitor
 
 
 def tune(
     model: AnyModel,
     data: Dataset,
-    retained: Dataset,
+    retention: Dataset,
     config: TuneConfig,
     store: Store,
     progress: Progress = QUIET,
     *,
-    retained_split: str = "val",
+    retention_split: str = "val",
     base: str = "",
 ) -> TuneResult:
-    """Fine-tune a model; interrupted or killed, the same call goes on at the last look, with the same result.
+    """Fine-tune a model. After an interrupt or a kill, the same call resumes at the last validation, bit for bit.
 
-    The model's own weights are changed in memory; open it again to have it as it was.
+    The model's own weights are changed in memory; open it again to get the original.
 
     Args:
-        model: a dual encoder of Hugging Face or of ours, or an image-text-to-text model.
-        data: its ``train`` split is learnt from (all of it, when it has no splits), its ``val`` split is watched.
-        retained: pictures of what the model knows and must not forget.
+        model: a dual encoder (Hugging Face's or our own), or an image-text-to-text model.
+        data: its ``train`` split is the training data (all of it, if it has no splits), ``val`` measures the gain.
+        retention: images of what the model knows and must not forget.
         config: the settings.
-        store: where the model, its adapter and the evidence go.
-        progress: told about every look.
-        retained_split: the split of ``retained`` that is looked at.
-        base: the model's reference, for the adapter's own description.
+        store: receives the model, its adapter and the evidence.
+        progress: reports every validation.
+        retention_split: the split of ``retention`` to evaluate.
+        base: the model's reference, for the adapter's description.
 
     Raises:
-        CapabilityError: a model of another kind, or one whose towers cannot be locked alone.
+        CapabilityError: a model of another kind, or one whose towers cannot be locked separately.
         MissingExtra: LoRA needs ``peft``.
-        DataError: there is nothing to learn from, or nothing to tell what is kept.
+        DataError: there is no training data or no retention set.
         ClerestoryError: the loss stayed infinite or NaN.
         KeyboardInterrupt: Ctrl-C.
     """
-    kind = _kind(model)
-    settings = config.resolved(kind)
+    settings = config.resolved(_kind(model))
     if settings.method == "lora":
-        lora.need_peft()
-    subject = _subject(model, data, retained, retained_split, settings)
-    earlier = _earlier(subject, store)
+        lora.require_peft()
+    subject = _subject(model, data, retention, retention_split, settings)
+    earlier = _earlier_result(subject, store)
     if earlier is not None:
         return earlier
     folder = store.runs / f"{KIND}-{digest(subject)[:24]}"
     folder.mkdir(parents=True, exist_ok=True)
     with metered() as meter, threads(settings.threads):
-        work = _prepare(model, data, retained, retained_split, settings, store, folder, progress)
-        steps, curve = _carry_out(work, progress, base)
-        put, files = _put(work, curve, store)
-    sheet = work.sheet
-    rows = sheet.columns()
+        run = _prepare(model, data, retention, retention_split, settings, store, folder, progress)
+        loop, curve = _train(run, progress, base)
+        model_digest, files = _store(run, curve, store)
+    rows = run.table.columns()
     evidence = Evidence(
         kind=KIND,
-        subject=replace(subject, model=put or digest(files)),
-        measurements=sheet.measurements(rows),
-        findings=_findings(work, steps, curve),
+        subject=replace(subject, model=model_digest or digest(files)),
+        measurements=run.table.measurements(rows),
+        findings=_findings(run, loop, curve),
         cost=meter.cost,
         made=now(),
         rows=store.blobs.put(write_rows(rows)),
-        artifacts=Tags({"log": store.blobs.put(steps.log.path.read_bytes()), **files}),
-        facts=_facts(work, steps, curve, base, put),
+        artifacts=Tags({"log": store.blobs.put(loop.log.path.read_bytes()), **files}),
+        facts=_facts(run, loop, curve, base, model_digest),
     )
     store.put_evidence(evidence)
     shutil.rmtree(folder, ignore_errors=True)
-    return TuneResult(evidence, put, files, cached=False)
+    return TuneResult(evidence, model_digest, files, cached=False)
 
 
 def _kind(model: AnyModel) -> Any:
@@ -144,19 +143,19 @@ def _kind(model: AnyModel) -> Any:
     )
 
 
-def _subject(model: AnyModel, data: Dataset, retained: Dataset, split: str, config: TuneConfig) -> Subject:
-    """What a fine-tuning depends on; the tuned model comes in when it is there."""
+def _subject(model: AnyModel, data: Dataset, retention: Dataset, split: str, config: TuneConfig) -> Subject:
+    """Everything a fine-tuning depends on; the tuned model is added when it exists."""
     peft = metadata.version("peft") if config.method == "lora" else ""
-    whole = digest([digest(config), model.digest, retained.digest, split, peft])
-    return Subject(data=data.digest, code=stage_code(KIND), config=whole, environment=environment_digest())
+    settings = digest([digest(config), model.digest, retention.digest, split, peft])
+    return Subject(data=data.digest, code=stage_code(KIND), config=settings, environment=environment_digest())
 
 
-def _earlier(subject: Subject, store: Store) -> TuneResult | None:
-    """An earlier result of the same whose model is still there."""
+def _earlier_result(subject: Subject, store: Store) -> TuneResult | None:
+    """The result of an equal earlier run whose model still exists."""
     for evidence in store.find_evidence(
         KIND, data=subject.data, code=subject.code, config=subject.config, environment=subject.environment
     ):
-        model = evidence.facts["model"]
+        model = evidence.facts.text("model")
         adapter = {name: blob for name, blob in evidence.artifacts.items() if name in lora.FILES}
         try:
             if model:
@@ -170,124 +169,127 @@ def _earlier(subject: Subject, store: Store) -> TuneResult | None:
 def _prepare(
     model: AnyModel,
     data: Dataset,
-    retained: Dataset,
+    retention_data: Dataset,
     split: str,
     config: TuneConfig,
     store: Store,
     folder: Path,
     progress: Progress,
-) -> _Work:
-    """Everything read, and every set looked at once before training."""
-    learnt = learning_pairs(data, config.pictures, config.seed)
-    held = pairs_of(retained, split, config.held, config.seed)
-    watched = watched_pairs(data, config.watched, config.seed)
-    cache = Cache(store.home / "embeddings", progress)
-    student: Student = (
-        ChatStudent(model, config) if isinstance(model, ChatModel) else DualStudent(model, config, cache)  # type: ignore[arg-type]  # told by _kind
+) -> _TuningRun:
+    """Load the data, and evaluate every set before training."""
+    train = train_pairs(data, config.max_samples, config.seed)
+    retention = split_pairs(retention_data, split, config.retention_samples, config.seed)
+    val = val_pairs(data, config.val_samples, config.seed)
+    cache = EmbeddingCache(store.home / "embeddings", progress)
+    trainable: TrainableModel = (
+        TrainableChatModel(model, config)
+        if isinstance(model, ChatModel)
+        else TrainableDualEncoder(model, config, cache)  # type: ignore[arg-type]  # checked by _kind
     )
-    sheet = Sheet({RETENTION: held} | ({NEW: watched} if watched else {}))
-    for name, pairs in sheet.sets.items():
-        sheet.scores[name, BEFORE] = student.scores(pairs)
-    candidates = min(CHOICES, len(held.captions)) if student.kind == "chat" else len(held.captions)
-    guard = Guard(
-        sheet.scores[RETENTION, BEFORE], held.groups_N, chance(candidates), config.keep, len(config.look_steps())
+    table = ScoreTable({RETENTION: retention} | ({NEW: val} if val else {}))
+    for name, pairs in table.sets.items():
+        table.scores[name, BEFORE] = trainable.scores(pairs)
+    candidates = min(NUM_CHOICES, len(retention.captions)) if trainable.kind == "chat" else len(retention.captions)
+    monitor = ForgettingMonitor(
+        table.scores[RETENTION, BEFORE],
+        retention.groups_N,
+        chance_score(candidates),
+        config.min_retention,
+        len(config.validation_steps()),
     )
     progress.say(
-        f"before: what it knows ({retained.name} {split}, {len(held)} pictures) {guard.score:.3f}"
-        + (f"; the new pictures ({len(watched)}) {sheet.mean(NEW, BEFORE):.3f}" if watched else "")
+        f"before training: retention {monitor.score:.3f} ({retention_data.name} {split}, {len(retention)} images)"
+        + (f", new images {table.mean(NEW, BEFORE):.3f} ({len(val)})" if val else "")
     )
-    student.learn_from(learnt)
-    return _Work(model, student, config, folder, learnt, sheet, guard)
+    trainable.prepare(train)
+    return _TuningRun(model, trainable, config, folder, train, table, monitor)
 
 
-def _carry_out(work: _Work, progress: Progress, base: str) -> tuple[Steps, Curve]:
-    """Train, and draw the line between the original and the tuned weights."""
-    student, config, sheet = work.student, work.config, work.sheet
-    network, held = student.network, sheet.sets[RETENTION]
-    adapter, names = None, student.trained
+def _train(run: _TuningRun, progress: Progress, base: str) -> tuple[TuningLoop, InterpolationCurve]:
+    """Train, and evaluate interpolations between the original and the tuned weights."""
+    model, config, table = run.model, run.config, run.table
+    network, retention = model.network, table.sets[RETENTION]
+    adapter, names = None, model.trained
     if config.method == "lora":
-        layers = lora.linear_layers(network, student.trained)
+        layers = lora.linear_layers(network, model.trained)
         names = frozenset(f"{layer}.weight" for layer in layers)
-    before = copied({name: weight for name, weight in all_weights(network).items() if name in names})
+    before = copy_weights({name: weight for name, weight in all_weights(network).items() if name in names})
     if config.method == "lora":
         network.requires_grad_(False)
-        adapter = lora.Adapter(network, layers, config.rank, config.lora_alpha, config.seed, base)
-    weights = adapter.weights() if adapter else only(network, names)
-    where = f"{held.data.name} {held.split}".strip()
-    steps = Steps(
-        student, weights, len(work.learnt), config, work.folder, work.guard, lambda: student.scores(held), where
+        adapter = lora.LoraAdapter(network, layers, config.lora_rank, config.lora_alpha, config.seed, base)
+    weights = adapter.weights() if adapter else train_only(network, names)
+    where = f"{retention.data.name} {retention.split}".strip()
+    loop = TuningLoop(
+        model, weights, len(run.train), config, run.folder, run.monitor, lambda: model.scores(retention), where
     )
-    steps.restore()
-    steps.finish(progress)
-    for look, scores in steps.looks.items():
-        sheet.scores[RETENTION, at_step(look)] = scores
+    loop.restore()
+    loop.fit(progress)
+    for step, scores in loop.retention.items():
+        table.scores[RETENTION, at_step(step)] = scores
     if adapter:
-        adapter.save(work.folder / "adapter")
+        adapter.save(run.folder / "adapter")
         adapter.merge()
     network.requires_grad_(False)
-    after = copied({name: weight for name, weight in all_weights(network).items() if name in names})
-    curve = draw(student, sheet, before, after, work.guard, config, progress)
-    put_between(network, before, after, curve.alpha)
-    for name in sheet.sets:
-        sheet.scores[name, AFTER] = sheet.scores[name, at_alpha(curve.alpha)]
-        sheet.scores[name, CHANGE] = sheet.scores[name, AFTER] - sheet.scores[name, BEFORE]
-    return steps, curve
+    after = copy_weights({name: weight for name, weight in all_weights(network).items() if name in names})
+    curve = evaluate_interpolations(model, table, before, after, run.monitor, config, progress)
+    interpolate_weights(network, before, after, curve.alpha)
+    for name in table.sets:
+        table.scores[name, AFTER] = table.scores[name, at_alpha(curve.alpha)]
+        table.scores[name, CHANGE] = table.scores[name, AFTER] - table.scores[name, BEFORE]
+    return loop, curve
 
 
-def _put(work: _Work, curve: Curve, store: Store) -> tuple[str, dict[str, str]]:
-    """The model's digest, and the adapter's files as blobs."""
+def _store(run: _TuningRun, curve: InterpolationCurve, store: Store) -> tuple[str, dict[str, str]]:
+    """Store the result; the model's digest, and the blobs of the adapter's files."""
     files: dict[str, str] = {}
-    if work.config.method == "lora":
-        place = work.folder / "adapter"
+    if run.config.method == "lora":
+        adapter_folder = run.folder / "adapter"
         if curve.alpha != 1.0:
-            lora.rescale(place, curve.alpha)
-        files = {name: store.blobs.put((place / name).read_bytes()) for name in lora.FILES}
-    if not work.config.merge and work.config.method == "lora":
+            lora.scale_adapter(adapter_folder, curve.alpha)
+        files = {name: store.blobs.put((adapter_folder / name).read_bytes()) for name in lora.FILES}
+    if not run.config.merge and run.config.method == "lora":
         return "", files
-    written = write_model(work.model, work.folder / "model")
-    return store.put_model(written), files
+    return store.put_model(write_model(run.original, run.folder / "model")), files
 
 
-def _findings(work: _Work, steps: Steps, curve: Curve) -> tuple[Finding, ...]:
-    found = []
-    if steps.skipped:
-        message = f"{steps.skipped} of {steps.step} steps had a loss or gradient that was not finite"
-        fix = "look at the log; lower learning_rate when it is more than a few"
-        found.append(Finding("CLR-T001", "warning", "warn", "training", message, fix))
-    held = work.sheet.sets[RETENTION]
-    return (*found, *work.guard.findings(steps.where), *noticed(work.student, work.sheet, work.learnt, held, curve))
+def _findings(run: _TuningRun, loop: TuningLoop, curve: InterpolationCurve) -> tuple[Finding, ...]:
+    skipped = ()
+    if loop.skipped:
+        message = f"{loop.skipped} of {loop.step} steps had a non-finite loss or gradient and were skipped"
+        skipped = (SKIPPED_STEPS.finding("training", message, count=loop.skipped, steps=loop.step),)
+    return (*skipped, *run.monitor.findings(loop.where), *result_findings(run.model, run.table, run.train, curve))
 
 
-def _facts(work: _Work, steps: Steps, curve: Curve, base: str, put: str) -> Tags:
-    config, sheet, held = work.config, work.sheet, work.sheet.sets[RETENTION]
-    kept = sheet.mean(RETENTION, AFTER) / sheet.mean(RETENTION, BEFORE) if sheet.mean(RETENTION, BEFORE) else 1.0
-    return Tags(
+def _facts(run: _TuningRun, loop: TuningLoop, curve: InterpolationCurve, base: str, model_digest: str) -> Facts:
+    config, table, retention = run.config, run.table, run.table.sets[RETENTION]
+    before = table.mean(RETENTION, BEFORE)
+    return Facts(
         {
-            "model": put,
+            "model": model_digest,
             "base": base,
-            "base_model": work.model.digest,
-            "kind": work.student.kind,
+            "base_model": run.original.digest,
+            "kind": run.model.kind,
             "method": config.method,
             "lock": str(config.lock),
-            "steps": str(steps.step),
-            "batch": str(steps.batch),
-            "learning_rate": f"{config.learning_rate:g}",
-            "trained_parameters": str(sum(w.numel() for w in steps.weights.values())),
-            "parameters": str(sum(p.numel() for p in work.student.network.parameters())),
-            "data": work.learnt.data.name,
-            "pictures": str(len(work.learnt)),
-            "retained": held.data.name,
-            "retained_split": held.split,
-            "retained_pictures": str(len(held)),
-            "retained_digest": held.data.digest,
-            "score": work.student.asked,
-            "guard": config.guard,
-            "keep": f"{config.keep:g}",
-            "kept": f"{kept:.4f}",
-            "alpha": f"{curve.alpha:g}",
-            "stopped": "yes" if steps.stopped else "no",
-            "skipped_steps": str(steps.skipped),
-            "seed": str(config.seed),
-            **work.student.facts(),
+            "steps": loop.step,
+            "batch_size": loop.batch_size,
+            "learning_rate": config.learning_rate or 0.0,
+            "trained_parameters": sum(w.numel() for w in loop.weights.values()),
+            "parameters": sum(p.numel() for p in run.model.network.parameters()),
+            "data": run.train.data.name,
+            "train_samples": len(run.train),
+            "retention_data": retention.data.name,
+            "retention_split": retention.split,
+            "retention_samples": len(retention),
+            "retention_digest": retention.data.digest,
+            "score_definition": run.model.score_definition,
+            "on_forgetting": config.on_forgetting,
+            "min_retention": config.min_retention,
+            "retention": table.mean(RETENTION, AFTER) / before if before else 1.0,
+            "alpha": curve.alpha,
+            "stopped": loop.stopped,
+            "skipped_steps": loop.skipped,
+            "seed": config.seed,
+            **run.model.facts(),
         }
     )

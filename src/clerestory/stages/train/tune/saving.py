@@ -1,4 +1,4 @@
-"""A tuned model as a folder that opens like the one it came from."""
+"""Writes a tuned model as a folder that opens like the original."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ from clerestory.models.adapters.hf_dual import DualEncoder
 from clerestory.models.runtime import Model, no_bars, save_model
 from clerestory.store import Store
 
-# Written anew with the weights, or about other weights.
+# Written with the new weights, or describing the old ones.
 _REPLACED = ("config.json", "generation_config.json", "adapter_config.json")
 
 
 def source_folder(model: DualEncoder | ChatModel) -> Path:
-    """Where the files of a Hugging Face model were read from.
+    """The folder from which a Hugging Face model was loaded.
 
     Raises:
-        NotFound: they are gone.
+        NotFound: it no longer exists.
     """
     folder = Path(model.network.name_or_path)
     if not (folder / "config.json").is_file():
-        raise NotFound(f"the folder {folder} that {model.name} came from is gone", "bring it back, or open it again")
+        raise NotFound(
+            f"{folder}, from which {model.name} was loaded, no longer exists", "restore it, or open the model again"
+        )
     return folder
 
 
 def write_model(model: Any, folder: Path) -> Path:
-    """Write network and configuration, and copy tokenizer and processor unchanged from where the model came from."""
+    """Write network and configuration; copy tokenizer and processor unchanged from the original."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     if isinstance(model, Model):
@@ -46,25 +48,25 @@ def write_model(model: Any, folder: Path) -> Path:
 
 
 def check_target(folder: Path) -> None:
-    """Refuse a folder that something is in already.
+    """Check that a folder is free to write to.
 
     Raises:
         InputError: it is a file, or not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} is there already", "name a new folder for the tuned model, or remove this one")
+        raise InputError(f"{folder} already exists", "name a new folder for the tuned model, or remove this one")
 
 
 def write_target(folder: Path, store: Store, model: str, adapter: dict[str, str]) -> None:
-    """Copy a result out of the store: the model's files, and its adapter in the folder ``adapter`` beside them.
+    """Copy a result out of the store: the model's files, and its adapter in the subfolder ``adapter``.
 
-    Without a merged model the adapter's files lie in the folder itself.
+    Without a merged model the adapter's files are in the folder itself.
     """
     check_target(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if model:
         shutil.copytree(store.model_folder(model), folder, dirs_exist_ok=True)
-    place = folder / "adapter" if model else folder
+    adapter_folder = folder / "adapter" if model else folder
     for name, blob in adapter.items():
-        place.mkdir(exist_ok=True)
-        (place / name).write_bytes(store.blobs.get(blob))
+        adapter_folder.mkdir(exist_ok=True)
+        (adapter_folder / name).write_bytes(store.blobs.get(blob))

@@ -19,4 +19,5 @@ SPEC = StageSpec(
         tune="clerestory.stages.train.tune:tune",
         TuneConfig="clerestory.stages.train.tune:TuneConfig",
     ),
+    findings="clerestory.stages.train.tune.findings:CODES",
 )

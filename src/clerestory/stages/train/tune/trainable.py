@@ -1,4 +1,4 @@
-"""What the loop of a fine-tuning asks of a model, whichever kind it is."""
+"""The interface between the fine-tuning loop and a model of any kind."""
 
 from __future__ import annotations
 
@@ -7,40 +7,41 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clerestory.stages.train.tune.caption_pairs import Ints, Pairs
+from clerestory.core.codec import Fact
+from clerestory.stages.train.tune.caption_pairs import CaptionPairs, Ints
 from clerestory.stages.train.tune.config import Kind
 
 Floats = NDArray[np.float64]
 
 
-class Student(Protocol):
+class TrainableModel(Protocol):
     """A model that is fine-tuned.
 
     Attributes:
         kind: of model.
-        network: with all its weights.
-        digest: of the model it was.
+        network: the module with all weights.
+        digest: of the original model.
         trained: names of the weights that are not locked.
-        asked: what its scores are, in words.
+        score_definition: what its scores are, for people.
     """
 
     kind: Kind
     network: Any
     digest: str
     trained: frozenset[str]
-    asked: str
+    score_definition: str
 
-    def learn_from(self, pairs: Pairs) -> None:
-        """Make ready what the steps read."""
+    def prepare(self, pairs: CaptionPairs) -> None:
+        """Set the training data and compute what the steps need of it."""
 
     def backward(self, rows: Ints) -> float:
-        """Add the gradients of the mean loss over some pictures; returns the loss."""
+        """Add the gradients of the mean loss over some training images; returns the loss."""
 
-    def scores(self, exam: Pairs) -> Floats:
-        """For each picture 1 / the rank of its own caption among others ``(N,)``; 0 where that is no number."""
+    def scores(self, pairs: CaptionPairs) -> Floats:
+        """For each image 1 / the rank of its own caption among others ``(N,)``; 0 where that is not finite."""
 
-    def settle(self) -> None:
-        """Bring trained numbers back into their range after a step."""
+    def after_step(self) -> None:
+        """Clamp trained parameters to their valid range after an optimizer step."""
 
-    def facts(self) -> dict[str, str]:
-        """What a reader needs to know of how it was trained."""
+    def facts(self) -> dict[str, Fact]:
+        """Facts about the training for the evidence."""

@@ -17,11 +17,11 @@ from clerestory.core.progress import Task
 from clerestory.core.sample import Dataset
 from clerestory.models.resolve import open_folder
 from clerestory.stages.train.tune import TuneConfig, TuneResult, tune
-from clerestory.stages.train.tune.forgetting import Guard, chance
+from clerestory.stages.train.tune.forgetting import ForgettingMonitor, chance_score
 from clerestory.store import Store
 
 STEPS = 40
-LOOK = {"lock": "none", "batch": 48, "threads": 1, "looks": 4, "steps": STEPS}
+LOOK = {"lock": "none", "batch_size": 48, "threads": 1, "num_validations": 4, "steps": STEPS}
 DESTRUCTIVE, GENTLE = 2e-2, 1e-6
 
 
@@ -52,8 +52,9 @@ def codes(result: TuneResult) -> set[str]:
     return {finding.code for finding in result.evidence.findings}
 
 
-def score(result: TuneResult, when: str, of: str = "retention") -> float:
-    return next(m.value for m in result.evidence.measurements if m.slice["when"] == when and m.slice["set"] == of)
+def score(result: TuneResult, phase: str, of: str = "retention", alpha: float | None = None) -> float:
+    where = {"set": of, "phase": phase} | ({} if alpha is None else {"alpha": f"{alpha:g}"})
+    return next(m.value for m in result.evidence.measurements if where.items() <= dict(m.slice).items())
 
 
 def test_a_destructive_fine_tuning_is_named_while_it_can_be_stopped(
@@ -63,9 +64,10 @@ def test_a_destructive_fine_tuning_is_named_while_it_can_be_stopped(
     assert {"CLR-T040", "CLR-T041"} <= codes(result)
     assert score(result, "after") < 0.5 * score(result, "before")
     told = next(line for line in heard.lines if "CLR-T04" in line)
-    named = next(f.message for f in result.evidence.findings if f.code == "CLR-T040")
-    assert int(named.split("step ")[1].split()[0]) <= STEPS // 2
-    assert "What to change" in told
+    named = next(f for f in result.evidence.findings if f.code == "CLR-T040")
+    assert named.details["step"] <= STEPS // 2
+    assert f"step {named.details['step']}: " in named.message
+    assert ". Fix: " in told
     assert sum("CLR-T041" in line for line in heard.lines) == 1
     # It was said before the last step, not after.
     place = heard.lines.index(told)
@@ -82,27 +84,29 @@ def test_a_gentle_one_is_left_in_peace(clip: Path, new: Dataset, retained: Datas
 def test_stop_goes_back_to_the_last_look_at_which_enough_was_kept(
     clip: Path, new: Dataset, retained: Dataset, store: Store
 ) -> None:
-    result, heard = run(clip, new, retained, store, learning_rate=DESTRUCTIVE, guard="stop", alphas=(1.0,))
+    result, heard = run(clip, new, retained, store, learning_rate=DESTRUCTIVE, on_forgetting="stop", alphas=(1.0,))
     facts = result.evidence.facts
-    assert facts["stopped"] == "yes"
-    assert int(facts["steps"]) < STEPS
-    looks = [m for m in result.evidence.measurements if m.slice["when"].startswith("step ")]
-    kept = [m.value for m in looks[:-1]]
+    assert facts["stopped"] is True
+    assert facts["steps"] < STEPS
+    validations = [m for m in result.evidence.measurements if m.slice["phase"] == "validation"]
+    kept = [m.value for m in validations[:-1]]
     assert score(result, "after") == (kept[-1] if kept else score(result, "before"))
-    assert score(result, "after") > looks[-1].value
+    assert score(result, "after") > validations[-1].value
     assert any(line.startswith("stopped") for line in heard.lines)
 
 
 def test_blend_keeps_the_stated_share(clip: Path, new: Dataset, retained: Dataset, store: Store) -> None:
     grid = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    result, _ = run(clip, new, retained, store, learning_rate=1e-2, guard="blend", keep=0.9, alphas=grid)
-    alpha = float(result.evidence.facts["alpha"])
+    result, _ = run(
+        clip, new, retained, store, learning_rate=1e-2, on_forgetting="interpolate", min_retention=0.9, alphas=grid
+    )
+    alpha = result.evidence.facts["alpha"]
     before = score(result, "before")
-    fits = [a for a in grid if score(result, f"alpha {a:g}") >= 0.9 * before]
+    fits = [a for a in grid if score(result, "interpolation", alpha=a) >= 0.9 * before]
     assert 0.0 in fits
     assert 1.0 not in fits
     assert alpha in fits
-    assert score(result, "after", "new") == max(score(result, f"alpha {a:g}", "new") for a in fits)
+    assert score(result, "after", "new") == max(score(result, "interpolation", "new", a) for a in fits)
     assert score(result, "after") >= 0.9 * before
     assert "CLR-T043" in codes(result)
     if alpha == 0.0:
@@ -118,7 +122,7 @@ def test_who_knows_nothing_is_told_so(tmp_path: Path, new: Dataset, retained: Da
 
 
 def test_pictures_that_are_learnt_from_are_no_proof(clip: Path, known: Dataset, store: Store) -> None:
-    result = tune(open_folder(clip), known, known, TuneConfig(**(LOOK | {"steps": 2})), store, retained_split="train")
+    result = tune(open_folder(clip), known, known, TuneConfig(**(LOOK | {"steps": 2})), store, retention_split="train")
     assert "CLR-T045" in codes(result)
 
 
@@ -136,12 +140,12 @@ def test_a_run_that_loses_nothing_is_rarely_accused() -> None:
     groups = np.arange(120)
     for _ in range(300):
         before = random.choice([1.0, 0.5, 0.25, 0.1], 120)
-        guard = Guard(before, groups, 0.05, 0.95, 10)
+        monitor = ForgettingMonitor(before, groups, 0.05, 0.95, 10)
         for step in range(10):
             after = np.where(random.random(120) < 0.3, random.permutation(before), before)
             after += before.mean() - after.mean() + random.normal(0, 0.01)
-            guard.look(step, after)
-        alarms += any(look.state != "kept" for look in guard.seen)
+            monitor.check(step, after)
+        alarms += any(look.state != "retained" for look in monitor.checks)
         runs += 1
     assert alarms / runs <= 0.07
 
@@ -149,26 +153,27 @@ def test_a_run_that_loses_nothing_is_rarely_accused() -> None:
 def test_a_loss_is_seen_as_soon_as_it_is_clear_and_named_by_its_size() -> None:
     random = np.random.default_rng(1)
     before = random.choice([1.0, 0.5], 200)
-    guard = Guard(before, np.arange(200), 0.05, 0.8, 5)
+    monitor = ForgettingMonitor(before, np.arange(200), 0.05, 0.8, 5)
     states = []
     for step, loss in enumerate((0.0, 0.002, 0.1, 0.6, 0.6)):
-        states.append(guard.look(step, before * (1 - loss * (random.random(200) < 0.8))).state)
-    assert states == ["kept", "losing", "losing", "lost", "lost"] or states == [
-        "kept",
-        "kept",
-        "losing",
-        "lost",
-        "lost",
+        states.append(monitor.check(step, before * (1 - loss * (random.random(200) < 0.8))).state)
+    assert states == ["retained", "declining", "declining", "below_minimum", "below_minimum"] or states == [
+        "retained",
+        "retained",
+        "declining",
+        "below_minimum",
+        "below_minimum",
     ]
-    found = {f.code: f for f in guard.findings("held")}
+    found = {f.code: f for f in monitor.findings("held")}
     assert set(found) == {"CLR-T040", "CLR-T041"}
-    assert "at step 3 " in found["CLR-T041"].message
+    assert found["CLR-T041"].details["step"] == 3
+    assert "step 3: " in found["CLR-T041"].message
 
 
 def test_a_collapse_that_leaves_no_spread_is_seen() -> None:
-    guard = Guard(np.ones(30), np.arange(30), 0.1, 0.95, 5)
-    assert guard.look(1, np.full(30, 0.05)).state == "lost"
+    monitor = ForgettingMonitor(np.ones(30), np.arange(30), 0.1, 0.95, 5)
+    assert monitor.check(1, np.full(30, 0.05)).state == "below_minimum"
 
 
 def test_chance_is_the_mean_of_the_inverse_ranks() -> None:
-    assert chance(4) == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
+    assert chance_score(4) == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4)
