@@ -27,7 +27,7 @@ def run_self_test(store: Store, ref: str, pictures: Dataset, out: Output) -> int
     def opened() -> Embedder:
         return need(load_model(store, ref)[0], "Embedder", "the self-test")
 
-    evidence = self_test(opened(), pictures, SelfTestConfig(), store, reopen=opened, progress=out)
+    evidence = self_test(opened(), pictures, SelfTestConfig(), store, reload=opened, progress=out)
     missed = [finding for finding in evidence.findings if finding.code == "CLR-E031"]
     table, told = fault_table(evidence, store), []
     for name, words in (("faults_caught", "faults noticed by any gate"), ("false_alarms", "alarms without any fault")):
@@ -44,7 +44,9 @@ def fault_table(evidence: Evidence, store: Store) -> Table:
     """One line per fault, one column per gate."""
     rows = read_rows(store.blobs.get(evidence.rows))
     said: dict[str, dict[str, bool]] = defaultdict(dict)
-    for case, words, gate, caught in zip(*(rows[n].tolist() for n in ("case", "words", "gate", "caught")), strict=True):
+    for case, words, gate, caught in zip(
+        *(rows[n].tolist() for n in ("case", "description", "gate", "caught")), strict=True
+    ):
         if case == "fault" and gate != "any":
             said[words][gate] = caught == 1.0
     gates = list(dict.fromkeys(gate for marks in said.values() for gate in marks))

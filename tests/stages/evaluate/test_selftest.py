@@ -14,12 +14,12 @@ from clerestory.core.sample import Dataset
 from clerestory.models import open_model
 from clerestory.stages.evaluate.selftest import SelfTestConfig, self_test
 from clerestory.stages.evaluate.selftest.faults import FAULTS
-from clerestory.stages.evaluate.selftest.probe import ask, make_probe
+from clerestory.stages.evaluate.selftest.probe import make_probe_set, run_pipeline
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
 
-QUICK = SelfTestConfig(rebuilds=12, rebuild_pictures=40, reopen_every=5)
+QUICK = SelfTestConfig(num_rebuilds=12, rebuild_images=40, reload_every=5)
 
 
 def caught(evidence: Evidence, store: Store, gate: str) -> dict[str, bool]:
@@ -28,8 +28,8 @@ def caught(evidence: Evidence, store: Store, gate: str) -> dict[str, bool]:
     return dict(zip(rows["name"][keep], rows["caught"][keep] == 1, strict=True))
 
 
-def test_faults_that_change_answers_are_caught_and_rebuilds_raise_no_alarm(store: Store) -> None:
-    evidence = self_test(ColourModel(), tiles(), QUICK, store, reopen=ColourModel)
+def test_faults_that_change_outputs_are_detected_and_rebuilds_raise_no_alarm(store: Store) -> None:
+    evidence = self_test(ColourModel(), tiles(), QUICK, store, reload=ColourModel)
     by_quality, by_any = caught(evidence, store, "quality"), caught(evidence, store, "any")
     assert by_any.keys() == {f.name for f in FAULTS} - {"int8_drift", "ema_not_applied"}, "these need weights"
     notes = {f.where: f.state for f in evidence.findings if f.code == "CLR-E030"}
@@ -85,16 +85,16 @@ def test_a_model_that_is_not_the_same_twice_raises_alarms_without_any_fault(stor
 
 def test_the_faults_do_what_they_say(few_icons: Dataset, tiny_model: Path) -> None:
     model = open_model(tiny_model)
-    probe = make_probe(few_icons, SelfTestConfig(pictures=40))
-    sound = ask(model, probe)
-    again = ask(model, probe, batch=7, order=np.random.default_rng(0).permutation(len(probe.pictures)))
-    np.testing.assert_allclose(again.pictures, sound.pictures, atol=1e-5)
+    probe = make_probe_set(few_icons, SelfTestConfig(num_images=40))
+    original = run_pipeline(model, probe)
+    again = run_pipeline(model, probe, 7, np.random.default_rng(0).permutation(len(probe.images)))
+    np.testing.assert_allclose(again.images, original.images, atol=1e-5)
     before = {name: value.clone() for name, value in model.network.state_dict().items()}
     for number, fault in enumerate(FAULTS):
-        answers = fault.answers(model, probe, sound, np.random.default_rng(number))
-        assert answers is not None, fault.name
+        outputs = fault.inject(model, probe, original, np.random.default_rng(number))
+        assert outputs is not None, fault.name
         same = [
-            np.allclose(getattr(answers, n), getattr(sound, n), atol=1e-6) for n in ("pictures", "captions", "labels")
+            np.allclose(getattr(outputs, n), getattr(original, n), atol=1e-6) for n in ("images", "captions", "labels")
         ]
         touched = {
             "truncated_prompts": [True, False, True],
@@ -107,11 +107,11 @@ def test_the_faults_do_what_they_say(few_icons: Dataset, tiny_model: Path) -> No
     assert all(bool((after[name] == value).all()) for name, value in before.items()), "the model itself is as it was"
 
 
-def test_a_model_without_embeddings_is_told_so(store: Store) -> None:
+def test_a_model_without_embeddings_is_refused(store: Store) -> None:
     with pytest.raises(CapabilityError, match="compares embeddings"):
         self_test(object(), tiles(), QUICK, store)  # type: ignore[arg-type]  # what a caller may do wrong
 
 
 def test_settings_that_make_no_sense() -> None:
-    with pytest.raises(Exception, match="rebuilds is 0"):
-        SelfTestConfig(rebuilds=0)
+    with pytest.raises(Exception, match="num_rebuilds is 0"):
+        SelfTestConfig(num_rebuilds=0)

@@ -3,41 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from clerestory.core.errors import ConfigError
+from clerestory.core.settings import Range, check_settings
 
 
 @dataclass(frozen=True, slots=True)
 class SelfTestConfig:
-    """How large a self-test is, and when a gate speaks.
+    """The size of a self-test, and when a gate raises an alarm.
 
     Attributes:
-        pictures: how many pictures each fault is tried on; all of the split when it has fewer.
-        rebuilds: how many times the same thing is built again without any change, to count false alarms.
-        rebuild_pictures: how many pictures each of these is tried on.
-        reopen_every: the model is read from disk anew for every so many rebuilds.
-        alpha: how often the quality gate may raise a false alarm, for each of its two measures.
-        margin: the drop in mean reciprocal rank that the quality gate is asked about.
-        churn: the share of changed first answers, or of changed right answers, that is tolerated.
-        distance: the largest cosine distance between two embeddings of the same thing that is tolerated.
-        split: where the pictures come from; the first split there is when empty.
-        lang: the language of the captions.
-        seed: chooses pictures and what the faults draw.
+        num_images: how many images each fault is tested on; all of the split if it has fewer.
+        num_rebuilds: how many times the unchanged pipeline is built again, to count false alarms.
+        rebuild_images: how many images each rebuild is tested on.
+        reload_every: the model is read from disk again every so often, in rebuilds.
+        alpha: the false alarm rate of each of the two tests of the quality gate.
+        margin: the drop in mean reciprocal rank that the quality gate has to rule out.
+        max_churn: the tolerated share of changed predictions, and of changed labels.
+        max_distance: the tolerated cosine distance between two embeddings of the same input.
+        split: the split of the images; the first one of the data if empty.
+        language: of the captions.
+        seed: selects images and seeds the faults.
     """
 
-    pictures: int = 600
-    rebuilds: int = 100
-    rebuild_pictures: int = 64
-    reopen_every: int = 10
-    alpha: float = 0.001
-    margin: float = 0.01
-    churn: float = 0.005
-    distance: float = 1e-4
+    num_images: Annotated[int, Range(1)] = 600
+    num_rebuilds: Annotated[int, Range(1)] = 100
+    rebuild_images: Annotated[int, Range(1)] = 64
+    reload_every: Annotated[int, Range(1)] = 10
+    alpha: Annotated[float, Range(0, 0.5, exclusive_minimum=True, exclusive_maximum=True)] = 0.001
+    margin: Annotated[float, Range(0, exclusive_minimum=True)] = 0.01
+    max_churn: Annotated[float, Range(0, 1)] = 0.005
+    max_distance: Annotated[float, Range(0, 2)] = 1e-4
     split: str = "test"
-    lang: str = "en"
+    language: str = "en"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("pictures", "rebuilds", "rebuild_pictures", "reopen_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"SelfTestConfig.{name} is {getattr(self, name)}", "it takes 1 or more")
+        check_settings(self)

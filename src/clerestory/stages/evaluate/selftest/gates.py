@@ -1,11 +1,11 @@
-"""The gates that watch: each compares the answers of a changed pipeline with those of the sound one.
+"""The gates under test: each compares the outputs of a changed pipeline with those of the original one.
 
-| gate | speaks when |
+| gate | raises an alarm if |
 |---|---|
-| ``quality`` | the mean reciprocal rank has dropped, in either direction of retrieval; paired, cluster-robust |
-| ``churn`` | more first answers have changed than is tolerated, with the lower end of the share's interval |
-| ``fingerprint`` | an embedding of the same picture or text has moved further than rounding moves it |
-| ``labels`` | more pictures than is tolerated have another right answer than the rows of before name |
+| ``quality`` | the mean reciprocal rank drops, in either direction of retrieval; paired, cluster-robust |
+| ``churn`` | the share of changed predictions exceeds the tolerance, by the lower bound of its interval |
+| ``fingerprint`` | an embedding of the same image or text moves further than rounding moves it |
+| ``labels`` | the share of images with another label than in the stored rows exceeds the tolerance |
 """
 
 from __future__ import annotations
@@ -16,78 +16,76 @@ from typing import NamedTuple
 import numpy as np
 
 from clerestory.stages.evaluate.selftest.config import SelfTestConfig
-from clerestory.stages.evaluate.selftest.probe import Answers, Ints, Probe
+from clerestory.stages.evaluate.selftest.probe import Ints, PipelineOutputs, ProbeSet
 from clerestory.stats.intervals import share_interval
 from clerestory.stats.verdict import gate_difference
 
 
 class Alarm(NamedTuple):
-    """What a gate says.
+    """The answer of a gate.
 
     Attributes:
-        raised: it noticed something.
-        value: what it looked at: the drop, the share, the distance.
-        sentence: the same in words.
+        raised: whether it detected a change.
+        value: the drop, share or distance that it measured.
+        message: one sentence with the numbers.
     """
 
     raised: bool
     value: float
-    sentence: str
+    message: str
 
 
-def quality(before: Answers, after: Answers, probe: Probe, config: SelfTestConfig) -> Alarm:
-    """Paired drop in mean reciprocal rank; the worse of the two directions."""
-    captions = np.full(len(probe.captions), -1, dtype=np.int64)
-    captions[probe.labels[::-1]] = probe.concepts[::-1]
+GateFunction = Callable[[PipelineOutputs, PipelineOutputs, ProbeSet, SelfTestConfig], Alarm]
+
+
+def quality(before: PipelineOutputs, after: PipelineOutputs, probe: ProbeSet, config: SelfTestConfig) -> Alarm:
+    """The paired drop in mean reciprocal rank; the worse of the two directions."""
+    caption_concepts = np.full(len(probe.captions), -1, dtype=np.int64)
+    caption_concepts[probe.labels[::-1]] = probe.concepts[::-1]
     alarms = []
-    for one, other, groups in (
-        (after.reciprocal_ranks, before.reciprocal_ranks, probe.concepts),
-        (after.found_pictures, before.found_pictures, captions),
+    for new, old, concepts in (
+        (after.image_reciprocal_ranks, before.image_reciprocal_ranks, probe.concepts),
+        (after.caption_reciprocal_ranks, before.caption_reciprocal_ranks, caption_concepts),
     ):
-        keep = groups >= 0
-        numbers: Ints = np.unique(groups[keep], return_inverse=True)[1].astype(np.int64)
-        found = gate_difference(one[keep], other[keep], numbers, config.margin, config.alpha)
-        alarms.append(Alarm(found.answer == "fail", -found.difference.value, found.sentence))
+        keep = concepts >= 0
+        clusters: Ints = np.unique(concepts[keep], return_inverse=True)[1].astype(np.int64)
+        test = gate_difference(new[keep], old[keep], clusters, config.margin, config.alpha)
+        alarms.append(Alarm(test.answer == "fail", -test.difference.value, test.sentence))
     return max(alarms, key=lambda alarm: (alarm.raised, alarm.value))
 
 
-def churn(before: Answers, after: Answers, probe: Probe, config: SelfTestConfig) -> Alarm:
-    """The share of pictures whose first answer is another one."""
-    return _changed(before.first_answers != after.first_answers, "first", probe, config)
+def churn(before: PipelineOutputs, after: PipelineOutputs, probe: ProbeSet, config: SelfTestConfig) -> Alarm:
+    """The share of images whose prediction changed."""
+    return _changed_share(before.predictions != after.predictions, "predictions", probe, config)
 
 
-def labels(before: Answers, after: Answers, probe: Probe, config: SelfTestConfig) -> Alarm:
-    """The share of pictures whose right answer is another one than before."""
-    return _changed(before.labels != after.labels, "right", probe, config)
+def labels(before: PipelineOutputs, after: PipelineOutputs, probe: ProbeSet, config: SelfTestConfig) -> Alarm:
+    """The share of images whose label changed."""
+    return _changed_share(before.labels != after.labels, "labels", probe, config)
 
 
-def _changed(which: np.ndarray, kind: str, probe: Probe, config: SelfTestConfig) -> Alarm:
-    changed = which.astype(np.float64)
+def fingerprint(before: PipelineOutputs, after: PipelineOutputs, probe: ProbeSet, config: SelfTestConfig) -> Alarm:
+    """The largest cosine distance between the two embeddings of the same input."""
+    distance = max(_max_distance(before.images, after.images), _max_distance(before.captions, after.captions))
+    message = f"an embedding moved by a cosine distance of {distance:.2g}; the tolerance is {config.max_distance:g}"
+    return Alarm(distance > config.max_distance, distance, message)
+
+
+GATES: dict[str, GateFunction] = {"quality": quality, "churn": churn, "fingerprint": fingerprint, "labels": labels}
+
+
+def _changed_share(is_changed: np.ndarray, noun: str, probe: ProbeSet, config: SelfTestConfig) -> Alarm:
+    changed = is_changed.astype(np.float64)
     share = float(changed.mean())
     interval = share_interval(changed, probe.concepts)
     low = share if isinstance(interval, str) else interval.low
-    sentence = f"{share:.1%} of {len(changed)} {kind} answers are other ones; {config.churn:.1%} are tolerated"
-    return Alarm(low > config.churn, share, sentence)
+    message = f"{share:.1%} of {len(changed)} {noun} changed; the tolerance is {config.max_churn:.1%}"
+    return Alarm(low > config.max_churn, share, message)
 
 
-def fingerprint(before: Answers, after: Answers, probe: Probe, config: SelfTestConfig) -> Alarm:
-    """The largest cosine distance between the two embeddings of the same thing."""
-    moved = max(_farthest(before.pictures, after.pictures), _farthest(before.captions, after.captions))
-    sentence = f"an embedding has moved by {moved:.2g}; {config.distance:g} is tolerated"
-    return Alarm(moved > config.distance, moved, sentence)
-
-
-def _farthest(before: np.ndarray, after: np.ndarray) -> float:
-    """Largest 1 - cosine of unit rows, as half the squared distance, which loses no digits near 0."""
+def _max_distance(before: np.ndarray, after: np.ndarray) -> float:
+    """The largest 1 - cosine of unit rows, as half the squared distance, which is exact near 0."""
     if before.shape != after.shape:
         return 1.0
-    apart = (before.astype(np.float64) - after.astype(np.float64)) ** 2
-    return float(apart.sum(axis=1).max() / 2)
-
-
-GATES: dict[str, Callable[[Answers, Answers, Probe, SelfTestConfig], Alarm]] = {
-    "quality": quality,
-    "churn": churn,
-    "fingerprint": fingerprint,
-    "labels": labels,
-}
+    squared = (before.astype(np.float64) - after.astype(np.float64)) ** 2
+    return float(squared.sum(axis=1).max() / 2)

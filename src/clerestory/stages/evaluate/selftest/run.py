@@ -1,4 +1,4 @@
-"""Every fault against every gate, and the same without any fault, many times."""
+"""Every fault against every gate, and the unchanged pipeline many times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Facts, Tags
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError
 from clerestory.core.evidence import Evidence, Finding, Measurement, Recipe, Subject
@@ -18,17 +18,19 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset
 from clerestory.models.protocols import Embedder
+from clerestory.stages.evaluate.findings import FAULT_MISSED, FAULT_NOT_APPLICABLE
 from clerestory.stages.evaluate.selftest.config import SelfTestConfig
 from clerestory.stages.evaluate.selftest.faults import FAULTS
 from clerestory.stages.evaluate.selftest.gates import GATES
-from clerestory.stages.evaluate.selftest.probe import Answers, Probe, ask, make_probe
+from clerestory.stages.evaluate.selftest.probe import PipelineOutputs, ProbeSet, make_probe_set, run_pipeline
 from clerestory.stats.aggregate import measure
 from clerestory.stats.rows import write_rows
 from clerestory.store import Store
 
 KIND = "self_test"
-ANY = "any"
+ANY_GATE = "any"
 FAULT, REBUILD = "fault", "rebuild"
+MAX_BATCH_SIZE = 64
 
 
 def self_test(
@@ -36,28 +38,30 @@ def self_test(
     data: Dataset,
     config: SelfTestConfig,
     store: Store,
-    reopen: Callable[[], Embedder] | None = None,
+    reload: Callable[[], Embedder] | None = None,
     progress: Progress = QUIET,
 ) -> Evidence:
-    """Put known faults into a copy of the pipeline and report which gates notice; count false alarms without a fault.
+    """Inject known faults into a copy of the pipeline, and count which gates detect them, and false alarms.
 
     Evidence of kind ``self_test``. Its rows: one per case and gate (``caught`` 1 or 0), and one per case with gate
-    ``any``. Measurements: ``faults_caught`` (share of the faults that any gate notices) and the same by gate,
+    ``any``. Measurements: ``faults_caught`` (share of the faults that any gate detects) and the same by gate,
     ``false_alarms`` (share of the rebuilds).
 
     Args:
-        model: the model in question.
-        data: where the pictures and captions come from.
-        config: how large, and when a gate speaks.
-        store: where the evidence is kept.
-        reopen: reads the same model from disk anew, for the rebuilds; they go without where it is None.
+        model: the model.
+        data: images and captions.
+        config: the size of the test, and when a gate raises an alarm.
+        store: receives the evidence.
+        reload: reads the same model from disk again, for the rebuilds; they do without if None.
         progress: told about each case.
 
     Raises:
-        CapabilityError: the model does not embed pictures and texts.
+        CapabilityError: the model does not embed images and texts.
     """
     if not isinstance(model, Embedder):
-        raise CapabilityError("the self-test compares embeddings, and this model gives none", "use a dual encoder")
+        raise CapabilityError(
+            "the self-test compares embeddings, and this model is not an Embedder", "use a dual encoder"
+        )
     subject = Subject(
         model=model.digest,
         data=data.digest,
@@ -65,15 +69,15 @@ def self_test(
         config=digest(config),
         environment=environment_digest(),
     )
-    known = store.find_evidence(KIND, subject.model, subject.data, subject.code, subject.config, subject.environment)
-    if known:
-        return known[0]
+    stored = store.find_evidence(KIND, subject.model, subject.data, subject.code, subject.config, subject.environment)
+    if stored:
+        return stored[0]
     with metered() as meter:
-        probe = make_probe(data, config)
-        sound = ask(model, probe)
+        probe = make_probe_set(data, config)
+        original = run_pipeline(model, probe)
         cases = _Cases(config)
-        findings = _faults(model, probe, sound, cases, progress)
-        _rebuilds(model, probe, cases, reopen, progress)
+        findings = _test_faults(model, probe, original, cases, progress)
+        _test_rebuilds(model, probe, cases, reload, progress)
         rows = cases.columns()
         measurements = _measurements(rows)
     evidence = Evidence(
@@ -84,11 +88,12 @@ def self_test(
         cost=meter.cost,
         made=now(),
         rows=store.blobs.put(write_rows(rows)),
-        facts=Tags(
-            pictures=str(len(probe.pictures)),
-            captions=str(len(probe.captions)),
-            rebuilds="the model opened again, other batch sizes, another order, pictures packed anew without loss",
-            quality=f"mean reciprocal rank, paired; alarm at alpha {config.alpha:g}",
+        facts=Facts(
+            images=len(probe.images),
+            captions=len(probe.captions),
+            reloaded=reload is not None,
+            alpha=config.alpha,
+            margin=config.margin,
         ),
     )
     store.put_evidence(evidence)
@@ -96,99 +101,100 @@ def self_test(
 
 
 class _Cases:
-    """What each gate said in each case, as rows."""
+    """The answers of every gate in every case, as rows."""
 
     def __init__(self, config: SelfTestConfig) -> None:
         self.config = config
         self.rows: list[dict[str, Any]] = []
 
-    def judge(self, case: str, name: str, words: str, before: Answers, after: Answers, probe: Probe) -> bool:
-        """One row per gate and one for all of them; whether any spoke."""
-        alarms = {gate: look(before, after, probe, self.config) for gate, look in GATES.items()}
+    def test(
+        self,
+        case: str,
+        name: str,
+        description: str,
+        before: PipelineOutputs,
+        after: PipelineOutputs,
+        probe: ProbeSet,
+    ) -> bool:
+        """Add one row per gate and one for all of them; returns whether any raised an alarm."""
+        cells = {"case": case, "name": name, "description": description}
+        alarms = {gate: check(before, after, probe, self.config) for gate, check in GATES.items()}
         for gate, alarm in alarms.items():
-            self._add(case, name, words, gate, alarm.raised, alarm.value, alarm.sentence)
+            self.rows.append(
+                cells | {"gate": gate, "caught": float(alarm.raised), "value": alarm.value, "message": alarm.message}
+            )
         raised = [gate for gate, alarm in alarms.items() if alarm.raised]
-        self._add(case, name, words, ANY, bool(raised), float(len(raised)), ", ".join(raised))
+        count = {"caught": float(bool(raised)), "value": float(len(raised)), "message": ", ".join(raised)}
+        self.rows.append(cells | {"gate": ANY_GATE} | count)
         return bool(raised)
 
-    def _add(self, case: str, name: str, words: str, gate: str, caught: bool, value: float, said: str) -> None:
-        self.rows.append(
-            {
-                "case": case,
-                "name": name,
-                "words": words,
-                "gate": gate,
-                "caught": float(caught),
-                "value": value,
-                "said": said,
-            }
-        )
-
     def columns(self) -> dict[str, NDArray[Any]]:
-        texts = {
-            n: np.array([row[n] for row in self.rows], dtype=object) for n in ("case", "name", "words", "gate", "said")
+        """The rows as columns."""
+        texts = ("case", "name", "description", "gate", "message")
+        columns: dict[str, NDArray[Any]] = {
+            name: np.array([row[name] for row in self.rows], dtype=object) for name in texts
         }
-        return texts | {n: np.array([row[n] for row in self.rows], dtype=np.float64) for n in ("caught", "value")}
+        return columns | {name: np.array([row[name] for row in self.rows], np.float64) for name in ("caught", "value")}
 
 
-def _faults(model: Embedder, probe: Probe, sound: Answers, cases: _Cases, progress: Progress) -> list[Finding]:
+def _test_faults(
+    model: Embedder, probe: ProbeSet, original: PipelineOutputs, cases: _Cases, progress: Progress
+) -> list[Finding]:
     findings = []
-    with progress.task("Putting faults in", len(FAULTS)) as bar:
+    with progress.task("Injecting faults", len(FAULTS)) as bar:
         for number, fault in enumerate(FAULTS):
-            random = np.random.default_rng([cases.config.seed, number])
-            answers = fault.answers(model, probe, sound, random)
-            if answers is None:
-                message = f"the fault {fault.words!r} cannot be put into this model"
-                findings.append(Finding("CLR-E030", "info", "not_applicable", fault.name, message))
-            elif not cases.judge(FAULT, fault.name, fault.words, sound, answers, probe):
-                message = f"no gate notices when {fault.words}"
-                fix = "evaluate on more pictures (pictures in SelfTestConfig), or add a gate for it"
-                findings.append(Finding("CLR-E031", "warning", "warn", fault.name, message, fix))
+            rng = np.random.default_rng([cases.config.seed, number])
+            outputs = fault.inject(model, probe, original, rng)
+            if outputs is None:
+                message = f"the fault {fault.description!r} cannot be injected into this model"
+                findings.append(FAULT_NOT_APPLICABLE.finding(fault.name, message, fault=fault.name))
+            elif not cases.test(FAULT, fault.name, fault.description, original, outputs, probe):
+                message = f"no gate raises an alarm when {fault.description}"
+                findings.append(FAULT_MISSED.finding(fault.name, message, fault=fault.name))
             bar.advance()
     return findings
 
 
-def _rebuilds(
+def _test_rebuilds(
     model: Embedder,
-    probe: Probe,
+    probe: ProbeSet,
     cases: _Cases,
-    reopen: Callable[[], Embedder] | None,
+    reload: Callable[[], Embedder] | None,
     progress: Progress,
 ) -> None:
-    """The same thing built again: whatever a gate says is a false alarm."""
+    """The unchanged pipeline, built again: every alarm is a false alarm."""
     config = cases.config
-    part = probe.first(config.rebuild_pictures)
-    before = ask(model, part)
-    with progress.task("Building the same again", config.rebuilds) as bar:
-        for number in range(config.rebuilds):
-            random = np.random.default_rng([config.seed, 1000 + number])
-            if reopen is not None and number % config.reopen_every == 0:
-                model = reopen()
-            again = _packed_anew(part, random)
-            batch = int(random.integers(1, 65))
-            answers = ask(model, again, batch, random.permutation(len(part.pictures)))
-            cases.judge(REBUILD, f"rebuild {number + 1}", f"batches of {batch}", before, answers, part)
+    subset = probe.first(config.rebuild_images)
+    before = run_pipeline(model, subset)
+    with progress.task("Rebuilding the unchanged pipeline", config.num_rebuilds) as bar:
+        for number in range(config.num_rebuilds):
+            rng = np.random.default_rng([config.seed, 1000 + number])
+            if reload is not None and number % config.reload_every == 0:
+                model = reload()
+            encoded = _reencode(subset, rng)
+            batch_size = int(rng.integers(1, MAX_BATCH_SIZE + 1))
+            outputs = run_pipeline(model, encoded, batch_size, rng.permutation(len(subset.images)))
+            cases.test(REBUILD, f"rebuild {number + 1}", f"batch size {batch_size}", before, outputs, subset)
             bar.advance()
 
 
-def _packed_anew(probe: Probe, random: np.random.Generator) -> Probe:
+def _reencode(probe: ProbeSet, rng: np.random.Generator) -> ProbeSet:
     """The same pixels after another lossless round trip through a file."""
-    pictures = []
-    for image in probe.pictures:
+    images = []
+    for image in probe.images:
         out = io.BytesIO()
-        image.save(out, "PNG", compress_level=int(random.integers(0, 4)))
+        image.save(out, "PNG", compress_level=int(rng.integers(0, 4)))
         with Image.open(io.BytesIO(out.getvalue())) as opened:
-            pictures.append(opened.convert("RGB"))
-    return Probe(pictures, probe.captions, probe.labels, probe.concepts, probe.ids)
+            images.append(opened.convert("RGB"))
+    return ProbeSet(images, probe.captions, probe.labels, probe.concepts, probe.ids)
 
 
 def _measurements(rows: dict[str, NDArray[Any]]) -> list[Measurement]:
-    found = []
-    kinds = ((FAULT, "faults_caught"), (REBUILD, "false_alarms"))
-    for gate in (ANY, *GATES):
-        where = {} if gate == ANY else {"gate": gate}
-        for case, name in kinds:
+    measurements = []
+    for gate in (ANY_GATE, *GATES):
+        where = {} if gate == ANY_GATE else {"gate": gate}
+        for case, name in ((FAULT, "faults_caught"), (REBUILD, "false_alarms")):
             if ((rows["case"] == case) & (rows["gate"] == gate)).any():
                 recipe = Recipe("mean", "caught", Tags(case=case, gate=gate))
-                found.append(measure(rows, recipe, name, where))
-    return found
+                measurements.append(measure(rows, recipe, name, where))
+    return measurements
