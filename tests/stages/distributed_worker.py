@@ -16,32 +16,32 @@ from torch import Tensor, distributed, nn
 from clerestory.core.codec import decode
 from clerestory.core.progress import QUIET
 from clerestory.stages.train import TrainConfig
-from clerestory.stages.train.distributed import Ranks, here
-from clerestory.stages.train.distributed.norms import BatchNormOverRanks, over_ranks
-from clerestory.stages.train.distributed.sharded import whole
-from clerestory.stages.train.run import prepared
+from clerestory.stages.train.distributed import Ranks, current_engine
+from clerestory.stages.train.distributed.norms import CrossRankBatchNorm, convert_batch_norms
+from clerestory.stages.train.distributed.sharded import full_tensor
+from clerestory.stages.train.run import prepare_run
 
 
 def steps(folder: Path, until: int, fields: list[str]) -> None:
     from tests.support.shapes import shapes
 
-    told: dict[str, Any] = {"preset": "tiny", "steps": 60, "batch": 16, "threads": 1, "device": "cpu"}
+    told: dict[str, Any] = {"preset": "tiny", "steps": 60, "batch_size": 16, "threads": 1, "device": "cpu"}
     told |= dict(field.split("=") for field in fields)
     config = decode(TrainConfig, told)
     folder.mkdir(parents=True, exist_ok=True)
-    with here(config) as engine:
-        run = prepared(shapes(), config.resolved(), folder, QUIET, engine=engine)
+    with current_engine(config) as engine:
+        run = prepare_run(shapes(), config.resolved(), folder, QUIET, engine=engine)
         run.restore()
         begun = run.position.step
         while run.position.step < until:
             run.step()
         run.save()
-        run.keep("model")
+        run.export("model")
         run.validate()
         sharded = [type(p).__name__ == "DTensor" for p in run.model.parameters()]
-        state = {name: whole(tensor).clone() for name, tensor in run.state().items()}
-        run.feed.close()
-        if engine.first:
+        state = {name: full_tensor(tensor).clone() for name, tensor in run.state().items()}
+        run.loader.close()
+        if engine.is_main:
             torch.save({"state": state, "begun": begun, "sharded": all(sharded)}, folder / "state.pt")
 
 
@@ -51,8 +51,8 @@ def parts() -> None:
     assert ranks.means({"a": float(ranks.rank), "b": 1.0}) == {"a": 0.5, "b": 1.0}
     assert ranks.any(ranks.rank == 1)
     assert not ranks.any(False)
-    assert ranks.from_first({"of": ranks.rank}) == {"of": 0}
-    assert [ranks.share(count) for count in (1, 2, 3)] == ([1, 1, 2] if ranks.rank == 0 else [0, 1, 1])
+    assert ranks.broadcast({"of": ranks.rank}) == {"of": 0}
+    assert [ranks.shard_size(count) for count in (1, 2, 3)] == ([1, 1, 2] if ranks.rank == 0 else [0, 1, 1])
     value = torch.tensor([1.0, 5.0])[ranks.rank] * ranks.mean_weight(1 + 2 * ranks.rank)
     assert ranks.means({"mean": float(value)})["mean"] == (1 * 1 + 3 * 5) / 4
 
@@ -64,28 +64,30 @@ def parts() -> None:
             plain.weight.uniform_(0.5, 2, generator=torch.Generator().manual_seed(1))
         mine = kind(shape[1]).double()
         mine.load_state_dict(plain.state_dict())
-        over_ranks(nn.Sequential(mine), ranks)
-        assert type(mine) is BatchNormOverRanks
+        convert_batch_norms(nn.Sequential(mine), ranks)
+        assert type(mine) is CrossRankBatchNorm
         for _ in range(2):
             whole_loss, whole_grad = _loss(plain, x, x)
-            loss, grad = _loss(mine, ranks.mine(x), ranks.mine(x))
+            loss, grad = _loss(mine, ranks.shard(x), ranks.shard(x))
         torch.testing.assert_close(ranks.means({"loss": loss})["loss"], whole_loss)
-        torch.testing.assert_close(grad / ranks.world, ranks.mine(whole_grad))
+        torch.testing.assert_close(grad / ranks.world_size, ranks.shard(whole_grad))
         for name, tensor in plain.state_dict().items():
             torch.testing.assert_close(mine.state_dict()[name], tensor, msg=name)
         for p, q in zip(mine.parameters(), plain.parameters(), strict=True):
             assert p.grad is not None
             distributed.all_reduce(p.grad)
-            torch.testing.assert_close(p.grad / ranks.world, q.grad)
+            torch.testing.assert_close(p.grad / ranks.world_size, q.grad)
         torch.testing.assert_close(mine.eval()(x), plain.eval()(x))
 
     rows = torch.full((2, 3), float(ranks.rank), requires_grad=True)
     every = ranks.gather(rows)
     assert every[:, 0].tolist() == [0, 0, 1, 1]
-    assert ranks.own(rows).tolist() == [2 * ranks.rank, 2 * ranks.rank + 1]
+    assert ranks.gathered_indices(rows).tolist() == [2 * ranks.rank, 2 * ranks.rank + 1]
     (every * torch.arange(4.0)[:, None] * (1 + ranks.rank)).sum().backward()
     assert rows.grad is not None
-    assert rows.grad[:, 0].tolist() == [3 * i for i in ranks.own(rows).tolist()], "what both ranks made of these rows"
+    assert rows.grad[:, 0].tolist() == [3 * i for i in ranks.gathered_indices(rows).tolist()], (
+        "what both ranks made of these rows"
+    )
     distributed.destroy_process_group()
 
 

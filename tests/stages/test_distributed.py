@@ -19,7 +19,7 @@ from tests.support.shapes import shapes
 from clerestory.core.errors import ConfigError
 from clerestory.data.shards import write_shards
 from clerestory.stages.train import TrainConfig
-from clerestory.stages.train.distributed import ALONE, Ranks, here
+from clerestory.stages.train.distributed import SINGLE_PROCESS, Ranks, current_engine
 from clerestory.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,7 +75,7 @@ def test_what_is_exchanged_equals_one_process_that_has_everything() -> None:
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_take_the_steps_of_one(tmp_path: Path, single: dict[str, torch.Tensor], parallel: str) -> None:
-    torchrun(2, WORKER, "steps", str(tmp_path), "6", f"parallel={parallel}")
+    torchrun(2, WORKER, "steps", str(tmp_path), "6", f"parallelism={parallel}")
     found = left(tmp_path)
     assert found["sharded"] == (parallel == "fsdp")
     assert_same_weights(found["state"], single)
@@ -85,12 +85,12 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, single: dict[str, t
 
 
 def test_any_number_of_processes_goes_on_from_any_other(tmp_path: Path, single: dict[str, torch.Tensor]) -> None:
-    torchrun(2, WORKER, "steps", str(tmp_path), "2", "parallel=ddp")
-    torchrun(4, WORKER, "steps", str(tmp_path), "4", "parallel=fsdp")
+    torchrun(2, WORKER, "steps", str(tmp_path), "2", "parallelism=ddp")
+    torchrun(4, WORKER, "steps", str(tmp_path), "4", "parallelism=fsdp")
     assert left(tmp_path)["begun"] == 2
     alone(WORKER, "steps", str(tmp_path), "5")
     assert left(tmp_path)["begun"] == 4
-    torchrun(2, WORKER, "steps", str(tmp_path), "6", "parallel=fsdp")
+    torchrun(2, WORKER, "steps", str(tmp_path), "6", "parallelism=fsdp")
     assert left(tmp_path)["begun"] == 5
     assert_same_weights(left(tmp_path)["state"], single)
     assert not list(tmp_path.glob(".checkpoint*")), "nothing half written is left"
@@ -160,12 +160,12 @@ def wait_for_checkpoint(home: Path, processes: list[subprocess.Popen[str]]) -> N
 
 
 def test_a_process_on_its_own_has_the_engine_that_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    with here(TrainConfig()) as engine:
-        assert engine is ALONE
+    with current_engine(TrainConfig()) as engine:
+        assert engine is SINGLE_PROCESS
     monkeypatch.setenv("WORLD_SIZE", "8")  # a job scheduler's, without the rest of what torchrun tells
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with here(TrainConfig(parallel="fsdp")) as engine:
-        assert engine is ALONE
+    with current_engine(TrainConfig(parallelism="fsdp")) as engine:
+        assert engine is SINGLE_PROCESS
 
 
 def test_what_several_processes_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,5 +174,5 @@ def test_what_several_processes_cannot_do_is_refused(monkeypatch: pytest.MonkeyP
     Ranks(0, 4).check(16)
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match="accumulate"), here(TrainConfig(accumulate=4)):
+    with pytest.raises(ConfigError, match="grad_accum_steps"), current_engine(TrainConfig(grad_accum_steps=4)):
         pass

@@ -46,6 +46,6 @@ def test_without_ray_one_sentence_says_what_to_install(store: Store, monkeypatch
 def test_a_workers_own_sentence_is_what_is_told() -> None:
     sentence = ClerestoryError("the disk is full", "make room")
     failed = RuntimeError("Training failed due to worker errors:\n…\nvalue")
-    assert "value" in ray._told(failed).message
+    assert "value" in ray._translate_error(failed).message
     vars(failed)["worker_failures"] = {0: ValueError("x"), 1: sentence}
-    assert ray._told(failed) is sentence
+    assert ray._translate_error(failed) is sentence

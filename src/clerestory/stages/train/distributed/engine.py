@@ -1,7 +1,7 @@
-"""What the training loop asks of the machines it runs on.
+"""The training loop's interface to the processes it runs on.
 
-``Engine`` is one process on its own. ``Several`` is one of several that share each batch, started by ``torchrun`` (or
-Ray): under ``ddp`` each holds the whole model (``DistributedDataParallel``), under ``fsdp`` a part of every tensor
+``Engine`` is a single process. ``DistributedEngine`` is one of several that share each batch, started by ``torchrun``
+or Ray: with ``ddp`` each has a copy of the model (``DistributedDataParallel``), with ``fsdp`` a shard of every tensor
 (``fully_shard``). The step is the same: equal seeds, data and batch give the weights of a single process up to the
 rounding of sums.
 """
@@ -25,122 +25,122 @@ from clerestory.models.model import ClerestoryModel
 from clerestory.stages.train import checkpoint
 from clerestory.stages.train.checkpoint import Position
 from clerestory.stages.train.config import TrainConfig
-from clerestory.stages.train.distributed import state as shared
-from clerestory.stages.train.distributed.norms import over_ranks
+from clerestory.stages.train.distributed import state as sharded_checkpoint
+from clerestory.stages.train.distributed.norms import convert_batch_norms
 from clerestory.stages.train.distributed.ranks import SINGLE, Ranks
-from clerestory.stages.train.distributed.sharded import like, whole
+from clerestory.stages.train.distributed.sharded import full_tensor, shard_like
 
 Forward = Callable[..., Any]
-TOLD_BY_TORCHRUN = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+TORCHRUN_VARIABLES = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 
 
 class Engine:
-    """One process that does everything.
+    """A single process.
 
     Attributes:
         name: for the evidence.
-        ranks: who shares a batch.
-        local: processes on this machine, which share its cores.
+        ranks: this process among those that share a batch.
+        local_world_size: processes on this machine, which share its cores.
     """
 
     name = "single"
     ranks = SINGLE
-    local = 1
+    local_world_size = 1
 
     @property
-    def first(self) -> bool:
-        """Whether this process writes log, models and evidence."""
+    def is_main(self) -> bool:
+        """Whether this process writes the log, the models and the evidence."""
         return self.ranks.rank == 0
 
     def prepare(self, model: ClerestoryModel, objectives: Sequence[nn.Module], losses: Forward) -> Forward:
-        """Make the model and what the objectives have of their own ready; returns what to call for the losses.
+        """Wrap the model and the objectives' own modules; returns the function that computes the losses.
 
-        To be called before anything keeps their parameters.
+        Call it before anything else refers to their parameters.
 
         Args:
-            model: what learns.
-            objectives: with parameters and layers of their own.
-            losses: step context to parts of the loss; passes through all of these.
+            model: the trained model.
+            objectives: with parameters and modules of their own.
+            losses: from step context to loss terms; runs all of these modules.
         """
         return losses
 
     @contextmanager
-    def averaged(self, model: ClerestoryModel, average: Mapping[str, Tensor]) -> Iterator[ClerestoryModel]:
-        """A model in evaluation mode with the averaged weights; only the first process may look at it."""
-        own = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    def ema_model(self, model: ClerestoryModel, average: Mapping[str, Tensor]) -> Iterator[ClerestoryModel]:
+        """A model in evaluation mode with the averaged weights; only the main process may use it."""
+        trained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(average)
         model.train(False)
         try:
             yield model
         finally:
-            model.load_state_dict(own)
+            model.load_state_dict(trained)
             model.train()
 
     def save(self, folder: Path, position: Position, state: Mapping[str, Tensor]) -> None:
-        """Write a checkpoint that appears at once or not at all."""
+        """Write a checkpoint atomically."""
         checkpoint.write(folder, position, state)
 
     def load(self, folder: Path, state: Mapping[str, Tensor]) -> Position | None:
-        """Set ``state`` to the last checkpoint, by however many processes it was written; None where there is none."""
-        alone, together = checkpoint.read(folder), shared.latest(folder)
-        if alone is not None and (together is None or together[0].step <= alone[0].step):
+        """Set ``state`` to the last checkpoint, written by any number of processes; None if there is none."""
+        plain, sharded = checkpoint.read(folder), sharded_checkpoint.latest(folder)
+        if plain is not None and (sharded is None or sharded[0].step <= plain[0].step):
             with torch.no_grad():
-                for name, mine in state.items():
-                    mine.copy_(like(alone[1][name].to(mine.device), mine))
-            return alone[0]
-        if together is None:
+                for name, tensor in state.items():
+                    tensor.copy_(shard_like(plain[1][name].to(tensor.device), tensor))
+            return plain[0]
+        if sharded is None:
             return None
-        shared.read(together[1], state, self.ranks)
-        return together[0]
+        sharded_checkpoint.read(sharded[1], state, self.ranks)
+        return sharded[0]
 
 
-class Several(Engine):
+class DistributedEngine(Engine):
     """One of several processes.
 
     Args:
-        ranks: who they are.
-        parallel: ``ddp`` or ``fsdp``.
-        local: how many of them are on this machine.
+        ranks: this process among them.
+        parallelism: ``ddp`` or ``fsdp``.
+        local_world_size: number of processes on this machine.
     """
 
-    def __init__(self, ranks: Ranks, parallel: str, local: int) -> None:
-        self.ranks, self.name, self.local = ranks, parallel, local
-        self._twin: ClerestoryModel | None = None
+    def __init__(self, ranks: Ranks, parallelism: str, local_world_size: int) -> None:
+        self.ranks, self.name, self.local_world_size = ranks, parallelism, local_world_size
+        self._full_copy: ClerestoryModel | None = None
 
     def prepare(self, model: ClerestoryModel, objectives: Sequence[nn.Module], losses: Forward) -> Forward:
         """Batch norm over all ranks, then the wrapper."""
-        if self.name == "fsdp" and self.first:
-            self._twin = copy.deepcopy(model).cpu()
+        if self.name == "fsdp" and self.is_main:
+            self._full_copy = copy.deepcopy(model).cpu()
         step = _Step(model, objectives, losses)
-        over_ranks(step, self.ranks)
+        convert_batch_norms(step, self.ranks)
         if self.name == "fsdp":
-            return _sharded(step, self.ranks.world)
-        # Batch norm keeps its running statistics equal by itself, so buffers need not be sent around. Newer torch has
-        # another name for the switch and warns of the old one.
+            return _fully_shard(step, self.ranks.world_size)
+        # Batch norm's running statistics are equal on all ranks already, so buffers are not broadcast. Newer torch has
+        # another name for the argument and warns about the old one.
         known = inspect.signature(DistributedDataParallel).parameters
         switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
         return DistributedDataParallel(step, find_unused_parameters=True, **{switch: False})  # type: ignore[arg-type]  # a flag
 
     @contextmanager
-    def averaged(self, model: ClerestoryModel, average: Mapping[str, Tensor]) -> Iterator[ClerestoryModel]:
-        """Sharded weights come together in a model of the first process; the others only send their part."""
+    def ema_model(self, model: ClerestoryModel, average: Mapping[str, Tensor]) -> Iterator[ClerestoryModel]:
+        """Sharded weights are gathered in a model of the main process; the others only send their shards."""
         if self.name == "ddp":
-            with super().averaged(model, average) as same:
+            with super().ema_model(model, average) as same:
                 yield same
             return
         for name, tensor in average.items():
-            full = whole(tensor)
-            if self._twin is not None:
-                self._twin.state_dict()[name].copy_(full)
-        yield model if self._twin is None else self._twin.train(False)
+            full = full_tensor(tensor)
+            if self._full_copy is not None:
+                self._full_copy.state_dict()[name].copy_(full)
+        yield model if self._full_copy is None else self._full_copy.train(False)
 
     def save(self, folder: Path, position: Position, state: Mapping[str, Tensor]) -> None:
-        """Every rank writes its part."""
-        shared.write(folder, position, state, self.ranks)
+        """Every rank writes its shards."""
+        sharded_checkpoint.write(folder, position, state, self.ranks)
 
 
 class _Step(nn.Module):
-    """Everything with parameters under one roof, so that a wrapper sees all of them used in one forward pass."""
+    """One module with all parameters, so that the wrapper sees all of them used in one forward pass."""
 
     def __init__(self, model: ClerestoryModel, objectives: Sequence[nn.Module], losses: Forward) -> None:
         super().__init__()
@@ -151,12 +151,12 @@ class _Step(nn.Module):
         return self._losses(context)
 
 
-def _sharded(step: _Step, world: int) -> nn.Module:
-    """Each Transformer block a unit of its own, so that only one is whole at a time; all the rest is another."""
+def _fully_shard(step: _Step, world_size: int) -> nn.Module:
+    """Shard each Transformer block as a unit, so that only one is gathered at a time; the rest is another unit."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(next(step.parameters()).device.type, (world,))
+    mesh = init_device_mesh(next(step.parameters()).device.type, (world_size,))
     stacks = [blocks for name, blocks in step.model.named_modules() if isinstance(blocks, nn.ModuleList)]
     for block in (block for blocks in stacks for block in blocks):
         fully_shard(block, mesh=mesh)
@@ -164,45 +164,45 @@ def _sharded(step: _Step, world: int) -> nn.Module:
     return step
 
 
-ALONE = Engine()
+SINGLE_PROCESS = Engine()
 
 
 @contextmanager
-def here(config: TrainConfig) -> Iterator[Engine]:
-    """The engine of this process: one of several where ``torchrun`` or Ray has started it, else alone.
+def current_engine(config: TrainConfig) -> Iterator[Engine]:
+    """The engine of this process: distributed if ``torchrun`` or Ray started it, otherwise a single process.
 
-    Each process of a machine gets a GPU of its own, unless the settings say ``cpu`` or there is none.
+    Each process of a machine gets its own GPU, unless the setting is ``cpu`` or there is none.
 
     Raises:
-        ConfigError: the settings ask for what several processes cannot do.
-        ClerestoryError: another process has ended in the middle; the run can be resumed.
+        ConfigError: a setting is not supported with several processes.
+        ClerestoryError: another process ended during the run; the run can be resumed.
     """
-    begun = distributed.is_available() and distributed.is_initialized()
-    world = distributed.get_world_size() if begun else int(os.environ.get("WORLD_SIZE", "1"))
-    if world < 2 or not (begun or os.environ.keys() >= TOLD_BY_TORCHRUN):
-        yield ALONE
+    initialized = distributed.is_available() and distributed.is_initialized()
+    world_size = distributed.get_world_size() if initialized else int(os.environ.get("WORLD_SIZE", "1"))
+    if world_size < 2 or not (initialized or os.environ.keys() >= TORCHRUN_VARIABLES):
+        yield SINGLE_PROCESS
         return
-    if config.accumulate > 1:
+    if config.grad_accum_steps > 1:
         raise ConfigError(
-            f"accumulate is {config.accumulate}, and {world} processes share the batch already",
-            "set accumulate to 1 and start more processes, or train with one",
+            f"grad_accum_steps is {config.grad_accum_steps}, but {world_size} processes already share the batch",
+            "set grad_accum_steps to 1 and start more processes, or train with one",
         )
     backend = "gloo"
     if config.device != "cpu" and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-        backend = "cpu:gloo,cuda:nccl"  # numbers for the log travel beside the gradients
-    with _loss_told():
-        if not begun:
+        backend = "cpu:gloo,cuda:nccl"  # metrics for the log are exchanged over gloo
+    with _translate_peer_failures():
+        if not initialized:
             distributed.init_process_group(backend)
-        ranks = Ranks(distributed.get_rank(), world)
-        yield Several(ranks, config.parallel, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    if not begun:
+        ranks = Ranks(distributed.get_rank(), world_size)
+        yield DistributedEngine(ranks, config.parallelism, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if not initialized:
         distributed.destroy_process_group()
 
 
 @contextmanager
-def _loss_told() -> Iterator[None]:
-    """Turn what the exchange with a vanished process raises into a sentence."""
+def _translate_peer_failures() -> Iterator[None]:
+    """Translate errors of the communication with a process that has ended."""
     try:
         yield
     except (distributed.DistError, RuntimeError) as error:
@@ -210,7 +210,7 @@ def _loss_told() -> Iterator[None]:
         signs = ("gloo", "NCCL", "onnection", "Broken pipe", "process group")
         if isinstance(error, distributed.DistError) or any(sign in text for sign in signs):
             raise ClerestoryError(
-                "another process of this training has ended, so this one cannot go on",
-                "see why the other one ended; the same command goes on from the last checkpoint",
+                "another process of this training ended, so this one cannot continue",
+                "find out why the other one ended; the same command resumes from the last checkpoint",
             ) from error
         raise

@@ -4,7 +4,7 @@ torch's ``SyncBatchNorm`` runs on GPUs alone. This one is a dozen lines of ordin
 mean and variance, with gradients, so it is the same on a CPU; a test holds it against plain batch norm of the whole
 batch.
 
-Shape suffixes: B pictures, C channels, W ranks.
+Shape suffixes: B images, C channels, W ranks.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from clerestory.stages.train.distributed.ranks import Ranks
 
 
-class BatchNormOverRanks(_BatchNorm):
-    """Batch norm of any dimension whose statistics in training are those of all ranks' pictures.
+class CrossRankBatchNorm(_BatchNorm):
+    """Batch norm of any dimension whose statistics in training are those of all ranks' images.
 
-    Every rank must bring equally many. In evaluation it is plain batch norm.
+    Every rank must have equally many. In evaluation it is plain batch norm.
     """
 
     ranks: Ranks
@@ -29,18 +29,18 @@ class BatchNormOverRanks(_BatchNorm):
         if not self.training:
             return super().forward(x)
         others = [d for d in range(x.ndim) if d != 1]
-        own_2C = torch.stack([x.mean(others), x.var(others, unbiased=False)])
-        mean_WC, var_WC = self.ranks.gather(own_2C[None]).unbind(1)
+        local_2C = torch.stack([x.mean(others), x.var(others, unbiased=False)])
+        mean_WC, var_WC = self.ranks.gather(local_2C[None]).unbind(1)
         mean_C = mean_WC.mean(0)
         var_C = var_WC.mean(0) + (mean_WC - mean_C).square().mean(0)
-        self._remember(mean_C.detach(), var_C.detach(), self.ranks.world * x.numel() // x.shape[1])
+        self._update_running(mean_C.detach(), var_C.detach(), self.ranks.world_size * x.numel() // x.shape[1])
         shape = [1, -1, *(1 for _ in others[1:])]
         scale_C = (var_C + self.eps).rsqrt() * self.weight
         return x * scale_C.view(shape) + (self.bias - mean_C * scale_C).view(shape)
 
     @torch.no_grad()
-    def _remember(self, mean_C: Tensor, var_C: Tensor, count: int) -> None:
-        """Move the running statistics, as torch does: with the unbiased variance."""
+    def _update_running(self, mean_C: Tensor, var_C: Tensor, count: int) -> None:
+        """Update the running statistics as torch does, with the unbiased variance."""
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked += 1
@@ -52,9 +52,9 @@ class BatchNormOverRanks(_BatchNorm):
         pass
 
 
-def over_ranks(module: nn.Module, ranks: Ranks) -> None:
-    """Make every batch norm in a module one over all ranks, in place; names and tensors stay as they are."""
+def convert_batch_norms(module: nn.Module, ranks: Ranks) -> None:
+    """Replace every batch norm of a module by one over all ranks, in place; names and tensors do not change."""
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-            norm.__class__ = BatchNormOverRanks  # type: ignore[assignment]  # same tensors, another forward
+            norm.__class__ = CrossRankBatchNorm  # type: ignore[assignment]  # same tensors, different forward
             norm.ranks = ranks  # type: ignore[assignment]  # modules take any attribute

@@ -1,7 +1,7 @@
-"""The same training on a Ray cluster: Ray starts the processes, and each runs ``train`` as ``torchrun``'s do.
+"""Training on a Ray cluster: Ray starts the processes, and each runs ``train``, as with ``torchrun``.
 
-Ray Train gives every worker a torch process group, which ``here`` finds. Ray's usage reports are off, and a Ray that
-is started here has no dashboard and listens on this machine alone.
+Ray Train gives every worker a torch process group, which ``current_engine`` uses. Ray's usage reports are off, and a
+Ray started by this module has no dashboard and listens on the loopback address only.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 from clerestory.core.errors import ClerestoryError, MissingExtra
 from clerestory.core.sample import Dataset
 from clerestory.stages.train.config import TrainConfig
-from clerestory.stages.train.run import KIND, TrainResult, result_of, train
+from clerestory.stages.train.run import KIND, TrainResult, result_from, train
 from clerestory.store import Store, open_store
 
-CLUSTER = "RAY_ADDRESS"  # of a running cluster; without it Ray starts here, for this run alone
-SILENT = {
+CLUSTER = "RAY_ADDRESS"  # of a running cluster; without it Ray is started for this run
+RAY_VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -32,13 +32,13 @@ def train_on_ray(
 ) -> TrainResult:
     """Train on several Ray workers.
 
-    When a worker is lost, all are started again and go on from the last checkpoint.
+    When a worker is lost, all are restarted and resume from the last checkpoint.
 
     Args:
-        data: opens the data in each worker; is sent there pickled.
-        config: the settings; ``parallel`` says how the workers share the model.
-        store: where the result goes; every machine of the cluster has to see its folder under the same name.
-        workers: processes that share each batch, each with a GPU where the cluster has that many.
+        data: opens the data in each worker; it is pickled.
+        config: the settings; ``parallelism`` says how the workers share the model.
+        store: receives the result; every machine of the cluster must see its folder under the same path.
+        workers: processes that share each batch, each with a GPU if the cluster has that many.
         retries: how often lost workers are replaced.
 
     Raises:
@@ -46,13 +46,13 @@ def train_on_ray(
         ClerestoryError: Ray could not start the workers, or the training failed in one of them.
     """
     ray, ray_train, ray_torch = _library()
-    place = store.runs / "ray"
-    mine = not ray.is_initialized()
-    if mine and os.environ.get(CLUSTER):
+    folder = store.runs / "ray"
+    start_ray = not ray.is_initialized()
+    if start_ray and os.environ.get(CLUSTER):
         ray.init(logging_level="ERROR", log_to_driver=False)
-    elif mine:
-        here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        ray.init(num_cpus=workers, logging_level="ERROR", log_to_driver=False, **here)
+    elif start_ray:
+        local = {"_node_ip_address": "127.0.0.1", "include_dashboard": False}
+        ray.init(num_cpus=workers, logging_level="ERROR", log_to_driver=False, **local)
     try:
         gpus = config.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= workers
         trainer = ray_torch.TorchTrainer(
@@ -60,32 +60,32 @@ def train_on_ray(
             train_loop_config={"data": data, "config": config, "home": str(store.home)},
             scaling_config=ray_train.ScalingConfig(num_workers=workers, use_gpu=gpus),
             run_config=ray_train.RunConfig(
-                storage_path=str(place), failure_config=ray_train.FailureConfig(max_failures=retries)
+                storage_path=str(folder), failure_config=ray_train.FailureConfig(max_failures=retries)
             ),
             torch_config=ray_torch.TorchConfig(backend="cpu:gloo,cuda:nccl" if gpus else "gloo"),
         )
         trainer.fit()
-    except Exception as error:  # Ray's errors have no common base of their own
-        raise _told(error) from error
+    except Exception as error:  # Ray's errors have no common base class
+        raise _translate_error(error) from error
     finally:
-        if mine:
+        if start_ray:
             ray.shutdown()
-    model = (place / "model").read_text(encoding="utf-8")
-    return result_of(store.find_evidence(KIND, model=model)[0], cached=False)
+    model = (folder / "model").read_text(encoding="utf-8")
+    return result_from(store.find_evidence(KIND, model=model)[0], cached=False)
 
 
-def _worker(told: dict[str, Any]) -> None:
-    """What each Ray worker runs."""
-    store = open_store(told["home"])
-    result = train(told["data"](store), told["config"], store)
+def _worker(arguments: dict[str, Any]) -> None:
+    """The function that each Ray worker runs."""
+    store = open_store(arguments["home"])
+    result = train(arguments["data"](store), arguments["config"], store)
     if os.environ.get("RANK", "0") == "0":
-        place: Path = store.runs / "ray" / "model"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(result.model, encoding="utf-8")
+        file: Path = store.runs / "ray" / "model"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(result.model, encoding="utf-8")
 
 
 def _library() -> tuple[Any, Any, Any]:
-    for name, value in SILENT.items():
+    for name, value in RAY_VARIABLES.items():
         os.environ.setdefault(name, value)
     try:
         return import_module("ray"), import_module("ray.train"), import_module("ray.train.torch")
@@ -95,10 +95,10 @@ def _library() -> tuple[Any, Any, Any]:
         ) from None
 
 
-def _told(error: Exception) -> ClerestoryError:
-    """The sentence of the worker's own error, where it has one."""
+def _translate_error(error: Exception) -> ClerestoryError:
+    """The worker's own error if it is one of ours, otherwise an error with the reason that Ray gives."""
     for cause in (error, *getattr(error, "worker_failures", {}).values()):
         if isinstance(cause, ClerestoryError):
             return cause
     reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-    return ClerestoryError(f"the training on Ray failed: {reason}", "the same command goes on from the last checkpoint")
+    return ClerestoryError(f"the training on Ray failed: {reason}", "the same command resumes from the last checkpoint")

@@ -1,4 +1,4 @@
-"""Tensors of which each rank holds a part (``DTensor``), beside plain ones."""
+"""Sharded tensors (``DTensor``) and plain ones behind the same functions."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor on this rank; every rank has to ask at the same time. A plain tensor is itself."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The full tensor on this rank; every rank must call it at the same time. A plain tensor is returned as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(tensor: Tensor, other: Tensor) -> Tensor:
-    """This rank's part of a plain tensor that all ranks have, cut as ``other`` is; itself where that is plain."""
+def shard_like(tensor: Tensor, other: Tensor) -> Tensor:
+    """This rank's shard of a plain tensor that all ranks have, sharded like ``other``; the tensor if that is plain."""
     if not isinstance(other, DTensor):
         return tensor
     return distribute_tensor(tensor, other.device_mesh, other.placements, src_data_rank=None)

@@ -1,7 +1,7 @@
-"""A run's state as a torch distributed checkpoint: every rank writes what it holds, any number of ranks reads it.
+"""A run's state as a torch distributed checkpoint: every rank writes its shards, any number of ranks can read it.
 
-A checkpoint is a folder ``checkpoint-<step>`` that appears by rename when all ranks have written, after which older
-ones go. The folder must be one that all machines see.
+A checkpoint is a folder ``checkpoint-<step>``, renamed from a temporary one when all ranks have written; then older
+checkpoints are deleted. All machines must see the folder.
 """
 
 from __future__ import annotations
@@ -27,45 +27,45 @@ NAME, POSITION = "checkpoint-", "position.json"
 
 def latest(folder: Path) -> tuple[Position, Path] | None:
     """The last complete checkpoint in a run's folder."""
-    found = sorted(folder.glob(f"{NAME}*/{POSITION}"), key=lambda path: int(path.parent.name.removeprefix(NAME)))
-    if not found:
+    positions = sorted(folder.glob(f"{NAME}*/{POSITION}"), key=lambda path: int(path.parent.name.removeprefix(NAME)))
+    if not positions:
         return None
-    return Position(**json.loads(found[-1].read_text(encoding="utf-8"))), found[-1].parent
+    return Position(**json.loads(positions[-1].read_text(encoding="utf-8"))), positions[-1].parent
 
 
 def write(folder: Path, position: Position, state: Mapping[str, Tensor], ranks: Ranks) -> None:
     """Write the state; every rank calls it at the same step."""
-    temporary, place = folder / f".{NAME}{position.step}.tmp", folder / f"{NAME}{position.step}"
+    temporary, target = folder / f".{NAME}{position.step}.tmp", folder / f"{NAME}{position.step}"
     if ranks.rank == 0:
-        for left in folder.glob(f".{NAME}*.tmp"):
-            shutil.rmtree(left, ignore_errors=True)
+        for stale in folder.glob(f".{NAME}*.tmp"):
+            shutil.rmtree(stale, ignore_errors=True)
         temporary.mkdir()
-    ranks.wait()
+    ranks.barrier()
     with _quiet():
-        save(dict(state), checkpoint_id=temporary, no_dist=ranks.world == 1)
+        save(dict(state), checkpoint_id=temporary, no_dist=ranks.world_size == 1)
     if ranks.rank == 0:
         with (temporary / POSITION).open("w", encoding="utf-8") as file:
             json.dump(asdict(position), file)
             file.flush()
             os.fsync(file.fileno())
-        if place.exists():  # of the same step, from a run that went on and was cut off before the next
-            shutil.rmtree(place)
-        temporary.rename(place)
+        if target.exists():  # of the same step, from a resumed run that was killed before its next checkpoint
+            shutil.rmtree(target)
+        temporary.rename(target)
         for old in folder.glob(f"{NAME}*"):
-            if old != place:
+            if old != target:
                 shutil.rmtree(old, ignore_errors=True)
-    ranks.wait()
+    ranks.barrier()
 
 
-def read(place: Path, state: Mapping[str, Tensor], ranks: Ranks) -> None:
-    """Set every tensor of ``state`` in place, whatever number of ranks has written the checkpoint."""
+def read(source: Path, state: Mapping[str, Tensor], ranks: Ranks) -> None:
+    """Set every tensor of ``state`` in place; the checkpoint may be written by any number of ranks."""
     with _quiet():
-        load(dict(state), checkpoint_id=place, no_dist=ranks.world == 1)
+        load(dict(state), checkpoint_id=source, no_dist=ranks.world_size == 1)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's remarks about being used by one process alone."""
+    """Suppress torch's warnings about a single process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
