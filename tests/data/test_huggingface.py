@@ -61,7 +61,7 @@ def test_a_folder_of_parquet_files_is_the_same_data(tmp_path: Path, table: datas
 
 def test_long_columns_are_kept_where_they_are_asked_for(tmp_path: Path, table: datasets.Dataset) -> None:
     table.save_to_disk(tmp_path / "saved")
-    data = open_data(f"hf:{tmp_path / 'saved'}", keep=("question", "choices", "label"))
+    data = open_data(f"hf:{tmp_path / 'saved'}", keep_columns=("question", "choices", "label"))
     sample = data.samples[0]
     assert sample.groups["question"].endswith("long answer?")
     assert sample.groups["choices"] == '["red", "green", "blue"]'
@@ -70,7 +70,11 @@ def test_long_columns_are_kept_where_they_are_asked_for(tmp_path: Path, table: d
 
 @pytest.mark.parametrize(
     ("spec", "said"),
-    [("hf:", "names no data set"), ("hf:./nowhere", "no folder"), ("hf:{tmp}", "neither a saved data set nor")],
+    [
+        ("hf:", "must be followed by a data set"),
+        ("hf:./nowhere", "folder .* does not exist"),
+        ("hf:{tmp}", "neither a saved data set nor"),
+    ],
 )
 def test_what_is_not_there_is_one_sentence(tmp_path: Path, spec: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
@@ -79,7 +83,7 @@ def test_what_is_not_there_is_one_sentence(tmp_path: Path, spec: str, said: str)
 
 def test_a_table_without_pictures_is_refused(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"words": ["a"]}).save_to_disk(tmp_path / "saved")
-    with pytest.raises(DataError, match=r"no column .* holds pictures \(it has words\)"):
+    with pytest.raises(DataError, match=r"has no image column \(its columns are words\)"):
         open_data(f"hf:{tmp_path / 'saved'}")
 
 

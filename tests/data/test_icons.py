@@ -21,14 +21,14 @@ from clerestory.core.extensions import find
 from clerestory.core.sample import Dataset
 from clerestory.data import decode_image, packages, parquet
 from clerestory.data.cache import cache_folder
-from clerestory.data.icons import Icon, main, open_icons, recipe
-from clerestory.data.render import drawing, render
+from clerestory.data.icons import Icon, cache_key, main, open_icons
+from clerestory.data.render import render, svg_document
 
 pytestmark = pytest.mark.icons
 
 
 def cached() -> Path:
-    return cache_folder() / f"icons-{recipe()}.parquet"
+    return cache_folder() / f"icons-{cache_key()}.parquet"
 
 
 def test_all_sets_are_there_with_their_licences(icons: Dataset) -> None:
@@ -37,7 +37,7 @@ def test_all_sets_are_there_with_their_licences(icons: Dataset) -> None:
     assert set(counts) == set(packages.ICON_PACKAGES)
     assert min(counts.values()) > 1000
     for style, package in packages.ICON_PACKAGES.items():
-        info = packages.read_json(packages.tarball(package), "info.json")["info.json"]
+        info = packages.read_json(packages.read_tarball(package), "info.json")["info.json"]
         mine = [sample for sample in icons if sample.groups["style"] == style]
         assert {sample.licence for sample in mine} == {info["license"]["spdx"]}
         assert {sample.source for sample in mine} == {package.spec}
@@ -46,8 +46,8 @@ def test_all_sets_are_there_with_their_licences(icons: Dataset) -> None:
 def test_no_drawing_is_lost_in_silence(icons: Dataset) -> None:
     drawings = 0
     for package in packages.ICON_PACKAGES.values():
-        icon_set = packages.read_json(packages.tarball(package), "icons.json")["icons.json"]
-        drawings += len({drawing(entry, icon_set) for entry in icon_set["icons"].values()})
+        icon_set = packages.read_json(packages.read_tarball(package), "icons.json")["icons.json"]
+        drawings += len({svg_document(entry, icon_set) for entry in icon_set["icons"].values()})
     blank = [finding for finding in icons.findings if finding.code == "CLR-D006"]
     assert len(icons) + len(blank) == drawings
     assert len(blank) < 20
@@ -123,13 +123,15 @@ def test_pictures_are_64_by_64_on_white_and_none_is_empty(icons: Dataset) -> Non
 
 def test_rendering_again_gives_the_same_bytes(icons: Dataset) -> None:
     style = "fluent-emoji-flat"
-    icon_set = packages.read_json(packages.tarball(packages.ICON_PACKAGES[style]), "icons.json")["icons.json"]
+    icon_set = packages.read_json(packages.read_tarball(packages.ICON_PACKAGES[style]), "icons.json")["icons.json"]
     for name in sorted(icon_set["icons"])[::120]:
         if f"{style}/{name}" in {s.id for s in icons if s.groups["style"] == style}:
-            assert digest_bytes(render(drawing(icon_set["icons"][name], icon_set))) == icons[f"{style}/{name}"].image
+            assert (
+                digest_bytes(render(svg_document(icon_set["icons"][name], icon_set))) == icons[f"{style}/{name}"].image
+            )
 
 
-def test_the_digest_in_the_side_file_is_that_of_the_content(icons: Dataset) -> None:
+def test_the_digest_in_the_sidecar_is_that_of_the_content(icons: Dataset) -> None:
     assert Dataset("again", tuple(reversed(icons.samples)), icons.read).digest == icons.digest
 
 
@@ -142,15 +144,15 @@ def test_another_process_finds_the_same_digest(icons: Dataset) -> None:
 def test_one_flipped_byte_in_the_cache_is_noticed(icons: Dataset, tmp_path: Path) -> None:
     copy = tmp_path / "icons.parquet"
     shutil.copyfile(cached(), copy)
-    shutil.copyfile(parquet.side_file(cached()), parquet.side_file(copy))
-    assert parquet.open_written(copy).digest == icons.digest
+    shutil.copyfile(parquet.sidecar_path(cached()), parquet.sidecar_path(copy))
+    assert parquet.open_dataset(copy).digest == icons.digest
     with copy.open("r+b") as file:
         file.seek(copy.stat().st_size // 2)
         byte = file.read(1)
         file.seek(-1, io.SEEK_CUR)
         file.write(bytes([byte[0] ^ 1]))
     with pytest.raises(IntegrityError, match=r"icons\.parquet"):
-        parquet.open_written(copy)
+        parquet.open_dataset(copy)
 
 
 def test_the_source_is_a_registered_extension() -> None:

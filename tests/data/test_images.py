@@ -97,7 +97,9 @@ def test_cmyk_and_grey_become_rgb() -> None:
     cmyk = decode_image(encode_image(Image.new("RGB", (16, 16), (250, 10, 10)).convert("CMYK"), "JPEG"))
     assert cmyk.mode == "RGB"
     assert cmyk.getpixel((3, 3))[0] > 200
-    assert decode_image(encode_image(Image.new("L", (8, 8), 90), "JPEG")).getpixel((0, 0)) == pytest.approx((90,) * 3, abs=3)
+    assert decode_image(encode_image(Image.new("L", (8, 8), 90), "JPEG")).getpixel((0, 0)) == pytest.approx(
+        (90,) * 3, abs=3
+    )
 
 
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
@@ -112,7 +114,9 @@ def test_transparency_is_laid_on_white() -> None:
     clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     assert decode_image(encode_image(clear, "PNG")).getpixel((0, 0)) == (255, 255, 255)
     half = Image.new("RGBA", (8, 8), (255, 0, 0, 128))
-    assert decode_image(encode_image(half, "WEBP", lossless=True)).getpixel((0, 0)) == pytest.approx((255, 127, 127), abs=2)
+    assert decode_image(encode_image(half, "WEBP", lossless=True)).getpixel((0, 0)) == pytest.approx(
+        (255, 127, 127), abs=2
+    )
     grey = Image.new("LA", (8, 8), (0, 0))
     assert decode_image(encode_image(grey, "PNG")).getpixel((0, 0)) == (255, 255, 255)
 

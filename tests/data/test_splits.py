@@ -9,7 +9,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerestory.data.splits import connected, position, split_of
+from clerestory.data.splits import connected_components, hash_position, split_of
 
 
 def test_the_shares_come_out() -> None:
@@ -32,7 +32,7 @@ def test_another_process_with_another_hash_seed_splits_alike() -> None:
 
 @given(st.text(), st.text())
 def test_a_position_lies_in_the_unit_interval(concept: str, salt: str) -> None:
-    assert 0 <= position(concept, salt) < 1
+    assert 0 <= hash_position(concept, salt) < 1
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=40))
@@ -50,7 +50,7 @@ def test_connected_agrees_with_the_naive_walk(links: list[tuple[int, int]]) -> N
                     break
             if merged:
                 break
-    together = connected(links)
+    together = connected_components(links)
     nodes = sorted(together)
     for a in nodes:
         for b in nodes:

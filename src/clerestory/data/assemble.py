@@ -1,4 +1,4 @@
-"""Checked entries to a data set: ids, concepts, splits, and everything that had to be kept out, by name."""
+"""From checked rows to a data set: ids, concepts, splits, and a finding for everything that is skipped."""
 
 from __future__ import annotations
 
@@ -11,107 +11,109 @@ from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data import findings as data_findings
-from clerestory.data.columns import SPLITS, Entry
-from clerestory.data.image_scan import Seen
-from clerestory.data.splits import connected, split_of
+from clerestory.data.columns import SPLIT_NAMES, RawRow
+from clerestory.data.findings import UnreadableImage
+from clerestory.data.image_scan import ImageScan
+from clerestory.data.splits import connected_components, split_of
 
 
 def assemble(
     name: str,
-    entries: Sequence[tuple[Entry, Seen]],
+    rows: Sequence[tuple[RawRow, ImageScan]],
     read: Callable[[Sample], bytes],
     findings: Iterable[Finding],
     derive: bool = True,
     splits: bool = True,
 ) -> Dataset:
-    """The data set of entries whose pictures have been looked at.
+    """Build the data set of rows whose images have been scanned.
 
     Args:
-        name: what people call it.
-        entries: every entry with an id, and what its picture showed.
-        read: returns the encoded bytes of a sample's picture.
-        findings: what was noticed before.
-        derive: fill in concepts and splits that are not given.
-        splits: fill in splits too; otherwise a table without any has none.
+        name: its name.
+        rows: every row, with an id, and the scan of its image.
+        read: returns the encoded bytes of a sample's image.
+        findings: earlier findings about the same source.
+        derive: fill in missing concepts and splits.
+        splits: fill in splits too; otherwise a table without splits stays without.
 
     Raises:
-        DataError: nothing is left.
+        DataError: no row is usable.
     """
-    noticed = list(findings)
-    kept: dict[str, tuple[Entry, Seen]] = {}
-    for entry, seen in entries:
-        problem = _problem(entry, seen, kept)
+    all_findings = list(findings)
+    usable: dict[str, tuple[RawRow, ImageScan]] = {}
+    for row, scan in rows:
+        problem = _problem(row, scan, usable)
         if problem is not None:
-            noticed.append(problem)
+            all_findings.append(problem)
         else:
-            kept[entry.id] = (entry, seen)
-    if not kept:
-        example = f" (for example {noticed[0].where}: {noticed[0].message})" if noticed else ""
+            usable[row.id] = (row, scan)
+    if not usable:
+        example = f" (for example {all_findings[0].where}: {all_findings[0].message})" if all_findings else ""
         raise DataError(
-            f"there is no readable picture in {name}{example}",
-            "add JPEG, PNG or WEBP pictures; docs/reference/data-formats.md shows the layouts",
+            f"{name} has no readable image{example}",
+            "add JPEG, PNG or WEBP images; docs/reference/data-formats.md shows the layouts",
         )
-    noticed += _given_splits_conflict(entry for entry, _ in kept.values())
+    all_findings += _split_conflicts(row for row, _ in usable.values())
     if derive:
-        _derive(list(kept.values()), splits)
-    silent = sorted(entry.id for entry, _ in kept.values() if not entry.captions)
-    if silent:
-        noticed.append(data_findings.no_caption(len(silent), silent[0]))
+        _derive(list(usable.values()), splits)
+    uncaptioned = sorted(row.id for row, _ in usable.values() if not row.captions)
+    if uncaptioned:
+        all_findings.append(data_findings.no_caption(len(uncaptioned), uncaptioned[0]))
     samples = [
         Sample(
-            entry.id,
-            seen.sha256,
-            tuple(entry.captions),
-            entry.concept,
-            Tags(entry.groups),
-            entry.licence,
-            entry.source,
-            entry.split,
+            row.id,
+            scan.sha256,
+            tuple(row.captions),
+            row.concept,
+            Tags(row.groups),
+            row.licence,
+            row.source,
+            row.split,
         )
-        for entry, seen in kept.values()
+        for row, scan in usable.values()
     ]
-    return Dataset(name, samples, read, noticed)
+    return Dataset(name, samples, read, all_findings)
 
 
-def _problem(entry: Entry, seen: Seen, kept: dict[str, tuple[Entry, Seen]]) -> Finding | None:
-    if entry.id in kept:
-        return data_findings.duplicate_id(entry.where, kept[entry.id][0].where)
-    if seen.problem:
-        return data_findings.unreadable(entry.where, seen.problem)
-    if entry.sha256 and entry.sha256 != seen.sha256:
-        return data_findings.unreadable(entry.where, "the picture's bytes are not those that the column sha256 speaks of")
-    if entry.split and entry.split not in SPLITS.values():
-        return data_findings.unknown_split(entry.where, entry.split)
+def _problem(row: RawRow, scan: ImageScan, usable: dict[str, tuple[RawRow, ImageScan]]) -> Finding | None:
+    if row.id in usable:
+        return data_findings.duplicate_id(row.where, usable[row.id][0].where)
+    if scan.reason is not None:
+        return data_findings.unreadable_image(row.where, scan.reason, scan.problem)
+    if row.sha256 and row.sha256 != scan.sha256:
+        problem = "the image does not match the column sha256"
+        return data_findings.unreadable_image(row.where, UnreadableImage.DIGEST_MISMATCH, problem)
+    if row.split and row.split not in SPLIT_NAMES.values():
+        return data_findings.unknown_split(row.where, row.split)
     return None
 
 
-def _given_splits_conflict(entries: Iterable[Entry]) -> list[Finding]:
-    sides: defaultdict[str, set[str]] = defaultdict(set)
-    for entry in entries:
-        if entry.concept and entry.split:
-            sides[entry.concept].add(entry.split)
-    # The same concepts in a style held out on purpose are the point of test_style, not a leak.
-    torn = {concept: sorted(splits - {"test_style"}) for concept, splits in sorted(sides.items())}
-    return [data_findings.split_conflict(concept, splits) for concept, splits in torn.items() if len(splits) > 1]
+def _split_conflicts(rows: Iterable[RawRow]) -> list[Finding]:
+    splits_of: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.concept and row.split:
+            splits_of[row.concept].add(row.split)
+    # The same concepts in a held-out style are the purpose of test_style, not a leak.
+    by_concept = {concept: sorted(splits - {"test_style"}) for concept, splits in sorted(splits_of.items())}
+    return [data_findings.split_conflict(concept, splits) for concept, splits in by_concept.items() if len(splits) > 1]
 
 
-def _derive(entries: list[tuple[Entry, Seen]], splits: bool) -> None:
-    """Fill in concepts (the first caption, else the picture itself) and splits by concept.
+def _derive(rows: list[tuple[RawRow, ImageScan]], splits: bool) -> None:
+    """Fill in missing concepts (the first caption, else the digest of the image) and splits by concept.
 
-    Concepts that share a picture to the byte go to the same side, whatever they are called.
+    Concepts with a byte-identical image go to the same split, whatever their names.
     """
-    for entry, seen in entries:
-        if not entry.concept:
-            words = re.sub(r"\W+", " ", entry.captions[0].text.casefold()).strip() if entry.captions else ""
-            entry.concept = words or seen.sha256[:16]
+    for row, scan in rows:
+        if not row.concept:
+            words = re.sub(r"\W+", " ", row.captions[0].text.casefold()).strip() if row.captions else ""
+            row.concept = words or scan.sha256[:16]
     if not splits:
         return
-    links: list[tuple[Hashable, Hashable]] = [(entry.concept, ("picture", seen.sha256)) for entry, seen in entries]
-    together = connected(links)
+    links: list[tuple[Hashable, Hashable]] = [(row.concept, ("image", scan.sha256)) for row, scan in rows]
+    component = connected_components(links)
     smallest: dict[Hashable, str] = {}
-    for entry, _ in entries:
-        side = together[entry.concept]
-        smallest[side] = min(smallest.get(side, entry.concept), entry.concept)
-    for entry, _ in entries:
-        if not entry.split:
-            entry.split = split_of(smallest[together[entry.concept]])
+    for row, _ in rows:
+        root = component[row.concept]
+        smallest[root] = min(smallest.get(root, row.concept), row.concept)
+    for row, _ in rows:
+        if not row.split:
+            row.split = split_of(smallest[component[row.concept]])

@@ -1,4 +1,4 @@
-"""Plain words for icons: emojibase's labels turned into phrases, and names into words."""
+"""Captions for icons: plain English phrases from the labels of emojibase and from icon names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _WITH_ARTICLE = re.compile(
     r"(Islands|Territories|Territory|Republic|Emirates|Kingdom|States|Nations|Union|Maldives|Bahamas|Gambia|Netherlands"
     r"|Philippines|Comoros|Seychelles|Isle of Man)$"
 )
-_KEYS = {"*": "asterisk", "#": "number sign"}
+_KEYCAP_NAMES = {"*": "asterisk", "#": "number sign"}
 _PEOPLE = {"man", "woman", "person", "boy", "girl", "adult", "child"}
 _SMALL_WORDS = {"and", "of", "la", "de"}
 _REGION_FLAG = re.compile(r"^1f3f4(-e00[0-9a-f]{2})+$")
@@ -29,7 +29,7 @@ def phrase(label: str) -> str:
     if head == "flag":
         return f"flag of {'the ' if _WITH_ARTICLE.search(tail) else ''}{tail}"
     if head == "keycap":
-        return f"keycap {_KEYS.get(tail, tail)}"
+        return f"keycap {_KEYCAP_NAMES.get(tail, tail)}"
     return _with_details(head, tail.split(", "))
 
 
@@ -44,12 +44,12 @@ def _with_details(head: str, details: list[str]) -> str:
     if people:
         head = f"{head} of {_join(people)}" if head == "family" else f"{head} between {_join(people)}"
         head = head.replace("couple with heart between", "couple with heart,")
-    owned = [t for t in traits if t not in ("bald", "facing right")]
-    return f"{head} with {_join([*owned, *tones])}" if owned or tones else head
+    other = [t for t in traits if t not in ("bald", "facing right")]
+    return f"{head} with {_join([*other, *tones])}" if other or tones else head
 
 
 def name_phrase(name: str, code: str) -> str:
-    """A phrase for what emojibase does not know: the Unicode name of its character, else its name in words."""
+    """A phrase for an icon that is not in emojibase: the Unicode name of its character, else its own name."""
     if _REGION_FLAG.match(code):
         place = re.sub(r"^flag-|-flag$", "", name).split("-")
         return "flag of " + " ".join(word if word in _SMALL_WORDS else word.capitalize() for word in place)

@@ -1,6 +1,6 @@
-"""What the columns of a table mean: one raw row of any source to the fields of a sample.
+"""The meaning of table columns: from a raw row of any source to the fields of a sample.
 
-The names are those people already use; see ``docs/reference/data-formats.md``.
+The accepted names are the common ones; see ``docs/reference/data-formats.md``.
 """
 
 from __future__ import annotations
@@ -15,34 +15,37 @@ from clerestory.core.errors import DataError, closest
 from clerestory.core.evidence import Finding
 from clerestory.core.sample import TEST, TEST_STYLE, TRAIN, VAL, Caption
 from clerestory.data import findings as data_findings
+from clerestory.data.findings import UnusedColumn
 
-PICTURE = ("image", "picture", "path", "file", "file_name", "filename")
-CAPTION = ("caption", "captions", "text", "name", "title")
-KEYWORDS = ("keywords", "tags")
-CONCEPT = ("concept", "label")
-LICENCE = ("licence", "license")
-PLAIN = ("id", "split", "source", "groups", "sha256")
-KNOWN = {*PICTURE, *CAPTION, *KEYWORDS, *CONCEPT, *LICENCE, *PLAIN}
-SPLITS = {
+IMAGE_COLUMNS = ("image", "picture", "path", "file", "file_name", "filename")
+CAPTION_COLUMNS = ("caption", "captions", "text", "name", "title")
+KEYWORD_COLUMNS = ("keywords", "tags")
+CONCEPT_COLUMNS = ("concept", "label")
+LICENCE_COLUMNS = ("licence", "license")
+PLAIN_COLUMNS = ("id", "split", "source", "groups", "sha256")
+KNOWN_COLUMNS = {
+    *(*IMAGE_COLUMNS, *CAPTION_COLUMNS, *KEYWORD_COLUMNS, *CONCEPT_COLUMNS, *LICENCE_COLUMNS, *PLAIN_COLUMNS)
+}
+SPLIT_NAMES = {
     **{name: name for name in (TRAIN, VAL, TEST, TEST_STYLE)},
     **dict.fromkeys(("training",), TRAIN),
     **dict.fromkeys(("valid", "validation", "dev"), VAL),
     **dict.fromkeys(("testing",), TEST),
 }
-LONGEST_GROUP = 80
+MAX_GROUP_LENGTH = 80
 _LANGUAGE = re.compile(r"^(?:caption|captions|text)_([A-Za-z]{2,3}(?:-[A-Za-z0-9]+)?)$")
 
 
 @dataclass(slots=True)
-class Entry:
-    """One row, read but not yet checked against its picture.
+class RawRow:
+    """One row before its image is checked.
 
     Attributes:
-        where: how people find the row: ``captions.csv, row 3``.
-        id: as given; empty when the table gives none.
-        file: the picture's path as given; empty when the row carries the bytes.
+        where: how findings refer to the row: ``captions.csv, row 3``.
+        id: as given; empty when the table has none.
+        file: the path of the image as given; empty when the row contains the bytes.
         captions, concept, groups, licence, source, split: as in ``Sample``.
-        sha256: what the row says of its picture's bytes; empty when it says nothing.
+        sha256: of the image bytes according to the row; empty when the row does not state it.
     """
 
     where: str
@@ -62,50 +65,54 @@ class Columns:
 
     Args:
         names: the columns.
-        taken: columns that carry the picture's bytes and are read elsewhere.
-        keep: columns that become groups whole, however long their values are, under these names; lists as JSON. A
-            task keeps its questions and answers so.
-        where: what the table is called, for people.
+        exclude: columns with the bytes of the images, which are read elsewhere.
+        keep_columns: columns that become groups unshortened, under these names, with lists as JSON; a task stores its
+            questions and answers like this.
+        where: how errors refer to the table.
 
     Raises:
-        DataError: there is no column to ``keep``; the closest names and all there are are named.
+        DataError: a column of ``keep_columns`` does not exist; names the closest ones and those that exist.
     """
 
     def __init__(
-        self, names: Iterable[str], taken: Iterable[str] = (), keep: Iterable[str] = (), where: str = "the table"
+        self,
+        names: Iterable[str],
+        exclude: Iterable[str] = (),
+        keep_columns: Iterable[str] = (),
+        where: str = "the table",
     ) -> None:
         self.names = [name for name in names if name]
         lower = {name.strip().lower(): name for name in reversed(self.names)}
-        self.keep = {wanted: lower.get(wanted.strip().lower(), "") for wanted in keep}
-        for wanted, name in self.keep.items():
+        self.keep_columns = {wanted: lower.get(wanted.strip().lower(), "") for wanted in keep_columns}
+        for wanted, name in self.keep_columns.items():
             if not name:
                 raise no_column(wanted, where, self.names)
-        plain = {name.strip().lower(): name for name in reversed(self.names) if name not in set(taken)}
-        self.picture = _first(plain, PICTURE)
-        self.captions = [(plain[name], "en") for name in CAPTION if name in plain]
+        plain = {name.strip().lower(): name for name in reversed(self.names) if name not in set(exclude)}
+        self.image = _first(plain, IMAGE_COLUMNS)
+        self.captions = [(plain[name], "en") for name in CAPTION_COLUMNS if name in plain]
         self.captions += [(plain[n], m[1]) for n in sorted(plain) if (m := _LANGUAGE.match(n))]
-        self.keywords = [plain[name] for name in KEYWORDS if name in plain]
-        self.concept = _first(plain, CONCEPT)
-        self.licence = _first(plain, LICENCE)
-        self.id, self.split, self.source, self.groups, self.sha256 = (_first(plain, (name,)) for name in PLAIN)
-        used = {name for name, _ in self.captions} | set(self.keywords) | set(taken)
-        used |= {plain[name] for name in KNOWN if name in plain}
-        self.others = [name for name in self.names if name not in used and name not in self.keep.values()]
-        self.left_out: dict[str, str] = {}
-        self.used_as_group: set[str] = set()
+        self.keywords = [plain[name] for name in KEYWORD_COLUMNS if name in plain]
+        self.concept = _first(plain, CONCEPT_COLUMNS)
+        self.licence = _first(plain, LICENCE_COLUMNS)
+        self.id, self.split, self.source, self.groups, self.sha256 = (_first(plain, (name,)) for name in PLAIN_COLUMNS)
+        used = {name for name, _ in self.captions} | set(self.keywords) | set(exclude)
+        used |= {plain[name] for name in KNOWN_COLUMNS if name in plain}
+        self.others = [name for name in self.names if name not in used and name not in self.keep_columns.values()]
+        self.unused: dict[str, UnusedColumn] = {}
+        self.group_columns: set[str] = set()
 
-    def entry(self, row: Mapping[str, Any], where: str) -> tuple[Entry, list[Finding]]:
-        """The entry of a row and what is wrong with its words; a wrong split is left as it is."""
+    def read_row(self, row: Mapping[str, Any], where: str) -> tuple[RawRow, list[Finding]]:
+        """A row and the findings about its captions; an unknown split is left as it is."""
         findings: list[Finding] = []
         captions: list[Caption] = []
         for column, lang in self.captions:
             captions += _captions(row.get(column), lang, where, findings)
         for column in self.keywords:
-            captions += [Caption(word, "en", "keyword") for word in _words(row.get(column))]
-        entry = Entry(
+            captions += [Caption(word, "en", "keyword") for word in _keywords(row.get(column))]
+        raw = RawRow(
             where=where,
             id=_text(row.get(self.id)),
-            file=_text(row.get(self.picture)),
+            file=_text(row.get(self.image)),
             captions=list(dict.fromkeys(captions)),
             concept=_text(row.get(self.concept)),
             groups=self._groups(row),
@@ -114,44 +121,49 @@ class Columns:
             split=_text(row.get(self.split)),
             sha256=_text(row.get(self.sha256)),
         )
-        entry.split = SPLITS.get(entry.split.lower(), entry.split)
-        return entry, findings
+        raw.split = SPLIT_NAMES.get(raw.split.lower(), raw.split)
+        return raw, findings
 
     def _groups(self, row: Mapping[str, Any]) -> dict[str, str]:
         groups = {str(k): _text(v) for k, v in _mapping(row.get(self.groups)).items() if _text(v)}
         for column in self.others:
             value = row.get(column)
             if isinstance(value, list | dict | bytes):
-                self.left_out[column] = "its values are not short texts"
-            elif len(text := _text(value)) > LONGEST_GROUP:
-                self.left_out[column] = f"some of its values are longer than {LONGEST_GROUP} characters"
+                self.unused[column] = UnusedColumn.NOT_TEXT
+            elif len(text := _text(value)) > MAX_GROUP_LENGTH:
+                self.unused[column] = UnusedColumn.LONG_TEXT
             elif text:
-                self.used_as_group.add(column)
+                self.group_columns.add(column)
                 groups[column.strip()] = text
-        for column in self.left_out:
+        for column in self.unused:
             groups.pop(column.strip(), None)
-        return groups | {wanted: text for wanted, name in self.keep.items() if (text := _whole(row.get(name)))}
+        return groups | {
+            wanted: text for wanted, name in self.keep_columns.items() if (text := _unshortened(row.get(name)))
+        }
 
     def findings(self) -> list[Finding]:
-        """What became of the columns without a meaning of their own, once every row has been read."""
-        groups = self.used_as_group - set(self.left_out)
-        left = [data_findings.column_left_out(column, why) for column, why in sorted(self.left_out.items())]
-        return left + ([data_findings.column_as_group(sorted(groups))] if groups else [])
+        """The use of the columns without a predefined meaning; call it once every row has been read."""
+        groups = self.group_columns - set(self.unused)
+        findings = [
+            data_findings.unused_column(column, reason, MAX_GROUP_LENGTH)
+            for column, reason in sorted(self.unused.items())
+        ]
+        return findings + ([data_findings.column_as_group(sorted(groups))] if groups else [])
 
 
 def no_column(wanted: str, where: str, names: Iterable[str]) -> DataError:
-    """The error for a column that is not there: what there is, and what looks like it."""
-    there = [name for name in names if name]
-    listed = ", ".join(map(repr, there[:20])) + (f" and {len(there) - 20} more" if len(there) > 20 else "")
+    """The error for a column that does not exist, with the closest ones and those that do."""
+    present = [name for name in names if name]
+    listed = ", ".join(map(repr, present[:20])) + (f" and {len(present) - 20} more" if len(present) > 20 else "")
     return DataError(
-        f"there is no column {wanted!r} in {where}",
-        f"it has {listed or 'no columns at all'}; name one of these",
-        closest(wanted, there),
+        f"{where} has no column {wanted!r}",
+        f"its columns are {listed}; give one of these" if present else "it has no columns at all",
+        closest(wanted, present),
     )
 
 
-def _whole(value: Any) -> str:
-    """A value as one text; a list or a table as JSON."""
+def _unshortened(value: Any) -> str:
+    """A value as one text; a list or a mapping as JSON."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else _text(value)
 
 
@@ -175,19 +187,19 @@ def _captions(value: Any, lang: str, where: str, findings: list[Finding]) -> lis
         value = _json(value, value)
     captions = []
     for item in value if isinstance(value, list) else [value]:
-        given = item if isinstance(item, dict) else {"text": item}
-        kind = "keyword" if given.get("kind") == "keyword" else "name"
-        caption = Caption(_text(given.get("text")), _text(given.get("lang")) or lang, kind)
+        record = item if isinstance(item, dict) else {"text": item}
+        kind = "keyword" if record.get("kind") == "keyword" else "name"
+        caption = Caption(_text(record.get("text")), _text(record.get("lang")) or lang, kind)
         if caption.text:
             captions.append(caption)
         elif isinstance(value, list) or value != "":
-            findings.append(data_findings.empty_caption(where, "it is left out"))
+            findings.append(data_findings.empty_caption(where, in_list=True))
     if value == "" and lang == "en":
-        findings.append(data_findings.empty_caption(where, "the picture is kept without it"))
+        findings.append(data_findings.empty_caption(where))
     return captions
 
 
-def _words(value: Any) -> list[str]:
+def _keywords(value: Any) -> list[str]:
     if isinstance(value, str):
         value = _json(value, None) if value.lstrip().startswith("[") else re.split(r"[,;|]", value)
     return [text for item in value or [] if (text := _text(item))]
@@ -196,13 +208,13 @@ def _words(value: Any) -> list[str]:
 def _mapping(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         value = _json(value, {})
-    if isinstance(value, list):  # how Arrow hands over a map
+    if isinstance(value, list):  # the form in which Arrow returns a map
         value = dict(value)
     return value if isinstance(value, dict) else {}
 
 
-def _json(text: str, otherwise: Any) -> Any:
+def _json(text: str, default: Any) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        return otherwise
+        return default

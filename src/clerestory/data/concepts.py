@@ -1,8 +1,7 @@
-"""What icons show, whatever the set, the skin tone and the gender: one name for each concept.
+"""Concepts: one name for everything that shows the same thing, whatever the icon set, the skin tone and the gender.
 
-A concept is a code point sequence without its variants (``naming.concept_code``). Codes are put together further
-where they would let the answer leak from one side of a split to the other: when they share a picture to the byte, or
-the very same caption.
+A concept is a code point sequence without its variants (``emoji_names.concept_code``). Codes are merged further where
+they would leak from one split into another: when they share a byte-identical image, or the same caption.
 """
 
 from __future__ import annotations
@@ -13,18 +12,18 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from clerestory.data import emoji_names
-from clerestory.data.splits import connected
+from clerestory.data.splits import connected_components
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
-    """What is known of one icon.
+class IconRecord:
+    """The fields of an icon that determine its concept.
 
     Attributes:
         code: canonical code, empty when unknown.
         name: the icon's name in its set.
         caption: its English caption.
-        image: SHA-256 of its picture.
+        image: SHA-256 of its image.
     """
 
     code: str
@@ -33,30 +32,30 @@ class Shown:
     image: str
 
 
-def concepts(icons: Sequence[Shown], emoji: Mapping[str, emoji_names.Emoji]) -> list[str]:
+def concepts(icons: Sequence[IconRecord], emoji: Mapping[str, emoji_names.Emoji]) -> list[str]:
     """The concept of every icon, in order."""
     keys = [_key(icon) for icon in icons]
     links: list[tuple[Hashable, Hashable]] = []
     for key, icon in zip(keys, icons, strict=True):
-        links += [(key, ("picture", icon.image)), (key, ("caption", icon.caption.lower()))]
-    together = connected(links)
+        links += [(key, ("image", icon.image)), (key, ("caption", icon.caption.lower()))]
+    component = connected_components(links)
     plain = _plainest(emoji)
     best: dict[Hashable, tuple[bool, int, str]] = {}
     names = {key: _name(key, icon, plain, emoji) for key, icon in zip(keys, icons, strict=True)}
     for key, count in Counter(keys).items():
-        side = together[key]
-        best[side] = max(best.get(side, (False, -1, "")), (key in plain, count, names[key]))
-    return [best[together[key]][2] for key in keys]
+        root = component[key]
+        best[root] = max(best.get(root, (False, -1, "")), (key in plain, count, names[key]))
+    return [best[component[key]][2] for key in keys]
 
 
-def _key(icon: Shown) -> str:
+def _key(icon: IconRecord) -> str:
     if icon.code and not emoji_names.is_private(icon.code):
         return emoji_names.concept_code(icon.code)
     return f"={emoji_names.neutral_name(icon.name)[0]}"
 
 
 def _plainest(emoji: Mapping[str, emoji_names.Emoji]) -> dict[str, str]:
-    """For every concept code the emoji without tone and gender that stands for it."""
+    """For every concept code its emoji without tone and gender."""
     best: dict[str, tuple[bool, bool, bool, int, str]] = {}
     for code in emoji:
         key = emoji_names.concept_code(code)
@@ -65,7 +64,7 @@ def _plainest(emoji: Mapping[str, emoji_names.Emoji]) -> dict[str, str]:
     return {key: rank[-1] for key, rank in best.items()}
 
 
-def _name(key: str, icon: Shown, plain: Mapping[str, str], emoji: Mapping[str, emoji_names.Emoji]) -> str:
+def _name(key: str, icon: IconRecord, plain: Mapping[str, str], emoji: Mapping[str, emoji_names.Emoji]) -> str:
     """A readable name: emojibase's label, the Unicode name of a single character, or the icon's own."""
     if key in plain:
         return emoji_names.slug(emoji[plain[key]].label)

@@ -1,9 +1,9 @@
-"""Which emoji an icon shows: from the names the icon sets use to Unicode code points, concepts and variants.
+"""The emoji that an icon shows: from the names of the icon sets to Unicode code points, concepts and variants.
 
-Half of the sets say which code points an icon stands for; the others only have names, some of them squashed
-(``loudlycrying``) or home-made (``gma``). Names are resolved through, in this order: the set's own table, a small
-table written by hand (``icon_names.json``), the other sets' tables, the labels of emojibase, names that a set
-declares to be the same, shortcodes, and the names of the Unicode standard. What nothing resolves keeps its name.
+Half of the sets give the code points of an icon; the others only have names, some of them squashed (``loudlycrying``)
+or abbreviated (``gma``). A name is resolved through, in this order: the table of its own set, a small manual table
+(``icon_names.json``), the tables of the other sets, the labels of emojibase, names that a set declares as aliases,
+shortcodes, and the names of the Unicode standard. A name that none of them knows stays unresolved.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TONE_OF_NAME = {tone: point for point, tone in TONES.items()}
 WOMEN, MEN = {"2640", "1f469", "1f467", "1f475"}, {"2642", "1f468", "1f466", "1f474"}
 JOINER, PRESENTATION = "200d", "fe0f"
 
-# A gendered drawing and its neutral one are the same concept (and so are all families, couples and kisses).
+# A gendered icon and its neutral one are the same concept (and so are all families, couples and kisses).
 NEUTRAL = {
     **dict.fromkeys(("1f468", "1f469"), "1f9d1"),
     **dict.fromkeys(("1f474", "1f475"), "1f9d3"),
@@ -45,7 +45,7 @@ GENDER_OF_POINT = {
     **dict.fromkeys(("1f478", "1f936", "1f930", "1f483", "1f46d", "1f9d5"), "woman"),
     **dict.fromkeys(("1f934", "1f385", "1fac3", "1f57a", "1f46c"), "man"),
 }
-# Territories that fly the very flag of a country.
+# Territories with the same flag as a country.
 SAME_FLAG = {
     "1f1e8-1f1f5": "1f1eb-1f1f7",
     "1f1f2-1f1eb": "1f1eb-1f1f7",
@@ -59,7 +59,7 @@ SAME_FLAG = {
 KEYCAP = "20e3"
 FAMILY, KISS, LOVERS, HANDSHAKE = "1f46a", "1f48f", "1f491", "1f91d"
 PEOPLE = {"1f9d1", "1f9d2"}
-# One picture turned round, or the hair alone: not a concept of its own.
+# An icon facing the other way is not a concept of its own.
 DIRECTIONS = {"27a1"}
 
 
@@ -70,30 +70,32 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
 
 
-def points(code: str) -> tuple[str, ...]:
+def code_points(code: str) -> tuple[str, ...]:
     """The code points of ``1F9D1-200D-1F680`` in lower case, without presentation selectors and leading zeros."""
     return tuple(p.lstrip("0") for p in code.lower().split("-") if p and p != PRESENTATION)
 
 
 def concept_code(code: str) -> str:
-    """The code points that are left when skin tone, gender, direction and joiners are taken away."""
-    left = [p for p in points(code) if p not in TONES and p not in DIRECTIONS and p not in ("2640", "2642", JOINER)]
-    if not left:
-        return "-".join(p for p in points(code) if p != JOINER)
-    left = [q for p in left for q in NEUTRAL.get(p, p).split("-")]
-    bare = [p for p in left if p not in PEOPLE]
-    if len(left) > 1 and not bare:
+    """The code points without skin tone, gender, direction and joiners."""
+    rest = [
+        p for p in code_points(code) if p not in TONES and p not in DIRECTIONS and p not in ("2640", "2642", JOINER)
+    ]
+    if not rest:
+        return "-".join(p for p in code_points(code) if p != JOINER)
+    rest = [q for p in rest for q in NEUTRAL.get(p, p).split("-")]
+    bare = [p for p in rest if p not in PEOPLE]
+    if len(rest) > 1 and not bare:
         return FAMILY
-    if len(left) > 2 and bare and left[0] in PEOPLE:
+    if len(rest) > 2 and bare and rest[0] in PEOPLE:
         if bare == ["2764", "1f48b"]:
             return KISS
         if bare == ["2764"]:
             return LOVERS
-    if left == ["1faf1", "1faf2"]:
+    if rest == ["1faf1", "1faf2"]:
         return HANDSHAKE
-    if len(left) == 1 and len(left[0]) == 2:  # a bare digit, star or number sign: its keycap is the same concept
-        left.append(KEYCAP)
-    code = "-".join(left)
+    if len(rest) == 1 and len(rest[0]) == 2:  # a bare digit, star or number sign: its keycap is the same concept
+        rest.append(KEYCAP)
+    code = "-".join(rest)
     return SAME_FLAG.get(code, code)
 
 
@@ -101,44 +103,44 @@ _GENDERED_NAME = re.compile(r"^(?P<a>man|woman)-|-(?P<b>man|woman)$")
 
 
 def neutral_name(name: str) -> tuple[str, str]:
-    """``gardener-woman`` → (``gardener``, ``woman``); for icons that only their name tells about."""
+    """``gardener-woman`` → (``gardener``, ``woman``); for icons without a code."""
     match = _GENDERED_NAME.search(name)
     return (_GENDERED_NAME.sub("", name), match["a"] or match["b"]) if match else (name, "none")
 
 
 def without_tone(code: str) -> str:
     """The code of the same emoji without a skin tone."""
-    return "-".join(p for p in points(code) if p not in TONES)
+    return "-".join(p for p in code_points(code) if p not in TONES)
 
 
 def skin_tone(code: str) -> str:
-    """``none``, one of the five tones, or ``mixed`` when people of different tones are shown."""
-    tones = {TONES[p] for p in points(code) if p in TONES}
-    if points(code) and set(points(code)) <= set(TONES):
+    """``none``, one of the five tones, or ``mixed`` for people of different tones."""
+    tones = {TONES[p] for p in code_points(code) if p in TONES}
+    if code_points(code) and set(code_points(code)) <= set(TONES):
         return "none"  # a swatch of the tone, not a person
     return "none" if not tones else tones.pop() if len(tones) == 1 else "mixed"
 
 
 def gender(code: str) -> str:
-    """``woman``, ``man``, or ``none`` when neither or both are shown."""
-    shown = set()
-    for point in points(code) if code not in ("2640", "2642") else ():
+    """``woman``, ``man``, or ``none`` for neither or both."""
+    genders = set()
+    for point in code_points(code) if code not in ("2640", "2642") else ():
         if point in WOMEN or GENDER_OF_POINT.get(point) == "woman":
-            shown.add("woman")
+            genders.add("woman")
         if point in MEN or GENDER_OF_POINT.get(point) == "man":
-            shown.add("man")
-    return shown.pop() if len(shown) == 1 else "none"
+            genders.add("man")
+    return genders.pop() if len(genders) == 1 else "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Emoji:
-    """One entry of emojibase: a code with its words.
+    """One entry of emojibase.
 
     Attributes:
-        code: canonical code, see ``points``.
-        label: English name as emojibase writes it.
-        group: emojibase's group key, such as ``animals-nature``.
-        tags: English search words of the emoji without its variants.
+        code: canonical code, see ``code_points``.
+        label: the English name in the spelling of emojibase.
+        group: the group key of emojibase, such as ``animals-nature``.
+        tags: English keywords of the emoji without its variants.
     """
 
     code: str
@@ -149,30 +151,30 @@ class Emoji:
 
 def read_emoji(data: Iterable[Mapping[str, Any]], groups: Mapping[int, str]) -> dict[str, Emoji]:
     """Emojibase's ``data.json`` by canonical code, skin tone variants included."""
-    found: dict[str, Emoji] = {}
+    emoji: dict[str, Emoji] = {}
     for entry in data:
         group = groups.get(entry.get("group", -1), "other")
         tags = tuple(entry.get("tags", ()))
         for each in (entry, *entry.get("skins", ())):
-            code = "-".join(points(each["hexcode"]))
-            found[code] = Emoji(code, each["label"], group, tags)
-    return found
+            code = "-".join(code_points(each["hexcode"]))
+            emoji[code] = Emoji(code, each["label"], group, tags)
+    return emoji
 
 
-def by_hand() -> dict[str, Any]:
-    """The table written by hand: codes, captions and view boxes by style and icon name; ``*`` is every style."""
+def manual_table() -> dict[str, Any]:
+    """The manual table: codes, captions and view boxes by style and icon name; ``*`` is every style."""
     table: dict[str, Any] = json.loads(files("clerestory.data").joinpath("icon_names.json").read_text(encoding="utf-8"))
     return table
 
 
-class Names:
+class NameResolver:
     """Resolves icon names to codes.
 
     Args:
         emoji: emojibase by code.
         sets: the Iconify icon sets (``icons.json``) by style.
         chars: the tables code → name (``chars.json``) of the sets that have one, by style.
-        shortcodes: further names of codes, such as ``{"1F44B": "wave"}``.
+        shortcodes: additional names of codes, such as ``{"1F44B": "wave"}``.
     """
 
     def __init__(
@@ -182,10 +184,10 @@ class Names:
         chars: Mapping[str, Mapping[str, str]],
         shortcodes: Mapping[str, str | list[str]],
     ) -> None:
-        written = by_hand()
-        self._by_hand: dict[str, dict[str, str]] = written["codes"]
-        self._boxes: dict[str, dict[str, dict[str, float]]] = written["boxes"]
-        self._captions: dict[str, dict[str, str]] = written["captions"]
+        table = manual_table()
+        self._manual: dict[str, dict[str, str]] = table["codes"]
+        self._boxes: dict[str, dict[str, dict[str, float]]] = table["boxes"]
+        self._captions: dict[str, dict[str, str]] = table["captions"]
         self._own = {style: _invert(table) for style, table in chars.items()}
         self._known: dict[str, str] = {}
         for style in chars:
@@ -199,24 +201,24 @@ class Names:
                 self._known.setdefault(name, code)
         self._same = _same_names(sets.values())
         self._short = {
-            slug(name): "-".join(points(code))
+            slug(name): "-".join(code_points(code))
             for code, names in shortcodes.items()
             for name in ([names] if isinstance(names, str) else names)
         }
         self._unicode = _unicode_names()
         self._squashed: dict[str, str] = {}
-        for table in (self._known, self._unicode):
-            for name, code in table.items():
+        for names_to_codes in (self._known, self._unicode):
+            for name, code in names_to_codes.items():
                 self._squashed.setdefault(name.replace("-", ""), code)
         for name in self._same:
             if code := self._plain(name):
                 self._squashed.setdefault(name.replace("-", ""), code)
 
     def code(self, style: str, name: str) -> str:
-        """The canonical code of an icon, empty when nothing tells it."""
-        by_hand = self._by_hand.get(style, {}).get(name)
-        if by_hand is not None:
-            return by_hand
+        """The canonical code of an icon, empty when it is unknown."""
+        manual = self._manual.get(style, {}).get(name)
+        if manual is not None:
+            return manual
         own = self._own.get(style, {}).get(name)
         if own:
             return own
@@ -226,17 +228,17 @@ class Names:
         return self._any(name)
 
     def caption(self, style: str, name: str) -> str:
-        """The caption written by hand for an icon that emojibase does not know, else made of its name."""
-        by_hand: str = self._captions.get(style, {}).get(name, "")
-        return by_hand or caption_phrases.name_phrase(name, self.code(style, name))
+        """The manual caption of an icon that is not in emojibase, else one derived from its name."""
+        manual: str = self._captions.get(style, {}).get(name, "")
+        return manual or caption_phrases.name_phrase(name, self.code(style, name))
 
     def box(self, style: str, name: str) -> dict[str, float]:
-        """The view box written by hand for an icon whose own one cuts its drawing off, else nothing."""
+        """The manual view box of an icon whose own one cuts it off, else an empty mapping."""
         return self._boxes.get(style, {}).get(name, {})
 
     def _any(self, name: str) -> str:
         return (
-            self._by_hand["*"].get(name)
+            self._manual["*"].get(name)
             or self._plain(name)
             or self._unicode.get(name)
             or self._squashed.get(name.replace("-", ""))
@@ -248,11 +250,11 @@ class Names:
         if name in self._known:
             return self._known[name]
         if name.startswith("flag-for-"):
-            # Before the aliases: a set that draws two flags alike calls one the alias of the other.
+            # Before the aliases: a set that has the same image for two flags declares one an alias of the other.
             rest = name.removeprefix("flag-for-").removeprefix("flag-")
-            found = self._plain(f"flag-{rest}") or self._plain(rest)
-            if found:
-                return found
+            code = self._plain(f"flag-{rest}") or self._plain(rest)
+            if code:
+                return code
         for other in self._same.get(name, ()):
             if other in self._known:
                 return self._known[other]
@@ -260,20 +262,20 @@ class Names:
 
 
 def _invert(table: Mapping[str, str]) -> dict[str, str]:
-    """Name → code. Where a set gives a private code of its own beside a standard one, the standard one holds."""
-    found: dict[str, str] = {}
+    """Name → code. Where a set has both a private code and a standard one, the standard one is used."""
+    codes: dict[str, str] = {}
     for code, name in sorted(table.items(), key=lambda item: is_private(item[0])):
-        found.setdefault(name, "-".join(points(code)))
-    return found
+        codes.setdefault(name, "-".join(code_points(code)))
+    return codes
 
 
 def is_private(code: str) -> bool:
-    """Whether a code uses points that Unicode leaves to private agreement, so that it means nothing elsewhere."""
-    return any(0xE000 <= int(p, 16) <= 0xF8FF or int(p, 16) >= 0xF0000 for p in points(code))
+    """Whether a code contains points of a Unicode private use area, which have no meaning outside their set."""
+    return any(0xE000 <= int(p, 16) <= 0xF8FF or int(p, 16) >= 0xF0000 for p in code_points(code))
 
 
 def _same_names(sets: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Names that some set declares to be the very same picture (an alias without a turn or a flip)."""
+    """Names that some set declares to be the same image (an alias without rotation or flip)."""
     same: defaultdict[str, list[str]] = defaultdict(list)
     for icon_set in sets:
         for alias, entry in icon_set.get("aliases", {}).items():
@@ -285,13 +287,13 @@ def _same_names(sets: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 def _unicode_names() -> dict[str, str]:
     """Slugs of the names of all symbols and pictographs in the Unicode standard."""
-    found: dict[str, str] = {}
+    codes: dict[str, str] = {}
     for first, last in ((0x2100, 0x2C00), (0x3000, 0x3040), (0x3200, 0x3300), (0x1F000, 0x1FB00), (0x21, 0x40)):
         for point in range(first, last):
             name = unicodedata.name(chr(point), "")
             if name:
-                found.setdefault(slug(name), f"{point:x}")
-    return found
+                codes.setdefault(slug(name), f"{point:x}")
+    return codes
 
 
 _TONE_ENDING = re.compile(
@@ -300,7 +302,7 @@ _TONE_ENDING = re.compile(
 
 
 def _split_tone(name: str) -> tuple[str, str]:
-    """``skier-medium-dark`` → (``skier``, ``1f3fe``); no tone gives an empty one."""
+    """``skier-medium-dark`` → (``skier``, ``1f3fe``); the tone is empty when the name has none."""
     match = _TONE_ENDING.search(name)
     if not match:
         return name, ""
@@ -310,6 +312,6 @@ def _split_tone(name: str) -> tuple[str, str]:
 
 
 def _with_tone(code: str, tone: str) -> str:
-    """Put the tone behind the first code point, where Unicode has it."""
-    first, *rest = points(code)
+    """Insert the tone after the first code point, as in Unicode."""
+    first, *rest = code_points(code)
     return "-".join([first, tone, *rest])

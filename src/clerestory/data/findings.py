@@ -1,74 +1,149 @@
-"""What can be found wrong while data comes in, each with its permanent code (``docs/reference/findings.md``)."""
+"""The finding codes of data sources (``docs/reference/findings.md``), each with a function that writes its message."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from clerestory.core.evidence import Finding
+from clerestory.core.findings import FindingCode
 
 
-def unreadable(where: str, why: str) -> Finding:
-    """CLR-D001: a picture that cannot be decoded; kept out."""
-    return Finding("CLR-D001", "warning", "warn", where, f"{why}; the picture is kept out", "replace or remove it")
+class UnreadableImage(StrEnum):
+    """Why an image cannot be used; the ``reason`` of CLR-D001."""
+
+    DAMAGED = "damaged"
+    DIGEST_MISMATCH = "digest_mismatch"
+    FILE_TOO_LARGE = "file_too_large"
+    FILE_UNREADABLE = "file_unreadable"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    UNSUPPORTED_FORMAT = "unsupported_format"
 
 
-def empty_caption(where: str, kept: str) -> Finding:
-    """CLR-D002: a caption without words; the caption is kept out, the picture stays."""
-    return Finding("CLR-D002", "warning", "warn", where, f"the caption has no words; {kept}", "write one, or remove it")
+class EmptyCaption(StrEnum):
+    """Why a caption is left out; the ``reason`` of CLR-D002."""
+
+    NO_TEXT = "no_text"
+    NOT_UTF8 = "not_utf8"
+
+
+class IncompleteRow(StrEnum):
+    """Why a row is left out; the ``reason`` of CLR-D005."""
+
+    NO_IMAGE = "no_image"
+    NOT_A_JSON_OBJECT = "not_a_json_object"
+    TOO_MANY_CELLS = "too_many_cells"
+
+
+class UnusedColumn(StrEnum):
+    """Why a column is not used; the ``reason`` of CLR-D009."""
+
+    LONG_TEXT = "long_text"
+    NOT_TEXT = "not_text"
+
+
+UNREADABLE_IMAGE = FindingCode("CLR-D001", "warning", "unreadable image", fix="replace or remove it")
+EMPTY_CAPTION = FindingCode("CLR-D002", "warning", "empty caption", fix="write a caption, or remove the empty one")
+DUPLICATE_ID = FindingCode("CLR-D003", "warning", "duplicate id", fix="give every row a unique id")
+MISSING_FILE = FindingCode("CLR-D004", "warning", "missing image file", fix="add the file, or correct its path")
+INCOMPLETE_ROW = FindingCode("CLR-D005", "warning", "incomplete row", fix="complete the row")
+BLANK_ICON = FindingCode("CLR-D006", "info", "blank icon", fix="nothing to do")
+NO_CAPTION = FindingCode(
+    "CLR-D007",
+    "info",
+    "images without a caption",
+    fix="write captions in captions.csv, or in a .txt file beside each image",
+)
+COLUMN_AS_GROUP = FindingCode(
+    "CLR-D008", "info", "columns used as groups", "pass", "rename them if they have another meaning"
+)
+UNUSED_COLUMN = FindingCode("CLR-D009", "info", "unused column", fix="remove the column, or shorten its values")
+OUTSIDE_FOLDER = FindingCode(
+    "CLR-D010", "warning", "file outside the data folder", fix="copy the image into the folder"
+)
+SPLIT_CONFLICT = FindingCode(
+    "CLR-D011", "warning", "concept in several splits", fix="give all images of a concept the same split"
+)
+UNKNOWN_SPLIT = FindingCode("CLR-D012", "warning", "unknown split", fix="use train, val, test or test_style")
+
+CODES = (
+    *(UNREADABLE_IMAGE, EMPTY_CAPTION, DUPLICATE_ID, MISSING_FILE, INCOMPLETE_ROW, BLANK_ICON, NO_CAPTION),
+    *(COLUMN_AS_GROUP, UNUSED_COLUMN, OUTSIDE_FOLDER, SPLIT_CONFLICT, UNKNOWN_SPLIT),
+)
+
+
+def unreadable_image(where: str, reason: UnreadableImage, problem: str) -> Finding:
+    """An image that cannot be decoded; skipped."""
+    return UNREADABLE_IMAGE.finding(where, f"{problem}; the image is skipped", reason=reason, problem=problem)
+
+
+def empty_caption(where: str, reason: EmptyCaption = EmptyCaption.NO_TEXT, in_list: bool = False) -> Finding:
+    """A caption without text; the image stays. One of several (``in_list``) is only left out of its list."""
+    problem = "the caption is empty" if reason == EmptyCaption.NO_TEXT else "the caption file is not UTF-8 text"
+    effect = "it is left out" if in_list else "the image is used without it"
+    return EMPTY_CAPTION.finding(where, f"{problem}; {effect}", reason=reason)
 
 
 def duplicate_id(where: str, first: str) -> Finding:
-    """CLR-D003: an id that an earlier row has; the later row is kept out."""
-    message = f"the id was already used by {first}; this row is kept out"
-    return Finding("CLR-D003", "warning", "warn", where, message, "give every row an id of its own")
+    """A row with the id of an earlier row; skipped."""
+    return DUPLICATE_ID.finding(where, f"the id is already used by {first}; this row is skipped", first=first)
 
 
 def missing_file(where: str, file: str) -> Finding:
-    """CLR-D004: a row that names a picture file which is not there; kept out."""
-    return Finding("CLR-D004", "warning", "warn", where, f"there is no picture {file!r}; the row is kept out", "add it")
+    """A row whose image file does not exist; skipped."""
+    return MISSING_FILE.finding(where, f"the image file {file!r} does not exist; the row is skipped", file=file)
 
 
-def lacking(where: str, what: str) -> Finding:
-    """CLR-D005: a row that cannot be read, or without a field it needs; kept out."""
-    return Finding("CLR-D005", "warning", "warn", where, f"{what}; the row is kept out", "complete the row")
+def incomplete_row(where: str, reason: IncompleteRow) -> Finding:
+    """A row that cannot be read, or without an image; skipped."""
+    problem = {
+        IncompleteRow.NO_IMAGE: "the row has no image",
+        IncompleteRow.NOT_A_JSON_OBJECT: "the line is not a JSON object",
+        IncompleteRow.TOO_MANY_CELLS: "the row has more cells than the header",
+    }[reason]
+    return INCOMPLETE_ROW.finding(where, f"{problem}; the row is skipped", reason=reason)
 
 
-def blank(where: str) -> Finding:
-    """CLR-D006: a picture that shows nothing on white; kept out."""
-    message = "the drawing is white only and shows nothing on white; it is kept out"
-    return Finding("CLR-D006", "info", "warn", where, message, "nothing to do")
+def blank_icon(where: str) -> Finding:
+    """A drawing that is white on white; skipped."""
+    return BLANK_ICON.finding(where, "the drawing is white and therefore invisible on white; it is skipped")
 
 
 def no_caption(count: int, example: str) -> Finding:
-    """CLR-D007: pictures without any caption; they stay."""
-    shown = f"{count} picture{'s' if count != 1 else ''}"
-    message = f"without any caption, such as {example!r}; kept all the same"
-    fix = "write captions in captions.csv, or in a .txt file beside each picture"
-    return Finding("CLR-D007", "info", "warn", shown, message, fix)
+    """Images without any caption; they are used."""
+    noun = f"{count} image{'s' if count != 1 else ''}"
+    message = f"{noun} without a caption, such as {example!r}; used all the same"
+    return NO_CAPTION.finding(noun, message, count=count, example=example)
 
 
 def column_as_group(columns: list[str]) -> Finding:
-    """CLR-D008: columns that Clerestory gives no meaning; their values became groups."""
+    """Columns without a predefined meaning, whose values are used as groups."""
     names = ", ".join(sorted(columns))
-    return Finding("CLR-D008", "info", "pass", names, f"kept as groups: {names}", "rename them if they mean more")
+    return COLUMN_AS_GROUP.finding(
+        names, f"used as groups: {names}", count=len(columns), columns=tuple(sorted(columns))
+    )
 
 
-def column_left_out(column: str, why: str) -> Finding:
-    """CLR-D009: a column that was not used."""
-    return Finding("CLR-D009", "info", "warn", column, f"the column {column!r} is not used: {why}", "remove it")
+def unused_column(column: str, reason: UnusedColumn, max_length: int) -> Finding:
+    """A column whose values cannot be groups."""
+    problem = {
+        UnusedColumn.NOT_TEXT: "its values are not short texts",
+        UnusedColumn.LONG_TEXT: f"some values are longer than {max_length} characters",
+    }[reason]
+    return UNUSED_COLUMN.finding(column, f"the column {column!r} is not used: {problem}", reason=reason)
 
 
-def outside(where: str, file: str) -> Finding:
-    """CLR-D010: a row that names a file outside of the folder of the table; not opened."""
-    message = f"{file!r} lies outside of the data's folder; the row is kept out"
-    return Finding("CLR-D010", "warning", "warn", where, message, "put the picture into the folder")
+def outside_folder(where: str, file: str) -> Finding:
+    """A row whose file lies outside the folder of the data; not opened."""
+    message = f"{file!r} lies outside the folder of the data; the row is skipped"
+    return OUTSIDE_FOLDER.finding(where, message, file=file)
 
 
 def split_conflict(concept: str, splits: list[str]) -> Finding:
-    """CLR-D011: one concept on several sides of the given splits: the answer leaks."""
-    message = f"the concept {concept!r} is in {' and '.join(splits)}, so results on the latter will look too good"
-    return Finding("CLR-D011", "warning", "warn", concept, message, "give all pictures of a concept one split")
+    """One concept in several of the given splits: the test data leaks into training."""
+    message = f"the concept {concept!r} is in {' and '.join(splits)}, so results on the latter are too optimistic"
+    return SPLIT_CONFLICT.finding(concept, message, concept=concept, splits=tuple(splits))
 
 
 def unknown_split(where: str, split: str) -> Finding:
-    """CLR-D012: a split with a name that does not exist; the row is kept out."""
-    message = f"there is no split {split!r}; the row is kept out"
-    return Finding("CLR-D012", "warning", "warn", where, message, "use train, val, test or test_style")
+    """A row with an unknown split; skipped."""
+    return UNKNOWN_SPLIT.finding(where, f"the split {split!r} does not exist; the row is skipped", split=split)

@@ -1,6 +1,6 @@
 """Hugging Face data sets: ``hf:org/name``, ``hf:org/name#configuration``, or a folder on this computer.
 
-The library ``datasets`` is an optional extra; nothing of it is imported before such data is asked for.
+The library ``datasets`` is an optional extra; it is imported only when such data is opened.
 """
 
 from __future__ import annotations
@@ -16,45 +16,46 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data import findings as data_findings
 from clerestory.data.assemble import assemble
-from clerestory.data.columns import PICTURE, SPLITS, Columns, Entry
-from clerestory.data.image_scan import Seen, look
+from clerestory.data.columns import IMAGE_COLUMNS, SPLIT_NAMES, Columns, RawRow
+from clerestory.data.findings import IncompleteRow
+from clerestory.data.image_scan import ImageScan, scan_image
 
 HF = "hf:"
-SAVED = ("dataset_info.json", "dataset_dict.json", "state.json")
+SAVED_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")
 
 
-def open_huggingface(spec: str, progress: Progress = QUIET, keep: Sequence[str] = ()) -> Dataset:
+def open_huggingface(spec: str, progress: Progress = QUIET, keep_columns: Sequence[str] = ()) -> Dataset:
     """Open a Hugging Face data set with all of its splits.
 
-    The pictures are in the column whose feature is an image; labels are told by their names; captions, concepts and
-    the rest are found by the names of columns that ``fields`` knows. Without a column ``id``, ids are ``split/number``.
+    The images are in the column with the feature ``Image``; class labels become their names; captions, concepts and
+    the rest are in the columns that ``Columns`` knows. Without a column ``id``, ids are ``split/number``.
 
     Args:
-        spec: ``hf:org/name`` (``#configuration`` behind it where it has several), or ``hf:./folder``: what
-            ``save_to_disk`` wrote, or a folder of Parquet files.
-        progress: told about each split.
-        keep: columns that become groups whole; see ``fields.Columns``.
+        spec: ``hf:org/name`` (followed by ``#configuration`` if it has several), or ``hf:./folder``, written by
+            ``save_to_disk`` or with Parquet files.
+        progress: advanced by every row of a split.
+        keep_columns: columns that become groups unshortened; see ``Columns``.
 
     Raises:
         MissingExtra: the library ``datasets`` is not installed.
-        DataError: there is no such data set, it cannot be read, or no column holds pictures.
+        DataError: the data set does not exist, cannot be read, or has no image column.
     """
     splits = _load(spec)
-    looked: list[tuple[Entry, Seen]] = []
+    scanned: list[tuple[RawRow, ImageScan]] = []
     findings: list[Finding] = []
     rows: dict[str, tuple[Any, int, str]] = {}
     for split, table in splits.items():
-        column = _picture_column(table, spec)
+        column = _image_column(table, spec)
         plain = _undecoded(table)
-        columns = Columns(table.column_names, taken=[column], keep=keep, where=spec)
-        with progress.task(f"Looking at pictures of {split}", len(table)) as task:
-            for number, (entry, content, noticed) in enumerate(_entries(plain, columns, column, split)):
-                findings += noticed
+        columns = Columns(table.column_names, exclude=[column], keep_columns=keep_columns, where=spec)
+        with progress.task(f"Checking images of {split}", len(table)) as task:
+            for number, (raw, content, row_findings) in enumerate(_rows(plain, columns, column, split)):
+                findings += row_findings
                 if content is None:
-                    findings.append(data_findings.lacking(entry.where, "it holds no picture"))
+                    findings.append(data_findings.incomplete_row(raw.where, IncompleteRow.NO_IMAGE))
                 else:
-                    looked.append((entry, look(content)))
-                    rows.setdefault(entry.id, (plain, number, column))
+                    scanned.append((raw, scan_image(content)))
+                    rows.setdefault(raw.id, (plain, number, column))
                 task.advance()
         findings += columns.findings()
 
@@ -63,24 +64,24 @@ def open_huggingface(spec: str, progress: Progress = QUIET, keep: Sequence[str] 
         return _bytes(plain[number][column]) or b""
 
     name = spec.removeprefix(HF).rstrip("/").rsplit("/", 1)[-1]
-    return assemble(name, looked, read, dict.fromkeys(findings), splits=not keep)
+    return assemble(name, scanned, read, dict.fromkeys(findings), splits=not keep_columns)
 
 
-def _entries(
+def _rows(
     plain: Any, columns: Columns, column: str, split: str
-) -> Iterator[tuple[Entry, bytes | None, list[Finding]]]:
-    named = _label_names(plain)
+) -> Iterator[tuple[RawRow, bytes | None, list[Finding]]]:
+    labels = _label_names(plain)
     licence = str(getattr(plain.info, "license", "") or "")
     for number, row in enumerate(plain):
-        cells = {key: _told(value, named.get(key)) for key, value in row.items() if key != column}
-        entry, noticed = columns.entry(cells, f"{split}, row {number + 1}")
-        entry.id = entry.id or f"{split}/{number:08d}"
-        entry.licence = entry.licence or licence
-        if not entry.split and split.lower() in SPLITS:
-            entry.split = SPLITS[split.lower()]
-        elif not entry.split:
-            entry.groups.setdefault("hf_split", split)
-        yield entry, _bytes(row[column]), noticed
+        cells = {key: _label_name(value, labels.get(key)) for key, value in row.items() if key != column}
+        raw, row_findings = columns.read_row(cells, f"{split}, row {number + 1}")
+        raw.id = raw.id or f"{split}/{number:08d}"
+        raw.licence = raw.licence or licence
+        if not raw.split and split.lower() in SPLIT_NAMES:
+            raw.split = SPLIT_NAMES[split.lower()]
+        elif not raw.split:
+            raw.groups.setdefault("hf_split", split)
+        yield raw, _bytes(row[column]), row_findings
 
 
 def _library(spec: str = "a Hugging Face data set") -> Any:
@@ -97,22 +98,22 @@ def _load(spec: str) -> Mapping[str, Any]:
     datasets = _library(spec)
     place, _, configuration = spec.removeprefix(HF).partition("#")
     if not place:
-        raise DataError("hf: alone names no data set", "write hf:org/name, or hf:./folder")
+        raise DataError("hf: must be followed by a data set", "write hf:org/name, or hf:./folder")
     folder = Path(place).expanduser()
     local = place.startswith((".", "/", "~")) or folder.is_dir()
     if local and not folder.is_dir():
-        raise DataError(f"there is no folder {folder}", "give the folder of a data set, or hf:org/name")
+        raise DataError(f"the folder {folder} does not exist", "give the folder of a data set, or hf:org/name")
     datasets.disable_progress_bars()
     try:
         if not local:
             loaded = datasets.load_dataset(place, configuration or None)
-        elif any((folder / name).is_file() for name in SAVED):
+        elif any((folder / name).is_file() for name in SAVED_FILES):
             loaded = datasets.load_from_disk(str(folder))
         else:
             loaded = datasets.load_dataset("parquet", data_files=_parquet_files(folder))
     except DataError:
         raise
-    except Exception as error:  # the library raises errors of many libraries below it
+    except Exception as error:  # it also raises the errors of many libraries that it uses
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         fix = (
             "check the folder"
@@ -128,27 +129,28 @@ def _parquet_files(folder: Path) -> dict[str, list[str]]:
     files: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("*.parquet")):
         stem = path.stem.split("-")[0].lower()
-        split = stem if stem in SPLITS else path.parent.name.lower()
-        files.setdefault(split if split in SPLITS else "all", []).append(str(path))
+        split = stem if stem in SPLIT_NAMES else path.parent.name.lower()
+        files.setdefault(split if split in SPLIT_NAMES else "all", []).append(str(path))
     if not files:
         raise DataError(
-            f"{folder} holds neither a saved data set nor Parquet files", "give the folder that save_to_disk wrote"
+            f"{folder} contains neither a saved data set nor Parquet files",
+            "give the folder that save_to_disk wrote",
         )
     return files
 
 
-def _picture_column(table: Any, spec: str) -> str:
-    """The column whose feature is an image, else one of bytes; a usual name goes first."""
+def _image_column(table: Any, spec: str) -> str:
+    """The column with the feature ``Image``, else one of bytes; a common name comes first."""
     image = _library(spec).Image
-    holds = [name for name, feature in table.features.items() if isinstance(feature, image)]
-    holds = holds or [name for name, feature in table.features.items() if _is_binary(feature)]
-    usual = [name for name in holds if name.lower() in PICTURE]
-    if not holds:
+    columns = [name for name, feature in table.features.items() if isinstance(feature, image)]
+    columns = columns or [name for name, feature in table.features.items() if _is_binary(feature)]
+    common = [name for name in columns if name.lower() in IMAGE_COLUMNS]
+    if not columns:
         raise DataError(
-            f"no column of {spec} holds pictures (it has {', '.join(table.column_names)})",
-            "cast the column with the pictures to datasets.Image()",
+            f"{spec} has no image column (its columns are {', '.join(table.column_names)})",
+            "cast the column with the images to datasets.Image()",
         )
-    return str((usual or holds)[0])
+    return str((common or columns)[0])
 
 
 def _is_binary(feature: Any) -> bool:
@@ -156,7 +158,7 @@ def _is_binary(feature: Any) -> bool:
 
 
 def _undecoded(table: Any) -> Any:
-    """The same rows, with encoded bytes instead of decoded pictures."""
+    """The same rows, with encoded bytes instead of decoded images."""
     image = _library().Image
     for name, feature in table.features.items():
         if isinstance(feature, image):
@@ -169,8 +171,8 @@ def _label_names(table: Any) -> dict[str, list[str]]:
     return {name: feature.names for name, feature in table.features.items() if isinstance(feature, label)}
 
 
-def _told(value: Any, names: list[str] | None) -> Any:
-    """A label by its name; -1 and None are no label."""
+def _label_name(value: Any, names: list[str] | None) -> Any:
+    """The name of a class label; -1 and None mean that the row is not labelled."""
     if names is None or value is None:
         return value
     return names[value] if 0 <= value < len(names) else ""

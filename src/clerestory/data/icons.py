@@ -1,7 +1,7 @@
-"""The embedded pictures: about 22,000 open icons in eight art styles, with words in several languages.
+"""The embedded images: about 22,000 open icons in eight art styles, with captions in several languages.
 
-``python -m clerestory.data.icons fetch`` brings the pinned packages; ``open_icons()`` renders them once and opens
-the cached Parquet file from then on.
+``python -m clerestory.data.icons fetch`` fetches the pinned packages; ``open_icons()`` renders them once and opens the
+cached Parquet file from then on.
 """
 
 from __future__ import annotations
@@ -18,25 +18,26 @@ from clerestory.core.codec import Tags
 from clerestory.core.digest import digest, digest_bytes
 from clerestory.core.errors import ClerestoryError, DataError, IntegrityError
 from clerestory.core.evidence import Finding
+from clerestory.core.files import file_lock
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import PACKAGE
 from clerestory.core.sample import TEST, TEST_STYLE, VAL, Caption, Dataset, Sample
 from clerestory.data import caption_phrases, emoji_names, packages, parquet, render
 from clerestory.data import findings as data_findings
-from clerestory.data.cache import cache_folder, only_one
-from clerestory.data.concepts import Shown, concepts
+from clerestory.data.cache import cache_folder
+from clerestory.data.concepts import IconRecord, concepts
 from clerestory.data.splits import split_of
 
-UNSEEN_STYLE = "openmoji"
+HELD_OUT_STYLE = "openmoji"
 LANGUAGES = ("de", "es", "fr", "it", "nl", "pl", "pt")
-# Lead's decision, keep: about 500 captions in test; validation small, since every concept it takes is not learnt from.
+# About 500 captions in test; a small validation split, since its concepts are missing from the training data.
 SHARES = {TEST: 0.21, VAL: 0.05}
 SALT = "icons"
 
 
 @dataclass(frozen=True, slots=True)
 class Icon:
-    """One drawing of one set, before it is rendered."""
+    """One icon of one set, before it is rendered."""
 
     style: str
     name: str
@@ -53,39 +54,47 @@ class Icon:
 
 
 def open_icons(progress: Progress = QUIET) -> Dataset:
-    """The embedded pictures; rendered on first use (about a minute on two cores), then opened from the cache.
+    """The embedded images; rendered on first use (about a minute on two cores), then opened from the cache.
 
     Raises:
-        DataError: the packages have not been fetched, and cannot be.
+        DataError: the packages are missing and cannot be fetched.
     """
-    path = cache_folder() / f"icons-{recipe()}.parquet"
+    path = cache_folder() / f"icons-{cache_key()}.parquet"
     cached = _open_cached(path)
     if cached is not None:
         return cached
-    with only_one(cache_folder() / ".icons.lock"):
-        # Another process may have built it while this one waited.
+    with file_lock(cache_folder() / ".icons.lock"):
+        # Another process may have built it while this one was waiting.
         cached = _open_cached(path)
         return cached if cached is not None else _build(path, progress)
 
 
 def _open_cached(path: Path) -> Dataset | None:
     try:
-        return parquet.open_written(path, "icons")
+        return parquet.open_dataset(path, "icons")
     except (DataError, IntegrityError, OSError):
         return None
 
 
 @lru_cache(maxsize=1)
-def recipe() -> str:
-    """What the content follows from: the pins, the renderer and the code of this room. Twelve characters."""
-    sources = ("icons.py", "concepts.py", "naming.py", "wording.py", "parquet.py", "splits.py", "icon_names.json")
-    return digest([_rendering(), {name: _file_digest(name) for name in sources}])[:12]
+def cache_key() -> str:
+    """A digest of everything that the content depends on: pins, renderer and code. Twelve characters."""
+    sources = (
+        "icons.py",
+        "concepts.py",
+        "emoji_names.py",
+        "caption_phrases.py",
+        "parquet.py",
+        "splits.py",
+        "icon_names.json",
+    )
+    return digest([_rendering_key(), {name: _file_digest(name) for name in sources}])[:12]
 
 
-def _rendering() -> str:
-    """What the pictures alone follow from."""
-    pins = [[package.spec, package.sha512] for package in packages.ALL]
-    return digest([pins, metadata.version("resvg_py"), _file_digest("render.py"), emoji_names.by_hand()["boxes"]])
+def _rendering_key() -> str:
+    """A digest of everything that the images depend on, without captions and splits."""
+    pins = [[package.spec, package.sha512] for package in packages.ALL_PACKAGES]
+    return digest([pins, metadata.version("resvg_py"), _file_digest("render.py"), emoji_names.manual_table()["boxes"]])
 
 
 def _file_digest(name: str) -> str:
@@ -95,20 +104,20 @@ def _file_digest(name: str) -> str:
 def _build(path: Path, progress: Progress) -> Dataset:
     packages.fetch(progress=progress)
     sets, chars, licences = _read_sets()
-    emoji, names, translations = _read_words(sets, chars)
+    emoji, names, translations = _read_emojibase(sets, chars)
     icons = _read_icons(sets, names, licences)
-    icons, pictures, findings = _visible(icons, _pictures(icons, path, progress))
-    samples, content = _samples(icons, pictures, emoji, translations)
+    icons, images, findings = _drop_blank(icons, _images(icons, path, progress))
+    samples, content = _samples(icons, images, emoji, translations)
     dataset = Dataset("icons", samples, lambda sample: content[sample.image], findings)
-    parquet.write(dataset, path, {"rendering": _rendering()}, progress)
-    _tidy(path)
-    return parquet.open_written(path, "icons")
+    parquet.write_dataset(dataset, path, {"rendering": _rendering_key()}, progress)
+    _remove_old_caches(path)
+    return parquet.open_dataset(path, "icons")
 
 
 def _read_sets() -> tuple[dict[str, Any], dict[str, dict[str, str]], dict[str, str]]:
     sets, chars, licences = {}, {}, {}
     for style, package in packages.ICON_PACKAGES.items():
-        read = packages.read_json(packages.tarball(package), "icons.json", "chars.json", "info.json")
+        read = packages.read_json(packages.read_tarball(package), "icons.json", "chars.json", "info.json")
         sets[style] = read["icons.json"]
         licences[style] = read["info.json"]["license"]["spdx"]
         if "chars.json" in read:
@@ -116,13 +125,13 @@ def _read_sets() -> tuple[dict[str, Any], dict[str, dict[str, str]], dict[str, s
     return sets, chars, licences
 
 
-def _read_words(
+def _read_emojibase(
     sets: Mapping[str, Any], chars: Mapping[str, dict[str, str]]
-) -> tuple[dict[str, emoji_names.Emoji], emoji_names.Names, dict[str, dict[str, str]]]:
-    """English entries by code, the resolver of names, and labels by language and code."""
+) -> tuple[dict[str, emoji_names.Emoji], emoji_names.NameResolver, dict[str, dict[str, str]]]:
+    """English entries by code, the name resolver, and labels by language and code."""
     members = ["en/data.json", "meta/groups.json", *(f"{lang}/compact.json" for lang in LANGUAGES)]
     shortcodes = ["en/shortcodes/joypixels.json", "en/shortcodes/github.json", "en/shortcodes/emojibase.json"]
-    read = packages.read_json(packages.tarball(packages.WORDS), *members, *shortcodes)
+    read = packages.read_json(packages.read_tarball(packages.EMOJIBASE), *members, *shortcodes)
     groups = {int(number): key for number, key in read["meta/groups.json"]["groups"].items()}
     emoji = emoji_names.read_emoji(read["en/data.json"], groups)
     short: dict[str, Any] = {}
@@ -130,27 +139,27 @@ def _read_words(
         short = {**read[name], **short}
     translations = {
         lang: {
-            "-".join(emoji_names.points(each["hexcode"])): each["label"]
+            "-".join(emoji_names.code_points(each["hexcode"])): each["label"]
             for entry in read[f"{lang}/compact.json"]
             for each in (entry, *entry.get("skins", ()))
         }
         for lang in LANGUAGES
     }
-    return emoji, emoji_names.Names(emoji, sets, chars, short), translations
+    return emoji, emoji_names.NameResolver(emoji, sets, chars, short), translations
 
 
-def _read_icons(sets: Mapping[str, Any], names: emoji_names.Names, licences: Mapping[str, str]) -> list[Icon]:
-    """Every drawing of every set; where a set has the same drawing twice, the plainest name of it is kept."""
+def _read_icons(sets: Mapping[str, Any], names: emoji_names.NameResolver, licences: Mapping[str, str]) -> list[Icon]:
+    """Every icon of every set; where a set has the same drawing twice, its plainest name is used."""
     icons = []
     for style, icon_set in sets.items():
         source = packages.ICON_PACKAGES[style].spec
-        drawings = [
+        candidates = [
             (
                 bool(entry.get("hidden")),
                 Icon(
                     style,
                     name,
-                    render.drawing({**entry, **names.box(style, name)}, icon_set),
+                    render.svg_document({**entry, **names.box(style, name)}, icon_set),
                     names.code(style, name),
                     names.caption(style, name),
                     licences[style],
@@ -159,73 +168,77 @@ def _read_icons(sets: Mapping[str, Any], names: emoji_names.Names, licences: Map
             )
             for name, entry in icon_set["icons"].items()
         ]
-        drawings.sort(key=lambda item: (item[0], item[1].code != emoji_names.concept_code(item[1].code), item[1].name))
+        candidates.sort(
+            key=lambda item: (item[0], item[1].code != emoji_names.concept_code(item[1].code), item[1].name)
+        )
         seen: set[str] = set()
-        for _, icon in drawings:
+        for _, icon in candidates:
             if icon.svg not in seen:
                 seen.add(icon.svg)
                 icons.append(icon)
     return icons
 
 
-def _pictures(icons: list[Icon], path: Path, progress: Progress) -> list[bytes]:
-    """PNG bytes of every icon; taken from an older cached file where only the words have changed since."""
-    known = _rendered_before(path)
+def _images(icons: list[Icon], path: Path, progress: Progress) -> list[bytes]:
+    """PNG bytes of every icon; from an older cached file where only captions or splits have changed since."""
+    known = _cached_images(path)
     missing = [icon for icon in icons if icon.id not in known]
-    drawn = render.render_all([icon.svg for icon in missing], progress) if missing else []
-    known.update((icon.id, picture) for icon, picture in zip(missing, drawn, strict=True))
+    rendered = render.render_all([icon.svg for icon in missing], progress) if missing else []
+    known.update((icon.id, image) for icon, image in zip(missing, rendered, strict=True))
     return [known[icon.id] for icon in icons]
 
 
-def _rendered_before(path: Path) -> dict[str, bytes]:
+def _cached_images(path: Path) -> dict[str, bytes]:
     for older in path.parent.glob("icons-*.parquet"):
-        side = parquet.read_side(older)
-        if side is not None and side.facts.get("rendering") == _rendering():
+        sidecar = parquet.read_sidecar(older)
+        if sidecar is not None and sidecar.cache_keys.get("rendering") == _rendering_key():
             try:
-                dataset = parquet.open_written(older)
+                dataset = parquet.open_dataset(older)
                 return {sample.id: dataset.read(sample) for sample in dataset}
             except (ClerestoryError, OSError):
                 continue
     return {}
 
 
-def _tidy(path: Path) -> None:
-    """Remove what older code has cached, but for the newest of it (another checkout may use that)."""
+def _remove_old_caches(path: Path) -> None:
+    """Remove files that older code has cached except the newest one, which another checkout may use."""
     others = [other for other in path.parent.glob("icons-*.parquet") if other != path]
     for old in sorted(others, key=lambda other: other.stat().st_mtime)[:-1]:
-        parquet.side_file(old).unlink(missing_ok=True)
+        parquet.sidecar_path(old).unlink(missing_ok=True)
         old.unlink(missing_ok=True)
 
 
-def _visible(icons: list[Icon], pictures: list[bytes]) -> tuple[list[Icon], list[bytes], list[Finding]]:
-    """Keep out the few drawings that are white only (made to be laid over something else)."""
-    nothing = render.render(render.drawing({"body": ""}, {}))
+def _drop_blank(icons: list[Icon], images: list[bytes]) -> tuple[list[Icon], list[bytes], list[Finding]]:
+    """Skip the few icons that are completely white (meant as overlays)."""
+    blank = render.render(render.svg_document({"body": ""}, {}))
     kept, findings = [], []
-    for icon, picture in zip(icons, pictures, strict=True):
-        if picture != nothing:
-            kept.append((icon, picture))
+    for icon, image in zip(icons, images, strict=True):
+        if image != blank:
+            kept.append((icon, image))
         else:
-            findings.append(data_findings.blank(icon.id))
-    return [icon for icon, _ in kept], [picture for _, picture in kept], findings
+            findings.append(data_findings.blank_icon(icon.id))
+    return [icon for icon, _ in kept], [image for _, image in kept], findings
 
 
 def _samples(
     icons: list[Icon],
-    pictures: list[bytes],
+    encoded: list[bytes],
     emoji: Mapping[str, emoji_names.Emoji],
     translations: Mapping[str, Mapping[str, str]],
 ) -> tuple[list[Sample], dict[str, bytes]]:
-    content = {digest_bytes(picture): picture for picture in pictures}
-    images = [digest_bytes(picture) for picture in pictures]
+    content = {digest_bytes(image): image for image in encoded}
+    images = [digest_bytes(image) for image in encoded]
     captions = [_captions(icon, emoji, translations) for icon in icons]
-    shown = [
-        Shown(icon.code, icon.name, words[0].text, image)
-        for icon, words, image in zip(icons, captions, images, strict=True)
+    records = [
+        IconRecord(icon.code, icon.name, texts[0].text, image)
+        for icon, texts, image in zip(icons, captions, images, strict=True)
     ]
-    named = concepts(shown, emoji)
-    drawn_elsewhere = {concept for icon, concept in zip(icons, named, strict=True) if icon.style != UNSEEN_STYLE}
+    concept_names = concepts(records, emoji)
+    in_other_styles = {
+        concept for icon, concept in zip(icons, concept_names, strict=True) if icon.style != HELD_OUT_STYLE
+    }
     samples = []
-    for icon, concept, words, image in zip(icons, named, captions, images, strict=True):
+    for icon, concept, texts, image in zip(icons, concept_names, captions, images, strict=True):
         split = split_of(concept, SHARES, SALT)
         known = emoji.get(icon.code) or emoji.get(emoji_names.without_tone(icon.code))
         groups = {
@@ -234,10 +247,10 @@ def _samples(
             "skin_tone": emoji_names.skin_tone(icon.code),
             "gender": _gender(icon),
         }
-        if icon.style == UNSEEN_STYLE:
-            groups["concept_split"] = split if concept in drawn_elsewhere else "none"
+        if icon.style == HELD_OUT_STYLE:
+            groups["concept_split"] = split if concept in in_other_styles else "none"
             split = TEST_STYLE
-        samples.append(Sample(icon.id, image, words, concept, Tags(groups), icon.licence, icon.source, split))
+        samples.append(Sample(icon.id, image, texts, concept, Tags(groups), icon.licence, icon.source, split))
     return samples, content
 
 
@@ -263,16 +276,18 @@ def _gender(icon: Icon) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """``fetch`` brings the packages, ``render`` also renders the pictures."""
+    """``fetch`` fetches the packages, ``render`` also renders the images."""
     if arguments not in (["fetch"], ["render"]):
         sys.stderr.write("usage: python -m clerestory.data.icons fetch|render\n")
         return 2
     try:
         count = packages.fetch()
-        sys.stderr.write(f"icon packages: {count} fetched, {len(packages.ALL)} in {packages.packages_folder()}\n")
+        sys.stderr.write(
+            f"icon packages: {count} fetched, {len(packages.ALL_PACKAGES)} in {packages.packages_folder()}\n"
+        )
         if arguments == ["render"]:
             dataset = open_icons()
-            sys.stderr.write(f"icons: {len(dataset)} pictures, digest {dataset.digest}\n")
+            sys.stderr.write(f"icons: {len(dataset)} images, digest {dataset.digest}\n")
     except ClerestoryError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -1,7 +1,7 @@
-"""Looking at every picture of a source once: its SHA-256, and whether it can be decoded.
+"""One pass over every image of a source: its SHA-256, and whether it can be decoded.
 
-What was found for a file is remembered in the cache folder together with the file's size, times and inode, so that
-opening a large folder again only lists it.
+The results for files are cached together with each file's size, times and inode, so that opening a large folder again
+only lists it.
 """
 
 from __future__ import annotations
@@ -12,67 +12,80 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from clerestory.core.codec import decode, encode
 from clerestory.core.digest import digest, digest_bytes
-from clerestory.core.errors import UploadError
+from clerestory.core.errors import ConfigError, UploadError
+from clerestory.core.files import atomic_path
 from clerestory.core.progress import Progress
-from clerestory.data.cache import appearing, cache_folder
+from clerestory.data.cache import cache_folder
+from clerestory.data.findings import UnreadableImage
 from clerestory.data.images import check_image
 
-VERSION = 1
-LARGEST_FILE = 256 * 2**20
+VERSION = 2
+MAX_FILE_BYTES = 256 * 2**20
 BATCH = 64
+_REASONS = {413: UnreadableImage.TOO_MANY_PIXELS, 415: UnreadableImage.UNSUPPORTED_FORMAT}
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What looking at a picture told: its SHA-256, and why it cannot be used (empty when it can)."""
+class ImageScan:
+    """The result of scanning one image.
+
+    Attributes:
+        sha256: of its encoded bytes.
+        reason: why it cannot be used; None when it can.
+        problem: the reason in words; empty when it can be used.
+    """
 
     sha256: str
-    problem: str
+    reason: UnreadableImage | None = None
+    problem: str = ""
 
 
-def look(content: bytes) -> Seen:
-    """Look at encoded bytes."""
+def scan_image(content: bytes) -> ImageScan:
+    """Scan encoded bytes."""
     try:
         check_image(content)
     except UploadError as error:
-        return Seen(digest_bytes(content), error.message)
-    return Seen(digest_bytes(content), "")
+        reason = _REASONS.get(error.status, UnreadableImage.DAMAGED)
+        return ImageScan(digest_bytes(content), reason, error.message)
+    return ImageScan(digest_bytes(content))
 
 
-def look_at_files(root: Path, files: Iterable[str], progress: Progress) -> dict[str, Seen]:
-    """Look at files below ``root`` by relative path; missing files are missing in the answer."""
+def scan_files(root: Path, files: Iterable[str], progress: Progress) -> dict[str, ImageScan]:
+    """Scan files below ``root``, by relative path; missing files are absent from the result."""
     names = sorted(set(files))
-    memo_path = cache_folder() / "inspected" / f"{digest(str(root.resolve()))[:24]}.json"
-    memo = _read_memo(memo_path)
-    answer: dict[str, Seen] = {}
+    cache_path = cache_folder() / "image_scans" / f"{digest(str(root.resolve()))[:24]}.json"
+    cached = _read_cache(cache_path)
+    scans: dict[str, ImageScan] = {}
     stamps = {name: stamp for name in names if (stamp := _stamp(root / name))}
     for name, stamp in stamps.items():
-        known = memo.get(name)
-        if known is not None and known[:-2] == stamp:
-            answer[name] = Seen(str(known[-2]), str(known[-1]))
-    missing = [name for name in stamps if name not in answer]
+        known = cached.get(name)
+        if known is not None and known[0] == stamp:
+            scans[name] = known[1]
+    missing = [name for name in stamps if name not in scans]
     if not missing:
-        return answer
-    with progress.task("Looking at pictures", len(missing)) as task, ThreadPoolExecutor(os.cpu_count()) as threads:
+        return scans
+    with progress.task("Checking images", len(missing)) as task, ThreadPoolExecutor(os.cpu_count()) as threads:
         for start in range(0, len(missing), BATCH):
             batch = missing[start : start + BATCH]
-            answer.update(zip(batch, threads.map(lambda name: _look_at_file(root / name), batch), strict=True))
+            scans.update(zip(batch, threads.map(lambda name: _scan_file(root / name), batch), strict=True))
             task.advance(len(batch))
-    memo = {name: [*stamps[name], seen.sha256, seen.problem] for name, seen in answer.items()}
-    with appearing(memo_path) as path:
-        path.write_text(json.dumps({"version": VERSION, "files": memo}), encoding="utf-8")
-    return answer
+    entries = {name: [stamps[name], encode(scan)] for name, scan in scans.items()}
+    with atomic_path(cache_path) as path:
+        path.write_text(json.dumps({"version": VERSION, "files": entries}), encoding="utf-8")
+    return scans
 
 
-def _look_at_file(path: Path) -> Seen:
+def _scan_file(path: Path) -> ImageScan:
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            return Seen("", "the file is larger than 256 MiB")
-        return look(path.read_bytes())
+        if path.stat().st_size > MAX_FILE_BYTES:
+            return ImageScan("", UnreadableImage.FILE_TOO_LARGE, "the file is larger than 256 MiB")
+        return scan_image(path.read_bytes())
     except OSError as error:
-        return Seen("", f"the file cannot be read ({error.strerror})")
+        return ImageScan("", UnreadableImage.FILE_UNREADABLE, f"the file cannot be read ({error.strerror})")
 
 
 def _stamp(path: Path) -> list[int] | None:
@@ -83,9 +96,11 @@ def _stamp(path: Path) -> list[int] | None:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] if path.is_file() else None
 
 
-def _read_memo(path: Path) -> dict[str, list[int | str]]:
+def _read_cache(path: Path) -> dict[str, tuple[list[int], ImageScan]]:
     try:
-        memo = json.loads(path.read_text(encoding="utf-8"))
-        return dict(memo["files"]) if memo["version"] == VERSION else {}
-    except (OSError, ValueError, KeyError, TypeError):
+        cached: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if cached["version"] != VERSION:
+            return {}
+        return {name: (stamp, decode(ImageScan, scan)) for name, (stamp, scan) in cached["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError):
         return {}

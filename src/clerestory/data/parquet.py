@@ -1,6 +1,6 @@
-"""Clerestory's own Parquet layout: one row a sample, the picture's bytes in it, and a side file with the digests.
+"""Clerestory's own Parquet layout: one row per sample with the bytes of its image, and a sidecar with the digests.
 
-Columns: ``id``, ``picture`` (encoded bytes), ``sha256`` (of the picture), ``captions`` (list of text, lang, kind),
+Columns: ``id``, ``image`` (encoded bytes), ``sha256`` (of the image), ``captions`` (list of text, lang, kind),
 ``concept``, ``groups`` (map), ``licence``, ``source``, ``split``. Beside ``x.parquet`` lies ``x.parquet.json`` with the
 SHA-256 of the file and the digest of the data set, so that opening it again is one pass of hashing.
 """
@@ -11,7 +11,7 @@ import json
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,18 +23,19 @@ from clerestory.core.codec import Tags, decode, encode
 from clerestory.core.digest import digest_file
 from clerestory.core.errors import ConfigError, DataError, IntegrityError
 from clerestory.core.evidence import Finding
+from clerestory.core.files import atomic_path
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Caption, Dataset, Sample
-from clerestory.data.cache import appearing
 
-ROWS = 512
-KEEP_BYTES = 512 * 2**20
-LAYOUT = b"clerestory.samples.1"
+ROWS_PER_GROUP = 512
+CACHE_BYTES = 512 * 2**20
+LAYOUT = b"clerestory.samples.2"
+LAYOUTS = (LAYOUT, b"clerestory.samples.1")  # the first one named the column of the images otherwise
 _CAPTION = pa.struct([("text", pa.string()), ("lang", pa.string()), ("kind", pa.string())])
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
-        ("picture", pa.binary()),
+        ("image", pa.binary()),
         ("sha256", pa.string()),
         ("captions", pa.list_(_CAPTION)),
         ("concept", pa.string()),
@@ -46,40 +47,62 @@ SCHEMA = pa.schema(
 )
 
 
-def side_file(path: Path) -> Path:
-    """Where the digests of a Parquet file are kept."""
+def sidecar_path(path: Path) -> Path:
+    """The file with the digests of a Parquet file."""
     return path.with_name(path.name + ".json")
 
 
-def write(dataset: Dataset, path: Path, facts: dict[str, str] | None = None, progress: Progress = QUIET) -> str:
-    """Write a data set with its pictures; returns the SHA-256 of the file. Pictures pass through in small groups."""
+def save_parquet(dataset: Dataset, path: str | Path) -> Path:
+    """Write a data set with its images, so that ``open_data(path)`` gives the same digest on any machine.
+
+    The file appears whole or not at all; ``path`` gets the suffix ``.parquet`` if it has another one. A small ``.json``
+    file beside it contains the digests, which makes opening it again fast.
+    """
+    target = Path(path)
+    if target.suffix != ".parquet":
+        target = target.with_name(target.name + ".parquet")
+    write_dataset(dataset, target)
+    return target
+
+
+def write_dataset(
+    dataset: Dataset, path: Path, cache_keys: dict[str, str] | None = None, progress: Progress = QUIET
+) -> str:
+    """Write a data set with its images, a group of rows at a time; returns the SHA-256 of the file.
+
+    Args:
+        dataset: what to write.
+        path: the Parquet file; the sidecar is written beside it.
+        cache_keys: stored in the sidecar, such as what the images were rendered from.
+        progress: advanced by every sample.
+    """
     schema = SCHEMA.with_metadata({b"layout": LAYOUT})
-    with appearing(path) as temporary:
+    with atomic_path(path) as temporary:
         with (
             pq.ParquetWriter(temporary, schema, compression={"captions.list.element.text": "zstd"}) as writer,
             progress.task(f"Writing {path.name}", len(dataset)) as task,
         ):
-            for start in range(0, len(dataset), ROWS):
-                rows = dataset.samples[start : start + ROWS]
+            for start in range(0, len(dataset), ROWS_PER_GROUP):
+                rows = dataset.samples[start : start + ROWS_PER_GROUP]
                 writer.write_table(pa.Table.from_pylist([_row(dataset, sample) for sample in rows], schema=schema))
                 task.advance(len(rows))
         sha256 = digest_file(temporary)
-    note = {
+    sidecar = {
         "sha256": sha256,
         "digest": dataset.digest,
         "name": dataset.name,
         "findings": encode(dataset.findings),
-        "facts": facts or {},
+        "cache_keys": cache_keys or {},
     }
-    with appearing(side_file(path)) as temporary:
-        temporary.write_text(json.dumps(note, indent=1, sort_keys=True), encoding="utf-8")
+    with atomic_path(sidecar_path(path)) as temporary:
+        temporary.write_text(json.dumps(sidecar, indent=1, sort_keys=True), encoding="utf-8")
     return sha256
 
 
 def _row(dataset: Dataset, sample: Sample) -> dict[str, Any]:
     return {
         "id": sample.id,
-        "picture": dataset.read(sample),
+        "image": dataset.read(sample),
         "sha256": sample.image,
         "captions": encode(sample.captions),
         "concept": sample.concept,
@@ -91,45 +114,51 @@ def _row(dataset: Dataset, sample: Sample) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """What the side file says of a Parquet file."""
+class ParquetSidecar:
+    """The content of the sidecar of a Parquet file.
+
+    Attributes:
+        sha256: of the file.
+        digest, name, findings: of the data set.
+        cache_keys: what its content was made from, for files in the cache.
+    """
 
     sha256: str
     digest: str
     name: str
     findings: tuple[Finding, ...] = ()
-    facts: Tags = Tags()
+    cache_keys: Tags = Tags()
 
 
-def read_side(path: Path) -> Side | None:
-    """The side file of ``path``; None where there is none or it cannot be read."""
+def read_sidecar(path: Path) -> ParquetSidecar | None:
+    """The sidecar of ``path``; None where it does not exist or cannot be read."""
     try:
-        return decode(Side, json.loads(side_file(path).read_text(encoding="utf-8")))
+        return decode(ParquetSidecar, json.loads(sidecar_path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, ConfigError):
         return None
 
 
-def open_written(path: Path, name: str = "") -> Dataset:
-    """Open a file that ``write`` made, whose side file lies beside it.
+def open_dataset(path: Path, name: str = "") -> Dataset:
+    """Open a file that ``write_dataset`` wrote, with its sidecar.
 
     Raises:
-        IntegrityError: the file is not the one the side file speaks of.
-        DataError: there is no side file.
+        IntegrityError: the file does not match its sidecar.
+        DataError: the sidecar is missing or unreadable.
     """
-    side = read_side(path)
-    if side is None:
-        raise DataError(f"{side_file(path)} is missing or unreadable", "save the data set again")
-    if digest_file(path) != side.sha256:
-        raise IntegrityError(f"{path} has changed since it was written", "delete it, and make it again")
-    pictures = Pictures(path, "picture")
-    samples = read_samples(pictures.file)
-    pictures.ids = {sample.id: row for row, sample in enumerate(samples)}
-    return Dataset(name or side.name, samples, pictures.read, side.findings, side.digest)
+    sidecar = read_sidecar(path)
+    if sidecar is None:
+        raise DataError(f"{sidecar_path(path)} is missing or unreadable", "save the data set again")
+    if digest_file(path) != sidecar.sha256:
+        raise IntegrityError(f"{path} has changed since it was written", "delete it and write it again")
+    images = ParquetImages(path)
+    samples = read_samples(images.file)
+    images.rows = {sample.id: row for row, sample in enumerate(samples)}
+    return Dataset(name or sidecar.name, samples, images.read, sidecar.findings, sidecar.digest)
 
 
 def read_samples(file: pq.ParquetFile) -> list[Sample]:
-    """The samples of a file in this layout, in the order of its rows, without their pictures."""
-    table = file.read(columns=[name for name in SCHEMA.names if name != "picture"]).combine_chunks()
+    """The samples of a file in this layout, in the order of its rows, without their images."""
+    table = file.read(columns=[name for name in SCHEMA.names if name != "image"]).combine_chunks()
     plain = [table[name].to_pylist() for name in ("id", "sha256", "concept", "licence", "source", "split")]
     captions = _captions(table["captions"])
     tags: dict[tuple[tuple[str, str], ...], Tags] = {}
@@ -143,12 +172,12 @@ def read_samples(file: pq.ParquetFile) -> list[Sample]:
 
 
 def _captions(column: pa.ChunkedArray) -> list[tuple[Caption, ...]]:
-    """The captions of every row; equal captions are one object, since most are shared between pictures."""
+    """The captions of every row; equal captions are one object, since most are shared between images."""
     known: dict[tuple[str, str, str], Caption] = {}
     rows: list[tuple[Caption, ...]] = []
     for chunk in column.chunks:
-        words = chunk.flatten()
-        parts = zip(*(words.field(i).to_pylist() for i in range(3)), strict=True)
+        structs = chunk.flatten()
+        parts = zip(*(structs.field(i).to_pylist() for i in range(3)), strict=True)
         flat = [known.get(part) or known.setdefault(part, Caption(*part)) for part in parts]
         ends = chunk.offsets.to_pylist()
         first = ends[0]
@@ -156,41 +185,45 @@ def _captions(column: pa.ChunkedArray) -> list[tuple[Caption, ...]]:
     return rows
 
 
-class Pictures:
-    """Picture bytes of a Parquet file by sample, read when asked for.
+class ParquetImages:
+    """The images of a Parquet file by sample, read when they are needed.
 
-    A file whose pictures take at most ``KEEP_BYTES`` is held whole after the first read; of a larger one only the
-    last few row groups are. Safe to use from several threads.
+    All images of a file of up to ``CACHE_BYTES`` stay in memory after the first read, and the last few row groups of a
+    larger one. Safe to use from several threads.
 
     Args:
-        path: the file; it is kept open, so that it may be replaced meanwhile.
-        column: where the bytes are.
+        path: the file; it stays open, so that it may be replaced meanwhile.
+        column: the column of the bytes; the first one of bytes where none is given.
+
+    Attributes:
+        file: the open file.
+        rows: the row of every sample, by id; the caller fills it in.
     """
 
-    def __init__(self, path: Path, column: str) -> None:
+    def __init__(self, path: Path, column: str = "") -> None:
         self.file = pq.ParquetFile(path, memory_map=True)
-        self.ids: dict[str, int] = {}
-        self._column = column
+        self.rows: dict[str, int] = {}
+        self._column = column = column or image_column(self.file.schema_arrow)
         meta = self.file.metadata
         self._starts = _starts(meta)
         size = sum(_bytes_in(meta, group, column) for group in range(meta.num_row_groups))
-        self._room = meta.num_row_groups if size <= KEEP_BYTES else 4
+        self._max_groups = meta.num_row_groups if size <= CACHE_BYTES else 4
         self._groups: OrderedDict[int, pa.ChunkedArray] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, sample: Sample) -> bytes:
-        """The encoded bytes of a sample's picture."""
-        return self.row(self.ids[sample.id])
+        """The encoded bytes of the image of a sample."""
+        return self.read_row(self.rows[sample.id])
 
-    def row(self, number: int) -> bytes:
-        """The encoded bytes of the picture in a row."""
+    def read_row(self, number: int) -> bytes:
+        """The encoded bytes of the image in a row."""
         group = bisect_right(self._starts, number) - 1
         with self._lock:
             if group in self._groups:
                 self._groups.move_to_end(group)
             else:
                 self._groups[group] = self.file.read_row_group(group, columns=[self._column]).column(0)
-                while len(self._groups) > self._room:
+                while len(self._groups) > self._max_groups:
                     self._groups.popitem(last=False)
             value = self._groups[group][number - self._starts[group]].as_py()
         content = value.get("bytes") if isinstance(value, dict) else value
@@ -209,3 +242,21 @@ def _bytes_in(meta: Any, group: int, column: str) -> int:
     row_group = meta.row_group(group)
     columns: Iterable[Any] = (row_group.column(i) for i in range(row_group.num_columns))
     return sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == column)
+
+
+def image_column(schema: pa.Schema, preferred: Collection[str] = ()) -> str:
+    """The column with encoded bytes: binary, or a struct with a ``bytes`` field; empty where there is none.
+
+    Args:
+        schema: of the file.
+        preferred: lower-case names that come first where several columns qualify.
+    """
+    columns: list[str] = [field.name for field in schema if _is_bytes(field.type)]
+    return ([name for name in columns if name.lower() in preferred] or columns or [""])[0]
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _is_bytes(kind.field(index).type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

@@ -1,8 +1,8 @@
-"""SVG drawings to 64×64 PNG on white, over all cores.
+"""Rendering of SVG documents to 64×64 PNG on white, on all cores.
 
-Workers are plain child processes (see ``serve``) that read one JSON list of drawings a line
-and answer with one JSON list of base64 PNGs. Unlike ``multiprocessing`` they never import the caller's main script,
-so a script may open the icons at its top level; and they end by themselves when the parent dies.
+Workers are plain child processes (see ``worker_main``) that read one JSON list of documents per line and answer with
+one JSON list of base64 PNGs. Unlike those of ``multiprocessing``, they never import the main script of the caller, so a
+script may open the icons at its top level; and they exit by themselves when the parent dies.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SIZE = 64
 CHUNK = 100
 
 
-def drawing(icon: Mapping[str, Any], icon_set: Mapping[str, Any]) -> str:
+def svg_document(icon: Mapping[str, Any], icon_set: Mapping[str, Any]) -> str:
     """The SVG document of one Iconify icon, its view box made square (centred) so that nothing is stretched."""
     left, top = float(icon.get("left", 0)), float(icon.get("top", 0))
     width = float(icon.get("width", icon_set.get("width", 16)))
@@ -42,47 +42,45 @@ def drawing(icon: Mapping[str, Any], icon_set: Mapping[str, Any]) -> str:
 
 
 def render(svg: str) -> bytes:
-    """PNG bytes of one drawing. System fonts are not looked at, so every machine draws the same."""
-    picture = resvg_py.svg_to_bytes(
-        svg_string=svg, width=SIZE, height=SIZE, background="#ffffff", skip_system_fonts=True
-    )
-    return bytes(picture)
+    """PNG bytes of one document. System fonts are ignored, so that every machine renders the same."""
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, background="#ffffff", skip_system_fonts=True)
+    return bytes(png)
 
 
-def render_all(drawings: Sequence[str], progress: Progress = QUIET, workers: int | None = None) -> list[bytes]:
-    """PNG bytes of every drawing, in order.
+def render_all(documents: Sequence[str], progress: Progress = QUIET, num_workers: int | None = None) -> list[bytes]:
+    """PNG bytes of every document, in order.
 
     Raises:
         ClerestoryError: a worker process died.
     """
-    count = workers or _cores()
-    starts = range(0, len(drawings), CHUNK)
-    pool: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-    staff = [_Worker() for _ in range(count)]
+    count = num_workers or _cores()
+    starts = range(0, len(documents), CHUNK)
+    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+    workers = [_Worker() for _ in range(count)]
     lock = threading.Lock()
 
-    def one(start: int) -> list[bytes]:
-        worker = pool.get()
+    def render_chunk(start: int) -> list[bytes]:
+        worker = idle.get()
         try:
-            pictures = worker.work(drawings[start : start + CHUNK])
+            images = worker.render(documents[start : start + CHUNK])
         finally:
-            pool.put(worker)
+            idle.put(worker)
         with lock:
-            task.advance(len(pictures))
-        return pictures
+            task.advance(len(images))
+        return images
 
     try:
-        for worker in staff:
-            pool.put(worker)
-        with progress.task("Rendering icons", len(drawings)) as task, ThreadPoolExecutor(count) as threads:
-            return [picture for chunk in threads.map(one, starts) for picture in chunk]
+        for worker in workers:
+            idle.put(worker)
+        with progress.task("Rendering icons", len(documents)) as task, ThreadPoolExecutor(count) as threads:
+            return [image for chunk in threads.map(render_chunk, starts) for image in chunk]
     finally:
-        for worker in staff:
+        for worker in workers:
             worker.close()
 
 
 def _cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -90,22 +88,22 @@ class _Worker:
     """One child process that renders."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-P", "-c", "from clerestory.data.render import serve; serve()"]
+        command = [sys.executable, "-P", "-c", "from clerestory.data.render import worker_main; worker_main()"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
 
-    def work(self, drawings: Sequence[str]) -> list[bytes]:
+    def render(self, documents: Sequence[str]) -> list[bytes]:
         try:
-            self.stdin.write(json.dumps(drawings).encode() + b"\n")
+            self.stdin.write(json.dumps(documents).encode() + b"\n")
             self.stdin.flush()
             line = self.stdout.readline()
         except BrokenPipeError:
             line = b""
         if not line:
             raise ClerestoryError("a process that renders icons ended early", "free some memory and try again")
-        return [base64.b64decode(picture) for picture in json.loads(line)]
+        return [base64.b64decode(image) for image in json.loads(line)]
 
     def close(self) -> None:
         with contextlib.suppress(BrokenPipeError):
@@ -114,9 +112,9 @@ class _Worker:
         self.process.wait()
 
 
-def serve() -> None:
-    """What a worker process does: one answer a line until its input ends."""
+def worker_main() -> None:
+    """The main function of a worker process: one line out per line in, until the input ends."""
     for line in sys.stdin.buffer:
-        pictures = [base64.b64encode(render(svg)).decode() for svg in json.loads(line)]
-        sys.stdout.buffer.write(json.dumps(pictures).encode() + b"\n")
+        images = [base64.b64encode(render(svg)).decode() for svg in json.loads(line)]
+        sys.stdout.buffer.write(json.dumps(images).encode() + b"\n")
         sys.stdout.buffer.flush()

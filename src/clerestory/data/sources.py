@@ -1,4 +1,4 @@
-"""One way in for every kind of data."""
+"""One function that opens every kind of data."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from clerestory.data.shards import is_sharded, open_shards
 READERS = {".parquet": open_parquet, ".csv": open_table, ".jsonl": open_table}
 
 
-def open_data(spec: str | Path, progress: Progress = QUIET, keep: Sequence[str] = ()) -> Dataset:
-    """Open data: ``icons``, a folder of pictures or of shards, a file (``.parquet``, ``.csv``, ``.jsonl``), ``hf:…``.
+def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequence[str] = ()) -> Dataset:
+    """Open data: ``icons``, a folder of images or of shards, a file (``.parquet``, ``.csv``, ``.jsonl``), ``hf:…``.
 
-    An extension registered under a name opens by that name.
+    An extension opens by the name under which it is registered.
 
-    Pictures that cannot be read, empty captions, ids used twice and missing files are kept out and named in the
-    data set's ``findings``. Pictures are read when they are asked for, not when the data is opened.
+    Unreadable images, empty captions, duplicate ids and missing files are skipped and listed in the ``findings`` of the
+    data set. Images are read when they are needed, not when the data is opened.
 
     Args:
         spec: a name or a path.
-        progress: who is told how far it is.
-        keep: columns of a table that become groups whole, however long their values are; each row is then a sample
-            of its own, even where several are about one picture, and has a split only where the table says so.
+        progress: advanced by every image.
+        keep_columns: columns of a table that become groups unshortened; each row is then a sample of its own, even
+            where several share an image, and has a split only where the table gives one.
 
     Raises:
-        DataError: there is nothing of that name, or nothing in it can be read; a column to keep is not there.
+        DataError: unknown name, no readable image, or a column of ``keep_columns`` does not exist.
         MissingExtra: ``hf:`` needs the library ``datasets``.
     """
     text = str(spec)
@@ -45,22 +45,22 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep: Sequence[str] 
         dataset: Dataset = extensions.find("data", text)(progress)
         return dataset
     if text.startswith(HF):
-        return open_huggingface(text, progress, keep)
+        return open_huggingface(text, progress, keep_columns)
     if path.is_dir() and is_sharded(path):
         return open_shards(path)
     if path.is_dir():
-        return open_folder(path, progress, keep)
+        return open_folder(path, progress, keep_columns)
     if path.is_file():
         reader = READERS.get(path.suffix.lower())
         if reader is None:
-            raise DataError(f"{path} is of no known kind", f"give a folder, or a file ending in {', '.join(READERS)}")
-        return reader(path, progress, keep)
+            raise DataError(f"{path} has an unknown format", f"give a folder, or a file ending in {', '.join(READERS)}")
+        return reader(path, progress, keep_columns)
     fix = f"give {', '.join(known)}, hf:org/name, or the path of a folder or of a file ending in {', '.join(READERS)}"
-    raise DataError(f"there is no data named {text!r}", fix, closest(text, [*known, *_neighbours(path)]))
+    raise DataError(f"the data {text!r} does not exist", fix, closest(text, [*known, *_neighbours(path)]))
 
 
 def _neighbours(path: Path) -> list[str]:
-    """What lies beside a path that does not exist, to suggest what was meant."""
+    """The neighbours of a path that does not exist, to suggest the intended one."""
     try:
         return [str(path.with_name(other.name)) for other in path.parent.iterdir()][:1000]
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""CSV and JSON Lines: rows with a place people can find, whatever is wrong with single ones."""
+"""CSV and JSON Lines: every row with its location in the file; malformed rows become findings."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Any
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
 from clerestory.data import findings as data_findings
-from clerestory.data.columns import CAPTION, PICTURE, Columns, Entry
+from clerestory.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, Columns, RawRow
+from clerestory.data.findings import IncompleteRow
 
-_Rows = Iterator[tuple[str, dict[str, Any] | str]]
+_Rows = Iterator[tuple[str, dict[str, Any] | IncompleteRow]]
 
 
-def read_table(path: Path, keep: Sequence[str] = ()) -> tuple[list[Entry], list[Finding]]:
-    """Every row of a ``.csv`` or ``.jsonl`` file, and what was noticed; bad rows are named and left out.
+def read_table(path: Path, keep_columns: Sequence[str] = ()) -> tuple[list[RawRow], list[Finding]]:
+    """Every row of a ``.csv`` or ``.jsonl`` file, and the findings; malformed rows are reported and skipped.
 
-    With columns to ``keep``, a row without an id has its number for one: each stands for itself.
+    With ``keep_columns``, a row without an id gets its number as id: each row is a sample of its own.
 
     Raises:
-        DataError: the file cannot be read as text, no column names a picture, or one to keep is not there.
+        DataError: the file cannot be read as text, has no image column, or lacks one of ``keep_columns``.
     """
     try:
         rows = list(_csv_rows(path) if path.suffix.lower() == ".csv" else _jsonl_rows(path))
@@ -31,28 +32,28 @@ def read_table(path: Path, keep: Sequence[str] = ()) -> tuple[list[Entry], list[
     except (OSError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}", "check the file") from None
     names = dict.fromkeys(name for _, row in rows if isinstance(row, dict) for name in row)
-    columns = Columns(names, keep=keep, where=str(path)) if names else Columns(names)
-    if names and not columns.picture:
+    columns = Columns(names, keep_columns=keep_columns, where=str(path)) if names else Columns(names)
+    if names and not columns.image:
         raise DataError(
-            f"no column of {path} names the pictures (it has {', '.join(map(repr, names)) or 'none'})",
-            f"call one of them {PICTURE[0]!r}, and the one with the words {CAPTION[0]!r}",
+            f"{path} has no image column (its columns are {', '.join(map(repr, names))})",
+            f"name the column of image files {IMAGE_COLUMNS[0]!r}, and the column of captions {CAPTION_COLUMNS[0]!r}",
         )
-    entries: list[Entry] = []
+    raw_rows: list[RawRow] = []
     findings: list[Finding] = []
     for number, (where, row) in enumerate(rows, start=1):
-        if isinstance(row, str):
-            findings.append(data_findings.lacking(where, row))
+        if isinstance(row, IncompleteRow):
+            findings.append(data_findings.incomplete_row(where, row))
             continue
-        entry, noticed = columns.entry(row, where)
-        if keep:
-            entry.id = entry.id or f"{number:06d}"
-        entries.append(entry)
-        findings += noticed
-    return entries, findings + columns.findings()
+        raw, row_findings = columns.read_row(row, where)
+        if keep_columns:
+            raw.id = raw.id or f"{number:06d}"
+        raw_rows.append(raw)
+        findings += row_findings
+    return raw_rows, findings + columns.findings()
 
 
 def _csv_rows(path: Path) -> _Rows:
-    """Rows of a CSV file with a header; comma, semicolon or tab, whichever the header has most of."""
+    """Rows of a CSV file with a header; the delimiter is the most frequent of comma, semicolon and tab in it."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = file.readline()
         file.seek(0)
@@ -60,7 +61,7 @@ def _csv_rows(path: Path) -> _Rows:
         reader = csv.DictReader(file, delimiter=delimiter, restkey="", restval=None)
         for number, row in enumerate(reader, start=1):
             where = f"{path.name}, row {number}"
-            yield (where, "it has more cells than the header") if "" in row and row[""] else (where, row)
+            yield (where, IncompleteRow.TOO_MANY_CELLS) if "" in row and row[""] else (where, row)
 
 
 def _jsonl_rows(path: Path) -> _Rows:
@@ -72,6 +73,6 @@ def _jsonl_rows(path: Path) -> _Rows:
             try:
                 row = json.loads(line)
             except ValueError:
-                yield where, "it is not JSON"
+                yield where, IncompleteRow.NOT_A_JSON_OBJECT
                 continue
-            yield (where, row) if isinstance(row, dict) else (where, "it is not a JSON object")
+            yield (where, row) if isinstance(row, dict) else (where, IncompleteRow.NOT_A_JSON_OBJECT)

@@ -213,7 +213,7 @@ def test_nothing_changed_is_nothing_made_again(store: Store, tmp_path: Path) -> 
 def drawings(folder: Path, count: int) -> list[dict[str, str]]:
     """Rows about pictures of some shapes each, so that no two look alike."""
     table = quiz(folder, count)
-    data = open_data(table, keep=("question", "choices", "answer"))
+    data = open_data(table, keep_columns=("question", "choices", "answer"))
     rng = np.random.default_rng(1)
     rows = []
     for i, sample in enumerate(data):

@@ -1,7 +1,7 @@
-"""What the index of a sharded data set says.
+"""The index of a sharded data set.
 
-A folder of shards holds ``shards.json`` (this noun), ``index.parquet`` (one row a sample: everything known of it, its
-shard, and where in the shard its picture lies) and the shards themselves.
+A folder of shards contains ``shards.json`` (a ``ShardIndex``), ``index.parquet`` (one row per sample: its fields, its
+shard, and the position of its image in the shard) and the shards themselves.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from clerestory.core.evidence import Finding
 from clerestory.data import parquet
 
 LAYOUT = "clerestory.shards.1"
-NAME, TABLE = "shards.json", "index.parquet"
+INDEX_FILE, TABLE_FILE = "shards.json", "index.parquet"
 Kind = Literal["parquet", "tar"]
 SCHEMA = pa.schema(
     [
-        *(field for field in parquet.SCHEMA if field.name != "picture"),
+        *(field for field in parquet.SCHEMA if field.name != "image"),
         ("shard", pa.int32()),
         ("offset", pa.int64()),
         ("length", pa.int64()),
@@ -37,9 +37,9 @@ class Shard:
 
     Attributes:
         file: its name in the folder.
-        first: position of its first sample in the data set.
-        samples: how many it holds.
-        bytes: its size.
+        first: the position of its first sample in the data set.
+        samples: the number of samples.
+        bytes: the size of the file.
         sha256: of the whole file.
     """
 
@@ -51,18 +51,18 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
-    """A data set's shards.
+class ShardIndex:
+    """The shards of a data set.
 
     Attributes:
         layout: version of this layout.
-        kind: ``parquet``: ``offset`` is the row in the shard; ``tar``: it is the picture's first byte in the shard.
+        kind: ``parquet``: ``offset`` is the row in the shard; ``tar``: it is the first byte of the image in the shard.
         name: of the data set.
         digest: of the data set.
-        size: samples in all shards.
+        size: the number of samples in all shards.
         table_sha256: of ``index.parquet``.
         shards: in the order of their samples.
-        findings: what was noticed when the data came in.
+        findings: those of the data set.
     """
 
     layout: str
@@ -76,26 +76,27 @@ class Index:
 
 
 def is_sharded(folder: Path) -> bool:
-    """Whether a folder holds shards that Clerestory wrote."""
-    return (folder / NAME).is_file()
+    """Whether a folder contains shards that Clerestory wrote."""
+    return (folder / INDEX_FILE).is_file()
 
 
-def read_index(folder: Path) -> Index:
+def read_index(folder: Path) -> ShardIndex:
     """The index of a folder of shards.
 
     Raises:
-        IntegrityError: it is damaged, or the shards it names do not add up.
+        IntegrityError: it is damaged or inconsistent.
     """
-    path = folder / NAME
+    path = folder / INDEX_FILE
     try:
-        index = decode(Index, json.loads(path.read_text(encoding="utf-8")), path.name)
+        index = decode(ShardIndex, json.loads(path.read_text(encoding="utf-8")), path.name)
     except (OSError, ValueError, ConfigError) as error:
         raise IntegrityError(f"{path} cannot be read: {error}", "write the shards again") from None
     first = 0
     for shard in index.shards:
         if shard.first != first or shard.samples < 1 or Path(shard.file).name != shard.file:
-            raise IntegrityError(f"{path} does not count its shards right ({shard.file})", "write the shards again")
+            raise IntegrityError(f"{path} is inconsistent at {shard.file}", "write the shards again")
         first += shard.samples
     if first != index.size or index.layout != LAYOUT:
-        raise IntegrityError(f"{path} speaks of {index.size} samples, its shards of {first}", "write the shards again")
+        message = f"{path} states {index.size} samples, but its shards have {first}"
+        raise IntegrityError(message, "write the shards again")
     return index

@@ -1,4 +1,4 @@
-"""Any sample of a sharded data set, by its position, without reading what lies before it."""
+"""Random access to the samples of a sharded data set."""
 
 from __future__ import annotations
 
@@ -16,70 +16,71 @@ from clerestory.core.errors import IntegrityError
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data import parquet
-from clerestory.data.shards.index import TABLE, Index, Shard, read_index
+from clerestory.data.shards.index import TABLE_FILE, Shard, ShardIndex, read_index
 
-OPEN = 64  # shards kept open at a time
-AGAIN = "copy the shard again, or write the shards again"
+MAX_OPEN_SHARDS = 64
+FIX = "copy the shard again, or write the shards again"
 
 
 class Shards:
     """The samples of a folder of shards, by position: a map-style data set, as torch's ``DataLoader`` takes it.
 
-    Only the index is read when it is opened; a picture is read, and held against its digest, when it is asked for.
-    Safe to use from several threads, in forked workers and, pickled, in spawned ones.
+    Opening reads the index only; an image is read, and compared with its digest, when it is needed. Safe to use from
+    several threads, in forked workers and, pickled, in spawned ones.
 
     Args:
-        folder: what ``write_shards`` wrote.
+        folder: written by ``write_shards``.
 
     Raises:
-        IntegrityError: the index is damaged, or a shard is missing or not of the size it had; names the file.
+        IntegrityError: the index is damaged, or a shard is missing or has another size; names the file.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder).resolve()
-        self.index: Index = read_index(self.folder)
-        table_path = self.folder / TABLE
+        self.index: ShardIndex = read_index(self.folder)
+        table_path = self.folder / TABLE_FILE
         for shard in self.index.shards:
             _check_size(self.folder / shard.file, shard)
         if not table_path.is_file() or digest_file(table_path) != self.index.table_sha256:
-            raise IntegrityError(f"{table_path} is missing or has changed since it was written", AGAIN)
+            raise IntegrityError(f"{table_path} is missing or has changed since it was written", FIX)
         file = pq.ParquetFile(table_path)
         self.samples: tuple[Sample, ...] = tuple(parquet.read_samples(file))
-        places = file.read(columns=["shard", "offset", "length"])
-        self._shard, self._offset, self._length = (places.column(i).to_numpy() for i in range(3))
+        table = file.read(columns=["shard", "offset", "length"])
+        self._shard, self._offset, self._length = (table.column(i).to_numpy() for i in range(3))
         self._open()
 
     def __len__(self) -> int:
         return self.index.size
 
     def __getitem__(self, position: int) -> tuple[Sample, bytes]:
-        """A sample and its picture's encoded bytes.
+        """A sample and the encoded bytes of its image.
 
         Raises:
-            IntegrityError: the shard it lies in is damaged; names the shard.
+            IntegrityError: its shard is damaged; names the shard.
         """
         return self.samples[position], self.read(position)
 
     def read(self, position: int) -> bytes:
-        """The encoded bytes of the picture at one position."""
+        """The encoded bytes of the image at one position."""
         shard = self.index.shards[int(self._shard[position])]
         path = self.folder / shard.file
         try:
             content = self._reader(path)(int(self._offset[position]), int(self._length[position]))
         except (OSError, pa.ArrowException, IndexError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise IntegrityError(f"{path} cannot be read: {reason}", AGAIN) from None
+            raise IntegrityError(f"{path} cannot be read: {reason}", FIX) from None
         if digest_bytes(content) != self.samples[position].image:
-            raise IntegrityError(f"{path} is damaged: {self.samples[position].id} is not what was written", AGAIN)
+            sample = self.samples[position]
+            raise IntegrityError(f"{path} is damaged: the image of {sample.id} does not match its digest", FIX)
         return content
 
     def _reader(self, path: Path) -> Callable[[int, int], bytes]:
         with self._lock:
-            if self._process != os.getpid():  # a forked worker shares no file handles with its parent
+            if self._process != os.getpid():  # a forked worker must not share file handles with its parent
                 self._open()
             if path not in self._readers:
                 self._readers[path] = _Tar(path) if self.index.kind == "tar" else _Parquet(path)
-                if len(self._readers) > OPEN:
+                if len(self._readers) > MAX_OPEN_SHARDS:
                     self._readers.popitem(last=False)
             self._readers.move_to_end(path)
             return self._readers[path]
@@ -107,43 +108,43 @@ class _Tar:
 
 
 class _Parquet:
-    """A row's picture; its row group is read for it."""
+    """The image of a row; its whole row group is read."""
 
     def __init__(self, path: Path) -> None:
-        self._pictures = parquet.Pictures(path, "picture")
+        self._images = parquet.ParquetImages(path)
 
     def __call__(self, offset: int, length: int) -> bytes:
-        return self._pictures.row(offset)
+        return self._images.read_row(offset)
 
 
 def open_shards(folder: Path | str) -> Dataset:
-    """A folder of shards as a data set, with the digest it was written with.
+    """Open a folder of shards as a data set.
 
     Raises:
-        IntegrityError: see ``Shards``; the digest of the samples is not the one that was written.
+        IntegrityError: see ``Shards``; or the digest of the samples does not match the index.
     """
     shards = Shards(folder)
-    place = {sample.id: position for position, sample in enumerate(shards.samples)}
+    position = {sample.id: i for i, sample in enumerate(shards.samples)}
     data = Dataset(
-        shards.index.name, shards.samples, lambda sample: shards.read(place[sample.id]), shards.index.findings
+        shards.index.name, shards.samples, lambda sample: shards.read(position[sample.id]), shards.index.findings
     )
     if data.digest != shards.index.digest:
-        raise IntegrityError(f"{shards.folder} does not hold the data set its index speaks of", AGAIN)
+        raise IntegrityError(f"the samples in {shards.folder} do not match the digest in its index", FIX)
     return data
 
 
-def verify_shards(folder: Path | str, progress: Progress = QUIET) -> Index:
+def verify_shards(folder: Path | str, progress: Progress = QUIET) -> ShardIndex:
     """Read every byte of every shard.
 
     Raises:
-        IntegrityError: names the first shard that is not what was written.
+        IntegrityError: a shard does not match the index; names the first one.
     """
     shards = Shards(folder)
     with progress.task("Reading shards", len(shards.index.shards)) as task:
         for shard in shards.index.shards:
             path = shards.folder / shard.file
             if digest_file(path) != shard.sha256:
-                raise IntegrityError(f"{path} is damaged: it has changed since it was written", AGAIN)
+                raise IntegrityError(f"{path} is damaged: it has changed since it was written", FIX)
             task.advance()
     return shards.index
 
@@ -152,6 +153,6 @@ def _check_size(path: Path, shard: Shard) -> None:
     try:
         size = path.stat().st_size
     except OSError:
-        raise IntegrityError(f"{path} is missing", AGAIN) from None
+        raise IntegrityError(f"{path} is missing", FIX) from None
     if size != shard.bytes:
-        raise IntegrityError(f"{path} has {size} bytes and had {shard.bytes}: it is damaged or cut off", AGAIN)
+        raise IntegrityError(f"{path} has {size} bytes instead of {shard.bytes}: it is damaged or truncated", FIX)

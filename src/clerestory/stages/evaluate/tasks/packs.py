@@ -25,14 +25,14 @@ from clerestory.core.provenance import now, person
 from clerestory.core.release import Event
 from clerestory.core.sample import Dataset
 from clerestory.data import open_data, save_parquet
-from clerestory.data.parquet import side_file
+from clerestory.data.parquet import sidecar_path
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stages.evaluate.tasks.load import TASK_FILE, load_task
 from clerestory.stages.evaluate.tasks.task import Baseline, Task
 from clerestory.store import Store
 
 PACK_FILE, DATA_FILE, README = "pack.toml", "data.parquet", "README.md"
-SIDE_FILE = side_file(Path(DATA_FILE)).name
+SIDE_FILE = sidecar_path(Path(DATA_FILE)).name
 FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 

@@ -34,7 +34,7 @@ WAVE, ASTRONAUT = "1f44b", "1f9d1-200d-1f680"
     ],
 )
 def test_variants_are_taken_away(code: str, concept: str, tone: str, gender: str) -> None:
-    plain = "-".join(emoji_names.points(code))
+    plain = "-".join(emoji_names.code_points(code))
     assert emoji_names.concept_code(plain) == concept
     assert emoji_names.skin_tone(plain) == tone
     assert emoji_names.gender(plain) == gender
