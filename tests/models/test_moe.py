@@ -1,4 +1,4 @@
-"""Mixture of experts: every path against the naive loop over tokens, under routing nobody would wish for."""
+"""Mixture of experts: every path against the naive loop over tokens, under adversarial routing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from transformers.models.mixtral.modeling_mixtral import MixtralExperts
 
 from clerestory.core.errors import ConfigError, NotFound
 from clerestory.models.moe import LossWeights, MixtureOfExperts, experts, grouped_linear, route
-from clerestory.models.moe.dispatch import gather, sort_by_expert, spread
-from clerestory.models.moe.experts import KINDS, weighted_activation
+from clerestory.models.moe.dispatch import combine, dispatch, sort_by_expert
+from clerestory.models.moe.experts import EXPERT_KINDS, weighted_activation
 from clerestory.models.moe.grouped import GroupedLinear, runs_natively
 
 
@@ -61,14 +61,14 @@ def adversarial(kind: str, n: int, experts: int, top_k: int) -> Tensor:
     return torch.stack([torch.randperm(experts, generator=random)[:top_k] for _ in range(n)])
 
 
-@pytest.fixture(params=[experts.FEW, 0], ids=["few", "many"])
+@pytest.fixture(params=[experts.FUSED_MIN_ELEMENTS, 0], ids=["few", "many"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of the activation: that of few numbers, and that of many."""
-    monkeypatch.setattr(experts, "FEW", request.param)
+    monkeypatch.setattr(experts, "FUSED_MIN_ELEMENTS", request.param)
 
 
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXPERT_KINDS)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("case", ["one", "empty", "random"])
 @pytest.mark.parametrize(("n", "top_k"), [(33, 2), (1, 2), (7, 1)])
@@ -78,7 +78,7 @@ def test_every_token_gets_exactly_its_experts(kind: str, bias: bool, case: str, 
     x, weights = tokens(n, 8).requires_grad_(), torch.rand(n, top_k, generator=torch.Generator().manual_seed(2))
     weights.requires_grad_()
     upstream, leaves = tokens(n, 8, seed=9), [x, weights, *[p for p in moe.parameters() if p is not moe.gate.weight]]
-    got, expected = moe.mix(x, choices, weights), naive(moe, x, choices, weights)
+    got, expected = moe.apply_experts(x, choices, weights), naive(moe, x, choices, weights)
     torch.testing.assert_close(got, expected)
     for mine, theirs in zip(
         torch.autograd.grad(got, leaves, upstream), torch.autograd.grad(expected, leaves, upstream), strict=True
@@ -86,9 +86,9 @@ def test_every_token_gets_exactly_its_experts(kind: str, bias: bool, case: str, 
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXPERT_KINDS)
 def test_no_token_at_all_gives_nothing_and_zero_gradients(kind: str) -> None:
-    moe = filled(MixtureOfExperts(8, 12, 4, 2, kind=kind, bias=True, shared=1, losses=LossWeights(1, 1, 1, 1)))
+    moe = filled(MixtureOfExperts(8, 12, 4, 2, kind=kind, bias=True, shared=1, losses=LossWeights(1, 1)))
     x = tokens(0, 8).requires_grad_()
     y, loss = moe(x)
     assert y.shape == (0, 8)
@@ -100,24 +100,23 @@ def test_no_token_at_all_gives_nothing_and_zero_gradients(kind: str) -> None:
 
 
 def test_padding_visits_no_expert_counts_nowhere_and_teaches_nothing() -> None:
-    every = LossWeights(switch=1, z=1, local=1, spread=1, least=3)
-    moe = filled(MixtureOfExperts(8, 12, 4, 2, kind="swiglu", shared=1, losses=every)).train()
-    x, kept = tokens(3, 5, 8), torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]]).bool()
-    modality = torch.tensor([0, 0, 1, 1, 1]).expand(3, 5)
-    y, loss = moe(x, kept, modality)
+    losses = LossWeights(switch=1, z=1)
+    moe = filled(MixtureOfExperts(8, 12, 4, 2, kind="swiglu", shared=1, losses=losses)).train()
+    x, valid = tokens(3, 5, 8), torch.tensor([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]]).bool()
+    y, loss = moe(x, valid)
     counts = moe.counts_E.clone()
     moe.counts_E.zero_()
-    alone, loss_alone = moe(x[kept], None, modality[kept])
-    torch.testing.assert_close(y[kept], alone)
-    assert not y[~kept].any()
+    alone, loss_alone = moe(x[valid])
+    torch.testing.assert_close(y[valid], alone)
+    assert not y[~valid].any()
     torch.testing.assert_close(loss, loss_alone)
-    assert counts.sum() == 2 * kept.sum()
+    assert counts.sum() == 2 * valid.sum()
     assert torch.equal(counts, moe.counts_E)
-    wild = torch.where(kept[..., None], x, torch.full_like(x, 1e4))
-    again, loss_again = moe(wild, kept, modality)
-    assert torch.equal(again[kept], y[kept])
+    wild = torch.where(valid[..., None], x, torch.full_like(x, 1e4))
+    again, loss_again = moe(wild, valid)
+    assert torch.equal(again[valid], y[valid])
     assert torch.equal(loss_again, loss)
-    nothing, loss_of_nothing = moe(x, torch.zeros(3, 5, dtype=torch.bool), modality)
+    nothing, loss_of_nothing = moe(x, torch.zeros(3, 5, dtype=torch.bool))
     assert not nothing.any()
     assert loss_of_nothing.item() == 0
 
@@ -134,10 +133,10 @@ def test_the_fallback_passes_gradcheck_in_double_precision(ends: list[int]) -> N
 
 @pytest.mark.usefixtures("few")
 def test_a_whole_mixture_passes_gradcheck_in_double_precision() -> None:
-    every = LossWeights(switch=1, z=1, local=1, spread=1, least=3)
-    moe = filled(MixtureOfExperts(4, 3, 4, 2, kind="swiglu", gate="sigmoid", losses=every).double())
+    losses = LossWeights(switch=1, z=1)
+    moe = filled(MixtureOfExperts(4, 3, 4, 2, kind="swiglu", gate="sigmoid", losses=losses).double())
     x = tokens(6, 4, dtype=torch.float64).requires_grad_()
-    assert gradcheck(lambda x: moe(x, None, torch.tensor([0, 0, 0, 1, 1, 1])), (x,))
+    assert gradcheck(moe, (x,))
 
 
 @pytest.mark.usefixtures("few")
@@ -148,9 +147,9 @@ def test_weighted_activation_and_dispatch_pass_gradcheck() -> None:
     assert gradcheck(lambda a, b: weighted_activation(a, b, False), (first, weights))
     order = sort_by_expert(torch.tensor([[2, 0], [0, 1], [2, 1]]), 4)
     x = tokens(3, 2, dtype=torch.float64).requires_grad_()
-    assert gradcheck(lambda x: spread(x, order), (x,))
+    assert gradcheck(lambda x: dispatch(x, order), (x,))
     y = tokens(6, 2, dtype=torch.float64).requires_grad_()
-    assert gradcheck(lambda y: gather(y, order), (y,))
+    assert gradcheck(lambda y: combine(y, order), (y,))
     assert order.offsets_E.tolist() == [2, 4, 6, 6]
 
 
@@ -201,12 +200,12 @@ def test_the_bias_chooses_but_does_not_count(gate: str) -> None:
     x, w = tokens(40, 8), tokens(5, 8, seed=2)
     plain = route(x, w, 2, gate)
     bias = torch.tensor([0.0, 0.0, 10.0, 0.0, 0.0])
-    steered = route(x, w, 2, gate, bias)
-    assert (steered.experts_NK == 2).any(dim=1).all()
+    biased = route(x, w, 2, gate, bias)
+    assert (biased.experts_NK == 2).any(dim=1).all()
     scores = (x @ w.T).softmax(-1) if gate == "softmax" else (x @ w.T).sigmoid()
-    chosen = scores.gather(1, steered.experts_NK)
-    torch.testing.assert_close(steered.weights_NK, chosen / chosen.sum(1, keepdim=True))
-    torch.testing.assert_close(steered.probabilities_NE, plain.probabilities_NE)
+    chosen = scores.gather(1, biased.experts_NK)
+    torch.testing.assert_close(biased.weights_NK, chosen / chosen.sum(1, keepdim=True))
+    torch.testing.assert_close(biased.probabilities_NE, plain.probabilities_NE)
     torch.testing.assert_close(plain.probabilities_NE.sum(1), torch.ones(40))
     assert torch.equal(plain.experts_NK, scores.topk(2).indices)
 
@@ -221,9 +220,9 @@ def test_routing_is_in_fp32_under_autocast_and_for_bf16_tokens() -> None:
 
 
 @pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXPERT_KINDS)
 def test_bf16_by_autocast_and_by_cast_stay_near_fp32(kind: str) -> None:
-    moe = filled(MixtureOfExperts(16, 32, 4, 2, kind=kind, bias=True, shared=1, steered=True))
+    moe = filled(MixtureOfExperts(16, 32, 4, 2, kind=kind, bias=True, shared=1, balance_with_bias=True))
     x = tokens(30, 16).requires_grad_()
     expected, _ = moe(x)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -232,16 +231,16 @@ def test_bf16_by_autocast_and_by_cast_stay_near_fp32(kind: str) -> None:
     assert (got.float() - expected).abs().max() < 0.05 * expected.abs().max()
     got.float().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in moe.parameters())
-    moe.bias_E += 0.001
+    moe.expert_bias_E += 0.001
     half = moe.bfloat16()
-    assert half.bias_E is not None
-    assert half.bias_E.dtype == torch.float32
-    assert half.bias_E[0] == torch.tensor(0.001)
+    assert half.expert_bias_E is not None
+    assert half.expert_bias_E.dtype == torch.float32
+    assert half.expert_bias_E[0] == torch.tensor(0.001)
     y, _ = half(x.detach().bfloat16())
     assert y.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", EXPERT_KINDS)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("backend", ["grouped_mm", "batched_mm"])
 def test_hugging_face_back_ends_run_these_weights(kind: str, bias: bool, backend: str) -> None:
@@ -260,7 +259,7 @@ def test_an_unknown_back_end_is_named_with_its_neighbours() -> None:
         moe(tokens(3, 8))
     with pytest.raises(NotFound, match="swiglu"):
         MixtureOfExperts(8, 8, 2, 1, kind="swigl")
-    with pytest.raises(ConfigError, match="1 to 2"):
+    with pytest.raises(ConfigError, match="top_k is 3, but there are 2 experts"):
         MixtureOfExperts(8, 8, 2, 3)
 
 
@@ -278,7 +277,7 @@ def test_shared_experts_are_added_for_every_token() -> None:
     moe = filled(MixtureOfExperts(8, 12, 4, 2, kind="swiglu", shared=2))
     x = tokens(9, 8)
     routing = moe.route(x)
-    alone = moe.mix(x, routing.experts_NK, routing.weights_NK)
+    alone = moe.apply_experts(x, routing.experts_NK, routing.weights_NK)
     assert moe.shared is not None
     assert moe.shared.down.in_features == 24
     torch.testing.assert_close(moe(x)[0], alone + moe.shared(x))
@@ -318,8 +317,8 @@ def test_two_runs_are_bit_identical() -> None:
 
 
 def test_a_fresh_mixture_is_usable_and_its_counts_are_not_saved() -> None:
-    moe = MixtureOfExperts(8, 12, 4, 2, steered=True)
+    moe = MixtureOfExperts(8, 12, 4, 2, balance_with_bias=True)
     y, loss = moe(tokens(5, 8))
     assert torch.isfinite(y).all()
     assert math.isfinite(loss.item())
-    assert set(moe.state_dict()) == {"gate.weight", "up_EFD", "down_EDF", "bias_E"}
+    assert set(moe.state_dict()) == {"gate.weight", "up_EFD", "down_EDF", "expert_bias_E"}

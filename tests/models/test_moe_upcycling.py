@@ -1,4 +1,4 @@
-"""Upcycling and export: another form of the same function."""
+"""Upcycling: another form of the same function."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.models.test_moe import filled, tokens
+from tests.models.test_moe import tokens
 from tests.support.tiny_model import tiny_config
-from torch import Tensor, nn
 
 from clerestory.core.errors import ConfigError
 from clerestory.models import ClerestoryModel
-from clerestory.models.moe import MixtureOfExperts, Mlp
-from clerestory.models.moe.exporting import ExportableMixture, exportable
+from clerestory.models.moe import Mlp
 from clerestory.models.moe.upcycling import upcycle
 from clerestory.models.upcycled import upcycle_model
 
@@ -93,49 +91,3 @@ def test_an_upcycled_model_starts_as_the_dense_one(split: bool, balance: str, tm
     assert all(not buffer.any() for name, buffer in again.named_buffers() if name.endswith("counts_E"))
     with pytest.raises(ConfigError, match="already"):
         upcycle_model(made, 4)
-
-
-@pytest.mark.parametrize("kind", ["gelu", "swiglu"])
-@pytest.mark.parametrize("bias", [False, True])
-def test_the_exportable_form_gives_the_same_outputs(kind: str, bias: bool) -> None:
-    moe = filled(MixtureOfExperts(8, 12, 4, 2, kind=kind, bias=bias, shared=1, steered=True, gate="sigmoid")).eval()
-    plain = exportable(moe)
-    for n in (1, 7, 40):
-        x = tokens(2, n, 8)
-        torch.testing.assert_close(plain(x)[0], moe(x)[0])
-        kept = torch.arange(n).expand(2, -1) % 3 != 0
-        torch.testing.assert_close(plain(x, kept)[0], moe(x, kept)[0])
-    with torch.no_grad():
-        moe.gate.weight.zero_()  # every token to the same two experts, two without any
-    torch.testing.assert_close(exportable(moe)(x)[0], moe(x)[0])
-
-
-class First(nn.Module):
-    """The output alone, as an exported graph has it."""
-
-    def __init__(self, mixture: nn.Module) -> None:
-        super().__init__()
-        self.mixture = mixture
-
-    def forward(self, x_ND: Tensor) -> Tensor:
-        return self.mixture(x_ND)[0]
-
-
-def test_the_exportable_form_exports_with_any_number_of_tokens() -> None:
-    moe = filled(MixtureOfExperts(8, 12, 4, 2, kind="swiglu", bias=True)).eval()
-    tokens_ = torch.export.Dim("tokens", min=2, max=4096)
-    program = torch.export.export(First(exportable(moe)), (tokens(9, 8),), dynamic_shapes=({0: tokens_},)).module()
-    for n in (2, 9, 33):
-        torch.testing.assert_close(program(tokens(n, 8, seed=n)), moe(tokens(n, 8, seed=n))[0])
-
-
-def test_a_whole_model_becomes_exportable_and_keeps_its_outputs() -> None:
-    torch.manual_seed(0)
-    model = scrambled(ClerestoryModel(tiny_config(experts=4, decoder_experts=2)))
-    plain = exportable(model)
-    assert isinstance(plain.image_tower.blocks[0].mlp, ExportableMixture)
-    assert isinstance(model.image_tower.blocks[0].mlp, MixtureOfExperts)
-    pixels, ids = tokens(3, 3, 32, 32), torch.randint(4, 8, (3, 6))
-    before, after = model(pixels, caption_ids=ids), plain(pixels, caption_ids=ids)
-    torch.testing.assert_close(after.image_embeds, before.image_embeds)
-    torch.testing.assert_close(after.caption_logits, before.caption_logits)

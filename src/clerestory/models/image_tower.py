@@ -1,9 +1,9 @@
-"""Pictures to tokens: a convolutional stem, then Transformer blocks.
+"""Images to tokens: a convolutional stem, then Transformer blocks.
 
-A plain patch embedding learns almost nothing from a few thousand pictures in a few minutes; strided convolutions with
-residual blocks bring the locality that makes it work.
+A plain patch embedding learns almost nothing from a few thousand images in a few minutes; strided convolutions with
+residual blocks add the locality that makes it work.
 
-Shape suffixes: B pictures, C channels, H and W pixels, T tokens, D width, S heads, Q width of a head.
+Shape suffixes: B images, C channels, H and W pixels, T tokens, D width, S heads, Q width of a head.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clerestory.models.config import ClerestoryConfig
-from clerestory.models.moe import IMAGE
-from clerestory.models.moe_factory import mixture
+from clerestory.models.moe import IMAGE, Mlp
+from clerestory.models.moe_factory import make_mixture
 
 
 class ConvBlock(nn.Module):
-    """A stride-2 convolution that halves the picture, with batch norm."""
+    """A stride-2 convolution that halves the resolution, with batch norm."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class ConvBlock(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions around which the input passes; starts as the identity."""
+    """Two convolutions with a skip connection; initialised as the identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -48,8 +48,8 @@ class ResidualBlock(nn.Module):
         return F.relu(x_BCHW + self.norm2(self.conv2(y_BCHW)), inplace=True)
 
 
-class Attention(nn.Module):
-    """Self-attention over the tokens of one picture."""
+class SelfAttention(nn.Module):
+    """Self-attention over the tokens of one image."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -66,33 +66,20 @@ class Attention(nn.Module):
         return cast(Tensor, self.out(y_BSTQ.transpose(1, 2).reshape(batch, tokens, width)))
 
 
-class Mlp(nn.Module):
-    """The dense MLP of a Transformer block."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.up = nn.Linear(width, hidden)
-        self.down = nn.Linear(hidden, width)
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """``(B, T, D)`` to the same shape."""
-        return cast(Tensor, self.down(F.gelu(self.up(x_BTD))))
-
-
-class Block(nn.Module):
+class EncoderBlock(nn.Module):
     """A pre-norm Transformer block whose MLP is dense or a mixture of experts."""
 
     def __init__(self, config: ClerestoryConfig) -> None:
         super().__init__()
         hidden = config.width * config.mlp_ratio
         self.norm1 = nn.LayerNorm(config.width)
-        self.attention = Attention(config.width, config.heads)
+        self.attention = SelfAttention(config.width, config.heads)
         self.norm2 = nn.LayerNorm(config.width)
         self.mlp: nn.Module
         if config.experts:
-            self.mlp = mixture(config, config.width, hidden, config.experts, IMAGE)
+            self.mlp = make_mixture(config, config.width, hidden, config.experts, IMAGE)
         else:
-            self.mlp = Mlp(config.width, hidden)
+            self.mlp = Mlp(config.width, hidden, bias=True)
 
     def forward(self, x_BTD: Tensor) -> tuple[Tensor, Tensor | None]:
         """``(B, T, D)`` to the same shape, and the load-balance loss of a mixture (None for a dense MLP)."""
@@ -121,12 +108,12 @@ class ImageTower(nn.Module):
         self.stem = nn.Sequential(*stem)
         self.to_tokens = nn.Linear(before, config.width)
         self.position_TD = nn.Parameter(torch.empty(config.grid**2, config.width))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor | None]:
         """Tokens ``(B, T, D)`` and the mean load-balance loss of the blocks (None when they are dense)."""
-        # Channels-last is where CPU convolutions are fast.
+        # CPU convolutions are fast in channels-last layout.
         maps_BCHW = self.stem(pixels_BCHW.contiguous(memory_format=torch.channels_last))
         x_BTD = self.to_tokens(maps_BCHW.flatten(2).transpose(1, 2)) + self.position_TD
         losses: list[Tensor] = []

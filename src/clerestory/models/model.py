@@ -55,7 +55,7 @@ class ClerestoryModel(PreTrainedModel):
     config_class = ClerestoryConfig
     base_model_prefix = "clerestory"
     main_input_name = "pixel_values"
-    _no_split_modules = ["Block", "ResidualBlock"]
+    _no_split_modules = ["EncoderBlock", "ResidualBlock"]
     config: ClerestoryConfig
 
     def __init__(self, config: ClerestoryConfig) -> None:

@@ -1,4 +1,4 @@
-"""The mixture of experts a model's configuration asks for."""
+"""The mixture of experts that a model's configuration describes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from clerestory.models.config import ClerestoryConfig
 from clerestory.models.moe import LossWeights, MixtureOfExperts
 
 
-def mixture(config: ClerestoryConfig, width: int, dense_hidden: int, experts: int, modality: int) -> MixtureOfExperts:
-    """A mixture in place of a dense MLP of ``dense_hidden``.
+def make_mixture(
+    config: ClerestoryConfig, width: int, dense_hidden: int, experts: int, modality: int
+) -> MixtureOfExperts:
+    """A mixture in place of a dense MLP of hidden width ``dense_hidden``.
 
     Args:
-        config: everything that begins with ``expert``.
+        config: its settings that begin with ``expert``.
         width: of the Transformer block.
-        dense_hidden: hidden width of the MLP it replaces.
-        experts: how many.
-        modality: of the tokens that pass it.
+        dense_hidden: hidden width of the replaced MLP.
+        experts: number of experts.
+        modality: of the tokens, ``IMAGE`` or ``TEXT``.
     """
-    made = MixtureOfExperts(
+    mixture = MixtureOfExperts(
         width,
         dense_hidden // config.experts_per_token if config.expert_split else dense_hidden,
         experts,
@@ -26,8 +28,8 @@ def mixture(config: ClerestoryConfig, width: int, dense_hidden: int, experts: in
         gate=config.expert_gate,
         scale=config.expert_scale,
         shared=config.shared_experts,
-        steered=config.expert_balance != "loss",
+        balance_with_bias=config.expert_balance != "loss",
         losses=LossWeights(switch=float(config.expert_balance != "bias"), z=config.expert_z_weight),
     )
-    made.modality = modality
-    return made
+    mixture.modality = modality
+    return mixture

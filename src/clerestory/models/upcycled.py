@@ -1,4 +1,4 @@
-"""A trained dense model with experts in place of its MLPs, computing what it computed before."""
+"""Upcycling of a whole model: a trained dense model with its MLPs replaced by experts, with the same outputs."""
 
 # mypy: disable-error-code="no-untyped-call"
 # torch and transformers leave a few of the functions called here without types.
@@ -14,7 +14,7 @@ from clerestory.core.errors import ConfigError
 from clerestory.models.config import ClerestoryConfig
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.moe import MixtureOfExperts
-from clerestory.models.moe.upcycling import Dense, upcycle
+from clerestory.models.moe.upcycling import DenseMlp, upcycle
 
 
 @torch.no_grad()
@@ -28,22 +28,22 @@ def upcycle_model(
     generator: torch.Generator | None = None,
     **changes: Any,
 ) -> ClerestoryModel:
-    """A new model with experts, whose outputs are the dense one's (to about 1e-6 in fp32).
+    """A new model with experts and the outputs of the dense one (to about 1e-6 in fp32).
 
     Args:
-        model: dense throughout; it stays as it is.
-        experts: of each block of the image tower; 0 leaves that dense.
+        model: dense throughout; it is not changed.
+        experts: number of experts in each block of the image tower; 0 leaves the blocks dense.
         experts_per_token: how many of them a token visits.
-        split: equal cost for a token, each expert a slice of the MLP; otherwise each expert is the whole of it.
-        decoder_experts: of each block of the caption decoder; 0 leaves that dense.
+        split: each expert is a slice of the MLP, at equal cost per token; otherwise each expert is the whole MLP.
+        decoder_experts: number of experts in each block of the caption decoder; 0 leaves the blocks dense.
         generator: of the gates' weights.
         changes: other settings of experts, such as ``expert_balance="bias"``.
 
     Raises:
-        ConfigError: the model has experts already, or its MLPs cannot be split so.
+        ConfigError: the model already has experts, or its MLPs cannot be split so.
     """
     if model.config.experts or model.config.decoder_experts:
-        raise ConfigError("this model has experts already", "upcycle the dense one it came from")
+        raise ConfigError("this model already has experts", "upcycle the dense model instead")
     settings = {key: value for key, value in model.config.to_dict().items() if key != "model_type"}
     settings |= {
         "preset": "",
@@ -54,33 +54,33 @@ def upcycle_model(
         "decoder_experts": decoder_experts,
         **changes,
     }
-    made = ClerestoryModel(ClerestoryConfig(**settings))
-    pairs = zip(_mlps(model), _mlps(made), strict=True)
-    mixed = [(dense, mixture) for dense, mixture in pairs if isinstance(mixture, MixtureOfExperts)]
-    made.load_state_dict({**made.state_dict(), **_shared(model, made)})
-    for dense, mixture in mixed:
-        wanted = upcycle(
-            # A block's MLP and the decoder's block both have the two layers.
-            cast(Dense, dense),
+    sparse = ClerestoryModel(ClerestoryConfig(**settings))
+    pairs = zip(_mlps(model), _mlps(sparse), strict=True)
+    replaced = [(dense, mixture) for dense, mixture in pairs if isinstance(mixture, MixtureOfExperts)]
+    sparse.load_state_dict({**sparse.state_dict(), **_common_weights(model, sparse)})
+    for dense, mixture in replaced:
+        upcycled = upcycle(
+            # Both a block's MLP and the decoder's block have the two layers.
+            cast(DenseMlp, dense),
             mixture.num_experts,
             mixture.top_k,
             split=split,
             gate=mixture.gate_kind,
-            steered=mixture.bias_E is not None,
+            balance_with_bias=mixture.expert_bias_E is not None,
             generator=generator,
         )
-        mixture.load_state_dict(wanted.state_dict())
-    made.train(model.training)
-    return made
+        mixture.load_state_dict(upcycled.state_dict())
+    sparse.train(model.training)
+    return sparse
 
 
 def _mlps(model: ClerestoryModel) -> list[nn.Module]:
-    """What holds ``up`` and ``down``, or the mixture in its place, of every block in order."""
-    blocks = [cast(nn.Module, block.mlp) for block in model.image_tower.blocks]
-    words = [cast("nn.Module | None", block.mlp) or block for block in model.decoder.blocks]
-    return [*blocks, *words]
+    """The module with ``up`` and ``down`` of every block, or the mixture in its place, in order."""
+    tower = [cast(nn.Module, block.mlp) for block in model.image_tower.blocks]
+    decoder = [cast("nn.Module | None", block.mlp) or block for block in model.decoder.blocks]
+    return [*tower, *decoder]
 
 
-def _shared(model: ClerestoryModel, made: ClerestoryModel) -> dict[str, torch.Tensor]:
-    wanted = made.state_dict()
-    return {name: tensor for name, tensor in model.state_dict().items() if name in wanted}
+def _common_weights(model: ClerestoryModel, sparse: ClerestoryModel) -> dict[str, torch.Tensor]:
+    names = sparse.state_dict().keys()
+    return {name: tensor for name, tensor in model.state_dict().items() if name in names}

@@ -1,19 +1,19 @@
-"""Mixtures of experts: routing, dropless dispatch, balance, report card, upcycling, export."""
+"""Mixtures of experts: routing, dropless dispatch, load balancing, expert report, upcycling."""
 
-from clerestory.models.moe.experts import Experts, Mlp
+from clerestory.models.moe.experts import Mlp, StackedExperts
 from clerestory.models.moe.grouped import grouped_linear
-from clerestory.models.moe.layer import MixtureOfExperts, mixtures
-from clerestory.models.moe.losses import IMAGE, TEXT, LossWeights
+from clerestory.models.moe.layer import IMAGE, TEXT, MixtureOfExperts, mixtures
+from clerestory.models.moe.losses import LossWeights
 from clerestory.models.moe.routing import Routing, route
 
 __all__ = [
     "IMAGE",
     "TEXT",
-    "Experts",
     "LossWeights",
     "MixtureOfExperts",
     "Mlp",
     "Routing",
+    "StackedExperts",
     "grouped_linear",
     "mixtures",
     "route",

@@ -1,7 +1,7 @@
-"""The experts themselves: stacked MLPs, gated (SwiGLU) or plain (GELU), with or without biases.
+"""Stacked expert MLPs, gated (SwiGLU) or plain (GELU), with or without biases.
 
-The weights have the shapes Hugging Face's ``integrations.moe`` works on, and the attributes it reads, so each of its
-back ends can run them; ``mix`` is this package's own way.
+The weights have the shapes and the attributes that Hugging Face's ``integrations.moe`` expects, so each of its back
+ends can run them; ``apply_experts`` runs the back end of this package by default.
 
 Shape suffixes: N tokens, K experts per token, S = N·K rows sorted by expert, D width, F hidden width of an expert,
 G rows of the first matrix (2F gate and up for SwiGLU, F for GELU), E experts.
@@ -22,44 +22,44 @@ from torch.nn import functional as F
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
 from clerestory.core.errors import not_found
-from clerestory.models.moe.dispatch import gather, sort_by_expert, spread
+from clerestory.models.moe.dispatch import combine, dispatch, sort_by_expert
 from clerestory.models.moe.grouped import grouped_linear
 
-Kind = Literal["gelu", "swiglu"]
-KINDS: tuple[Kind, ...] = ("gelu", "swiglu")
-OWN = "clerestory"
-BLOCK = 1 << 16  # numbers of one tensor that a CPU works on at a time
-FEW = 1 << 17  # numbers for which a Function of its own costs more than it saves
+ExpertKind = Literal["gelu", "swiglu"]
+EXPERT_KINDS: tuple[ExpertKind, ...] = ("gelu", "swiglu")
+OWN_BACKEND = "clerestory"
+BLOCK_ELEMENTS = 1 << 16  # elements of one tensor that a CPU processes at a time
+FUSED_MIN_ELEMENTS = 1 << 17  # below this size the fused Function costs more than it saves
 
 
-class Experts(nn.Module):
-    """``E`` MLPs of equal size.
+class StackedExperts(nn.Module):
+    """``E`` MLPs of equal size, with stacked weights.
 
     Args:
         width: D.
         hidden: F of one expert.
         experts: E.
         kind: ``gelu`` is ``down(gelu(up(x)))``, ``swiglu`` is ``down(silu(gate(x)) * up(x))``.
-        bias: whether both matrices have biases.
+        bias: whether both linear layers have biases.
 
     Attributes:
-        backend: ``clerestory``, or the name of one of Hugging Face's: ``batched_mm``, ``grouped_mm`` …
+        backend: ``clerestory``, or one of Hugging Face's back ends: ``batched_mm``, ``grouped_mm`` …
     """
 
-    # What Hugging Face's back ends ask for.
+    # Attributes that Hugging Face's back ends read.
     is_transposed = False
     is_concatenated = True
     has_post_expert_norm = False
     _is_expert_parallel = False
 
-    def __init__(self, width: int, hidden: int, experts: int, kind: Kind = "gelu", bias: bool = False) -> None:
+    def __init__(self, width: int, hidden: int, experts: int, kind: ExpertKind = "gelu", bias: bool = False) -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise not_found("kind of expert", kind, KINDS)
-        self.num_experts, self.kind, self.backend = experts, kind, OWN
+        if kind not in EXPERT_KINDS:
+            raise not_found("kind of expert", kind, EXPERT_KINDS)
+        self.num_experts, self.kind, self.backend = experts, kind, OWN_BACKEND
         self.has_gate, self.has_bias = kind == "swiglu", bias
         first = 2 * hidden if self.has_gate else hidden
-        # The first name is that of the first version's weights, which load as they are.
+        # A plain expert's first matrix keeps the name it had in the first version, so that old weights load.
         self.register_parameter("up_EFD", None if self.has_gate else _empty(experts, first, width))
         self.register_parameter("gate_up_EGD", _empty(experts, first, width) if self.has_gate else None)
         self.down_EDF = _empty(experts, width, hidden)
@@ -68,8 +68,8 @@ class Experts(nn.Module):
 
     @property
     def first_EGD(self) -> nn.Parameter:
-        """The first matrix of every expert: gate and up above one another, or up alone."""
-        # Exactly one of the two is there.
+        """The first matrix of every expert: gate and up projections stacked, or the up projection alone."""
+        # Exactly one of the two exists.
         return cast(nn.Parameter, self.gate_up_EGD if self.has_gate else self.up_EFD)
 
     @property
@@ -104,22 +104,22 @@ class Experts(nn.Module):
         gate_SF, up_SF = x_SG.chunk(2, dim=-1)
         return F.silu(gate_SF) * up_SF
 
-    def mix(self, x_ND: Tensor, experts_NK: Tensor, weights_NK: Tensor) -> Tensor:
-        """``sum_k weights[n, k] * expert[experts[n, k]](x[n])``: ``(N, D)``, of x's type.
+    def apply_experts(self, x_ND: Tensor, experts_NK: Tensor, weights_NK: Tensor) -> Tensor:
+        """``sum_k weights[n, k] * expert[experts[n, k]](x[n])``: ``(N, D)``, of x's dtype.
 
         Raises:
-            NotFound: ``backend`` is none that exists.
+            NotFound: ``backend`` does not exist.
         """
-        if self.backend != OWN:
+        if self.backend != OWN_BACKEND:
             if self.backend not in ALL_EXPERTS_FUNCTIONS:
-                raise not_found("back end for experts", self.backend, [OWN, *ALL_EXPERTS_FUNCTIONS])
+                raise not_found("back end for experts", self.backend, [OWN_BACKEND, *ALL_EXPERTS_FUNCTIONS])
             return cast(Tensor, ALL_EXPERTS_FUNCTIONS[self.backend](self, x_ND, experts_NK, weights_NK))
         order = sort_by_expert(experts_NK, self.num_experts)
         weights_S = weights_NK.flatten().index_select(0, order.order_S)
         first_SG = grouped_linear(
-            spread(x_ND, order), self.first_EGD, order.offsets_E, cast("Tensor | None", self.first_bias_EG)
+            dispatch(x_ND, order), self.first_EGD, order.offsets_E, cast("Tensor | None", self.first_bias_EG)
         )
-        # The second matrix is linear: weighting the narrower hidden rows gives the same as weighting its results.
+        # The second layer is linear: weighting the narrower hidden rows equals weighting its outputs.
         h_SF = weighted_activation(first_SG, weights_S, self.has_gate)
         y_SD = grouped_linear(h_SF, self.down_EDF, order.offsets_E)
         if self.has_bias:
@@ -127,18 +127,18 @@ class Experts(nn.Module):
             bias_ND = weights_NE.scatter(1, experts_NK, weights_NK) @ cast(Tensor, self.down_bias_ED).to(
                 weights_NK.dtype
             )
-            return (gather(y_SD, order) + bias_ND).to(x_ND.dtype)
-        return gather(y_SD, order).to(x_ND.dtype)
+            return (combine(y_SD, order) + bias_ND).to(x_ND.dtype)
+        return combine(y_SD, order).to(x_ND.dtype)
 
 
 class Mlp(nn.Module):
-    """One dense MLP of the experts' kind: the shared expert, and what a mixture is compared with.
+    """A dense MLP: the MLP of a Transformer block without experts, and a shared expert.
 
     Args:
-        width, hidden, kind, bias: as for ``Experts``.
+        width, hidden, kind, bias: as for ``StackedExperts``.
     """
 
-    def __init__(self, width: int, hidden: int, kind: Kind = "gelu", bias: bool = False) -> None:
+    def __init__(self, width: int, hidden: int, kind: ExpertKind = "gelu", bias: bool = False) -> None:
         super().__init__()
         self.gated = kind == "swiglu"
         self.up = nn.Linear(width, 2 * hidden if self.gated else hidden, bias=bias)
@@ -154,20 +154,20 @@ class Mlp(nn.Module):
 
 
 def weighted_activation(first_SG: Tensor, weights_S: Tensor, gated: bool) -> Tensor:
-    """``silu(gate) * up * weight``, or ``gelu(up) * weight``: ``(S, F)`` of the first argument's type."""
+    """``silu(gate) * up * weight``, or ``gelu(up) * weight``: ``(S, F)`` of the first argument's dtype."""
     weights_S1 = weights_S.to(first_SG.dtype)[:, None]
     if not gated:
         return F.gelu(first_SG) * weights_S1
-    if first_SG.numel() > FEW or weights_S.dtype != first_SG.dtype:
+    if first_SG.numel() > FUSED_MIN_ELEMENTS or weights_S.dtype != first_SG.dtype:
         return cast(Tensor, _WeightedSwiglu.apply(first_SG, weights_S1))
     gate_SF, up_SF = first_SG.chunk(2, dim=-1)
     return F.silu(gate_SF) * up_SF * weights_S1
 
 
 class _WeightedSwiglu(Function):
-    """SwiGLU that keeps nothing but its input and writes both halves of the gradient into one tensor.
+    """SwiGLU that saves only its inputs and writes both halves of the gradient into one tensor.
 
-    On a CPU it goes through the rows in blocks that fit the cache, which halves its time.
+    On a CPU it processes the rows in blocks that fit the cache, which halves its time.
     """
 
     @staticmethod
@@ -188,19 +188,19 @@ class _WeightedSwiglu(Function):
         dfirst_SG = torch.empty_like(first_SG)
         dgate_SF, dup_SF = dfirst_SG.chunk(2, dim=-1)
         # The weight's gradient is a sum over many columns: never in half precision.
-        kind = torch.promote_types(first_SG.dtype, torch.float32)
-        dweights_S1 = torch.empty_like(weights_S1, dtype=kind)
+        dtype = torch.promote_types(first_SG.dtype, torch.float32)
+        dweights_S1 = torch.empty_like(weights_S1, dtype=dtype)
         for rows in _blocks(gate_SF):
             gate, weights, dh = gate_SF[rows], weights_S1[rows], dh_SF[rows]
             silu, dsilu = F.silu(gate), dh * up_SF[rows]
             torch.mul(dh, silu, out=dup_SF[rows]).mul_(weights)
-            torch.sum(silu.mul_(dsilu), dim=-1, keepdim=True, dtype=kind, out=dweights_S1[rows])
+            torch.sum(silu.mul_(dsilu), dim=-1, keepdim=True, dtype=dtype, out=dweights_S1[rows])
             torch.ops.aten.silu_backward.grad_input(dsilu.mul_(weights), gate, grad_input=dgate_SF[rows])
         return dfirst_SG, dweights_S1.to(weights_S1.dtype)
 
 
 def _blocks(x_SF: Tensor) -> list[slice]:
-    rows = max(1, BLOCK // max(1, x_SF.shape[1])) if x_SF.device.type == "cpu" else max(1, x_SF.shape[0])
+    rows = max(1, BLOCK_ELEMENTS // max(1, x_SF.shape[1])) if x_SF.device.type == "cpu" else max(1, x_SF.shape[0])
     return [slice(start, start + rows) for start in range(0, x_SF.shape[0], rows)]
 
 

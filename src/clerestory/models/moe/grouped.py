@@ -1,7 +1,7 @@
-"""One matrix for each expert, applied to its own consecutive rows: the seam to whatever kernel does it best.
+"""One matrix for each expert, applied to its own consecutive rows; the choice of kernel is made here alone.
 
 ``grouped_linear`` runs ``torch.nn.functional.grouped_mm`` wherever that accepts its inputs, and ``GroupedLinear``
-everywhere else: double precision, widths that are no multiple of 16 bytes, older GPUs, ``torch.compile`` in fp32.
+everywhere else: double precision, widths not divisible by 16 bytes, older GPUs, ``torch.compile`` in fp32.
 
 Shape suffixes: S rows sorted by expert, D width in, F width out, E experts.
 """
@@ -19,30 +19,30 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-ALIGNMENT = 16  # bytes a row must be a multiple of for grouped_mm
+ROW_ALIGNMENT = 16  # grouped_mm needs rows of a multiple of this many bytes
 AMPERE = (8, 0)  # the oldest CUDA capability with a grouped_mm
-KINDS = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 def grouped_linear(x_SD: Tensor, w_EFD: Tensor, offsets_E: Tensor, bias_EF: Tensor | None = None) -> Tensor:
     """Rows ``offsets[e - 1]:offsets[e]`` times the matrix of expert ``e``, plus its bias: ``(S, F)``.
 
-    The oracle is ``torch.cat([x[a:b] @ w[e].T + bias[e] for e, (a, b) in …])``. Experts without rows are fine, and so
-    is no row at all; every weight then gets a gradient of zeros, never None. Under autocast the inputs are cast as for
-    a linear layer.
+    The oracle is ``torch.cat([x[a:b] @ w[e].T + bias[e] for e, (a, b) in …])``. Experts without rows are
+    allowed, and so is an input without rows; every weight then gets a gradient of zeros, never None. Under autocast the
+    inputs are cast as for a linear layer.
 
     Args:
         x_SD: rows sorted by expert.
         w_EFD: the experts' matrices.
-        offsets_E: where the rows of each expert end, ascending to S; any integer type.
+        offsets_E: the end of each expert's rows, ascending to S; any integer dtype.
         bias_EF: the experts' biases.
     """
     if torch.is_autocast_enabled(x_SD.device.type):
-        kind = torch.get_autocast_dtype(x_SD.device.type)
-        x_SD, w_EFD = x_SD.to(kind), w_EFD.to(kind)
-        bias_EF = None if bias_EF is None else bias_EF.to(kind)
+        dtype = torch.get_autocast_dtype(x_SD.device.type)
+        x_SD, w_EFD = x_SD.to(dtype), w_EFD.to(dtype)
+        bias_EF = None if bias_EF is None else bias_EF.to(dtype)
     if x_SD.shape[0] == 0:
-        # grouped_mm refuses this case; an empty product keeps every weight in the graph.
+        # grouped_mm rejects this case; an empty product keeps every weight in the graph.
         y_SF = x_SD @ w_EFD[0].t()
     elif runs_natively(x_SD, w_EFD):
         native_SF = F.grouped_mm(x_SD.contiguous(), w_EFD.transpose(-2, -1), offs=offsets_E.to(torch.int32))
@@ -53,13 +53,13 @@ def grouped_linear(x_SD: Tensor, w_EFD: Tensor, offsets_E: Tensor, bias_EF: Tens
         return y_SF
     rows_S = torch.arange(x_SD.shape[0], device=x_SD.device, dtype=offsets_E.dtype)
     expert_S = torch.searchsorted(offsets_E, rows_S, right=True)
-    # A product with ones and zeros: exact, and its gradient is summed in a fixed order, which an index's is not.
+    # A product with a one-hot matrix is exact, and its gradient has a fixed summation order; an index has not.
     return y_SF + F.one_hot(expert_S, bias_EF.shape[0]).to(bias_EF.dtype) @ bias_EF
 
 
 def runs_natively(x_SD: Tensor, w_EFD: Tensor) -> bool:
-    """Whether ``grouped_mm`` takes these inputs, forward and backward."""
-    if not hasattr(F, "grouped_mm") or x_SD.dtype not in KINDS or x_SD.dtype != w_EFD.dtype:
+    """Whether ``grouped_mm`` accepts these inputs, forward and backward."""
+    if not hasattr(F, "grouped_mm") or x_SD.dtype not in DTYPES or x_SD.dtype != w_EFD.dtype:
         return False
     if torch.compiler.is_compiling() and x_SD.dtype != torch.bfloat16:
         return False
@@ -68,11 +68,11 @@ def runs_natively(x_SD: Tensor, w_EFD: Tensor) -> bool:
     if not w_EFD.is_contiguous() or x_SD.device.type not in ("cpu", "cuda"):
         return False
     widths = (w_EFD.shape[1], w_EFD.shape[2])
-    return not any(width * x_SD.element_size() % ALIGNMENT for width in widths)
+    return not any(width * x_SD.element_size() % ROW_ALIGNMENT for width in widths)
 
 
 class _PlainGradient(Function):
-    """The identity; its gradient is laid out row by row, because grouped_mm refuses the strides that ``sum`` gives."""
+    """The identity with a contiguous gradient: grouped_mm rejects the strides of the gradient of ``sum``."""
 
     @staticmethod
     def forward(ctx: Any, y_SF: Tensor) -> Tensor:
@@ -84,10 +84,10 @@ class _PlainGradient(Function):
 
 
 class GroupedLinear(Function):
-    """The products one after the other, written straight into the result.
+    """One product after the other, written straight into the result.
 
     A loop over ``w[e]`` under autograd would allocate the full gradient of ``w`` once for every expert; here each
-    expert's part is written in place.
+    expert's slice is written in place.
     """
 
     @staticmethod
