@@ -1,6 +1,7 @@
 """Clerestory takes a vision-language model through its whole life, with evidence.
 
-The verbs are reachable from here and imported on first use, so that ``import clerestory`` stays cheap::
+The public functions are imported on first use, so that ``import clerestory`` is fast; those of a stage are named by its
+``StageSpec``::
 
     import clerestory as cl
 
@@ -12,37 +13,42 @@ The verbs are reachable from here and imported on first use, so that ``import cl
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from typing import Any
 
-# GNU OpenMP's idle threads spin for so long that two of them left on one core can starve each other for minutes; after
-# a short spin they sleep, and the kernel wakes them on a free core. Read when torch is loaded, so it is set before.
+# After a short spin, idle OpenMP threads sleep. With GNU OpenMP's default they spin so long that two threads on one
+# core can starve each other for minutes. The variable is read when torch is loaded, so it is set before.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 __version__ = "0.1.0"
 
-_VERBS = {
+_EXPORTS = {
     "open_store": "clerestory.store:open_store",
     "open_data": "clerestory.data:open_data",
-    "train": "clerestory.stages.train:train",
-    "TrainConfig": "clerestory.stages.train:TrainConfig",
-    "evaluate": "clerestory.stages.evaluate:evaluate",
-    "EvaluateConfig": "clerestory.stages.evaluate:EvaluateConfig",
-    "release": "clerestory.stages.release",
+    "open_model": "clerestory.models:open_model",
     "report": "clerestory.report:report",
     "apps": "clerestory.apps",
     "flows": "clerestory.flows",
-    "open_model": "clerestory.models:open_model",
 }
 
 
+def _exports() -> dict[str, str]:
+    """Every public name with its import path."""
+    from clerestory.core.stage import stages  # here, because it imports from this package
+
+    return _EXPORTS | {name: path for spec in stages().values() for name, path in spec.exports.items()}
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _VERBS:
+    # Names with an underscore are looked up by the import system and never public; submodules import this package.
+    path = None if name.startswith("_") else _EXPORTS.get(name) or _exports().get(name)
+    if path is None:
         raise AttributeError(f"module 'clerestory' has no attribute {name!r}")
-    module, _, attribute = _VERBS[name].partition(":")
-    found = import_module(module)
-    return getattr(found, attribute) if attribute else found
+    from clerestory.core.stage import import_path
+
+    # Kept here: importing `clerestory.report` binds the module to the name of its function.
+    globals()[name] = value = import_path(path)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_VERBS])
+    return sorted({*globals(), *_exports()})

@@ -1,4 +1,4 @@
-"""Stages strung together: the whole life of a model as plain Python."""
+"""Stages in sequence: the whole life of a model as plain Python."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from clerestory.apps.catalogue import bring_in
-from clerestory.apps.starter import LINE, bring_in_starter
+from clerestory.apps.datasets import add_dataset
+from clerestory.apps.starter import DEFAULT_NAME, add_starter
 from clerestory.core.codec import Tags
 from clerestory.core.digest import short
 from clerestory.core.errors import Undecided
@@ -20,71 +20,74 @@ from clerestory.models import open_model
 from clerestory.report import report
 from clerestory.report.format import number
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.release import promote, put_to_gate, rollback, verify
+from clerestory.stages.evaluate.suites import latency, retrieval
+from clerestory.stages.release import promote, rollback, run_gate, verify
 from clerestory.stages.train import TrainConfig, TrainResult, train
+from clerestory.stats.metrics import metric
 from clerestory.store import Store
 
-DEMO_NAME = LINE
+DEMO_NAME = DEFAULT_NAME
 FINAL, STARTER = "final", "starter"
-ENOUGH_TO_GATE = ("retrieval", "speed")
+# The suites whose measurements the included policy needs.
+CHECKPOINT_EVALUATION = EvaluateConfig(
+    suites=(retrieval.SUITE.name, latency.SUITE.name), latency_samples=80, load_seconds=0
+)
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo left behind.
+    """The result of the demo.
 
     Attributes:
         report: the HTML report.
         live: the release that is live now, such as ``icons@4``.
-        trained: the release of the model trained on the spot.
-        releases: every release of the line, newest first.
-        rehearsed: whether a rollback and a roll-forward were carried out.
-        verified: how many checks of ``verify`` hold.
+        trained: the release of the model trained in the demo.
+        releases: every release of the model name, newest first.
+        rollback_rehearsed: whether there was a rollback and a second promotion.
+        checks_passed: the number of checks of ``verify`` that passed.
     """
 
     report: Path
     live: str
     trained: str
     releases: tuple[Release, ...]
-    rehearsed: bool
-    verified: int
+    rollback_rehearsed: bool
+    checks_passed: int
 
 
 def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None = None, who: str = "") -> Demo:
     """The whole life of a model: data, training, evaluation, gate, release, rehearsed rollback, replacement, report.
 
-    Every step is cached by digest, so a second run repeats nothing that has not changed. Of a small model trained on
-    the spot an early checkpoint is refused by the gate; a late one and the finished model should pass. Then the model
-    that comes with Clerestory, trained for much longer, has to show that it is no worse before it takes over.
+    Every step is cached by digest, so a second run repeats only what has changed. A small model is trained: the gate
+    refuses an early checkpoint of it, a late one and the final model should pass. Then the starter, which was trained
+    for much longer, has to be shown not to be worse before it replaces the live release.
 
     Raises:
-        Undecided: the finished model did not pass the gate.
+        Undecided: the final model did not pass the gate.
     """
     who = who or person()
     say = progress.say
-    say("1/7  start     the model that comes with Clerestory")
-    starter = bring_in_starter(store)
+    say("1/7  start     the starter, the included model")
+    starter = add_starter(store)
     for line in _describe_starter(store, starter):
         say(f"     {line}")
 
-    say("2/7  data      bring the pictures in")
-    data = bring_in(store, DEMO_NAME, who=who, why="demo", progress=progress)
+    say("2/7  data      add the pictures")
+    data = add_dataset(store, DEMO_NAME, who=who, why="demo", progress=progress)
     say(f"     {_describe_data(data)}")
 
-    say("3/7  train     a small model of our own, from scratch")
+    say("3/7  train     a small model, from scratch")
     trained = train(data, config or TrainConfig(preset="nano"), store, progress)
     say(f"     {_describe_training(trained)}")
 
-    say("4/7  evaluate  what they can do with pictures they have never seen")
+    say("4/7  evaluate  both on pictures they have never seen")
     models = dict((*trained.checkpoints, (STARTER, starter)))
     for label, model in models.items():
-        # The checkpoints are there to rehearse with; the model that is to be used is examined in every respect.
-        settings = (
-            EvaluateConfig() if label == STARTER else EvaluateConfig(parts=ENOUGH_TO_GATE, timed=80, load_seconds=0)
-        )
-        evidence = evaluate(open_model(store.model_folder(model)), data, settings, store, progress)
-        say(f"     {label:<7} {_describe_quality(evidence)}")
-    for line in _describe_rest(evidence):
+        # The checkpoints are only for the rehearsal; the model that stays in use gets the full evaluation.
+        evaluate_config = EvaluateConfig() if label == STARTER else CHECKPOINT_EVALUATION
+        evidence = evaluate(open_model(store.model_folder(model)), data, evaluate_config, store, progress)
+        say(f"     {label:<7} {_describe_retrieval(evidence)}")
+    for line in _describe_other_metrics(evidence):
         say(f"             {line}")
 
     say("5/7  gate      may it ship?")
@@ -95,50 +98,50 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     final = gated[FINAL]
     if final.decision.verdict != "ship":
         raise Undecided(
-            f"the finished model {final.ref} did not pass the gate: {_describe_decision(final.decision)}",
+            f"the final model {final.ref} did not pass the gate: {_describe_decision(final.decision)}",
             final.decision.command or f"clerestory release show {final.ref}",
         )
 
-    say("6/7  release   make it live; rehearse a rollback; replace it by a better one")
+    say("6/7  release   make it live, rehearse a rollback, replace it by a better one")
     rehearsed = _release_and_rehearse(store, gated, who, progress)
     live = _replace(store, final, starter, data, who, progress)
     checks = verify(live.ref, store)
-    wrong = [check for check in checks if check.state == "fail"]
-    say(f"     verify: {len(checks)} checks, {wrong[0].message if wrong else 'nothing wrong'}")
+    failed = [check for check in checks if check.state == "fail"]
+    say(f"     verify: {len(checks)} checks, {failed[0].message if failed else 'all passed'}")
 
     say("7/7  report    everything on one page")
-    files = report(store, live.ref, pictures=data)
+    files = report(store, live.ref, images=data)
     releases = tuple(store.releases(DEMO_NAME))
-    return Demo(files.html, live.ref, final.ref, releases, rehearsed, len(checks) - len(wrong))
+    return Demo(files.html, live.ref, final.ref, releases, rehearsed, len(checks) - len(failed))
 
 
 def _gate(store: Store, label: str, model: str, data: Dataset, who: str) -> Release:
     why, notes = f"demo: {label}", Tags(checkpoint=label)
-    return put_to_gate(store, model, data.digest, name=DEMO_NAME, who=who, why=why, notes=notes, again=False)
+    return run_gate(store, model, data.digest, name=DEMO_NAME, who=who, why=why, notes=notes, reuse_decision=True)
 
 
 def _replace(store: Store, trained: Release, starter: str, data: Dataset, who: str, progress: Progress) -> Release:
-    """Put the model that comes with Clerestory to the gate, against what is live; the release that is live then."""
+    """Run the gate on the starter, against the live release, and return the release that is live afterwards."""
     release = _gate(store, STARTER, starter, data, who)
     progress.say(f"     {release.ref} ({STARTER}): {_describe_decision(release.decision)}")
     live = store.alias(DEMO_NAME, "live")
     if live is not None and live.number == release.number:
-        progress.say(f"     {release.ref} is live already")
+        progress.say(f"     {release.ref} is already live")
         return release
     if release.decision.verdict != "ship":
         progress.say(f"     {trained.ref} stays live")
         return trained
-    promote(release.ref, store, who=who, why="demo: no worse than live, trained for longer")
+    promote(release.ref, store, who=who, why="demo: not worse than live, trained for longer")
     progress.say(f"     {release.ref} is live")
     return release
 
 
 def _release_and_rehearse(store: Store, gated: dict[str, Release], who: str, progress: Progress) -> bool:
-    """Promote the last two releases that may ship, go back, go forward again; nothing when the last is live already."""
+    """Promote the releases that may ship, roll back, promote again; nothing if the final one was live before."""
     final = gated[FINAL]
     live = store.alias(DEMO_NAME, "live")
     if live is not None and live.number >= final.number:
-        progress.say(f"     {final.ref} has been live already")
+        progress.say(f"     {final.ref} was already live")
         return any(record.event.kind == "rolled_back" for record in store.journal.records(DEMO_NAME))
     shippable = [release for release in gated.values() if release.decision.verdict == "ship"]
     for release in shippable:
@@ -147,23 +150,23 @@ def _release_and_rehearse(store: Store, gated: dict[str, Release], who: str, pro
             promote(release.ref, store, who=who, why="demo: passed the gate")
             progress.say(f"     {release.ref} is live")
     if store.alias(DEMO_NAME, "previous") is None:
-        progress.say("     no other release passed the gate, so there is nothing to roll back to yet")
+        progress.say("     no other release passed the gate, so there is no release to roll back to")
         return False
     back = rollback(DEMO_NAME, store, who=who, why="demo: rehearsal of a rollback")
     progress.say(f"     rehearsal: rolled back to {DEMO_NAME}@{back.number}")
-    promote(final.ref, store, who=who, why="demo: rehearsal over, forward again")
+    promote(final.ref, store, who=who, why="demo: end of the rehearsal")
     progress.say(f"     rehearsal: {final.ref} is live again")
     return True
 
 
 def _describe_starter(store: Store, model: str) -> list[str]:
-    """What it is, as the evidence of its training says."""
+    """The starter, from the evidence of its training."""
     lines = []
     for evidence in store.find_evidence("train", model=model)[:1]:
-        facts, cost = evidence.facts, evidence.cost
+        facts, minutes = evidence.facts, evidence.cost.seconds / 60
         lines.append(
-            f"{facts['preset']}: {int(facts['parameters']):,} parameters, {int(facts['steps']):,} steps in "
-            f"{cost.seconds / 60:.0f} minutes, from {int(facts['pictures']):,} pictures"
+            f"{facts.text('preset')}: {facts.whole('parameters'):,} parameters, {facts.whole('steps'):,} steps in "
+            f"{minutes:.0f} minutes, on {facts.whole('images'):,} pictures"
         )
     return [*lines, "use it while the rest runs: clerestory serve, in another terminal"]
 
@@ -171,42 +174,38 @@ def _describe_starter(store: Store, model: str) -> list[str]:
 def _describe_data(data: Dataset) -> str:
     splits = Counter(sample.split for sample in data)
     licences = {sample.licence for sample in data}
-    parts = ", ".join(f"{name} {count:,}" for name, count in sorted(splits.items()))
-    return f"{len(data):,} pictures ({parts}); {len(licences)} licences; digest {short(data.digest)}"
+    sizes = ", ".join(f"{name} {count:,}" for name, count in sorted(splits.items()))
+    return f"{len(data):,} pictures ({sizes}); {len(licences)} licences; digest {short(data.digest)}"
 
 
-def _describe_training(trained: TrainResult) -> str:
-    facts, cost = trained.evidence.facts, trained.evidence.cost
-    note = " (from an earlier run)" if trained.cached else ""
-    return f"{facts.get('parameters', '?')} parameters, {facts.get('steps', '?')} steps in {cost.seconds:.0f} s{note}"
+def _describe_training(result: TrainResult) -> str:
+    facts, seconds = result.evidence.facts, result.evidence.cost.seconds
+    note = " (from an earlier run)" if result.cached else ""
+    return f"{facts.whole('parameters'):,} parameters, {facts.whole('steps'):,} steps in {seconds:.0f} s{note}"
 
 
-def _describe_quality(evidence: Evidence) -> str:
-    parts = []
-    for split, words in (("test", "unseen concepts"), ("test_style", "unseen art style")):
-        found = evidence.find("recall@10", {"task": "image_to_text", "split": split})
-        if found is not None:
-            parts.append(f"{words}: right caption in the top 10 for {number(found)}")
-    return "; ".join(parts)
+def _describe_retrieval(evidence: Evidence) -> str:
+    lines = []
+    for split, label in (("test", "unseen concepts"), ("test_style", "unseen art style")):
+        recall = evidence.find("recall@10", {"task": "image_to_text", "split": split})
+        if recall is not None:
+            lines.append(f"{label}: correct caption in the top 10 (recall@10) {number(recall)}")
+    return "; ".join(lines)
 
 
-def _describe_rest(evidence: Evidence) -> list[str]:
-    """What the whole examination adds, a line each; the report has all of it."""
-    wanted = (
-        (
-            "robust_accuracy",
-            {"task": "zero_shot", "split": "test"},
-            "kind of thing told right under 19 kinds of damage",
-        ),
-        ("ece", {"task": "zero_shot", "split": "test"}, "gap between how sure it says it is and how often it is right"),
-        ("largest_gap", {"task": "zero_shot", "split": "test", "group": "skin_tone"}, "largest gap between skin tones"),
-        ("cost_per_1000", {"task": "cost", "operation": "embed_image", "batch": "1"}, "for 1,000 pictures"),
+def _describe_other_metrics(evidence: Evidence) -> list[str]:
+    """One line for each further headline of the full evaluation; the report has all of it."""
+    headlines = (
+        ("robust_accuracy", {"task": "zero_shot", "split": "test"}),
+        ("ece", {"task": "zero_shot", "split": "test"}),
+        ("largest_gap", {"task": "zero_shot", "split": "test", "group": "skin_tone"}),
+        ("cost_per_1000", {"task": "cost", "operation": "embed_image", "batch": "1"}),
     )
-    found = ((words, evidence.find(name, where)) for name, where, words in wanted)
-    return [f"{words}: {number(measured)}" for words, measured in found if measured is not None]
+    found = (evidence.find(name, where) for name, where in headlines)
+    return [f"{metric(m.name).title}: {number(m)}" for m in found if m is not None]
 
 
 def _describe_decision(decision: Decision) -> str:
-    words = {"ship": "ship", "refuse": "do not ship", "cannot_tell": "cannot tell"}[decision.verdict]
-    reasons = [reason.message for reason in decision.reasons if reason.outcome != "pass"]
-    return words + (f" — {reasons[0]}" if reasons else f" — all {len(decision.reasons)} rules hold")
+    verdict = {"ship": "ship", "refuse": "do not ship", "cannot_tell": "cannot decide"}[decision.verdict]
+    messages = [reason.message for reason in decision.reasons if reason.outcome != "pass"]
+    return f"{verdict} — {messages[0] if messages else f'all {len(decision.reasons)} rules passed'}"

@@ -17,7 +17,7 @@ from tests.support.tiny_hf import make_clip, make_llava
 from tests.support.tiny_model import make_tiny_model
 
 from clerestory.apps.describe import describe
-from clerestory.apps.loading import OWN, load_model, privacy_notice
+from clerestory.apps.loading import OWN_CAPABILITIES, load_model, privacy_notice
 from clerestory.apps.search import build_index, search
 from clerestory.core.errors import CapabilityError, NotFound
 from clerestory.data import open_data
@@ -58,7 +58,7 @@ def test_our_own_model_can_what_is_said_of_it(store: Store, tmp_path: Path) -> N
     folder = make_tiny_model(tmp_path / "tiny")
     by_folder, _ = load_model(store, str(folder))
     by_digest, _ = load_model(store, store.put_model(folder))
-    assert capabilities(by_folder) == OWN
+    assert capabilities(by_folder) == OWN_CAPABILITIES
     assert by_folder.digest == by_digest.digest
 
 

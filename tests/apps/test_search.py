@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from tests.support.colour_tiles import COLOURS, ColourModel, tiles
 
-from clerestory.apps.search import Index, build_index, search, search_by_picture
+from clerestory.apps.search import SearchIndex, build_index, search, search_by_image
 from clerestory.core.errors import CapabilityError, DataError, InputError
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data.images import decode_image
@@ -23,13 +23,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def index(data: Dataset, home: Store) -> Index:
+def index(data: Dataset, home: Store) -> SearchIndex:
     return build_index(ColourModel(), data, home)
 
 
 @pytest.mark.parametrize("dim", [None, 4, 8])
 @pytest.mark.parametrize("query", ["crimson", "a TEAL thing", "nothing that has a colour", "gold or navy"])
-def test_words_find_what_a_loop_finds(query: str, dim: int | None, data: Dataset, index: Index) -> None:
+def test_words_find_what_a_loop_finds(query: str, dim: int | None, data: Dataset, index: SearchIndex) -> None:
     model = ColourModel()
     asked = model.embed_texts([query], dim)[0]
     wanted = []
@@ -43,22 +43,22 @@ def test_words_find_what_a_loop_finds(query: str, dim: int | None, data: Dataset
     assert [scores[hit.sample.id] for hit in hits] == pytest.approx([hit.score for hit in hits], abs=1e-6)
 
 
-def test_the_named_colour_comes_first(index: Index) -> None:
+def test_the_named_colour_comes_first(index: SearchIndex) -> None:
     model = ColourModel()
     right = sum(search(model, index, f"something {colour}", 1)[0].sample.concept == colour for colour in COLOURS)
     assert right >= 20
 
 
-def test_a_picture_finds_itself(data: Dataset, index: Index) -> None:
+def test_a_picture_finds_itself(data: Dataset, index: SearchIndex) -> None:
     sample = data["pale/orchid"]
-    hits = search_by_picture(ColourModel(), index, decode_image(data.read(sample)), 5)
+    hits = search_by_image(ColourModel(), index, decode_image(data.read(sample)), 5)
     assert hits[0].sample == sample
     assert hits[0].score == pytest.approx(1.0)
     assert len(hits) == 5
 
 
-def test_an_unreadable_picture_is_counted_and_never_found(data: Dataset, index: Index) -> None:
-    assert index.unreadable == 1
+def test_an_unreadable_picture_is_counted_and_never_found(data: Dataset, index: SearchIndex) -> None:
+    assert index.num_unreadable == 1
     hits = search(ColourModel(), index, "tan", 10_000)
     assert len(hits) == len(data) - 1
     assert "plain/tan" not in {hit.sample.id for hit in hits}
@@ -71,15 +71,15 @@ def test_equally_good_pictures_come_in_the_order_of_their_ids(store: Store) -> N
     assert [hit.sample.id for hit in search(ColourModel(), index, "red", 3)] == ["copy-0", "copy-1", "copy-2"]
 
 
-def test_the_index_is_built_once(data: Dataset, index: Index, home: Store) -> None:
+def test_the_index_is_built_once(data: Dataset, index: SearchIndex, home: Store) -> None:
     model = ColourModel()
     again = build_index(model, data, open_store(home.home))
     assert model.pictures_seen == 0
-    np.testing.assert_array_equal(again.at(), index.at())
+    np.testing.assert_array_equal(again.embeddings(), index.embeddings())
     assert len(again) == len(data)
 
 
-def test_what_cannot_be_searched_says_so(index: Index, store: Store) -> None:
+def test_what_cannot_be_searched_says_so(index: SearchIndex, store: Store) -> None:
     model = ColourModel()
     with pytest.raises(InputError, match="nothing to search for"):
         search(model, index, "  \t ")
@@ -88,7 +88,7 @@ def test_what_cannot_be_searched_says_so(index: Index, store: Store) -> None:
     with pytest.raises(CapabilityError, match="it has 4, 8"):
         search(model, index, "red", dim=5)
     with pytest.raises(CapabilityError, match="another model"):
-        search_by_picture(ColourModel(silent="red"), index, Image.new("RGB", (4, 4)))
+        search_by_image(ColourModel(silent="red"), index, Image.new("RGB", (4, 4)))
     with pytest.raises(DataError, match="no picture"):
         build_index(model, Dataset("nothing", [], lambda sample: b""), store)
 
@@ -98,6 +98,6 @@ class Numb(ColourModel):
         return super().embed_texts(texts, dim) * np.nan
 
 
-def test_a_query_without_a_usable_embedding_is_an_error(index: Index) -> None:
+def test_a_query_without_a_usable_embedding_is_an_error(index: SearchIndex) -> None:
     with pytest.raises(CapabilityError, match="no usable embedding"):
         search(Numb(), index, "red")

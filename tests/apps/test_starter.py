@@ -10,7 +10,7 @@ import pytest
 
 from clerestory.apps import starter
 from clerestory.apps.loading import load_model
-from clerestory.apps.starter import bring_in_starter, live_or_starter, starter_evidence
+from clerestory.apps.starter import add_starter, live_or_starter, starter_evidence
 from clerestory.core.errors import IntegrityError
 from clerestory.core.sample import VAL
 from clerestory.data.icons import open_icons
@@ -27,8 +27,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_it_goes_into_a_store_with_its_evidence_and_stays_small(store: Store) -> None:
-    digest = bring_in_starter(store)
-    assert bring_in_starter(store) == digest
+    digest = add_starter(store)
+    assert add_starter(store) == digest
     assert store.verify_model(digest) == []
     (evidence,) = store.find_evidence("train", model=digest)
     assert store.blobs.get(evidence.artifacts["log"]).count(b"\n") >= int(evidence.facts["steps"])

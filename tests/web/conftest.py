@@ -52,7 +52,7 @@ def policy(least: float, name: str = "tests") -> Policy:
         "latency_p95",
         Tags(task="latency", operation="embed_image"),
         at_most=60_000,
-        judge="value",
+        criterion="value",
         why="Nobody waits a minute.",
     )
     return Policy(name, (found, fast))
@@ -62,7 +62,9 @@ def put_to_gate(store: Store, data: Dataset, folder: Path, least: float, why: st
     """Examine a model for real and register what the gate says."""
     model = store.put_model(folder)
     # Every part, each as small as it may be: the pages show them all.
-    config = EvaluateConfig(described=6, timed=3, warm_up=1, corrupted=2, asked=8, load_seconds=0.2)
+    config = EvaluateConfig(
+        caption_samples=6, latency_samples=3, warm_up_requests=1, corruption_samples=2, vqa_samples=8, load_seconds=0.2
+    )
     evaluate(open_model(store.model_folder(model)), data, config, store)
     return register("icons", gate(model, store, policy(least), data.digest), store, "ada", why, Tags(checkpoint=why))
 

@@ -26,7 +26,7 @@ def rows(answer: Any) -> np.ndarray:
     return np.array([each["embedding"] for each in answer.json()["data"]], dtype=np.float32)
 
 
-def test_a_text_gives_the_models_own_unit_row_in_openais_shape(client: TestClient, world: World) -> None:
+def test_a_text_returns_the_models_own_unit_row_in_openais_format(client: TestClient, world: World) -> None:
     answer = client.post(PATH, json={"input": "a red heart"})
     body = answer.json()
     own = open_model(world.store.model_folder(world.live.model)).embed_texts(["a red heart"])
@@ -62,7 +62,7 @@ def test_base64_holds_the_same_numbers(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("ref", ["icons@2", "icons", "icons@live", ""])
-def test_every_name_of_the_served_release_is_taken(client: TestClient, ref: str) -> None:
+def test_every_name_of_the_served_release_is_accepted(client: TestClient, ref: str) -> None:
     assert client.post(PATH, json={"input": "cat", "model": ref}).status_code == 200
 
 
@@ -71,7 +71,7 @@ def test_a_digest_prefix_names_the_model_too(client: TestClient, world: World) -
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "said"),
+    ("body", "status", "message"),
     [
         ({}, 400, "input is not a text"),
         ({"input": []}, 400, "input is not a text"),
@@ -82,23 +82,23 @@ def test_a_digest_prefix_names_the_model_too(client: TestClient, world: World) -
         ({"input": "cat", "dimensions": True}, 400, "64, 128, 256, 384"),
         ({"input": "cat", "dimensions": "64"}, 400, "64, 128, 256, 384"),
         ({"input": "cat", "encoding_format": "int8"}, 400, "float or base64"),
-        ({"input": "cat", "model": "icons@1"}, 404, "not the release that is served"),
+        ({"input": "cat", "model": "icons@1"}, 404, "not the served release"),
         ({"input": "cat", "model": "gpt"}, 404, "there is no model"),
         ({"input": "cat", "model": 3}, 400, "not a string"),
         ({"input": ["x"] * 257}, 413, "at most 256"),
-        ({"input": ["fine", "word " * 400]}, 400, f"the model reads {MAX_TOKENS}"),
+        ({"input": ["fine", "word " * 400]}, 400, f"the model accepts {MAX_TOKENS}"),
         ({"input": "data:image/png;base64,%%%"}, 400, "not valid base64"),
         ({"input": "data:image/png;base64"}, 400, "not a data: URI"),
     ],
 )
 def test_a_wrong_request_gets_one_sentence_and_the_fix(
-    client: TestClient, body: dict[str, object], status: int, said: str
+    client: TestClient, body: dict[str, object], status: int, message: str
 ) -> None:
     answer = client.post(PATH, json=body)
     error = answer.json()["error"]
     assert answer.status_code == status
     assert set(error) == {"type", "message", "fix"}
-    assert said in f"{error['message']} {error['fix']}"
+    assert message in f"{error['message']} {error['fix']}"
     assert error["fix"]
 
 
@@ -112,13 +112,15 @@ def test_a_wrong_request_gets_one_sentence_and_the_fix(
         (b'{"input": "cat"}', "text/plain", 415),
     ],
 )
-def test_what_is_no_json_object_is_refused(client: TestClient, content: bytes, kind: str, status: int) -> None:
+def test_a_body_that_is_not_a_json_object_is_rejected(
+    client: TestClient, content: bytes, kind: str, status: int
+) -> None:
     answer = client.post(PATH, content=content, headers={"content-type": kind})
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
 
 
-def test_models_tells_release_digest_and_dimensions(client: TestClient, world: World) -> None:
+def test_models_lists_release_digest_and_dimensions(client: TestClient, world: World) -> None:
     (entry,) = client.get("/v1/models").json()["data"]
     assert entry["id"] == world.live.ref
     assert entry["digest"] == world.live.model
@@ -130,26 +132,26 @@ def test_health_and_readiness(client: TestClient, world: World) -> None:
     assert client.get("/readyz").json() == {"status": "ready", "release": world.live.ref, "digest": world.live.model}
 
 
-def test_an_unknown_address_of_the_api_answers_in_json(client: TestClient) -> None:
+def test_an_unknown_address_of_the_api_responds_in_json(client: TestClient) -> None:
     assert client.get("/v1/nothing").json()["error"]["type"] == "not_found"
     assert client.get(PATH).json()["error"]["type"] == "wrong_method"
 
 
-def test_more_work_than_fits_is_turned_away_with_a_time_to_come_back(client: TestClient) -> None:
-    work = client.app.state.site.work  # type: ignore[attr-defined]  # Starlette's, behind the ASGI type
-    work.admitted += work.most
+def test_a_full_queue_rejects_with_a_time_to_retry(client: TestClient) -> None:
+    queue = client.app.state.server.queue  # type: ignore[attr-defined]  # Starlette's, behind the ASGI type
+    queue.admitted += queue.max_admitted
     try:
         answer = client.post(PATH, json={"input": "cat"})
         page = client.get("/", params={"q": "cat"})
     finally:
-        work.admitted -= work.most
+        queue.admitted -= queue.max_admitted
     assert answer.status_code == page.status_code == 429
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.json()["error"]["type"] == "busy"
     assert client.post(PATH, json={"input": "cat"}).status_code == 200
 
 
-def test_programs_need_no_origin_and_foreign_pages_are_refused(client: TestClient) -> None:
+def test_programs_need_no_origin_and_foreign_pages_are_rejected(client: TestClient) -> None:
     plain, foreign = (client.build_request("POST", PATH, json={"input": "cat"}) for _ in range(2))
     del plain.headers["origin"]
     foreign.headers["origin"] = "https://evil.example"

@@ -83,7 +83,7 @@ def test_search_shows_pictures_and_the_address_can_be_shared(page: Page, server:
     page.get_by_role("button", name="Search").click()
     expect(page.get_by_role("heading", name="“a red heart”")).to_be_visible()
     assert loaded(page) >= 6
-    expect(page.get_by_role("status")).to_contain_text("the nearest 30 of")
+    expect(page.get_by_role("status")).to_contain_text("the 30 best matches of")
     expect(page).to_have_url(re.compile(r"\?q=a\+red\+heart"))
     captions = page.locator(".pic a").all_inner_texts()
 
@@ -122,7 +122,7 @@ def test_a_caption_is_edited_accepted_and_comes_out_in_the_table(page: Page, fil
     expect(page.get_by_text("Your pictures stay on this computer.")).to_be_visible()
     page.get_by_label("Choose pictures").set_input_files(files)
     page.get_by_role("button", name="Suggest captions").click()
-    expect(page.get_by_text("1 file was not taken")).to_be_visible()
+    expect(page.get_by_text("1 file was not accepted")).to_be_visible()
     expect(page.get_by_text("sneaky.png: this is not a JPEG, PNG or WEBP picture")).to_be_visible()
 
     page.get_by_label("Caption of red.png").fill("a wall painted red")
@@ -138,7 +138,7 @@ def test_a_caption_is_edited_accepted_and_comes_out_in_the_table(page: Page, fil
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text("1 of 2 accepted", exact=True)).to_be_visible()
 
-    # Words that were typed and not kept by any button are in the table all the same.
+    # A caption that was typed and not saved by any button is in the table all the same.
     page.get_by_label("Caption of red.png").fill("a wall painted bright red")
     with page.expect_download() as download:
         page.get_by_role("link", name="Download CSV").click()
@@ -168,13 +168,13 @@ def test_the_release_page_explains_the_decision(page: Page, world: World) -> Non
     expect(page.get_by_text("Yes, it may ship")).to_be_visible()
     page.get_by_role("link", name="icons@1").click()
     expect(page.get_by_text("No, it must not ship")).to_be_visible()
-    expect(page.get_by_text("1 of 2 rules does not hold: pictures found by their caption.")).to_be_visible()
+    expect(page.get_by_text("1 of 2 rules failed: pictures found by their caption.")).to_be_visible()
     first = page.locator(".reason").first
-    expect(first).to_contain_text("Does not hold")
-    expect(first).to_contain_text("at least 99 % asked for", use_inner_text=True)
+    expect(first).to_contain_text("Failed")
+    expect(first).to_contain_text("at least 99 % required", use_inner_text=True)
     first.get_by_role("link", name="Evidence").click()
     expect(page).to_have_url(re.compile(f"/evidence/{world.refused.evidence[0]}"))
-    expect(page.get_by_text("Fresh")).to_be_visible()
+    expect(page.get_by_text("Up to date", exact=True)).to_be_visible()
     expect(page.get_by_role("rowheader", name=re.compile("Right within the first 10")).first).to_be_visible()
 
 
@@ -205,7 +205,7 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
 
     press_until(page, "Tab", "nav a[href='/describe']")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Words for your pictures")).to_be_visible()
+    expect(page.get_by_role("heading", name="Captions for your pictures")).to_be_visible()
     press_until(page, "Tab", "form[action='/describe/examples'] button")
     page.keyboard.press("Enter")
     expect(page.get_by_text("0 of 3 accepted", exact=True)).to_be_visible()

@@ -27,24 +27,26 @@ def visible(page: str) -> str:
 # Search
 
 
-def test_words_bring_pictures_with_captions_and_how_sure(client: TestClient, world: World) -> None:
+def test_a_text_search_shows_pictures_with_captions_and_confidence(client: TestClient, world: World) -> None:
     answer = client.get("/", params={"q": "a red heart"})
     found = pictures_of(answer.text)
     assert len(found) == 30
     assert len(set(found)) == 30
-    assert re.search(rf"the nearest 30 of {len(world.data)} pictures, found in \d+ ms", visible(answer.text))
-    sure = re.findall(r'class="sure s\d" title="Of 100 answers with such a score, about \d+ were right"', answer.text)
-    assert len(sure) == 30
+    assert re.search(rf"the 30 best matches of {len(world.data)} pictures, in \d+ ms", visible(answer.text))
+    shown = re.findall(
+        r'class="confidence c\d" title="Of 100 answers with such a score, about \d+ were right"', answer.text
+    )
+    assert len(shown) == 30
     assert answer.headers["clerestory-release"] == world.live.ref
-    shown = client.get(found[0])
-    assert shown.headers["content-type"] == "image/png"
-    assert "immutable" in shown.headers["cache-control"]
+    image = client.get(found[0])
+    assert image.headers["content-type"] == "image/png"
+    assert "immutable" in image.headers["cache-control"]
 
 
 def test_the_pictures_are_the_models_nearest(client: TestClient, world: World) -> None:
-    finder = client.app.state.site.live.served.finder  # type: ignore[attr-defined]  # behind the ASGI type
-    best = finder.model.embed_texts(["a red heart"])[0] @ finder.index.at(None).T
-    wanted = finder.index.samples[int(best.argmax())]
+    searcher = client.app.state.server.follower.loaded.searcher  # type: ignore[attr-defined]  # behind the ASGI type
+    best = searcher.model.embed_texts(["a red heart"])[0] @ searcher.index.embeddings().T
+    wanted = searcher.index.samples[int(best.argmax())]
     assert f"/pictures/{wanted.id}?" in pictures_of(client.get("/", params={"q": "a red heart"}).text)[0]
 
 
@@ -57,7 +59,7 @@ def test_a_style_narrows_the_search_and_stays_in_the_links(client: TestClient) -
     assert "style=noto" in re.findall(r'href="(/\?like=[^"]+)"', page)[0]
 
 
-def test_an_unknown_style_is_told_and_everything_is_looked_through(client: TestClient, world: World) -> None:
+def test_an_unknown_style_is_reported_and_all_styles_are_searched(client: TestClient, world: World) -> None:
     page = client.get("/", params={"q": "flag", "style": "rococo"}).text
     assert "There is no style called “rococo”" in page
     assert f"of {len(world.data)} pictures" in page
@@ -71,7 +73,7 @@ def test_more_like_one_picture(client: TestClient, world: World) -> None:
     assert f"/pictures/{sample.id}?" not in "".join(pictures_of(page))
 
 
-def test_show_more_goes_on_where_it_stopped(client: TestClient) -> None:
+def test_show_more_continues_after_the_last_picture(client: TestClient) -> None:
     first = client.get("/", params={"q": "flag"}).text
     more = re.findall(r'href="(/\?q=flag&amp;n=60#picture-31)"', first)
     assert more
@@ -85,14 +87,14 @@ def test_a_senseless_count_is_harmless(client: TestClient, n: str) -> None:
     assert len(pictures_of(client.get("/", params={"q": "flag", "n": n}).text)) == 30
 
 
-def test_nothing_asked_shows_examples_and_a_few_pictures(client: TestClient) -> None:
+def test_without_a_query_there_are_examples_and_some_pictures(client: TestClient) -> None:
     page = client.get("/").text
     assert 'href="/?q=a+feline"' in page
     assert len(pictures_of(page)) == 30
-    assert 'class="sure' not in page
+    assert 'class="confidence' not in page
 
 
-def test_what_is_asked_is_never_markup(client: TestClient) -> None:
+def test_a_query_is_never_markup(client: TestClient) -> None:
     page = client.get("/", params={"q": '"><script>alert(1)</script>'}).text
     assert "<script>alert" not in page
 
@@ -104,7 +106,7 @@ def test_an_unknown_picture_is_a_friendly_404(client: TestClient) -> None:
     assert client.get("/pictures/none/such").status_code == 404
 
 
-def test_pictures_are_answered_from_the_browsers_memory(client: TestClient, world: World) -> None:
+def test_pictures_are_cached_by_the_browser(client: TestClient, world: World) -> None:
     sample = world.data.samples[0]
     first = client.get(f"/pictures/{sample.id}")
     assert digest_bytes(first.content) == sample.image
@@ -156,7 +158,7 @@ def test_suggest_edit_accept_download(client: TestClient, world: World) -> None:
 def test_a_chosen_suggestion_fills_the_caption(client: TestClient) -> None:
     review = begin(client, 1)
     page = client.get(review).text
-    texts = re.findall(r'<span class="unseen">Use: </span>([^<]+)</span>', page)
+    texts = re.findall(r'<span class="visually-hidden">Use: </span>([^<]+)</span>', page)
     page = step(client, review, "use-1-2")
     assert boxes(page) == {"caption-1": texts[1]}
     assert "0 of 1 accepted" in page
@@ -175,7 +177,7 @@ def test_every_step_can_be_undone_and_unsaved_words_survive(client: TestClient) 
     assert 'id="undo" type="submit" name="do" value="undo" disabled' in page
 
 
-def test_accept_all_leaves_out_what_has_no_words(client: TestClient) -> None:
+def test_accept_all_skips_empty_captions(client: TestClient) -> None:
     review = begin(client)
     page = step(client, review, "accept-all", caption_1="red", caption_2="", caption_3="yellow")
     assert "2 of 3 accepted" in page
@@ -209,7 +211,7 @@ def test_no_download_before_anything_is_accepted(client: TestClient) -> None:
     assert client.get(f"{review}/captions.csv").status_code == 409
 
 
-def test_our_own_pictures_can_be_tried(client: TestClient) -> None:
+def test_example_pictures_can_be_tried(client: TestClient) -> None:
     page = client.post("/describe/examples")
     assert page.url.path.startswith("/describe/")
     assert "0 of 3 accepted" in page.text
@@ -223,36 +225,36 @@ def test_a_senseless_step_changes_nothing(client: TestClient, do: str) -> None:
     assert client.get(review).text == before
 
 
-def test_a_review_that_is_gone_says_so(client: TestClient) -> None:
+def test_a_dropped_review_is_reported(client: TestClient) -> None:
     answer = client.get("/describe/never-was")
     assert answer.status_code == 404
-    assert "This review is no longer here" in answer.text
+    assert "This review is no longer open" in answer.text
 
 
 # Releases
 
 
-def test_what_is_live_why_since_when_by_whom(client: TestClient, world: World) -> None:
+def test_the_live_release_with_reason_time_and_person(client: TestClient, world: World) -> None:
     said = visible(client.get("/releases").text)
     assert "Live now: icons@2" in said
     assert "Yes, it may ship" in said
-    assert "All 2 rules of the policy hold." in said
+    assert "All 2 rules of the policy passed." in said
     assert "Made live by grace" in said
     assert "“it holds every rule”" in said
     assert "icons@1 Must not ship" in said.replace("  ", " ")
-    assert "Unbroken" in said
+    assert "Intact" in said
     assert len(re.findall(r"record \d+,", said)) == 3
 
 
-def test_a_refused_release_says_no_and_which_rule_and_what_to_run(client: TestClient, world: World) -> None:
+def test_a_refused_release_names_the_failed_rule_and_the_next_command(client: TestClient, world: World) -> None:
     page = client.get("/releases/icons/1").text
     said = visible(page)
     assert "No, it must not ship" in said
-    assert "1 of 2 rules does not hold: pictures found by their caption." in said
-    assert "at least 99 % asked for" in said
+    assert "1 of 2 rules failed: pictures found by their caption." in said
+    assert "at least 99 % required" in said
     assert "Search is what most people use the model for." in said
     assert f'href="/evidence/{world.refused.evidence[0]}"' in page
-    assert said.index("Does not hold") < said.index("Holds")
+    assert said.index("Failed") < said.index("Passed")
 
 
 def test_evidence_shows_every_measurement_with_interval_n_and_slice(client: TestClient, world: World) -> None:
@@ -263,7 +265,7 @@ def test_evidence_shows_every_measurement_with_interval_n_and_slice(client: Test
     for each in evidence.measurements:
         assert f"n = {each.n:,}" in said
     assert all(value in page for value in (evidence.subject.model, evidence.subject.data, evidence.subject.code))
-    assert "Fresh" in said
+    assert "Up to date" in said
     assert "icons@2" in said
 
 
@@ -274,22 +276,22 @@ def test_the_json_of_evidence_has_the_digest_it_is_named_by(client: TestClient, 
     assert json.loads(content)["kind"] == "evaluate"
 
 
-def test_stale_evidence_says_what_changed(client: TestClient, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stale_evidence_names_the_change(client: TestClient, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clerestory.stages.release.decision.stage_code", lambda kind: "0" * 64)
     said = visible(client.get(f"/evidence/{world.live.evidence[0]}").text)
-    assert "Stale Since it was made, the code changed" in said
+    assert "Stale The code changed after it was measured" in said
 
 
 @pytest.mark.parametrize(
     "path", ["/releases/icons/9", "/releases/nobody/1", "/evidence/00000000", "/releases?name=icon"]
 )
-def test_what_is_not_there_is_a_404_with_a_hint(client: TestClient, path: str) -> None:
+def test_an_unknown_page_is_a_404_with_a_hint(client: TestClient, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
     assert 'class="lead"' in answer.text
 
 
-def test_releases_are_told_before_the_model_is_there_and_search_says_wait(world: World) -> None:
+def test_releases_are_shown_before_the_model_is_loaded_and_search_waits(world: World) -> None:
     app = create_app(world.store, world.data)
     client = TestClient(app, base_url=BASE, headers={"origin": BASE}, raise_server_exceptions=False)  # nothing started
     assert client.get("/releases").status_code == 200
@@ -297,5 +299,5 @@ def test_releases_are_told_before_the_model_is_there_and_search_says_wait(world:
     answer = client.get("/")
     assert answer.status_code == client.get("/readyz").status_code == 503
     assert "Not ready yet" in answer.text
-    assert answer.headers["refresh"]  # the page comes by itself
+    assert answer.headers["refresh"]  # the page appears by itself
     assert client.post("/v1/embeddings", json={"input": "cat"}).json()["error"]["type"] == "not_ready"

@@ -19,7 +19,7 @@ from clerestory.data import open_data
 from clerestory.store import open_store
 from clerestory.web import create_app, run
 with open_store(sys.argv[1]) as store:
-    run(create_app(store, None), port=0, told=lambda url: print(url, flush=True), grace=6)
+    run(create_app(store, None), port=0, on_listening=lambda url: print(url, flush=True), drain_seconds=6)
 print("ended", flush=True)
 """
 

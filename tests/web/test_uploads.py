@@ -13,7 +13,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.support.images import solid_image
 
-from clerestory.web.uploads import PICTURE_BYTES, PICTURES, file_name
+from clerestory.web.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, file_name
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
 
@@ -36,7 +36,7 @@ HOSTILE = {
     "truncated": (solid_image(size=(200, 200))[:120], 400, "damaged or cut off"),
     "only a head": (b"\x89PNG\r\n\x1a\n", 400, "damaged or cut off"),
     "bomb": (bomb(), 413, "more than 25 megapixels"),
-    "too many bytes": (solid_image() + b"\0" * PICTURE_BYTES, 413, "larger than 10 MB"),
+    "too many bytes": (solid_image() + b"\0" * MAX_IMAGE_BYTES, 413, "larger than 10 MB"),
 }
 
 
@@ -53,10 +53,13 @@ def test_the_api_answers_a_hostile_picture_with_a_typed_error(client: TestClient
 def test_the_form_names_every_bad_file_and_goes_on_with_the_good_ones(client: TestClient) -> None:
     files = [("pictures", ("first.png", solid_image(), "image/png"))]
     files += [("pictures", (f"{kind}.png", content, "image/png")) for kind, (content, _, _) in HOSTILE.items()]
-    files += [("pictures", ("empty.png", b"", "image/png")), ("pictures", ("last.jpg", solid_image(kind="JPEG"), "image/jpeg"))]
+    files += [
+        ("pictures", ("empty.png", b"", "image/png")),
+        ("pictures", ("last.jpg", solid_image(kind="JPEG"), "image/jpeg")),
+    ]
     page = client.post("/describe", files=files)
     assert page.status_code == 200
-    assert "8 files were not taken" in page.text
+    assert "8 files were not accepted" in page.text
     for kind, (_, _, said) in HOSTILE.items():
         assert f"<b>{kind}.png</b>: " in page.text
         assert said in page.text
@@ -68,9 +71,9 @@ def test_the_form_names_every_bad_file_and_goes_on_with_the_good_ones(client: Te
 
 def test_pictures_beyond_the_bound_are_named(client: TestClient) -> None:
     small = solid_image(size=(4, 4))
-    page = client.post("/describe", files=[("pictures", (f"{i}.png", small)) for i in range(PICTURES + 1)])
-    assert f"<b>{PICTURES}.png</b>: it is more than {PICTURES} pictures at once" in page.text
-    assert f'id="name-{PICTURES}"' in page.text
+    page = client.post("/describe", files=[("pictures", (f"{i}.png", small)) for i in range(MAX_IMAGES + 1)])
+    assert f"<b>{MAX_IMAGES}.png</b>: one upload has at most {MAX_IMAGES} pictures" in page.text
+    assert f'id="name-{MAX_IMAGES}"' in page.text
 
 
 def test_a_form_without_a_picture_says_so(client: TestClient) -> None:
@@ -193,7 +196,7 @@ def test_a_form_that_ends_early_is_refused(server: str) -> None:
 
 def test_a_large_file_in_a_form_is_counted_and_not_kept(server: str) -> None:
     files = [
-        ("pictures", ("large.png", solid_image() + b"\0" * (3 * PICTURE_BYTES))),
+        ("pictures", ("large.png", solid_image() + b"\0" * (3 * MAX_IMAGE_BYTES))),
         ("pictures", ("fine.png", solid_image())),
     ]
     answer = httpx.post(

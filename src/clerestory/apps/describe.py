@@ -1,4 +1,4 @@
-"""Suggest captions for pictures, and write the reviewed ones where a spreadsheet can read them."""
+"""Caption suggestions for images, and a CSV file of the reviewed captions that spreadsheets open."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ if TYPE_CHECKING:
     from PIL import Image
 
 BYTE_ORDER_MARK = "\ufeff"
-# A cell that begins with one of these may be run as a formula by a spreadsheet; the wide forms are read as well.
+# A spreadsheet may run a cell that begins with one of these as a formula; it accepts the full-width forms, too.
 FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠")
 
 
 def describe(model: AnyModel | Describer, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
-    """Up to ``n`` suggestions for each picture, best first; an empty list where the model has none.
+    """Up to ``n`` suggestions for each image, best first; an empty list for an image without any.
 
     Raises:
-        CapabilityError: the model does not describe pictures.
+        CapabilityError: the model cannot write captions.
         InputError: ``n`` is less than 1.
     """
     describer = need(model, "Describer", "captioning")
     if n < 1:
-        raise InputError(f"{n} suggestions were asked for", "ask for at least one")
+        raise InputError(f"the number of suggestions is {n}", "request at least one")
     return describer.describe(list(images), n) if images else []
 
 
 def captions_csv(rows: Iterable[Mapping[str, object]]) -> str:
-    """A CSV table with a header, for people: Excel reads its letters rightly and runs nothing in it.
+    """A CSV table with a header that Excel reads as UTF-8 and in which no cell is run as a formula.
 
-    The columns are the keys of the rows in the order they first appear; a missing cell is empty. The text begins
-    with a byte order mark (write it as UTF-8), lines end as RFC 4180 says, and a text that a spreadsheet would take
-    for a formula gets an apostrophe in front of it.
+    The columns are the keys of the rows in the order of their first appearance; a missing cell is empty. The text
+    begins with a byte order mark (write it as UTF-8), lines end as in RFC 4180, and a text that a spreadsheet would
+    take for a formula gets an apostrophe in front of it.
     """
-    kept = [dict(row) for row in rows]
-    header = list(dict.fromkeys(name for row in kept for name in row))
+    table = [dict(row) for row in rows]
+    header = list(dict.fromkeys(name for row in table for name in row))
     out = io.StringIO()
     out.write(BYTE_ORDER_MARK)
     writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerow([_safe(name) for name in header])
-    writer.writerows([_safe(row.get(name, "")) for name in header] for row in kept)
+    writer.writerow([_escape(name) for name in header])
+    writer.writerows([_escape(row.get(name, "")) for name in header] for row in table)
     return out.getvalue()
 
 
-def _safe(cell: object) -> str:
+def _escape(cell: object) -> str:
     text = "" if cell is None else str(cell)
     risky = not isinstance(cell, int | float) and text.lstrip(" ")[:1] in FORMULA_STARTS
     return "'" + text if risky else text

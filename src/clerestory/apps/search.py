@@ -1,4 +1,4 @@
-"""Find pictures by words or by another picture."""
+"""Image search by text or by another image."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Hit:
-    """A picture that was found, and its similarity (cosine, at most 1) to what was asked."""
+class SearchHit:
+    """A sample and the cosine similarity of its image to the query."""
 
     sample: Sample
     score: float
 
 
-class Index:
-    """The embeddings of a data set's pictures, in memory, ready to be searched.
+class SearchIndex:
+    """The image embeddings of a dataset, in memory.
 
     Args:
-        model: digest of the model that made them.
-        data: digest of the data set.
-        samples: the N pictures.
-        embeddings: (N, D) unit rows; a row of NaN is a picture that cannot be read, and is never found.
-        dims: the nested dimensions: the first ``d`` numbers of an embedding, brought to length 1, are one too.
+        model: digest of the model that produced them.
+        data: digest of the dataset.
+        samples: the N samples.
+        embeddings: (N, D) unit rows; a row of NaN is an unreadable image, which no search returns.
+        dims: the nested (Matryoshka) dimensions: the first ``d`` numbers of an embedding, normalised, are an embedding.
     """
 
     def __init__(
@@ -49,78 +49,78 @@ class Index:
         self.samples = samples
         self.dims = dims
         self._full = embeddings
-        self._cuts: dict[int, Matrix] = {}
+        self._truncated: dict[int, Matrix] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
 
     @property
-    def unreadable(self) -> int:
-        """How many pictures cannot be found because they cannot be read."""
+    def num_unreadable(self) -> int:
+        """The number of images that cannot be read, and so cannot be found."""
         return int(np.isnan(self._full[:, 0]).sum())
 
-    def at(self, dim: int | None = None) -> Matrix:
-        """The embeddings (N, dim), unit rows; all dimensions for None. A cut is made once and kept."""
+    def embeddings(self, dim: int | None = None) -> Matrix:
+        """The embeddings (N, dim) as unit rows, all dimensions by default; each truncation is computed once."""
         if dim is None or dim == self._full.shape[1]:
             return self._full
-        if dim not in self._cuts:
-            cut = self._full[:, :dim]
-            lengths = np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)
-            self._cuts[dim] = np.ascontiguousarray(cut / lengths)
-        return self._cuts[dim]
+        if dim not in self._truncated:
+            truncated = self._full[:, :dim]
+            norms = np.maximum(np.linalg.norm(truncated, axis=1, keepdims=True), 1e-12)
+            self._truncated[dim] = np.ascontiguousarray(truncated / norms)
+        return self._truncated[dim]
 
 
-def build_index(model: Embedder, data: Dataset, store: Store, progress: Progress = QUIET) -> Index:
-    """Embed every picture of a data set, or read the embeddings from the store if that was done before.
+def build_index(model: Embedder, data: Dataset, store: Store, progress: Progress = QUIET) -> SearchIndex:
+    """Embed every image of a dataset, or read the cached embeddings from the store.
 
     Raises:
-        DataError: there is no picture in it.
-        CapabilityError: the model gives unusable embeddings; the sample is named.
+        DataError: the dataset is empty.
+        CapabilityError: an embedding is not finite; names the sample.
     """
     if not len(data):
-        raise DataError(f"there is no picture in {data.name!r}", "add pictures to it")
-    return Index(model.digest, data.digest, data.samples, embed_dataset(model, data, store, progress), model.dims)
+        raise DataError(f"the dataset {data.name!r} has no images", "add images to it")
+    return SearchIndex(model.digest, data.digest, data.samples, embed_dataset(model, data, store, progress), model.dims)
 
 
-def search(model: Embedder, index: Index, query: str, k: int = 20, dim: int | None = None) -> list[Hit]:
-    """The ``k`` pictures that fit some words best, best first; equally good ones in the order of their ids.
+def search(model: Embedder, index: SearchIndex, query: str, k: int = 20, dim: int | None = None) -> list[SearchHit]:
+    """The ``k`` images that match a text best, best first; ties are in the order of their ids.
 
     Args:
-        model: the model that the index was built with.
-        index: where to look.
-        query: words in any phrasing.
-        k: how many pictures to give.
-        dim: one of the model's nested dimensions; fewer are faster and less exact. All by default.
+        model: the model that built the index.
+        index: the images to search.
+        query: a text in any phrasing.
+        k: the number of hits.
+        dim: one of the model's nested dimensions; fewer are faster and less accurate. All by default.
 
     Raises:
         InputError: the query is empty, or ``k`` is less than 1.
-        CapabilityError: the index is another model's, or ``dim`` is not a nested dimension of it.
+        CapabilityError: another model built the index, or ``dim`` is not one of its nested dimensions.
     """
     if not query.strip():
-        raise InputError("there is nothing to search for", "give a few words")
+        raise InputError("the query is empty", "enter a few words")
     _check(model, index, k, dim)
     return _nearest(index, model.embed_texts([query], dim)[0], k, dim)
 
 
-def search_by_picture(
-    model: Embedder, index: Index, image: Image.Image, k: int = 20, dim: int | None = None
-) -> list[Hit]:
-    """The ``k`` pictures most like a given one, best first; arguments and errors as in ``search``."""
+def search_by_image(
+    model: Embedder, index: SearchIndex, image: Image.Image, k: int = 20, dim: int | None = None
+) -> list[SearchHit]:
+    """The ``k`` images most similar to a given one, best first; arguments and errors as in ``search``."""
     _check(model, index, k, dim)
     return _nearest(index, model.embed_images([image], dim)[0], k, dim)
 
 
-def _check(model: Embedder, index: Index, k: int, dim: int | None) -> None:
+def _check(model: Embedder, index: SearchIndex, k: int, dim: int | None) -> None:
     if k < 1:
-        raise InputError(f"{k} pictures were asked for", "ask for at least one")
+        raise InputError(f"the number of hits is {k}", "request at least one")
     if model.digest != index.model:
-        raise CapabilityError("this index was built with another model", "build it again with this one")
+        raise CapabilityError("the index was built by another model", "build it again with this one")
     if dim is not None and dim not in index.dims:
         raise CapabilityError(f"the model has no nested dimension {dim}", f"it has {', '.join(map(str, index.dims))}")
 
 
-def _nearest(index: Index, query: Matrix, k: int, dim: int | None) -> list[Hit]:
+def _nearest(index: SearchIndex, query: Matrix, k: int, dim: int | None) -> list[SearchHit]:
     if not np.isfinite(query).all():
-        raise CapabilityError("the model gives no usable embedding for this query", "use another model")
-    scores = index.at(dim) @ query
-    return [Hit(index.samples[i], float(scores[i])) for i in top(scores, k).tolist()]
+        raise CapabilityError("the embedding of this query is not finite", "use another model")
+    scores = index.embeddings(dim) @ query
+    return [SearchHit(index.samples[i], float(scores[i])) for i in top(scores, k).tolist()]

@@ -1,4 +1,4 @@
-"""The model that comes with Clerestory, brought into a store like any other; and used where nothing is live yet."""
+"""The starter, the model included in Clerestory: adds it to a store, and is used where no release is live yet."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from clerestory.core.evidence import Evidence
 from clerestory.models.starter import STARTER, starter_folder
 from clerestory.store import Store
 
-LINE = "icons"  # the line of models that is used where none is named
+DEFAULT_NAME = "icons"  # the model name of commands that name none
 
 
 def starter_evidence() -> tuple[Evidence, ...]:
-    """How it came about, oldest first; each piece speaks of the very model in ``starter_folder``.
+    """The evidence of its training, oldest first; its subject is the model in ``starter_folder``.
 
     Raises:
-        IntegrityError: the model is not the one the evidence speaks of.
+        IntegrityError: the evidence is unreadable or its subject is another model.
     """
     folder = starter_folder()
-    found = digest_folder(folder)[0]
-    place = folder.with_name("evidence.json")
+    digest = digest_folder(folder)[0]
+    path = folder.with_name("evidence.json")
     try:
-        whole = tuple(decode(Evidence, each) for each in json.loads(place.read_text(encoding="utf-8")))
+        evidence = tuple(decode(Evidence, each) for each in json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise IntegrityError(f"{place} cannot be read: {error}", "install Clerestory again") from error
-    for evidence in whole:
-        if evidence.subject.model != found:
+        raise IntegrityError(f"{path} cannot be read: {error}", "install Clerestory again") from error
+    for each in evidence:
+        if each.subject.model != digest:
             raise IntegrityError(
-                f"the model in {folder} is {found[:12]}, its evidence speaks of {evidence.subject.model[:12]}",
+                f"the digest of {folder} is {digest[:12]}, but its evidence is for {each.subject.model[:12]}",
                 "install Clerestory again",
             )
-    return whole
+    return evidence
 
 
-def bring_in_starter(store: Store) -> str:
-    """Put the model and the evidence of its training into the store; returns its digest. Again changes nothing.
+def add_starter(store: Store) -> str:
+    """Add the model and the evidence of its training to a store and return the model's digest; idempotent.
 
     Raises:
-        IntegrityError: the model is not the one the evidence speaks of.
+        IntegrityError: as ``starter_evidence``.
     """
     evidence = starter_evidence()
     for file in sorted(starter_folder().with_name("artifacts").iterdir()):
@@ -52,19 +52,19 @@ def bring_in_starter(store: Store) -> str:
 
 
 def live_or_starter(store: Store, ref: str) -> tuple[str, str]:
-    """The reference itself, or the model that comes with Clerestory where ``ref`` is ``icons@live`` and nothing is.
+    """``ref`` itself, or the starter where ``ref`` is the default ``icons@live`` and that model name has no release.
 
-    Only for that line, which is what is used where none is named: a name that somebody typed is never another model.
+    Any other reference was typed by a person and is never replaced.
 
     Returns:
-        The reference to use, and one sentence for the user when it is another one than asked for.
+        The reference to use, and one sentence for the user if it differs from ``ref``.
     """
-    if ref != f"{LINE}@live":
+    if ref != f"{DEFAULT_NAME}@live":
         return ref, ""
     try:
         store.resolve(ref)
     except NotFound:
-        if store.releases(LINE):
-            return ref, ""  # it has releases, none of them live: somebody decided that
-        return STARTER, f"no release of {LINE} is live yet, so this is the model that comes with Clerestory"
+        if store.releases(DEFAULT_NAME):
+            return ref, ""  # it has releases and none is live: somebody decided that
+        return STARTER, f"no release of {DEFAULT_NAME} is live yet, so the starter, the included model, is used"
     return ref, ""

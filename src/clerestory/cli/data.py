@@ -1,4 +1,4 @@
-"""``clerestory data``: bring pictures in, and look at them."""
+"""``clerestory data``: adds and shows datasets."""
 
 from __future__ import annotations
 
@@ -8,48 +8,49 @@ from typing import Literal
 
 from rich.table import Table
 
-from clerestory.apps.catalogue import bring_in, dataset
+from clerestory.apps.datasets import add_dataset, load_dataset
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
 from clerestory.data.shards import verify_shards, write_shards
 from clerestory.store import open_store
 
-FINDINGS_SHOWN = 8
+MAX_FINDINGS = 8
+MAX_VALUES = 10
 
 
-def add_(spec: str, /, *, name: str = "", why: str = "", common: Common = PLAIN) -> None:
-    """Bring a folder, a table or the embedded icons in under a name.
+def add_(source: str, /, *, name: str = "", why: str = "", common: Common = PLAIN) -> None:
+    """Add a folder, a table or the built-in icons under a name.
 
     Args:
-        spec: "icons", a folder of pictures, or a .parquet, .csv or .jsonl file.
-        name: What to call it (default: the folder's or file's own name).
+        source: "icons", a folder of images, or a .parquet, .csv or .jsonl file.
+        name: The name of the dataset (default: that of the folder or file).
         why: The reason, for the journal.
     """
-    data = bring_in(open_store(common.home), spec, name, why=why, progress=common.out)
+    data = add_dataset(open_store(common.home), source, name, why=why, progress=common.out)
     _show(data, common)
     common.out.next(f"clerestory train --data {name or data.name}")
 
 
 def list_(*, common: Common = PLAIN) -> None:
-    """What has been brought in."""
+    """List the datasets."""
     rows = open_store(common.home).datasets()
-    table = Table("name", "pictures", "digest", "from", "added", box=None)
+    table = Table("name", "samples", "digest", "source", "added", box=None)
     for row in rows:
         table.add_row(row.name, f"{row.size:,}", short(row.digest), row.spec, row.added)
-    lines = [table] if rows else ["nothing has been brought in yet"]
-    common.out.result([{"name": r.name, "size": r.size, "digest": r.digest, "spec": r.spec} for r in rows], *lines)
+    lines = [table] if rows else ["there are no datasets yet"]
+    common.out.result([{"name": r.name, "samples": r.size, "digest": r.digest, "source": r.spec} for r in rows], *lines)
     if not rows:
         common.out.next("clerestory data add icons")
 
 
 def show_(name: str, /, *, common: Common = PLAIN) -> None:
-    """One data set: sizes, groups, licences, what was kept out and why.
+    """Show one dataset: sizes, groups, licences, and the findings with their reasons.
 
     Args:
-        name: The name it was brought in under.
+        name: The name of the dataset.
     """
-    _show(dataset(open_store(common.home), name, common.out), common)
+    _show(load_dataset(open_store(common.home), name, common.out), common)
 
 
 def shards_(
@@ -61,24 +62,25 @@ def shards_(
     size: int = 256,
     common: Common = PLAIN,
 ) -> None:
-    """Write a data set as shards with an index; or check every byte of them.
+    """Write a dataset as shards with an index, or verify every byte of them.
 
     Args:
-        name: The name of a data set, or what "data add" takes; without FOLDER, the folder of shards to check.
+        name: The name of a dataset, or any source that "data add" accepts; without FOLDER, the folder of shards to
+            verify.
         folder: A new folder for the shards.
         kind: parquet, or tar (WebDataset).
-        size: MiB of pictures in a shard.
+        size: MiB of images in a shard.
     """
     if folder is None:
-        index, done = verify_shards(name, common.out), "every byte is what was written"
+        index, status = verify_shards(name, common.out), "verified"
     else:
-        data = dataset(open_store(common.home), name, common.out)
-        index, done = write_shards(data, folder, kind, size * 2**20, common.out), "written"
-    count, place = len(index.shards), str(folder or name)
-    shown = f"{place}: {index.size:,} pictures in {count} {index.kind} shard{'s' if count != 1 else ''}, {done}"
-    common.out.result({"folder": place, "done": done, "index": index}, shown)
+        data = load_dataset(open_store(common.home), name, common.out)
+        index, status = write_shards(data, folder, kind, size * 2**20, common.out), "written"
+    count, path = len(index.shards), str(folder or name)
+    line = f"{path}: {index.size:,} samples in {count} {index.kind} shard{'s' if count != 1 else ''}, {status}"
+    common.out.result({"folder": path, "status": status, "index": index}, line)
     if folder is not None:
-        common.out.next(f"clerestory train --data {place}")
+        common.out.next(f"clerestory train --data {path}")
 
 
 def _show(data: Dataset, common: Common) -> None:
@@ -90,17 +92,17 @@ def _show(data: Dataset, common: Common) -> None:
     for group in sorted({key for s in data for key in s.groups}):
         counts[group] = Counter(s.groups.get(group, "(none)") for s in data)
     table = Table(box=None, show_header=False)
-    table.add_row("pictures", f"{len(data):,}")
+    table.add_row("samples", f"{len(data):,}")
     table.add_row("concepts", f"{len({s.concept for s in data}):,}")
     table.add_row("digest", data.digest)
     for key, counter in counts.items():
-        shown = ", ".join(f"{value} {n:,}" for value, n in counter.most_common(10))
-        more = f", and {len(counter) - 10} more" if len(counter) > 10 else ""
-        table.add_row(key, shown + more)
-    table.add_row("noticed", f"{len(data.findings):,} findings" if data.findings else "nothing unusual")
-    for finding in data.findings[:FINDINGS_SHOWN]:
+        values = ", ".join(f"{value} {n:,}" for value, n in counter.most_common(MAX_VALUES))
+        more = f", and {len(counter) - MAX_VALUES} more" if len(counter) > MAX_VALUES else ""
+        table.add_row(key, values + more)
+    table.add_row("findings", f"{len(data.findings):,}" if data.findings else "none")
+    for finding in data.findings[:MAX_FINDINGS]:
         table.add_row("", f"{finding.code} {finding.where}: {finding.message}")
-    if len(data.findings) > FINDINGS_SHOWN:
-        table.add_row("", f"and {len(data.findings) - FINDINGS_SHOWN:,} more (all of them with --json)")
-    facts = {"name": data.name, "size": len(data), "digest": data.digest, "counts": counts, "findings": data.findings}
-    common.out.result(facts, table)
+    if len(data.findings) > MAX_FINDINGS:
+        table.add_row("", f"and {len(data.findings) - MAX_FINDINGS:,} more (--json prints all of them)")
+    facts = {"name": data.name, "samples": len(data), "digest": data.digest}
+    common.out.result({**facts, "counts": counts, "findings": data.findings}, table)

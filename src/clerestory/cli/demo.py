@@ -10,12 +10,17 @@ from clerestory.store import open_store
 def demo_(*, common: Common = PLAIN) -> None:
     """The whole life of a model on real pictures, in ten minutes; seconds when run again."""
     store = open_store(common.home)
-    done = demo(store, common.out)
+    result = demo(store, common.out)
     home = f" --home {common.home}" if common.home else ""
     common.out.result(
-        {"report": str(done.report), "live": done.live, "releases": done.releases, "rehearsed": done.rehearsed},
+        {
+            "report": str(result.report),
+            "live": result.live,
+            "releases": result.releases,
+            "rollback_rehearsed": result.rollback_rehearsed,
+        },
         "",
-        f"report    {done.report}",
-        f"live      {done.live}",
+        f"report    {result.report}",
+        f"live      {result.live}",
         f"pages     clerestory serve{home}",
     )

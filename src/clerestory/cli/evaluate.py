@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from clerestory.apps.catalogue import dataset
-from clerestory.apps.loading import is_elsewhere, load_model, privacy_notice
+from clerestory.apps.datasets import load_dataset
+from clerestory.apps.loading import is_external, load_model, privacy_notice
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.self_test import run_self_test
 from clerestory.cli.since import evaluate_since
@@ -16,14 +16,15 @@ from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
+from clerestory.stages.evaluate.suites import validity
+from clerestory.stages.evaluate.tasks import suite as tasks_suite
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stages.evaluate.tasks.resolve import find_task
 from clerestory.store import Store, open_store
 
-# What a task alone runs: itself, and whether it can be believed.
-WITH_TASKS = ("tasks", "trust")
-# The exit code of an evaluation of which no number came, such as that of an endpoint that is down.
-UNDECIDED = 3
+# The suites of an evaluation on a task alone: the task itself, and the validity of the benchmark.
+TASK_SUITES = (tasks_suite.SUITE.name, validity.SUITE.name)
+UNDECIDED = 3  # exit code of an evaluation without a measurement, such as that of an endpoint that is down
 
 
 def evaluate_(
@@ -32,7 +33,7 @@ def evaluate_(
     *,
     data: str = "",
     task: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    parts: str = "",
+    suites: str = "",
     prices: str = "",
     since: str = "",
     self_test: Annotated[bool, Parameter(negative=())] = False,
@@ -41,32 +42,35 @@ def evaluate_(
 ) -> int:
     """Measure a model, every number with its interval.
 
-    Exit code 3 when not one number came of it; the findings say why.
+    Exit code 3 when there is no measurement; the findings have the reasons.
 
     Args:
         model: A release (icons@3, icons@live), a model's digest, hf:org/name, or openai:http://host/v1#model.
-        data: The name of a data set, or what "data add" takes (default: icons, or the data of the first --task).
-        task: A task file, a pack's folder or its name; only that task runs, unless --parts names more.
-        parts: Which parts to run, such as retrieval,vqa (default: all of them).
+        data: The name of a dataset, or any source that "data add" accepts (default: icons, or the data of the first
+            --task).
+        task: A task file, the folder of a pack or its name; only that task runs, unless --suites names more.
+        suites: The suites to run, such as retrieval,vqa (default: all of them).
         prices: A price file for the cost of requests.
-        since: Measure only what is stale since a release (live, icons@3), and say what changed; exit code 1 if worse.
-        self_test: Put known faults into a copy instead, and see which gates notice; exit code 1 if one goes unnoticed.
+        since: Measure only what is stale or missing since a release (live, icons@3), and show what changed; exit code 1
+            if something is worse.
+        self_test: Inject known faults into a copy of the model instead, and show which gates detect them; exit code 1
+            if one is missed.
         everything_: Print every measurement and finding instead of the main ones.
     """
     out = common.out
     store = open_store(common.home)
     notice = privacy_notice(model)
     if notice:
-        out.say(notice)
+        out.say(f"notice: {notice}")
     if self_test:
-        return run_self_test(store, model, examined(store, data, task, out), out)
+        return run_self_test(store, model, evaluation_data(store, data, task, out), out)
     loaded, resolved = load_model(store, model)
-    config = configured(task, parts, prices)
-    pictures = examined(store, data, task, out)
+    config = evaluation_config(task, suites, prices)
+    dataset = evaluation_data(store, data, task, out)
     if since:
-        line = resolved.release.name if resolved.release else ""
-        return evaluate_since(store, loaded, pictures, config, since, out, line)
-    evidence = evaluate(loaded, pictures, config, store, out)
+        name = resolved.release.name if resolved.release else ""
+        return evaluate_since(store, loaded, dataset, config, since, out, name)
+    evidence = evaluate(loaded, dataset, config, store, out)
     labels = trust_labels(evidence, store)
     lines: list[Any] = summary(evidence, labels)
     if everything_:
@@ -74,23 +78,28 @@ def evaluate_(
     out.result({"id": evidence.id, "trust": labels, **encode(evidence)}, *lines, f"evidence  {evidence.id}")
     if not evidence.measurements:
         return UNDECIDED
-    if not (task and is_elsewhere(model)):  # only what the store keeps can be put to the gate
-        chosen = f" --data {data or 'icons'}" if data or not task else ""
-        asked = "".join(f" --task {each}" for each in task)
-        out.next(f"clerestory release gate {short(resolved.digest)}{chosen}{asked}")
+    if not (task and is_external(model)):  # the gate decides on models in the store only
+        options = f" --data {data or 'icons'}" if data or not task else ""
+        options += task_options(task)
+        out.next(f"clerestory release gate {short(resolved.digest)}{options}")
     return 0
 
 
-def configured(tasks: tuple[str, ...], parts: str, prices: str) -> EvaluateConfig:
+def evaluation_config(tasks: tuple[str, ...], suites: str, prices: str) -> EvaluateConfig:
     """The settings that the options of the command line stand for."""
-    named = tuple(name.strip() for name in parts.split(",") if name.strip())
+    chosen = tuple(name.strip() for name in suites.split(",") if name.strip())
     if tasks:
-        named = tuple(dict.fromkeys((*WITH_TASKS, *named)))
-    return EvaluateConfig(parts=named, tasks=tasks, prices=prices)
+        chosen = tuple(dict.fromkeys((*TASK_SUITES, *chosen)))
+    return EvaluateConfig(suites=chosen, tasks=tasks, prices=prices)
 
 
-def examined(store: Store, data: str, tasks: tuple[str, ...], out: Output) -> Dataset:
-    """The data to examine a model on: what was named, else that of the first task, else the icons."""
+def evaluation_data(store: Store, data: str, tasks: tuple[str, ...], out: Output) -> Dataset:
+    """The dataset to evaluate on: the named one, else that of the first task, else the icons."""
     if data or not tasks:
-        return dataset(store, data or "icons", out)
+        return load_dataset(store, data or "icons", out)
     return open_task_data(find_task(tasks[0], store), out)
+
+
+def task_options(tasks: tuple[str, ...]) -> str:
+    """The options that name these tasks, each with a space before it."""
+    return "".join(f" --task {task}" for task in tasks)

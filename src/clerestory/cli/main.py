@@ -1,6 +1,7 @@
-"""``clerestory``: the table of verbs, and what happens when one of them fails.
+"""``clerestory``: the table of commands, and the handling of their errors.
 
-Verbs are registered by import path, so that ``clerestory --help`` imports none of them (and no torch).
+Commands are registered by import path, so ``clerestory --help`` imports none of them (and no torch). The commands of
+stages come from the registered ``StageSpec``.
 """
 
 from __future__ import annotations
@@ -9,82 +10,117 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from typing import NamedTuple
 
 from cyclopts import App, CycloptsError, UnknownCommandError
 
 from clerestory import __version__
 from clerestory.cli.output import fail
 from clerestory.core.errors import ClerestoryError, Undecided, closest
+from clerestory.core.stage import stages
 
-VERBS = {
-    "demo": "The whole life of a model on real pictures, in ten minutes.",
-    "data": "Bring pictures in, and look at them.",
-    "train": "Train a model; interrupted, it goes on where it stopped.",
-    "tune": "Fine-tune a model that others trained, and see what it forgets.",
-    "evaluate": "Measure a model, every number with its interval.",
-    "compare": "Hold two models against one another, sample by sample.",
-    "release": "Decide, version, promote, roll back, verify.",
-    "serve": "Open the pages and the HTTP API on this computer.",
-    "report": "One HTML file and one JSON with everything known of a model.",
-    "pack": "Benchmarks to share: export, add, verify, list.",
-    "use": "Small applications: search, describe.",
+
+class Command(NamedTuple):
+    """One top-level command.
+
+    Attributes:
+        help: one line for ``--help``.
+        order: its place in the list; low comes first.
+        path: import path of its function; empty for a group of subcommands.
+    """
+
+    help: str
+    order: int
+    path: str = ""
+
+
+# The commands that are not stages; a stage's command comes from its spec.
+OTHERS = {
+    "demo": Command("The whole life of a model on real pictures, in ten minutes.", 0, "clerestory.cli.demo:demo_"),
+    "data": Command("Add datasets and look at them.", 10),
+    "serve": Command("Open the pages and the HTTP API on this computer.", 70, "clerestory.cli.serve:serve_"),
+    "report": Command("A report on a model, as HTML and JSON.", 80, "clerestory.cli.report:report_"),
+    "pack": Command("Share benchmarks: export, add, verify, list.", 90),
+    "use": Command("Small applications: search, describe.", 100),
 }
-GROUPS = {
+SUBCOMMANDS = {
     "data": {
-        "add": "Bring a folder, a table or the embedded icons in under a name.",
-        "list": "What has been brought in.",
-        "show": "One data set: sizes, groups, licences, what was kept out and why.",
-        "shards": "Write a data set as shards with an index; or check every byte of them.",
+        "add": "Add a folder, a table or the built-in icons under a name.",
+        "list": "List the datasets.",
+        "show": "Show one dataset: sizes, groups, licences, and the findings with their reasons.",
+        "shards": "Write a dataset as shards with an index, or verify every byte of them.",
     },
     "release": {
-        "gate": "Put a model to the policy: ship, do not ship, or cannot tell.",
-        "list": "Every release and where live and previous point.",
-        "show": "One release with its decision and reasons.",
+        "gate": "Decide by the policy whether a model may ship.",
+        "list": "List every release, with the aliases live and previous.",
+        "show": "Show one release with its decision and reasons.",
         "promote": "Make a release live.",
-        "rollback": "Go back to the release that was live before.",
-        "verify": "Check every digest and compute every number again.",
+        "rollback": "Go back to the previous live release.",
+        "verify": "Verify every digest and recompute every number.",
     },
     "pack": {
-        "export": "Write a task with its data, licence and expected result as one folder.",
-        "add": "Verify a pack and bring it in.",
-        "verify": "Check every digest of a pack, its task, its pictures and its licence.",
-        "list": "The packs that have been brought in.",
+        "export": "Write a task with its data, licence and expected result to one folder.",
+        "add": "Verify a pack and add it.",
+        "verify": "Verify a pack: its digests, its task, its images and its licence.",
+        "list": "List the packs that were added.",
     },
     "use": {
-        "search": "Find pictures by words, in any phrasing.",
+        "search": "Search pictures by text, in any phrasing.",
         "describe": "Suggest captions for pictures.",
     },
 }
 EPILOGUE = """
 Start here:  clerestory demo
 Everywhere:  --json  --home DIR  --quiet  --debug
-Exit codes:  0 yes, 1 no, 2 wrong input, 3 cannot decide, 130 interrupted
+Exit codes:  0 yes, 1 no, 2 invalid input, 3 cannot decide, 130 interrupted
 """
 
 
+@cache
+def commands() -> dict[str, Command]:
+    """Every top-level command by name, in the order of ``--help``."""
+    table = dict(OTHERS)
+    for spec in stages().values():
+        if spec.verb:
+            table[spec.verb] = Command(spec.help, spec.order, _stage_path(spec.kind, spec.verb))
+    return dict(sorted(table.items(), key=lambda item: item[1].order))
+
+
+def _stage_path(kind: str, verb: str) -> str:
+    """The command of a stage: that of ``clerestory.cli.<verb>``, else the generic one."""
+    if verb in SUBCOMMANDS:
+        return ""
+    if find_spec(f"clerestory.cli.{verb}") is not None:
+        return f"clerestory.cli.{verb}:{verb}_"
+    return f"clerestory.cli.stage:{kind}"
+
+
 def build() -> App:
-    """The application with every verb registered and none imported."""
+    """The application with every command registered and none imported."""
     app = App(
         name="clerestory",
         help="Takes a vision-language model through its whole life, with evidence.",
         help_epilogue=EPILOGUE,
         help_format="plaintext",
         version=__version__,
-        suppress_keyboard_interrupt=False,  # an interrupt is told like any other end: what to run next
+        suppress_keyboard_interrupt=False,  # an interrupt is reported like any error: with the next command
     )
-    for order, (verb, what) in enumerate(VERBS.items()):
-        if verb in GROUPS:
-            group = App(name=verb, help=what, help_format="plaintext", help_epilogue="", sort_key=order)
-            for position, (name, help_text) in enumerate(GROUPS[verb].items()):
-                group.command(f"clerestory.cli.{verb}:{name}_", name=name, help=help_text, sort_key=position)
-            app.command(group)
-        else:
-            app.command(f"clerestory.cli.{verb}:{verb}_", name=verb, help=what, sort_key=order)
+    for order, (name, command) in enumerate(commands().items()):
+        if command.path:
+            app.command(command.path, name=name, help=command.help, sort_key=order)
+            continue
+        group = App(name=name, help=command.help, help_format="plaintext", help_epilogue="", sort_key=order)
+        for position, (subcommand, text) in enumerate(SUBCOMMANDS[name].items()):
+            path = f"clerestory.cli.{name}:{subcommand}_"
+            group.command(path, name=subcommand, help=text, sort_key=position)
+        app.command(group)
     return app
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code; errors become one sentence on standard error."""
+    """Run one command and return its exit code; an error becomes one sentence on standard error."""
     debug = "--debug" in arguments
     as_json = "--json" in arguments
     try:
@@ -92,7 +128,7 @@ def run(arguments: Sequence[str]) -> int:
             build()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
         )
     except KeyboardInterrupt:
-        fail("interrupted", "run the same command again to go on where it stopped", as_json=as_json)
+        fail("interrupted", "run the same command again to resume", as_json=as_json)
         return 130
     except UnknownCommandError as error:
         _unknown(arguments, error, as_json)
@@ -101,20 +137,20 @@ def run(arguments: Sequence[str]) -> int:
         fail(_first_line(error), "see clerestory --help", as_json=as_json)
         return 2
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone; there is nobody left to tell.
+        # The reader of our output (head, less) has exited, so nobody would see an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ClerestoryError as error:
         if debug:
             traceback.print_exc()
-        fail(error.message, error.fix, error.closest, as_json=as_json, unsure=isinstance(error, Undecided))
+        fail(error.message, error.fix, error.closest, as_json=as_json, undecided=isinstance(error, Undecided))
         return error.exit_code
-    except Exception as error:  # the last resort: no traceback for a person unless they ask for it
+    except Exception as error:  # the last resort: no traceback unless it is requested
         if debug:
             traceback.print_exc()
         reason = " ".join(str(error).split()) or type(error).__name__
         fail(
-            f"this should not have happened: {type(error).__name__}: {reason}",
+            f"unexpected error: {type(error).__name__}: {reason}",
             "run it again with --debug and report the traceback",
             as_json=as_json,
         )
@@ -126,12 +162,17 @@ def _exit_code(result: object) -> int:
 
 
 def _unknown(arguments: Sequence[str], error: UnknownCommandError, as_json: bool) -> None:
-    # The library's own message would import every verb to look at its name.
-    group = arguments[0] if arguments[0] in GROUPS else ""
-    known = GROUPS[group] if group else VERBS
-    asked = (error.unused_tokens or ["?"])[0]
-    whole = f"clerestory {group}".strip()
-    fail(f"{whole} has no command {asked!r}", f"it has {', '.join(known)}", closest(asked, known), as_json=as_json)
+    # The library's own message would import every command to look at its name.
+    group = arguments[0] if arguments[0] in SUBCOMMANDS else ""
+    known = list(SUBCOMMANDS[group] if group else commands())
+    name = (error.unused_tokens or ["?"])[0]
+    parent = f"clerestory {group}".strip()
+    fail(
+        f"{parent} has no command {name!r}",
+        f"the commands are {', '.join(known)}",
+        closest(name, known),
+        as_json=as_json,
+    )
 
 
 def _first_line(error: CycloptsError) -> str:
@@ -140,7 +181,7 @@ def _first_line(error: CycloptsError) -> str:
 
 def main() -> None:
     """The console script."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torch remarks on what it is asked for here, once a process
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun: torch would log a warning in every process
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     sys.exit(run(sys.argv[1:]))
 

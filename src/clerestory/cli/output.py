@@ -1,4 +1,4 @@
-"""What a command prints: human text, JSON or nothing. Data goes to stdout, everything else to stderr."""
+"""The output of commands: text, JSON or nothing. Results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ EVERYWHERE = Group("Everywhere", sort_key=99)
 @Parameter(name="*", group=EVERYWHERE)
 @dataclass(frozen=True)
 class Common:
-    """The options that every command takes.
+    """The options of every command.
 
     Attributes:
-        home: Where everything is kept (default: $CLERESTORY_HOME or ./.clerestory).
+        home: The folder of the store (default: $CLERESTORY_HOME or ./.clerestory).
         json: Print machine-readable JSON on stdout.
-        quiet: Print nothing but the result.
+        quiet: Print only the result.
         debug: Show the traceback of an error.
     """
 
@@ -41,7 +41,7 @@ class Common:
 
     @property
     def out(self) -> Output:
-        """Where this command prints."""
+        """The output of this command."""
         return Output(as_json=self.json, quiet=self.quiet or self.json)
 
 
@@ -50,7 +50,7 @@ PLAIN = Common()
 
 @dataclass
 class Output:
-    """One object renders every command; it is also the ``Progress`` that stages report to."""
+    """Renders the result of every command; also the ``Progress`` that stages report to."""
 
     as_json: bool = False
     quiet: bool = False
@@ -58,7 +58,7 @@ class Output:
     stderr: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
 
     def result(self, data: Any, *lines: str | Text | Table) -> None:
-        """The command's result: ``data`` as JSON, or the ``lines`` for a person."""
+        """Print the result: ``data`` as JSON, or the ``lines`` for a person."""
         if self.as_json:
             print(json.dumps(encode(data), ensure_ascii=False, indent=2), file=sys.stdout)  # noqa: T201 the one place that prints
             return
@@ -66,18 +66,18 @@ class Output:
             self.stdout.print(line, soft_wrap=not isinstance(line, Table))
 
     def say(self, line: str) -> None:
-        """One line for a person, on stderr."""
+        """Print one line for a person, on stderr."""
         if not self.quiet:
             self.stderr.print(line, soft_wrap=True, markup=False)
 
     def next(self, command: str) -> None:
-        """The command that most people run next."""
+        """Print the command that usually comes next."""
         if not self.quiet:
             self.stderr.print(Text.assemble(("next: ", "dim"), command), soft_wrap=True)
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[Task]:
-        """A bar with the time left, on a terminal; nothing elsewhere."""
+        """A progress bar with the remaining time, on a terminal; nothing elsewhere."""
         if self.quiet or not self.stderr.is_terminal:
             yield _Silent()
             return
@@ -93,7 +93,7 @@ class Output:
 
 
 def _unwrapped(console: Console) -> Console:
-    """In a pipe or a file nothing is cut or wrapped, so that it can be searched."""
+    """Neither wrap nor truncate lines in a pipe or a file, so that they can be searched."""
     if not console.is_terminal:
         console.width = 400
     return console
@@ -114,16 +114,16 @@ class _Bar:
 
 
 def fail(
-    message: str, fix: str = "", closest: Sequence[str] = (), *, as_json: bool = False, unsure: bool = False
+    message: str, fix: str = "", closest: Sequence[str] = (), *, as_json: bool = False, undecided: bool = False
 ) -> None:
-    """Tell an error: one sentence, the closest names, the fix."""
+    """Print an error: one sentence, the closest names, the remedy."""
     if as_json:
         error = {"error": {"message": message, "fix": fix, "closest": list(closest)}}
         print(json.dumps(error, ensure_ascii=False), file=sys.stderr)  # noqa: T201 the one place that prints
         return
     console = Console(stderr=True, highlight=False)
-    word, style = ("cannot tell", "bold yellow") if unsure else ("error", "bold red")
-    console.print(Text.assemble((f"{word}: ", style), message), soft_wrap=True)
+    label, style = ("cannot decide", "bold yellow") if undecided else ("error", "bold red")
+    console.print(Text.assemble((f"{label}: ", style), message), soft_wrap=True)
     if closest:
         console.print(Text.assemble(("did you mean: ", "dim"), ", ".join(closest)), soft_wrap=True)
     if fix:

@@ -1,4 +1,4 @@
-"""``clerestory pack``: benchmarks to share, each a folder that can be checked."""
+"""``clerestory pack``: shares benchmarks, each as one verifiable folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from clerestory.store import open_store
 
 
 def export_(task: str, folder: Path, /, *, common: Common = PLAIN) -> None:
-    """Write a task with its data, licence and expected result as one folder.
+    """Write a task with its data, licence and expected result to one folder.
 
     Args:
         task: A task file, or the name of a pack.
-        folder: Where to; it must be new.
+        folder: The new folder.
     """
     store = open_store(common.home)
     pack = export_pack(find_task(task, store), folder, __version__, common.out)
@@ -29,44 +29,44 @@ def export_(task: str, folder: Path, /, *, common: Common = PLAIN) -> None:
 
 
 def add_(folder: Path, /, *, why: str = "", common: Common = PLAIN) -> None:
-    """Verify a pack and bring it in, so that its name alone runs it.
+    """Verify a pack and add it; from then on its name is enough to run it.
 
     Args:
-        folder: The pack.
+        folder: The folder of the pack.
         why: The reason, for the journal.
     """
     pack = add_pack(open_store(common.home), folder, why=why)
-    _show(pack, common, "brought in")
+    _show(pack, common, "added")
     common.out.next(f"clerestory evaluate --task {pack.name}")
 
 
 def verify_(folder: Path, /, *, common: Common = PLAIN) -> None:
-    """Check every digest of a pack, its task, its pictures and its licence.
+    """Verify a pack: its digests, its task, its images and its licence.
 
     Args:
-        folder: The pack.
+        folder: The folder of the pack.
     """
-    _show(verify_pack(folder), common, "every digest holds")
+    _show(verify_pack(folder), common, "all digests match")
     common.out.next(f"clerestory pack add {folder}")
 
 
 def list_(*, common: Common = PLAIN) -> None:
-    """The packs that have been brought in."""
+    """List the packs that were added."""
     known = packs(open_store(common.home))
     table = Table("name", "version", "licence", "data", "expected", box=None)
     for pack in known:
         expected = f"{pack.baseline.metric} {pack.baseline.value:g} ({pack.baseline.model})" if pack.baseline else ""
         table.add_row(pack.name, str(pack.version), ", ".join(pack.licences), short(pack.data), expected)
-    common.out.result([_facts(pack) for pack in known], *([table] if known else ["no pack has been brought in yet"]))
+    common.out.result([_facts(pack) for pack in known], *([table] if known else ["there are no packs yet"]))
 
 
 def _facts(pack: Pack) -> dict[str, object]:
     return {**encode(pack), "digest": pack.digest}
 
 
-def _show(pack: Pack, common: Common, what: str) -> None:
+def _show(pack: Pack, common: Common, status: str) -> None:
     table = Table(box=None, show_header=False)
-    table.add_row("pack", f"{pack.name}, version {pack.version}: {what}")
+    table.add_row("pack", f"{pack.name}, version {pack.version}: {status}")
     table.add_row("licence", ", ".join(pack.licences))
     table.add_row("digest", pack.digest)
     table.add_row("data", pack.data)

@@ -1,4 +1,4 @@
-"""``clerestory release``: decide, version, promote, roll back, verify."""
+"""``clerestory release``: decides, versions, promotes, rolls back, verifies."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import NotFound
 from clerestory.core.release import Decision, Release
-from clerestory.stages.release import gate, load_policy, promote, put_to_gate, rollback, verify
+from clerestory.stages.release import gate, load_policy, promote, rollback, run_gate, verify
 from clerestory.store import Store, open_store
 
 VERDICTS = {
     "ship": ("✓ ship", "bold green", 0),
     "refuse": ("✗ do not ship", "bold red", 1),
-    "cannot_tell": ("? cannot tell", "bold yellow", 3),
+    "cannot_tell": ("? cannot decide", "bold yellow", 3),
 }
 OUTCOMES = {"pass": ("✓", "green"), "fail": ("✗", "red"), "cannot_tell": ("?", "yellow")}
 
@@ -37,28 +37,28 @@ def gate_(
     dry_run: bool = False,
     common: Common = PLAIN,
 ) -> int:
-    """Put a model to the policy: ship (exit code 0), do not ship (1), or cannot tell (3).
+    """Decide by the policy whether a model may ship: ship (exit code 0), do not ship (1), or cannot decide (3).
 
     Args:
-        model: A model's digest, or a release to put to the gate again.
-        data: The data set its evidence must have been measured on (default: icons, or the data of the first --task).
-        task: A task of your own that it was evaluated on: its file, its pack's folder or name.
-        name: The line of models the release is numbered in.
-        policy: A TOML file with the rules (default: the policy that comes with Clerestory).
+        model: A model's digest, or a release to decide on again.
+        data: The dataset that its evidence was measured on (default: icons, or the data of the first --task).
+        task: A task that it was evaluated on: its file, the folder of its pack or its name.
+        name: The model name of the release.
+        policy: A TOML file with the rules (default: the included policy).
         why: The reason, for the journal.
-        dry_run: Decide only; make no release.
+        dry_run: Only decide; do not register a release.
     """
     store = open_store(common.home)
     digest = store.resolve(model).digest
-    held_to = load_policy(policy)
-    from clerestory.cli.evaluate import examined  # here, because it brings torch with it
+    rules = load_policy(policy)
+    from clerestory.cli.evaluate import evaluation_data  # here, because it imports torch
 
-    subject = examined(store, data, task, common.out)
+    dataset = evaluation_data(store, data, task, common.out)
     if dry_run:
-        decision = gate(digest, store, held_to, subject.digest, name, task)
+        decision = gate(digest, store, rules, dataset.digest, name, task)
         common.out.result(decision, *_decision_lines(decision))
     else:
-        release = put_to_gate(store, digest, subject.digest, name=name, policy=held_to, why=why, tasks=task)
+        release = run_gate(store, digest, dataset.digest, name=name, policy=rules, why=why, tasks=task)
         decision = release.decision
         common.out.result(release, f"release   {release.ref}", *_decision_lines(decision))
     if decision.verdict == "ship" and not dry_run:
@@ -69,21 +69,21 @@ def gate_(
 
 
 def list_(*, name: str = "", common: Common = PLAIN) -> None:
-    """Every release and where live and previous point.
+    """List every release, with the aliases live and previous.
 
     Args:
-        name: Only this line of models.
+        name: Only releases of this model name.
     """
     store = open_store(common.home)
     releases = store.releases(name or None)
-    table = Table("release", "", "verdict", "model", "by", "when", "why", box=None)
+    table = Table("release", "alias", "verdict", "model", "by", "when", "why", box=None)
     for release in releases:
-        word, style, _ = VERDICTS[release.decision.verdict]
-        marks = ", ".join(_aliases(store, release))
+        verdict, style, _ = VERDICTS[release.decision.verdict]
+        aliases = ", ".join(_aliases(store, release))
         table.add_row(
-            release.ref, marks, Text(word, style), short(release.model), release.who, release.when, release.why
+            release.ref, aliases, Text(verdict, style), short(release.model), release.who, release.when, release.why
         )
-    lines = [table] if releases else ["there is no release yet"]
+    lines = [table] if releases else ["there are no releases yet"]
     data = [{**encode(r), "ref": r.ref, "aliases": _aliases(store, r)} for r in releases]
     common.out.result(data, *lines)
     if not releases:
@@ -91,29 +91,29 @@ def list_(*, name: str = "", common: Common = PLAIN) -> None:
 
 
 def show_(ref: str, /, *, common: Common = PLAIN) -> None:
-    """One release with its decision and reasons.
+    """Show one release with its decision and reasons.
 
     Args:
-        ref: Such as icons@3 or icons@live.
+        ref: A release, such as icons@3 or icons@live.
     """
     store = open_store(common.home)
     release = _release(store, ref)
-    marks = _aliases(store, release)
+    aliases = _aliases(store, release)
     facts = Table(box=None, show_header=False)
     for key, value in (
-        ("release", release.ref + (f"  ({', '.join(marks)})" if marks else "")),
+        ("release", release.ref + (f"  ({', '.join(aliases)})" if aliases else "")),
         ("model", release.model),
         ("by", f"{release.who}, {release.when}"),
         ("why", release.why),
         ("policy", release.decision.policy),
     ):
         facts.add_row(key, value)
-    from clerestory.cli.since import freshness_table  # here, because they bring torch with them
+    from clerestory.cli.since import freshness_table  # here, because they import torch
     from clerestory.stages.evaluate.diff import release_freshness
 
     states = release_freshness(store, release)
     common.out.result(
-        {**encode(release), "ref": release.ref, "aliases": marks, "parts": encode(states)},
+        {**encode(release), "ref": release.ref, "aliases": aliases, "suites": encode(states)},
         facts,
         *_decision_lines(release.decision),
         "",
@@ -124,12 +124,12 @@ def show_(ref: str, /, *, common: Common = PLAIN) -> None:
 
 
 def promote_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
-    """Make a release live; only one whose decision is "ship" can be.
+    """Make a release live; its decision must be "ship".
 
     Args:
-        ref: Such as icons@3.
+        ref: A release, such as icons@3.
         why: The reason, for the journal.
-        who: Who decides this (default: $CLERESTORY_WHO or the login name).
+        who: The person who decides (default: $CLERESTORY_WHO or the login name).
     """
     alias = promote(ref, open_store(common.home), who=who, why=why)
     common.out.result(alias, f"✓ {alias.name}@{alias.number} is {alias.alias}")
@@ -137,40 +137,40 @@ def promote_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) ->
 
 
 def rollback_(name: str = "icons", /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
-    """Go back to the release that was live before.
+    """Go back to the previous live release.
 
     Args:
-        name: The line of models.
+        name: The model name.
         why: The reason, for the journal.
-        who: Who decides this (default: $CLERESTORY_WHO or the login name).
+        who: The person who decides (default: $CLERESTORY_WHO or the login name).
     """
     alias = rollback(name, open_store(common.home), who=who, why=why)
     common.out.result(alias, f"✓ {alias.name}@{alias.number} is {alias.alias} again")
 
 
 def verify_(ref: str = "icons@live", /, *, common: Common = PLAIN) -> int:
-    """Check every digest and compute every number again; exit code 1 when something is wrong.
+    """Verify every digest and recompute every number; exit code 1 when a check fails.
 
     Args:
-        ref: Such as icons@3 or icons@live.
+        ref: A release, such as icons@3 or icons@live.
     """
     findings = verify(ref, open_store(common.home))
-    wrong = [finding for finding in findings if finding.state == "fail"]
+    failed = [finding for finding in findings if finding.state == "fail"]
     table = Table(box=None, show_header=False)
     for finding in findings:
         mark, style = ("✗", "red") if finding.state == "fail" else ("✓", "green")
         if finding.state not in ("pass", "fail"):
             mark, style = "·", "dim"
         table.add_row(Text(mark, style), finding.code, finding.where, finding.message)
-    verdict = f"{len(wrong)} of {len(findings)} checks failed" if wrong else f"all {len(findings)} checks hold"
-    common.out.result({"ref": ref, "holds": not wrong, "findings": findings}, table, verdict)
-    return 1 if wrong else 0
+    summary = f"{len(failed)} of {len(findings)} checks failed" if failed else f"all {len(findings)} checks passed"
+    common.out.result({"ref": ref, "passed": not failed, "findings": findings}, table, summary)
+    return 1 if failed else 0
 
 
 def _release(store: Store, ref: str) -> Release:
     release = store.resolve(ref).release
     if release is None:
-        raise NotFound(f"{ref} is a model and not a release", f"put it to the gate: clerestory release gate {ref}")
+        raise NotFound(f"{ref} is a model, not a release", f"make it one with: clerestory release gate {ref}")
     return release
 
 
@@ -179,9 +179,9 @@ def _aliases(store: Store, release: Release) -> list[str]:
 
 
 def _decision_lines(decision: Decision) -> list[Text | Table]:
-    word, style, _ = VERDICTS[decision.verdict]
+    verdict, style, _ = VERDICTS[decision.verdict]
     table = Table(box=None, show_header=False)
     for reason in decision.reasons:
         mark, colour = OUTCOMES[reason.outcome]
         table.add_row(Text(mark, colour), reason.rule, reason.message)
-    return [Text(word, style), table]
+    return [Text(verdict, style), table]

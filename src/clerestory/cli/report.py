@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clerestory.apps.catalogue import dataset
+from clerestory.apps.datasets import load_dataset
 from clerestory.cli.output import PLAIN, Common
 from clerestory.report import report
 from clerestory.store import open_store
@@ -13,13 +13,13 @@ from clerestory.store import open_store
 def report_(
     ref: str = "icons@live", /, *, data: str = "icons", out: Path | None = None, common: Common = PLAIN
 ) -> None:
-    """One HTML file and one JSON with everything known of a model.
+    """Write a report on a model, as HTML and JSON.
 
     Args:
         ref: A release (icons@3, icons@live) or a model's digest.
-        data: Where the pictures of its examples come from.
-        out: The folder or the .html file to write (default: in the store's folder).
+        data: The dataset with the images of its examples.
+        out: The folder or the .html file to write (default: in the folder of the store).
     """
     store = open_store(common.home)
-    files = report(store, ref, out, dataset(store, data, common.out))
+    files = report(store, ref, out, load_dataset(store, data, common.out))
     common.out.result({"html": str(files.html), "json": str(files.json)}, f"{files.html}", f"{files.json}")

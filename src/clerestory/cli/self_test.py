@@ -1,4 +1,4 @@
-"""``clerestory evaluate --self-test``: would a silent regression be noticed?"""
+"""``clerestory evaluate --self-test``: are silent regressions detected?"""
 
 from __future__ import annotations
 
@@ -14,43 +14,49 @@ from clerestory.core.evidence import Evidence
 from clerestory.core.sample import Dataset
 from clerestory.models.protocols import Embedder, need
 from clerestory.report.format import number
+from clerestory.stages.evaluate.findings import FAULT_MISSED
 from clerestory.stages.evaluate.selftest import SelfTestConfig, self_test
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
 
-SPOKE, SILENT = Text("✓ noticed", "green"), Text("– silent", "dim")
+DETECTED, MISSED = Text("✓ detected", "green"), Text("– missed", "dim")
+COUNTS = {"faults_caught": "faults detected by any gate", "false_alarms": "false alarms without a fault"}
 
 
-def run_self_test(store: Store, ref: str, pictures: Dataset, out: Output) -> int:
-    """Put known faults into a copy, and say which gates notice; exit code 1 when a fault goes unnoticed."""
+def run_self_test(store: Store, ref: str, data: Dataset, out: Output) -> int:
+    """Inject known faults into a copy of the model and print which gates detect them.
 
-    def opened() -> Embedder:
+    Returns:
+        The exit code: 1 when a fault is missed or there is a false alarm.
+    """
+
+    def load() -> Embedder:
         return need(load_model(store, ref)[0], "Embedder", "the self-test")
 
-    evidence = self_test(opened(), pictures, SelfTestConfig(), store, reload=opened, progress=out)
-    missed = [finding for finding in evidence.findings if finding.code == "CLR-E031"]
-    table, told = fault_table(evidence, store), []
-    for name, words in (("faults_caught", "faults noticed by any gate"), ("false_alarms", "alarms without any fault")):
-        found = evidence.find(name, {})
-        if found is not None:
-            told.append(f"{round(found.value * found.n)} of {found.n} {words} ({number(found)})")
-    notes = [f"{f.code} {f.message}" for f in evidence.findings]
+    evidence = self_test(load(), data, SelfTestConfig(), store, reload=load, progress=out)
+    missed = any(finding.code == FAULT_MISSED.code for finding in evidence.findings)
+    lines = []
+    for name, label in COUNTS.items():
+        share = evidence.find(name, {})
+        if share is not None:
+            lines.append(f"{round(share.value * share.n)} of {share.n} {label} ({number(share)})")
+    lines += [f"{finding.code} {finding.message}" for finding in evidence.findings]
+    table = fault_table(evidence, store)
+    out.result({"id": evidence.id, **encode(evidence)}, table, "", *lines, f"evidence  {evidence.id}")
     false_alarms = evidence.find("false_alarms", {})
-    out.result({"id": evidence.id, **encode(evidence)}, table, "", *told, *notes, f"evidence  {evidence.id}")
     return 1 if missed or (false_alarms is not None and false_alarms.value > 0) else 0
 
 
 def fault_table(evidence: Evidence, store: Store) -> Table:
-    """One line per fault, one column per gate."""
+    """One row for each fault, one column for each gate."""
     rows = read_rows(store.blobs.get(evidence.rows))
-    said: dict[str, dict[str, bool]] = defaultdict(dict)
-    for case, words, gate, caught in zip(
-        *(rows[n].tolist() for n in ("case", "description", "gate", "caught")), strict=True
-    ):
+    detected: dict[str, dict[str, bool]] = defaultdict(dict)
+    columns = (rows[name].tolist() for name in ("case", "description", "gate", "caught"))
+    for case, fault, gate, caught in zip(*columns, strict=True):
         if case == "fault" and gate != "any":
-            said[words][gate] = caught == 1.0
-    gates = list(dict.fromkeys(gate for marks in said.values() for gate in marks))
-    table = Table("what goes wrong", *gates, box=None)
-    for words, marks in said.items():
-        table.add_row(words, *(SPOKE if marks.get(gate) else SILENT for gate in gates))
+            detected[fault][gate] = caught == 1.0
+    gates = list(dict.fromkeys(gate for by_gate in detected.values() for gate in by_gate))
+    table = Table("fault", *gates, box=None)
+    for fault, by_gate in detected.items():
+        table.add_row(fault, *(DETECTED if by_gate.get(gate) else MISSED for gate in gates))
     return table

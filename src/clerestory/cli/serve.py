@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clerestory.apps.catalogue import dataset
+from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import privacy_notice
 from clerestory.apps.starter import live_or_starter
 from clerestory.cli.output import PLAIN, Common
@@ -20,28 +20,28 @@ def serve_(
     port: int = 8000,
     common: Common = PLAIN,
 ) -> None:
-    """Open the pages and the HTTP API on this computer; Ctrl-C ends it.
+    """Open the pages and the HTTP API on this computer; Ctrl-C stops them.
 
     Args:
-        name: The line of models whose live release is served.
-        data: The pictures to search in.
+        name: The model name whose live release is served.
+        data: The dataset to search.
         model: Serve this model instead: a release, hf:org/name, a folder (./model), openai:http://host/v1#model, or
             starter.
-        host: The address to listen on; only this computer can reach the default.
+        host: The address to listen on; the default can only be reached from this computer.
         port: The port to listen on.
     """
     store = open_store(common.home)
-    pictures = dataset(store, data, common.out)
+    dataset = load_dataset(store, data, common.out)
     if not model:
-        ref, other = live_or_starter(store, f"{name}@live")
-        if other:
-            common.out.say(f"notice: {other}")
+        ref, replaced = live_or_starter(store, f"{name}@live")
+        if replaced:
+            common.out.say(f"notice: {replaced}")
             model = ref
     if notice := privacy_notice(model):
         common.out.say(f"notice: {notice}")
     run(
-        create_app(store, pictures, name, model),
+        create_app(store, dataset, name, model),
         host=host,
         port=port,
-        told=lambda address: common.out.say(f"open {address}  (Ctrl-C ends it)"),
+        on_listening=lambda url: common.out.say(f"open {url}  (Ctrl-C stops the server)"),
     )

@@ -1,4 +1,4 @@
-"""Settings by name: ``--set NAME=VALUE`` from the command line, and what each of them does."""
+"""Settings by name: ``--set NAME=VALUE`` on the command line, and ``--settings``, which lists them."""
 
 from __future__ import annotations
 
@@ -8,46 +8,52 @@ import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, get_type_hints
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from rich.table import Table
+from rich.text import Text
+
+from clerestory.core.codec import encode
 from clerestory.core.errors import ConfigError, closest
+from clerestory.core.settings import setting_range
 
 
-def with_settings(settings: dict[str, Any], pairs: Sequence[str], kind: type) -> dict[str, Any]:
-    """The settings with each ``name=value`` put in its place; ``model.experts=8`` goes into the table ``model``.
+def with_settings(settings: dict[str, Any], pairs: Sequence[str], config: type) -> dict[str, Any]:
+    """The settings with each ``name=value`` set; ``model.experts=8`` sets ``experts`` in the table ``model``.
 
-    Values are written as in TOML; what is no TOML value is taken as text, so quotes may be left out.
+    Values are written as in TOML; a value that is not valid TOML is a string, so quotes may be omitted.
 
     Args:
-        settings: read from a file, or empty.
-        pairs: as on the command line.
-        kind: the configuration, whose settings may be named.
+        settings: from a file, or empty.
+        pairs: from the command line.
+        config: the configuration class, whose settings may be named.
 
     Raises:
-        ConfigError: no ``=``, or there is no such setting; the closest are named.
+        ConfigError: a pair without ``=``, or an unknown setting; names the closest ones.
     """
-    known = names(kind)
+    known = names(config)
     out = {name: dict(value) if isinstance(value, dict) else value for name, value in settings.items()}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise ConfigError(f"--set {pair!r} has no value", "write it as --set name=value, such as --set style=0.3")
+            raise ConfigError(f"--set {pair!r} has no value", "write it as --set name=value, such as --set seed=1")
         if name not in known:
-            last = [each for each in known if each.rpartition(".")[2] == name.rpartition(".")[2]]
-            near = last or closest(name, known) or closest(f"model.{name}", known)
-            raise ConfigError(f"there is no setting {name!r}", f"it takes {', '.join(known)}", near)
+            same_leaf = [each for each in known if each.rpartition(".")[2] == name.rpartition(".")[2]]
+            near = same_leaf or closest(name, known) or closest(f"model.{name}", known)
+            raise ConfigError(f"there is no setting {name!r}", f"the settings are {', '.join(known)}", near)
         table, _, leaf = name.rpartition(".")
         (out.setdefault(table, {}) if table else out)[leaf] = _value(text)
     return out
 
 
-def names(kind: type) -> list[str]:
-    """Every setting of a configuration; those of a table in it as ``table.name``."""
-    hints, found = get_type_hints(kind), []
-    for field in fields(kind):
+def names(config: type) -> list[str]:
+    """Every setting of a configuration class; those of an inner table as ``table.name``."""
+    hints, found = get_type_hints(config), []
+    for field in fields(config):
         inner = hints[field.name]
         if is_dataclass(inner):
-            found += [f"{field.name}.{name}" for name in names(inner)]  # type: ignore[arg-type]  # a class, no instance
+            found += [f"{field.name}.{name}" for name in names(inner)]  # type: ignore[arg-type]  # a class, not an instance
         else:
             found.append(field.name)
     return found
@@ -55,29 +61,70 @@ def names(kind: type) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting: its name, its default as TOML writes it (``-`` where it has none), and what it does."""
+    """One setting.
+
+    Attributes:
+        name: with its table, such as ``model.experts``.
+        default: as in TOML; ``-`` if it has none.
+        meaning: from the docstring of the configuration class.
+        accepts: its range or its choices; empty without a restriction.
+    """
 
     name: str
     default: str
     meaning: str
+    accepts: str = ""
 
 
-def explained(kind: type, table: str = "") -> list[Setting]:
-    """Every setting of a configuration in the words of its docstring, those of inner tables after the others."""
-    meanings, hints = _attributes(kind), get_type_hints(kind)
+def explained(config: type, table: str = "") -> list[Setting]:
+    """Every setting of a configuration class, those of inner tables last."""
+    meanings, hints = _attributes(config), get_type_hints(config)
     own, inner = [], []
-    for field in fields(kind):
+    for field in fields(config):
         if is_dataclass(hints[field.name]):
             inner += explained(hints[field.name], f"{table}{field.name}.")
         else:
             default = "-" if field.default in (None, "") else json.dumps(field.default)
-            own.append(Setting(table + field.name, default, meanings[field.name]))
+            accepts = _accepts(config, field.name, hints[field.name])
+            own.append(Setting(table + field.name, default, meanings[field.name], accepts))
     return [*own, *inner]
 
 
-def _attributes(kind: type) -> dict[str, str]:
+def settings_table(config: type) -> tuple[Any, Table]:
+    """Every setting of a configuration class, as JSON data and as a table."""
+    rows = explained(config)
+    table = Table("setting", "default", "accepts", "meaning", box=None)
+    for row in rows:
+        table.add_row(row.name, Text(row.default), row.accepts, Text(row.meaning))
+    return encode(rows), table
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file.
+
+    Raises:
+        ConfigError: there is no such file, or it is not valid TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}", "give the path of a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", "correct the line it names") from None
+
+
+def _accepts(config: type, name: str, hint: Any) -> str:
+    bounds = setting_range(config, name)
+    if bounds is not None:
+        return str(bounds)
+    options = [hint, *get_args(hint)]
+    choices = next((get_args(option) for option in options if get_origin(option) is Literal), ())
+    return ", ".join(map(str, choices))
+
+
+def _attributes(config: type) -> dict[str, str]:
     """Name → meaning from the ``Attributes:`` section of a Google-style docstring."""
-    section = (inspect.getdoc(kind) or "").partition("Attributes:\n")[2]
+    section = (inspect.getdoc(config) or "").partition("Attributes:\n")[2]
     entries = re.findall(r"^    (\w+): (.*?)(?=^    \w+: |\Z)", section, re.MULTILINE | re.DOTALL)
     return {name: " ".join(meaning.split()).replace("``", "`") for name, meaning in entries}
 

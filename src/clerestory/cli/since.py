@@ -1,4 +1,4 @@
-"""``clerestory evaluate MODEL --since live``: what is stale, measured again, and what that changed."""
+"""``clerestory evaluate MODEL --since live``: measures stale suites again and shows the changes."""
 
 from __future__ import annotations
 
@@ -14,148 +14,154 @@ from clerestory.core.errors import InputError
 from clerestory.core.evidence import Evidence
 from clerestory.core.release import Release
 from clerestory.core.sample import Dataset
-from clerestory.report.format import duration, number
-from clerestory.stages.evaluate import EvaluateConfig, PartState, evaluate, freshness
-from clerestory.stages.evaluate.diff import Change, Changes, changes
+from clerestory.core.units import duration
+from clerestory.report.format import number
+from clerestory.stages.evaluate import EvaluateConfig, SuiteState, evaluate, freshness
+from clerestory.stages.evaluate.diff import EvaluationDiff, MeasurementChange, changes
 from clerestory.store import Store
 
 STATES = {"fresh": ("✓ fresh", "green"), "stale": ("? stale", "yellow"), "missing": ("· missing", "dim")}
-CHANGED = {
-    "data": "the pictures",
+DIGESTS = {
+    "data": "the data",
     "code": "the code",
     "config": "the settings",
     "environment": "the machine or its libraries",
     "model": "the model",
 }
-MOST = 40
+MAX_CHANGES = 40
 
 
 def evaluate_since(
-    store: Store, model: Any, data: Dataset, config: EvaluateConfig, since: str, out: Output, line: str = ""
+    store: Store, model: Any, data: Dataset, config: EvaluateConfig, since: str, out: Output, name: str = ""
 ) -> int:
-    """Measure again what is stale or missing, and say what changed since a release was decided on.
+    """Measure stale and missing suites again, and print what changed since a release was decided on.
 
     Args:
-        store: where evidence is.
-        model: the opened model.
-        data: what it is examined on.
-        config: what to measure.
+        store: the evidence.
+        model: the loaded model.
+        data: the dataset to evaluate on.
+        config: the settings of the evaluation.
         since: ``live`` or another alias, or a release such as ``icons@3``.
-        out: where the answer goes.
-        line: the line of models whose alias is meant; needed where the store has several.
+        out: receives the result.
+        name: the model name of the alias; needed if the store has several.
 
     Returns:
-        0 when nothing got worse by more than its uncertainty, 1 when something did.
+        The exit code: 1 if a measurement got worse by more than its uncertainty, else 0.
     """
-    release = _release(store, since, line)
-    before = _before(store, release, data.digest)
+    release = _release(store, since, name)
+    before = _evaluation_of(store, release, data.digest)
     states = freshness(model.digest, data.digest, store, config)
     out.say(_tally(states))
     evidence = evaluate(model, data, config, store, out)
     now = {state.name: state for state in freshness(model.digest, data.digest, store, config)}
-    found = changes(before, evidence) if before is not None else Changes((), 0, len(evidence.measurements), 0)
+    diff = changes(before, evidence) if before is not None else EvaluationDiff((), 0, len(evidence.measurements), 0)
     out.result(
         {
             "since": release.ref,
-            "parts": [{**encode(state), "measured_again": _again(state, now)} for state in states],
+            "suites": [{**encode(state), "measured_again": _measured_again(state, now)} for state in states],
             "evidence": evidence.id,
             "before": before.id if before else "",
-            "changed": [{**encode(change), "alarming": change.alarming} for change in found.changed],
-            "same": found.same,
-            "new": found.new,
-            "gone": found.gone,
+            "changed": [{**encode(change), "alarming": change.alarming} for change in diff.changed],
+            "same": diff.same,
+            "new": diff.new,
+            "gone": diff.gone,
         },
-        _parts(states, now),
-        *_told(found, release, before),
+        _suite_table(states, now),
+        *_change_lines(diff, release, before),
         f"evidence  {evidence.id}",
     )
-    if found.alarming and release.model != model.digest:
+    if diff.alarming and release.model != model.digest:
         out.next(f"clerestory compare {short(model.digest)} {release.ref}")
-    elif any(_again(state, now) for state in states):
+    elif any(_measured_again(state, now) for state in states):
         out.next(f"clerestory release gate {short(model.digest)}")
-    return 1 if found.alarming else 0
+    return 1 if diff.alarming else 0
 
 
-def freshness_table(states: list[PartState]) -> Table:
-    """Every part of an evaluation: fresh, stale and why, or missing."""
-    return _parts(states, {})
+def freshness_table(states: list[SuiteState]) -> Table:
+    """Every suite of an evaluation: fresh, stale with the reason, or missing."""
+    return _suite_table(states, {})
 
 
-def why_stale(state: PartState) -> str:
-    """What is not the same any more: ``the code and the pictures changed``."""
-    return f"{' and '.join(CHANGED[name] for name in state.changed)} changed" if state.changed else ""
+def stale_reason(state: SuiteState) -> str:
+    """The reason why a suite is stale: ``the code and the data changed``; empty if it is not."""
+    return f"{' and '.join(DIGESTS[name] for name in state.changed)} changed" if state.changed else ""
 
 
-def _parts(states: list[PartState], now: dict[str, PartState]) -> Table:
-    head = ("part", "state", "why", "took", *(("now",) if now else ()))
-    table = Table(*head, box=None)
+def _suite_table(states: list[SuiteState], now: dict[str, SuiteState]) -> Table:
+    heads = ("suite", "state", "reason", "took", *(("now",) if now else ()))
+    table = Table(*heads, box=None)
     for state in states:
-        word, style = STATES[state.state]
-        why = why_stale(state) or ("" if state.made else "never measured")
+        label, style = STATES[state.state]
+        reason = stale_reason(state) or ("" if state.made else "never measured")
         took = duration(state.seconds) if state.made else ""
-        cells: list[str | Text] = [state.name, Text(word, style), why, took]
+        cells: list[str | Text] = [state.name, Text(label, style), reason, took]
         if now:
-            cells.append(f"measured in {duration(now[state.name].seconds)}" if _again(state, now) else "kept")
+            again = _measured_again(state, now)
+            cells.append(f"measured in {duration(now[state.name].seconds)}" if again else "from the store")
         table.add_row(*cells)
     return table
 
 
-def _again(state: PartState, now: dict[str, PartState]) -> bool:
-    """Whether a part was measured in this run."""
+def _measured_again(state: SuiteState, now: dict[str, SuiteState]) -> bool:
+    """Whether this run measured a suite."""
     return now[state.name].id != state.id
 
 
-def _tally(states: list[PartState]) -> str:
-    counts = {word: sum(state.state == word for state in states) for word in STATES}
-    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+def _tally(states: list[SuiteState]) -> str:
+    counts = {name: sum(state.state == name for state in states) for name in STATES}
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
 
 
-def _told(found: Changes, release: Release, before: Evidence | None) -> list[str | Text | Table]:
+def _change_lines(diff: EvaluationDiff, release: Release, before: Evidence | None) -> list[str | Text | Table]:
     if before is None:
-        return [f"{release.ref} was never examined on this data, so there is nothing to hold the numbers against"]
-    summary = f"since {release.ref} ({before.made}): {len(found.changed)} numbers differ, {found.same} are the same"
-    summary += f", {found.new} are new" if found.new else ""
-    summary += f", {found.gone} are gone" if found.gone else ""
-    if not found.changed:
+        return [f"{release.ref} was never evaluated on this data, so there are no earlier numbers to compare with"]
+    summary = f"since {release.ref} ({before.made}): {len(diff.changed)} numbers changed, {diff.same} are the same"
+    summary += f", {diff.new} are new" if diff.new else ""
+    summary += f", {diff.gone} are gone" if diff.gone else ""
+    if not diff.changed:
         return [summary]
-    table = Table("", "what", "on", "before", "now", box=None)
-    for change in found.changed[:MOST]:
-        table.add_row(*_row(change))
-    more = len(found.changed) - MOST
+    table = Table("", "metric", "slice", "before", "now", box=None)
+    for change in diff.changed[:MAX_CHANGES]:
+        table.add_row(*_cells(change))
+    more = len(diff.changed) - MAX_CHANGES
     lines: list[str | Text | Table] = [summary, table]
-    return [*lines, f"and {more} more: --json has them all"] if more > 0 else lines
+    return [*lines, f"and {more} more (--json prints all of them)"] if more > 0 else lines
 
 
-def _row(change: Change) -> list[str | Text]:
-    word, style = ("✗ worse", "red") if change.worse else ("✓ better", "green")
+def _cells(change: MeasurementChange) -> list[str | Text]:
+    label, style = ("✗ worse", "red") if change.worse else ("✓ better", "green")
     if change.after.direction == "none":
-        word, style = "· other", "dim"
-    if not change.beyond or change.machine:
-        word, style = ("· machine" if change.machine else "· within chance"), "dim"
-    name, where = change.after.name, str(change.after.slice)
-    return [Text(word, style), name, where, number(change.before), number(change.after)]
+        label, style = "· changed", "dim"
+    if change.machine_dependent:
+        label, style = "· machine", "dim"
+    elif not change.beyond:
+        label, style = "· within chance", "dim"
+    return [
+        Text(label, style),
+        change.after.name,
+        str(change.after.slice),
+        number(change.before),
+        number(change.after),
+    ]
 
 
-def _release(store: Store, since: str, line: str) -> Release:
+def _release(store: Store, since: str, name: str) -> Release:
     if "@" not in since:
-        lines = sorted({release.name for release in store.releases()})
-        if not line and len(lines) > 1:
+        names = sorted({release.name for release in store.releases()})
+        if not name and len(names) > 1:
             raise InputError(
-                f"there are several lines of models: {', '.join(lines)}", f"say --since {lines[0]}@{since}"
+                f"the alias {since!r} is ambiguous: the store has the model names {', '.join(names)}",
+                f"name one, such as --since {names[0]}@{since}",
             )
-        since = f"{line or (lines[0] if lines else 'icons')}@{since}"
+        since = f"{name or (names[0] if names else 'icons')}@{since}"
     release = store.resolve(since).release
-    assert release is not None  # a name with an @ is a release, or resolve raises
+    assert release is not None  # a reference with an @ is a release, or resolve raises
     return release
 
 
-def _before(store: Store, release: Release, data: str) -> Evidence | None:
-    """The examination that a release was decided on, or the newest one of its model on this data."""
-    decided = [store.evidence(each) for each in release.evidence]
-    decided += store.find_evidence("evaluate", model=release.model, data=data)
-    mine = [
-        each
-        for each in decided
-        if (each.kind, each.subject.model, each.subject.data) == ("evaluate", release.model, data)
-    ]
-    return mine[0] if mine else None
+def _evaluation_of(store: Store, release: Release, data: str) -> Evidence | None:
+    """The evaluation that a release was decided on, or the newest one of its model, on this data."""
+    candidates = [store.evidence(each) for each in release.evidence]
+    candidates += store.find_evidence("evaluate", model=release.model, data=data)
+    wanted = ("evaluate", release.model, data)
+    return next((each for each in candidates if (each.kind, each.subject.model, each.subject.data) == wanted), None)

@@ -1,4 +1,4 @@
-"""What an evaluation found, short enough to read: the main numbers by the question they answer."""
+"""The summary of an evaluation: the headline metrics by topic, and the first warnings."""
 
 from __future__ import annotations
 
@@ -10,125 +10,108 @@ from rich.table import Table
 from rich.text import Text
 
 from clerestory.core.evidence import Evidence, Finding, Measurement
-from clerestory.report.format import metric, number, slice_words
+from clerestory.report.format import amount, number, slice_words
+from clerestory.report.topics import TOPICS
+from clerestory.stats.metrics import Topic, metric
 from clerestory.store import Store
 
-# For each question the measurements that answer it, in the order they are shown.
-QUESTIONS: dict[str, tuple[str, ...]] = {
-    "How good is it?": ("recall@1", "recall@10", "accuracy", "chrf", "ece"),
-    "Does it stay good?": ("shift_gap", "robust_accuracy", "mce", "relative_mce", "effective_robustness", "ood_auroc"),
-    "Is it fair?": ("worst_group", "largest_gap", "equalised_odds", "ndkl"),
-    "How fast, at what cost?": (
-        "latency_p50",
-        "latency_p95",
-        "load_p95",
-        "throughput",
-        "peak_memory",
-        "energy",
-        "cost_per_1000",
-        "cost_per_1000_correct",
-    ),
-    "Does it look at the picture?": ("blind_gain", "blind_solvable"),
-}
-PLAIN_SLICE = {"task", "split", "operation", "of"}
-ONE_SPLIT = ("How good is it?", "Is it fair?", "How fast, at what cost?", "Does it look at the picture?")
-OOD_SCORES = ("mcm", "max_logit")
+# Keys of a slice that still describe a whole task.
+WHOLE_TASK = {"task", "split", "operation", "of"}
+ALL_SPLITS: tuple[Topic, ...] = ("robustness",)
+OOD_SCORE = "mcm"
 TRUST = {"yes": ("✓ yes", "green"), "careful": ("? with care", "yellow"), "no": ("✗ no", "red")}
-WARNINGS = 6
+MAX_WARNINGS = 6
 
 
 def trust_labels(evidence: Evidence, store: Store) -> dict[str, Any]:
-    """The label of each benchmark, ``task/split``; empty where nothing was judged."""
-    held = evidence.artifacts.get("trust", "")
-    labels: dict[str, Any] = json.loads(store.blobs.get(held)) if held else {}
+    """The trust label of each benchmark, ``task/split``; empty without a validity suite."""
+    blob = evidence.artifacts.get("trust", "")
+    labels: dict[str, Any] = json.loads(store.blobs.get(blob)) if blob else {}
     return labels
 
 
 def summary(evidence: Evidence, labels: Mapping[str, Any]) -> list[str | Text | Table]:
-    """A table of the main numbers with their intervals, whether to believe each benchmark, and the first warnings."""
-    shown: list[str | Text | Table] = []
-    for question, names in QUESTIONS.items():
-        some = chosen(question, names, evidence.measurements)
-        if some:
-            shown += [Text(f"\n{question}", "bold"), _table(some, labels)]
+    """The headline metrics with their intervals, the trust label of each benchmark, and the first warnings."""
+    lines: list[str | Text | Table] = []
+    for topic, title in TOPICS.items():
+        headlines = headline_metrics(topic, evidence.measurements)
+        if headlines:
+            lines += [Text(f"\n{title}", "bold"), _table(headlines, labels)]
     doubts = [(name, label) for name, label in labels.items() if label["trust"] != "yes"]
     if labels:
-        shown.append(Text("\nCan these benchmarks be believed?", "bold"))
-        shown.append(_doubts(doubts) if doubts else "nothing was found against any of them")
-    return [*shown, *warnings(evidence.findings)]
+        lines.append(Text("\nCan these benchmarks be trusted?", "bold"))
+        lines.append(_doubt_table(doubts) if doubts else "yes, no check raised an objection")
+    shown_codes = {reason["code"] for _, label in doubts for reason in label["reasons"]}
+    return [*lines, *warnings([finding for finding in evidence.findings if finding.code not in shown_codes])]
 
 
-def chosen(question: str, names: Sequence[str], measurements: Sequence[Measurement]) -> list[Measurement]:
-    """The measurements that answer a question, without finer slices, on the first split where one says enough."""
-    some = [m for name in names for m in measurements if m.name == name and _plain(m, question)]
+def headline_metrics(topic: Topic, measurements: Sequence[Measurement]) -> list[Measurement]:
+    """The headline metrics of a topic, without finer slices; on the first split only, except for robustness."""
+    names = dict.fromkeys(m.name for m in measurements if metric(m.name).headline and metric(m.name).topic == topic)
+    some = [m for name in names for m in measurements if m.name == name and _is_headline(m, topic)]
     first = next((m.slice["split"] for m in measurements if "split" in m.slice), "")
-    own = {m.slice.get("task", "") for m in some if m.slice.get("split", first) == first}
-    if question in ONE_SPLIT:
-        # A task of one's own may have another split than the rest.
-        some = [m for m in some if m.slice.get("split", first) == first or m.slice.get("task", "") not in own]
+    on_first = {m.slice.get("task", "") for m in some if m.slice.get("split", first) == first}
+    if topic not in ALL_SPLITS:
+        # A task from a task file may have another split than the rest.
+        some = [m for m in some if m.slice.get("split", first) == first or m.slice.get("task", "") not in on_first]
     return some
 
 
 def everything(evidence: Evidence) -> Table:
-    """Every measurement, one a line."""
-    table = Table("what", "value and 95 % interval", "n", "on", box=None)
+    """Every measurement, one per line."""
+    table = Table("metric", "value and 95 % interval", "n", "slice", box=None)
     for measurement in evidence.measurements:
         table.add_row(measurement.name, number(measurement), f"{measurement.n:,}", str(measurement.slice))
     return table
 
 
-def warnings(findings: Sequence[Finding], most: int = WARNINGS) -> list[Text]:
-    """The first warnings in full, and how many more findings there are."""
-    grave = [f for f in findings if f.severity != "info" and not f.where.startswith("benchmark ")]
-    told: dict[tuple[str, str], list[str]] = {}
-    for f in grave:
-        told.setdefault((f.code, f.message), []).append(f.where)
-    shown = list(told.items())[:most]
-    lines = [Text(f"{code}{_first_place(code, places)}: {message}", "yellow") for (code, message), places in shown]
+def warnings(findings: Sequence[Finding], limit: int = MAX_WARNINGS) -> list[Text]:
+    """The first warnings, equal ones on one line, and the number of further findings."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for finding in findings:
+        if finding.severity != "info":
+            places.setdefault((finding.code, finding.message), []).append(finding.where)
+    lines = []
+    for (code, message), where in list(places.items())[:limit]:
+        more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+        lines.append(Text(f"{code} {where[0]}{more}: {message}", "yellow"))
     rest = len(findings) - len(lines)
-    return [Text(""), *lines, Text(f"{rest} more findings; --all prints everything", "dim")] if findings else []
+    return [Text(""), *lines, Text(f"{rest} more findings (--all prints everything)", "dim")] if findings else []
 
 
-def _first_place(code: str, places: Sequence[str]) -> str:
-    """Where in the data the first was found and how many more; what is found of a model names its place itself."""
-    if not code.startswith("CLR-D"):
-        return ""
-    return f" {places[0]}" + (f" and {len(places) - 1} more" if len(places) > 1 else "")
-
-
-def _plain(m: Measurement, question: str) -> bool:
-    extra = set(m.slice) - PLAIN_SLICE
-    if question == "Is it fair?":
+def _is_headline(m: Measurement, topic: Topic) -> bool:
+    extra = set(m.slice) - WHOLE_TASK
+    if topic == "fairness":
         return extra <= {"group", "k"}
     if m.name == "cost_per_1000":
-        # What one request costs is the same for every task; whole batches are in --all.
+        # The cost of one request does not depend on the task; larger batches are in --all.
         return m.slice.get("batch") == "1"
-    if question == "How fast, at what cost?":
+    if topic == "efficiency":
         return extra <= {"rate"}
     if m.name == "ood_auroc":
-        return m.slice.get("score") in OOD_SCORES[:1]
+        return m.slice.get("score") == OOD_SCORE
     return not extra or (m.name == "effective_robustness" and extra <= {"shift"})
 
 
-def _table(some: Sequence[Measurement], labels: Mapping[str, Any]) -> Table:
-    table = Table("", "value and 95 % interval", "n", "on", "believe it?", box=None, show_header=True)
-    for m in some:
+def _table(measurements: Sequence[Measurement], labels: Mapping[str, Any]) -> Table:
+    table = Table("", "value and 95 % interval", "n", "on", "trusted?", box=None, show_header=True)
+    for m in measurements:
         label = labels.get(f"{m.slice.get('task', '')}/{m.slice.get('split', '')}")
-        words, style = TRUST[label["trust"]] if label else ("", "")
-        table.add_row(metric(m.name).title, shortly(m), f"{m.n:,}", slice_words(m.slice), Text(words, style))
+        trusted, style = TRUST[label["trust"]] if label else ("", "")
+        table.add_row(metric(m.name).title, brief_number(m), f"{m.n:,}", slice_words(m.slice), Text(trusted, style))
     return table
 
 
-def shortly(measurement: Measurement) -> str:
-    """The number with its interval; why there is none is for ``--all``."""
-    text = number(measurement)
-    return text if measurement.interval else f"{text.split(' (no interval', 1)[0]} (no interval)"
+def brief_number(m: Measurement) -> str:
+    """The value with its interval; the reason for a missing interval is in ``--all``."""
+    return number(m) if m.interval else f"{amount(m.value, m.unit)} (no interval)"
 
 
-def _doubts(doubts: Sequence[tuple[str, Any]]) -> Table:
+def _doubt_table(doubts: Sequence[tuple[str, Any]]) -> Table:
     table = Table(box=None, show_header=False)
     for name, label in doubts:
-        words, style = TRUST[label["trust"]]
-        for place, reason in enumerate(label["reasons"]):
-            table.add_row(Text("" if place else words, style), "" if place else name, reason["words"])
+        trusted, style = TRUST[label["trust"]]
+        for position, reason in enumerate(label["reasons"]):
+            first = position == 0
+            table.add_row(Text(trusted if first else "", style), name if first else "", reason["message"])
     return table

@@ -10,7 +10,7 @@ from rich.table import Table
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import load_model, privacy_notice
 from clerestory.cli.output import PLAIN, Common
-from clerestory.cli.train import read_toml
+from clerestory.cli.settings import read_toml
 from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.errors import CapabilityError
@@ -18,7 +18,7 @@ from clerestory.core.evidence import Evidence, Measurement
 from clerestory.stages.train.tune import TuneConfig, TuneResult, check_target, tune, write_target
 from clerestory.store import open_store
 
-SETS = {"retention": "what it knew", "new": "the new pictures"}
+SETS = {"retention": "retention set", "new": "new data"}
 
 
 def tune_(
@@ -41,37 +41,37 @@ def tune_(
     to: Path | None = None,
     common: Common = PLAIN,
 ) -> None:
-    """Fine-tune a model that others trained, and see what it forgets.
+    """Fine-tune an existing model, and see what it forgets.
 
-    Interrupted, it goes on at the last look. The result is kept in the store and named by its digest.
+    After an interruption, the same command resumes at the last validation. The result is stored under its digest.
 
     Args:
-        model: hf:org/name, hf:./folder, a release of yours (icons@live) or starter: a dual encoder (CLIP, SigLIP 2),
-            or a model that answers in words (LLaVA, Qwen-VL, SmolVLM).
-        data: The pictures to learn from: the name of a data set, or what "data add" takes.
-        lock: The tower that stays as it is; its embeddings are computed once (default: image; text for a release).
-        method: full trains all weights that are not locked; lora a few beside them.
+        model: hf:org/name, hf:./folder, a release (icons@live) or starter: a dual encoder (CLIP, SigLIP 2), or a model
+            that answers in text (LLaVA, Qwen-VL, SmolVLM).
+        data: The training data: the name of a dataset, or any source that "data add" accepts.
+        lock: The frozen tower; its embeddings are computed once (default: image; text for a release).
+        method: full trains all weights that are not frozen; lora trains low-rank adapters.
         on_forgetting: What to do when it forgets: warn; stop, and restore the weights from before it forgot; or
             interpolate with the original weights after training.
         min_retention: The required share of the score on the retention set before training, such as 0.95.
-        retain: The data set that tells what it knows and must not forget.
-        retain_split: The split of it.
+        retain: The retention set: a dataset on which the model must not get worse.
+        retain_split: The split of the retention set.
         steps: Optimizer steps (default: 200).
-        batch_size: Images in a step (default: 64; 8 for a model that answers in words).
-        learning_rate: The highest learning rate (default: 1e-5; 1e-4 with lora).
-        question: What a model that answers in words is asked about every picture; it learns the caption as answer.
-        seed: The seed of everything random.
-        config: A TOML file with any setting; options given here win over it.
-        to: A new folder to write the tuned model (and LoRA's adapter) to as well.
+        batch_size: Images in a step (default: 64; 8 for a model that answers in text).
+        learning_rate: The peak learning rate (default: 1e-5; 1e-4 with lora).
+        question: The prompt for a model that answers in text; the caption is the target.
+        seed: The random seed.
+        config: A TOML file with any setting; options given here override it.
+        to: Also write the tuned model (and the LoRA adapter) to this new folder.
     """
     out = common.out
     store = open_store(common.home)
     if privacy_notice(model) or model.startswith("openai:"):
         raise CapabilityError(
             "a model behind an endpoint cannot be fine-tuned: its weights are not on this computer",
-            "use hf:org/name, hf:./folder or a release of yours",
+            "use hf:org/name, hf:./folder or a release",
         )
-    given = {
+    options = {
         "lock": lock,
         "method": method,
         "on_forgetting": on_forgetting,
@@ -83,16 +83,16 @@ def tune_(
         "seed": seed,
     }
     settings: dict[str, Any] = read_toml(config) if config else {}
-    settings |= {name: value for name, value in given.items() if value is not None}
-    wanted = decode(TuneConfig, settings, "the settings of tune")
+    settings |= {name: value for name, value in options.items() if value is not None}
+    tune_config = decode(TuneConfig, settings, "the settings of tune")
     if to is not None:
         check_target(to)
-    opened, _ = load_model(store, model)
-    pictures = load_dataset(store, data, out)
-    retained = pictures if retain == data else load_dataset(store, retain, out)
-    result = tune(opened, pictures, retained, wanted, store, out, retention_split=retain_split, base=model)
+    loaded, _ = load_model(store, model)
+    dataset = load_dataset(store, data, out)
+    retention = dataset if retain == data else load_dataset(store, retain, out)
+    result = tune(loaded, dataset, retention, tune_config, store, out, retention_split=retain_split, base=model)
     if result.cached:
-        out.say("nothing has changed since this model was fine-tuned: it is taken from the store")
+        out.say("the store already has this model: data, settings and code have not changed")
     if to is not None:
         write_target(to, store, result.model, result.adapter)
     show(result, to, common)
@@ -101,27 +101,25 @@ def tune_(
 
 
 def show(result: TuneResult, to: Path | None, common: Common) -> None:
-    """Print what was gained, what is kept and what was noticed."""
+    """Print the scores before and after, and the findings."""
     evidence = result.evidence
     data = {"model": result.model, "adapter": result.adapter, "folder": str(to or ""), "id": evidence.id}
-    found = [f"{f.code} {f.message}. What to do: {f.fix}" for f in evidence.findings]
-    where = [f"folder    {to}"] if to else []
-    named = result.model or "none was written; the adapter alone was asked for"
     common.out.result(
         {**data, **encode(evidence)},
-        table(evidence),
-        *found,
-        f"weights   {evidence.facts['alpha']:.0%} of the way from the original to the tuned ones",
-        f"model     {named}",
-        *where,
+        score_table(evidence),
+        *(f"{f.code} {f.message}. Remedy: {f.fix}" for f in evidence.findings),
+        f"weights   {evidence.facts.number('alpha'):.0%} of the way from the original to the tuned weights",
+        f"model     {result.model or 'not written, only the adapter was requested'}",
+        *([f"folder    {to}"] if to else []),
         f"evidence  {evidence.id}",
     )
 
 
-def table(evidence: Evidence) -> Table:
-    """Before, after, and the way between the two."""
+def score_table(evidence: Evidence) -> Table:
+    """The scores before and after, and of the weights interpolated in between."""
     sets = list(dict.fromkeys(m.slice["set"] for m in evidence.measurements))
-    grid = Table("", *(f"{SETS[name]} (n = {_n(evidence, name)})" for name in sets), title="mean of 1 / rank")
+    heads = [f"{SETS[name]} (n = {_n(evidence, name)})" for name in sets]
+    table = Table("", *heads, title="mean reciprocal rank (MRR)")
     moments = dict.fromkeys((m.slice["phase"], m.slice.get("alpha", "")) for m in evidence.measurements)
     for phase, alpha in (moment for moment in moments if moment[0] != "validation"):
         by_set = {
@@ -129,17 +127,18 @@ def table(evidence: Evidence) -> Table:
             for m in evidence.measurements
             if (m.slice["phase"], m.slice.get("alpha", "")) == (phase, alpha)
         }
-        grid.add_row(f"alpha {alpha}" if alpha else phase, *(_told(by_set.get(name)) for name in sets))
-    return grid
+        table.add_row(f"alpha {alpha}" if alpha else phase, *(_score(by_set.get(name)) for name in sets))
+    return table
 
 
 def _n(evidence: Evidence, name: str) -> int:
     return next(m.n for m in evidence.measurements if m.slice["set"] == name)
 
 
-def _told(found: Measurement | None) -> str:
-    if found is None:
+def _score(measurement: Measurement | None) -> str:
+    if measurement is None:
         return ""
-    sign = "+" if found.slice["phase"] == "change" else ""
-    span = found.interval
-    return f"{found.value:{sign}.3f}" + (f" ({span.low:{sign}.3f} to {span.high:{sign}.3f})" if span else "")
+    sign = "+" if measurement.slice["phase"] == "change" else ""
+    bounds = measurement.interval
+    interval = f" ({bounds.low:{sign}.3f} to {bounds.high:{sign}.3f})" if bounds else ""
+    return f"{measurement.value:{sign}.3f}{interval}"

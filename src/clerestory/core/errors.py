@@ -1,17 +1,17 @@
-"""Every error a person can meet, each one sentence with its fix.
+"""The errors of Clerestory: each is one sentence with a remedy, and has an exit code.
 
 ClerestoryError                exit code
-├── InputError                 2   wrong usage, configuration or input
-│   ├── ConfigError            2   an unknown key or a value of the wrong type
-│   ├── DataError              2   data that cannot be opened, or with nothing readable in it
-│   ├── NotFound               2   a name that nothing has; carries the closest names
-│   ├── CapabilityError        2   the model cannot do what is asked of it
+├── InputError                 2   invalid usage, configuration or input
+│   ├── ConfigError            2   invalid configuration: an unknown setting or an invalid value
+│   ├── DataError              2   a dataset that cannot be opened or has no readable sample
+│   ├── NotFound               2   unknown name; carries the closest matches
+│   ├── CapabilityError        2   the model does not support the requested operation
 │   ├── MissingExtra           2   an optional dependency is not installed
-│   └── UploadError            2   a picture sent to the server that it will not take (carries an HTTP status)
-├── IntegrityError             1   stored bytes are not what their digest says; names the file
-├── Refused                    1   the gate says no
-├── Conflict                   1   somebody else moved the alias first
-└── Undecided                  3   evidence is missing or stale
+│   └── UploadError            2   the server rejects an uploaded image; carries an HTTP status
+├── IntegrityError             1   stored content does not match its digest; names the file
+├── Refused                    1   the gate refuses the release
+├── Conflict                   1   another process changed the alias first
+└── Undecided                  3   cannot decide: evidence is missing or stale
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from collections.abc import Iterable, Sequence
 
 
 class ClerestoryError(Exception):
-    """What happened, in one sentence, and what to do about it.
+    """Base class: the problem in one sentence, the remedy, and similar names.
 
     Args:
-        message: what happened, one sentence without a trailing full stop.
-        fix: what to do or run next; empty when nothing can be suggested.
-        closest: names that exist and look like the one that was asked for.
+        message: the problem, one sentence without a trailing full stop.
+        fix: the remedy, such as a command; empty if there is none.
+        closest: existing names that resemble an unknown one.
     """
 
     exit_code = 2
@@ -47,23 +47,23 @@ class ClerestoryError(Exception):
 
 
 class InputError(ClerestoryError):
-    """Wrong usage, configuration or input."""
+    """Invalid usage, configuration or input."""
 
 
 class ConfigError(InputError):
-    """A configuration with an unknown key or a value of the wrong type."""
+    """Invalid configuration: an unknown setting or an invalid value."""
 
 
 class DataError(InputError):
-    """Data that cannot be opened, or in which nothing is readable."""
+    """A dataset cannot be opened or has no readable sample."""
 
 
 class NotFound(InputError):
-    """A name that nothing has."""
+    """Unknown name; carries the closest matches."""
 
 
 class CapabilityError(InputError):
-    """The model cannot do what is asked of it."""
+    """The model does not support the requested operation."""
 
 
 class MissingExtra(InputError):
@@ -71,12 +71,12 @@ class MissingExtra(InputError):
 
 
 class UploadError(InputError):
-    """A picture the server will not take.
+    """The server rejects an uploaded image.
 
     Args:
-        message: what is wrong with it.
-        fix: what to send instead.
-        status: the HTTP status that says so (4xx).
+        message: the problem.
+        fix: the remedy.
+        status: the HTTP status (4xx).
     """
 
     def __init__(self, message: str, fix: str = "", status: int = 400) -> None:
@@ -85,36 +85,36 @@ class UploadError(InputError):
 
 
 class IntegrityError(ClerestoryError):
-    """Stored bytes are not what their digest says."""
+    """Stored content does not match its digest."""
 
     exit_code = 1
 
 
 class Refused(ClerestoryError):
-    """The gate says no."""
+    """The gate refuses the release."""
 
     exit_code = 1
 
 
 class Conflict(ClerestoryError):
-    """Somebody else moved the alias first."""
+    """Another process changed the alias first."""
 
     exit_code = 1
 
 
 class Undecided(ClerestoryError):
-    """Evidence is missing or stale."""
+    """Cannot decide: evidence is missing or stale."""
 
     exit_code = 3
 
 
-def closest(name: str, known: Iterable[str], most: int = 3) -> tuple[str, ...]:
-    """The names in ``known`` that look most like ``name``, best first."""
-    return tuple(difflib.get_close_matches(name, list(known), n=most, cutoff=0.5))
+def closest(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
+    """The names in ``known`` most similar to ``name``, best first."""
+    return tuple(difflib.get_close_matches(name, list(known), n=limit, cutoff=0.5))
 
 
 def not_found(kind: str, name: str, known: Iterable[str], fix: str = "") -> NotFound:
-    """A ``NotFound`` for ``name`` among the ``known`` names of one kind ("data set", "model")."""
+    """A ``NotFound`` for ``name`` among the ``known`` names of one kind ("dataset", "model")."""
     names = sorted(known)
     if not fix:
         fix = f"known: {', '.join(names[:12])}" if names else f"there is no {kind} yet"

@@ -1,4 +1,4 @@
-"""``/describe``: pictures in, suggested captions out, reviewed by a person, taken home as CSV."""
+"""``/describe``: images are uploaded, captions suggested, reviewed by a person and downloaded as CSV."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from math import isnan
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from PIL import Image
@@ -15,204 +16,227 @@ from starlette.responses import RedirectResponse, Response
 from clerestory.apps.describe import captions_csv, describe
 from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
+from clerestory.core.units import duration
 from clerestory.data.images import decode_image
 from clerestory.report import format
 from clerestory.web.confidence import explain
-from clerestory.web.model_follower import Served
-from clerestory.web.pictures import A_WHILE, picture_response, small
-from clerestory.web.reviews import PICTURES_PER_REVIEW, Item, Page, Problem, Proposal, Review
-from clerestory.web.security import Turned, read_body
-from clerestory.web.state import Site, site
-from clerestory.web.uploads import PICTURE_BYTES, PICTURES, file_name, parts
+from clerestory.web.images import SHORT_LIVED, image_response, thumbnail
+from clerestory.web.model_follower import LoadedModel
+from clerestory.web.reviews import MAX_IMAGES_PER_REVIEW, Proposal, RejectedFile, Review, ReviewItem, ReviewPage
+from clerestory.web.security import RequestRejected, read_body
+from clerestory.web.state import ServerState, server_state
+from clerestory.web.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, file_name, form_parts
 from clerestory.web.views import page
 
-SUGGESTIONS = 3
-EXAMPLES = 3
-FORM_BYTES = 500_000
-ON_ITEM = re.compile(r"(accept|remove)-(\d{1,6})", re.ASCII)
-USE = re.compile(r"use-(\d{1,6})-(\d{1,6})", re.ASCII)
+MAX_PROPOSALS = 3
+MAX_EXAMPLES = 3
+MAX_FORM_BYTES = 500_000
+ITEM_STEP = re.compile(r"(accept|remove)-(\d{1,6})", re.ASCII)
+USE_STEP = re.compile(r"use-(\d{1,6})-(\d{1,6})", re.ASCII)
 
 
-async def start(request: Request) -> Response:
-    """``GET /describe``: choose pictures."""
-    here = site(request)
-    _able(here.live.served)
-    examples = min(EXAMPLES, len(here.data)) if here.data is not None else 0
-    return page(request, "describe.html", {"served": here.live.served, "examples": examples} | _drop(here))
+class StepResult(NamedTuple):
+    """The outcome of one step.
+
+    Attributes:
+        announcement: read out by screen readers.
+        focus: id of the element that gets the keyboard focus; empty for no change.
+        notice: shown on the page; empty for none.
+    """
+
+    announcement: str
+    focus: str = ""
+    notice: str = ""
+
+
+async def start_page(request: Request) -> Response:
+    """``GET /describe``: choose images."""
+    server = server_state(request)
+    loaded = _require_describer(server.follower.loaded)
+    examples = min(MAX_EXAMPLES, len(server.data)) if server.data is not None else 0
+    return page(request, "describe.html", {"model": loaded, "examples": examples} | _drop_context(server))
 
 
 async def upload(request: Request) -> Response:
-    """``POST /describe`` and ``POST /describe/{review}/more``: describe what is sent, one picture after another."""
-    here = site(request)
-    with here.work.admit():
-        served = _able(here.live.served)
-        review = here.reviews.get(request.path_params["review"]) if "review" in request.path_params else None
-        items: list[Item] = []
-        problems: list[Problem] = []
-        before = len(review.page.items) if review else 0
-        given = review.page.given if review else 0
-        async for part in parts(request):
-            if part.field != "pictures" or part.file is None or not (part.file or part.content or part.problem):
+    """``POST /describe`` and ``POST /describe/{review}/more``: describe uploaded images, one after another."""
+    server = server_state(request)
+    with server.queue.admit():
+        loaded = _require_describer(server.follower.loaded)
+        review = server.reviews.get(request.path_params["review"]) if "review" in request.path_params else None
+        items: list[ReviewItem] = []
+        rejected: list[RejectedFile] = []
+        num_before = len(review.page.items) if review else 0
+        last_number = review.page.last_number if review else 0
+        async for part in form_parts(request):
+            if part.field != "pictures" or part.file is None or not (part.file or part.content or part.error):
                 continue
             name = file_name(part.file)
             try:
-                if part.problem:
-                    raise part.problem
-                _room(len(items), before)
-                item = await here.work.run(_look, served, part.content, name, given + len(items) + 1)
+                if part.error:
+                    raise part.error
+                _check_limits(len(items), num_before)
+                item = await server.queue.run(_review_item, loaded, part.content, name, last_number + len(items) + 1)
             except UploadError as error:
-                problems.append(Problem(name, error.message, error.fix))
+                rejected.append(RejectedFile(name, error.message, error.fix))
             else:
                 items.append(item)
-    if not items and not problems:
-        raise Turned("no picture was chosen", "choose at least one picture", kind="invalid_request")
-    review = review or here.reviews.new(served.ref)
-    _add(review, items, problems)
+    if not items and not rejected:
+        raise RequestRejected("no picture was chosen", "choose at least one picture", kind="invalid_request")
+    review = review or server.reviews.new(loaded.ref)
+    _add(review, items, rejected)
     return RedirectResponse(f"/describe/{review.id}", status_code=303)
 
 
 async def examples(request: Request) -> Response:
-    """``POST /describe/examples``: a review of a few of our own pictures."""
-    here = site(request)
-    if here.data is None or not len(here.data):
-        raise Turned("this server has no pictures of its own", "choose some of yours")
-    with here.work.admit():
-        served = _able(here.live.served)
+    """``POST /describe/examples``: a review of a few images of the dataset."""
+    server = server_state(request)
+    if server.data is None or not len(server.data):
+        raise RequestRejected("this server has no example pictures", "choose some of your own")
+    with server.queue.admit():
+        loaded = _require_describer(server.follower.loaded)
         items = []
-        for number, sample in enumerate(_some(here.data), start=1):
-            content = here.data.read(sample)
-            items.append(await here.work.run(_look, served, content, file_name(sample.id), number))
-    review = here.reviews.new(served.ref)
+        for number, sample in enumerate(_example_samples(server.data), start=1):
+            content = server.data.read(sample)
+            items.append(await server.queue.run(_review_item, loaded, content, file_name(sample.id), number))
+    review = server.reviews.new(loaded.ref)
     _add(review, items, [])
     return RedirectResponse(f"/describe/{review.id}", status_code=303)
 
 
 async def review_page(request: Request) -> Response:
-    """``GET /describe/{review}``: the review as it stands."""
-    return _show(request, site(request).reviews.get(request.path_params["review"]))
+    """``GET /describe/{review}``: the current state of a review."""
+    return _render(request, server_state(request).reviews.get(request.path_params["review"]))
 
 
 async def review_step(request: Request) -> Response:
-    """``POST /describe/{review}``: one step, such as ``do=accept-3``; the captions in the form come along."""
-    review = site(request).reviews.get(request.path_params["review"])
-    body = (await read_body(request, FORM_BYTES)).decode("utf-8", "replace")
+    """``POST /describe/{review}``: one step, such as ``do=accept-3``, with all captions of the form."""
+    review = server_state(request).reviews.get(request.path_params["review"])
+    body = (await read_body(request, MAX_FORM_BYTES)).decode("utf-8", "replace")
     try:
-        form = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=2 * PICTURES_PER_REVIEW + 20))
+        form = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=2 * MAX_IMAGES_PER_REVIEW + 20))
     except ValueError as error:
-        raise Turned("the form has too many fields", "send it from the page") from error
-    said, focus, notice = _take(review, form.get("do", "keep"), _captions(form))
-    if request.headers.get("hx-request") == "true":
-        return _show(request, review, said, focus, notice)
-    anchor = f"#{focus}" if focus else "#captions"
-    return _show(request, review, said, focus, notice) if notice else _back(review, anchor)
+        raise RequestRejected("the form has too many fields", "send it from the page") from error
+    result = _step(review, form.get("do", "save"), _captions(form))
+    if request.headers.get("hx-request") == "true" or result.notice:
+        return _render(request, review, result)
+    anchor = f"#{result.focus}" if result.focus else "#captions"
+    return RedirectResponse(f"/describe/{review.id}{anchor}", status_code=303)
 
 
 async def preview(request: Request) -> Response:
-    """``GET /describe/{review}/{number}.webp``: the small copy of one picture."""
-    review = site(request).reviews.get(request.path_params["review"])
+    """``GET /describe/{review}/{number}.webp``: the thumbnail of one image."""
+    review = server_state(request).reviews.get(request.path_params["review"])
     item = review.page.item(request.path_params["number"])
-    return picture_response(item.preview, {"cache-control": A_WHILE})
+    return image_response(item.preview, {"cache-control": SHORT_LIVED})
 
 
-async def table(request: Request) -> Response:
-    """``GET /describe/{review}/captions.csv``: what was accepted."""
-    review = site(request).reviews.get(request.path_params["review"])
-    rows = [
-        {
-            "file": item.file,
-            "caption": item.caption,
-            "suggested": item.proposals[0].text if item.proposals else "",
-            "how sure": item.proposals[0].sure.words if item.proposals and item.proposals[0].sure else "",
-            "suggested by": review.release,
-        }
-        for item in review.page.accepted
-    ]
+async def download(request: Request) -> Response:
+    """``GET /describe/{review}/captions.csv``: the accepted captions."""
+    review = server_state(request).reviews.get(request.path_params["review"])
+    rows = [_csv_row(item, review.release) for item in review.page.accepted]
     if not rows:
-        raise Turned("nothing has been accepted yet", "accept at least one caption first", status=409, kind="conflict")
+        raise RequestRejected("no caption is accepted yet", "accept at least one first", status=409, kind="conflict")
     headers = {"content-disposition": 'attachment; filename="captions.csv"'}
     return Response(captions_csv(rows).encode("utf-8"), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def _drop(here: Site) -> dict[str, object]:
-    pace = format.duration(max(0.1, here.work.seconds)) if here.work.done else ""
+def _csv_row(item: ReviewItem, release: str) -> dict[str, object]:
+    best = item.proposals[0] if item.proposals else None
     return {
-        "most": PICTURES,
-        "megabytes": PICTURE_BYTES // 1_000_000,
+        "file": item.file,
+        "caption": item.caption,
+        "suggested": best.text if best else "",
+        "confidence": best.confidence.label if best and best.confidence else "",
+        "suggested by": release,
+    }
+
+
+def _drop_context(server: ServerState) -> dict[str, object]:
+    pace = duration(max(0.1, server.queue.job_seconds)) if server.queue.completed else ""
+    return {
+        "max_images": MAX_IMAGES,
+        "megabytes": MAX_IMAGE_BYTES // 1_000_000,
         "pace": pace,
         "action": "/describe",
         "label": "Choose pictures",
     }
 
 
-def _show(request: Request, review: Review, said: str = "", focus: str = "", notice: str = "") -> Response:
-    here = site(request)
-    served = here.live.current
-    scale = served.sure.captions if served else None
-    explained = explain(scale, "pictures of things", "a suggestion is right when it is one of the picture's own names.")
-    context = _drop(here) | {
+def _render(request: Request, review: Review, result: StepResult | None = None) -> Response:
+    server = server_state(request)
+    result = result or StepResult("")
+    loaded = server.follower.current
+    calibrator = loaded.calibrators.captions if loaded else None
+    correct_when = "a suggestion is right when it is one of the picture's own names."
+    context = _drop_context(server) | {
         "review": review,
-        "said": said,
-        "focus": f"#{focus}" if focus else "",
-        "notice": notice,
-        "explanation": explained,
+        "announcement": result.announcement,
+        "focus": f"#{result.focus}" if result.focus else "",
+        "notice": result.notice,
+        "explanation": explain(calibrator, "pictures of things", correct_when),
         "action": f"/describe/{review.id}/more",
         "label": "Choose more pictures",
     }
     return page(request, "review.html", context)
 
 
-def _back(review: Review, anchor: str) -> Response:
-    return RedirectResponse(f"/describe/{review.id}{anchor}", status_code=303)
-
-
-def _room(taken: int, before: int) -> None:
-    if taken >= PICTURES:
-        raise UploadError(f"it is more than {PICTURES} pictures at once", "send it in a second round", status=413)
-    if before + taken >= PICTURES_PER_REVIEW:
+def _check_limits(num_uploaded: int, num_before: int) -> None:
+    if num_uploaded >= MAX_IMAGES:
+        raise UploadError(
+            f"one upload has at most {MAX_IMAGES} pictures", "add it with “Choose more pictures” below", status=413
+        )
+    if num_before + num_uploaded >= MAX_IMAGES_PER_REVIEW:
         fix = "download this review and begin another"
-        raise UploadError(f"a review holds at most {PICTURES_PER_REVIEW} pictures", fix, status=413)
+        raise UploadError(f"a review has at most {MAX_IMAGES_PER_REVIEW} pictures", fix, status=413)
 
 
-def _look(served: Served, content: bytes, name: str, number: int) -> Item:
-    """Decode and describe one picture; runs in the model's thread."""
+def _review_item(loaded: LoadedModel, content: bytes, name: str, number: int) -> ReviewItem:
+    """Decode and describe one image; runs in the model's thread."""
     if not content:
         raise UploadError("the file is empty", "choose another file")
-    picture = decode_image(content)
-    proposals = _proposals(served, picture)
-    return Item(number, name, small(picture), proposals, proposals[0].text if proposals else "")
+    image = decode_image(content)
+    proposals = _proposals(loaded, image)
+    return ReviewItem(number, name, thumbnail(image), proposals, proposals[0].text if proposals else "")
 
 
-def _proposals(served: Served, picture: Image.Image) -> tuple[Proposal, ...]:
-    scale = served.sure.captions
-    found = describe(served.model, [picture], SUGGESTIONS)[0]
-    if not found and (problem := getattr(served.model, "trouble", "")):
-        raise UploadError(f"it got no suggestion: {problem}", "try again later", status=502)
-    return tuple(Proposal(s.text, scale.sure(s.score) if scale and not isnan(s.score) else None) for s in found)
+def _proposals(loaded: LoadedModel, image: Image.Image) -> tuple[Proposal, ...]:
+    calibrator = loaded.calibrators.captions
+    suggestions = describe(loaded.model, [image], MAX_PROPOSALS)[0]
+    if not suggestions and (problem := getattr(loaded.model, "trouble", "")):
+        raise UploadError(f"the model returned no suggestion: {problem}", "try again later", status=502)
+    return tuple(
+        Proposal(s.text, calibrator.confidence(s.score) if calibrator and not isnan(s.score) else None)
+        for s in suggestions
+    )
 
 
-def _able(served: Served) -> Served:
-    if not served.describes:
+def _require_describer(loaded: LoadedModel) -> LoadedModel:
+    if not loaded.can_describe:
         raise CapabilityError(
-            f"{served.ref} finds pictures but cannot describe them: it writes no words",
+            f"{loaded.ref} searches pictures but cannot write captions",
             "use the Search page, or start the server with a model that describes, such as a SmolVLM (hf:org/name)",
         )
-    return served
+    return loaded
 
 
-def _add(review: Review, items: list[Item], problems: list[Problem]) -> None:
-    def added(page: Page) -> Page:
-        given = page.given + len(items)
-        return replace(page, items=(*page.items, *items), problems=tuple(problems), given=given)
+def _add(review: Review, items: list[ReviewItem], rejected: list[RejectedFile]) -> None:
+    def added(page: ReviewPage) -> ReviewPage:
+        return replace(
+            page,
+            items=(*page.items, *items),
+            rejected=tuple(rejected),
+            last_number=page.last_number + len(items),
+        )
 
-    if review.page == Page():
-        review.page = added(review.page)  # the beginning is no step: there is nothing to undo
+    if review.page == ReviewPage():
+        review.page = added(review.page)  # the first upload cannot be undone
     else:
         review.step(f"adding {format.plural(len(items), 'picture')}", added)
 
 
-def _some(data: Dataset) -> list[Sample]:
-    seen = [sample for sample in data if sample.split == TEST] or list(data)
-    return seen[:: max(1, len(seen) // EXAMPLES)][:EXAMPLES]
+def _example_samples(data: Dataset) -> list[Sample]:
+    samples = [sample for sample in data if sample.split == TEST] or list(data)
+    return samples[:: max(1, len(samples) // MAX_EXAMPLES)][:MAX_EXAMPLES]
 
 
 def _captions(form: Mapping[str, str]) -> dict[int, str]:
@@ -224,64 +248,59 @@ def _captions(form: Mapping[str, str]) -> dict[int, str]:
     return captions
 
 
-def _take(review: Review, step: str, captions: dict[int, str]) -> tuple[str, str, str]:
-    """Take one step; returns what to say, the id of the element to go on with, and a notice."""
+def _step(review: Review, step: str, captions: dict[int, str]) -> StepResult:
     if step == "undo":
         undone = review.undo(captions)
-        return (
-            f"Undone: {undone}" if undone else "There is nothing to undo",
-            "undo" if review.undoes else "accept-all",
-            "",
-        )
+        announcement = f"Undone: {undone}" if undone else "There is nothing to undo"
+        return StepResult(announcement, "undo" if review.next_undo else "accept-all")
     if step == "accept-all":
         review.step("accepting all", lambda page: _accept_all(page.with_captions(captions)))
-        return f"{_count(review.page)}.", "download", ""
-    if step == "keep":
+        return StepResult(f"{_progress(review.page)}.", "download")
+    if step == "save":
         review.step("editing", lambda page: page.with_captions(captions))
-        return "Kept.", "", ""
+        return StepResult("Saved.")
     page = review.page.with_captions(captions)
-    if use := USE.fullmatch(step):
+    if use := USE_STEP.fullmatch(step):
         return _use(review, page.item(int(use[1])), int(use[2]), captions)
-    one = ON_ITEM.fullmatch(step)
-    if one is None:
-        raise Turned(f"there is no step called {step[:40]!r}", "use the buttons of the page")
-    item = page.item(int(one[2]))
-    if one[1] == "accept":
+    match = ITEM_STEP.fullmatch(step)
+    if match is None:
+        raise RequestRejected(f"there is no step {step[:40]!r}", "use the buttons of the page")
+    item = page.item(int(match[2]))
+    if match[1] == "accept":
         return _accept(review, item, captions)
-    review.step(f"taking out {item.file}", lambda page: _without(page.with_captions(captions), item))
-    return f"Took out {item.file}. Undo brings it back.", "undo", ""
+    review.step(f"removing {item.file}", lambda page: _without(page.with_captions(captions), item))
+    return StepResult(f"Removed {item.file}. Undo brings it back.", "undo")
 
 
-def _use(review: Review, item: Item, choice: int, captions: Mapping[int, str]) -> tuple[str, str, str]:
+def _use(review: Review, item: ReviewItem, choice: int, captions: Mapping[int, str]) -> StepResult:
     if not 1 <= choice <= len(item.proposals):
-        raise Turned("there is no such suggestion", "use the buttons of the page")
+        raise RequestRejected("there is no such suggestion", "use the buttons of the page")
     text = item.proposals[choice - 1].text
     chosen = replace(item, caption=text)
     review.step(f"choosing “{text}”", lambda page: page.with_captions(captions).with_item(chosen))
-    return f"The caption of {item.file} is now “{text}”. Accept or edit it.", f"caption-{item.number}", ""
+    return StepResult(f"The caption of {item.file} is now “{text}”. Accept or edit it.", f"caption-{item.number}")
 
 
-def _accept(review: Review, item: Item, captions: Mapping[int, str]) -> tuple[str, str, str]:
-    box = f"caption-{item.number}"
+def _accept(review: Review, item: ReviewItem, captions: Mapping[int, str]) -> StepResult:
     if not item.caption:
         review.step("editing", lambda page: page.with_captions(captions))
-        sentence = f"Write a caption for {item.file} first, or take it out."
-        return sentence, box, sentence
-    done = replace(item, accepted=True)
-    review.step(f"accepting {item.file}", lambda page: page.with_captions(captions).with_item(done))
-    waiting = [i.number for i in review.page.items if not i.accepted]
-    later = [number for number in waiting if number > item.number] or waiting
+        sentence = f"Write a caption for {item.file} first, or remove it."
+        return StepResult(sentence, f"caption-{item.number}", sentence)
+    accepted = replace(item, accepted=True)
+    review.step(f"accepting {item.file}", lambda page: page.with_captions(captions).with_item(accepted))
+    remaining = [i.number for i in review.page.items if not i.accepted]
+    later = [number for number in remaining if number > item.number] or remaining
     focus = f"caption-{later[0]}" if later else "download"
-    return f"Accepted “{item.caption}”. {_count(review.page)}.", focus, ""
+    return StepResult(f"Accepted “{item.caption}”. {_progress(review.page)}.", focus)
 
 
-def _accept_all(page: Page) -> Page:
+def _accept_all(page: ReviewPage) -> ReviewPage:
     return replace(page, items=tuple(replace(item, accepted=bool(item.caption)) for item in page.items))
 
 
-def _without(page: Page, gone: Item) -> Page:
-    return replace(page, items=tuple(item for item in page.items if item.number != gone.number))
+def _without(page: ReviewPage, removed: ReviewItem) -> ReviewPage:
+    return replace(page, items=tuple(item for item in page.items if item.number != removed.number))
 
 
-def _count(page: Page) -> str:
+def _progress(page: ReviewPage) -> str:
     return f"{len(page.accepted)} of {len(page.items)} accepted"

@@ -1,4 +1,4 @@
-"""How much of what is known of a release still holds: each part of its evaluation fresh, stale or missing."""
+"""The freshness of a release's evaluation: each suite up to date, stale or missing."""
 
 from __future__ import annotations
 
@@ -7,56 +7,57 @@ from dataclasses import dataclass
 from clerestory.core.release import Release
 from clerestory.report import format
 from clerestory.stages.evaluate.diff import release_freshness
-from clerestory.stages.evaluate.freshness import PartState
+from clerestory.stages.evaluate.freshness import SuiteState
 from clerestory.web import labels
-from clerestory.web.state import Site
+from clerestory.web.state import ServerState
 
 
 @dataclass(frozen=True, slots=True)
-class PartView:
-    """One part as the page shows it; ``why`` is empty while it is fresh."""
+class SuiteStateView:
+    """The state of one suite; ``reason`` is empty while it is fresh."""
 
-    part: PartState
-    state: labels.State
-    why: str
+    suite: SuiteState
+    label: labels.StateLabel
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Freshness:
-    """All parts of one release.
+class FreshnessView:
+    """The state of all suites of one release.
 
     Attributes:
-        parts: those that are stale first, then the missing ones.
-        state: of all of it together.
+        suites: the stale ones first, then the missing ones.
+        label: of all together.
         summary: one sentence.
-        command: what measures again whatever is not fresh; empty when all is.
+        command: the command that measures stale and missing suites again; empty if there are none.
     """
 
-    parts: list[PartView]
-    state: labels.State
+    suites: list[SuiteStateView]
+    label: labels.StateLabel
     summary: str
     command: str
 
 
-def freshness_of(here: Site, release: Release) -> Freshness:
-    """The state of every part, for the data that is served."""
-    states = release_freshness(here.store, release, here.data.digest if here.data is not None else "")
+def freshness_of(server: ServerState, release: Release) -> FreshnessView:
+    """The state of every suite for the served data."""
+    data = server.data.digest if server.data is not None else ""
+    states = release_freshness(server.store, release, data)
     order = ("stale", "missing", "fresh")
-    parts = [PartView(each, labels.FRESHNESS[each.state], _why(each)) for each in states]
-    parts.sort(key=lambda view: order.index(view.part.state))
+    suites = [SuiteStateView(each, labels.FRESHNESS[each.state], _reason(each)) for each in states]
+    suites.sort(key=lambda view: order.index(view.suite.state))
     count = {name: sum(each.state == name for each in states) for name in order}
     fresh, total = count["fresh"], len(states)
     if fresh == total:
-        return Freshness(parts, labels.FRESH, f"All {total} parts of its evaluation still hold.", "")
+        return FreshnessView(suites, labels.FRESH, f"All {total} parts of its evaluation are up to date.", "")
     rest = [
         f"{count[name]} {'is' if count[name] == 1 else 'are'} {name}" for name in ("stale", "missing") if count[name]
     ]
-    state = labels.STALE if count["stale"] else labels.MISSING
-    summary = f"{fresh} of {total} parts of its evaluation still hold; {format.listing(rest)}."
-    return Freshness(parts, state, summary, f"clerestory evaluate {release.ref} --since {release.ref}")
+    label = labels.STALE if count["stale"] else labels.MISSING
+    summary = f"{fresh} of {total} parts of its evaluation are up to date; {format.listing(rest)}."
+    return FreshnessView(suites, label, summary, f"clerestory evaluate {release.ref} --since {release.ref}")
 
 
-def _why(state: PartState) -> str:
+def _reason(state: SuiteState) -> str:
     if state.state == "missing":
         return "never measured for this model"
     return f"{labels.changes(state.changed)} changed since" if state.changed else ""

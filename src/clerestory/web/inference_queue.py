@@ -1,4 +1,4 @@
-"""The model works on one thing at a time, in a thread, behind a queue with a bound."""
+"""A bounded queue in front of the model, which runs one job at a time in a thread of its own."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ from clerestory.web.security import Busy
 
 P = ParamSpec("P")
 R = TypeVar("R")
+SMOOTHING = 0.2  # weight of the newest job in the running average of job durations
 
 
-class Work:
-    """One worker thread and the people waiting for it.
+class InferenceQueue:
+    """One worker thread and the requests that wait for it.
 
-    A request is admitted once, before its body is read, and may then have several things done. The thread releases
-    the event loop, so pages and health checks answer while the model works.
+    A request is admitted once, before its body is read, and may then run several jobs. The event loop stays free, so
+    pages and health checks answer while the model runs.
 
     Args:
-        most: how many requests may be admitted at once, the one that is being worked on included.
+        max_admitted: the maximum number of requests admitted at once, the running one included.
     """
 
-    def __init__(self, most: int = 16) -> None:
-        self.most = most
+    def __init__(self, max_admitted: int = 16) -> None:
+        self.max_admitted = max_admitted
         self.admitted = 0
-        self.done = 0
-        self.seconds = 0.05  # of one piece of work, an exponentially weighted average
+        self.completed = 0
+        self.job_seconds = 0.05  # an exponentially weighted average
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
     @contextmanager
     def admit(self) -> Iterator[None]:
-        """A place in the queue for the length of a ``with`` block.
+        """Occupy a place in the queue for the length of a ``with`` block.
 
         Raises:
-            Busy: every place is taken.
+            Busy: the queue is full.
         """
-        if self.admitted >= self.most:
-            raise Busy(after=max(1, math.ceil(self.admitted * self.seconds)))
+        if self.admitted >= self.max_admitted:
+            raise Busy(retry_after=max(1, math.ceil(self.admitted * self.job_seconds)))
         self.admitted += 1
         try:
             yield
@@ -49,7 +50,7 @@ class Work:
             self.admitted -= 1
 
     async def run(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do one piece of work in the thread, in the order of asking."""
+        """Run a job in the worker thread, first come, first served."""
 
         def timed() -> tuple[R, float]:
             start = time.perf_counter()
@@ -57,10 +58,10 @@ class Work:
             return result, time.perf_counter() - start
 
         result, seconds = await asyncio.get_running_loop().run_in_executor(self._thread, timed)
-        self.done += 1
-        self.seconds += 0.2 * (seconds - self.seconds)
+        self.completed += 1
+        self.job_seconds += SMOOTHING * (seconds - self.job_seconds)
         return result
 
     def close(self) -> None:
-        """Let the running piece of work finish, and end the thread."""
+        """Wait for the running job, drop the others and end the thread."""
         self._thread.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""A measurement on a line: where its interval lies, and where the bound is that it must meet."""
+"""A measurement drawn on a horizontal axis: its value, its confidence interval and the bound of its rule."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ LEFT, RIGHT = 6.0, 234.0
 
 
 @dataclass(frozen=True, slots=True)
-class Gauge:
-    """Places along a line of 240 units; ``limit`` is None where there is no bound."""
+class IntervalBar:
+    """Positions along an axis of 240 units; ``limit`` is None where there is no bound."""
 
     tone: str
     low: float
     point: float
     high: float
     limit: float | None = None
-    limit_text: float = 0.0
-    limit_words: str = ""
+    limit_label_at: float = 0.0
+    limit_label: str = ""
 
 
-def gauge(measured: Measurement, tone: str, limit: float | None = None) -> Gauge:
-    """Place a measurement: a share between 0 and 1, anything else between 0 and a little more than the largest."""
-    low, high = measured.value, measured.value
-    if measured.interval is not None:
-        low, high = measured.interval.low, measured.interval.high
-    top = 1.0 if measured.unit == format.SHARE else 1.15 * max(high, measured.value, limit or 0.0, 1e-9)
+def interval_bar(measurement: Measurement, tone: str, limit: float | None = None) -> IntervalBar:
+    """Place a measurement: a share on an axis from 0 to 1, any other unit from 0 to 1.15 times the largest value."""
+    low, high = measurement.value, measurement.value
+    if measurement.interval is not None:
+        low, high = measurement.interval.low, measurement.interval.high
+    top = 1.0 if measurement.unit == format.SHARE else 1.15 * max(high, measurement.value, limit or 0.0, 1e-9)
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         return round(LEFT + (RIGHT - LEFT) * min(1.0, max(0.0, value / top)), 1)
 
+    value_at = position(measurement.value)
     if limit is None:
-        return Gauge(tone, place(low), place(measured.value), place(high))
-    at, said = place(limit), f"asked: {labels.percent(limit, measured.unit)}"
-    return Gauge(tone, place(low), place(measured.value), place(high), at, min(200.0, max(40.0, at)), said)
+        return IntervalBar(tone, position(low), value_at, position(high))
+    limit_at, label = position(limit), f"required: {labels.percent(limit, measurement.unit)}"
+    return IntervalBar(tone, position(low), value_at, position(high), limit_at, min(200.0, max(40.0, limit_at)), label)

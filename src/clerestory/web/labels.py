@@ -1,4 +1,4 @@
-"""States as words, icon and colour together, and times as people tell them; see ``report.format`` for other words."""
+"""States as text, icon and colour together, and relative times; ``report.format`` has all other texts."""
 
 from __future__ import annotations
 
@@ -10,43 +10,42 @@ from clerestory.core.evidence import Subject
 from clerestory.report import format
 
 
-class State(NamedTuple):
-    """A state as people see it: always words, an icon and a colour."""
+class StateLabel(NamedTuple):
+    """How a page shows a state: always text, an icon and a colour."""
 
-    words: str
+    text: str
     icon: str
     tone: str
 
 
 VERDICTS = {
-    "ship": State("Yes, it may ship", "yes", "yes"),
-    "refuse": State("No, it must not ship", "no", "no"),
-    "cannot_tell": State("Cannot tell yet", "unsure", "unsure"),
+    "ship": StateLabel("Yes, it may ship", "yes", "yes"),
+    "refuse": StateLabel("No, it must not ship", "no", "no"),
+    "cannot_tell": StateLabel("Cannot decide yet", "unsure", "unsure"),
 }
 VERDICTS_SHORT = {
-    "ship": State("May ship", "yes", "yes"),
-    "refuse": State("Must not ship", "no", "no"),
-    "cannot_tell": State("Cannot tell", "unsure", "unsure"),
+    "ship": StateLabel("May ship", "yes", "yes"),
+    "refuse": StateLabel("Must not ship", "no", "no"),
+    "cannot_tell": StateLabel("Cannot decide", "unsure", "unsure"),
 }
 OUTCOMES = {
-    "pass": State("Holds", "yes", "yes"),
-    "fail": State("Does not hold", "no", "no"),
-    "cannot_tell": State("Cannot tell", "unsure", "unsure"),
+    "pass": StateLabel("Passed", "yes", "yes"),
+    "fail": StateLabel("Failed", "no", "no"),
+    "cannot_tell": StateLabel("Cannot decide", "unsure", "unsure"),
 }
 FINDINGS = {
-    "pass": State("Fine", "yes", "yes"),
-    "fail": State("Failed", "no", "no"),
-    "warn": State("Worth a look", "unsure", "unsure"),
-    "not_applicable": State("Does not apply", "dot", "soft"),
-    "not_run": State("Not run", "dot", "soft"),
-    "accepted": State("Accepted by a person", "yes", "yes"),
+    "pass": StateLabel("Passed", "yes", "yes"),
+    "fail": StateLabel("Failed", "no", "no"),
+    "warn": StateLabel("Warning", "unsure", "unsure"),
+    "not_applicable": StateLabel("Does not apply", "dot", "soft"),
+    "not_run": StateLabel("Not run", "dot", "soft"),
+    "accepted": StateLabel("Accepted by a person", "yes", "yes"),
 }
-FRESH = State("Fresh", "yes", "yes")
-STALE = State("Stale", "unsure", "unsure")
-MISSING = State("Missing", "dot", "soft")
+FRESH = StateLabel("Up to date", "yes", "yes")
+STALE = StateLabel("Stale", "unsure", "unsure")
+MISSING = StateLabel("Missing", "dot", "soft")
 FRESHNESS = {"fresh": FRESH, "stale": STALE, "missing": MISSING}
-WHOLE = State("Unbroken", "yes", "yes")
-BROKEN = State("Broken", "no", "no")
+JOURNAL_INTACT = StateLabel("Intact", "yes", "yes")
 
 _EVENTS = {
     "gated": ("gate", "sky"),
@@ -59,18 +58,18 @@ _DIGESTS = {
     "data": "the pictures",
     "code": "the code",
     "config": "the settings",
-    "environment": "the machine and its libraries",
+    "environment": "the machine or its libraries",
 }
 
 
-def event(kind: str) -> State:
-    """What somebody did."""
+def event(kind: str) -> StateLabel:
+    """The label of a journal event."""
     icon, tone = _EVENTS.get(kind, ("dot", "soft"))
-    return State(format.event(kind), icon, tone)
+    return StateLabel(format.event(kind), icon, tone)
 
 
 def ago(iso: str, now: datetime | None = None) -> str:
-    """How long ago: ``just now``, ``5 minutes ago``, ``3 days ago``; empty for unreadable input."""
+    """The age of a moment: ``just now``, ``5 minutes ago``, ``3 days ago``; empty for unreadable input."""
     try:
         when = datetime.fromisoformat(iso)
     except ValueError:
@@ -85,12 +84,12 @@ def ago(iso: str, now: datetime | None = None) -> str:
 
 
 def digests(subject: Subject) -> list[tuple[str, str, str]]:
-    """The parts of a subject for a table: name, words, SHA-256; empty where the evidence does not depend on it."""
-    return [(name, said, getattr(subject, name)) for name, said in _DIGESTS.items()]
+    """The digests of a subject for a table: field, description, SHA-256 (empty without a dependency on it)."""
+    return [(name, description, getattr(subject, name)) for name, description in _DIGESTS.items()]
 
 
 def changes(names: Iterable[str]) -> str:
-    """Which parts of a subject are no longer the same: ``the code and the pictures``."""
+    """The changed digests of a subject as text: ``the code and the pictures``."""
     return format.listing([_DIGESTS[name] for name in names])
 
 
@@ -100,8 +99,19 @@ def capital(text: str) -> str:
 
 
 def percent(value: float, unit: str) -> str:
-    """A number for people who are not engineers: a share as per cent, anything else with its unit."""
+    """A number for people who are not engineers: a share in per cent, any other with its unit."""
     if unit != format.SHARE:
         return format.amount(value, unit)
     shown = f"{100 * value:.1f}".removesuffix(".0")
     return f"{shown}\N{NO-BREAK SPACE}%"
+
+
+def fact_text(value: object) -> str:
+    """A fact for people: integers with separators, booleans as yes or no, lists with commas."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(fact_text, value)) if isinstance(value, tuple) else str(value)

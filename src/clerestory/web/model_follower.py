@@ -1,4 +1,4 @@
-"""Follows the alias ``live``: loads what it points at off the path of requests, then swaps one reference."""
+"""The served model: follows the alias ``live``, loads what it points to in the background, then swaps one reference."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from clerestory import models
 from clerestory.apps.loading import load_model
 from clerestory.apps.search import build_index
 from clerestory.core.errors import ClerestoryError, IntegrityError
 from clerestory.core.release import Release
 from clerestory.core.sample import Dataset
-from clerestory.models import AnyModel, Describer, Embedder, Model, capabilities, find_text_tower, open_model
+from clerestory.models import AnyModel, Describer, Embedder, Model, find_text_tower, open_model
 from clerestory.models.resolve import leaves_for
 from clerestory.models.text_tower import MAX_TOKENS
 from clerestory.store import Store
-from clerestory.web.confidence import Sureness, measure_sureness
-from clerestory.web.search_index import Finder
-from clerestory.web.security import Turned
+from clerestory.web.confidence import Calibrators, fit_calibrators
+from clerestory.web.search_index import ImageSearcher
+from clerestory.web.security import RequestRejected
 
 LOG = logging.getLogger("clerestory.web")
 POLL_SECONDS = 1.0
@@ -29,49 +30,49 @@ RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Served:
-    """Everything one request works with; a request keeps the one it started with, whatever happens meanwhile.
+class LoadedModel:
+    """A loaded model with its index; a request uses one from start to end, even if the model is swapped meanwhile.
 
     Attributes:
-        ref: what is served, for people: ``icons@3``, or the reference of a model from elsewhere.
-        release: the release that is served; None for a model from elsewhere.
-        model: its model, loaded.
-        finder: the searchable pictures; None when the server has no pictures, or the model cannot search.
-        sure: how scores read in words.
-        tokens: counts the word pieces of texts; None where the model does not tell.
-        seconds: how long it took to load.
-        host: where pictures and words are sent; empty when all stays on this computer.
+        ref: its name for people: ``icons@3``, or the reference of another model.
+        release: the served release; None for any other model.
+        model: the model itself.
+        searcher: the searchable images; None without images, or if the model is not an Embedder.
+        calibrators: from scores to confidence.
+        tokens: counts the tokens of a text; None where the tokenizer is not known.
+        load_seconds: the time it took to load.
+        remote_host: the host that images and text are sent to; empty if the model runs on this computer.
     """
 
     ref: str
     release: Release | None
     model: AnyModel
-    finder: Finder | None
-    sure: Sureness
-    tokens: Tokens | None
-    seconds: float
-    host: str = ""
+    searcher: ImageSearcher | None
+    calibrators: Calibrators
+    tokens: TokenCounter | None
+    load_seconds: float
+    remote_host: str = ""
 
     @property
     def embedder(self) -> Embedder | None:
-        """The model where it can search."""
+        """The model if it is an Embedder."""
         return self.model if isinstance(self.model, Embedder) else None
 
     @property
-    def describes(self) -> bool:
-        """Whether the model can describe pictures."""
+    def can_describe(self) -> bool:
+        """Whether the model writes captions."""
         return isinstance(self.model, Describer)
 
     @property
-    def able(self) -> tuple[str, ...]:
-        """What the model can do."""
-        return capabilities(self.model)
+    def capabilities(self) -> tuple[str, ...]:
+        """The protocols that the model implements, by name."""
+        return models.capabilities(self.model)
 
 
-class Tokens:
-    """Counts word pieces as the model's text tower does."""
+class TokenCounter:
+    """Counts the tokens of a text as the text tower does."""
 
-    most = MAX_TOKENS
+    limit = MAX_TOKENS
 
     def __init__(self, tower: Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(tower / "tokenizer.json"))
@@ -79,144 +80,147 @@ class Tokens:
         self._tokenizer.no_padding()
 
     def count(self, text: str) -> int:
-        """How many word pieces a text has, begin and end marks included."""
+        """The number of tokens, begin and end tokens included."""
         return len(self._tokenizer.encode(text).ids)
 
 
-class Live:
-    """The served release and the one before it (so that a rollback loads nothing).
+class ModelFollower:
+    """Keeps the live release of a model name loaded, and the previous one, so that a rollback needs no loading.
 
     Args:
-        store: where releases and models are.
-        data: the pictures to search, or None.
-        name: the line of models whose ``live`` is followed.
+        store: the releases and models.
+        data: the images to search, or None.
+        name: the model name whose ``live`` alias is followed.
     """
 
     def __init__(self, store: Store, data: Dataset | None, name: str) -> None:
         self.store, self.data, self.name = store, data, name
-        self.reason = "the model is still being loaded"
-        self.trouble = ""  # why a newer release than the served one could not be loaded
+        self.reason = "the model is being loaded"
+        self.load_error = ""  # why the release that is live now could not replace the served one
         self.draining = False
-        self._current: Served | None = None
-        self._previous: Served | None = None
-        self._failed: tuple[int, float] | None = None
+        self._current: LoadedModel | None = None
+        self._previous: LoadedModel | None = None
+        self._failed: tuple[int, float] | None = None  # release number, and when to try it again
 
     @property
-    def served(self) -> Served:
-        """What a request that begins now works with.
+    def loaded(self) -> LoadedModel:
+        """The model for a request that begins now.
 
         Raises:
-            Turned: 503, nothing is served yet.
+            RequestRejected: 503, no model is loaded yet.
         """
         if self._current is None:
-            raise Turned(self.reason, "try again in a moment", status=503, kind="not_ready")
+            raise RequestRejected(self.reason, "try again in a moment", status=503, kind="not_ready")
         return self._current
 
     @property
-    def current(self) -> Served | None:
-        """What is served, or None."""
+    def current(self) -> LoadedModel | None:
+        """The loaded model, or None."""
         return self._current
 
     @property
-    def why_not_ready(self) -> str:
-        """Empty when ready."""
+    def not_ready_reason(self) -> str:
+        """Why no request should be sent now; empty when ready."""
         if self.draining:
             return "the server is shutting down"
         return "" if self._current else self.reason
 
     async def follow(self) -> None:
-        """Look at the alias again and again until cancelled; a failed load leaves the served release in place."""
+        """Poll the alias until cancelled; if a load fails, the loaded model stays in place."""
         while True:
-            await asyncio.to_thread(self.look)
+            await asyncio.to_thread(self.poll)
             await asyncio.sleep(POLL_SECONDS)
 
-    def look(self) -> None:
-        """Compare the alias with what is served, and load and swap when it has moved."""
+    def poll(self) -> None:
+        """Read the alias once; load and swap if it has moved."""
         try:
             alias = self.store.alias(self.name, "live")
             if alias is None:
                 self.reason = f"no release of {self.name!r} is live; promote one with: clerestory release promote"
-                self.trouble = ""
+                self.load_error = ""
                 return
             if self._current is not None and _number(self._current) == alias.number:
-                self.trouble = ""
+                self.load_error = ""
                 return
             if self._failed and self._failed[0] == alias.number and time.monotonic() < self._failed[1]:
                 return
             self._swap(self.store.release(self.name, alias.number))
         except ClerestoryError as error:
-            self._note(str(error))
-        except Exception:  # a server goes on with what it has; the log has the traceback
+            self._report(str(error))
+        except Exception:  # the server continues with the loaded model
             LOG.exception("the live release could not be loaded")
-            self._note("the live release could not be loaded; the server's log says why")
+            self._report("the live release could not be loaded; the server's log has the reason")
 
-    def _note(self, problem: str) -> None:
+    def _report(self, problem: str) -> None:
         if self._current is None:
             self.reason = problem
         else:
-            self.trouble = problem
+            self.load_error = problem
 
     def _swap(self, release: Release) -> None:
-        kept = self._previous
-        if kept is not None and _number(kept) == release.number:
-            fresh = kept
+        if self._previous is not None and _number(self._previous) == release.number:
+            loaded = self._previous
         else:
             try:
-                fresh = self._load(release)
+                loaded = self._load(release)
             except Exception:
                 self._failed = (release.number, time.monotonic() + RETRY_SECONDS)
                 raise
-        self._previous, self._current = self._current, fresh
-        self.trouble, self._failed = "", None
-        LOG.info("%s is served (ready in %.1f s)", release.ref, fresh.seconds)
+        self._previous, self._current = self._current, loaded
+        self.load_error, self._failed = "", None
+        LOG.info("serving %s (ready in %.1f s)", release.ref, loaded.load_seconds)
 
-    def _load(self, release: Release) -> Served:
+    def _load(self, release: Release) -> LoadedModel:
         start = time.perf_counter()
-        broken = [finding for finding in self.store.verify_model(release.model) if finding.state == "fail"]
-        if broken:
-            raise IntegrityError(f"{release.ref} is not what was released: {broken[0].message}", broken[0].fix)
+        failed = [finding for finding in self.store.verify_model(release.model) if finding.state == "fail"]
+        if failed:
+            raise IntegrityError(f"the files of {release.ref} have changed: {failed[0].message}", failed[0].fix)
         model = open_model(self.store.model_folder(release.model))
-        return self._ready(release.ref, release, model, start)
+        return self._prepare(release.ref, release, model, start)
 
-    def _ready(self, ref: str, release: Release | None, model: AnyModel, start: float, host: str = "") -> Served:
-        finder, sure = None, Sureness()
+    def _prepare(
+        self, ref: str, release: Release | None, model: AnyModel, start: float, remote_host: str = ""
+    ) -> LoadedModel:
+        searcher, calibrators = None, Calibrators()
         if isinstance(model, Embedder) and self.data is not None and len(self.data):
             index = build_index(model, self.data, self.store)
-            finder, sure = Finder(model, index), measure_sureness(model, index, self.data, self.store)
-        tokens = Tokens(find_text_tower(model.config.text_tower_digest)) if isinstance(model, Model) else None
-        return Served(ref, release, model, finder, sure, tokens, time.perf_counter() - start, host)
+            searcher = ImageSearcher(model, index)
+            calibrators = fit_calibrators(model, index, self.data, self.store)
+        tokens = TokenCounter(find_text_tower(model.config.text_tower_digest)) if isinstance(model, Model) else None
+        seconds = time.perf_counter() - start
+        return LoadedModel(ref, release, model, searcher, calibrators, tokens, seconds, remote_host)
 
 
-class Elsewhere(Live):
+class FixedModel(ModelFollower):
     """One model by any reference, such as ``hf:org/name``, in place of the live release; loaded once.
 
     Args:
-        store: where embeddings of the pictures are kept.
-        data: the pictures to search, or None.
+        store: the cache of image embeddings.
+        data: the images to search, or None.
         ref: see ``apps.loading.load_model``.
     """
 
     def __init__(self, store: Store, data: Dataset | None, ref: str) -> None:
         super().__init__(store, data, ref)
-        self._again = 0.0
+        self._retry_at = 0.0
 
-    def look(self) -> None:
-        """Load the model, unless it is there; try again after a while when it cannot be had."""
-        if self._current is not None or time.monotonic() < self._again:
+    def poll(self) -> None:
+        """Load the model if it is not loaded; after a failure, try again ``RETRY_SECONDS`` later."""
+        if self._current is not None or time.monotonic() < self._retry_at:
             return
         start = time.perf_counter()
         try:
             model, resolved = load_model(self.store, self.name)
             ref = resolved.release.ref if resolved.release else self.name
-            self._current = self._ready(ref, resolved.release, model, start, leaves_for(self.name))
-            LOG.info("%s is served (ready in %.1f s)", self.name, self._current.seconds)
+            self._current = self._prepare(ref, resolved.release, model, start, leaves_for(self.name))
+            LOG.info("serving %s (ready in %.1f s)", self.name, self._current.load_seconds)
         except ClerestoryError as error:
-            self._note(str(error))
-        except Exception:  # as for a release: tried again later, and the log has the traceback
+            self._report(str(error))
+        except Exception:  # tried again later, as for a release
             LOG.exception("%s could not be loaded", self.name)
-            self._note(f"{self.name} could not be loaded; the server's log says why")
-        self._again = time.monotonic() + RETRY_SECONDS
+            self._report(f"{self.name} could not be loaded; the server's log has the reason")
+        self._retry_at = time.monotonic() + RETRY_SECONDS
 
 
-def _number(served: Served) -> int:
-    return served.release.number if served.release is not None else 0
+def _number(loaded: LoadedModel) -> int:
+    return loaded.release.number if loaded.release is not None else 0

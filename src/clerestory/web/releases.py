@@ -1,4 +1,4 @@
-"""``/releases`` and ``/evidence``: what is live, why, since when, by whom; and the measurements behind each reason."""
+"""``/releases`` and ``/evidence``: the live release, the reasons for it, and the measurements behind each reason."""
 
 from __future__ import annotations
 
@@ -16,249 +16,262 @@ from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.release import Policy, Reason, Release, Rule
 from clerestory.core.stage import stages
 from clerestory.report import format
-from clerestory.report.model import Trust
-from clerestory.report.trust import title, trust_of
+from clerestory.report.model import BenchmarkTrust
+from clerestory.report.topics import topic_views
+from clerestory.report.trust import benchmark, label_of, title, trust_of, trust_view
+from clerestory.report.view import TrustView
 from clerestory.stages.evaluate import EvaluateConfig
-from clerestory.stages.evaluate.fingerprint import part_kind, part_subject
-from clerestory.stages.evaluate.suite import Asked
-from clerestory.stages.evaluate.suites import PARTS
-from clerestory.stages.release.decision import outdated
+from clerestory.stages.evaluate.fingerprint import suite_kind, suite_subject
+from clerestory.stages.evaluate.suite import EvaluationRequest
+from clerestory.stages.evaluate.suites import SUITES
+from clerestory.stages.release.decision import changed_digests
 from clerestory.store import JournalRecord, Store, alias_target
 from clerestory.web import labels
 from clerestory.web.freshness import freshness_of
 from clerestory.web.interval_bar import IntervalBar, interval_bar
-from clerestory.web.measurement_views import TrustView, questions, trust_in
-from clerestory.web.state import ServerState, site
+from clerestory.web.state import ServerState, server_state
 from clerestory.web.views import page
 
-RECORDS = 60
+MAX_RECORDS = 60
+MODEL_FACTS = ("preset", "parameters", "steps", "image_size")
 
 
 @dataclass(frozen=True, slots=True)
-class ReasonView:
-    """One reason as the page shows it; rule and measurement are None where they cannot be had.
+class RuleView:
+    """The outcome of one rule of a decision.
 
-    ``doubt`` says why a rule does not hold although the measured value alone would do; ``trust`` whether the benchmark
-    behind it can be believed, None where nobody judged it.
+    Attributes:
+        reason: the outcome with its message, as the gate recorded it.
+        label: the outcome for people.
+        rule: the rule; None if the policy cannot be read.
+        measurement: the measurement it was decided on; None if it cannot be read.
+        required: the bound of the rule, such as "at least 50 %"; empty for a relative rule.
+        doubt: why the rule failed although the value alone meets the bound; empty otherwise.
+        bar: the measurement and its bound as a drawing; None for a relative rule.
+        trust: the validity of the benchmark; None where it was not checked.
     """
 
     reason: Reason
-    state: labels.State
-    rule: Rule | None
-    measured: Measurement | None
-    asked: str
-    doubt: str
-    interval_bar: IntervalBar | None
-    trust: TrustView | None
+    label: labels.StateLabel
+    rule: Rule | None = None
+    measurement: Measurement | None = None
+    required: str = ""
+    doubt: str = ""
+    bar: IntervalBar | None = None
+    trust: TrustView | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseView:
-    """One release as the pages show it.
+    """One release.
 
     Attributes:
         release: the release itself.
-        state: its verdict.
-        because: one sentence on why.
-        reasons: one for each rule, those that do not hold first.
-        aliases: the names that point at it now.
-        lived: the journal's records of its becoming live, newest first.
+        label: its verdict for people.
+        summary: one sentence on the verdict.
+        rules: one for each rule, failed ones first.
+        aliases: the aliases that point to it now.
+        promotions: the journal records of its promotions, newest first.
     """
 
     release: Release
-    state: labels.State
-    because: str
-    reasons: list[ReasonView]
+    label: labels.StateLabel
+    summary: str
+    rules: list[RuleView]
     aliases: list[str]
-    lived: list[JournalRecord]
+    promotions: list[JournalRecord]
 
 
-async def releases(request: Request) -> Response:
-    """``GET /releases``: the line's live release, its history and its journal."""
-    here = site(request)
-    name = request.query_params.get("name", here.name)
-    return page(request, "releases.html", await asyncio.to_thread(_line, here, name))
+async def releases_page(request: Request) -> Response:
+    """``GET /releases``: the live release of a model name, its history and its journal."""
+    server = server_state(request)
+    name = request.query_params.get("name", server.name)
+    return page(request, "releases.html", await asyncio.to_thread(_releases_context, server, name))
 
 
-async def release(request: Request) -> Response:
+async def release_page(request: Request) -> Response:
     """``GET /releases/{name}/{number}``: one decision, explained."""
-    store = site(request).store
+    server = server_state(request)
     name, number = request.path_params["name"], request.path_params["number"]
 
     def read() -> dict[str, object]:
-        found = store.release(name, number)
+        release = server.store.release(name, number)
         return {
-            "view": _view(store, found),
-            "fresh": freshness_of(site(request), found),
-            "model": _model_facts(store, found),
-            "parent": found.parent,
+            "view": _release_view(server.store, release),
+            "fresh": freshness_of(server, release),
+            "model_facts": _model_facts(server.store, release),
+            "parent": release.parent,
         }
 
     return page(request, "release.html", await asyncio.to_thread(read))
 
 
-async def evidence(request: Request) -> Response:
-    """``GET /evidence/{id}``: everything that was measured, and what it holds for."""
-    here = site(request)
-    asked = request.path_params["id"]
-    return page(request, "evidence.html", await asyncio.to_thread(_evidence, here, asked))
+async def evidence_page(request: Request) -> Response:
+    """``GET /evidence/{id}``: every measurement and finding, and the digests the evidence is valid for."""
+    server = server_state(request)
+    return page(request, "evidence.html", await asyncio.to_thread(_evidence_context, server, request.path_params["id"]))
 
 
 async def evidence_json(request: Request) -> Response:
     """``GET /evidence/{id}.json``: its canonical bytes, whose SHA-256 is the id."""
-    found = await asyncio.to_thread(site(request).store.evidence, request.path_params["id"])
-    return Response(canonical(found), media_type="application/json")
+    evidence = await asyncio.to_thread(server_state(request).store.evidence, request.path_params["id"])
+    return Response(canonical(evidence), media_type="application/json")
 
 
-def _line(here: ServerState, name: str) -> dict[str, object]:
-    store = here.store
-    found = store.releases(name)
-    lines = sorted({each.name for each in store.releases()})
-    if not found and lines:
-        raise not_found("line of models", name, lines)
-    live = store.alias(name, "live")
+def _releases_context(server: ServerState, name: str) -> dict[str, object]:
+    store = server.store
+    history = store.releases(name)
+    names = sorted({release.name for release in store.releases()})
+    if not history and names:
+        raise not_found("model name", name, names)
+    alias = store.alias(name, "live")
+    live = store.release(name, alias.number) if alias else None
     records = store.journal.records(f"{name}@")
     return {
-        "line": name,
-        "lines": lines,
-        "view": _view(store, store.release(name, live.number), records) if live else None,
-        "fresh": freshness_of(here, store.release(name, live.number)) if live else None,
-        "history": [(each, labels.VERDICTS_SHORT[each.decision.verdict], _aliases(store, each)) for each in found],
-        "records": records[::-1][:RECORDS],
-        "older": max(0, len(records) - RECORDS),
-        "broken": store.journal.verify(),
+        "shown_name": name,
+        "names": names,
+        "view": _release_view(store, live, records) if live else None,
+        "fresh": freshness_of(server, live) if live else None,
+        "history": [
+            (release, labels.VERDICTS_SHORT[release.decision.verdict], _aliases(store, release)) for release in history
+        ],
+        "records": records[::-1][:MAX_RECORDS],
+        "num_older": max(0, len(records) - MAX_RECORDS),
+        "journal_errors": store.journal.verify(),
     }
 
 
-def _view(store: Store, found: Release, records: list[JournalRecord] | None = None) -> ReleaseView:
+def _release_view(store: Store, release: Release, records: list[JournalRecord] | None = None) -> ReleaseView:
     if records is None:
-        records = store.journal.records(f"{found.name}@")
-    lived = [r for r in records if alias_target(r.event.details, "live") == found.number]
-    rules = _rules(store, found)
-    held: dict[str, Evidence | None] = {}
-    reasons = [_reason(store, each, rules.get(each.rule), held) for each in found.decision.reasons]
-    reasons.sort(key=lambda each: ("fail", "cannot_tell", "pass").index(each.reason.outcome))
+        records = store.journal.records(f"{release.name}@")
+    promotions = [record for record in records if alias_target(record.event.details, "live") == release.number]
+    by_name = _policy_rules(store, release)
+    evidence: dict[str, Evidence | None] = {}
+    rules = [_rule_view(store, reason, by_name.get(reason.rule), evidence) for reason in release.decision.reasons]
+    rules.sort(key=lambda view: ("fail", "cannot_tell", "pass").index(view.reason.outcome))
     return ReleaseView(
-        found,
-        labels.VERDICTS[found.decision.verdict],
-        _because(found),
-        reasons,
-        _aliases(store, found),
-        lived[::-1],
+        release,
+        labels.VERDICTS[release.decision.verdict],
+        _summary(release),
+        rules,
+        _aliases(store, release),
+        promotions[::-1],
     )
 
 
-def _because(found: Release) -> str:
-    reasons = found.decision.reasons
+def _summary(release: Release) -> str:
+    reasons = release.decision.reasons
     total = len(reasons)
-    failed = [r.rule for r in reasons if r.outcome == "fail"]
-    unknown = [r.rule for r in reasons if r.outcome == "cannot_tell"]
-    if not failed and not unknown:
-        return "The one rule of the policy holds." if total == 1 else f"All {total} rules of the policy hold."
-    said = []
+    failed = [reason.rule for reason in reasons if reason.outcome == "fail"]
+    undecided = [reason.rule for reason in reasons if reason.outcome == "cannot_tell"]
+    if not failed and not undecided:
+        return "The one rule of the policy passed." if total == 1 else f"All {total} rules of the policy passed."
+    sentences = []
     if failed:
-        said.append(
-            f"{len(failed)} of {total} rules {'does' if len(failed) == 1 else 'do'} not hold: {format.listing(failed)}"
-        )
-    if unknown:
-        said.append(f"{len(unknown)} of {total} cannot be told: {format.listing(unknown)}")
-    return format.sentence("; ".join(said))
+        sentences.append(f"{len(failed)} of {total} rules failed: {format.listing(failed)}")
+    if undecided:
+        sentences.append(f"{len(undecided)} of {total} cannot be decided yet: {format.listing(undecided)}")
+    return format.sentence("; ".join(sentences))
 
 
-def _rules(store: Store, found: Release) -> dict[str, Rule]:
+def _policy_rules(store: Store, release: Release) -> dict[str, Rule]:
     try:
-        policy = decode(Policy, json.loads(store.blobs.get(found.decision.policy_digest)))
+        policy = decode(Policy, json.loads(store.blobs.get(release.decision.policy_digest)))
     except (ClerestoryError, ValueError):
-        return {}  # the decision still says in words what was asked; `release verify` names the damage
+        return {}  # the reasons still have their messages; `release verify` reports the unreadable policy
     return {rule.name: rule for rule in policy.rules}
 
 
-def _reason(store: Store, reason: Reason, rule: Rule | None, held: dict[str, Evidence | None]) -> ReasonView:
-    if reason.evidence and reason.evidence not in held:
+def _rule_view(store: Store, reason: Reason, rule: Rule | None, read: dict[str, Evidence | None]) -> RuleView:
+    """``read`` caches the evidence of the reasons by id."""
+    label = labels.OUTCOMES[reason.outcome]
+    if reason.evidence and reason.evidence not in read:
         try:
-            held[reason.evidence] = store.evidence(reason.evidence)
+            read[reason.evidence] = store.evidence(reason.evidence)
         except ClerestoryError:
-            held[reason.evidence] = None  # its own page says what is wrong with it
-    behind = held.get(reason.evidence)
-    measured = behind.find(rule.metric, rule.where) if behind and rule else None
-    state = labels.OUTCOMES[reason.outcome]
-    asked, doubt, bar, trust = "", "", None, None
-    if rule and measured and not rule.relative:
-        limit = rule.at_least if rule.at_least is not None else rule.at_most
-        asked = (
-            f"{'at least' if rule.at_least is not None else 'at most'} {labels.percent(limit or 0.0, measured.unit)}"
-        )
-        doubt = _doubt(reason, rule, measured)
-        bar = interval_bar(measured, state.tone, limit)
-    if behind and measured:
-        trust = trust_in(measured, trust_of(behind, store))
-    return ReasonView(reason, state, rule, measured, asked, doubt, bar, trust)
+            read[reason.evidence] = None  # its own page shows the problem
+    evidence = read.get(reason.evidence)
+    measurement = evidence.find(rule.metric, rule.where) if evidence and rule else None
+    if rule is None or evidence is None or measurement is None:
+        return RuleView(reason, label, rule)
+    trust = trust_view(label_of(trust_of(evidence, store), *benchmark(measurement)))
+    if rule.is_relative:
+        return RuleView(reason, label, rule, measurement, trust=trust)
+    bound = rule.at_least if rule.at_least is not None else rule.at_most
+    direction = "at least" if rule.at_least is not None else "at most"
+    return RuleView(
+        reason,
+        label,
+        rule,
+        measurement,
+        required=f"{direction} {labels.percent(bound or 0.0, measurement.unit)}",
+        doubt=_doubt(reason, rule, measurement),
+        bar=interval_bar(measurement, label.tone, bound),
+        trust=trust,
+    )
 
 
-def _doubt(reason: Reason, rule: Rule, measured: Measurement) -> str:
-    """Empty unless the value meets the bound and only its uncertainty does not."""
-    if reason.outcome != "fail" or measured.interval is None:
+def _doubt(reason: Reason, rule: Rule, measurement: Measurement) -> str:
+    """One sentence if the value meets the bound and only its uncertainty does not; empty otherwise."""
+    interval = measurement.interval
+    if reason.outcome != "fail" or interval is None:
         return ""
-    if rule.at_least is not None and measured.value >= rule.at_least:
-        return f"It may just have been lucky: the truth could be as low as {_said(measured.interval.low, measured)}."
-    if rule.at_most is not None and measured.value <= rule.at_most:
-        return f"It may just have been lucky: the truth could be as high as {_said(measured.interval.high, measured)}."
-    return ""
+    if rule.at_least is not None and measurement.value >= rule.at_least:
+        bound, worst = "low", interval.low
+    elif rule.at_most is not None and measurement.value <= rule.at_most:
+        bound, worst = "high", interval.high
+    else:
+        return ""
+    return f"This may be luck: the true value could be as {bound} as {labels.percent(worst, measurement.unit)}."
 
 
-def _said(value: float, measured: Measurement) -> str:
-    return labels.percent(value, measured.unit)
+def _aliases(store: Store, release: Release) -> list[str]:
+    return [alias.alias for alias in store.aliases(release.name) if alias.number == release.number]
 
 
-def _aliases(store: Store, found: Release) -> list[str]:
-    return [alias.alias for alias in store.aliases(found.name) if alias.number == found.number]
-
-
-def _model_facts(store: Store, found: Release) -> list[tuple[str, str]]:
-    facts = dict(found.notes)
-    for each in store.find_evidence("train"):
-        if found.model in {each.subject.model, *each.facts.values()}:
-            facts |= {k: v for k, v in each.facts.items() if k in {"preset", "parameters", "steps", "image_size"}}
+def _model_facts(store: Store, release: Release) -> list[tuple[str, str]]:
+    facts: dict[str, object] = dict(release.notes)
+    for evidence in store.find_evidence("train"):
+        if release.model in {evidence.subject.model, *evidence.facts.values()}:
+            facts |= {name: value for name, value in evidence.facts.items() if name in MODEL_FACTS}
             break
-    return [(format.slice_key(key), value) for key, value in facts.items()]
+    return [(format.slice_key(name), labels.fact_text(value)) for name, value in facts.items()]
 
 
-def _evidence(here: ServerState, asked: str) -> dict[str, object]:
-    store = here.store
-    found = store.evidence(asked)
-    changed = _changed(store, found)
-    known = {row.digest for row in store.datasets()} | ({here.data.digest} if here.data is not None else set())
-    if found.subject.data and known and found.subject.data not in known:
+def _evidence_context(server: ServerState, evidence_id: str) -> dict[str, object]:
+    store = server.store
+    evidence = store.evidence(evidence_id)
+    changed = _changed(store, evidence)
+    known = {row.digest for row in store.datasets()} | ({server.data.digest} if server.data is not None else set())
+    if evidence.subject.data and known and evidence.subject.data not in known:
         changed.insert(0, "data")
-    on = next((row.name for row in store.datasets() if row.digest == found.subject.data), "")
-    trust = trust_of(found, store)
-    used = [each for each in store.releases() if found.id in each.evidence]
+    trust = trust_of(evidence, store)
     return {
-        "evidence": found,
-        "questions": questions(found, trust),
-        "doubted": _doubted(trust),
-        "findings": [(each, labels.FINDINGS[each.state]) for each in found.findings],
-        "state_": labels.STALE if changed else labels.FRESH,
+        "evidence": evidence,
+        "topics": topic_views(evidence.measurements, trust),
+        "distrusted": _distrusted(trust),
+        "findings": [(finding, labels.FINDINGS[finding.state]) for finding in evidence.findings],
+        "label": labels.STALE if changed else labels.FRESH,
         "changed": changed,
-        "changed_words": [said for name, said, _ in labels.digests(found.subject) if name in changed],
-        "digests": labels.digests(found.subject),
-        "on": on,
-        "used": used,
+        "changes": labels.changes(changed),
+        "digests": labels.digests(evidence.subject),
+        "dataset": next((row.name for row in store.datasets() if row.digest == evidence.subject.data), ""),
+        "used_by": [release for release in store.releases() if evidence.id in release.evidence],
     }
 
 
-def _changed(store: Store, found: Evidence) -> list[str]:
-    """Which digests of the evidence are not those of today; a part of an examination depends on less code than all."""
-    part = next((each for each in PARTS if part_kind(each) == found.kind), None)
-    if part is None:
-        return list(outdated(found)) if found.kind in stages() else []
-    today = part_subject(part, Asked(found.subject.model, found.subject.data, EvaluateConfig(), store))
-    # With what settings it was asked for is its own affair.
-    return [name for name in found.subject.differs(today) if name != "config"]
+def _changed(store: Store, evidence: Evidence) -> list[str]:
+    """The digests of the evidence that differ from the current ones; a suite depends on less code than its stage."""
+    suite = next((each for each in SUITES if suite_kind(each) == evidence.kind), None)
+    if suite is None:
+        return list(changed_digests(evidence)) if evidence.kind in stages() else []
+    request = EvaluationRequest(evidence.subject.model, evidence.subject.data, EvaluateConfig(), store)
+    # The settings were the choice of whoever ran it, so other ones do not make it stale.
+    return [name for name in evidence.subject.differs(suite_subject(suite, request)) if name != "config"]
 
 
-def _doubted(trust: tuple[Trust, ...]) -> str:
-    """One sentence about the benchmarks not to trust, empty where there is none."""
+def _distrusted(trust: tuple[BenchmarkTrust, ...]) -> str:
+    """One sentence about the benchmarks that should not be trusted; empty if there are none."""
     names = [title(each) for each in trust if each.label == "no"]
     if not names:
         return ""

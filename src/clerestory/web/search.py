@@ -1,4 +1,4 @@
-"""``GET /``: find pictures by words, or more like one of them."""
+"""``GET /``: image search by text, or by similarity to an image of the dataset."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clerestory.apps.search import Hit
+from clerestory.apps.search import SearchHit
 from clerestory.core.errors import CapabilityError
 from clerestory.core.sample import Sample
 from clerestory.report import format
-from clerestory.web.confidence import Scale, Sure, explain
-from clerestory.web.model_follower import Served
-from clerestory.web.state import site
+from clerestory.web.confidence import Confidence, ScoreCalibrator, explain
+from clerestory.web.model_follower import LoadedModel
+from clerestory.web.state import server_state
 from clerestory.web.views import page, url
 
 EXAMPLES = (
@@ -25,20 +25,20 @@ EXAMPLES = (
     "bad weather",
     "musical instrument with strings",
 )
-STEP = 30
-MOST = 240
-LENGTH = 300
+PAGE_SIZE = 30
+MAX_SHOWN = 240
+MAX_QUERY_LENGTH = 300
 
 
-class Shown(NamedTuple):
-    """A picture in the grid; ``sure`` is None where nothing was asked."""
+class SearchHitView(NamedTuple):
+    """An image of the grid; its confidence is None before a search, or where no calibrator was fitted."""
 
     sample: Sample
-    sure: Sure | None
+    confidence: Confidence | None
 
 
-class Asked(NamedTuple):
-    """The state of the page; all of it is in the address."""
+class SearchRequest(NamedTuple):
+    """The state of the page, all of it from the address."""
 
     query: str
     like: str
@@ -46,97 +46,99 @@ class Asked(NamedTuple):
     shown: int
 
     @property
-    def more(self) -> str:
-        """The address of the same with more pictures."""
-        return url("/", q=self.query, like=self.like, style=self.style, n=self.shown + STEP)
+    def more_url(self) -> str:
+        """The address of the same search with more images."""
+        return url("/", q=self.query, like=self.like, style=self.style, n=self.shown + PAGE_SIZE)
 
 
-async def search(request: Request) -> Response:
-    """The search page in all its states: nothing asked, words, likeness, nothing found."""
-    here = site(request)
-    served = here.live.served
-    if served.embedder is None:
+async def search_page(request: Request) -> Response:
+    """The search page in all its states: no query, by text, by image, no results."""
+    server = server_state(request)
+    loaded = server.follower.loaded
+    if loaded.embedder is None:
         raise CapabilityError(
-            f"{served.ref} describes pictures but cannot search them: it has no space that they share with words",
+            f"{loaded.ref} writes captions but cannot search: it has no embeddings of pictures and text",
             "use the Describe page, or start the server with a model that can search, such as a CLIP (hf:org/name)",
         )
-    if served.finder is None:
-        raise CapabilityError("this server was started without pictures to search", "start it with --data")
-    finder, asked = served.finder, _read(request)
+    if loaded.searcher is None:
+        raise CapabilityError("the server was started without pictures to search", "start it with --data")
+    searcher, wanted = loaded.searcher, _parse(request)
     problem = ""
-    if asked.style and asked.style not in finder.styles:
-        problem = f"There is no style called “{asked.style}”."
-        asked = asked._replace(style="")
+    if wanted.style and wanted.style not in searcher.styles:
+        problem = f"There is no style called “{wanted.style}”."
+        wanted = wanted._replace(style="")
     start = time.perf_counter()
-    like = finder.sample(asked.like) if asked.like else None
-    if asked.like:
-        with here.work.admit():
-            found = await here.work.run(finder.by_picture, asked.like, asked.shown + 1, asked.style)
-        shown = _shown(found[: asked.shown], served.sure.likeness)
-    elif asked.query:
-        with here.work.admit():
-            found = await here.work.run(finder.by_words, asked.query, asked.shown + 1, asked.style)
-        shown = _shown(found[: asked.shown], served.sure.words)
+    like = searcher.sample(wanted.like) if wanted.like else None
+    hits: list[SearchHit] = []
+    if wanted.like:
+        with server.queue.admit():
+            hits = await server.queue.run(searcher.by_image, wanted.like, wanted.shown + 1, wanted.style)
+        views = _views(hits[: wanted.shown], loaded.calibrators.image_search)
+    elif wanted.query:
+        with server.queue.admit():
+            hits = await server.queue.run(searcher.by_text, wanted.query, wanted.shown + 1, wanted.style)
+        views = _views(hits[: wanted.shown], loaded.calibrators.text_search)
     else:
-        found = []
-        shown = [Shown(sample, None) for sample in finder.some(STEP, asked.style)]
+        views = [SearchHitView(sample, None) for sample in searcher.spread(PAGE_SIZE, wanted.style)]
     seconds = time.perf_counter() - start
-    tally = _tally(len(shown), finder.size(asked.style), seconds, bool(asked.query or like))
-    heading = _heading(asked, like, bool(shown))
-    levels = [hit.sure.level for hit in shown if hit.sure]
+    searched = bool(wanted.query or like)
+    summary = _summary(len(views), searcher.size(wanted.style), seconds, searched)
+    heading = _heading(wanted, like, bool(views))
+    levels = [view.confidence.level for view in views if view.confidence]
     return page(
         request,
         "search.html",
         {
-            "served": served,
-            "query": asked.query,
-            "style": asked.style,
+            "model": loaded,
+            "query": wanted.query,
+            "style": wanted.style,
             "like": like,
-            "keywords": _also_called(like) if like else [],
-            "styles": finder.styles,
-            "pretty": pretty,
+            "other_names": _other_names(like) if like else [],
+            "styles": searcher.styles,
+            "group_title": group_title,
             "examples": EXAMPLES,
-            "hits": shown,
+            "hits": views,
             "heading": heading,
-            "tally": tally,
-            "said": f"{heading}: {tally}" if asked.query or like else "",
+            "summary": summary,
+            "announcement": f"{heading}: {summary}" if searched else "",
             "doubtful": bool(levels) and max(levels) == 0,
             "problem": problem,
-            "more": asked.more if len(found) > asked.shown and asked.shown < MOST else "",
-            "explanation": _explanation(served, like is not None),
+            "more_url": wanted.more_url if len(hits) > wanted.shown and wanted.shown < MAX_SHOWN else "",
+            "explanation": _explanation(loaded, like is not None),
         },
     )
 
 
-def _read(request: Request) -> Asked:
+def _parse(request: Request) -> SearchRequest:
     query = request.query_params
-    text = " ".join(query.get("q", "").split())[:LENGTH]
+    text = " ".join(query.get("q", "").split())[:MAX_QUERY_LENGTH]
     count = query.get("n", "")
-    wanted = min(MOST, max(STEP, int(count))) if count.isascii() and count.isdigit() and len(count) < 6 else STEP
-    return Asked(text, "" if text else query.get("like", ""), query.get("style", ""), wanted)
+    valid = count.isascii() and count.isdigit() and len(count) < 6
+    shown = min(MAX_SHOWN, max(PAGE_SIZE, int(count))) if valid else PAGE_SIZE
+    return SearchRequest(text, "" if text else query.get("like", ""), query.get("style", ""), shown)
 
 
-def _shown(hits: list[Hit], scale: Scale | None) -> list[Shown]:
-    return [Shown(hit.sample, scale.sure(hit.score) if scale else None) for hit in hits]
+def _views(hits: list[SearchHit], calibrator: ScoreCalibrator | None) -> list[SearchHitView]:
+    return [SearchHitView(hit.sample, calibrator.confidence(hit.score) if calibrator else None) for hit in hits]
 
 
-def _tally(shown: int, among: int, seconds: float, asked: bool) -> str:
-    total = format.plural(among, "picture")
-    if not asked:
-        return f"{shown} of {total}"
-    return f"the nearest {shown} of {total}, found in {max(1, round(1000 * seconds))} ms"
+def _summary(shown: int, total: int, seconds: float, searched: bool) -> str:
+    pictures = format.plural(total, "picture")
+    if not searched:
+        return f"{shown} of {pictures}"
+    return f"the {shown} best matches of {pictures}, in {max(1, round(1000 * seconds))} ms"
 
 
-def _heading(asked: Asked, like: Sample | None, anything: bool) -> str:
-    within = f" in {pretty(asked.style)}" if asked.style else ""
+def _heading(wanted: SearchRequest, like: Sample | None, any_hits: bool) -> str:
+    within = f" in {group_title(wanted.style)}" if wanted.style else ""
     if like:
-        return f"More like this{within}" if anything else f"Nothing like this{within}"
-    if asked.query:
-        return f"“{asked.query}”{within}" if anything else f"Nothing to show for “{asked.query}”{within}"
-    return f"A few of the pictures{within}"
+        return f"More like this{within}" if any_hits else f"Nothing like this{within}"
+    if wanted.query:
+        return f"“{wanted.query}”{within}" if any_hits else f"No pictures for “{wanted.query}”{within}"
+    return f"Some of the pictures{within}"
 
 
-def _also_called(sample: Sample) -> list[str]:
+def _other_names(sample: Sample) -> list[str]:
     seen = {sample.caption.casefold()}
     names = []
     for caption in sample.captions:
@@ -146,13 +148,16 @@ def _also_called(sample: Sample) -> list[str]:
     return names[:12]
 
 
-def _explanation(served: Served, likeness: bool) -> str:
-    if likeness:
-        return explain(served.sure.likeness, "pictures of things", "an answer is right when it shows the same thing.")
-    return explain(served.sure.words, "names of things", "an answer is right when it shows the thing that was named.")
+def _explanation(loaded: LoadedModel, by_image: bool) -> str:
+    calibrators = loaded.calibrators
+    if by_image:
+        return explain(
+            calibrators.image_search, "pictures of things", "an answer is right when it shows the same thing."
+        )
+    return explain(calibrators.text_search, "names of things", "an answer is right when it shows the thing named.")
 
 
-def pretty(value: str) -> str:
-    """The name of a group for people: ``fluent-emoji-flat`` becomes ``Fluent emoji flat``."""
-    said = value.replace("-", " ").replace("_", " ")
-    return said[:1].upper() + said[1:]
+def group_title(value: str) -> str:
+    """The value of a group for people: ``fluent-emoji-flat`` becomes ``Fluent emoji flat``."""
+    text = value.replace("-", " ").replace("_", " ")
+    return text[:1].upper() + text[1:]

@@ -1,8 +1,8 @@
-"""What every request and answer passes: host and origin checks, body limits, security headers, the drain.
+"""Host and origin checks, body limits and security headers of every request and response.
 
-The pages have no log-in, since they only answer on the loopback address. Two things can still reach such a server
-from outside: a foreign page that posts to it, and a foreign name that resolves to 127.0.0.1 (DNS rebinding). The
-checks of origin and host close both.
+The pages have no login, because the server listens on the loopback address only. Two attacks can still reach it from
+outside: a page of another site that posts to it (CSRF), and a foreign host name that resolves to 127.0.0.1 (DNS
+rebinding). The origin check stops the first, the host check the second.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from clerestory.core.errors import InputError
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-PATIENCE_SECONDS = 30.0
+STALL_SECONDS = 30.0
 API_PREFIXES = ("/v1/", "/healthz", "/readyz")
 
 SECURITY_HEADERS = {
@@ -36,8 +36,15 @@ SECURITY_HEADERS = {
 }
 
 
-class Turned(InputError):
-    """A request that is not answered, with the HTTP status that says so."""
+class RequestRejected(InputError):
+    """The server rejects the request; carries the HTTP status and the API's error type.
+
+    Args:
+        message: the problem, one sentence without a trailing full stop.
+        fix: the remedy.
+        status: the HTTP status (4xx or 503).
+        kind: the ``type`` of the JSON error.
+    """
 
     def __init__(self, message: str, fix: str = "", status: int = 400, kind: str = "invalid_request") -> None:
         super().__init__(message, fix)
@@ -45,32 +52,30 @@ class Turned(InputError):
         self.kind = kind
 
 
-class Busy(Turned):
-    """More work waits than the server takes on; ``after`` says in how many seconds to come back."""
+class Busy(RequestRejected):
+    """The queue of the server is full; ``retry_after`` is in seconds."""
 
-    def __init__(self, after: int) -> None:
-        super().__init__(
-            "the server has as much work as it can take", f"try again in {after} s", status=429, kind="busy"
-        )
-        self.after = after
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("the server is busy", f"try again in {retry_after} s", status=429, kind="busy")
+        self.retry_after = retry_after
 
 
 def is_api(path: str) -> bool:
-    """Whether a path is answered with JSON."""
+    """Whether a path belongs to the JSON API."""
     return path.startswith(API_PREFIXES)
 
 
 def error_json(kind: str, message: str, fix: str) -> dict[str, dict[str, str]]:
-    """The one shape of an error of the API."""
+    """The body of an API error."""
     return {"error": {"type": kind, "message": message, "fix": fix}}
 
 
-class Guard:
-    """Pure ASGI middleware around the whole application.
+class SecurityMiddleware:
+    """Pure ASGI middleware: rejects foreign hosts and origins and adds the security headers.
 
     Args:
-        app: what it guards.
-        hosts: names the server may be called by, without ports.
+        app: the wrapped application.
+        hosts: the accepted host names, without ports.
     """
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str] = LOOPBACK_NAMES) -> None:
@@ -78,50 +83,51 @@ class Guard:
         self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse foreign hosts and origins; add the security headers to every answer."""
+        """Handle one ASGI connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
 
-        whole = scope["method"] in {"GET", "HEAD", "OPTIONS"}
+        body_complete = scope["method"] in {"GET", "HEAD", "OPTIONS"}
 
-        async def counted() -> Message:
-            nonlocal whole
+        async def tracked_receive() -> Message:
+            nonlocal body_complete
             message = await receive()
-            whole = whole or (message["type"] == "http.request" and not message.get("more_body", False))
+            last = message["type"] == "http.request" and not message.get("more_body", False)
+            body_complete = body_complete or last
             return message
 
-        async def secured(message: Message) -> None:
+        async def secured_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                if not whole:
-                    # Answered before everything was read: hang up, or the rest would be read and thrown away.
+                if not body_complete:
+                    # The response precedes the end of the body: close, or the server would read and discard the rest.
                     headers["connection"] = "close"
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        refusal = self._refusal(scope)
-        if refusal is None:
-            await self.app(scope, counted, secured)
+        rejection = self._check(scope)
+        if rejection is None:
+            await self.app(scope, tracked_receive, secured_send)
         else:
-            await _refuse(scope, secured, refusal)
+            await _send_rejection(scope, secured_send, rejection)
 
-    def _refusal(self, scope: Scope) -> Turned | None:
+    def _check(self, scope: Scope) -> RequestRejected | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if host_name(host) not in self.hosts:
-            return Turned(
-                f"this server does not answer to the name {host[:80]!r}",
-                "open it as http://localhost or http://127.0.0.1 with its port",
+            return RequestRejected(
+                f"the host name {host[:80]!r} is not accepted",
+                "open http://localhost or http://127.0.0.1 with the port of the server",
                 status=421,
                 kind="wrong_host",
             )
         if scope["method"] not in {"GET", "HEAD", "OPTIONS"} and not _same_origin(scope, headers, host):
-            return Turned(
+            return RequestRejected(
                 "this request came from another site",
-                "open the page on this server and send it from there",
+                "send it from a page of this server",
                 status=403,
                 kind="cross_origin",
             )
@@ -129,7 +135,7 @@ class Guard:
 
 
 def host_name(host: str) -> str:
-    """The name in a ``Host`` header: ``[::1]:8000`` gives ``::1``; empty when it is malformed."""
+    """The host name in a ``Host`` header, ``::1`` for ``[::1]:8000``; empty if the header is malformed."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
@@ -142,58 +148,59 @@ def _same_origin(scope: Scope, headers: Headers, host: str) -> bool:
         return site == "same-origin" or (site == "none" and origin is None)
     if origin is not None:
         return origin.lower() == f"{scope['scheme']}://{host}".lower()
-    # Neither header: no browser sent it. Programs may use the API; a form only ever comes from a browser.
+    # Neither header: the sender is not a browser. Programs may use the API; forms come from browsers only.
     return is_api(scope["path"])
 
 
-async def _refuse(scope: Scope, send: Send, refusal: Turned) -> None:
+async def _send_rejection(scope: Scope, send: Send, rejection: RequestRejected) -> None:
     if is_api(scope["path"]):
-        kind, body = b"application/json", json.dumps(error_json(refusal.kind, refusal.message, refusal.fix)).encode()
+        content_type = b"application/json"
+        body = json.dumps(error_json(rejection.kind, rejection.message, rejection.fix)).encode()
     else:
-        kind, body = b"text/plain; charset=utf-8", f"{refusal}\n".encode()
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
+        content_type, body = b"text/plain; charset=utf-8", f"{rejection}\n".encode()
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": rejection.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def pieces(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes in.
+async def body_chunks(request: Request) -> AsyncIterator[bytes]:
+    """The chunks of the body as they arrive.
 
     Raises:
-        Turned: 408 when nothing comes for too long.
+        RequestRejected: 408 when no chunk arrives for ``STALL_SECONDS``.
     """
     stream = aiter(request.stream())
     while True:
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                piece = await anext(stream)
+            async with asyncio.timeout(STALL_SECONDS):
+                chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise Turned("the request stopped coming", "send it again", status=408, kind="timeout") from None
+            raise RequestRejected("the upload stalled", "send it again", status=408, kind="timeout") from None
         except ClientDisconnect:
-            raise Turned("the request was cut short", "send it again") from None
-        yield piece
+            raise RequestRejected("the upload was interrupted", "send it again") from None
+        yield chunk
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """The body, counted while it streams in; the declared length is never trusted.
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body; its bytes are counted as they arrive, the declared length is ignored.
 
     Raises:
-        Turned: 413 once more than ``most`` bytes have come.
+        RequestRejected: 413 beyond ``limit`` bytes.
     """
-    whole = bytearray()
-    async for piece in pieces(request):
-        whole += piece
-        if len(whole) > most:
-            raise too_large(most)
-    return bytes(whole)
+    body = bytearray()
+    async for chunk in body_chunks(request):
+        body += chunk
+        if len(body) > limit:
+            raise too_large(limit)
+    return bytes(body)
 
 
-def too_large(most: int) -> Turned:
-    """The answer to a body that is too long."""
-    return Turned(
-        f"the request is larger than {most / 1e6:.0f} MB",
+def too_large(limit: int) -> RequestRejected:
+    """The error for a body of more than ``limit`` bytes."""
+    return RequestRejected(
+        f"the request is larger than {limit / 1e6:.0f} MB",
         "send fewer or smaller pictures",
         status=413,
         kind="too_large",

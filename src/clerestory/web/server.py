@@ -1,4 +1,4 @@
-"""Runs the application on the loopback address, and lets it end without dropping anything."""
+"""Runs the application on the loopback address, with a graceful shutdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 
 from clerestory.core.errors import InputError
 
-GRACE_SECONDS = 1.0
+DRAIN_SECONDS = 1.0
 FINISH_SECONDS = 30
 
 
@@ -24,26 +24,26 @@ def run(
     app: Starlette,
     host: str = "127.0.0.1",
     port: int = 8000,
-    told: Callable[[str], None] | None = None,
-    grace: float = GRACE_SECONDS,
+    on_listening: Callable[[str], None] | None = None,
+    drain_seconds: float = DRAIN_SECONDS,
 ) -> None:
-    """Serve until SIGTERM or Ctrl-C, then drain: not ready, a moment longer open, finish what is under way, end.
+    """Serve until SIGTERM or Ctrl-C, then drain, finish the running requests and return.
 
     Args:
-        app: made by ``create_app``.
-        host: a loopback address or name; there is no log-in, so nothing else is taken.
-        port: 0 takes a free one.
-        told: is given the address to open, once the socket listens.
-        grace: how many seconds new requests are still taken after the signal, while ``/readyz`` says no, so that
-            whoever balances load has time to see it. A second signal ends the wait.
+        app: from ``create_app``.
+        host: a loopback address or name; there is no login, so any other is rejected.
+        port: 0 selects a free one.
+        on_listening: called with the URL once the socket listens.
+        drain_seconds: how long new requests are still accepted after the signal while ``/readyz`` is 503, so that a
+            load balancer has time to notice. A second signal ends the wait.
 
     Raises:
-        InputError: the host is not a loopback address, or the port is taken.
+        InputError: the host is not a loopback address, or the port is in use.
     """
     with contextlib.closing(_listen(host, port)) as listening:
         bound = listening.getsockname()[1]
-        if told is not None:
-            told(f"http://{f'[{host}]' if ':' in host else host}:{bound}/")
+        if on_listening is not None:
+            on_listening(f"http://{f'[{host}]' if ':' in host else host}:{bound}/")
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -56,52 +56,52 @@ def run(
             ws="none",
             loop="asyncio",
         )
-        _Server(config, app, grace).run(sockets=[listening])
+        _Server(config, app, drain_seconds).run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, app: Starlette, grace: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: Starlette, drain_seconds: float) -> None:
         super().__init__(config)
         self._app = app
-        self._grace = grace
+        self._drain_seconds = drain_seconds
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, but the signal begins the drain, and an orderly end is not followed by dying of the signal."""
+        """As in uvicorn, but a signal begins the drain, and is not raised again after an orderly end."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
         loop = asyncio.get_running_loop()
 
-        def begin(number: int, frame: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self._asked_to_end)
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            loop.call_soon_threadsafe(self._shut_down)
 
-        kept = {number: signal.signal(number, begin) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            for number, handler in kept.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def _asked_to_end(self) -> None:
-        live = self._app.state.site.live
+    def _shut_down(self) -> None:
+        follower = self._app.state.server.follower
         if self.should_exit:
             self.force_exit = True
-        elif live.draining:
+        elif follower.draining:
             self.should_exit = True
         else:
-            live.draining = True
-            asyncio.get_running_loop().call_later(self._grace, self._end)
+            follower.draining = True
+            asyncio.get_running_loop().call_later(self._drain_seconds, self._exit)
 
-    def _end(self) -> None:
+    def _exit(self) -> None:
         self.should_exit = True
 
 
 def _listen(host: str, port: int) -> socket.socket:
     if not _is_loopback(host):
         raise InputError(
-            f"{host} can be reached from other computers, and these pages have no log-in",
-            "use 127.0.0.1, and a tunnel (ssh -L) to reach it from elsewhere",
+            f"{host} can be reached from other computers, and the pages have no login",
+            "use 127.0.0.1, and an SSH tunnel (ssh -L) to reach it from another computer",
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -111,7 +111,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listening.close()
         reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"port {port} of {host} cannot be used: {reason}", "choose another with --port") from error
+        raise InputError(f"port {port} on {host} cannot be used: {reason}", "choose another with --port") from error
     listening.listen(128)
     listening.setblocking(False)
     return listening

@@ -1,4 +1,4 @@
-"""What every page and address of one server works with."""
+"""The state shared by every page and API endpoint of one server."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from starlette.requests import Request
 
 from clerestory.core.sample import Dataset
 from clerestory.store import Store
-from clerestory.web.inference_queue import Work
-from clerestory.web.model_follower import Live
-from clerestory.web.pictures import Thumbnails
+from clerestory.web.images import ThumbnailCache
+from clerestory.web.inference_queue import InferenceQueue
+from clerestory.web.model_follower import ModelFollower
 from clerestory.web.reviews import Reviews
 
 
 @dataclass(slots=True)
-class Site:
-    """The parts of one server; reached as ``request.app.state.site``.
+class ServerState:
+    """The components of one server; stored as ``app.state.server``.
 
     Attributes:
         store: releases, models, evidence.
-        data: the pictures to search, or None.
-        name: the line of models that is served.
-        live: the served release.
-        work: the queue before the model.
+        data: the images to search, or None.
+        name: the model name whose release is served.
+        follower: keeps the served model loaded.
+        queue: the queue in front of the model.
         reviews: captions under review.
-        thumbnails: small copies of large pictures.
+        thumbnails: small copies of large images.
     """
 
     store: Store
     data: Dataset | None
     name: str
-    live: Live
-    work: Work = field(default_factory=Work)
+    follower: ModelFollower
+    queue: InferenceQueue = field(default_factory=InferenceQueue)
     reviews: Reviews = field(default_factory=Reviews)
-    thumbnails: Thumbnails = field(default_factory=Thumbnails)
+    thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
 
 
-def site(request: Request) -> Site:
-    """The server's parts."""
-    found = request.app.state.site
-    assert isinstance(found, Site)
-    return found
+def server_state(request: Request) -> ServerState:
+    """The state of the server that received a request."""
+    state = request.app.state.server
+    assert isinstance(state, ServerState)
+    return state

@@ -1,4 +1,4 @@
-"""Forms with pictures, read while they stream in: one picture in memory at a time, and every byte counted."""
+"""A streaming parser of upload forms: one image in memory at a time, every byte counted."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from clerestory.core.errors import UploadError
-from clerestory.web.security import Turned, pieces, too_large
+from clerestory.web.security import RequestRejected, body_chunks, too_large
 
-PICTURE_BYTES = 10_000_000
-PICTURES = 24
-FORM_BYTES = PICTURE_BYTES * PICTURES + 1_000_000
-FIELD_BYTES = 20_000
-FIELDS = 400
+MAX_IMAGE_BYTES = 10_000_000
+MAX_IMAGES = 24
+MAX_FORM_BYTES = MAX_IMAGE_BYTES * MAX_IMAGES + 1_000_000
+MAX_FIELD_BYTES = 20_000
+MAX_FIELDS = 400
+MAX_FILE_NAME = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One field of a form, or one file.
+class FormPart:
+    """One field or file of a form.
 
     Attributes:
-        field: its name in the form.
-        file: the name of the file, None when it is a plain field.
-        content: what it holds.
-        problem: why the file is not taken; its content is empty then.
+        field: the field name.
+        file: the file name, None for a plain field.
+        content: the bytes.
+        error: why the file is rejected, its content is then empty; None for an accepted file.
     """
 
     field: str
     file: str | None
     content: bytes
-    problem: UploadError | None = None
+    error: UploadError | None = None
 
     @property
     def text(self) -> str:
@@ -41,111 +42,109 @@ class Part:
         return self.content.decode("utf-8", "replace")
 
 
-class _Reader:
-    """Collects the parts of a ``multipart/form-data`` body out of a parser's callbacks."""
+class _FormReader:
+    """Collects the parts of a ``multipart/form-data`` body from the callbacks of the parser."""
 
     def __init__(self, boundary: bytes) -> None:
-        self.done: list[Part] = []
+        self.completed: list[FormPart] = []
         self.ended = False
-        self.count = 0
-        self._names: dict[bytes, bytes] = {}
+        self.num_parts = 0
+        self._headers: dict[bytes, bytes] = {}
         self._header = (bytearray(), bytearray())
         self._content = bytearray()
-        self._field, self._file = "", None
-        self._overfull = False
+        self._field = ""
+        self._file: str | None = None
+        self._too_long = False
         self.parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": self._begin,
-                "on_header_field": self._header_name,
-                "on_header_value": self._header_value,
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers,
-                "on_part_data": self._data,
-                "on_part_end": self._end,
-                "on_end": self._finish,
+                "on_part_begin": self._on_part_begin,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
             },
         )
 
-    _field: str
-    _file: str | None
+    def _on_part_begin(self) -> None:
+        self.num_parts += 1
+        if self.num_parts > MAX_FIELDS:
+            problem = f"the form has more than {MAX_FIELDS} fields"
+            raise RequestRejected(problem, "send fewer at once", status=413, kind="too_large")
+        self._headers, self._content, self._too_long = {}, bytearray(), False
 
-    def _begin(self) -> None:
-        self.count += 1
-        if self.count > FIELDS:
-            raise Turned(f"the form has more than {FIELDS} fields", "send fewer at once", status=413, kind="too_large")
-        self._names, self._content, self._overfull = {}, bytearray(), False
-
-    def _header_name(self, data: bytes, start: int, end: int) -> None:
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header[0].extend(data[start:end])
 
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
         self._header[1].extend(data[start:end])
 
-    def _header_end(self) -> None:
+    def _on_header_end(self) -> None:
         name, value = self._header
-        self._names[bytes(name).lower()] = bytes(value)
+        self._headers[bytes(name).lower()] = bytes(value)
         self._header = (bytearray(), bytearray())
 
-    def _headers(self) -> None:
-        _, options = parse_options_header(self._names.get(b"content-disposition", b""))
+    def _on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._field = options.get(b"name", b"").decode("utf-8", "replace")
         self._file = options[b"filename"].decode("utf-8", "replace") if b"filename" in options else None
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        most = FIELD_BYTES if self._file is None else PICTURE_BYTES
-        if self._overfull:
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        limit = MAX_FIELD_BYTES if self._file is None else MAX_IMAGE_BYTES
+        if self._too_long:
             return
         self._content.extend(memoryview(data)[start:end])
-        if len(self._content) > most:
-            self._overfull, self._content = True, bytearray()
+        if len(self._content) > limit:
+            self._too_long, self._content = True, bytearray()
 
-    def _end(self) -> None:
-        problem = None
-        if self._overfull and self._file is None:
-            raise Turned(f"the field {self._field!r} is too long", "shorten it", status=413, kind="too_large")
-        if self._overfull:
-            limit = f"{PICTURE_BYTES / 1e6:.0f} MB"
-            problem = UploadError(f"the file is larger than {limit}", f"send it smaller than {limit}", status=413)
-        self.done.append(Part(self._field, self._file, bytes(self._content), problem))
+    def _on_part_end(self) -> None:
+        error = None
+        if self._too_long and self._file is None:
+            raise RequestRejected(f"the field {self._field!r} is too long", "shorten it", status=413, kind="too_large")
+        if self._too_long:
+            limit = f"{MAX_IMAGE_BYTES / 1e6:.0f} MB"
+            error = UploadError(f"the file is larger than {limit}", f"choose one smaller than {limit}", status=413)
+        self.completed.append(FormPart(self._field, self._file, bytes(self._content), error))
         self._content = bytearray()
 
-    def _finish(self) -> None:
+    def _on_end(self) -> None:
         self.ended = True
 
 
-async def parts(request: Request) -> AsyncIterator[Part]:
-    """The parts of a form, each as soon as it has come in.
+async def form_parts(request: Request) -> AsyncIterator[FormPart]:
+    """The parts of a form, each as soon as it is complete.
 
     Raises:
-        Turned: 415 when the body is no multipart form, 400 when it is broken off or malformed, 413 when it is too
-            long as a whole. A single file that is too long is a part with a ``problem`` instead.
+        RequestRejected: 415 if the body is not a multipart form, 400 if it is truncated or malformed, 413 if the whole
+            form is too long. A single file that is too long is a part with an ``error`` instead.
     """
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    content_type, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not boundary:
-        raise Turned(
-            "this is not a form with files", "send multipart/form-data", status=415, kind="unsupported_media_type"
-        )
+    if content_type != b"multipart/form-data" or not boundary:
+        problem = "the body is not a form with files"
+        raise RequestRejected(problem, "send multipart/form-data", status=415, kind="unsupported_media_type")
     try:
-        reader = _Reader(boundary)
+        reader = _FormReader(boundary)
         total = 0
-        async for piece in pieces(request):
-            total += len(piece)
-            if total > FORM_BYTES:
-                raise too_large(FORM_BYTES)
-            reader.parser.write(piece)
-            while reader.done:
-                yield reader.done.pop(0)
+        async for chunk in body_chunks(request):
+            total += len(chunk)
+            if total > MAX_FORM_BYTES:
+                raise too_large(MAX_FORM_BYTES)
+            reader.parser.write(chunk)
+            while reader.completed:
+                yield reader.completed.pop(0)
         reader.parser.finalize()
     except FormParserError as error:
-        raise Turned("the form is malformed", "send it again from the page") from error
+        raise RequestRejected("the form is malformed", "send it again from the page") from error
     if not reader.ended:
-        raise Turned("the form was cut short", "send it again")
+        raise RequestRejected("the form is truncated", "send it again")
 
 
 def file_name(name: str) -> str:
-    """A file's own name for people: no folders, no control characters, at most 120 characters."""
+    """The base name of an uploaded file, without control characters, cut to ``MAX_FILE_NAME`` characters."""
     base = name.replace("\\", "/").rsplit("/", 1)[-1]
-    clean = "".join(c for c in base if c.isprintable()).strip()
-    return clean[:120] or "picture"
+    printable = "".join(c for c in base if c.isprintable()).strip()
+    return printable[:MAX_FILE_NAME] or "picture"

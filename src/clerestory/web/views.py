@@ -1,4 +1,4 @@
-"""Templates to pages; errors to pages or JSON."""
+"""Renders templates as pages, and errors as pages or JSON."""
 
 from __future__ import annotations
 
@@ -16,21 +16,23 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import ClerestoryError, ConfigError, InputError, NotFound, UploadError
+from clerestory.core.units import duration, memory
 from clerestory.report import format
 from clerestory.web import labels
-from clerestory.web.model_follower import Served
-from clerestory.web.security import SECURITY_HEADERS, Busy, Turned, error_json, is_api
+from clerestory.web.interval_bar import interval_bar
+from clerestory.web.model_follower import LoadedModel
+from clerestory.web.security import SECURITY_HEADERS, Busy, RequestRejected, error_json, is_api
 
 LOG = logging.getLogger("clerestory.web")
-HERE = Path(__file__).resolve().parent
-STATIC = HERE / "static"
+FOLDER = Path(__file__).resolve().parent
+STATIC = FOLDER / "static"
 RELEASE_HEADER = "clerestory-release"
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
+        loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -38,48 +40,60 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     environment.globals.update(
-        words=labels, fmt=format, percent=labels.percent, static=static_url, url=url, picture_url=picture_url
+        labels=labels,
+        fmt=format,
+        duration=duration,
+        memory=memory,
+        percent=labels.percent,
+        fact_text=labels.fact_text,
+        interval_bar=interval_bar,
+        static=static_url,
+        url=url,
+        image_url=image_url,
     )
     return environment
 
 
 @lru_cache(maxsize=32)
 def static_url(name: str) -> str:
-    """The address of a static file, with its digest, so that it may be kept for ever."""
+    """The address of a static file, with its digest, so that it may be cached for ever."""
     return f"/static/{name}?v={digest_bytes((STATIC / name).read_bytes())[:12]}"
 
 
 def url(path: str, **query: str | int | None) -> str:
-    """A path with a query; empty values are left out."""
-    kept = {name: value for name, value in query.items() if value not in {None, ""}}
-    return f"{path}?{urlencode(kept)}" if kept else path
+    """A path with a query string; empty values are omitted."""
+    parameters = {name: value for name, value in query.items() if value not in {None, ""}}
+    return f"{path}?{urlencode(parameters)}" if parameters else path
 
 
-def picture_url(sample_id: str, image: str) -> str:
-    """The address of a sample's picture, with its digest, so that it may be kept for ever."""
+def image_url(sample_id: str, image: str) -> str:
+    """The address of a sample's image, with its digest, so that it may be cached for ever."""
     return f"/pictures/{quote(sample_id, safe='/')}?v={image[:12]}"
 
 
 def page(request: Request, template: str, context: Mapping[str, object], status: int = 200) -> HTMLResponse:
-    """A rendered page; the header says which release it was made with."""
-    site = request.app.state.site
-    served = context.get("served") or site.live.current
-    html = (
-        _environment()
-        .get_template(template)
-        .render(path=request.url.path, name=site.name, live=served, trouble=site.live.trouble, **context)
-    )
-    headers = {RELEASE_HEADER: served.ref} if isinstance(served, Served) else {}
+    """Render a template; the context may name the ``model`` of the request, by default the loaded one."""
+    server = request.app.state.server
+    model = context.get("model") or server.follower.current
+    variables = {
+        **context,
+        "path": request.url.path,
+        "name": server.name,
+        "model": model,
+        "load_error": server.follower.load_error,
+    }
+    html = _environment().get_template(template).render(variables)
+    headers = {RELEASE_HEADER: model.ref} if isinstance(model, LoadedModel) else {}
     return HTMLResponse(html, status, headers)
 
 
 def status_of(error: ClerestoryError) -> tuple[int, str]:
-    """The HTTP status and the API's ``type`` of an error."""
-    if isinstance(error, Turned):
+    """The HTTP status of an error and its ``type`` in the API."""
+    if isinstance(error, RequestRejected):
         return error.status, error.kind
     if isinstance(error, UploadError):
         kinds = {413: "too_large", 415: "unsupported_media_type"}
-        return error.status, kinds.get(error.status, "invalid_picture")
+        return error.status, kinds.get(error.status, "invalid_image")
     if isinstance(error, NotFound):
         return 404, "not_found"
     if isinstance(error, ConfigError | InputError):
@@ -88,28 +102,28 @@ def status_of(error: ClerestoryError) -> tuple[int, str]:
 
 
 async def on_error(request: Request, error: Exception) -> Response:
-    """Answer a known error with its one sentence."""
+    """Respond to a ``ClerestoryError`` with its message and remedy."""
     assert isinstance(error, ClerestoryError)
     status, kind = status_of(error)
     if status >= 500 and status != 503:
         LOG.error("%s %s: %s", request.method, request.url.path, error)
     response = _problem(request, status, kind, _sentence(error), error.fix)
     if isinstance(error, Busy):
-        response.headers["retry-after"] = str(error.after)
+        response.headers["retry-after"] = str(error.retry_after)
     elif status == 503:
         response.headers["retry-after"] = "2"
         if not is_api(request.url.path) and request.method == "GET":
-            response.headers["refresh"] = "3"  # the page comes by itself once the model is there
+            response.headers["refresh"] = "3"  # the page appears by itself once the model is loaded
     return response
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """Answer an address or a method that does not exist."""
+    """Respond to an unknown address or method."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        message, fix = "there is nothing at this address", "start from the search page"
+        message, fix = "there is no page at this address", "start from the search page"
     elif error.status_code == 405:
-        message, fix = f"this address does not take {request.method}", "see docs/reference/http-api.md"
+        message, fix = f"this address does not accept {request.method}", "see docs/reference/http-api.md"
     else:
         message, fix = HTTPStatus(error.status_code).phrase, ""
     kind = {404: "not_found", 405: "wrong_method"}.get(error.status_code, "invalid_request")
@@ -118,14 +132,14 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     return response
 
 
-async def on_crash(request: Request, error: Exception) -> Response:
-    """Answer a mistake of ours without showing its inside; the log has it."""
+async def on_unexpected_error(request: Request, error: Exception) -> Response:
+    """Respond to a bug without revealing internals; the log has the traceback."""
     response = _problem(
         request,
         500,
         "server_error",
-        "something went wrong on our side",
-        "try again; if it happens again, the server's log says what it is",
+        "something went wrong on the server",
+        "try again; if it happens again, the server's log has the details",
     )
     response.headers.update(SECURITY_HEADERS)
     return response

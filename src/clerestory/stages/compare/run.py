@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clerestory.core.codec import Facts, Tags, decode, encode
@@ -48,6 +48,7 @@ def compare(
     config: CompareConfig | None = None,
     data: str = "",
     digests: Mapping[str, str] | None = None,
+    tasks: Sequence[str] = (),
 ) -> Comparison:
     """Compare two models, sample by sample, on the data of their evaluations.
 
@@ -62,6 +63,7 @@ def compare(
         config: when a difference counts.
         data: digest of the data set to compare on; if empty, the newest on which both were evaluated.
         digests: of models that are not in the store (``hf:``, ``openai:``, a folder), by reference.
+        tasks: references of the tasks whose data this is, for the suggested commands.
 
     Raises:
         NotFound: one of these names is unknown.
@@ -72,7 +74,7 @@ def compare(
     model_a, model_b = (_model(ref, store, digests or {}) for ref in (a, b))
     if model_a.digest == model_b.digest:
         raise InputError(f"{a} and {b} are the same model, {short(model_a.digest)}", "name two different models")
-    evidence_a, evidence_b = _evaluations(model_a, model_b, store, data)
+    evidence_a, evidence_b = _evaluations(model_a, model_b, store, data, tasks)
     subject = Subject(
         model=model_a.digest,
         data=evidence_a.subject.data,
@@ -147,19 +149,19 @@ def _model(ref: str, store: Store, digests: Mapping[str, str]) -> _Model:
     return _Model(short(resolved.digest), short(resolved.digest), resolved.digest)
 
 
-def _evaluations(a: _Model, b: _Model, store: Store, data: str) -> tuple[Evidence, Evidence]:
+def _evaluations(a: _Model, b: _Model, store: Store, data: str, tasks: Sequence[str]) -> tuple[Evidence, Evidence]:
     """The newest current evaluations of both models on the same data; preferably with the same settings."""
-    of_a, of_b = _fresh(a, store, data), _fresh(b, store, data)
+    of_a, of_b = _fresh(a, store, data, tasks), _fresh(b, store, data, tasks)
     pairs = [(one, two) for one in of_a for two in of_b if one.subject.data == two.subject.data]
     if not pairs:
         raise Undecided(
             f"{b.name} was not evaluated on the data of the evaluation of {a.name}",
-            _command(b, of_a[0].subject.data, store),
+            _command(b, of_a[0].subject.data, store, tasks),
         )
     return next((pair for pair in pairs if pair[0].subject.config == pair[1].subject.config), pairs[0])
 
 
-def _fresh(model: _Model, store: Store, data: str) -> list[Evidence]:
+def _fresh(model: _Model, store: Store, data: str, tasks: Sequence[str]) -> list[Evidence]:
     """The evaluations of a model by the current code in the current environment, newest first.
 
     Raises:
@@ -171,7 +173,7 @@ def _fresh(model: _Model, store: Store, data: str) -> list[Evidence]:
     usable = [each for each in fresh if not data or each.subject.data == data]
     if usable:
         return usable
-    command = _command(model, data, store)
+    command = _command(model, data, store, tasks)
     if not stored:
         raise Undecided(f"{model.name} was never evaluated here", command)
     if fresh:
@@ -180,10 +182,11 @@ def _fresh(model: _Model, store: Store, data: str) -> list[Evidence]:
     raise Undecided(f"the evaluation of {model.name} is stale: {changed} changed since", command)
 
 
-def _command(model: _Model, data: str, store: Store) -> str:
+def _command(model: _Model, data: str, store: Store, tasks: Sequence[str]) -> str:
     """The command that evaluates a model on a data set; it names the data if the store has a name for it."""
-    option = next((f" --data {row.name}" for row in store.datasets() if row.digest == data), "")
-    return stage(SOURCE_KIND).command.format(model=model.ref, data=option)
+    options = next((f" --data {row.name}" for row in store.datasets() if row.digest == data), "")
+    options += "".join(f" --task {task}" for task in tasks)
+    return stage(SOURCE_KIND).command.format(model=model.ref, data=options)
 
 
 def _measurements(row: ComparisonRow, rows: Rows, config: CompareConfig) -> Iterable[Measurement]:

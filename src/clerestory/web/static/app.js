@@ -1,16 +1,16 @@
-// Makes the pages a little handier. Everything works without it.
+// Progressive enhancement: every page works without it.
 "use strict";
 
 document.documentElement.classList.add("scripted");
 
-const say = (words) => {
-  const place = document.getElementById("said");
-  place.textContent = "";
-  // Cleared first, so that the same sentence twice is read out twice.
-  setTimeout(() => { place.textContent = words; }, 60);
+const announce = (text) => {
+  const region = document.getElementById("announcement");
+  region.textContent = "";
+  // Cleared first, so that screen readers read the same sentence again.
+  setTimeout(() => { region.textContent = text; }, 60);
 };
 
-// After a part of the page was replaced: tell what happened, and put the focus where the work goes on.
+// After a swap: announce what happened, and move the focus to the element for the next step.
 let focusAfter = null;
 
 document.addEventListener("htmx:before:request", (event) => {
@@ -18,22 +18,22 @@ document.addEventListener("htmx:before:request", (event) => {
 });
 
 document.addEventListener("htmx:after:swap", () => {
-  const part = document.querySelector("[data-say]");
-  if (!part) return;
-  if (part.dataset.say) say(part.dataset.say);
-  const wanted = focusAfter ?? part.dataset.focus;
+  const swapped = document.querySelector("[data-announcement]");
+  if (!swapped) return;
+  if (swapped.dataset.announcement) announce(swapped.dataset.announcement);
+  const selector = focusAfter ?? swapped.dataset.focus;
   focusAfter = null;
-  const target = wanted && document.querySelector(wanted);
+  const target = selector && document.querySelector(selector);
   if (target) {
     target.focus();
     if (target.select) target.select();
   }
 });
 
-const failed = () => say("That did not reach the server. Is it still running?");
+const failed = () => announce("The server did not respond. Is it still running?");
 document.addEventListener("htmx:error", failed);
 
-// An error page instead of the part that was asked for: show it whole.
+// The response is an error page: show it in place of the whole page.
 document.addEventListener("htmx:after:request", (event) => {
   const { ctx } = event.detail;
   if (ctx.response.status < 400) return;
@@ -49,19 +49,19 @@ document.addEventListener("keydown", (event) => {
   document.querySelector(event.target.dataset.enter)?.click();
 });
 
-// What was typed and not yet kept is kept before the download begins.
+// Captions that are edited and not saved yet are saved before the download.
 document.addEventListener("click", async (event) => {
-  const link = event.target.closest?.("a[data-keep]");
+  const link = event.target.closest?.("a[data-save]");
   if (!link) return;
-  const form = document.querySelector(link.dataset.keep);
+  const form = document.querySelector(link.dataset.save);
   const edited = [...form.querySelectorAll("input[type=text]")].some((box) => box.value !== box.defaultValue);
   if (!edited) return;
   event.preventDefault();
   const body = new URLSearchParams(new FormData(form));
-  body.set("do", "keep");
+  body.set("do", "save");
   try {
-    const answer = await fetch(form.action, { method: "POST", body });
-    if (!answer.ok) throw new Error(answer.statusText);
+    const response = await fetch(form.action, { method: "POST", body });
+    if (!response.ok) throw new Error(response.statusText);
     for (const box of form.querySelectorAll("input[type=text]")) box.defaultValue = box.value;
     location.assign(link.href);
   } catch {
@@ -69,29 +69,29 @@ document.addEventListener("click", async (event) => {
   }
 });
 
-// Pictures may be dropped into the frame.
+// Drag and drop of pictures.
 for (const form of document.querySelectorAll("form[data-drop]")) {
   const input = form.querySelector("input[type=file]");
   const button = form.querySelector("button");
-  const over = (yes) => (event) => {
+  const highlight = (on) => (event) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
-    form.classList.toggle("over", yes);
+    form.classList.toggle("over", on);
   };
-  form.addEventListener("dragenter", over(true));
-  form.addEventListener("dragover", over(true));
-  form.addEventListener("dragleave", over(false));
+  form.addEventListener("dragenter", highlight(true));
+  form.addEventListener("dragover", highlight(true));
+  form.addEventListener("dragleave", highlight(false));
   form.addEventListener("drop", (event) => {
-    over(false)(event);
+    highlight(false)(event);
     if (!event.dataTransfer?.files.length) return;
     input.files = event.dataTransfer.files;
     form.requestSubmit();
   });
   form.addEventListener("submit", () => {
     const count = input.files.length;
-    button.textContent = count === 1 ? "Looking at 1 picture…" : `Looking at ${count} pictures…`;
-    say(button.textContent);
-    // Disabled a moment later, so that the button itself is still part of what is sent.
+    button.textContent = count === 1 ? "Describing 1 picture…" : `Describing ${count} pictures…`;
+    announce(button.textContent);
+    // Disabled a moment later, because a disabled button is not submitted.
     setTimeout(() => { button.disabled = true; });
   });
   window.addEventListener("pageshow", () => { button.disabled = false; button.textContent = "Suggest captions"; });

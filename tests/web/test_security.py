@@ -25,7 +25,7 @@ def addresses(world: World) -> list[str]:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8000", "", "[::1"])
-def test_a_foreign_name_gets_no_answer(client: TestClient, host: str) -> None:
+def test_a_foreign_host_name_is_rejected(client: TestClient, host: str) -> None:
     answer = client.get("/", headers={"host": host})
     assert answer.status_code == 421
     assert "localhost" in answer.text
@@ -56,7 +56,7 @@ def test_host_names_are_read_as_browsers_write_them() -> None:
         ({}, 403),
     ],
 )
-def test_a_form_is_taken_from_our_own_pages_only(client: TestClient, headers: dict[str, str], status: int) -> None:
+def test_a_form_is_accepted_from_our_own_pages_only(client: TestClient, headers: dict[str, str], status: int) -> None:
     asked = client.build_request("POST", "/describe", files=[("pictures", ("", b""))])
     del asked.headers["origin"]
     asked.headers.update(headers)

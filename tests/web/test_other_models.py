@@ -1,4 +1,4 @@
-"""The pages and the API with models from elsewhere: one that cannot describe, one that cannot search, a remote one."""
+"""The pages and the API with other models: one that cannot describe, one that cannot search, a remote one."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ def pages(store: Store, data: Dataset, ref: str) -> Iterator[TestClient]:
         yield client
 
 
-def test_a_clip_searches_and_says_that_it_does_not_describe(store: Store, data: Dataset, clip: Path) -> None:
+def test_a_clip_searches_and_reports_that_it_cannot_describe(store: Store, data: Dataset, clip: Path) -> None:
     with pages(store, data, f"hf:{clip}") as client:
         page = client.get("/", params={"q": "a red circle"})
         assert page.status_code == 200
         assert "red circle" in page.text
-        assert f"Answered by hf:{clip}" in page.text
+        assert f"Model: hf:{clip}" in page.text
         assert "Everything happens on this computer" in page.text
         refused = client.get("/describe")
         assert refused.status_code == 400
-        assert "cannot describe them" in refused.text
+        assert "cannot write captions" in refused.text
         entry = client.get("/v1/models").json()["data"][0]
         assert (entry["capabilities"], entry["dimensions"]) == (["Embedder", "Scorer"], [24])
         found = client.post("/v1/embeddings", json={"input": ["a red circle"], "model": f"hf:{clip}"}).json()
@@ -65,21 +65,21 @@ def test_a_clip_searches_and_says_that_it_does_not_describe(store: Store, data: 
         assert client.get("/releases").status_code == 200
 
 
-def test_a_chat_model_describes_and_says_that_it_does_not_search(store: Store, data: Dataset, tmp_path: Path) -> None:
+def test_a_chat_model_describes_and_reports_that_it_cannot_search(store: Store, data: Dataset, tmp_path: Path) -> None:
     with pages(store, data, f"hf:{make_llava(tmp_path / 'llava')}") as client:
         refused = client.get("/")
         assert refused.status_code == 400
-        assert "cannot search them" in refused.text
+        assert "cannot search" in refused.text
         assert client.get("/describe").status_code == 200
         review = client.post("/describe/examples")
         assert review.status_code == 200
         assert "use-1-1" in review.text
         answer = client.post("/v1/embeddings", json={"input": "x"})
         assert answer.status_code == 400
-        assert "does not give embeddings" in answer.text
+        assert "does not produce embeddings" in answer.text
 
 
-def test_an_endpoint_describes_without_saying_how_sure_it_is(store: Store, data: Dataset) -> None:
+def test_an_endpoint_describes_without_a_confidence(store: Store, data: Dataset) -> None:
     with endpoint() as server, pages(store, data, server.ref) as client:
         review = client.post("/describe/examples")
         assert "Write 3 different short captions" in review.text
@@ -88,9 +88,11 @@ def test_an_endpoint_describes_without_saying_how_sure_it_is(store: Store, data:
         assert "pictures are not taken" in client.post("/describe/examples").text
 
 
-def test_every_page_tells_where_pictures_go(store: Store, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_page_names_the_host_that_receives_pictures(
+    store: Store, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
-    # 0.0.0.0 reaches this computer, but is no loopback address: nothing tells that it is this computer.
+    # 0.0.0.0 reaches this computer, but is no loopback address: it counts as another computer.
     with endpoint() as server, pages(store, data, server.ref.replace("127.0.0.1", "0.0.0.0")) as client:
         for page in (client.get("/describe"), client.get("/releases"), client.post("/describe/examples")):
             assert page.status_code == 200
@@ -98,7 +100,7 @@ def test_every_page_tells_where_pictures_go(store: Store, data: Dataset, monkeyp
             assert "this computer" not in page.text.partition("<main")[2]
 
 
-def test_a_model_that_cannot_be_had_is_told(store: Store, data: Dataset, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_is_reported(store: Store, data: Dataset, tmp_path: Path) -> None:
     app = create_app(store, data, model=f"hf:{tmp_path / 'nowhere'}")
     with TestClient(app, base_url=BASE) as client:
         answer = client.get("/readyz")
@@ -108,14 +110,14 @@ def test_a_model_that_cannot_be_had_is_told(store: Store, data: Dataset, tmp_pat
         assert "no model folder" in answer.json()["reason"]
 
 
-def test_another_server_of_ours_is_an_embedder(store: Store, data: Dataset, clip: Path) -> None:
+def test_another_clerestory_server_is_an_embedder(store: Store, data: Dataset, clip: Path) -> None:
     listening = _listen("127.0.0.1", 0)
     app = create_app(store, data, model=f"hf:{clip}")
     running = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
-        while app.state.site.live.current is None:
+        while app.state.server.follower.current is None:
             threading.Event().wait(0.05)
         remote = open_reference(f"openai:http://127.0.0.1:{listening.getsockname()[1]}/v1")
         local = open_reference(f"hf:{clip}")

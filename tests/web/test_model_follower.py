@@ -1,4 +1,4 @@
-"""The served release follows the alias; whatever goes wrong on the way leaves the old one in place."""
+"""The served release follows the alias; a failed load leaves the loaded one in place."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.web.conftest import World, build_world, put_to_gate
 
 from clerestory.core.sample import Dataset
 from clerestory.stages.release import promote, rollback
-from clerestory.web.model_follower import Live
-from clerestory.web.security import Turned
+from clerestory.web.model_follower import ModelFollower
+from clerestory.web.security import RequestRejected
 
 
 @pytest.fixture(scope="module")
@@ -26,27 +26,27 @@ def own(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset, tiny_model
     made.store.close()
 
 
-def test_it_follows_keeps_and_recovers(own: World, tmp_path: Path) -> None:
-    live = Live(own.store, own.data, "icons")
-    assert live.why_not_ready
-    with pytest.raises(Turned, match="still being loaded"):
-        _ = live.served
-    live.look()
-    first = live.served
+def test_it_follows_the_alias_and_recovers(own: World, tmp_path: Path) -> None:
+    follower = ModelFollower(own.store, own.data, "icons")
+    assert follower.not_ready_reason
+    with pytest.raises(RequestRejected, match="is being loaded"):
+        _ = follower.loaded
+    follower.poll()
+    first = follower.loaded
     assert first.release.ref == "icons@2"
-    assert live.why_not_ready == ""
+    assert follower.not_ready_reason == ""
 
     third = put_to_gate(own.store, own.data, make_tiny_model(tmp_path / "third", own.data, seed=3), 0.0, "third")
     promote(third.ref, own.store, "grace", "newer")
-    live.look()
-    assert live.served.release.ref == "icons@3"
-    # A request that began before goes on with what it had.
+    follower.poll()
+    assert follower.loaded.release.ref == "icons@3"
+    # A request that began before still uses its own model.
     assert first.release.ref == "icons@2"
     assert first.model.embed_texts(["cat"]).shape == (1, 384)
 
     rollback("icons", own.store, "grace", "rehearsal")
-    live.look()
-    assert live.served is first  # the one before is still in memory: a rollback loads nothing
+    follower.poll()
+    assert follower.loaded is first  # the previous one is still in memory: a rollback loads nothing
 
     fourth = put_to_gate(own.store, own.data, make_tiny_model(tmp_path / "fourth", own.data, seed=4), 0.0, "fourth")
     promote(fourth.ref, own.store, "grace", "newest")
@@ -54,19 +54,19 @@ def test_it_follows_keeps_and_recovers(own: World, tmp_path: Path) -> None:
     whole = weights.read_bytes()
     weights.chmod(0o644)
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    live.look()
-    assert live.served is first
-    assert "icons@4" in live.trouble
-    assert "model.safetensors" in live.trouble
-    assert live.why_not_ready == ""
+    follower.poll()
+    assert follower.loaded is first
+    assert "icons@4" in follower.load_error
+    assert "model.safetensors" in follower.load_error
+    assert follower.not_ready_reason == ""
 
     rollback("icons", own.store, "grace", "the new one is damaged")
-    live.look()
-    assert live.served is first
-    assert live.trouble == ""
+    follower.poll()
+    assert follower.loaded is first
+    assert follower.load_error == ""
 
 
-def test_nothing_live_is_told_with_the_command(own: World) -> None:
-    live = Live(own.store, own.data, "nobody")
-    live.look()
-    assert "clerestory release promote" in live.why_not_ready
+def test_without_a_live_release_the_reason_names_the_command(own: World) -> None:
+    follower = ModelFollower(own.store, own.data, "nobody")
+    follower.poll()
+    assert "clerestory release promote" in follower.not_ready_reason

@@ -1,0 +1,102 @@
+"""Images as pages show them: the original bytes, or a small copy of a large image."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from collections import OrderedDict
+
+from PIL import Image
+from starlette.requests import Request
+from starlette.responses import Response
+
+from clerestory.core.digest import digest_bytes
+from clerestory.core.errors import NotFound
+from clerestory.core.sample import Dataset, Sample
+from clerestory.data.images import decode_image
+from clerestory.web.security import SECURITY_HEADERS
+
+MAX_ORIGINAL_BYTES = 60_000  # a larger image is shown as a thumbnail
+THUMBNAIL_SIDE = 480
+CACHE_BYTES = 32_000_000
+IMMUTABLE = "private, max-age=31536000, immutable"
+SHORT_LIVED = "private, max-age=300"
+
+
+class ThumbnailCache:
+    """The bytes of displayed images, in memory; the least recently used are evicted beyond ``max_bytes``."""
+
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._cached: OrderedDict[str, bytes] = OrderedDict()
+        self._size = 0
+        self._lock = threading.Lock()
+        self._decoding = threading.Lock()  # one at a time: a decoded image may take 75 MB
+
+    def get(self, data: Dataset, sample: Sample) -> bytes:
+        """The JPEG, PNG or WEBP bytes to show for a sample.
+
+        Raises:
+            UploadError: the image cannot be decoded.
+        """
+        with self._lock:
+            if sample.image in self._cached:
+                self._cached.move_to_end(sample.image)
+                return self._cached[sample.image]
+        content = data.read(sample)
+        if len(content) > MAX_ORIGINAL_BYTES or not content_type(content):
+            with self._decoding:
+                content = thumbnail(decode_image(content))
+            self._put(sample.image, content)
+        return content
+
+    def _put(self, key: str, content: bytes) -> None:
+        with self._lock:
+            if key not in self._cached:
+                self._cached[key] = content
+                self._size += len(content)
+            while self._size > self.max_bytes:
+                _, evicted = self._cached.popitem(last=False)
+                self._size -= len(evicted)
+
+
+def thumbnail(image: Image.Image) -> bytes:
+    """A WEBP copy with sides of at most ``THUMBNAIL_SIDE`` pixels."""
+    copy = image.copy()
+    copy.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
+    out = io.BytesIO()
+    copy.save(out, "WEBP", quality=82, method=2)
+    return out.getvalue()
+
+
+def content_type(content: bytes) -> str:
+    """The media type by the first bytes; empty if the format is not one that pages show."""
+    if content.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if content.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "image/webp"
+    return ""
+
+
+async def image(request: Request) -> Response:
+    """``GET /pictures/{sample id}``."""
+    server = request.app.state.server
+    if server.data is None:
+        raise NotFound("the server was started without pictures", "start it with --data")
+    sample = server.data[request.path_params["sample"]]
+    etag = f'"{sample.image[:32]}"'
+    version = request.query_params.get("v", "")
+    headers = {"etag": etag, "cache-control": IMMUTABLE if version == sample.image[:12] else SHORT_LIVED}
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return image_response(await asyncio.to_thread(server.thumbnails.get, server.data, sample), headers)
+
+
+def image_response(content: bytes, headers: dict[str, str]) -> Response:
+    """A response with an image; the sandbox keeps it inert when it is opened as a page."""
+    policy = {**SECURITY_HEADERS, "content-security-policy": "default-src 'none'; sandbox"}
+    headers = {"etag": f'"{digest_bytes(content)[:32]}"', **policy, **headers}
+    return Response(content, headers=headers, media_type=content_type(content))

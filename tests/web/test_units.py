@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from clerestory.core.errors import InputError, NotFound
+from clerestory.core.evidence import Interval, Measurement
+from clerestory.core.release import Reason, Rule
+from clerestory.web import labels
+from clerestory.web.confidence import ScoreCalibrator, _fit
+from clerestory.web.inference_queue import InferenceQueue
+from clerestory.web.interval_bar import LEFT, RIGHT, interval_bar
+from clerestory.web.releases import _doubt
+from clerestory.web.reviews import ReviewItem, ReviewPage, Reviews
+from clerestory.web.security import Busy
+from clerestory.web.server import _is_loopback, _listen
+
+
+def test_confidence_rises_with_the_score_and_the_labels_stand_for_the_accuracy() -> None:
+    # Accuracy rises with the score from 0 to 1; isotonic regression must smooth the bins that are out of order.
+    answers = [(i / 1000, (i * 7919) % 1000 < i) for i in range(1000)]
+    calibrator = _fit(answers, 100, True)
+    assert calibrator is not None
+    assert list(calibrator.accuracies) == sorted(calibrator.accuracies)
+    levels = [calibrator.confidence(score / 100).level for score in range(101)]
+    assert levels == sorted(levels)
+    assert (levels[0], levels[-1]) == (0, 3)
+    assert calibrator.confidence(0.55).label == "fairly sure"
+    assert abs(float(calibrator.confidence(0.5).detail.split("about ")[1].split()[0]) - 50) < 10
+
+
+def test_no_calibrator_is_fitted_on_too_few_answers() -> None:
+    assert _fit([(0.5, True)] * 59, 20, True) is None
+
+
+def test_a_model_at_chance_only_guesses() -> None:
+    calibrator = _fit([(i / 100, i % 20 == 0) for i in range(100)], 10, True)
+    assert isinstance(calibrator, ScoreCalibrator)
+    assert {calibrator.confidence(score / 10).label for score in range(11)} == {"a guess"}
+
+
+def test_the_queue_is_bounded_and_in_order() -> None:
+    async def scene() -> list[int]:
+        queue = InferenceQueue(max_admitted=2)
+        done: list[int] = []
+        with queue.admit(), queue.admit():
+            with pytest.raises(Busy) as rejected, queue.admit():
+                pass
+            assert rejected.value.retry_after >= 1
+            assert rejected.value.status == 429
+            await asyncio.gather(*(queue.run(done.append, i) for i in range(20)))
+        with queue.admit():
+            pass
+        with pytest.raises(ZeroDivisionError):
+            await queue.run(lambda: 1 / 0)
+        queue.close()
+        return done
+
+    with asyncio.Runner() as runner:
+        assert runner.run(scene()) == list(range(20))
+
+
+def test_reviews_are_bounded_and_the_least_recently_used_is_dropped() -> None:
+    reviews = Reviews(max_open=2)
+    first, second = reviews.new("a@1"), reviews.new("a@1")
+    reviews.get(first.id)
+    third = reviews.new("a@1")
+    assert reviews.get(first.id) is first
+    assert reviews.get(third.id) is third
+    with pytest.raises(NotFound, match="no longer open"):
+        reviews.get(second.id)
+    assert len({first.id, second.id, third.id}) == 3
+    assert min(map(len, (first.id, second.id))) >= 20
+
+
+def test_a_step_that_changes_nothing_is_not_recorded() -> None:
+    review = Reviews().new("a@1")
+    review.page = ReviewPage(items=(ReviewItem(1, "a.png", b"", (), "red"),), last_number=1)
+    review.step("nothing", lambda page: page.with_captions({1: " red "}))
+    assert review.next_undo == ""
+    review.step("editing", lambda page: page.with_captions({1: "blue", 7: "nobody"}))
+    assert review.next_undo == "editing"
+    assert review.undo({}) == "editing"
+    assert review.page.item(1).caption == "red"
+    assert review.undo({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "just now"), (59, "just now"), (60, "1 minute ago"), (7300, "2 hours ago"), (86400 * 3, "3 days ago")],
+)
+def test_ago(seconds: int, expected: str) -> None:
+    then = datetime(2026, 1, 1, tzinfo=UTC)
+    assert labels.ago(then.isoformat(), datetime.fromtimestamp(then.timestamp() + seconds, UTC)) == expected
+
+
+def test_an_interval_bar_has_interval_and_bound_in_order() -> None:
+    measured = Measurement("recall@10", 0.5, "share", 100, Interval(0.4, 0.6, "wilson"))
+    drawn = interval_bar(measured, "yes", 0.45)
+    assert drawn.limit is not None
+    assert LEFT < drawn.low < drawn.limit < drawn.point < drawn.high < RIGHT
+    assert drawn.point == pytest.approx((LEFT + RIGHT) / 2)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "example.org", "::"])
+def test_only_the_loopback_address_is_listened_on(host: str) -> None:
+    with pytest.raises(InputError, match="can be reached from other computers"):
+        _listen(host, 0)
+
+
+def test_a_port_in_use_is_an_error_of_one_sentence() -> None:
+    taken = _listen("127.0.0.1", 0)
+    with taken, pytest.raises(InputError, match="cannot be used"):
+        _listen("127.0.0.1", taken.getsockname()[1])
+
+
+def test_loopback_names() -> None:
+    assert all(map(_is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
+
+
+def test_a_rule_that_fails_only_for_its_uncertainty_says_so() -> None:
+    rule = Rule("found", "recall@10", at_least=0.4)
+    lucky = Measurement("recall@10", 0.45, "share", 100, Interval(0.3, 0.6, "wilson"))
+    poor = Measurement("recall@10", 0.35, "share", 100, Interval(0.3, 0.6, "wilson"))
+    failed, passed = Reason("found", "fail", "below_minimum", "…"), Reason("found", "pass", "meets_bound", "…")
+    assert "as low as 30" in _doubt(failed, rule, lucky)
+    assert _doubt(failed, rule, poor) == ""
+    assert _doubt(passed, rule, lucky) == ""
+    slow = Measurement("latency_p95", 90, "ms", 100, Interval(80, 130, "order"), direction="lower")
+    assert "as high as 130 ms" in _doubt(failed, Rule("fast", "latency_p95", at_most=100), slow).replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
