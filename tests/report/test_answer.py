@@ -14,31 +14,36 @@ from clerestory.core.errors import InputError, NotFound
 from clerestory.core.release import Decision, Event
 from clerestory.report import build, collect, render_html, render_markdown, report
 from clerestory.report.model import ReportData
-from clerestory.store import Move
+from clerestory.report.view import Chapter, ReportPage
+from clerestory.store import AliasMove
+
+
+def chapter(page: ReportPage, anchor: str) -> Chapter:
+    return next(c for c in page.chapters if c.anchor == anchor)
 
 
 def test_live_release(world: World) -> None:
     page = build(collect(world.store, "icons", world.data))
-    assert (page.answer.word, page.answer.title) == ("Yes", "icons@2 may ship, and it is live.")
+    assert (page.decision.word, page.decision.title) == ("Yes", "icons@2 may ship, and it is live.")
     assert (
         "Live since 23 November 2026, 18:02 UTC. Grace made it live: “passed the gate, looks right”"
-        in page.answer.lines
+        in page.decision.lines
     )
-    assert "All 3 rules of the policy icons version 1 hold." in page.answer.lines
-    assert page.highlights[0].text == "57 of 100"
-    assert page.highlights[0].between == "between 53 and 61"
+    assert "All 3 rules of the policy icons version 1 are met." in page.decision.lines
+    assert page.highlights[0].value == "57 of 100"
+    assert page.highlights[0].interval == "between 53 and 61"
     assert "n = 2,480 in 488 concepts" in page.highlights[0].basis
     assert not page.notices
 
 
 def test_refused_release(world: World) -> None:
     page = build(collect(world.store, "icons@1", world.data))
-    assert (page.answer.state, page.answer.title) == ("no", "icons@1 must not ship.")
-    assert page.answer.command == "clerestory train --steps 1200"
-    assert "Live now: icons@2." in page.answer.lines
+    assert (page.decision.state, page.decision.title) == ("no", "icons@1 must not ship.")
+    assert page.decision.command == "clerestory train --steps 1200"
+    assert "Live now: icons@2." in page.decision.lines
     assert [r.state for r in page.reasons] == ["no", "no", "yes"]
     assert page.reasons[0].anchor in {e.anchor for e in page.evidence}
-    assert "step 200" in page.learning_note
+    assert "step 200" in chapter(page, "training").lead
 
 
 def test_undecided_model(own_world: World, tmp_path: Path) -> None:
@@ -46,16 +51,16 @@ def test_undecided_model(own_world: World, tmp_path: Path) -> None:
     model = store.put_model(make_model(tmp_path / "other", "other"))
     store.put_evidence(examination(store, own_world.data, model, 0.5))
     page = build(collect(store, model[:10], own_world.data))
-    assert page.answer.word == "Cannot tell"
-    assert page.answer.command == f"clerestory release gate {short(model)}"
+    assert page.decision.word == "Cannot tell"
+    assert page.decision.command == f"clerestory release gate {short(model)}"
     assert not page.reasons
-    assert page.quality, "what was measured is shown all the same"
+    assert chapter(page, "retrieval").figures, "what was measured is shown all the same"
     assert "There is no decision" in render_html(page)
 
 
 def test_a_models_digest_leads_to_its_release(own_world: World) -> None:
     store, final = own_world.store, own_world.final
-    assert build(collect(store, final.model)).answer == build(collect(store, "icons@live")).answer
+    assert build(collect(store, final.model)).decision == build(collect(store, "icons@live")).decision
     again = store.add_release("icons", final.model, final.evidence, final.decision, "Ada", "once more")
     assert again.number == 3
     assert collect(store, final.model).release == final, "the live one, not the newest"
@@ -69,44 +74,46 @@ def test_cannot_tell(world: World) -> None:
         data.release.decision.reasons[0], outcome="cannot_tell", evidence="", command="clerestory evaluate X"
     )
     decision = Decision("cannot_tell", "icons version 1", "", data.model, (reason,))
-    page = build(replace(data, release=replace(data.release, decision=decision), aliases=(), live=None))
-    assert page.answer.title == "Whether icons@2 may ship cannot be told yet."
-    assert page.answer.command == "clerestory evaluate X"
-    assert "It rests on no evidence" in render_html(page)
+    page = build(replace(data, release=replace(data.release, decision=decision), aliases=(), promotion=None))
+    assert page.decision.title == "It cannot be decided yet whether icons@2 may ship."
+    assert page.decision.command == "clerestory evaluate X"
+    assert "No evidence" in render_html(page)
 
 
 def test_rolled_back_since(own_world: World) -> None:
     store = own_world.store
     back = Event("rolled_back", "icons@2", "Ada", "too slow", "2026-11-24T09:00:00+00:00")
     store.move_alias("icons", "live", 1, 1, replace(back, subject="icons@1"))
-    assert collect(store, "icons@2").live is None
+    assert collect(store, "icons@2").promotion is None
     store.move_alias("icons", "live", 2, 2, back)
     page = build(collect(store, "icons@2"))
     assert (
-        "Live since 24 November 2026, 09:00 UTC. Ada made it live by rolling back to it: “too slow”"
-        in page.answer.lines
+        "Live since 24 November 2026, 09:00 UTC. Ada made it live by a rollback to it: “too slow”"
+        in page.decision.lines
     )
 
 
 def test_other_alias_does_not_make_it_live(own_world: World) -> None:
     event = Event("promoted", "icons@2", "Ada", "try it", "2026-11-25T09:00:00+00:00")
-    own_world.store.move_aliases("icons", [Move("candidate", 2, 0)], event)
-    live = collect(own_world.store, "icons@2").live
+    own_world.store.move_aliases("icons", [AliasMove("candidate", 2, 0)], event)
+    live = collect(own_world.store, "icons@2").promotion
     assert live is not None
     assert live.event.who == "Grace"
 
 
 def test_beside_the_refused_checkpoint(world: World) -> None:
     page = build(collect(world.store, "icons@2", world.data))
-    assert page.comparison is not None
-    assert page.comparison.head[1] == "icons@1 (refused)"
-    verdicts = {row[0]: row[3] for row in page.comparison.rows}
-    assert verdicts["Right within the first 10, words for a picture · things it never saw"] == "better"
-    assert verdicts["Likeness to the real caption, writing a caption · things it never saw"] == "too close to call"
+    (table,) = chapter(page, "comparison").tables
+    assert table.head[1] == "icons@1 (refused)"
+    verdicts = {row[0]: row[3] for row in table.rows}
+    recall = "Correct answer in the first 10 (recall@10), finding the caption of a picture (image to text)"
+    assert verdicts[f"{recall} · concepts it never saw (test)"] == "better"
+    similarity = "Caption similarity (chrF), writing captions (captioning) · concepts it never saw (test)"
+    assert verdicts[similarity] == "too close to call"
     other_way = build(collect(world.store, "icons@1", world.data))
-    assert other_way.comparison is not None
-    assert other_way.comparison.head[1] == "icons@2 (live)"
-    assert other_way.comparison.rows[0][3] == "worse"
+    (table,) = chapter(other_way, "comparison").tables
+    assert table.head[1] == "icons@2 (live)"
+    assert table.rows[0][3] == "worse"
 
 
 def test_without_pictures_it_says_so(world: World) -> None:
@@ -115,15 +122,15 @@ def test_without_pictures_it_says_so(world: World) -> None:
     assert page.data is not None
     assert "84 pictures" in page.data.lines[0]
     assert not page.data.tables
-    assert not any(e.picture for g in page.examples for e in g.examples)
+    assert not any(e.thumbnail for g in chapter(page, "examples").examples for e in g.examples)
     assert "no picture" in render_html(page)
 
 
 def test_other_pictures_are_not_shown(world: World) -> None:
     other = make_data("something else")
     page = build(collect(world.store, "icons@2", other))
-    assert any("not the one the evidence is about" in notice for notice in page.notices)
-    assert not any(e.picture for g in page.examples for e in g.examples)
+    assert any("is not that of the evidence" in notice for notice in page.notices)
+    assert not any(e.thumbnail for g in chapter(page, "examples").examples for e in g.examples)
 
 
 def test_damaged_evidence_is_named(own_world: World) -> None:
@@ -133,9 +140,9 @@ def test_damaged_evidence_is_named(own_world: World) -> None:
     path.write_bytes(path.read_bytes().replace(b"0.57", b"0.97", 1))
     page = build(collect(own_world.store, "icons@2"))
     assert any(f"evidence {short(evidence)}" in notice for notice in page.notices)
-    assert not page.quality
+    assert not chapter(page, "retrieval").figures
     assert not page.highlights
-    assert "which cannot be read here" in render_html(page)
+    assert "(cannot be read here)" in render_html(page)
 
 
 def test_missing_log_and_policy(own_world: World) -> None:
@@ -144,23 +151,23 @@ def test_missing_log_and_policy(own_world: World) -> None:
     for blob in (train.artifacts["log"], own_world.final.decision.policy_digest):
         store.blobs.path(blob).unlink()
     page = build(collect(store, "icons@2", own_world.data))
-    assert not page.learning
+    assert not chapter(page, "training").figures
     assert any("training curve" in n for n in page.notices)
-    assert any("the policy" in n for n in page.notices)
+    assert any("policy" in n for n in page.notices)
     assert all(r.message and not r.plain for r in page.reasons)
     assert "There is no training log to draw" in render_html(page)
 
 
-def test_stale_evidence_is_told(world: World) -> None:
+def test_stale_evidence_is_named(world: World) -> None:
     data = collect(world.store, "icons@2", world.data)
-    held = tuple(replace(h, changed=("code",)) for h in data.evidence)
-    page = build(replace(data, evidence=held))
-    kinds = [h.evidence.kind for h in held]
+    records = tuple(replace(h, changed=("code",)) for h in data.evidence)
+    page = build(replace(data, evidence=records))
+    kinds = [h.evidence.kind for h in records]
     for kind, notice in zip(kinds, page.notices, strict=False):
-        wanted = "it would be another model" if kind == "train" else "it is out of date"
+        wanted = "would give another model" if kind == "train" else "it is out of date"
         assert wanted in notice, kind
     assert {"train", "evaluate"} <= set(kinds)
-    assert {e.words for e in page.evidence} == {"out of date"}
+    assert {e.label for e in page.evidence} == {"out of date"}
 
 
 def test_nothing_known_at_all() -> None:
@@ -168,10 +175,10 @@ def test_nothing_known_at_all() -> None:
     html = render_html(page)
     Parsed(html)
     for words in (
-        "was not examined",
+        "was not evaluated",
         "no decision",
-        "There is no evidence",
-        "holds nothing",
+        "The store has no evidence",
+        "has no record about this model",
         "no record of this model",
     ):
         assert words in html
@@ -208,8 +215,8 @@ def test_names_of_the_files(world: World, tmp_path: Path) -> None:
 def test_markdown_card_has_the_same_numbers(world: World) -> None:
     page = build(collect(world.store, "icons@2", world.data))
     card = render_markdown(page)
-    for row in page.quality[0].table.rows:
+    for row in chapter(page, "retrieval").figures[0].table.rows:
         assert row[2] in card
     rows = [line for line in card.splitlines() if line.startswith("|")]
     widths = {line.count("|") for line in rows}
-    assert widths <= {4, 5, 6}
+    assert widths <= {4, 5, 6, 7}

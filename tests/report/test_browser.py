@@ -36,7 +36,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder: Path = tmp_path_factory.mktemp("report")
     store, model, data = open_store(folder / "home"), ColourModel(), tiles()
     model.digest = store.put_model(make_model(folder / "model", "colours"))
-    evaluate(model, data, EvaluateConfig(described=6, timed=12, warm_up=1, corrupted=0, load_seconds=0.2), store)
+    evaluate(
+        model,
+        data,
+        EvaluateConfig(
+            caption_samples=6, latency_samples=12, warm_up_requests=1, corruption_samples=0, load_seconds=0.2
+        ),
+        store,
+    )
     return report(store, model.digest, folder / "out", data).html.as_uri()
 
 
@@ -71,10 +78,10 @@ def test_finer_slices_can_be_left_out_without_a_script(chromium: Browser, addres
     context = chromium.new_context(java_script_enabled=True)
     page = context.new_page()
     page.goto(address)
-    page.get_by_text("Can it find, sort and describe things?").click()
-    part = page.locator("#card-find tr.part").first
+    page.get_by_text("Quality: does it find, classify and describe correctly?").click()
+    part = page.locator("#numbers-quality tr.part").first
     expect(part).to_be_visible()
     page.get_by_label("whole tasks only").check()
     expect(part).to_be_hidden()
-    expect(page.locator("#card-find tbody tr:not(.part)").first).to_be_visible()
+    expect(page.locator("#numbers-quality tbody tr:not(.part)").first).to_be_visible()
     context.close()

@@ -17,13 +17,13 @@ from clerestory.core.digest import canonical
 from clerestory.core.evidence import Cost, Evidence, Finding, Measurement, Recipe, Subject
 from clerestory.report import ReportData, build, collect, render_html, render_json, render_markdown
 from clerestory.report.chapters.audit_trail import noticed
-from clerestory.report.chapters.card import QUESTIONS, question
 from clerestory.report.collect import _Reader
 from clerestory.report.diagnostics import by_severity, count_waits, guesses, read_diagrams, read_self_test
-from clerestory.report.model import Held
-from clerestory.report.plots import Curve, Panel, Point, histogram, panels, reliability
+from clerestory.report.model import EvidenceRecord
+from clerestory.report.svg.plots import PlotCurve, PlotPanel, PlotPoint, histogram, panels, reliability
+from clerestory.report.topics import TOPICS, topic_of
 from clerestory.report.trust import trust_of
-from clerestory.report.view import Chapter, Page
+from clerestory.report.view import Chapter, ReportPage
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stats.aggregate import measure, recompute
 from clerestory.stats.rows import read_rows, write_rows
@@ -38,17 +38,19 @@ def examined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, ReportDat
     folder = tmp_path_factory.mktemp("examined")
     store, model, data = open_store(folder / "home"), ColourModel(), tiles()
     model.digest = store.put_model(make_model(folder / "model", "colours"))
-    config = EvaluateConfig(described=6, timed=12, warm_up=1, corrupted=4, asked=8, load_seconds=0.2)
+    config = EvaluateConfig(
+        caption_samples=6, latency_samples=12, warm_up_requests=1, corruption_samples=4, vqa_samples=8, load_seconds=0.2
+    )
     evaluate(model, data, config, store)
     return store, collect(store, model.digest, data)
 
 
 @pytest.fixture(scope="module")
-def page(examined: tuple[Store, ReportData]) -> Page:
+def page(examined: tuple[Store, ReportData]) -> ReportPage:
     return build(examined[1])
 
 
-def chapter(page: Page, anchor: str) -> Chapter:
+def chapter(page: ReportPage, anchor: str) -> Chapter:
     return next(c for c in page.chapters if c.anchor == anchor)
 
 
@@ -103,10 +105,10 @@ def with_trust(data: ReportData, store: Store, label: str, task: str, split: str
     evidence = replace(held.evidence, artifacts=artifacts)
     others = tuple(h for h in data.evidence if h.evidence.kind != "evaluate")
     examined_ = replace(data.examined, trust=trust_of(evidence, store))
-    return replace(data, evidence=(*others, Held(evidence, evidence.id)), examined=examined_)
+    return replace(data, evidence=(*others, EvidenceRecord(evidence, evidence.id)), examined=examined_)
 
 
-def test_every_question_has_an_answer_or_says_why_not(page: Page) -> None:
+def test_every_question_has_an_answer_or_says_why_not(page: ReportPage) -> None:
     assert tuple(c.anchor for c in page.chapters) == ANCHORS
     for c in page.chapters:
         assert c.figures or c.tables or c.absent, c.anchor
@@ -115,18 +117,22 @@ def test_every_question_has_an_answer_or_says_why_not(page: Page) -> None:
     assert "guessing would 50 times" in chapter(page, "certainty").answer
     assert "points by" in chapter(page, "groups").answer
     assert "while requests keep coming" in chapter(page, "speed").answer.lower()
-    assert {t.caption for t in chapter(page, "speed").tables} >= {"Under load", "Answers per second", "Memory"}
+    assert {t.caption for t in chapter(page, "speed").tables} >= {
+        "Under load",
+        "Answers per second (throughput)",
+        "Memory",
+    }
     assert "EUR" in chapter(page, "cost").answer
     assert "example prices" in chapter(page, "cost").warnings[0]
     assert chapter(page, "trust").answer.startswith("Of the ")
 
 
-def test_pictures_too_small_to_damage_are_named_as_the_reason(page: Page) -> None:
+def test_pictures_too_small_to_damage_are_named_as_the_reason(page: ReportPage) -> None:
     reasons = [a.words for a in chapter(page, "robustness").absent]
     assert any("too small to be corrupted" in words for words in reasons)
 
 
-def test_the_card_has_every_measurement_once(examined: tuple[Store, ReportData], page: Page) -> None:
+def test_the_card_has_every_measurement_once(examined: tuple[Store, ReportData], page: ReportPage) -> None:
     held = examined[1].of_kind("evaluate")
     assert held is not None
     shown = [n for part in page.card for g in part.groups for n in g.numbers]
@@ -140,20 +146,20 @@ def test_the_card_has_every_measurement_once(examined: tuple[Store, ReportData],
 @pytest.mark.parametrize(
     ("name", "where", "key"),
     [
-        ("recall@10", {"task": "image_to_text", "split": "test"}, "find"),
-        ("accuracy", {"task": "zero_shot", "split": "test", "condition": "fog", "severity": "1"}, "hold"),
-        ("accuracy", {"task": "yes_no", "split": "test", "condition": "blind"}, "trust"),
-        ("accuracy", {"task": "zero_shot", "split": "test", "group": "gender", "value": "woman"}, "fair"),
-        ("ood_auroc", {"task": "ood", "score": "msp"}, "sure"),
-        ("load_p95", {"task": "load", "rate": "20"}, "fast"),
-        ("max_skew@10", {"task": "bias_search", "group": "gender"}, "fair"),
-        ("something_new", {"task": "mine"}, "find"),
+        ("recall@10", {"task": "image_to_text", "split": "test"}, "quality"),
+        ("accuracy", {"task": "zero_shot", "split": "test", "condition": "fog", "severity": "1"}, "robustness"),
+        ("accuracy", {"task": "yes_no", "split": "test", "condition": "blind"}, "validity"),
+        ("accuracy", {"task": "zero_shot", "split": "test", "group": "gender", "value": "woman"}, "fairness"),
+        ("ood_auroc", {"task": "ood", "score": "msp"}, "uncertainty"),
+        ("load_p95", {"task": "load", "rate": "20"}, "efficiency"),
+        ("max_skew@10", {"task": "bias_search", "group": "gender"}, "fairness"),
+        ("something_new", {"task": "mine"}, "quality"),
     ],
 )
 def test_a_number_stands_under_the_question_it_answers(name: str, where: dict[str, str], key: str) -> None:
     m = Measurement(name, 0.5, "share", 9, None, "too few", Tags(where))
-    assert question(m) == key
-    assert key in QUESTIONS
+    assert topic_of(m) == key
+    assert key in TOPICS
 
 
 @pytest.mark.parametrize(
@@ -191,7 +197,7 @@ def test_an_unreadable_label_is_named_and_the_rest_is_shown(world: World) -> Non
     broken = replace(held.evidence, artifacts=Tags({**held.evidence.artifacts, "trust": blob}))
     assert trust_of(broken, world.store) == ()
     reader = _Reader(world.store)
-    assert reader.examined(Held(broken, broken.id)).trust == ()
+    assert reader.examined(EvidenceRecord(broken, broken.id)).trust == ()
     assert any("trust in the benchmarks" in each and "perhaps" in each for each in reader.missing)
 
 
@@ -212,8 +218,8 @@ def test_severities_are_recomputed_from_the_rows() -> None:
     assert by["accuracy", "zero_shot", "1", ""].value == pytest.approx(0.5)
     assert by["accuracy", "zero_shot", "2", ""].value == pytest.approx(1 / 3)
     assert by["recall@10", "image_to_text", "3", ""].value == pytest.approx(8 / 30)
-    assert by["baseline accuracy", "zero_shot", "1", "fog"].value == pytest.approx(1 / 3)
-    assert by["baseline accuracy", "corruption_base", "", ""].value == pytest.approx(0.5)
+    assert by["baseline_accuracy", "zero_shot", "1", "fog"].value == pytest.approx(1 / 3)
+    assert by["baseline_accuracy", "corruption_base", "", ""].value == pytest.approx(0.5)
     assert by["accuracy", "zero_shot", "1", ""].n == 60
     assert all(recompute(rows, m) == m for m in found)
     (guess,) = guesses(rows)
@@ -239,7 +245,7 @@ def test_damage_is_drawn_for_each_family_beside_the_baseline(world: World) -> No
     assert held is not None
     evidence = replace(held.evidence, measurements=(*held.evidence.measurements, *extra))
     examined_ = replace(data.examined, severities=by_severity(rows))
-    page = build(replace(data, evidence=(Held(evidence, evidence.id),), examined=examined_))
+    page = build(replace(data, evidence=(EvidenceRecord(evidence, evidence.id),), examined=examined_))
     found = chapter(page, "robustness")
     assert [f.name for f in found.figures] == ["damage-all", "image-to-text-weather", "shift"]
     assert [f.name for f in found.more] == ["zero-shot-weather"]
@@ -271,7 +277,7 @@ def test_faults_stand_against_gates_in_words(world: World) -> None:
     data = collect(world.store, "icons@live")
     store = world.store
     evidence = self_tested(store, data.model)
-    test = read_self_test(Held(evidence, evidence.id, ("code",)), read_rows(store.blobs.get(evidence.rows)))
+    test = read_self_test(EvidenceRecord(evidence, evidence.id, ("code",)), read_rows(store.blobs.get(evidence.rows)))
     assert (test.gates, test.rebuilds, test.alarms) == (("quality", "churn"), 4, 1)
     page = build(replace(data, self_test=test))
     found = chapter(page, "gates")
@@ -301,7 +307,7 @@ def test_groups_that_are_too_small_are_named(world: World) -> None:
     gap = Measurement("largest_gap", 0.2, "share", 80, None, "one cluster", Tags(where), "lower")
     small = Finding("CLR-E022", "info", "not_run", str(Tags(group="gender", split="test", value="other")), "3 concepts")
     evidence = replace(held.evidence, measurements=(*more, gap), findings=(small,))
-    page = build(replace(data, evidence=(Held(evidence, evidence.id),)))
+    page = build(replace(data, evidence=(EvidenceRecord(evidence, evidence.id),)))
     found = chapter(page, "groups")
     assert "Too few to say anything: other." in found.figures[0].note
     assert found.answer == "The largest gaps in right answers of 100: 20 points by gender."
@@ -333,8 +339,12 @@ def test_reliability_is_read_as_it_is_written() -> None:
 
 
 def test_new_drawings_stay_inside_their_box() -> None:
-    points = tuple(Point(float(x), 10.0 * x, 0.0, 130.0) for x in range(6))
-    some = [Panel("a & b <c>" * 4, (Curve("one", points), Curve("two", points[:1], "part1")), ((140.0, "level"),))]
+    points = tuple(PlotPoint(float(x), 10.0 * x, 0.0, 130.0) for x in range(6))
+    some = [
+        PlotPanel(
+            "a & b <c>" * 4, (PlotCurve("one", points), PlotCurve("two", points[:1], "part1")), ((140.0, "level"),)
+        )
+    ]
     (diagram,) = read_diagrams(
         b'[{"task":"t","split":"s","scaled":"no","bins":'
         b'[{"low":0,"high":1,"n":3,"confidence":1,"accuracy":0,"interval":[0,1]}]}]'

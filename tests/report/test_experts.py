@@ -20,7 +20,7 @@ from clerestory.report.model import ReportData
 from clerestory.report.page import build
 from clerestory.report.render import render_json, render_markdown
 
-TITLE = "What do its experts do?"
+TITLE = "Mixture of experts: what do its experts do?"
 MAP = "experts-image_tower-blocks-1-mlp-style"
 
 
@@ -51,21 +51,21 @@ def card(**more: Any) -> bytes:
         {"style": (0.02, {"noto": [5, 0, 5], "<b>": [5, 0, 5]}), "modality": (0.0, text)},
         [1],
     )
-    return json.dumps({"layers": [tower, words], "pictures": 60, "split": "val", **more}).encode()
+    return json.dumps({"layers": [tower, words], "images": 60, "split": "val", **more}).encode()
 
 
-def test_the_answer_names_load_idle_experts_and_what_they_differ_by() -> None:
+def test_the_answer_names_load_dead_experts_and_specialisation() -> None:
     found = experts.chapter(ReportData("icons@1", "m", experts=read_experts(card())))
     assert found is not None
-    assert "6 experts in 2 layers do not share the work evenly" in found.answer
-    assert "1.50 times the mean" in found.answer
-    assert "1 of them is without work" in found.answer
-    assert "says much about the style" in found.answer
-    assert "60 tuning pictures" in found.lead
-    assert found.warnings == ("Expert 2 of block 1 of the caption decoder did next to nothing: memory without use.",)
+    assert "The load of its 6 experts in 2 layers is not balanced" in found.answer
+    assert "1.50 times the mean load" in found.answer
+    assert "1 of them is dead" in found.answer
+    assert "depends strongly on the style" in found.answer
+    assert "60 pictures of the split val" in found.lead
+    assert found.warnings == ("Expert 2 of block 1 of the caption decoder is dead: memory without use.",)
     (shown,), (rest,) = found.figures, found.more
     assert shown.name == MAP
-    assert rest.title == "By style: block 1 of the caption decoder"
+    assert rest.title == "Expert choice by style: block 1 of the caption decoder"
     assert shown.table.rows == (
         ("<b>", "10.0", "50.0", "40.0"),
         ("Noto", "90.0", "10.0", "0.0"),
@@ -73,26 +73,26 @@ def test_the_answer_names_load_idle_experts_and_what_they_differ_by() -> None:
     )
     (table,) = found.tables
     assert table.rows[0] == ("block 2 of the image tower", "pictures", "3", "1.50", "none", "0.31")
-    assert table.rows[1] == ("block 1 of the caption decoder", "words", "3", "1.50", "2", "0.02")
+    assert table.rows[1] == ("block 1 of the caption decoder", "texts", "3", "1.50", "2", "0.02")
 
 
 def test_both_modalities_in_one_layer_are_a_group_of_their_own() -> None:
     rows = {"image": [40, 10], "text": [0, 10]}
-    one = {"layers": [layer("blocks.0.mlp", [40, 20], {"modality": (0.4, rows)})], "pictures": 5, "split": ""}
+    one = {"layers": [layer("blocks.0.mlp", [40, 20], {"modality": (0.4, rows)})], "images": 5, "split": ""}
     found = experts.chapter(ReportData("m", "m", experts=read_experts(json.dumps(one).encode())))
     assert found is not None
-    assert [row[0] for row in found.figures[0].table.rows] == ["pictures", "words", "all"]
-    assert found.tables[0].rows[0][:2] == ("block 1 of the model", "pictures and words")
+    assert [row[0] for row in found.figures[0].table.rows] == ["pictures", "texts", "all"]
+    assert found.tables[0].rows[0][:2] == ("block 1 of the model", "pictures and texts")
 
 
 def test_rare_values_are_added_up() -> None:
     many = {f"c{i:02}": [i, 1] for i in range(1, 40)}
-    one = {"layers": [layer("blocks.0.mlp", [780, 39], {"class": (0.1, many)})], "pictures": 5, "split": ""}
+    one = {"layers": [layer("blocks.0.mlp", [780, 39], {"class": (0.1, many)})], "images": 5, "split": ""}
     found = experts.chapter(ReportData("m", "m", experts=read_experts(json.dumps(one).encode())))
     assert found is not None
     rows = found.figures[0].table.rows
-    assert len(rows) == experts.MOST_ROWS + 1
-    assert rows[-2][0] == f"{39 - experts.MOST_ROWS + 1} others"
+    assert len(rows) == experts.MAX_ROWS + 1
+    assert rows[-2][0] == f"{39 - experts.MAX_ROWS + 1} others"
 
 
 def with_card(world: World, content: bytes) -> None:

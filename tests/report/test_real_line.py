@@ -24,7 +24,7 @@ def test_what_the_stages_write_is_what_the_report_reads(bound: float, word: str,
     data = tiles()
     model = ColourModel()
     model.digest = store.put_model(make_model(tmp_path / "model", "colours"))
-    evaluate(model, data, EvaluateConfig(described=6, timed=12, warm_up=1), store)
+    evaluate(model, data, EvaluateConfig(caption_samples=6, latency_samples=12, warm_up_requests=1), store)
     policy = Policy(
         "colours", (Rule("right captions", "recall@10", WHERE, at_least=bound, why="It has to be of use."),)
     )
@@ -33,15 +33,15 @@ def test_what_the_stages_write_is_what_the_report_reads(bound: float, word: str,
     if word == "Yes":
         promote(release.ref, store, "Grace", "it holds")
     page = build(collect(store, release.ref, data))
-    assert page.answer.word == word
-    assert len(page.quality) == 2
-    assert page.speed
-    assert page.examples
-    assert any(e.picture for g in page.examples for e in g.examples)
+    assert page.decision.word == word
+    chapters = {c.anchor: c for c in page.chapters}
+    assert len(chapters["retrieval"].figures) == 2
+    assert chapters["speed"].figures
+    assert any(e.thumbnail for g in chapters["examples"].examples for e in g.examples)
     (reason,) = page.reasons
-    assert "Asked for: at least" in reason.plain
+    assert "Required: at least" in reason.plain
     assert reason.svg
-    assert any("never" in line or "Live since" in line or "No release" in line for line in page.answer.lines)
+    assert any("never" in line or "Live since" in line or "No release" in line for line in page.decision.lines)
     assert [n for n in page.notices if not n.startswith("Not shown: training")] == []
     html = render_html(page)
     Parsed(html)

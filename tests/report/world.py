@@ -1,4 +1,4 @@
-"""A small but whole world in a real store: data, training, two examinations, two releases, a journal."""
+"""A small but complete world in a real store: data, training, two evaluations, two releases, a journal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tests.support.images import encode_image
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Fact, Facts, Tags
 from clerestory.core.digest import canonical, digest, digest_bytes
 from clerestory.core.evidence import Cost, Evidence, Finding, Interval, Measurement, Recipe, Subject
 from clerestory.core.provenance import environment_digest, stage_code
 from clerestory.core.release import Decision, Event, Policy, Reason, Release, Rule
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.stats.rows import write_rows
-from clerestory.store import Move, Store
+from clerestory.store import AliasMove, Store
 
 STYLES = ("twemoji", "noto", "noto-v1", "fluent-emoji-flat", "emojione", "fxemoji")
 LICENCES = {"twemoji": "CC-BY-4.0", "noto": "Apache-2.0", "noto-v1": "Apache-2.0", "fluent-emoji-flat": "MIT"}
@@ -88,7 +88,7 @@ def share(name: str, value: float, n: int, clusters: int, where: dict[str, str],
 
 
 def measurements(level: float) -> list[Measurement]:
-    """What an examination of a model that reaches ``level`` would find."""
+    """Measurements of an evaluation of a model that reaches ``level``."""
     found: list[Measurement] = []
     pools = {"test": (1.0, 2480, 488), "test_style": (0.42, 1695, 1502)}
     for split, (ease, n, clusters) in pools.items():
@@ -147,7 +147,7 @@ def measurements(level: float) -> list[Measurement]:
 
 
 def examples(data: Dataset) -> bytes:
-    """The artifact an examination keeps, in the form of ``stages/evaluate/suites/retrieval/examples.py``."""
+    """The artifact of an evaluation, in the form of ``stages/evaluate/suites/retrieval/examples.py``."""
     pick = random.Random(3)
     retrieved, written = [], []
     for split in ("test", "test_style"):
@@ -216,25 +216,25 @@ POLICY = Policy(
         Rule("captions in a drawing style it never saw", "recall@10", Tags(task="image_to_text", split="test_style"),
              at_least=0.15, why="People bring pictures that are drawn differently."),
         Rule("fast enough on a processor", "latency_p95", Tags(task="latency", operation="embed_image"), at_most=200,
-             judge="value", why="Nineteen of twenty pictures have to be read within a fifth of a second."),
+             criterion="value", why="Nineteen of twenty pictures have to be read within a fifth of a second."),
     ),
 )  # fmt: skip
 
 
 def examination(store: Store, data: Dataset, model: str, level: float) -> Evidence:
     """Evidence of kind ``evaluate`` with everything a real one has."""
-    facts: dict[str, str] = {"data": "icons"}
+    facts: dict[str, Fact] = {"retrieval.language": "en"}
     for split, (captions, pictures) in {"test": (503, 2480), "test_style": (1695, 1711)}.items():
         for task, pool in (("image_to_text", captions), ("text_to_image", pictures)):
-            facts[f"candidates.{task}.{split}"] = str(pool)
+            facts[f"candidates.{task}.{split}"] = pool
             for k in (1, 5, 10):
-                facts[f"chance.recall@{k}.{task}.{split}"] = f"{k / captions:.6f}"
-    left_out = Finding("CLR-E006", "info", "not_applicable", "group skin_tone", "1,204 skin-tone variants are left out")
+                facts[f"chance.recall@{k}.{task}.{split}"] = round(k / captions, 6)
+    left_out = Finding("CLR-E006", "info", "not_applicable", "group skin_tone", "1,204 skin-tone variants are excluded")
     subject = Subject(model, data.digest, code("evaluate"), digest("config"), environment_digest())
     return Evidence(
         "evaluate", subject, tuple(measurements(level)), (left_out,), Cost(41.2, 77.9, 812.5),
         "2026-11-23T18:01:10+00:00", store.blobs.put(rows()),
-        Tags(examples=store.blobs.put(examples(data))), Tags(facts),
+        Tags(examples=store.blobs.put(examples(data))), Facts(facts),
     )  # fmt: skip
 
 
@@ -258,10 +258,19 @@ def decide(store: Store, evidence: Evidence, evidence_id: str) -> Decision:
         else:
             holds, bound = m.value <= (rule.at_most or 0), f"at most {rule.at_most:g} ms"
             said = f"{m.value:.1f} ms (n = {m.n})"
-        ending = f"it {'meets' if holds else 'misses'} the {bound} that is asked for"
+        ending = f"the requirement is {bound}"
         command = "" if holds else "clerestory train --steps 1200"
         message = f"{rule.metric} ({rule.where}) is {said}; {ending}"
-        reasons.append(Reason(rule.name, "pass" if holds else "fail", message, evidence_id, command))
+        reasons.append(
+            Reason(
+                rule.name,
+                "pass" if holds else "fail",
+                "meets_bound" if holds else "below_minimum",
+                message,
+                evidence_id,
+                command=command,
+            )
+        )
     verdict = "ship" if all(r.outcome == "pass" for r in reasons) else "refuse"
     return Decision(
         verdict, "icons version 1", store.blobs.put(canonical(POLICY)), evidence.subject.model, tuple(reasons)
@@ -282,13 +291,13 @@ def make_world(store: Store, scratch: Path, data: Dataset | None = None, why: st
     added = Event("data_added", "icons", "Ada", "first pictures", "2026-11-23T17:50:00+00:00", Tags(digest=data.digest))
     store.put_dataset("icons", "icons", data.digest, len(data), added)
     models = {name: store.put_model(make_model(scratch / name, name)) for name in ("early", "final")}
-    facts = Tags(
+    facts = Facts(
         model=models["final"],
         early_model=models["early"],
-        early_step="200",
+        early_step=200,
         preset="nano",
-        steps="1200",
-        parameters="4,812,544",
+        steps=1200,
+        parameters=4_812_544,
     )
     subject = Subject(models["final"], data.digest, code("train"), digest("train"), environment_digest())
     trained = Evidence(
@@ -307,5 +316,5 @@ def make_world(store: Store, scratch: Path, data: Dataset | None = None, why: st
         )
     final = releases["final"]
     event = Event("promoted", final.ref, "Grace", "passed the gate, looks right", "2026-11-23T18:02:00+00:00")
-    store.move_aliases("icons", [Move("live", final.number, 0)], event)
+    store.move_aliases("icons", [AliasMove("live", final.number, 0)], event)
     return World(store, data, final, releases["early"])

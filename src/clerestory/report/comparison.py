@@ -12,13 +12,14 @@ from markupsafe import Markup
 
 from clerestory.core.codec import encode
 from clerestory.core.comparison import Comparison, ComparisonOutcome, ComparisonRow, Flip
-from clerestory.core.errors import InputError, NotFound
+from clerestory.core.errors import NotFound
+from clerestory.core.files import translate_disk_errors, write_atomic
 from clerestory.core.sample import Dataset
 from clerestory.report import format
-from clerestory.report.files import ReportFiles, write_text
+from clerestory.report.files import ReportFiles
 from clerestory.report.render import fill
-from clerestory.report.svg import AxisScale, SvgCanvas, shorten, tick_text, ticks
-from clerestory.report.thumbnails import Thumbnails
+from clerestory.report.svg.canvas import AxisScale, SvgCanvas, shorten, tick_text, ticks
+from clerestory.report.thumbnails import ReportThumbnails
 
 SHOWN, OPEN = 12, 6
 FAMILIES = {"clean": "", "corrupted": "on damaged pictures", "perturbed_text": "with altered words"}
@@ -71,13 +72,13 @@ class GroupForest:
     lines: tuple[ComparisonRow, ...]
 
 
-def write_comparison(comparison: Comparison, out: Path, pictures: Dataset | None = None) -> ReportFiles:
+def write_comparison(comparison: Comparison, out: Path, images: Dataset | None = None) -> ReportFiles:
     """Write a comparison as one HTML file that needs nothing else, with the same numbers as JSON next to it.
 
     Args:
         comparison: what was found.
         out: the ``.html`` file, or the folder to put it in.
-        pictures: the data both were examined on, for thumbnails.
+        images: the data both were evaluated on, for thumbnails.
 
     Raises:
         InputError: the files cannot be written.
@@ -85,17 +86,14 @@ def write_comparison(comparison: Comparison, out: Path, pictures: Dataset | None
     name = f"{comparison.a}-against-{comparison.b}.html".replace("@", "-")
     html = out if out.suffix == ".html" else out / name
     files = ReportFiles(html, html.with_suffix(".json"))
-    try:
-        html.parent.mkdir(parents=True, exist_ok=True)
+    with translate_disk_errors(html.parent, "choose another folder"):
         said = json.dumps(encode(comparison), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-        write_text(files.json, said)
-        write_text(files.html, render_comparison(comparison, pictures))
-    except OSError as error:
-        raise InputError(f"the page cannot be written to {out}: {error.strerror}", "name another place") from error
+        write_atomic(files.json, said.encode())
+        write_atomic(files.html, render_comparison(comparison, images).encode())
     return files
 
 
-def render_comparison(comparison: Comparison, pictures: Dataset | None = None) -> str:
+def render_comparison(comparison: Comparison, images: Dataset | None = None) -> str:
     """The HTML document."""
     whole = tuple(line for line in comparison.results if line.is_overall)
     return fill(
@@ -107,7 +105,7 @@ def render_comparison(comparison: Comparison, pictures: Dataset | None = None) -
         whole=whole,
         strips=_strips(comparison, whole),
         groups=_groups(comparison),
-        flips=_flips(comparison, pictures),
+        flips=_flips(comparison, images),
         words=WORDS,
         states=STATES,
         name=line_name,
@@ -283,14 +281,14 @@ def _interval(drawing: SvgCanvas, scale: AxisScale, line: ComparisonRow, y: floa
     drawing.dot(scale(line.difference), y, 5.0, f"dot {state}")
 
 
-def _flips(comparison: Comparison, pictures: Dataset | None) -> list[FlipsView]:
-    thumbnails = Thumbnails()
+def _flips(comparison: Comparison, images: Dataset | None) -> list[FlipsView]:
+    thumbnails = ReportThumbnails()
 
     def view(flip: Flip) -> FlipView:
-        if pictures is None:
+        if images is None:
             return FlipView(flip, "")
         try:
-            return FlipView(flip, thumbnails.of(pictures[flip.sample], pictures.read))
+            return FlipView(flip, thumbnails.of(images[flip.sample], images.read))
         except NotFound:
             return FlipView(flip, "")
 

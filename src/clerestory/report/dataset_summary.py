@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from clerestory.core.sample import Dataset, Sample
-from clerestory.report.model import Data, LicenceSize, SplitSize, StyleSize
+from clerestory.core.sample import TEST, TEST_STYLE, TRAIN, VAL, Dataset, Sample
+from clerestory.report.model import DatasetSummary, LicenceSize, SplitSize, StyleSize
 
-_SPLIT_ORDER = ("train", "val", "test", "test_style")
+_SPLIT_ORDER = (TRAIN, VAL, TEST, TEST_STYLE)
 
 
-def describe_data(data: Dataset) -> Data:
-    """Count what a data set holds; styles are the values of the group ``style``."""
+def summarise(data: Dataset) -> DatasetSummary:
+    """Count the images, concepts and captions of a data set; styles are the values of the group ``style``."""
     splits: dict[str, list[Sample]] = defaultdict(list)
     styles: dict[str, list[Sample]] = defaultdict(list)
     licences: dict[str, list[Sample]] = defaultdict(list)
@@ -24,11 +24,11 @@ def describe_data(data: Dataset) -> Data:
         licences[sample.licence].append(sample)
         languages.update(caption.lang for caption in sample.captions)
     order = sorted(splits, key=lambda s: (_SPLIT_ORDER.index(s) if s in _SPLIT_ORDER else 99, s))
-    return Data(
+    return DatasetSummary(
         name=data.name,
         digest=data.digest,
         size=len(data),
-        examined=True,
+        counted=True,
         concepts=_concepts(data.samples),
         captions=sum(languages.values()),
         languages=tuple(lang for lang, _ in sorted(languages.items(), key=lambda item: (-item[1], item[0]))),

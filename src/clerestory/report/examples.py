@@ -1,4 +1,4 @@
-"""The examples an examination kept, with thumbnails of their pictures."""
+"""The examples that an evaluation stored, with thumbnails of their images."""
 
 from __future__ import annotations
 
@@ -8,67 +8,68 @@ from dataclasses import dataclass
 from typing import Any
 
 from clerestory.core.errors import NotFound
+from clerestory.core.rows import TaskName
 from clerestory.core.sample import Dataset
-from clerestory.report.model import Example, Neighbour, Written
-from clerestory.report.thumbnails import Thumbnails
+from clerestory.report.model import CaptionExample, Neighbour, RetrievalExample
+from clerestory.report.thumbnails import ReportThumbnails
 
-EACH, NEIGHBOURS, WRITTEN = 2, 6, 3
+MAX_QUERIES, MAX_NEIGHBOURS, MAX_CAPTIONS = 2, 6, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """Questions with their nearest answers, and captions the model wrote."""
+    """Queries with their nearest answers, and generated captions."""
 
-    retrieved: tuple[Example, ...]
-    written: tuple[Written, ...]
+    queries: tuple[RetrievalExample, ...] = ()
+    captions: tuple[CaptionExample, ...] = ()
 
 
-def read_examples(content: bytes, pictures: Dataset | None) -> Examples:
-    """Read the ``examples`` artifact of an examination.
+def read_examples(content: bytes, data: Dataset | None) -> Examples:
+    """Read the ``examples`` artifact of an evaluation.
 
-    Of each split, direction and kind at most ``EACH`` are kept with ``NEIGHBOURS`` answers, and ``WRITTEN`` captions
-    of each split; thumbnails come from ``pictures`` where the sample is in them, as long as there is room.
+    Of each split, direction and grade at most ``MAX_QUERIES`` are shown with ``MAX_NEIGHBOURS`` answers, and
+    ``MAX_CAPTIONS`` captions of each split; thumbnails come from ``data``, as long as their total size allows.
 
     Raises:
         ValueError, KeyError, TypeError: the artifact is not of this form.
     """
     artifact = json.loads(content)
-    reader = _Reader(pictures)
-    # Written captions first: they need few pictures, and the room for thumbnails is limited.
-    written = tuple(reader.written(one) for one in _first(artifact.get("captions", ()), WRITTEN, "split"))
-    chosen = _first(artifact["examples"], EACH, "split", "task", "kind")
-    return Examples(tuple(reader.example(one) for one in chosen), written)
+    reader = _Reader(data)
+    # Captions first: they need few images, and the total size of the thumbnails is limited.
+    captions = tuple(reader.caption(one) for one in _first(artifact.get("captions", ()), MAX_CAPTIONS, "split"))
+    chosen = _first(artifact["examples"], MAX_QUERIES, "split", "task", "kind")
+    return Examples(tuple(reader.query(one) for one in chosen), captions)
 
 
-def _first(rows: list[Mapping[str, Any]], most: int, *keys: str) -> list[Mapping[str, Any]]:
+def _first(rows: list[Mapping[str, Any]], limit: int, *keys: str) -> list[Mapping[str, Any]]:
     taken: dict[tuple[Any, ...], int] = {}
-    kept = []
+    chosen = []
     for one in rows:
         group = tuple(one[key] for key in keys)
         taken[group] = taken.get(group, 0) + 1
-        if taken[group] <= most:
-            kept.append(one)
-    return kept
+        if taken[group] <= limit:
+            chosen.append(one)
+    return chosen
 
 
 class _Reader:
-    def __init__(self, pictures: Dataset | None) -> None:
-        self._pictures = pictures
-        self._thumbnails = Thumbnails()
+    def __init__(self, data: Dataset | None) -> None:
+        self._data = data
+        self._thumbnails = ReportThumbnails()
 
-    def picture(self, sample_id: str) -> str:
-        """A thumbnail as a data URI; empty when there is no such picture, or it cannot be read, or no room is left."""
-        if self._pictures is None:
+    def thumbnail(self, sample_id: str) -> str:
+        """A data URI; empty without such an image, if it is unreadable, or if the size limit is reached."""
+        if self._data is None:
             return ""
         try:
-            sample = self._pictures[sample_id]
+            sample = self._data[sample_id]
         except NotFound:
             return ""
-        return self._thumbnails.of(sample, self._pictures.read)
+        return self._thumbnails.of(sample, self._data.read)
 
-    def example(self, one: Mapping[str, Any]) -> Example:
-        by_words = one["task"] == "text_to_image"
-        return Example(
+    def query(self, one: Mapping[str, Any]) -> RetrievalExample:
+        is_text = one["task"] == TaskName.TEXT_TO_IMAGE
+        return RetrievalExample(
             task=one["task"],
             split=one["split"],
             grade=one["kind"],
@@ -77,13 +78,13 @@ class _Reader:
             rank=float(one["rank"]),
             candidates=int(one.get("candidates", 0)),
             neighbours=tuple(
-                Neighbour(n["sample"], n["caption"], bool(n["correct"]), self.picture(n["sample"]) if by_words else "")
-                for n in one["neighbours"][:NEIGHBOURS]
+                Neighbour(n["sample"], n["caption"], bool(n["correct"]), self.thumbnail(n["sample"]) if is_text else "")
+                for n in one["neighbours"][:MAX_NEIGHBOURS]
             ),
-            # Asked in words: showing the picture as well would give the answer away.
-            picture="" if by_words else self.picture(one["sample"]),
+            # The image of a text query would give its answer away.
+            thumbnail="" if is_text else self.thumbnail(one["sample"]),
         )
 
-    def written(self, one: Mapping[str, Any]) -> Written:
-        said = tuple(str(s["text"]) for s in one["suggestions"])
-        return Written(one["split"], one["sample"], one["caption"], said, self.picture(one["sample"]))
+    def caption(self, one: Mapping[str, Any]) -> CaptionExample:
+        suggestions = tuple(str(s["text"]) for s in one["suggestions"])
+        return CaptionExample(one["split"], one["sample"], one["caption"], suggestions, self.thumbnail(one["sample"]))

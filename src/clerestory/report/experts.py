@@ -1,4 +1,4 @@
-"""The experts' report card that a training kept."""
+"""The expert report of a training."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from clerestory.report.model import ExpertGroup, ExpertLayer, Experts
+from clerestory.report.model import ExpertGroup, ExpertLayer, ExpertUsage
 
 MODALITY = "modality"
 
 
-def read_experts(content: bytes) -> Experts:
+def read_experts(content: bytes) -> ExpertUsage:
     """Read the ``experts`` artifact of a training.
 
     Raises:
         ValueError, KeyError, TypeError: the artifact is not of this form.
     """
-    card = json.loads(content)
-    return Experts(tuple(_layer(one) for one in card["layers"]), int(card.get("pictures", 0)), card.get("split", ""))
+    report = json.loads(content)
+    return ExpertUsage(
+        tuple(_layer(one) for one in report["layers"]), int(report.get("images", 0)), report.get("split", "")
+    )
 
 
 def _layer(one: Mapping[str, Any]) -> ExpertLayer:
     groups = {name: _group(name, found) for name, found in one["groups"].items()}
-    told = groups.get(MODALITY)
-    both = [value for value, row in zip(told.values, told.choices, strict=True) if sum(row)] if told else []
+    modality = groups.get(MODALITY)
+    seen = [value for value, row in zip(modality.values, modality.choices, strict=True) if sum(row)] if modality else []
     return ExpertLayer(
         one["layer"],
         tuple(int(n) for n in one["load"]),
         float(one["max_over_mean"]),
         tuple(int(e) for e in one["dead"]),
-        tuple(both),
-        tuple(group for name, group in sorted(groups.items()) if name != MODALITY or len(both) > 1),
+        tuple(seen),
+        tuple(group for name, group in sorted(groups.items()) if name != MODALITY or len(seen) > 1),
     )
 
 

@@ -1,4 +1,4 @@
-"""Numbers, times and names in words that a person reads; the command line and the pages use them too."""
+"""Numbers, times and names in words that a person reads; the command line and the web pages use them, too."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from clerestory.core.digest import short
 from clerestory.core.evidence import Measurement
-from clerestory.report.vocabulary import BEST_OF, EVENTS, KINDS, METRICS, OUTCOMES, SLICES, VERDICTS, Words
+from clerestory.core.stage import stages
+from clerestory.core.units import duration as duration
+from clerestory.core.units import memory as memory
+from clerestory.report.vocabulary import EVENTS, KINDS, OUTCOMES, SLICES, VERDICTS, Words
+from clerestory.stats.metrics import metric as metric
 
 SHARE, MILLISECONDS = "share", "ms"
 # Units that say nothing beside the name of the measurement.
 PLAIN_UNITS = ("", SHARE, "rank", "score", "ratio", "log ratio")
-
-
-# Names whose value is a share of questions answered rightly, so that it may be told as so many of a hundred.
-_QUESTIONS = frozenset(
-    {"guessing", "accuracy", "accuracy_all_orders", "baseline accuracy", "robust_accuracy", "worst_group"}
-)
 
 
 def count(items: int) -> str:
@@ -45,8 +42,18 @@ def sentence(text: str) -> str:
     return text if not text else text[0].upper() + text[1:] + ("" if text[-1] in ".!?…:" else ".")
 
 
+def capital(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
+
+
+def lower_first(text: str) -> str:
+    """The text with a small first letter, to continue a sentence; abbreviations stay."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
 def decimals(value: float, unit: str, low: float | None = None, high: float | None = None) -> int:
-    """How many decimals say what is known and no more: the half-width of the interval keeps one digit."""
+    """How many decimals are meaningful: the half-width of the interval keeps one digit."""
     if unit == SHARE:
         half = ((high - low) / 2) if low is not None and high is not None else 0.0
         return min(4, max(2, math.ceil(-math.log10(half)))) if half > 0 else 2
@@ -80,19 +87,53 @@ def number(m: Measurement) -> str:
 
 
 def countable(m: Measurement) -> bool:
-    """Whether a share is one of questions answered, so that it may be told as so many of a hundred."""
-    told = m.recipe.statistic == "share_at_most" if m.recipe else m.name.startswith("recall@")
-    return m.unit == SHARE and (told or m.name in _QUESTIONS)
+    """Whether a value is a share of answers, which can be said as so many of 100."""
+    return m.unit == SHARE and metric(m.name).counts_answers
 
 
 def brief(m: Measurement) -> str:
-    """``57 (53–61)`` of a hundred, ``0.31 (0.29–0.33)`` for a narrow place, where unit and n stand nearby."""
-    times = 100 if countable(m) else 1
-    unit = "" if countable(m) else m.unit
+    """``57 (53–61)`` of 100, ``0.31 (0.29–0.33)`` for a narrow place, where unit and n are nearby."""
     if m.interval is None:
-        return f"{amount(times * m.value, unit, _places(m))} (no interval)"
-    low, high = (digits(times * end, unit, _places(m)) for end in (m.interval.low, m.interval.high))
-    return f"{amount(times * m.value, unit, _places(m))} ({low}\N{EN DASH}{high})"
+        return f"{plain_value(m)} (no interval)"
+    low, high = _ends(m)
+    return f"{plain_value(m)} ({low}\N{EN DASH}{high})"
+
+
+def plain_value(m: Measurement) -> str:
+    """The value alone; a share of answers as so many of 100: ``57``."""
+    return amount(_times(m) * m.value, "" if countable(m) else m.unit, _places(m))
+
+
+def value_of_hundred(m: Measurement) -> str:
+    """The value alone; a share of answers as ``57 of 100``."""
+    return f"{plain_value(m)} of 100" if countable(m) else plain_value(m)
+
+
+def between(m: Measurement) -> str:
+    """The interval in the same terms as ``value_of_hundred``: ``between 53 and 61``; empty without one."""
+    if m.interval is None:
+        return ""
+    low, high = _ends(m)
+    unit = "" if countable(m) or m.unit in PLAIN_UNITS else f"\N{NO-BREAK SPACE}{m.unit}"
+    return f"between {low} and {high}{unit}"
+
+
+def of_hundred(m: Measurement) -> str:
+    """A share of answers as people count: ``57 of 100, between 53 and 61``; anything else as ``number``."""
+    if m.interval is None:
+        return f"{value_of_hundred(m)} (no interval: {m.no_interval})"
+    return f"{value_of_hundred(m)}, {between(m)}"
+
+
+def _times(m: Measurement) -> int:
+    return 100 if countable(m) else 1
+
+
+def _ends(m: Measurement) -> tuple[str, str]:
+    assert m.interval is not None
+    unit = "" if countable(m) else m.unit
+    low, high = (digits(_times(m) * end, unit, _places(m)) for end in (m.interval.low, m.interval.high))
+    return low, high
 
 
 def _places(m: Measurement) -> int:
@@ -101,19 +142,8 @@ def _places(m: Measurement) -> int:
     return max(0, places - 2) if countable(m) else places
 
 
-def of_hundred(m: Measurement) -> str:
-    """A share of questions as people count: ``57 of 100, between 53 and 61``; anything else as ``number``."""
-    if not countable(m):
-        return number(m)
-    value = f"{digits(100 * m.value, '', _places(m))} of 100"
-    if m.interval is None:
-        return f"{value} (no interval: {m.no_interval})"
-    low, high = (digits(100 * end, "", _places(m)) for end in (m.interval.low, m.interval.high))
-    return f"{value}, between {low} and {high}"
-
-
 def counted(m: Measurement) -> str:
-    """What the number rests on: ``n = 503 in 488 concepts``."""
+    """The basis of a number: ``n = 503 in 488 concepts``."""
     if m.clusters is None:
         return f"n = {count(m.n)}"
     what = m.recipe.cluster if m.recipe and m.recipe.cluster else "cluster"
@@ -125,37 +155,18 @@ def level(value: float) -> str:
     return f"{100 * value:g}%"
 
 
-def metric(name: str) -> Words:
-    """The plain words of a measurement's name; the name itself where there are none."""
-    recall = re.fullmatch(r"recall@(\d+)", name)
-    if recall:
-        k = int(recall[1])
-        if k == 1:
-            return Words("Right at once", "How often the right answer comes first.")
-        return Words(f"Right within the first {k}", f"How often the right answer is among the first {k}.")
-    best = re.fullmatch(r"chrf_best_of_(\d+)", name)
-    if best:
-        return Words(f"Likeness of the best of {best[1]} suggestions", BEST_OF)
-    key = re.sub(r"[\s_\-.]+", " ", name.lower()).strip()
-    if key in METRICS:
-        return METRICS[key]
-    said = set(key.split())
-    near = [known for known in METRICS if set(known.split()) <= said]
-    return METRICS[max(near, key=len)] if near else Words(name, "")
-
-
 def slice_key(key: str) -> str:
     """A slice's or cluster's key in plain words: ``concept_split`` → ``concept split``."""
     return key.replace("_", " ")
 
 
 def slice_value(key: str, value: str) -> str:
-    """A slice's value in plain words: ``("split", "test_style")`` → ``a drawing style it never saw``."""
+    """A slice's value in plain words: ``("style", "fluent-emoji-flat")`` → ``Fluent flat``."""
     return SLICES.get(key, {}).get(value, value)
 
 
 def slice_words(where: Mapping[str, str]) -> str:
-    """A slice in plain words: ``words for a picture · things it never saw · Twemoji``."""
+    """A slice in plain words: ``writing captions (captioning) · concepts it never saw (test) · Twemoji``."""
     order = ["task", "of", "operation", "split", "style", "concept_split", "group", "value", "condition", "severity"]
     if (where.get("task") == "latency" and "operation" in where) or (where.get("task") == "cost" and "of" in where):
         order.remove("task")
@@ -165,40 +176,26 @@ def slice_words(where: Mapping[str, str]) -> str:
 
 
 def verdict(name: str) -> Words:
-    """A decision's verdict: ``Yes``/``No``/``Cannot tell`` and what it says."""
+    """A decision's verdict: ``Yes``/``No``/``Cannot tell`` and what it means."""
     return VERDICTS.get(name, VERDICTS["cannot_tell"])
 
 
 def outcome(name: str) -> str:
-    """A rule's outcome: ``holds``, ``does not hold``, ``cannot tell``."""
+    """A rule's outcome: ``met``, ``not met``, ``cannot tell``."""
     return OUTCOMES.get(name, name.replace("_", " "))
 
 
 def kind(name: str) -> str:
-    """A kind of evidence: ``evaluate`` → ``examination``."""
-    return KINDS.get(name, name.replace("_", " "))
+    """A kind of evidence: ``evaluate`` → ``evaluation``, ``evaluate.ood`` → ``evaluation (ood)``."""
+    base, *suite = name.split(".", 1)
+    known = stages()
+    label = known[base].label if base in known else KINDS.get(base, base.replace("_", " "))
+    return f"{label} ({suite[0].replace('_', ' ')})" if suite else label
 
 
 def event(name: str) -> str:
-    """A kind of event as what somebody did: ``promoted`` → ``put it live``."""
+    """A kind of event as an action: ``promoted`` → ``promoted it to live``."""
     return EVENTS.get(name, name.replace("_", " "))
-
-
-def duration(seconds: float) -> str:
-    """``0.4 s``, ``12 s``, ``4 min 12 s``, ``2 h 5 min``."""
-    if seconds < 1:
-        return f"{seconds:.2g}\N{NO-BREAK SPACE}s"
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
-    return " ".join(f"{n}\N{NO-BREAK SPACE}{unit}" for n, unit in parts if n)
-
-
-def memory(mebibytes: float) -> str:
-    """``312 MiB``, ``1.4 GiB``."""
-    if mebibytes < 1024:
-        return f"{mebibytes:.0f}\N{NO-BREAK SPACE}MiB"
-    return f"{mebibytes / 1024:.1f}\N{NO-BREAK SPACE}GiB"
 
 
 def when(moment: str) -> str:
@@ -211,33 +208,28 @@ def when(moment: str) -> str:
     return f"{at.day} {at:%B %Y, %H:%M} UTC"
 
 
-def digest_text(hex_digest: str) -> str:
-    """The first twelve characters of a digest, or words when there is none."""
-    return short(hex_digest) if hex_digest else "not recorded"
-
-
 _LICENCES = {
     "Apache-2.0": "use freely, keep the notice",
     "MIT": "use freely, keep the notice",
     "BSD-3-Clause": "use freely, keep the notice",
     "OFL-1.1": "use freely, do not sell it alone",
     "CC0-1.0": "no conditions",
-    "CC-BY-4.0": "use freely, name the makers",
-    "CC-BY-3.0": "use freely, name the makers",
+    "CC-BY-4.0": "use freely, name the authors",
+    "CC-BY-3.0": "use freely, name the authors",
 }
 _SHARE_ALIKE = re.compile(r"(?:^|[-(\s])(?:SA|GPL|LGPL|AGPL|ODbL|MPL|EUPL|CECILL|OSL)(?:[-)\s]|$)")
 
 
 def share_alike(licence: str) -> bool:
-    """Whether an SPDX expression asks that works made from the material carry the same licence."""
+    """Whether an SPDX expression requires the same licence for works made from the material."""
     return bool(_SHARE_ALIKE.search(licence))
 
 
 def licence_words(licence: str) -> str:
-    """What a licence asks for, in a few words; empty for one that is not known here."""
+    """What a licence requires, in a few words; empty for one that is not known here."""
     if not licence:
-        return "nobody recorded a licence; do not assume one"
+        return "no licence is recorded; do not assume one"
     if share_alike(licence):
-        named = "name the makers; " if licence.startswith("CC-BY") else ""
-        return f"{named}share-alike: what is made from it must carry the same licence"
+        named = "name the authors; " if licence.startswith("CC-BY") else ""
+        return f"{named}share-alike: works made from it must have the same licence"
     return _LICENCES.get(licence, "")

@@ -6,16 +6,19 @@ from dataclasses import dataclass, field
 
 from clerestory.core.evidence import Evidence, Finding, Measurement
 from clerestory.core.release import Alias, Event, Policy, Release
+from clerestory.stats.calibration import ReliabilityBin
+
+EVALUATION, TRAINING = "evaluate", "train"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A piece of evidence and whether it still holds.
+class EvidenceRecord:
+    """A piece of evidence and whether it is still up to date.
 
     Attributes:
         evidence: the piece itself.
         id: its digest.
-        changed: what is not the same any more as when it was made (``code``); empty while it holds.
+        changed: names of the digests that differ today, such as ``code``; empty while it is up to date.
     """
 
     evidence: Evidence
@@ -24,71 +27,70 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class LogSeries:
     """One curve of the training log.
 
     Attributes:
         name: the log's key, such as ``loss`` or ``val_recall@10``.
         points: (step, value) in the order of steps.
-        merged: how many logged values each point is the mean of, 1 for the values themselves.
+        values_per_point: how many logged values each point is the mean of.
         n: how many samples each value was measured on, 0 where the log does not say.
     """
 
     name: str
     points: tuple[tuple[int, float], ...]
-    merged: int = 1
+    values_per_point: int = 1
     n: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """What the training log says.
+class TrainingLog:
+    """The curves of a training log.
 
     Attributes:
-        losses: the whole loss first, then its parts.
-        validation: shares measured on tuning pictures while training.
-        lines: readable lines of the log.
-        unreadable: lines that could not be read.
-        early_step: the step of the early checkpoint, 0 when none was kept.
+        losses: the whole loss first, then its terms.
+        validation: metrics on the validation split during training.
+        num_lines, num_unreadable: lines that could and could not be read.
+        early_step: the step of the early checkpoint, 0 when none was saved.
     """
 
-    losses: tuple[Series, ...]
-    validation: tuple[Series, ...]
-    lines: int
-    unreadable: int = 0
+    losses: tuple[LogSeries, ...]
+    validation: tuple[LogSeries, ...]
+    num_lines: int
+    num_unreadable: int = 0
     early_step: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """One of the model's nearest answers.
+    """One of the nearest answers to a query.
 
     Attributes:
         sample: the sample's id, empty when the artifact names none.
         caption: its caption.
-        right: whether it is a right answer.
-        picture: a thumbnail as a data URI, empty when there is none.
+        correct: whether it is a correct answer.
+        thumbnail: a data URI, empty when there is none.
     """
 
     sample: str
     caption: str
-    right: bool
-    picture: str = ""
+    correct: bool
+    thumbnail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """One question put to the model and its nearest answers, best first.
+class RetrievalExample:
+    """One retrieval query and its nearest answers, best first.
 
     Attributes:
         task: ``image_to_text`` or ``text_to_image``.
         split: the split it comes from.
         grade: ``best``, ``typical`` or ``worst``.
-        sample, caption: the sample asked about.
-        rank: the place of the right answer, 1 is first.
-        candidates: how many answers there were to choose from, 0 when not recorded.
+        sample, caption: the sample of the query.
+        rank: the rank of the correct answer, 1 is first.
+        candidates: how many candidates there were, 0 when not recorded.
         neighbours: the nearest answers.
-        picture: a thumbnail of the sample asked about.
+        thumbnail: of the query's image.
     """
 
     task: str
@@ -99,62 +101,64 @@ class Example:
     rank: float
     candidates: int
     neighbours: tuple[Neighbour, ...]
-    picture: str = ""
+    thumbnail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A picture with its real caption and what the model wrote, best first."""
+class CaptionExample:
+    """An image with its reference caption and the generated ones, best first."""
 
     split: str
     sample: str
     caption: str
     suggestions: tuple[str, ...]
-    picture: str = ""
+    thumbnail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SplitSize:
-    """How many pictures and distinct concepts a split has."""
+    """How many images and distinct concepts a split has."""
 
     name: str
-    pictures: int
+    images: int
     concepts: int
 
 
 @dataclass(frozen=True, slots=True)
 class StyleSize:
-    """How many pictures a style has, under which licences, and how many of them are in each split."""
+    """How many images a style has, and under which licences."""
 
     name: str
-    pictures: int
+    images: int
     licences: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class LicenceSize:
-    """How many pictures come under a licence."""
+    """How many images are under a licence, and in which styles."""
 
     licence: str
-    pictures: int
+    images: int
     styles: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """The pictures a model was made from, as far as they are known.
+class DatasetSummary:
+    """The data set of a model, as far as it is known.
 
     Attributes:
-        name: what people call the data set.
+        name: of the data set.
         digest: its digest.
-        size: its number of pictures, 0 when not known.
-        examined: whether the pictures themselves were at hand, so that the rest could be counted.
+        size: its number of images, 0 when not known.
+        counted: whether the images themselves were available, so that the rest could be counted.
+        concepts, captions, languages: distinct concepts; all captions; their languages, the most frequent first.
+        splits, styles, licences: how many images each has.
     """
 
     name: str
     digest: str
     size: int
-    examined: bool = False
+    counted: bool = False
     concepts: int = 0
     captions: int = 0
     languages: tuple[str, ...] = ()
@@ -164,8 +168,8 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One record of the journal: its number in the chain, its hash and what happened."""
+class JournalEntry:
+    """One record of the journal: its number in the chain, its hash and the event."""
 
     seq: int
     hash: str
@@ -173,63 +177,51 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
-    """A refused checkpoint of the same line, to compare with, and the evidence it was refused on."""
+class ComparedRelease:
+    """Another release of the same name to compare with: a refused one, or for a refused one the live one."""
 
     release: Release
-    evidence: tuple[Held, ...]
+    evidence: tuple[EvidenceRecord, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Bin:
-    """Answers given with about the same confidence: how sure they were, and how many of them were right."""
-
-    low: float
-    high: float
-    n: int
-    confidence: float
-    accuracy: float
-    interval: tuple[float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class Diagram:
-    """Confidence against accuracy of one task and split; ``scaled`` after the temperature was applied."""
+class ReliabilityDiagram:
+    """Confidence against accuracy of one task and split; ``scaled`` after temperature scaling."""
 
     task: str
     split: str
     scaled: bool
-    bins: tuple[Bin, ...]
+    bins: tuple[ReliabilityBin, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """How long single requests of one operation took, counted.
+class LatencyHistogram:
+    """Latencies of single requests of one operation, counted.
 
     Attributes:
         operation: such as ``embed_image``.
-        edges: the bins' ends in milliseconds, one more than there are bins.
-        counts: how many requests fell into each bin.
-        beyond: how many took longer than the last edge.
-        longest: the longest of all, in milliseconds.
+        edges_ms: ends of the bins, one more than there are bins.
+        counts: requests in each bin.
+        num_beyond: requests that took longer than the last edge.
+        max_ms: the longest of all.
     """
 
     operation: str
-    edges: tuple[float, ...]
+    edges_ms: tuple[float, ...]
     counts: tuple[int, ...]
-    beyond: int
-    longest: float
+    num_beyond: int
+    max_ms: float
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
-    """Whether the numbers of one benchmark may be believed.
+class BenchmarkTrust:
+    """Whether the numbers of one benchmark can be trusted.
 
     Attributes:
         task, split: the benchmark; an empty split stands for all of them.
         label: ``yes``, ``careful`` or ``no``.
         reasons: why not, one sentence each.
-        passed: what was found in order.
+        passed: the checks without objection, one sentence each.
     """
 
     task: str
@@ -240,52 +232,52 @@ class Trust:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """A fault that was put into a copy on purpose, and which gates noticed it."""
+class FaultResult:
+    """A fault that was injected into a copy of the model, and which gates detected it."""
 
     name: str
-    words: str
-    noticed: tuple[tuple[str, bool], ...]
+    description: str
+    detections: tuple[tuple[str, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class SelfTest:
-    """What came of putting faults in: one entry per fault; and how many rebuilds without a fault raised an alarm."""
+class SelfTestResult:
+    """A self-test: one result per injected fault, and how many unchanged rebuilds raised a false alarm."""
 
-    held: Held
+    record: EvidenceRecord
     gates: tuple[str, ...]
-    faults: tuple[Fault, ...]
-    rebuilds: int
-    alarms: int
+    faults: tuple[FaultResult, ...]
+    num_rebuilds: int
+    num_false_alarms: int
 
 
 @dataclass(frozen=True, slots=True)
-class Examined:
-    """What the rows and files of an examination say besides its measurements.
+class Diagnostics:
+    """What the rows and artifacts of an evaluation say besides its measurements.
 
     Attributes:
-        diagrams: of reliability.
-        waiting: of single requests.
+        reliability: reliability diagrams.
+        latencies: of single requests.
         trust: of each benchmark.
-        severities: recall, accuracy and the baseline's accuracy at each severity over all corruptions, and the
+        by_severity: recall, accuracy and the baseline's accuracy at each severity over all corruptions, and the
             baseline's under each corruption; computed from the rows by the recipe each names.
-        guesses: what guessing would reach on each benchmark, computed likewise.
+        chance_levels: expected accuracy of guessing on each benchmark, computed likewise.
     """
 
-    diagrams: tuple[Diagram, ...] = ()
-    waiting: tuple[Waiting, ...] = ()
-    trust: tuple[Trust, ...] = ()
-    severities: tuple[Measurement, ...] = ()
-    guesses: tuple[Measurement, ...] = ()
+    reliability: tuple[ReliabilityDiagram, ...] = ()
+    latencies: tuple[LatencyHistogram, ...] = ()
+    trust: tuple[BenchmarkTrust, ...] = ()
+    by_severity: tuple[Measurement, ...] = ()
+    chance_levels: tuple[Measurement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ExpertGroup:
-    """The choices of experts by one kind of group, such as the style.
+    """Which experts the router chose for each value of a group, such as the style.
 
     Attributes:
         name: of the group.
-        specialisation: how much its value and the expert tell about one another, 0..1.
+        specialisation: normalised mutual information of value and expert, 0 to 1.
         values: the names of the rows.
         choices: for each value how many choices fell on each expert.
     """
@@ -298,14 +290,14 @@ class ExpertGroup:
 
 @dataclass(frozen=True, slots=True)
 class ExpertLayer:
-    """One layer with experts.
+    """One mixture-of-experts layer.
 
     Attributes:
         name: in the model.
         load: choices of each expert.
-        max_over_mean: of the busiest expert.
-        dead: experts with next to no work, counted from 0.
-        modalities: whose tokens it sees.
+        max_over_mean: load of the busiest expert divided by the mean load.
+        dead: experts with next to no load, counted from 0.
+        modalities: whose tokens it processes.
         groups: the same choices by group.
     """
 
@@ -318,11 +310,11 @@ class ExpertLayer:
 
 
 @dataclass(frozen=True, slots=True)
-class Experts:
-    """The experts' report card: its layers, and on how many pictures of which split it was made."""
+class ExpertUsage:
+    """The expert report of a training: its layers, and on how many images of which split it was measured."""
 
     layers: tuple[ExpertLayer, ...]
-    pictures: int
+    images: int
     split: str
 
 
@@ -331,22 +323,22 @@ class ReportData:
     """Everything known about one model.
 
     Attributes:
-        ref: what was asked for.
+        ref: the reference the report was requested for.
         model: the model's digest.
-        release: the release it resolved to, None for a model that was never put to the gate.
-        aliases: the moving names of its line.
-        policy: the policy it was judged by, None when it cannot be read.
-        evidence: what its decision rests on, else what is known of the model; newest last.
-        live: the journal entry that made it live, None when it is not live or the journal does not say.
-        training, examples, written, data: parts of the evidence, None or empty where missing.
-        rival: a refused checkpoint of the same line.
-        history: every release of the line, newest first.
-        journal: what happened to the line, newest first.
-        findings: what was noticed, by the evidence, by bringing the data in, and by making this report.
+        release: the release it resolved to, None for a model without a release.
+        aliases: the aliases of the release's name.
+        policy: the policy it was decided by, None when it cannot be read.
+        evidence: what its decision rests on, else the newest of each kind for the model; newest last.
+        promotion: the journal entry that made it live, None when it is not live or the journal does not say.
+        training, examples, captions, data: parts of the evidence, None or empty where missing.
+        compared: another release to compare with.
+        history: every release of the name, newest first.
+        journal: events about the name, newest first.
+        findings: of the evidence and of the data set.
         missing: what this report cannot show, and why.
-        examined: what the rows and files of its examination say besides the measurements.
-        self_test: the newest test of the gates with this model, None where there was none.
-        experts: the report card of its experts, None where it has none.
+        diagnostics: from the rows and artifacts of its evaluation.
+        self_test: the newest self-test with this model, None where there was none.
+        experts: usage of its experts, None for a dense model.
     """
 
     ref: str
@@ -354,20 +346,20 @@ class ReportData:
     release: Release | None = None
     aliases: tuple[Alias, ...] = ()
     policy: Policy | None = None
-    evidence: tuple[Held, ...] = ()
-    live: Entry | None = None
-    training: Training | None = None
-    examples: tuple[Example, ...] = ()
-    written: tuple[Written, ...] = ()
-    data: Data | None = None
-    rival: Rival | None = None
+    evidence: tuple[EvidenceRecord, ...] = ()
+    promotion: JournalEntry | None = None
+    training: TrainingLog | None = None
+    examples: tuple[RetrievalExample, ...] = ()
+    captions: tuple[CaptionExample, ...] = ()
+    data: DatasetSummary | None = None
+    compared: ComparedRelease | None = None
     history: tuple[Release, ...] = ()
-    journal: tuple[Entry, ...] = ()
+    journal: tuple[JournalEntry, ...] = ()
     findings: tuple[Finding, ...] = ()
     missing: tuple[str, ...] = field(default=())
-    examined: Examined = field(default_factory=Examined)
-    self_test: SelfTest | None = None
-    experts: Experts | None = None
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    self_test: SelfTestResult | None = None
+    experts: ExpertUsage | None = None
 
     @property
     def name(self) -> str:
@@ -380,6 +372,12 @@ class ReportData:
         release = self.release
         return release is not None and any(a.alias == "live" and a.number == release.number for a in self.aliases)
 
-    def of_kind(self, kind: str) -> Held | None:
+    @property
+    def evaluation(self) -> Evidence | None:
+        """The newest evaluation of the model."""
+        record = self.of_kind(EVALUATION)
+        return record.evidence if record else None
+
+    def of_kind(self, kind: str) -> EvidenceRecord | None:
         """The newest evidence of one kind."""
-        return next((held for held in reversed(self.evidence) if held.evidence.kind == kind), None)
+        return next((record for record in reversed(self.evidence) if record.evidence.kind == kind), None)

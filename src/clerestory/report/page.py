@@ -2,118 +2,145 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from clerestory.core.digest import short
-from clerestory.report import format, headline, metric_figures
+from clerestory.core.stage import import_path, stages
+from clerestory.report import format, headline
 from clerestory.report.chapters import (
     audit_trail,
     baseline_table,
     benchmark_validity,
     calibration,
+    captioning,
     classification,
     cost,
     dataset,
     examples,
     experts,
     fairness,
+    retrieval,
     robustness,
     self_test,
+    slices,
     speed,
     training_curves,
 )
-from clerestory.report.chapters.card import card
-from clerestory.report.model import Held, ReportData, Trust
-from clerestory.report.trust import labels
-from clerestory.report.trust import view as trust_view
-from clerestory.report.view import Chapter, Figure, Highlight, Page
+from clerestory.report.model import TRAINING, BenchmarkTrust, EvidenceRecord, ReportData
+from clerestory.report.topics import topic_views
+from clerestory.report.trust import trust_views
+from clerestory.report.view import Chapter, Figure, Highlight, ReportPage, TopicView
+from clerestory.stats.metrics import Topic
 
-CHAPTERS = (classification, robustness, calibration, fairness, speed, cost, benchmark_validity, self_test)
+MakeChapter = Callable[[ReportData], Chapter | None]
+
+CHAPTERS: tuple[MakeChapter, ...] = (
+    retrieval.chapter,
+    slices.chapter,
+    examples.chapter,
+    captioning.chapter,
+    classification.chapter,
+    robustness.chapter,
+    calibration.chapter,
+    fairness.chapter,
+    speed.chapter,
+    cost.chapter,
+    benchmark_validity.chapter,
+    self_test.chapter,
+    baseline_table.chapter,
+    training_curves.chapter,
+    experts.chapter,
+)
 _CHANGED = {
-    "code": "by other code than is installed now",
+    "code": "by a different version of the code",
     "environment": "with other library versions or on another kind of machine",
 }
 
 
-def build(data: ReportData) -> Page:
+def build(data: ReportData) -> ReportPage:
     """Everything the page shows, from everything that is known; nothing else enters."""
-    held = data.of_kind("evaluate")
-    evidence = held.evidence if held else None
-    comparison, comparison_note = baseline_table.comparison(data)
-    findings, findings_note = audit_trail.noticed(data.findings, bool(data.examined.trust))
+    findings, findings_note = audit_trail.finding_views(data.findings, bool(data.diagnostics.trust))
     highlights = headline.highlights(data)
-    chapters = tuple(_marked(each.chapter(data), data.examined.trust) for each in CHAPTERS)
-    inside = experts.chapter(data)
-    return Page(
+    chapters = build_chapters(data)
+    evaluation = data.evaluation
+    return ReportPage(
         title=f"{data.name}: may it ship?",
         ref=data.name,
         model=data.model,
-        answer=headline.answer(data),
+        decision=headline.decision(data),
         highlights=highlights,
         notices=_notices(data),
         policy=data.release.decision.policy if data.release else "",
         reasons=headline.reasons(data),
-        learning=training_curves.figures(data.training) if data.training else (),
-        learning_note=training_curves.note(data),
-        quality=_labelled(metric_figures.recall_figures(evidence) if evidence else (), data.examined.trust),
-        weak=_labelled(metric_figures.slice_figures(evidence) if evidence else (), data.examined.trust),
-        captions=_labelled(metric_figures.caption_figures(evidence) if evidence else (), data.examined.trust),
-        speed=speed.waits(evidence) if evidence else (),
-        examples=examples.asked(data.examples),
-        written=examples.captioned(data.written),
-        comparison=comparison,
-        comparison_note=comparison_note,
+        chapters=chapters,
+        topics=_topics(data, chapters, highlights),
         findings=findings,
         findings_note=findings_note,
         data=dataset.summary(data.data) if data.data else None,
-        evidence=tuple(audit_trail.evidence(each, each is held) for each in _rested_on(data)),
-        history=audit_trail.history(data),
-        journal=tuple(audit_trail.record(entry) for entry in data.journal[: audit_trail.MOST_JOURNAL]),
+        evidence=tuple(audit_trail.evidence_view(r, r.evidence is evaluation) for r in _evidence(data)),
+        history=audit_trail.release_rows(data),
+        journal=tuple(audit_trail.journal_row(entry) for entry in data.journal[: audit_trail.MAX_JOURNAL]),
         journal_note=audit_trail.journal_note(data.journal),
-        check=f"clerestory release verify {data.release.ref}" if data.release else "",
-        chapters=chapters,
-        inside=inside,
-        card=card(data, {chapter.anchor: chapter for chapter in chapters}, _first(highlights)),
+        verify_command=f"clerestory release verify {data.release.ref}" if data.release else "",
     )
 
 
-def _rested_on(data: ReportData) -> tuple[Held, ...]:
+def build_chapters(data: ReportData) -> tuple[Chapter, ...]:
+    """The built-in chapters and those of the registered stages, in their order."""
+    added: list[MakeChapter] = [import_path(path) for spec in stages().values() for path in spec.chapters]
+    made = [chapter for make in (*CHAPTERS, *added) if (chapter := make(data)) is not None]
+    return tuple(_with_trust(c, data.diagnostics.trust) for c in sorted(made, key=lambda c: c.order))
+
+
+def _with_trust(chapter: Chapter, trust: tuple[BenchmarkTrust, ...]) -> Chapter:
+    """A chapter whose figures carry the labels of the benchmarks they show."""
+
+    def labelled(figures: tuple[Figure, ...]) -> tuple[Figure, ...]:
+        return tuple(replace(f, trust=trust_views(trust, f.benchmarks)) for f in figures)
+
+    return replace(chapter, figures=labelled(chapter.figures), more=labelled(chapter.more))
+
+
+def _topics(
+    data: ReportData, chapters: tuple[Chapter, ...], highlights: tuple[Highlight, ...]
+) -> tuple[TopicView, ...]:
+    """All measurements of the evaluation, each topic with the answers of its chapters."""
+    if data.evaluation is None:
+        return ()
+    answers: dict[Topic, str] = {"quality": _sentence(highlights[0])} if highlights else {}
+    for chapter in chapters:
+        said = chapter.answer or next((absent.message for absent in chapter.absent), "")
+        if chapter.topic and said:
+            answers[chapter.topic] = f"{answers.get(chapter.topic, '')} {said}".strip()
+    return topic_views(data.evaluation.measurements, data.diagnostics.trust, answers)
+
+
+def _sentence(highlight: Highlight) -> str:
+    interval = f" ({highlight.interval})" if highlight.interval else ""
+    return f"{highlight.value}{interval} {highlight.meaning}"
+
+
+def _evidence(data: ReportData) -> tuple[EvidenceRecord, ...]:
     """Every piece of evidence that a number on the page comes from."""
-    return data.evidence + ((data.self_test.held,) if data.self_test else ())
-
-
-def _first(highlights: tuple[Highlight, ...]) -> str:
-    """The first of the big numbers as a sentence."""
-    if not highlights:
-        return ""
-    h = highlights[0]
-    return f"{h.text} ({h.between}) {h.meaning}" if h.between else f"{h.text} {h.meaning}"
-
-
-def _marked(chapter: Chapter, trust: tuple[Trust, ...]) -> Chapter:
-    return replace(chapter, figures=_labelled(chapter.figures, trust), more=_labelled(chapter.more, trust))
-
-
-def _labelled(figures: Iterable[Figure], trust: tuple[Trust, ...]) -> tuple[Figure, ...]:
-    """Figures with the labels of the benchmarks that they show."""
-    return tuple(replace(f, trust=tuple(trust_view(t) for t in labels(trust, f.benchmarks))) for f in figures)
+    return data.evidence + ((data.self_test.record,) if data.self_test else ())
 
 
 def _notices(data: ReportData) -> tuple[str, ...]:
     stale = [
-        f"The {format.kind(h.evidence.kind)} {short(h.id)} was made {_changed(h.changed)}: {_means(h.evidence.kind)}"
-        for h in data.evidence
-        if h.changed
+        f"The {format.kind(r.evidence.kind)} {short(r.id)} was produced {_changed(r.changed)}: "
+        f"{_consequence(r.evidence.kind)}"
+        for r in data.evidence
+        if r.changed
     ]
     return tuple(stale) + tuple(f"Not shown: {m.rstrip('.')}." for m in data.missing)
 
 
-def _means(kind: str) -> str:
-    """What follows when a piece of evidence was made otherwise than it would be now."""
-    if kind == "train":  # the model is the same to the byte, and so is what is measured of it
-        return "trained again, it would be another model. What was measured of this one holds."
-    return "it is out of date, and so is what rests on it."
+def _consequence(kind: str) -> str:
+    """What follows when a piece of evidence was produced in another way than it would be today."""
+    if kind == TRAINING:  # the model is the same to the byte, and so are its measurements
+        return "training it again would give another model. The measurements of this one remain valid."
+    return "it is out of date, and so is every conclusion from it."
 
 
 def _changed(names: tuple[str, ...]) -> str:

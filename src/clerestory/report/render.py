@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from clerestory.core.codec import encode
-from clerestory.report.model import ReportData
-from clerestory.report.view import Page
+from clerestory.report.model import EvidenceRecord, ReportData
+from clerestory.report.view import ReportPage
 
 HERE = Path(__file__).parent
-FORMAT = "clerestory-report/1"
-# Drawings and thumbnails are the same numbers and pictures once more; they would make the JSON ten times as long.
-DRAWN = {"svg", "picture"}
+FORMAT = "clerestory-report/2"
+# Drawings, thumbnails and the nouns behind a view are in the JSON already, as numbers or under ``known``.
+OMITTED = {"svg", "thumbnail", "measurement", "reason"}
 
 
 @lru_cache(maxsize=1)
@@ -32,7 +33,7 @@ def _environment() -> Environment:
     )
 
 
-def render_html(page: Page, json_name: str = "") -> str:
+def render_html(page: ReportPage, json_name: str = "") -> str:
     """One HTML document that needs nothing else: style and drawings are inside, there is no script.
 
     Args:
@@ -44,19 +45,19 @@ def render_html(page: Page, json_name: str = "") -> str:
 
 
 def fill(template: str, **values: object) -> str:
-    """Another page of the same look: a template by its file name, filled in, with the common style inside."""
+    """Another page of the same style: a template by its file name, with the common style sheet inside."""
     style = Markup((HERE / "style.css").read_text(encoding="utf-8"))
     return _environment().get_template(template).render(style=style, **values)
 
 
-def render_json(data: ReportData, page: Page) -> str:
-    """What is known (``known``) and what the page says of it (``shown``); thumbnails and drawings left out."""
-    known = {**_plain(data), "evidence": [_evidence(data, i) for i in range(len(data.evidence))]}
+def render_json(data: ReportData, page: ReportPage) -> str:
+    """Everything known (``known``) and everything the page shows (``shown``), without thumbnails and drawings."""
+    known = {**_plain(data), "evidence": [_evidence(record) for record in data.evidence]}
     content = {"format": FORMAT, "ref": page.ref, "model": page.model, "shown": _plain(page), "known": known}
     return json.dumps(content, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
 
-def render_markdown(page: Page) -> str:
+def render_markdown(page: ReportPage) -> str:
     """A model card: the answer, the numbers, the data and where it all comes from."""
     environment = _environment().overlay(autoescape=False)
     environment.filters["cell"] = _cell
@@ -69,16 +70,20 @@ def _cell(text: str) -> str:
     return " ".join(escaped.split())
 
 
-def _evidence(data: ReportData, place: int) -> dict[str, Any]:
-    held = data.evidence[place]
-    return {"id": held.id, "changed": list(held.changed), **encode(held.evidence)}
+def _evidence(record: EvidenceRecord) -> dict[str, Any]:
+    return {"id": record.id, "changed": list(record.changed), **encode(record.evidence)}
 
 
 def _plain(value: Any) -> Any:
-    """Plain JSON data of a noun, without what is drawn."""
+    """Plain JSON data of a value, without what ``OMITTED`` names."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = (f.name for f in dataclasses.fields(value) if f.name not in DRAWN)
-        return {name: _plain(getattr(value, name)) for name in fields}
+        return _plain_fields({f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return _plain_fields(value._asdict())
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return encode(value)
+
+
+def _plain_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in fields.items() if name not in OMITTED}

@@ -1,4 +1,4 @@
-"""The label "do not trust this benchmark": read from evidence, and found for any number shown."""
+"""Whether benchmarks can be trusted: labels read from evidence, and looked up for any measurement."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ from typing import Any
 
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.evidence import Evidence, Measurement
+from clerestory.core.findings import finding_codes
 from clerestory.report import format
-from clerestory.report.model import Trust
-from clerestory.report.view import TrustView
+from clerestory.report.model import EVALUATION, BenchmarkTrust
+from clerestory.report.view import TableView, TrustView
 from clerestory.store import Store
 
-ARTIFACT, EXAMINATION = "trust", "evaluate"
+ARTIFACT = "trust"
 STATES = {"yes": "yes", "careful": "unsure", "no": "no"}
 LABELS = {
     "yes": "This benchmark can be trusted",
     "careful": "Be careful with this benchmark",
     "no": "Do not trust this benchmark",
 }
+NOT_JUDGED = "not checked"
 _ORDER = ("yes", "careful", "no")
 
 
-def read_trust(content: bytes) -> tuple[Trust, ...]:
-    """Read the artifact ``trust``, the benchmarks to distrust first.
+def read_trust(content: bytes) -> tuple[BenchmarkTrust, ...]:
+    """Read the artifact ``trust``; benchmarks not to be trusted come first.
 
     Raises:
         ValueError, KeyError, TypeError: it is not of this form.
@@ -33,49 +35,51 @@ def read_trust(content: bytes) -> tuple[Trust, ...]:
     return tuple(sorted(found, key=lambda t: (-_ORDER.index(t.label), t.task, t.split)))
 
 
-def _trust(one: Mapping[str, Any]) -> Trust:
+def _trust(one: Mapping[str, Any]) -> BenchmarkTrust:
     if one["trust"] not in LABELS:
-        raise ValueError(f"there is no label {one['trust']!r}")
+        raise ValueError(f"{one['trust']!r} is not a label of a benchmark")
     reasons, passed = (tuple(_sentence(r) for r in one[name]) for name in ("reasons", "passed"))
-    return Trust(str(one["task"]), str(one["split"]), one["trust"], reasons, passed)
+    return BenchmarkTrust(str(one["task"]), str(one["split"]), one["trust"], reasons, passed)
 
 
 def _sentence(reason: Mapping[str, Any]) -> str:
-    about, words = (format.sentence(str(reason[name])).rstrip(".") for name in ("about", "words"))
-    return f"{about}: {words} ({reason['code']})."
+    code = str(reason["code"])
+    known = finding_codes().get(code)
+    title, message = (known.title if known else code), str(reason["message"])
+    return f"{format.capital(title)}: {message.rstrip('.')} ({code})."
 
 
 def trust_blob(evidence: Evidence, store: Store) -> str:
-    """Where the labels for a piece of evidence are kept: its own, else the newest about the same model and data.
+    """The artifact with the labels for a piece of evidence: its own, else the newest about the same model and data.
 
-    Empty where nobody has judged these benchmarks.
+    Empty where the validity of these benchmarks was not checked.
     """
     own = evidence.artifacts.get(ARTIFACT, "")
-    if own or not evidence.kind.startswith(EXAMINATION):
+    stage = evidence.kind.split(".", 1)[0]
+    if own or stage != EVALUATION:
         return own
     about = {"model": evidence.subject.model, "data": evidence.subject.data}
     if not all(about.values()):
         return ""
-    known = (found.artifacts.get(ARTIFACT, "") for found in store.find_evidence(f"{EXAMINATION}.{ARTIFACT}", **about))
+    known = (found.artifacts.get(ARTIFACT, "") for found in store.find_evidence(f"{EVALUATION}.validity", **about))
     return next((blob for blob in known if blob), "")
 
 
-def trust_of(evidence: Evidence, store: Store) -> tuple[Trust, ...]:
-    """The labels of the benchmarks that a piece of evidence measures; none where there are none to be read."""
+def trust_of(evidence: Evidence, store: Store) -> tuple[BenchmarkTrust, ...]:
+    """The labels of the benchmarks that a piece of evidence measures; empty where none can be read."""
     try:
         blob = trust_blob(evidence, store)
         return read_trust(store.blobs.get(blob)) if blob else ()
     except (ClerestoryError, ValueError, KeyError, TypeError):
-        return ()  # `release verify` names a damaged file
+        return ()  # `release verify` reports a damaged file
 
 
 def benchmark(m: Measurement) -> tuple[str, str]:
     """The (task, split) a measurement is about; an empty split where it does not name one."""
-    task = m.slice.get("of", m.slice.get("task", ""))
-    if task == ARTIFACT:
-        task, _, split = m.slice.get("benchmark", "").partition("/")
+    if "benchmark" in m.slice:
+        task, _, split = m.slice["benchmark"].partition("/")
         return task, split
-    return task, m.slice.get("split", "")
+    return m.slice.get("of", m.slice.get("task", "")), m.slice.get("split", "")
 
 
 def benchmarks(shown: Iterable[Measurement]) -> tuple[tuple[str, str], ...]:
@@ -83,30 +87,53 @@ def benchmarks(shown: Iterable[Measurement]) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys(benchmark(m) for m in shown))
 
 
-def label_of(trust: Sequence[Trust], task: str, split: str) -> Trust | None:
+def label_of(trust: Sequence[BenchmarkTrust], task: str, split: str) -> BenchmarkTrust | None:
     """The label of a benchmark; the worst over its splits where none is named; None where nothing is known."""
     found = [t for t in trust if t.task == task and (not split or t.split == split)]
     return max(found, key=lambda t: _ORDER.index(t.label), default=None)
 
 
-def labels(trust: Sequence[Trust], some: Iterable[tuple[str, str]]) -> tuple[Trust, ...]:
+def labels_of(trust: Sequence[BenchmarkTrust], some: Iterable[tuple[str, str]]) -> tuple[BenchmarkTrust, ...]:
     """The labels of some benchmarks, the worst first, each once."""
     found = dict.fromkeys(t for task, split in some if (t := label_of(trust, task, split)) is not None)
     return tuple(sorted(found, key=lambda t: -_ORDER.index(t.label)))
 
 
-def title(trust: Trust) -> str:
-    """``choosing the right caption of four, on things it never saw``."""
+def title(trust: BenchmarkTrust) -> str:
+    """``choosing the correct caption of four (multiple choice), on concepts it never saw``."""
     on = f", on {format.slice_value('split', trust.split)}" if trust.split else ""
     return f"{format.slice_value('task', trust.task)}{on}"
 
 
-def anchor(trust: Trust) -> str:
-    """Where the reasons stand on the page."""
+def anchor(trust: BenchmarkTrust) -> str:
+    """Where the reasons are on the page."""
     safe = "".join(c if c.isalnum() else "-" for c in f"{trust.task}-{trust.split}".lower())
     return f"trust-{safe}"
 
 
-def view(trust: Trust) -> TrustView:
-    """A label as the page shows it."""
+def trust_view(trust: BenchmarkTrust | None) -> TrustView | None:
+    """A label as the pages show it; None for a benchmark that was not checked."""
+    if trust is None:
+        return None
     return TrustView(STATES[trust.label], LABELS[trust.label], title(trust), anchor(trust), trust.reasons, trust.passed)
+
+
+def trust_views(trust: Sequence[BenchmarkTrust], some: Iterable[tuple[str, str]]) -> tuple[TrustView, ...]:
+    """The labels of some benchmarks as the pages show them, the worst first."""
+    return tuple(view for each in labels_of(trust, some) if (view := trust_view(each)) is not None)
+
+
+def with_trust(table: TableView, about: Sequence[Measurement], trust: Sequence[BenchmarkTrust]) -> TableView:
+    """A table with a last column: whether each row's benchmark can be trusted. Unchanged where none was checked.
+
+    Args:
+        table: one row per measurement of ``about``.
+        about: the measurements of the rows, in their order.
+        trust: the labels.
+    """
+    found = [label_of(trust, *benchmark(m)) for m in about]
+    if not any(found):
+        return table
+    words = [LABELS[one.label] if one else NOT_JUDGED for one in found]
+    rows = tuple((*row, said) for row, said in zip(table.rows, words, strict=True))
+    return TableView(table.caption, (*table.head, "The benchmark"), rows)

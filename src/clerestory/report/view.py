@@ -1,4 +1,4 @@
-"""What a page shows, as frozen values: the HTML, the Markdown and the JSON are three renderings of it."""
+"""What a page shows, as frozen values: HTML, Markdown, JSON and the web pages are renderings of them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from clerestory.core.evidence import Measurement
+from clerestory.core.release import Reason
+from clerestory.stats.metrics import Topic
+
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableView:
     """Rows of text under a head; the first column names the row."""
 
     caption: str
@@ -18,19 +22,19 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class TrustView:
-    """Whether a benchmark can be believed: state and words, its name, and why.
+    """Whether a benchmark can be trusted.
 
     Attributes:
         state: ``yes``, ``unsure`` or ``no``.
-        words: the label.
+        label: the same in words.
         name: the benchmark in plain words.
-        anchor: where its reasons stand on the page.
+        anchor: where its reasons are on the page.
         reasons: why not, one sentence each.
-        passed: what was found in order.
+        passed: the checks without objection.
     """
 
     state: str
-    words: str
+    label: str
     name: str
     anchor: str
     reasons: tuple[str, ...]
@@ -57,17 +61,17 @@ class Figure:
     desc: str
     svg: Markup
     note: str
-    table: Table
+    table: TableView
     benchmarks: tuple[tuple[str, str], ...] = ()
     trust: tuple[TrustView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One cell of a matrix: state and words."""
+class MatrixCell:
+    """One cell of a matrix: its state, and the same in words."""
 
     state: str
-    words: str
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +80,66 @@ class Matrix:
 
     caption: str
     head: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    rows: tuple[tuple[str, tuple[MatrixCell, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Absence:
-    """Something that was not measured: one sentence, and the command that would change that."""
+class NotMeasured:
+    """Something that was not measured: one sentence, and the command that would measure it."""
 
-    words: str
+    message: str
     command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourView:
+    """One nearest answer."""
+
+    place: int
+    caption: str
+    correct: bool
+    thumbnail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleView:
+    """One query and its nearest answers."""
+
+    grade: str
+    query: str
+    thumbnail: str
+    sample: str
+    result: str
+    correct: bool
+    neighbours: tuple[NeighbourView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleGroup:
+    """The examples of one direction on one split; a query is an image or a text."""
+
+    title: str
+    image_queries: bool
+    examples: tuple[ExampleView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionView:
+    """An image, its reference caption and the generated ones; ``correct`` when one of them equals the reference."""
+
+    thumbnail: str
+    sample: str
+    caption: str
+    suggestions: tuple[str, ...]
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaptionGroup:
+    """Captions generated for images of one split."""
+
+    title: str
+    captions: tuple[CaptionView, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +148,18 @@ class Chapter:
 
     Attributes:
         anchor: on the page.
-        title: the question.
+        title: the standard term and the question.
         short: the same for the list of contents.
+        order: its place on the page; low comes first.
+        topic: the topic of measurements that its answer sums up; empty for none.
         answer: one plain sentence, with its numbers.
         lead: how to read what follows.
         figures: shown at once.
-        more: shown when asked for, under ``more_title``.
+        more: shown on request, under ``more_title``.
         tables: numbers without a drawing.
-        matrix: for the test of the gates.
+        matrix: states by row and column.
         trust: labels of benchmarks with their reasons.
+        examples, captions: examples with thumbnails.
         absent: what could not be shown.
         warnings: what to know before relying on it.
     """
@@ -109,33 +167,48 @@ class Chapter:
     anchor: str
     title: str
     short: str
+    order: int = 100
+    topic: Topic | None = None
     answer: str = ""
     lead: str = ""
     figures: tuple[Figure, ...] = ()
     more: tuple[Figure, ...] = ()
     more_title: str = ""
-    tables: tuple[Table, ...] = ()
+    tables: tuple[TableView, ...] = ()
     matrix: Matrix | None = None
     trust: tuple[TrustView, ...] = ()
-    absent: tuple[Absence, ...] = ()
+    examples: tuple[ExampleGroup, ...] = ()
+    captions: tuple[CaptionGroup, ...] = ()
+    absent: tuple[NotMeasured, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class NumberView:
-    """One measurement of the model card; ``part`` tells a finer slice from a whole task."""
+    """One measurement in words.
 
-    what: str
+    Attributes:
+        title: of its metric.
+        name: of its metric, such as ``recall@10``.
+        slice: what it was measured on, besides the benchmark it is listed under.
+        value: with its interval, or the reason why it has none.
+        basis: n and clusters.
+        is_slice: whether it is about a part of a task instead of the whole.
+        measurement: the measurement itself.
+    """
+
+    title: str
     name: str
-    where: str
+    slice: str
     value: str
-    counted: str
-    part: bool
+    basis: str
+    is_slice: bool
+    measurement: Measurement
 
 
 @dataclass(frozen=True, slots=True)
-class NumberGroup:
-    """The numbers of one benchmark, with its label."""
+class BenchmarkView:
+    """The measurements of one benchmark; ``trust`` is None where its validity was not checked."""
 
     title: str
     numbers: tuple[NumberView, ...]
@@ -143,18 +216,18 @@ class NumberGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class CardPart:
-    """All numbers that answer one question, with the sentence that sums them up."""
+class TopicView:
+    """All measurements of one topic, with the sentence that sums them up."""
 
     anchor: str
-    question: str
+    title: str
     answer: str
     count: int
-    groups: tuple[NumberGroup, ...]
+    benchmarks: tuple[BenchmarkView, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DecisionView:
     """May it ship, in plain words.
 
     Attributes:
@@ -162,7 +235,7 @@ class Answer:
         word: ``Yes``, ``No`` or ``Cannot tell``.
         title: one sentence.
         lines: since when, by whom, why.
-        command: what to run next, empty when nothing is.
+        command: what to run next, empty for nothing.
         command_for: what that command is for.
     """
 
@@ -176,10 +249,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Highlight:
-    """One number that anybody can understand, with its interval, n and slice."""
+    """One headline number with its interval, meaning, and basis (metric, slice and n)."""
 
-    text: str
-    between: str
+    value: str
+    interval: str
     meaning: str
     basis: str
     anchor: str
@@ -188,22 +261,24 @@ class Highlight:
 
 @dataclass(frozen=True, slots=True)
 class ReasonView:
-    """Why one rule holds or not.
+    """The outcome of one rule.
 
     Attributes:
         rule, why: its name and what it is for.
-        state, words: whether it holds.
-        plain: the number and the bound in plain words, empty where they cannot be read.
+        state, outcome: whether it is met, as ``yes``/``unsure``/``no`` and in words.
+        plain: the value and the bound in plain words, empty where they cannot be read.
         message: what the gate wrote, exactly.
         anchor, evidence: where its evidence is on the page, and the start of its id.
         command: what would change the outcome.
         svg: the interval against the bound.
-        trust: the label of the benchmark that the number comes from, None where it has none.
+        trust: the label of the benchmark that the value comes from, None where it has none.
+        reason: the gate's reason itself.
+        measurement: the value, None where it cannot be read.
     """
 
     rule: str
     state: str
-    words: str
+    outcome: str
     plain: str
     message: str
     why: str
@@ -211,67 +286,19 @@ class ReasonView:
     evidence: str
     command: str
     svg: Markup
-    trust: TrustView | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ExampleView:
-    """One question and the nearest answers."""
-
-    grade: str
-    question: str
-    picture: str
-    sample: str
-    result: str
-    right: bool
-    neighbours: tuple[NeighbourView, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NeighbourView:
-    """One nearest answer."""
-
-    place: int
-    caption: str
-    right: bool
-    picture: str
-
-
-@dataclass(frozen=True, slots=True)
-class ExampleGroup:
-    """The examples of one direction on one split; a question is a picture or some words."""
-
-    title: str
-    asks_picture: bool
-    examples: tuple[ExampleView, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenView:
-    """A picture, its real caption and what the model wrote."""
-
-    picture: str
-    sample: str
-    caption: str
-    suggestions: tuple[str, ...]
-    right: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenGroup:
-    """What the model wrote about pictures of one split."""
-
-    title: str
-    written: tuple[WrittenView, ...]
+    trust: TrustView | None
+    reason: Reason
+    measurement: Measurement | None
 
 
 @dataclass(frozen=True, slots=True)
 class FindingView:
-    """One finding: state in words and colour, and what to do."""
+    """One finding: its state, the same in words, and what to do."""
 
     state: str
-    words: str
+    label: str
     code: str
+    title: str
     where: str
     message: str
     fix: str
@@ -279,26 +306,26 @@ class FindingView:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceView:
-    """One piece of evidence: what it holds for, what it took, and everything it measured (or that the card has it)."""
+    """One piece of evidence: what it is valid for, what it cost, and its measurements unless listed elsewhere."""
 
     anchor: str
     title: str
     id: str
     state: str
-    words: str
+    label: str
     facts: tuple[tuple[str, str], ...]
     digests: tuple[tuple[str, str], ...]
-    measurements: Table
-    in_card: bool = False
+    measurements: TableView
+    listed_by_topic: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryRow:
-    """One release of the line."""
+class ReleaseRow:
+    """One release of the name."""
 
     ref: str
     state: str
-    words: str
+    label: str
     aliases: tuple[str, ...]
     model: str
     who: str
@@ -322,45 +349,34 @@ class JournalRow:
 
 
 @dataclass(frozen=True, slots=True)
-class DataView:
-    """The pictures in numbers."""
+class DatasetView:
+    """The data set in numbers."""
 
     title: str
     lines: tuple[str, ...]
     warnings: tuple[str, ...]
-    tables: tuple[Table, ...]
+    tables: tuple[TableView, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """A whole report, section by section, in the order it is read."""
+class ReportPage:
+    """A whole report in the order it is read."""
 
     title: str
     ref: str
     model: str
-    answer: Answer
+    decision: DecisionView
     highlights: tuple[Highlight, ...]
     notices: tuple[str, ...]
     policy: str
     reasons: tuple[ReasonView, ...]
-    learning: tuple[Figure, ...]
-    learning_note: str
-    quality: tuple[Figure, ...]
-    weak: tuple[Figure, ...]
-    captions: tuple[Figure, ...]
-    speed: tuple[Figure, ...]
-    examples: tuple[ExampleGroup, ...]
-    written: tuple[WrittenGroup, ...]
-    comparison: Table | None
-    comparison_note: str
+    chapters: tuple[Chapter, ...]
+    topics: tuple[TopicView, ...]
     findings: tuple[FindingView, ...]
     findings_note: str
-    data: DataView | None
+    data: DatasetView | None
     evidence: tuple[EvidenceView, ...]
-    history: tuple[HistoryRow, ...]
+    history: tuple[ReleaseRow, ...]
     journal: tuple[JournalRow, ...]
     journal_note: str
-    check: str
-    chapters: tuple[Chapter, ...] = ()
-    inside: Chapter | None = None
-    card: tuple[CardPart, ...] = ()
+    verify_command: str

@@ -1,1 +1,1 @@
-"""The chapters of a report: each asks one question and answers it from the evidence."""
+"""The chapters of a report: each is a function from what is known to one chapter, or None where it does not apply."""

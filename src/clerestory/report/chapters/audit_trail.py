@@ -1,96 +1,127 @@
-"""What the numbers rest on and what happened: findings, evidence, history, journal."""
+"""The audit trail: findings, evidence, release history and journal."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 
+from clerestory.core.codec import Fact, Tags
 from clerestory.core.digest import short
-from clerestory.core.evidence import Finding
-from clerestory.report import format, headline, metric_figures
-from clerestory.report.model import Entry, Held, ReportData
-from clerestory.report.view import EvidenceView, FindingView, HistoryRow, JournalRow
+from clerestory.core.evidence import Evidence, Finding
+from clerestory.core.findings import finding_codes
+from clerestory.report import format, headline
+from clerestory.report.metric_figures import table
+from clerestory.report.model import EvidenceRecord, JournalEntry, ReportData
+from clerestory.report.view import EvidenceView, FindingView, JournalRow, ReleaseRow
 
-MOST_PER_CODE, MOST_JOURNAL = 8, 60
-# What speaks against a benchmark: blindly solvable, seen, too small, repeated, idle, doubtful labels, unanswered.
-BENCHMARKS = frozenset(f"CLR-E06{i}" for i in range(7))
-_FINDING_STATES = {
-    "pass": ("yes", "fine"),
+MAX_PER_CODE, MAX_JOURNAL = 8, 60
+# The detail that names the benchmark a finding is about.
+BENCHMARK = "benchmark"
+_STATES = {
     "fail": ("no", "problem"),
-    "warn": ("unsure", "look at this"),
-    "not_applicable": ("plain", "does not apply"),
-    "not_run": ("unsure", "not examined"),
+    "warn": ("unsure", "warning"),
+    "not_run": ("unsure", "not evaluated"),
     "accepted": ("plain", "accepted by a person"),
+    "not_applicable": ("plain", "does not apply"),
+    "pass": ("yes", "fine"),
 }
+# Facts that are listed beside the numbers they are about.
+_BESIDE_NUMBERS = ("chance.", "candidates.")
+# Keys of a journal record: the release that an alias was moved to, and the alias's generation.
+_MOVED_TO, _GENERATION = "to.", "generation."
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def noticed(findings: tuple[Finding, ...], judged: bool = False) -> tuple[tuple[FindingView, ...], str]:
-    """What was noticed, problems first, and a note on what is left out here.
+def finding_views(findings: tuple[Finding, ...], validity_shown: bool = False) -> tuple[tuple[FindingView, ...], str]:
+    """Findings, problems first, and a note on those left out here.
 
     Args:
         findings: all of them.
-        judged: whether the page gives the reasons against benchmarks by themselves, so that they need not stand twice.
+        validity_shown: whether the page lists the reasons against benchmarks elsewhere, so that they are left out.
     """
-    told = sum(judged and f.code in BENCHMARKS for f in findings)
-    findings = tuple(f for f in findings if not (judged and f.code in BENCHMARKS))
+    elsewhere = sum(validity_shown and BENCHMARK in f.details for f in findings)
+    listed = [f for f in findings if not (validity_shown and BENCHMARK in f.details)]
     shown: list[FindingView] = []
     seen: dict[str, int] = defaultdict(int)
-    order = {"fail": 0, "warn": 1, "not_run": 2, "accepted": 3, "not_applicable": 4, "pass": 5}
-    for f in sorted(findings, key=lambda f: order[f.state]):
+    order = list(_STATES)
+    for f in sorted(listed, key=lambda f: order.index(f.state)):
         seen[f.code] += 1
-        if seen[f.code] <= MOST_PER_CODE:
-            state, words = _FINDING_STATES[f.state]
-            shown.append(FindingView(state, words, f.code, f.where, format.sentence(f.message), format.sentence(f.fix)))
-    more = [f"{format.count(n - MOST_PER_CODE)} more of {code}" for code, n in seen.items() if n > MOST_PER_CODE]
+        if seen[f.code] <= MAX_PER_CODE:
+            shown.append(_finding(f))
+    more = [f"{format.count(n - MAX_PER_CODE)} more of {code}" for code, n in seen.items() if n > MAX_PER_CODE]
     notes = [f"And {format.listing(more)}; all are in the JSON."] if more else []
-    notes += [f"{format.plural(told, 'finding')} about the benchmarks themselves: see Trust."] if told else []
-    return tuple(shown), " ".join(notes) or ("" if shown else "Nothing was noticed.")
+    notes += [f"{format.plural(elsewhere, 'finding')} about benchmarks: see Validity."] if elsewhere else []
+    return tuple(shown), " ".join(notes) or ("" if shown else "There are no findings.")
 
 
-def evidence(held: Held, in_card: bool = False) -> EvidenceView:
-    """One piece of evidence, with everything it measured; empty where the card shows that already."""
-    e = held.evidence
+def _finding(f: Finding) -> FindingView:
+    state, label = _STATES[f.state]
+    known = finding_codes().get(f.code)
+    title = format.capital(known.title) if known else f.code
+    return FindingView(state, label, f.code, title, f.where, format.sentence(f.message), format.sentence(f.fix))
+
+
+def evidence_view(record: EvidenceRecord, listed_by_topic: bool = False) -> EvidenceView:
+    """One piece of evidence with its measurements, unless the page lists them by topic."""
+    e = record.evidence
     subject = e.subject
     named = (
-        ("evidence", held.id),
+        ("evidence", record.id),
         ("model", subject.model),
         ("data", subject.data),
         ("code", subject.code),
         ("settings", subject.config),
         ("environment", subject.environment),
         ("per-sample rows", e.rows),
-        *((f"artifact {name}", where) for name, where in e.artifacts.items()),
+        *((f"artifact {name}", digest) for name, digest in e.artifacts.items()),
     )
     facts = (
-        ("Made", format.when(e.made)),
-        ("Took", f"{format.duration(e.cost.seconds)}, {format.duration(e.cost.cpu_seconds)} of processor time"),
-        ("Memory at most", format.memory(e.cost.peak_mib)),
-        # Candidates and chance levels stand beside the numbers they belong to.
-        *((n.replace("_", " "), _shown(v)) for n, v in e.facts.items() if not n.startswith(("chance.", "candidates."))),
+        ("Produced", format.when(e.made)),
+        ("Took", f"{format.duration(e.cost.seconds)}, {format.duration(e.cost.cpu_seconds)} of CPU time"),
+        ("Peak memory", format.memory(e.cost.peak_mib)),
+        *_facts(e),
     )
-    state, words = ("unsure", "out of date") if held.changed else ("yes", "holds")
+    state, label = ("unsure", "out of date") if record.changed else ("yes", "up to date")
     return EvidenceView(
-        anchor=f"evidence-{short(held.id)}",
-        title=f"{format.kind(e.kind).capitalize()} {short(held.id)}",
-        id=held.id,
+        anchor=f"evidence-{short(record.id)}",
+        title=f"{format.capital(format.kind(e.kind))} {short(record.id)}",
+        id=record.id,
         state=state,
-        words=words,
+        label=label,
         facts=facts,
         digests=tuple((name, value) for name, value in named if value),
-        measurements=metric_figures.table(
-            e, () if in_card else e.measurements, f"Everything measured: {len(e.measurements)}"
-        ),
-        in_card=in_card,
+        measurements=table(e, () if listed_by_topic else e.measurements, f"All {len(e.measurements)} measurements"),
+        listed_by_topic=listed_by_topic,
     )
 
 
-def history(data: ReportData) -> tuple[HistoryRow, ...]:
-    """Every release of the line, newest first."""
+def _facts(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    for name, value in evidence.facts.items():
+        if not name.startswith(_BESIDE_NUMBERS):
+            yield name.replace("_", " "), fact_in_words(value)
+
+
+def fact_in_words(value: Fact) -> str:
+    """A fact as text: yes or no, a number with thousands separators, a list, a digest by its first characters."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return format.count(value)
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    if isinstance(value, tuple):
+        return ", ".join(fact_in_words(item) for item in value)
+    return short(value) if _DIGEST.fullmatch(value) else value
+
+
+def release_rows(data: ReportData) -> tuple[ReleaseRow, ...]:
+    """Every release of the name, newest first."""
     return tuple(
-        HistoryRow(
+        ReleaseRow(
             ref=r.ref,
             state=headline.STATES[r.decision.verdict],
-            words=format.verdict(r.decision.verdict).title,
+            label=format.verdict(r.decision.verdict).title,
             aliases=tuple(a.alias for a in data.aliases if a.number == r.number),
             model=short(r.model),
             who=r.who,
@@ -102,7 +133,7 @@ def history(data: ReportData) -> tuple[HistoryRow, ...]:
     )
 
 
-def record(entry: Entry) -> JournalRow:
+def journal_row(entry: JournalEntry) -> JournalRow:
     """One record of the journal."""
     event = entry.event
     return JournalRow(
@@ -111,29 +142,24 @@ def record(entry: Entry) -> JournalRow:
         when=format.when(event.when),
         who=event.who,
         did=format.event(event.kind),
-        subject=_shown(event.subject),
+        subject=fact_in_words(event.subject),
         why=event.why,
-        details=", ".join(_detail(k, v) for k, v in event.details.items() if v and not k.startswith("generation.")),
+        details=", ".join(_details(event.details)),
     )
 
 
-def _detail(name: str, value: str) -> str:
-    return (
-        f"{name.removeprefix('to.')} → {value}"
-        if name.startswith("to.")
-        else f"{name.replace('_', ' ')} {_shown(value)}"
-    )
+def _details(details: Tags) -> Iterator[str]:
+    for name, value in details.items():
+        if name.startswith(_MOVED_TO):
+            yield f"{name.removeprefix(_MOVED_TO)} → {value}"
+        elif value and not name.startswith(_GENERATION):
+            yield f"{name.replace('_', ' ')} {fact_in_words(value)}"
 
 
-def _shown(value: str) -> str:
-    """A digest by its first characters, anything else as it is; the whole of it is in the JSON."""
-    return short(value) if re.fullmatch(r"[0-9a-f]{64}", value) else value
-
-
-def journal_note(journal: tuple[Entry, ...]) -> str:
+def journal_note(journal: tuple[JournalEntry, ...]) -> str:
     """How much of the journal is shown."""
     if not journal:
-        return "The journal holds nothing about this model."
-    if len(journal) > MOST_JOURNAL:
-        return f"The newest {MOST_JOURNAL} of {format.plural(len(journal), 'record')}; all are in the JSON."
-    return f"{format.plural(len(journal), 'record')}, newest first. Each carries the hash of the one before it."
+        return "The journal has no record about this model."
+    if len(journal) > MAX_JOURNAL:
+        return f"The newest {MAX_JOURNAL} of {format.plural(len(journal), 'record')}; all are in the JSON."
+    return f"{format.plural(len(journal), 'record')}, newest first. Each contains the hash of the one before it."

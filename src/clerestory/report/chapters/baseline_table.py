@@ -1,75 +1,62 @@
-"""Side by side: this model and the one it is compared with."""
+"""Comparison: this model beside another release of the same name."""
 
 from __future__ import annotations
 
 from clerestory.core.evidence import Evidence, Measurement
-from clerestory.report import format, metric_figures
-from clerestory.report.model import ReportData, Trust
-from clerestory.report.trust import LABELS, benchmark, label_of
-from clerestory.report.view import Table
+from clerestory.core.rows import TaskName
+from clerestory.report import format
+from clerestory.report.metric_figures import DIRECTIONS, recalls, splits_of
+from clerestory.report.model import EVALUATION, ReportData
+from clerestory.report.trust import with_trust
+from clerestory.report.view import Chapter, TableView
+from clerestory.stats.metrics import metric
 
 
-def comparison(data: ReportData) -> tuple[Table | None, str]:
-    """The same measurements of this model and of the rival, side by side."""
-    mine = data.of_kind("evaluate")
-    if data.rival is None or data.release is None or mine is None:
-        return None, ""
-    theirs = next((h for h in reversed(data.rival.evidence) if h.evidence.kind == "evaluate"), None)
-    other = data.rival.release
+def chapter(data: ReportData) -> Chapter | None:
+    """The same measurements of both, side by side; None where there is no other release to compare with."""
+    mine = data.evaluation
+    if data.compared is None or data.release is None or mine is None:
+        return None
+    other = data.compared.release
+    anchor, title, short = "comparison", f"Comparison: {data.name} beside {other.ref}", "Comparison"
+    records = (r for r in reversed(data.compared.evidence) if r.evidence.kind == EVALUATION)
+    theirs = next(records, None)
     if theirs is None:
-        return None, f"The examination of {other.ref} is not in the store, so the two cannot be compared."
-    pairs = [(m, theirs.evidence.find(m.name, m.slice)) for m in _telling(mine.evidence)]
-    rows = [_side_by_side(m, twin) for m, twin in pairs if twin is not None]
-    compared = [m for m, twin in pairs if twin is not None]
-    if not rows:
-        return None, f"{data.name} and {other.ref} were not examined on the same questions."
-    trusted = bool(data.examined.trust)
-    if trusted:
-        rows = [(*row, _label(m, data.examined.trust)) for row, m in zip(rows, compared, strict=True)]
-    head: tuple[str, ...] = (
-        "Measured",
-        f"{other.ref} ({_standing(other.decision.verdict)})",
-        data.name,
-        f"{data.name} is",
-        "Counted on",
-        *(("The benchmark",) if trusted else ()),
+        lead = f"The evaluation of {other.ref} is not in the store, so the two cannot be compared."
+        return Chapter(anchor, title, short, 130, lead=lead)
+    pairs = [(m, twin) for m in _headline(mine) if (twin := theirs.evidence.find(m.name, m.slice)) is not None]
+    if not pairs:
+        lead = f"{data.name} and {other.ref} have no measurement in common."
+        return Chapter(anchor, title, short, 130, lead=lead)
+    standing = "refused" if other.decision.verdict == "refuse" else "live"
+    head = ("Metric", f"{other.ref} ({standing})", data.name, f"{data.name} is", "n")
+    table = TableView(f"{data.name} beside {other.ref}", head, tuple(_row(m, twin) for m, twin in pairs))
+    lead = (
+        "“Better” and “worse” are stated only where the two intervals do not overlap, which is a cautious test. "
+        f"{other.ref} was submitted to the gate on {format.when(other.when)} by {other.who}: “{other.why}”."
     )
-    note = (
-        "“Better” and “worse” are said only where the two intervals do not touch, which is a cautious test. "
-        f"{other.ref} was put to the gate on {format.when(other.when)} by {other.who}: “{other.why}”."
-    )
-    return Table(f"{data.name} beside {other.ref}", head, tuple(rows)), note
+    tables = (with_trust(table, [m for m, _ in pairs], data.diagnostics.trust),)
+    return Chapter(anchor, title, short, 130, lead=lead, tables=tables)
 
 
-def _label(m: Measurement, trust: tuple[Trust, ...]) -> str:
-    """Whether the benchmark behind a number can be believed, in words."""
-    found = label_of(trust, *benchmark(m))
-    return LABELS[found.label] if found else "not judged"
-
-
-def _telling(evidence: Evidence) -> list[Measurement]:
-    """The few measurements that say most: the widest recall both ways and the first suggestion, on each split."""
+def _headline(evidence: Evidence) -> list[Measurement]:
+    """Recall at the largest k in both directions, and the caption similarity, on each split."""
     found: list[Measurement] = []
-    for split in metric_figures.splits_of(evidence):
-        for task in metric_figures.DIRECTIONS:
-            found += metric_figures.recalls(evidence, {"task": task, "split": split})[-1:]
-        found += [
-            m for m in evidence.measurements if m.name == "chrf" and m.slice == {"task": "caption", "split": split}
-        ]
+    for split in splits_of(evidence):
+        for task in DIRECTIONS:
+            found += recalls(evidence, {"task": task, "split": split})[-1:]
+        similarity = evidence.find("chrf", {"task": TaskName.CAPTION, "split": split})
+        found += [similarity] if similarity else []
     return found
 
 
-def _side_by_side(m: Measurement, twin: Measurement) -> tuple[str, ...]:
-    where = f"{format.metric(m.name).title}, {format.slice_words(m.slice)}"
+def _row(m: Measurement, twin: Measurement) -> tuple[str, ...]:
+    where = f"{metric(m.name).title}, {format.slice_words(m.slice)}"
     counts = " / ".join(dict.fromkeys((format.counted(twin), format.counted(m))))
-    return where, format.of_hundred(twin), format.of_hundred(m), _apart(m, twin), counts
+    return where, format.of_hundred(twin), format.of_hundred(m), _outcome(m, twin), counts
 
 
-def _standing(verdict: str) -> str:
-    return "refused" if verdict == "refuse" else "live"
-
-
-def _apart(m: Measurement, twin: Measurement) -> str:
+def _outcome(m: Measurement, twin: Measurement) -> str:
     if m.interval is None or twin.interval is None or m.direction == "none":
         return "not compared"
     if m.interval.low > twin.interval.high:

@@ -1,50 +1,67 @@
-"""Can it sort pictures into classes?"""
+"""Classification: does it choose the correct class?"""
 
 from __future__ import annotations
 
-import re
-
 from clerestory.core.evidence import Evidence, Measurement
-from clerestory.report import format, metric_figures
-from clerestory.report.chapters.common import bars, hundred, one, why_not
+from clerestory.core.rows import TaskName
+from clerestory.report import format
+from clerestory.report.chapters.common import hundred, one, why_not
+from clerestory.report.metric_figures import CHANCE_NOTE, SPLITS, bars
 from clerestory.report.model import ReportData
 from clerestory.report.view import Chapter
 
-TASKS = {"zero_shot": "by class names", "knn": "by neighbours", "linear_probe": "small trained layer"}
+TASKS: dict[str, str] = {
+    TaskName.ZERO_SHOT: "zero-shot",
+    TaskName.KNN: "k-NN",
+    TaskName.LINEAR_PROBE: "linear probe",
+}
+LEAD = (
+    "Zero-shot: the model gets only the names of the classes. k-NN: it takes the class of the most similar training "
+    "pictures. Linear probe: one layer is trained on its embeddings of the training pictures."
+)
 
 
 def chapter(data: ReportData) -> Chapter:
-    """Accuracy of each way of sorting, on each split."""
-    held = data.of_kind("evaluate")
-    title, short = "Can it sort pictures?", "Sorting"
-    evidence = held.evidence if held else None
-    groups = [] if evidence is None else [(s, _marks(evidence, s)) for s in metric_figures.SPLITS]
-    groups = [(split, marks) for split, marks in groups if marks]
+    """Accuracy of each classifier on each split."""
+    title, short, evidence = "Classification: does it choose the correct class?", "Classification", data.evaluation
+    groups = [] if evidence is None else [(s, _accuracies(evidence, s)) for s in SPLITS]
+    groups = [(split, found) for split, found in groups if found]
     if evidence is None or not groups:
-        absent = why_not(evidence, "classify", data.name, "Sorting into classes was not examined.")
-        return Chapter("sorting", title, short, absent=(absent,))
-    guess = guessing(evidence)
-    drawn = [(f"On {format.slice_value('split', split)}", marks) for split, marks in groups]
-    note = "The dashed tick is what guessing would reach." if guess else ""
-    shown = bars("sorting-accuracy", "Pictures sorted rightly", drawn, evidence, note, "of 100 pictures, right", guess)
+        absent = why_not(evidence, "classification", data.name, "Classification was not evaluated.")
+        return Chapter("classification", title, short, 50, "quality", absent=(absent,))
+    guess = chance_level(evidence)
+    drawn = [(f"On {format.slice_value('split', split)}", found) for split, found in groups]
+    note = CHANCE_NOTE if guess else ""
+    shown = bars(
+        "classification-accuracy", "Classification accuracy", drawn, evidence, note, "of 100 pictures, correct", guess
+    )
     label, best = max(groups[0][1], key=lambda pair: pair[1].value)
     where = format.slice_value("split", groups[0][0])
-    among = f" Guessing would sort {100 * guess:.2g} of 100." if guess else ""
-    told = evidence.facts.get("classes", "")
-    answer = f"It puts {hundred(best, 'pictures')} of {where} into the right class ({label}).{among}"
-    lead = (
-        "By class names: it has only the words of the classes. By neighbours: it looks which known pictures are most "
-        "alike. Small trained layer: one layer is trained on what it sees."
+    against = f" Guessing would classify {100 * guess:.2g} of 100 correctly." if guess else ""
+    answer = (
+        f"It classifies {hundred(best, 'pictures')} correctly, on {where}, with its best method ({label}).{against}"
     )
-    return Chapter("sorting", title, short, answer, lead + (f" The classes are {told}." if told else ""), (shown,))
+    return Chapter(
+        "classification", title, short, 50, "quality", answer, f"{LEAD} {classes_in_words(evidence)}".strip(), (shown,)
+    )
 
 
-def _marks(evidence: Evidence, split: str) -> list[tuple[str, Measurement]]:
+def classes_in_words(evidence: Evidence) -> str:
+    """``The 12 classes are the values of style: …``; empty where the evidence does not say."""
+    number, names = evidence.facts.whole("classes.count"), evidence.facts.items_of("classes.names")
+    if not number:
+        return ""
+    label_field = format.slice_key(evidence.facts.text("classes.label_field"))
+    listed = ", ".join(names) + (", …" if number > len(names) else "")
+    return f"The {number} classes are the values of “{label_field}”: {listed}."
+
+
+def _accuracies(evidence: Evidence, split: str) -> list[tuple[str, Measurement]]:
     found = [(label, one(evidence, "accuracy", task=task, split=split)) for task, label in TASKS.items()]
     return [(label, m) for label, m in found if m is not None]
 
 
-def guessing(evidence: Evidence) -> float | None:
-    """What guessing a class would reach; None where the evidence does not say how many there are."""
-    told = re.match(r"the (\d+) values", evidence.facts.get("classes", ""))
-    return 1 / int(told[1]) if told and int(told[1]) else None
+def chance_level(evidence: Evidence) -> float | None:
+    """The accuracy of guessing a class; None where the evidence does not say how many there are."""
+    classes = evidence.facts.whole("classes.count")
+    return 1 / classes if classes else None

@@ -1,93 +1,85 @@
-"""What do its experts do? Load and specialisation of each layer with experts; no chapter for a dense model."""
+"""Mixture of experts: what do its experts do? Load and specialisation; no chapter for a dense model."""
 
 from __future__ import annotations
 
 from clerestory.report import format
-from clerestory.report.heat import heat
-from clerestory.report.model import ExpertGroup, ExpertLayer, Experts, ReportData
-from clerestory.report.view import Chapter, Figure, Table
+from clerestory.report.metric_figures import UNKNOWN
+from clerestory.report.model import ExpertGroup, ExpertLayer, ExpertUsage, ReportData
+from clerestory.report.svg.heat import heat_map
+from clerestory.report.view import Chapter, Figure, TableView
 
-MOST_ROWS = 14
-EVEN = 1.25  # busiest expert over the mean, up to which a load is called even
-LITTLE, MUCH = 0.02, 0.25  # of the information that a group and the choice of an expert share
-_MODALITY = {"image": "pictures", "text": "words"}
+MAX_ROWS = 14
+BALANCED = 1.25  # load of the busiest expert over the mean, up to which a load is called balanced
+WEAK, STRONG = 0.02, 0.25  # normalised mutual information of a group and the choice of an expert
+_MODALITIES = {"image": "pictures", "text": "texts"}
 
 
 def chapter(data: ReportData) -> Chapter | None:
-    """Who does how much, and for which pictures."""
-    card = data.experts
-    if card is None or not card.layers:
+    """Load of each expert, and for which pictures it is chosen."""
+    usage = data.experts
+    if usage is None or not usage.layers:
         return None
     lead = (
-        "An expert is a small network; each piece of a picture, or word of a caption, visits the few that a gate "
-        f"picks for it. This was watched on {format.count(card.pictures)} {_pictures(card.split)}. Experts that differ "
-        "in what they do are no merit in themselves: whether they help, only a comparison with a model without them "
-        "tells."
+        "An expert is a small network; a router sends each image patch or text token to a few of them. This was "
+        f"measured on {format.count(usage.images)} pictures{_split(usage.split)}. Specialisation alone is no merit: "
+        "only a comparison with a dense model shows whether the experts help."
     )
-    telling = _most_telling(card)
-    shown = tuple(_figure(card, layer, group) for layer, group in telling)
+    strongest = _most_specialised(usage)
+    shown = tuple(_figure(layer, group) for layer, group in strongest)
     rest = tuple(
-        _figure(card, layer, group)
-        for layer in card.layers
+        _figure(layer, group)
+        for layer in usage.layers
         for group in layer.groups
-        if not any(layer is a and group is b for a, b in telling)
+        if not any(layer is a and group is b for a, b in strongest)
     )
     return Chapter(
-        "experts",
-        "What do its experts do?",
-        "Experts",
-        _answer(card),
-        lead,
-        shown,
-        rest,
-        "Every layer",
-        (_table(card),),
-        warnings=_warnings(card),
-    )
+        "experts", "Mixture of experts: what do its experts do?", "Experts", 150, answer=_answer(usage), lead=lead,
+        figures=shown, more=rest, more_title="Every layer", tables=(_table(usage),), warnings=_warnings(usage),
+    )  # fmt: skip
 
 
-def _pictures(split: str) -> str:
-    return format.slice_value("split", split) if split else "pictures"
+def _split(name: str) -> str:
+    return f" of the split {name}" if name else ""
 
 
-def _most_telling(card: Experts) -> list[tuple[ExpertLayer, ExpertGroup]]:
+def _most_specialised(usage: ExpertUsage) -> list[tuple[ExpertLayer, ExpertGroup]]:
     """Of each group the layer whose experts differ most by it."""
     best: dict[str, tuple[ExpertLayer, ExpertGroup]] = {}
-    for layer in card.layers:
+    for layer in usage.layers:
         for group in layer.groups:
             if group.name not in best or group.specialisation > best[group.name][1].specialisation:
                 best[group.name] = (layer, group)
     return sorted(best.values(), key=lambda pair: (-pair[1].specialisation, pair[1].name))
 
 
-def _answer(card: Experts) -> str:
-    busiest = max(card.layers, key=lambda layer: layer.max_over_mean)
-    dead = sum(len(layer.dead) for layer in card.layers)
-    experts = sum(len(layer.load) for layer in card.layers)
-    where = "" if len(card.layers) == 1 else f" in {format.plural(len(card.layers), 'layer')}"
-    shared = "share the work evenly" if busiest.max_over_mean <= EVEN else "do not share the work evenly"
-    idle = "none is without work" if not dead else f"{dead} of them {'is' if dead == 1 else 'are'} without work"
+def _answer(usage: ExpertUsage) -> str:
+    busiest = max(usage.layers, key=lambda layer: layer.max_over_mean)
+    dead = sum(len(layer.dead) for layer in usage.layers)
+    experts = sum(len(layer.load) for layer in usage.layers)
+    where = "" if len(usage.layers) == 1 else f" in {format.plural(len(usage.layers), 'layer')}"
+    balance = "balanced" if busiest.max_over_mean <= BALANCED else "not balanced"
+    unused = "no expert is dead" if not dead else f"{dead} of them {'is' if dead == 1 else 'are'} dead (hardly used)"
     text = (
-        f"Its {experts} experts{where} {shared}: the busiest has {busiest.max_over_mean:.2f} times the mean of its "
-        f"layer, and {idle}."
+        f"The load of its {experts} experts{where} is {balance}: the busiest has {busiest.max_over_mean:.2f} times the "
+        f"mean load of its layer, and {unused}."
     )
-    groups = [group for _, group in _most_telling(card)]
+    groups = [group for _, group in _most_specialised(usage)]
     if not groups:
         return text
-    most = groups[0]
-    if most.specialisation < LITTLE:
-        return text + " Which expert is picked says next to nothing about the kind of picture."
-    degree = "much" if most.specialisation >= MUCH else "a little"
-    return text + f" Which expert is picked says {degree} about the {format.slice_key(most.name)}."
+    strongest = groups[0]
+    if strongest.specialisation < WEAK:
+        return text + " The choice of an expert hardly depends on the kind of picture."
+    degree = "strongly" if strongest.specialisation >= STRONG else "slightly"
+    return text + f" The choice of an expert depends {degree} on the {format.slice_key(strongest.name)}."
 
 
-def _warnings(card: Experts) -> tuple[str, ...]:
+def _warnings(usage: ExpertUsage) -> tuple[str, ...]:
     found = []
-    for layer in card.layers:
+    for layer in usage.layers:
         if layer.dead:
             names = format.listing([str(e + 1) for e in layer.dead])
-            who = "Expert" if len(layer.dead) == 1 else "Experts"
-            found.append(f"{who} {names} of {place(layer)} did next to nothing: memory without use.")
+            who, are = ("Expert", "is") if len(layer.dead) == 1 else ("Experts", "are")
+            found.append(f"{who} {names} of {place(layer)} {are} dead: memory without use.")
     return tuple(found)
 
 
@@ -99,39 +91,37 @@ def place(layer: ExpertLayer) -> str:
     return f"block {number} of {tower}" if number else layer.name or tower
 
 
-def _figure(card: Experts, layer: ExpertLayer, group: ExpertGroup) -> Figure:
+def _figure(layer: ExpertLayer, group: ExpertGroup) -> Figure:
     key = format.slice_key(group.name)
-    title = f"By {key}: {place(layer)}"
+    title = f"Expert choice by {key}: {place(layer)}"
     rows = [*_rows(group), ("all", _shares(layer.load))]
     experts = tuple(str(e + 1) for e in range(len(layer.load)))
     desc = (
-        f"Of 100 choices of each {key}, how many fell on each expert. {format.sentence(_spread(group))}"
-        f" The busiest expert has {layer.max_over_mean:.2f} times the mean."
+        f"Of 100 choices of each {key}, how many fell on each expert. {_specialisation(group)} The busiest expert has "
+        f"{layer.max_over_mean:.2f} times the mean load."
     )
     name = f"experts-{layer.name}-{group.name}".replace(".", "-")
-    table = Table(
-        f"{title}: choices of 100", (key.capitalize(), *(f"Expert {e}" for e in experts)),
+    table = TableView(
+        f"{title}: choices of 100", (format.capital(key), *(f"Expert {e}" for e in experts)),
         tuple((label, *(f"{100 * share:.1f}" for share in shares)) for label, shares in rows),
     )  # fmt: skip
-    note = f"Each row adds up to 100 choices; the last is all of them. {_spread(group)}"
-    return Figure(name, title, desc, heat(f"fig-{name}", title, desc, rows, experts), note, table)
+    note = f"Each row adds up to 100 choices; the last is all of them. {_specialisation(group)}"
+    return Figure(name, title, desc, heat_map(f"fig-{name}", title, desc, rows, experts), note, table)
 
 
-def _spread(group: ExpertGroup) -> str:
-    return (
-        f"{format.slice_key(group.name).capitalize()} and expert share {100 * group.specialisation:.0f} of 100 parts "
-        "of their information."
-    )
+def _specialisation(group: ExpertGroup) -> str:
+    key = format.capital(format.slice_key(group.name))
+    return f"{key} and expert have a normalised mutual information of {group.specialisation:.2f} (0: none, 1: all)."
 
 
 def _rows(group: ExpertGroup) -> list[tuple[str, tuple[float, ...]]]:
-    """The values with most choices; the rarest added up in one row."""
+    """The values with most choices; the rarest summed up in one row."""
     found = sorted(zip(group.values, group.choices, strict=True), key=lambda row: (-sum(row[1]), row[0]))
     found = [(value, row) for value, row in found if sum(row)]
-    if len(found) > MOST_ROWS:
-        rest = [sum(column) for column in zip(*(row for _, row in found[MOST_ROWS - 1 :]), strict=True)]
-        found = [*found[: MOST_ROWS - 1], (f"{len(found) - MOST_ROWS + 1} others", tuple(rest))]
-    return [(_MODALITY.get(v, format.slice_value(group.name, v)), _shares(row)) for v, row in found]
+    if len(found) > MAX_ROWS:
+        rest = [sum(column) for column in zip(*(row for _, row in found[MAX_ROWS - 1 :]), strict=True)]
+        found = [*found[: MAX_ROWS - 1], (f"{len(found) - MAX_ROWS + 1} others", tuple(rest))]
+    return [(_MODALITIES.get(v, format.slice_value(group.name, v)), _shares(row)) for v, row in found]
 
 
 def _shares(row: tuple[int, ...]) -> tuple[float, ...]:
@@ -139,22 +129,22 @@ def _shares(row: tuple[int, ...]) -> tuple[float, ...]:
     return tuple(n / total for n in row)
 
 
-def _table(card: Experts) -> Table:
-    names = list(dict.fromkeys(group.name for layer in card.layers for group in layer.groups))
+def _table(usage: ExpertUsage) -> TableView:
+    names = list(dict.fromkeys(group.name for layer in usage.layers for group in layer.groups))
     rows = []
-    for layer in card.layers:
+    for layer in usage.layers:
         known = {group.name: group.specialisation for group in layer.groups}
-        told = [f"{known[name]:.2f}" if name in known else "—" for name in names]
+        values = [f"{known[name]:.2f}" if name in known else UNKNOWN for name in names]
         dead = ", ".join(str(e + 1) for e in layer.dead) or "none"
-        seen = format.listing([_MODALITY.get(m, m) for m in layer.modalities]) or "—"
-        rows.append((place(layer), seen, str(len(layer.load)), f"{layer.max_over_mean:.2f}", dead, *told))
+        modalities = format.listing([_MODALITIES.get(m, m) for m in layer.modalities]) or UNKNOWN
+        rows.append((place(layer), modalities, str(len(layer.load)), f"{layer.max_over_mean:.2f}", dead, *values))
     head = (
         "Layer",
-        "Sees",
+        "Processes",
         "Experts",
-        "Busiest / mean",
-        "Without work",
-        *(format.slice_key(n).capitalize() for n in names),
+        "Busiest / mean load",
+        "Dead experts",
+        *(format.capital(format.slice_key(n)) for n in names),
     )
-    caption = "Load, and from 0 to 1 how much the choice of an expert and each kind of group tell about one another"
-    return Table(caption, head, tuple(rows))
+    caption = "Load, and specialisation by group (normalised mutual information, 0 to 1)"
+    return TableView(caption, head, tuple(rows))

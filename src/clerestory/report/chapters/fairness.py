@@ -1,40 +1,40 @@
-"""Is it fair: does it treat groups alike?"""
+"""Fairness: does it treat groups alike?"""
 
 from __future__ import annotations
 
-import re
-
 from clerestory.core.evidence import Evidence, Measurement
-from clerestory.report import format, metric_figures
-from clerestory.report.chapters.classification import guessing
-from clerestory.report.chapters.common import bars, hundred, pick, why_not
+from clerestory.core.rows import TaskName
+from clerestory.report import format
+from clerestory.report.chapters.classification import chance_level
+from clerestory.report.chapters.common import hundred, pick, why_not
+from clerestory.report.metric_figures import MAX_BARS, UNKNOWN, bars, slug
 from clerestory.report.model import ReportData
-from clerestory.report.view import Chapter, Figure, Table
+from clerestory.report.view import Chapter, Figure, TableView
+from clerestory.stats.metrics import metric
 
 PEOPLE = ("skin_tone", "gender", "age", "ethnicity", "race")
-SUMS = ("worst_group", "largest_gap", "equalised_odds")
-SEARCHES = ("max_skew@10", "ndkl")
-TOO_SMALL = "CLR-E022"
+GROUP_METRICS = ("worst_group", "largest_gap", "equalised_odds")
+SEARCH_METRICS = ("max_skew@{k}", "ndkl")
+SMALL_GROUP = "CLR-E022"
+LEAD = (
+    "Groups are compared on pictures of the same concepts, by zero-shot accuracy. Where two whiskers overlap, the "
+    "difference may be due to chance. Equalised odds is the largest difference between groups in how often a class is "
+    "recognised or wrongly predicted."
+)
 
 
 def chapter(data: ReportData) -> Chapter:
-    """Accuracy of each value of each group, the worst of them, and who comes first in neutral searches."""
-    held = data.of_kind("evaluate")
-    evidence = held.evidence if held else None
-    title, short = "Is it fair to groups?", "Fairness"
+    """Accuracy of each value of each group, the worst of them, and over-representation in neutral searches."""
+    title, short, evidence = "Fairness: does it treat groups alike?", "Fairness", data.evaluation
     figures = _figures(evidence) if evidence else ()
     if evidence is None or not figures:
-        absent = why_not(evidence, "bias", data.name, "Whether it treats groups alike was not examined.")
-        return Chapter("groups", title, short, absent=(absent,))
-    lead = (
-        "Groups are compared on pictures of the same things, sorted into classes by the classes’ names. Where two "
-        "whiskers overlap, the difference may be luck. Equalised odds is the largest difference between groups in how "
-        "often a class is found or wrongly claimed."
-    )
-    small = [format.sentence(f.message) for f in evidence.findings if f.code == TOO_SMALL and f.state == "not_run"]
+        absent = why_not(evidence, "fairness", data.name, "Fairness was not evaluated.")
+        return Chapter("fairness", title, short, 80, "fairness", absent=(absent,))
+    small = [f for f in evidence.findings if f.code == SMALL_GROUP and f.state == "not_run"]
     return Chapter(
-        "groups", title, short, _answer(evidence), lead, figures, tables=_tables(evidence), warnings=tuple(small)
-    )
+        "fairness", title, short, 80, "fairness", _answer(evidence), LEAD, figures, tables=_tables(evidence),
+        warnings=tuple(format.sentence(f.message) for f in small),
+    )  # fmt: skip
 
 
 def _groups(evidence: Evidence) -> list[tuple[str, str]]:
@@ -47,12 +47,12 @@ def _groups(evidence: Evidence) -> list[tuple[str, str]]:
     return sorted(found, key=lambda key: (PEOPLE.index(key[0]) if key[0] in PEOPLE else len(PEOPLE), key))
 
 
-def _sum(evidence: Evidence, name: str, group: str, split: str) -> Measurement | None:
+def _group_metric(evidence: Evidence, name: str, group: str, split: str) -> Measurement | None:
     return next(
         (
             m
             for m in evidence.measurements
-            if m.name == name and dict(m.slice) | {"group": group, "split": split} == dict(m.slice)
+            if m.name == name and m.slice.get("group") == group and m.slice.get("split") == split
         ),
         None,
     )
@@ -61,14 +61,12 @@ def _sum(evidence: Evidence, name: str, group: str, split: str) -> Measurement |
 def _answer(evidence: Evidence) -> str:
     parts = []
     for group, split in _groups(evidence):
-        gap = _sum(evidence, "largest_gap", group, split)
+        gap = _group_metric(evidence, "largest_gap", group, split)
         if gap is None:
             continue
-        low = f" between {100 * gap.interval.low:.0f} and {100 * gap.interval.high:.0f}" if gap.interval else ""
-        parts.append(
-            f"{100 * gap.value:.0f} points by {format.slice_value('group', group)}{low and f' ({low.strip()})'}"
-        )
-    return f"The largest gaps in right answers of 100: {format.listing(parts)}." if parts else ""
+        ends = f" (between {100 * gap.interval.low:.0f} and {100 * gap.interval.high:.0f})" if gap.interval else ""
+        parts.append(f"{100 * gap.value:.0f} percentage points by {format.slice_value('group', group)}{ends}")
+    return f"The largest accuracy gaps between groups: {format.listing(parts)}." if parts else ""
 
 
 def _figures(evidence: Evidence) -> tuple[Figure, ...]:
@@ -78,24 +76,23 @@ def _figures(evidence: Evidence) -> tuple[Figure, ...]:
 def _figure(evidence: Evidence, group: str, split: str) -> Figure:
     found = pick(evidence, "accuracy", "value", "task", group=group, split=split)
     found.sort(key=lambda m: (-m.value, m.slice["value"]))
-    marks = [(_label(group, m.slice["value"]), m) for m in found[: metric_figures.MOST_BARS]]
-    title = f"By {format.slice_value('group', group)}"
+    shown = [(_label(group, m.slice["value"]), m) for m in found[:MAX_BARS]]
     note = []
-    worst, gap = (_sum(evidence, name, group, split) for name in ("worst_group", "largest_gap"))
+    worst, gap = (_group_metric(evidence, name, group, split) for name in ("worst_group", "largest_gap"))
     if worst is not None:
-        least = min(found, key=lambda m: m.value)
-        note.append(f"Worst group: {_label(group, least.slice['value'])}, {hundred(worst)}.")
+        lowest = min(found, key=lambda m: m.value)
+        note.append(f"Worst group: {_label(group, lowest.slice['value'])}, {hundred(worst)}.")
     if gap is not None:
         note.append(f"Largest gap: {format.number(gap)}.")
-    small = _suppressed(evidence, group)
+    small = _too_small(evidence, group)
     if small:
-        note.append(f"Too few to say anything: {format.listing(small)}.")
-    if len(found) > len(marks):
-        note.append(f"{format.plural(len(found) - len(marks), 'bar')} more among the numbers below.")
-    name = f"group-{metric_figures.slug(group)}-{metric_figures.slug(split)}"
-    return bars(
-        name, title, [("", marks)], evidence, " ".join(note), "of 100 pictures, sorted rightly", guessing(evidence)
-    )
+        note.append(f"Too small to measure: {format.listing(small)}.")
+    if len(found) > len(shown):
+        note.append(f"{format.plural(len(found) - len(shown), 'more bar')} among the measurements below.")
+    title = f"Accuracy by {format.slice_value('group', group)}"
+    axis = "of 100 pictures, correct"
+    name = f"group-{slug(group)}-{slug(split)}"
+    return bars(name, title, [("", shown)], evidence, " ".join(note), axis, chance_level(evidence))
 
 
 def _label(group: str, value: str) -> str:
@@ -104,41 +101,48 @@ def _label(group: str, value: str) -> str:
     return format.slice_value("style", value) if group == "style" else value.replace("_", " ")
 
 
-def _suppressed(evidence: Evidence, group: str) -> list[str]:
-    """The values of a group that were named and not measured."""
-    found = []
-    for f in evidence.findings:
-        if f.code == TOO_SMALL and re.search(rf"\bgroup={re.escape(group)}(,|$)", f.where):
-            value = re.search(r"\bvalue=([^,]+)", f.where)
-            found += [_label(group, value[1])] if value else []
-    return found
+def _too_small(evidence: Evidence, group: str) -> list[str]:
+    """The values of a group that have too few samples to be measured."""
+    found = (f.details for f in evidence.findings if f.code == SMALL_GROUP)
+    return [_label(group, d.text("value")) for d in found if d.get("group") == group and "value" in d]
 
 
 def _row(evidence: Evidence, group: str, split: str) -> tuple[str, ...]:
-    sums = [_sum(evidence, name, group, split) for name in SUMS]
-    told = [format.number(m) if m else "—" for m in sums]
-    counts = next((format.counted(m) for m in sums if m), "—")
-    return (format.slice_value("group", group), *told, counts)
+    found = [_group_metric(evidence, name, group, split) for name in GROUP_METRICS]
+    values = [format.number(m) if m else UNKNOWN for m in found]
+    n = next((format.counted(m) for m in found if m), UNKNOWN)
+    return (format.slice_value("group", group), *values, n)
 
 
-def _tables(evidence: Evidence) -> tuple[Table, ...]:
+def _tables(evidence: Evidence) -> tuple[TableView, ...]:
     tables = []
     rows = tuple(_row(evidence, *key) for key in _groups(evidence))
-    head = ("Groups by", "Worst group, right answers", "Largest gap", "Equalised odds", "Counted on")
+    head = ("Groups by", "Worst-group accuracy", "Largest accuracy gap", "Equalised odds", "n")
     if rows:
-        tables.append(Table("Worst groups and gaps (of a gap, 0 is best)", head, rows))
-    searches = [m for name in SEARCHES for m in pick(evidence, name, "group", task="bias_search")]
+        tables.append(TableView("Differences between groups (of gaps and odds, 0 is best)", head, rows))
+    searches = [
+        m
+        for base in SEARCH_METRICS
+        for m in evidence.measurements
+        if metric(m.name).base == base and set(m.slice) == {"task", "group"}
+        and m.slice["task"] == TaskName.NEUTRAL_SEARCH
+    ]  # fmt: skip
     if searches:
         rows = tuple(
             (
-                format.metric(m.name).title,
+                metric(m.name).title,
                 format.slice_value("group", m.slice["group"]),
                 format.number(m),
-                evidence.facts.get(f"chance.{m.name}.{m.slice['group']}", "—"),
+                _random_order(evidence, m),
                 format.counted(m),
             )
             for m in searches
         )
-        head = ("What", "Groups by", "Value and interval", "In random order", "Counted on")
-        tables.append(Table("Who comes first when nobody is named (0 is even)", head, rows))
+        head = ("Metric", "Groups by", "Value and interval", "In random order", "n")
+        tables.append(TableView("Searches that name no group (0 is proportional)", head, rows))
     return tuple(tables)
+
+
+def _random_order(evidence: Evidence, m: Measurement) -> str:
+    name = f"chance.{m.name}.{m.slice['group']}"
+    return format.digits(evidence.facts.number(name)) if name in evidence.facts else UNKNOWN

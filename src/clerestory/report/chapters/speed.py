@@ -1,121 +1,144 @@
-"""Is it fast: single requests, requests that keep coming, batches, memory?"""
+"""Speed: single requests, requests under load, batches, memory."""
 
 from __future__ import annotations
 
 from clerestory.core.evidence import Evidence, Measurement
-from clerestory.report import charts, format, metric_figures, plots
+from clerestory.core.rows import TaskName
+from clerestory.report import format
 from clerestory.report.chapters.common import one, pick, why_not
-from clerestory.report.charts import Wait
-from clerestory.report.model import ReportData, Waiting
-from clerestory.report.view import Chapter, Figure, Table
+from clerestory.report.metric_figures import UNKNOWN, basis, figure, interval_kinds, slug
+from clerestory.report.model import LatencyHistogram, ReportData
+from clerestory.report.svg import charts, plots
+from clerestory.report.svg.charts import LatencyBar
+from clerestory.report.view import Chapter, Figure, TableView
+from clerestory.stats.metrics import metric
 
-QUANTILES = (("latency_p50", "usual"), ("latency_p95", "slow"), ("latency_p99", "slowest"))
-LOADS = ("load_p50", "load_p95", "load_p99", "goodput")
-
-
-def waits(evidence: Evidence) -> tuple[Figure, ...]:
-    """The usual and the slow wait for each operation."""
-    found = [m for m in evidence.measurements if m.slice.get("task") == "latency"]
-    usual = {m.slice.get("operation", ""): m for m in found if "50" in m.name}
-    slow = {m.slice.get("operation", ""): m for m in found if "95" in m.name}
-    both = [operation for operation in usual if operation in slow]
-    if not both:
-        return ()
-    rows = [
-        Wait(
-            format.slice_value("operation", o).capitalize(),
-            usual[o].value,
-            slow[o].value,
-            f"usual {format.brief(usual[o])}, slow {format.brief(slow[o])}",
-        )
-        for o in both
-    ]
-    title = "How long one answer takes"
-    unit = usual[both[0]].unit
-    desc = "; ".join(f"{r.label}: {r.text}" for r in rows)
-    svg = charts.waits("fig-speed", title, desc, rows, unit)
-    shown = [m for o in both for m in (usual[o], slow[o])]
-    note = (
-        "The bar ends at the usual wait (half of the answers are faster), the line at the slow wait (nineteen of twenty"
-        f" are faster), asked one at a time. In brackets: {metric_figures.interval_ends(shown)}. {metric_figures.basis(shown)}"
-    )
-    return (Figure("speed-waits", title, desc, svg, note, metric_figures.table(evidence, shown, title)),)
+PERCENTILES = (("latency_p50", "median"), ("latency_p95", "p95"), ("latency_p99", "p99"))
+LOAD_METRICS = ("load_p50", "load_p95", "load_p99", "goodput")
+LEAD = (
+    "Single requests are sent one at a time, on the machine of the evaluation. Upright lines are the median (p50) and "
+    "the response times within which 95 and 99 of 100 requests are answered (p95, p99)."
+)
+_OWN_RATE = "half its own"
 
 
 def chapter(data: ReportData) -> Chapter:
-    """Histograms of single requests with their quantiles, and what a load made of them."""
-    held = data.of_kind("evaluate")
-    evidence = held.evidence if held else None
-    title, short = "Is it fast?", "Speed"
-    drawn = [_histogram(evidence, one_) for one_ in data.examined.waiting] if evidence else []
-    figures = tuple(f for f in drawn if f is not None)
-    tables = _tables(evidence) if evidence else ()
-    absent = () if figures or tables else (why_not(evidence, "speed", data.name, "Its speed was not examined."),)
-    lead = "Asked one at a time, on the machine that examined it. Upright lines are the waits that half, nineteen of "
-    lead += "twenty, and ninety-nine of a hundred answers stay within."
-    answer = _answer(evidence) if evidence else ""
-    return Chapter("speed", title, short, answer, lead if figures else "", figures, tables=tables, absent=absent)
+    """Latency of single requests with its percentiles, and the behaviour under load."""
+    title, short, evidence = "Speed: how long does an answer take?", "Speed", data.evaluation
+    if evidence is None:
+        absent = why_not(None, "latency", data.name, "Speed was not evaluated.")
+        return Chapter("speed", title, short, 90, "efficiency", absent=(absent,))
+    drawn = [_percentiles(evidence), *(_histogram(evidence, each) for each in data.diagnostics.latencies)]
+    figures, tables = tuple(f for f in drawn if f is not None), _tables(evidence)
+    absents = () if figures or tables else (why_not(evidence, "latency", data.name, "Speed was not evaluated."),)
+    return Chapter(
+        "speed", title, short, 90, "efficiency", _answer(evidence), LEAD if figures else "", figures,
+        tables=tables, absent=absents,
+    )  # fmt: skip
 
 
 def _answer(evidence: Evidence) -> str:
-    usual = pick(evidence, "latency_p50", "operation", task="latency")
+    medians = pick(evidence, "latency_p50", "operation", task=TaskName.LATENCY)
     parts = [
-        f"{format.slice_value('operation', m.slice['operation'])} takes {format.amount(m.value, m.unit)}" for m in usual
+        f"{format.slice_value('operation', m.slice['operation'])} takes {format.amount(m.value, m.unit)}"
+        for m in medians
     ]
+    text = f"In the median, {format.listing(parts)}." if parts else ""
     good = next((m for m in evidence.measurements if m.name == "goodput"), None)
-    text = f"Usually {format.listing(parts)}." if parts else ""
     if good is not None:
-        slo = evidence.facts.get("load_slo", "the time promised")
-        text += f" While requests keep coming, {100 * good.value:.0f} of 100 are answered within {slo}."
+        limit = evidence.facts.number("load.slo_ms")
+        within = f"within {format.amount(limit, 'ms')}" if limit else "in time"
+        text += f" Under load, {100 * good.value:.0f} of 100 requests are answered {within} (goodput)."
     return text.strip()
 
 
-def _histogram(evidence: Evidence | None, waiting: Waiting) -> Figure | None:
-    if evidence is None:
+def _percentiles(evidence: Evidence) -> Figure | None:
+    """Median and p95 of each operation."""
+    found = {name: pick(evidence, name, "operation", task=TaskName.LATENCY) for name in ("latency_p50", "latency_p95")}
+    medians, tails = ({m.slice["operation"]: m for m in some} for some in found.values())
+    both = [operation for operation in medians if operation in tails]
+    if not both:
         return None
+    rows = [
+        LatencyBar(
+            format.capital(format.slice_value("operation", o)),
+            medians[o].value,
+            tails[o].value,
+            f"median {format.brief(medians[o])}, p95 {format.brief(tails[o])}",
+        )
+        for o in both
+    ]
+    title = "Response time of single requests (latency)"
+    desc = "; ".join(f"{r.label}: {r.text}" for r in rows)
+    svg = charts.latency_bars("fig-latency", title, desc, rows, medians[both[0]].unit)
+    shown = [m for o in both for m in (medians[o], tails[o])]
+    note = (
+        "The bar ends at the median, the line at the 95th percentile (p95). In brackets: "
+        f"{interval_kinds(shown)}. {basis(shown)}"
+    )
+    return figure("latency", title, svg, desc, note, evidence, shown)
+
+
+def _histogram(evidence: Evidence, histogram: LatencyHistogram) -> Figure | None:
     known = [
-        (words, m)
-        for name, words in QUANTILES
-        if (m := one(evidence, name, task="latency", operation=waiting.operation))
+        (label, m)
+        for name, label in PERCENTILES
+        if (m := one(evidence, name, task=TaskName.LATENCY, operation=histogram.operation))
     ]
     if not known:
         return None
     shown = [m for _, m in known]
-    title = format.slice_value("operation", waiting.operation).capitalize()
-    marks = [(m.value, f"{words} {format.amount(m.value, m.unit)} ({m.name[8:]})") for words, m in known]
-    name = f"waits-{metric_figures.slug(waiting.operation)}"
-    desc = f"{'; '.join(words for _, words in marks)}; {format.count(sum(waiting.counts))} requests in the bars"
+    title = f"Latency of {format.slice_value('operation', histogram.operation)}"
+    marks = [(m.value, f"{label} {format.amount(m.value, m.unit)}") for label, m in known]
+    name = f"latency-{slug(histogram.operation)}"
+    desc = f"{'; '.join(words for _, words in marks)}; {format.count(sum(histogram.counts))} requests in the bars"
     svg = plots.histogram(
-        f"fig-{name}", title, desc, waiting.edges, waiting.counts, marks, "milliseconds; bars: requests"
+        f"fig-{name}", title, desc, histogram.edges_ms, histogram.counts, marks, "milliseconds; bars: requests"
     )
-    note = f"{metric_figures.basis(shown)}"
-    if waiting.beyond:
+    note = basis(shown)
+    if histogram.num_beyond:
         note += (
-            f" {format.plural(waiting.beyond, 'request')} took longer than the bars reach, the longest "
-            f"{format.amount(waiting.longest, 'ms')}."
+            f" {format.plural(histogram.num_beyond, 'request')} took longer than the bars show, the longest "
+            f"{format.amount(histogram.max_ms, 'ms')}."
         )
-    return Figure(name, title, desc, svg, note, metric_figures.table(evidence, shown, title))
+    return figure(name, title, svg, desc, note, evidence, shown)
 
 
-def _tables(evidence: Evidence) -> tuple[Table, ...]:
+def _tables(evidence: Evidence) -> tuple[TableView, ...]:
     tables = []
-    loads = [m for name in LOADS for m in evidence.measurements if m.name == name]
-    if loads:
-        facts = [
-            ("Asked for", evidence.facts.get("load_asked", "")),
-            ("Achieved", evidence.facts.get("load_achieved", "")),
-        ]
-        facts.append(("How", evidence.facts.get("load", "")))
-        rows = [(what, "", value, "") for what, value in facts if value]
-        rows += [(format.metric(m.name).title, _rate(m), format.number(m), format.counted(m)) for m in loads]
-        head = ("While requests keep coming", "Rate", "Value and interval", "Counted on")
-        tables.append(Table("Under load", head, tuple(rows)))
-    tables += [t for t in (_busy(evidence, "throughput"), _busy(evidence, "energy"), _memory(evidence)) if t]
+    load = [m for name in LOAD_METRICS for m in evidence.measurements if m.name == name]
+    if load:
+        rows = [(what, "", value, "") for what, value in _load_settings(evidence) if value]
+        rows += [(metric(m.name).title, _rate(m), format.number(m), format.counted(m)) for m in load]
+        head = ("While requests keep arriving", "Rate", "Value and interval", "n")
+        tables.append(TableView("Under load", head, tuple(rows)))
+    tables += [t for t in (_batches(evidence, "throughput"), _batches(evidence, "energy"), _memory(evidence)) if t]
     return tuple(tables)
 
 
-def _busy(evidence: Evidence, name: str) -> Table | None:
-    """Rows by operation, columns by how many are asked for at once."""
+def _load_settings(evidence: Evidence) -> list[tuple[str, str]]:
+    """What was requested, how, and what came of it; empty values where the evidence does not say."""
+    facts = evidence.facts
+
+    def per_second(name: str) -> str:
+        return f"{format.digits(facts.number(name))} per second" if name in facts else ""
+
+    how = ""
+    if "load.seconds" in facts:
+        how = (
+            f"{format.slice_value('operation', facts.text('load.operation'))}, {facts.text('load.arrivals')} arrivals "
+            f"for {format.duration(facts.number('load.seconds'))}, at most "
+            f"{format.plural(facts.whole('load.max_in_flight'), 'request')} in flight"
+        )
+    return [
+        ("Offered rate", per_second("load.offered_per_s")),
+        ("Achieved rate", per_second("load.achieved_per_s")),
+        ("Load", how),
+    ]
+
+
+def _batches(evidence: Evidence, name: str) -> TableView | None:
+    """Rows by operation, columns by batch size."""
     found = {
         (m.slice.get("operation", ""), m.slice.get("batch", "")): m for m in evidence.measurements if m.name == name
     }
@@ -124,33 +147,35 @@ def _busy(evidence: Evidence, name: str) -> Table | None:
     batches = sorted({batch for _, batch in found}, key=lambda b: (len(b), b))
     operations = dict.fromkeys(operation for operation, _ in found)
     rows = tuple(
-        (format.slice_value("operation", o).capitalize(), *(_busy_cell(found.get((o, b))) for b in batches))
+        (format.capital(format.slice_value("operation", o)), *(_cell(found.get((o, b))) for b in batches))
         for o in operations
     )
-    words = format.metric(name)
-    unit = next(iter(found.values())).unit
-    caption = words.title if unit in words.title.lower() else f"{words.title}, {unit}"
-    return Table(caption, ("What", *(f"{b} at once" for b in batches)), rows)
+    title, unit = metric(name).title, next(iter(found.values())).unit
+    caption = title if unit in title.lower() else f"{title}, {unit}"
+    return TableView(caption, ("Operation", *(f"Batch of {b}" for b in batches)), rows)
 
 
-def _busy_cell(m: Measurement | None) -> str:
+def _cell(m: Measurement | None) -> str:
     if m is None:
-        return "—"
+        return UNKNOWN
     ends = f" ({format.digits(m.interval.low)}–{format.digits(m.interval.high)})" if m.interval else " (no interval)"
     return f"{format.digits(m.value)}{ends}, {format.counted(m)}"
 
 
-def _memory(evidence: Evidence) -> Table | None:
+def _memory(evidence: Evidence) -> TableView | None:
+    scopes = {
+        "measurement": "the peak during the measurement",
+        "process": "the peak since the process started",
+    }
+    scope = scopes.get(evidence.facts.text("memory.scope"), "")
     rows = tuple(
-        (format.metric(m.name).title, format.number(m), evidence.facts.get(m.name, ""), format.counted(m))
+        (metric(m.name).title, format.number(m), scope, format.counted(m))
         for m in evidence.measurements
         if m.name == "peak_memory"
     )
-    return Table("Memory", ("What", "Value", "How", "Counted on"), rows) if rows else None
+    return TableView("Memory", ("Metric", "Value", "Scope", "n"), rows) if rows else None
 
 
 def _rate(m: Measurement) -> str:
     rate = m.slice.get("rate", "")
-    if rate == "half its own":
-        return "half of what it manages one by one"
-    return f"{rate} per second" if rate.replace(".", "").isdigit() else rate
+    return "half of its single-request rate" if rate == _OWN_RATE else f"{rate} per second"

@@ -1,4 +1,4 @@
-"""Drawings of whole examinations: small multiples of curves, reliability diagrams, histograms."""
+"""Plots: small multiples of curves, reliability diagrams, histograms."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from clerestory.report.charts import CHARACTER, WIDTH
-from clerestory.report.model import Bin
-from clerestory.report.svg import Drawing, Scale, ceiling, shorten, tick_text, ticks
+from clerestory.report.svg.canvas import AxisScale, SvgCanvas, ceiling, shorten, tick_text, ticks
+from clerestory.report.svg.charts import CHARACTER, WIDTH
+from clerestory.stats.calibration import ReliabilityBin
 
 LEGEND, TITLE, FOOT = 20.0, 20.0, 22.0
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class PlotPoint:
     """One point of a curve, with the ends of its interval where it has one."""
 
     x: float
@@ -25,20 +25,20 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """A line with its interval as a band; ``look`` is ``main``, ``part1`` or ``part2``."""
+class PlotCurve:
+    """A line with its interval as a band; ``look`` is its style: ``main``, ``part1`` or ``part2``."""
 
     label: str
-    points: tuple[Point, ...]
+    points: tuple[PlotPoint, ...]
     look: str = "main"
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
-    """One small plot: curves, and levels to hold them against as (value, look)."""
+class PlotPanel:
+    """One small plot: curves, and reference levels as (value, style)."""
 
     title: str
-    curves: tuple[Curve, ...]
+    curves: tuple[PlotCurve, ...]
     levels: tuple[tuple[float, str], ...] = ()
 
 
@@ -46,7 +46,7 @@ def panels(
     name: str,
     title: str,
     desc: str,
-    some: Sequence[Panel],
+    some: Sequence[PlotPanel],
     legend: Sequence[tuple[str, str]],
     top: float,
     axis: str,
@@ -59,10 +59,10 @@ def panels(
         title: what it shows.
         desc: the same in words with the numbers.
         some: the plots, in rows of ``across``.
-        legend: (words, look) of every kind of line; a look that starts with ``level`` is a dashed one.
+        legend: (label, style) of every kind of line; a style that starts with ``level`` is dashed.
         top: the upper end of the common axis from zero.
-        axis: what runs from left to right.
-        across: how many plots stand beside one another.
+        axis: label of the horizontal axis.
+        across: plots per row.
     """
     wide, left = WIDTH / across, 30.0
     high = 118.0 if across > 1 else 210.0
@@ -70,7 +70,7 @@ def panels(
     each = head + high + FOOT
     rows = -(-len(some) // across)
     start = LEGEND * len(legend) + 6
-    drawing = Drawing(name, WIDTH, start + rows * each + 18, title, desc)
+    drawing = SvgCanvas(name, WIDTH, start + rows * each + 18, title, desc)
     for i, (words, look) in enumerate(legend):
         _key(drawing, LEGEND * i + 12, words, look)
     xs = [p.x for panel in some for curve in panel.curves for p in curve.points]
@@ -78,20 +78,20 @@ def panels(
         x, y = (i % across) * wide, start + (i // across) * each
         if panel.title:
             drawing.text(x + left, y + 13, shorten(panel.title, int((wide - left) / CHARACTER)), "t strong")
-        scale = Scale(min(xs, default=0.0), max(xs, default=1.0), x + left + 6, x + wide - 12)
-        _panel(drawing, panel, scale, Scale(0.0, top, y + head + high, y + head + 4), x + left)
+        scale = AxisScale(min(xs, default=0.0), max(xs, default=1.0), x + left + 6, x + wide - 12)
+        _panel(drawing, panel, scale, AxisScale(0.0, top, y + head + high, y + head + 4), x + left)
     drawing.text(WIDTH / 2, start + rows * each + 13, axis, "t soft", "middle")
     return drawing.render()
 
 
-def _key(drawing: Drawing, y: float, words: str, look: str) -> None:
+def _key(drawing: SvgCanvas, y: float, words: str, look: str) -> None:
     drawing.line(0, y - 4, 22, y - 4, look if look.startswith("level") else f"curve {look}")
     if not look.startswith("level"):
         drawing.dot(11, y - 4, 3, f"point {look}")
     drawing.text(30, y, shorten(words, int((WIDTH - 30) / CHARACTER)), "t")
 
 
-def _panel(drawing: Drawing, panel: Panel, across: Scale, up: Scale, left: float) -> None:
+def _panel(drawing: SvgCanvas, panel: PlotPanel, across: AxisScale, up: AxisScale, left: float) -> None:
     for value in ticks(up.low, up.high, 2):
         drawing.line(left, up(value), across.end + 6, up(value), "axis" if value == 0 else "grid")
         drawing.text(left - 5, up(value) + 4, tick_text(value), "t soft scale", "end")
@@ -111,8 +111,8 @@ def _panel(drawing: Drawing, panel: Panel, across: Scale, up: Scale, left: float
             drawing.dot(x, y, 2.6, f"point {curve.look}")
 
 
-def reliability(name: str, title: str, desc: str, some: Sequence[tuple[str, Sequence[Bin]]]) -> Markup:
-    """How often answers of each sureness are right, against the diagonal where the two agree; below, how many.
+def reliability(name: str, title: str, desc: str, some: Sequence[tuple[str, Sequence[ReliabilityBin]]]) -> Markup:
+    """A reliability diagram: accuracy of answers at each confidence, against the diagonal; below, how many there are.
 
     Args:
         name: unique on the page.
@@ -121,26 +121,30 @@ def reliability(name: str, title: str, desc: str, some: Sequence[tuple[str, Sequ
         some: one or two (heading, bins); shares from 0 to 1.
     """
     wide, left, high, low = WIDTH / 2, 30.0, 134.0, 34.0
-    drawing = Drawing(name, WIDTH, TITLE + high + low + 58, title, desc)
+    drawing = SvgCanvas(name, WIDTH, TITLE + high + low + 58, title, desc)
     for i, (heading, bins) in enumerate(some):
         x = i * wide
-        across = Scale(0.0, 100.0, x + left, x + wide - 10)
-        up = Scale(0.0, 100.0, TITLE + high, TITLE + 4)
+        across = AxisScale(0.0, 100.0, x + left, x + wide - 10)
+        up = AxisScale(0.0, 100.0, TITLE + high, TITLE + 4)
         drawing.text(x + left, 13, shorten(heading, int((wide - left) / CHARACTER)), "t strong")
         for value in (0.0, 50.0, 100.0):
             drawing.line(left + x, up(value), across.end, up(value), "axis" if value == 0 else "grid")
             drawing.text(x + left - 5, up(value) + 4, tick_text(value), "t soft scale", "end")
         drawing.line(across(0), up(0), across(100), up(100), "level")
-        _bins(drawing, bins, across, up, Scale(0.0, max([b.n for b in bins], default=1), 0.0, low))
-    drawing.text(WIDTH / 2, TITLE + high + low + 34, "how sure it says it is, of 100", "t soft", "middle")
-    drawing.text(WIDTH / 2, TITLE + high + low + 50, "line: right, of 100 · bars: how many answers", "t soft", "middle")
+        _bins(drawing, bins, across, up, AxisScale(0.0, max([b.n for b in bins], default=1), 0.0, low))
+    drawing.text(WIDTH / 2, TITLE + high + low + 34, "confidence, of 100", "t soft", "middle")
+    drawing.text(
+        WIDTH / 2, TITLE + high + low + 50, "line: accuracy, of 100 · bars: number of answers", "t soft", "middle"
+    )
     return drawing.render()
 
 
-def _bins(drawing: Drawing, bins: Sequence[Bin], across: Scale, up: Scale, deep: Scale) -> None:
+def _bins(
+    drawing: SvgCanvas, bins: Sequence[ReliabilityBin], across: AxisScale, up: AxisScale, deep: AxisScale
+) -> None:
     floor = up.start + 4 + deep.end
     for b in bins:
-        x, ends = across(100 * b.confidence), [up(100 * end) for end in b.interval]
+        x, ends = across(100 * b.confidence), [up(100 * end) for end in (b.interval.low, b.interval.high)]
         start, width = across(100 * b.low), across(100 * b.high) - across(100 * b.low)
         drawing.bar(start + 0.5, floor - deep(b.n), width - 1, deep(b.n), "bar")
         drawing.line(x, ends[0], x, ends[1], "whisker")
@@ -164,10 +168,10 @@ def histogram(
 ) -> Markup:
     """Bars over a straight axis, with upright marks that are named above; marks beyond the end stand at the end."""
     head, high, left = 8.0 + 16.0 * len(marks), 120.0, 38.0
-    drawing = Drawing(name, WIDTH, head + high + 40, title, desc)
+    drawing = SvgCanvas(name, WIDTH, head + high + 40, title, desc)
     low, last = edges[0], edges[-1]
-    across = Scale(low, max([last, *(value for value, _ in marks)]), left, WIDTH - 12)
-    up = Scale(0.0, ceiling(float(max(counts, default=1)), 3), head + high, head + 4)
+    across = AxisScale(low, max([last, *(value for value, _ in marks)]), left, WIDTH - 12)
+    up = AxisScale(0.0, ceiling(float(max(counts, default=1)), 3), head + high, head + 4)
     for value in ticks(0.0, up.high, 3):
         drawing.line(left, up(value), WIDTH - 12, up(value), "axis" if value == 0 else "grid")
         drawing.text(left - 6, up(value) + 4, tick_text(value), "t soft scale", "end")

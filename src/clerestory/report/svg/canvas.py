@@ -19,18 +19,18 @@ def _attributes(attributes: dict[str, object]) -> Markup:
 
 
 def trim(value: float) -> str:
-    """A length with at most two decimals and no idle zeros."""
+    """A length with at most two decimals and no trailing zeros."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if value else "0"
 
 
-class Drawing:
-    """A picture of ``width`` × ``height`` units that scales with its place on the page.
+class SvgCanvas:
+    """A drawing of ``width`` × ``height`` units that scales with its place on the page.
 
     Args:
         name: unique on the page; the ids of title and description derive from it.
         width, height: the view box.
-        title: what the picture is, for people who do not see it.
-        desc: what it shows, in words with the numbers.
+        title: of the drawing, for people who do not see it.
+        desc: its content, in words with the numbers.
     """
 
     def __init__(self, name: str, width: float, height: float, title: str, desc: str) -> None:
@@ -92,15 +92,15 @@ class Drawing:
         )
 
 
-class Scale:
-    """A straight map from a range of values to a range of lengths; values outside are held at the ends."""
+class AxisScale:
+    """A straight map from a range of values to a range of lengths; values outside are clipped to the ends."""
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
         self.low, self.high = (low, high) if high > low else (low, low + 1.0)
         self.start, self.end = start, end
 
     def __call__(self, value: float) -> float:
-        """The length that stands for a value."""
+        """The length of a value."""
         share = (min(max(value, self.low), self.high) - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
@@ -127,10 +127,10 @@ def ceiling(value: float, about: int = 4) -> float:
 
 
 def tick_text(value: float) -> str:
-    """A tick's label without idle zeros: ``0``, ``0.25``, ``1,000``, ``2k``."""
+    """A tick's label without trailing zeros: ``0``, ``0.25``, ``1,000``, ``2k``."""
     return f"{value:,.6g}" if abs(value) < 10000 else f"{value / 1000:,.4g}k"
 
 
-def shorten(words: str, most: int) -> str:
-    """At most ``most`` characters, cut with an ellipsis; drawings cannot wrap."""
-    return words if len(words) <= most else words[: max(1, most - 1)].rstrip() + "…"
+def shorten(words: str, limit: int) -> str:
+    """At most ``limit`` characters, cut with an ellipsis; drawings cannot wrap."""
+    return words if len(words) <= limit else words[: max(1, limit - 1)].rstrip() + "…"

@@ -1,0 +1,1 @@
+"""Drawing: plain data in, inline SVG out."""
