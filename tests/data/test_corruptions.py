@@ -16,9 +16,9 @@ from tests.data.corruption_draws import Scripted, picture
 
 from clerestory.core.errors import ClerestoryError, ConfigError, InputError
 from clerestory.data.corruptions import FAMILIES, NAMES, SEVERITIES, corrupt, corrupt_many
-from clerestory.data.corruptions.blur import _jumps
-from clerestory.data.corruptions.engine import CORRUPTIONS, randomness
-from clerestory.data.corruptions.frosting import TEXTURES, _grown, cut
+from clerestory.data.corruptions.blur import _pixel_sources
+from clerestory.data.corruptions.engine import CORRUPTIONS, image_rng
+from clerestory.data.corruptions.frosting import TEXTURES, _texture, random_crop
 from clerestory.data.corruptions.parameters import PARAMETERS
 from clerestory.data.corruptions.sheet import main
 from clerestory.data.corruptions.spattering import distance
@@ -125,12 +125,12 @@ def test_randomness_differs_by_name_and_severity() -> None:
         ("as", "now", 1),
         ("", "asnow", 1),
     ]
-    drawn = {randomness(*triple).integers(2**63) for triple in triples}
+    drawn = {image_rng(*triple).integers(2**63) for triple in triples}
     assert len(drawn) == len(triples)
 
 
 def test_randomness_is_the_same_on_every_day() -> None:
-    assert randomness("icons/a", "gaussian_noise", 3).integers(0, 1000, 4).tolist() == [813, 446, 629, 930]
+    assert image_rng("icons/a", "gaussian_noise", 3).integers(0, 1000, 4).tolist() == [813, 446, 629, 930]
 
 
 def test_processes_and_order_change_nothing() -> None:
@@ -138,13 +138,13 @@ def test_processes_and_order_change_nothing() -> None:
     keys = [f"key {number}" for number in range(6)]
     for name, workers in (("gaussian_noise", 2), ("frost", 3)):
         alone = corrupt_many(images, name, 4, keys)
-        shared = corrupt_many(images[::-1], name, 4, keys[::-1], workers=workers)[::-1]
+        shared = corrupt_many(images[::-1], name, 4, keys[::-1], num_workers=workers)[::-1]
         for one, two, image, key in zip(alone, shared, images, keys, strict=True):
             assert one.tobytes() == two.tobytes() == corrupt(image, name, 4, key).tobytes()
 
 
 def test_none_gives_none() -> None:
-    assert corrupt_many([], "fog", 1, [], workers=2) == []
+    assert corrupt_many([], "fog", 1, [], num_workers=2) == []
 
 
 def test_a_view_of_a_larger_picture_is_fine() -> None:
@@ -162,7 +162,7 @@ def test_a_view_of_a_larger_picture_is_fine() -> None:
         ({"severity": 6}, ConfigError, "from 1 \\(slight\\) to 5"),
         ({"severity": True}, ConfigError, "severity is True"),
         ({"severity": 3.0}, ConfigError, "severity is 3.0"),
-        ({"name": ["snow"]}, ConfigError, "no corruption named"),
+        ({"name": ["snow"]}, ConfigError, "does not exist"),
         ({"severity": "3"}, ConfigError, "severity is '3'"),
         ({"image": np.zeros((64, 64), np.uint8)}, InputError, "grey"),
         ({"image": np.zeros((64, 64, 1), np.uint8)}, InputError, "grey"),
@@ -179,12 +179,12 @@ def test_bad_input_gets_a_sentence(change: dict, kind: type[ClerestoryError], se
 
 
 def test_many_check_before_they_start() -> None:
-    with pytest.raises(InputError, match="2 pictures but 1 keys"):
+    with pytest.raises(InputError, match="2 images but 1 keys"):
         corrupt_many([picture(), picture()], "snow", 1, ["a"])
-    with pytest.raises(ConfigError, match="workers is 0"):
-        corrupt_many([picture()], "snow", 1, ["a"], workers=0)
+    with pytest.raises(ConfigError, match="num_workers is 0"):
+        corrupt_many([picture()], "snow", 1, ["a"], num_workers=0)
     with pytest.raises(InputError, match="grey"):
-        corrupt_many([picture(), np.zeros((64, 64), np.uint8)], "snow", 1, ["a", "b"], workers=2)
+        corrupt_many([picture(), np.zeros((64, 64), np.uint8)], "snow", 1, ["a", "b"], num_workers=2)
 
 
 def test_one_coloured_pictures_stay_so_where_nothing_is_drawn() -> None:
@@ -240,7 +240,7 @@ def test_glass_blur_jumps_as_the_walk_does() -> None:
             for w in range(width - jump, jump, -1):
                 dx, dy = draws.integers(-jump, jump, size=2)
                 walked[h, w] = walked[h + dy, w + dx]
-        assert (_jumps(height, width, jump, Scripted(jump)).reshape(height, width) == walked).all()
+        assert (_pixel_sources(height, width, jump, Scripted(jump)).reshape(height, width) == walked).all()
 
 
 def test_distance_is_that_of_the_cheapest_walk() -> None:
@@ -264,19 +264,19 @@ def test_distance_is_that_of_the_cheapest_walk() -> None:
 
 
 def test_frost_has_five_textures_that_differ_and_never_move() -> None:
-    textures = [_grown(number).copy() for number in range(len(TEXTURES))]
+    textures = [_texture(number).copy() for number in range(len(TEXTURES))]
     for texture, kind in zip(textures, TEXTURES, strict=True):
         assert texture.mean(axis=(0, 1)) == pytest.approx(kind.colour, abs=4)
         assert texture.min() >= 0
         assert texture.max() <= 255
     assert all(_distance(one, two) > 10 for one, two in combinations(textures, 2))
     # A picture larger than the texture gets an enlarged piece, with the light of the texture.
-    piece = cut(0, 768, 1024, Scripted())
+    piece = random_crop(0, 768, 1024, Scripted())
     assert piece.shape == (768, 1024, 3)
     assert piece.mean() == pytest.approx(textures[0].mean(), abs=3)
-    assert cut(0, 700, 40, Scripted()).shape == (700, 40, 3)
-    _grown.cache_clear()
-    assert (_grown(2) == textures[2]).all()
+    assert random_crop(0, 700, 40, Scripted()).shape == (700, 40, 3)
+    _texture.cache_clear()
+    assert (_texture(2) == textures[2]).all()
 
 
 def test_fog_is_a_landscape_between_nothing_and_one() -> None:
@@ -293,7 +293,7 @@ def test_the_sheet_shows_all_of_them(tmp_path: Path) -> None:
     with Image.open(tmp_path / "sheet.png") as drawn:
         assert drawn.height > 19 * 70
         assert len(drawn.convert("RGB").getcolors(1 << 24)) > 100
-    with pytest.raises(InputError, match="name it"):
+    with pytest.raises(InputError, match="output file is missing"):
         main([])
 
 

@@ -1,7 +1,7 @@
-"""Nineteen ways in which pictures go bad in the world, five severities each.
+"""Nineteen image corruptions with five severities each.
 
 The common corruptions of Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations" (ICLR 2019), with the parameters that the field uses for pictures of any size.
+Perturbations" (ICLR 2019), with the common parameters for images of any size.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What several corruptions share: types, rounding, tables, resampling and blurring along lines.
+"""Shared by several corruptions: types, rounding, lookup tables, resampling and blurring along lines.
 
-Shapes: H height, W width, C channels (3). Pictures are uint8 ``image_HWC``; work is done in float32 on 0..255 or 0..1.
+Shapes: H height, W width, C channels (3). Images are uint8 ``image_HWC``; computed in float32 on 0..255 or 0..1.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Corruption = Callable[[Bytes, int, np.random.Generator], Bytes]
-"""Picture (H, W, 3), severity 1..5 and a source of randomness to a picture of the same shape."""
+"""From an image (H, W, 3), a severity 1..5 and a random generator to an image of the same shape."""
 
-# Values are cut, not rounded, as in the published benchmark; the margin keeps a 200 that became 199.9999 at 200.
+# Values are truncated, not rounded, as in the published benchmark; with the margin, 199.9999 becomes 200.
 MARGIN = 1e-3
 
 
 def to_bytes(values: Floats | Doubles) -> Bytes:
-    """Cut values (any shape, 0..255 wanted) to uint8. The array is used up."""
+    """Clip values of any shape to 0..255 and truncate them to uint8. The array is overwritten."""
     values += np.asarray(MARGIN, values.dtype)
     np.clip(values, 0, 255, out=values)
     return values.astype(np.uint8)
 
 
-def look_up(table: Bytes, rows: Bytes | int, image_HWC: Bytes) -> Bytes:
-    """``table[rows, image]`` for a table of 256×256 and rows that broadcast against the picture."""
+def lookup(table: Bytes, rows: Bytes | int, image_HWC: Bytes) -> Bytes:
+    """``table[rows, image]`` for a table of 256×256 and rows that broadcast against the image."""
     index = np.left_shift(rows, 8, dtype=np.uint16) | image_HWC
     out: Bytes = table.reshape(-1).take(index)
     return out
 
 
-def threefold(values_HW: NDArray[Any]) -> NDArray[Any]:
-    """(H, W, 3) of three equal channels: adding it is several times faster than broadcasting over so short an axis."""
+def repeat_channels(values_HW: NDArray[Any]) -> NDArray[Any]:
+    """(H, W, 3) with three equal channels: several times faster than broadcasting over so short an axis."""
     return np.repeat(values_HW.reshape(-1), 3).reshape(*values_HW.shape, 3)
 
 
@@ -53,32 +53,32 @@ def gaussian(
     return out
 
 
-def lines(size: int, zoom: float) -> tuple[NDArray[np.intp], Floats]:
-    """Where the lines of a zoomed middle come from, along one axis.
+def zoom_indices(size: int, zoom: float) -> tuple[NDArray[np.intp], Floats]:
+    """Source positions of a zoomed centre along one axis, for linear interpolation.
 
-    The middle ``ceil(size / zoom)`` lines are stretched by ``zoom`` so that first and last stay in place.
+    The central ``ceil(size / zoom)`` positions are stretched by ``zoom``, with the first and the last one fixed.
 
     Returns:
-        (N,) the line to the left of each, and (N,) the weight of the line to its right; N ≥ ``size``.
+        (N,) the left neighbour of each position, and (N,) the weight of the right neighbour; N ≥ ``size``.
     """
     kept = ceil(size / zoom)
     first = (size - kept) // 2
     count = round(kept * zoom)
-    place = np.arange(count) * ((kept - 1) / (count - 1))
-    left = np.minimum(place.astype(np.intp), kept - 2)
-    return left + first, (place - left).astype(np.float32)
+    position = np.arange(count) * ((kept - 1) / (count - 1))
+    left = np.minimum(position.astype(np.intp), kept - 2)
+    return left + first, (position - left).astype(np.float32)
 
 
-def zoomed(values: Floats, zoom: float) -> Floats:
-    """The middle of (H, W), zoomed linearly; at least as large as the input."""
-    left, weight = lines(values.shape[0], zoom)
-    values = between(values, left, weight[:, None])
-    left, weight = lines(values.shape[1], zoom)
-    return np.ascontiguousarray(between(np.ascontiguousarray(values.T), left, weight[:, None]).T)
+def zoom_center(values: Floats, zoom: float) -> Floats:
+    """The centre of (H, W), zoomed with linear interpolation; at least as large as the input."""
+    left, weight = zoom_indices(values.shape[0], zoom)
+    values = interpolate_rows(values, left, weight[:, None])
+    left, weight = zoom_indices(values.shape[1], zoom)
+    return np.ascontiguousarray(interpolate_rows(np.ascontiguousarray(values.T), left, weight[:, None]).T)
 
 
-def between(values: Floats, left: NDArray[np.intp], weight: Floats) -> Floats:
-    """Rows between ``left`` and the next, as far as ``weight`` says."""
+def interpolate_rows(values: Floats, left: NDArray[np.intp], weight: Floats) -> Floats:
+    """Linear interpolation between the rows ``left`` and ``left + 1``, with ``weight`` for the latter."""
     out = values.take(left, axis=0)
     step = values.take(left + 1, axis=0)
     step -= out
@@ -87,13 +87,13 @@ def between(values: Floats, left: NDArray[np.intp], weight: Floats) -> Floats:
     return out
 
 
-def along(values: Floats, radius: int, sigma: float, angle: float) -> Floats:
-    """Blur (H, W) or (H, W, C) along a line to one side, edges repeated: a camera or a flake that moves.
+def blur_along_line(values: Floats, radius: int, sigma: float, angle: float) -> Floats:
+    """Blur (H, W) or (H, W, C) along a line to one side, with repeated edges: a camera or a flake in motion.
 
     Args:
-        values: the picture.
+        values: the image.
         radius: the line has 2·radius + 1 steps.
-        sigma: how fast the weight of the steps falls.
+        sigma: standard deviation of the weights of the steps.
         angle: of the line, in degrees.
     """
     steps = 2 * radius + 1
@@ -102,21 +102,21 @@ def along(values: Floats, radius: int, sigma: float, angle: float) -> Floats:
     down, right = sin(radians(angle)), cos(radians(angle))
     length = hypot(steps * down, steps * right)
     height, width = values.shape[:2]
-    moves = []
+    shifts = []
     for step in range(steps):
         dy = -ceil(step * steps * down / length - 0.5)
         dx = -ceil(step * steps * right / length - 0.5)
         if abs(dy) >= height or abs(dx) >= width:
             break
-        moves.append((dy, dx, weights[step]))
-    return _moved(values, moves)
+        shifts.append((dy, dx, weights[step]))
+    return _weighted_shifts(values, shifts)
 
 
-def _moved(values: Floats, moves: list[tuple[int, int, float]]) -> Floats:
-    """The weighted sum of shifted copies; a band of rows at a time, so that the work stays in the processor's cache."""
+def _weighted_shifts(values: Floats, shifts: list[tuple[int, int, float]]) -> Floats:
+    """The weighted sum of shifted copies, a band of rows at a time so that it stays in the cache of the processor."""
     height, width = values.shape[:2]
-    reach_y = max(abs(dy) for dy, _, _ in moves)
-    reach_x = max(abs(dx) for _, dx, _ in moves)
+    reach_y = max(abs(dy) for dy, _, _ in shifts)
+    reach_x = max(abs(dx) for _, dx, _ in shifts)
     rest = ((0, 0),) * (values.ndim - 2)
     padded = np.pad(values, ((reach_y, reach_y), (reach_x, reach_x), *rest), mode="edge")
     out = np.zeros(values.shape, np.float32)
@@ -125,7 +125,7 @@ def _moved(values: Floats, moves: list[tuple[int, int, float]]) -> Floats:
     for top in range(0, height, band):
         rows = out[top : top + band]
         term = scratch[: len(rows)]
-        for dy, dx, weight in moves:
+        for dy, dx, weight in shifts:
             y, x = top + reach_y - dy, reach_x - dx
             np.multiply(padded[y : y + len(rows), x : x + width], np.float32(weight), out=term)
             rows += term

@@ -1,4 +1,4 @@
-"""Blur: out of focus, through frosted glass, in motion, towards the camera, and plain."""
+"""Blur: defocus, frosted glass, motion, zoom and Gaussian."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from clerestory.data.corruptions.arrays import Bytes, Floats, along, between, gaussian, lines, to_bytes
+from clerestory.data.corruptions.arrays import (
+    Bytes,
+    Floats,
+    blur_along_line,
+    gaussian,
+    interpolate_rows,
+    to_bytes,
+    zoom_indices,
+)
 from clerestory.data.corruptions.parameters import PARAMETERS
 
 
 def gaussian_blur(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """The plain blur."""
+    """Gaussian blur."""
     (sigma,) = PARAMETERS["gaussian_blur"][severity - 1]
     return to_bytes(gaussian(image_HWC.astype(np.float32), sigma))
 
 
 def defocus_blur(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """Every point becomes a disk: a lens out of focus."""
+    """A lens out of focus: every point becomes a disk."""
     radius, soft = PARAMETERS["defocus_blur"][severity - 1]
     height, width = image_HWC.shape[:2]
     kernel = _disk(int(radius), soft)
@@ -28,16 +36,16 @@ def defocus_blur(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> B
     planes_CHW = np.ascontiguousarray(padded.transpose(2, 0, 1), np.float32)
     sizes = (fft.next_fast_len(planes_CHW.shape[1], real=True), fft.next_fast_len(planes_CHW.shape[2], real=True))
     waves = fft.rfft2(planes_CHW, sizes, workers=1)
-    waves *= _waves(int(radius), soft, sizes)
+    waves *= _kernel_spectrum(int(radius), soft, sizes)
     blurred = fft.irfft2(waves, sizes, overwrite_x=True, workers=1)
     ends = (2 * reach + height, 2 * reach + width)
     return to_bytes(np.ascontiguousarray(blurred[:, 2 * reach : ends[0], 2 * reach : ends[1]].transpose(1, 2, 0)))
 
 
 @lru_cache(maxsize=16)
-def _waves(radius: int, soft: float, sizes: tuple[int, int]) -> NDArray[np.complex64]:
-    found: NDArray[np.complex64] = fft.rfft2(_disk(radius, soft), sizes)
-    return found
+def _kernel_spectrum(radius: int, soft: float, sizes: tuple[int, int]) -> NDArray[np.complex64]:
+    spectrum: NDArray[np.complex64] = fft.rfft2(_disk(radius, soft), sizes)
+    return spectrum
 
 
 def _disk(radius: int, soft: float) -> Floats:
@@ -55,13 +63,13 @@ def _disk(radius: int, soft: float) -> Floats:
 
 
 def motion_blur(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """The camera moves along a line, at an angle drawn from -45 to 45 degrees."""
+    """A camera in motion along a line, at a random angle from -45 to 45 degrees."""
     radius, sigma = PARAMETERS["motion_blur"][severity - 1]
-    return to_bytes(along(image_HWC.astype(np.float32), int(radius), sigma, rng.uniform(-45, 45)))
+    return to_bytes(blur_along_line(image_HWC.astype(np.float32), int(radius), sigma, rng.uniform(-45, 45)))
 
 
 def zoom_blur(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """The camera moves towards what it sees: the mean of the picture and its zoomed middles."""
+    """A camera in motion towards the scene: the mean of the image and its zoomed centres."""
     end, step = PARAMETERS["zoom_blur"][severity - 1]
     height, width = image_HWC.shape[:2]
     source_HX = image_HWC.reshape(height, -1).astype(np.float32)
@@ -69,11 +77,11 @@ def zoom_blur(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Byte
     zooms = np.arange(1, end, step)
     turned_WHC = np.zeros((width, height, 3), np.float32)
     for zoom in zooms:
-        left, weight = lines(height, zoom)
-        rows_HWC = between(source_HX, left[:height], weight[:height, None]).reshape(image_HWC.shape)
-        left, weight = lines(width, zoom)
+        left, weight = zoom_indices(height, zoom)
+        rows_HWC = interpolate_rows(source_HX, left[:height], weight[:height, None]).reshape(image_HWC.shape)
+        left, weight = zoom_indices(width, zoom)
         rows_WX = np.ascontiguousarray(rows_HWC.transpose(1, 0, 2)).reshape(width, -1)
-        turned_WHC += between(rows_WX, left[:width], weight[:width, None]).reshape(turned_WHC.shape)
+        turned_WHC += interpolate_rows(rows_WX, left[:width], weight[:width, None]).reshape(turned_WHC.shape)
     total_HWC = total_HX.reshape(image_HWC.shape)
     total_HWC += turned_WHC.transpose(1, 0, 2)
     total_HWC /= np.float32(len(zooms) + 1)
@@ -81,27 +89,27 @@ def zoom_blur(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Byte
 
 
 def glass_blur(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """Through frosted glass: pixels take the colour of one near by, in rounds, between two small blurs."""
+    """Frosted glass: pixels take the colour of a nearby one, in several rounds, between two small blurs."""
     sigma, jump, rounds = PARAMETERS["glass_blur"][severity - 1]
     height, width = image_HWC.shape[:2]
-    picture_PC = to_bytes(gaussian(image_HWC.astype(np.float32), sigma)).reshape(-1, 3)
+    image_PC = to_bytes(gaussian(image_HWC.astype(np.float32), sigma)).reshape(-1, 3)
     for _ in range(int(rounds)):
-        picture_PC = picture_PC[_jumps(height, width, int(jump), rng)]
-    return to_bytes(gaussian(picture_PC.reshape(image_HWC.shape).astype(np.float32), sigma))
+        image_PC = image_PC[_pixel_sources(height, width, int(jump), rng)]
+    return to_bytes(gaussian(image_PC.reshape(image_HWC.shape).astype(np.float32), sigma))
 
 
-def _jumps(height: int, width: int, jump: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """(H·W,) where each pixel's colour comes from after one round.
+def _pixel_sources(height: int, width: int, jump: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """(H·W,) the source of the colour of each pixel after one round.
 
-    The benchmark walks from the last pixel to the first and gives each the colour that the pixel at a random offset has
-    *at that moment*, so a colour may travel on. What it does, pixel by pixel::
+    The benchmark goes from the last pixel to the first and gives each the colour that the pixel at a random offset has
+    *at that moment*, so a colour may travel further. Pixel by pixel, it does this::
 
         for h in range(height - jump, jump, -1):
             for w in range(width - jump, jump, -1):
-                picture[h, w] = picture[h + dy, w + dx]    # dx, dy drawn from [-jump, jump)
+                image[h, w] = image[h + dy, w + dx]    # dx, dy uniform in [-jump, jump)
 
-    Here every pixel points at the one it copies; those that were copied into earlier point on, and pointers are
-    followed in doubling steps until none does.
+    Here every pixel points at the one it copies; a pixel that was overwritten earlier points further, and pointers are
+    followed in doubling steps until all of them end.
     """
     rows = np.arange(height - jump, jump, -1)
     columns = np.arange(width - jump, jump, -1)
@@ -109,15 +117,15 @@ def _jumps(height: int, width: int, jump: int, rng: np.random.Generator) -> NDAr
     target = rows[:, None] * width + columns
     source = target + moves[..., 1] * width + moves[..., 0]
     points = np.arange(height * width)
-    # Only a pixel later in the picture has been copied into already; all others still have their own colour.
+    # Only a later pixel has already been overwritten; all others still have their own colour.
     points[target] = np.where(source > target, source, target)
     while True:
         further = points[points]
         if np.array_equal(further, points):
             break
         points = further
-    # The end of each chain copies from a pixel that has not changed yet.
+    # The end of each chain copies from a pixel that is still unchanged.
     last = np.arange(height * width)
     last[target] = np.where(source > target, target, source)
-    found: NDArray[np.intp] = last[points]
-    return found
+    sources: NDArray[np.intp] = last[points]
+    return sources

@@ -1,4 +1,4 @@
-"""What processing does: contrast, bent pictures, blocks, JPEG; and colour: brighter, paler, more vivid."""
+"""Digital processing: contrast, elastic deformation, pixelation, JPEG; and colour: brightness, saturation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clerestory.data.corruptions.arrays import Bytes, Floats, gaussian, look_up, threefold, to_bytes
+from clerestory.data.corruptions.arrays import Bytes, Floats, gaussian, lookup, repeat_channels, to_bytes
 from clerestory.data.corruptions.parameters import PARAMETERS
 
 
@@ -20,23 +20,23 @@ def contrast(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes
     table_CV = (np.arange(256.0) - means_C[:, None]) * kept + means_C[:, None]
     tables = np.zeros((256, 256), np.uint8)
     tables[:3] = to_bytes(table_CV)
-    return look_up(tables, np.arange(3, dtype=np.uint8), image_HWC)
+    return lookup(tables, np.arange(3, dtype=np.uint8), image_HWC)
 
 
 def brightness(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """More value in HSV; hue and saturation stay, so all channels grow by one factor."""
-    return look_up(_brighter(severity), threefold(_most(image_HWC)), image_HWC)
+    return lookup(_brightness_table(severity), repeat_channels(_max_channel(image_HWC)), image_HWC)
 
 
-def _most(image_HWC: Bytes) -> Bytes:
+def _max_channel(image_HWC: Bytes) -> Bytes:
     """(H, W) the largest channel of each pixel."""
     largest: Bytes = np.maximum(np.maximum(image_HWC[..., 0], image_HWC[..., 1]), image_HWC[..., 2])
     return largest
 
 
 @lru_cache(maxsize=5)
-def _brighter(severity: int) -> Bytes:
-    """(256, 256) what a channel becomes, by the largest channel of its pixel and its own value."""
+def _brightness_table(severity: int) -> Bytes:
+    """(256, 256) the new value of a channel, by the largest channel of its pixel and its old value."""
     (more,) = PARAMETERS["brightness"][severity - 1]
     largest = np.arange(256.0)[:, None]
     value = np.minimum(largest / 255 + more, 1) * 255
@@ -49,22 +49,22 @@ def _brighter(severity: int) -> Bytes:
 def saturate(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """Less or more saturation in HSV: channels move towards or away from the largest one."""
     _, offset = PARAMETERS["saturate"][severity - 1]
-    largest = _most(image_HWC)
+    largest = _max_channel(image_HWC)
     smallest = np.minimum(np.minimum(image_HWC[..., 0], image_HWC[..., 1]), image_HWC[..., 2])
-    factor = _look_up_factor(_vivid(severity), largest, smallest)
-    value = threefold(largest)
-    out: Floats = (image_HWC - value.astype(np.float32)) * threefold(factor)
+    factor = _lookup_factor(_saturation_table(severity), largest, smallest)
+    value = repeat_channels(largest)
+    out: Floats = (image_HWC - value.astype(np.float32)) * repeat_channels(factor)
     out += value
     if offset:
-        # A grey pixel has the hue 0, red; what saturation it is given shows as red.
+        # A grey pixel has the hue 0, red; added saturation therefore appears as red.
         grey = largest == smallest
         out[grey, 1:] = (largest[grey] * np.float32(1 - offset))[:, None]
     return to_bytes(out)
 
 
 @lru_cache(maxsize=5)
-def _vivid(severity: int) -> Floats:
-    """(256, 256) by which factor saturation grows, by the largest and the smallest channel of a pixel."""
+def _saturation_table(severity: int) -> Floats:
+    """(256, 256) the factor of the saturation, by the largest and the smallest channel of a pixel."""
     factor, offset = PARAMETERS["saturate"][severity - 1]
     largest, smallest = np.arange(256.0)[:, None], np.arange(256.0)
     before = np.clip(1 - smallest / np.maximum(largest, 1), 0, 1)
@@ -73,15 +73,15 @@ def _vivid(severity: int) -> Floats:
     return growth
 
 
-def _look_up_factor(table: Floats, rows_HW: Bytes, columns_HW: Bytes) -> Floats:
+def _lookup_factor(table: Floats, rows_HW: Bytes, columns_HW: Bytes) -> Floats:
     """``table[rows, columns]`` of a 256×256 table."""
     index = np.left_shift(rows_HW, 8, dtype=np.uint16) | columns_HW
-    found: Floats = table.reshape(-1).take(index)
-    return found
+    factor: Floats = table.reshape(-1).take(index)
+    return factor
 
 
 def pixelate(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """Fewer pixels, shown as large ones."""
+    """A low resolution, enlarged again."""
     (kept,) = PARAMETERS["pixelate"][severity - 1]
     height, width = image_HWC.shape[:2]
     small = Image.fromarray(image_HWC).resize((int(width * kept), int(height * kept)), Image.Resampling.BOX)
@@ -89,45 +89,45 @@ def pixelate(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes
 
 
 def jpeg_compression(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """Stored as a JPEG of low quality."""
+    """JPEG compression of low quality."""
     (quality,) = PARAMETERS["jpeg_compression"][severity - 1]
     file = io.BytesIO()
     Image.fromarray(image_HWC).save(file, "JPEG", quality=int(quality))
     file.seek(0)
-    with Image.open(file, formats=["JPEG"]) as picture:
-        return np.array(picture)
+    with Image.open(file, formats=["JPEG"]) as decoded:
+        return np.array(decoded)
 
 
 def elastic_transform(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """Bent in small waves: every pixel is taken from a place near by, neighbours from neighbouring places."""
+    """A smooth random displacement of every pixel."""
     (strength,) = PARAMETERS["elastic_transform"][severity - 1]
     height, width = image_HWC.shape[:2]
-    most = height * 0.005
+    limit = height * 0.005
     sigma = (height * 0.01, width * 0.01)
     moves = []
     for _ in range(2):
-        move = rng.uniform(-most, most, size=(height, width)).astype(np.float32)
+        move = rng.uniform(-limit, limit, size=(height, width)).astype(np.float32)
         move = gaussian(move, sigma, truncate=3, mode="reflect")
         move *= np.float32(strength)
         moves.append(move)
     dx_HW, dy_HW = moves
     dx_HW += np.arange(width, dtype=np.float32)
     dy_HW += np.arange(height, dtype=np.float32)[:, None]
-    return _sampled(image_HWC, dy_HW, dx_HW)
+    return _bilinear_sample(image_HWC, dy_HW, dx_HW)
 
 
-def _sampled(image_HWC: Bytes, y_HW: Floats, x_HW: Floats) -> Bytes:
-    """The picture at places between its pixels, linearly; beyond its edge it is mirrored."""
+def _bilinear_sample(image_HWC: Bytes, y_HW: Floats, x_HW: Floats) -> Bytes:
+    """The image at fractional positions, bilinearly; it is mirrored beyond its edge."""
     height, width = image_HWC.shape[:2]
-    # Four bytes a pixel, so that one pixel is fetched as one number.
+    # Four bytes per pixel, so that one pixel is read as one number.
     padded = np.zeros((height, width, 4), np.uint8)
     padded[..., :3] = image_HWC
     pixels = padded.view(np.uint32).reshape(-1)
     top, left = np.floor(y_HW), np.floor(x_HW)
     down, right = (y_HW - top)[..., None], (x_HW - left)[..., None]
-    rows = [_mirrored(top.astype(np.int32) + step, height) * width for step in (0, 1)]
-    columns = [_mirrored(left.astype(np.int32) + step, width) for step in (0, 1)]
-    lines = []
+    rows = [_mirror(top.astype(np.int32) + step, height) * width for step in (0, 1)]
+    columns = [_mirror(left.astype(np.int32) + step, width) for step in (0, 1)]
+    row_values = []
     for row in rows:
         near, far = (
             pixels.take(row + column).reshape(-1, 1).view(np.uint8).reshape(padded.shape).astype(np.float32)
@@ -136,14 +136,14 @@ def _sampled(image_HWC: Bytes, y_HW: Floats, x_HW: Floats) -> Bytes:
         far -= near
         far *= right
         near += far
-        lines.append(near)
-    lines[1] -= lines[0]
-    lines[1] *= down
-    lines[0] += lines[1]
-    return to_bytes(np.ascontiguousarray(lines[0][..., :3]))
+        row_values.append(near)
+    row_values[1] -= row_values[0]
+    row_values[1] *= down
+    row_values[0] += row_values[1]
+    return to_bytes(np.ascontiguousarray(row_values[0][..., :3]))
 
 
-def _mirrored(place: NDArray[np.int32], size: int) -> NDArray[np.int32]:
-    """Places beyond the edge, mirrored with the edge pixel itself repeated: -1 is 0, ``size`` is ``size - 1``."""
-    place = np.where(place < 0, -1 - place, place)
-    return np.clip(np.where(place >= size, 2 * size - 1 - place, place), 0, size - 1)
+def _mirror(position: NDArray[np.int32], size: int) -> NDArray[np.int32]:
+    """Positions beyond the edge, mirrored with the edge pixel itself repeated: -1 is 0, ``size`` is ``size - 1``."""
+    position = np.where(position < 0, -1 - position, position)
+    return np.clip(np.where(position >= size, 2 * size - 1 - position, position), 0, size - 1)

@@ -1,6 +1,6 @@
-"""Textures of frost, grown from fixed seeds: crystals with feathered edges, grooves between them, fine grain.
+"""Frost textures, generated from fixed seeds: crystals with feathered edges, grooves between them, fine grain.
 
-Nothing random is left to the caller: texture 3 is the same on every machine. Each is made once in a process.
+They do not depend on the caller: texture 3 is the same on every machine. Each is generated once per process.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ HEIGHT, WIDTH = 384, 512
 
 @dataclass(frozen=True)
 class Texture:
-    """How one texture is grown.
+    """The parameters of one texture.
 
     Attributes:
-        crystals: how many crystals grow on the whole of it.
+        crystals: the number of crystals.
         colour: mean red, green and blue, 0..255.
-        spread: standard deviation of the light.
-        needles: how many needles a crystal throws per turn.
+        spread: standard deviation of the brightness.
+        needles: the number of needles around a crystal.
     """
 
     crystals: int
@@ -43,9 +43,9 @@ TEXTURES = (
 )
 
 
-def cut(number: int, height: int, width: int, rng: np.random.Generator) -> Floats:
-    """A random piece of a texture, (height, width, 3), 0..255; the texture is enlarged where it is too small."""
-    texture = _grown(number)
+def random_crop(number: int, height: int, width: int, rng: np.random.Generator) -> Floats:
+    """A random crop of a texture, (height, width, 3), 0..255; the texture is enlarged where it is too small."""
+    texture = _texture(number)
     scale = max(1.0, 1.1 * height / HEIGHT, 1.1 * width / WIDTH)
     if scale == 1:
         top, left = int(rng.integers(HEIGHT - height + 1)), int(rng.integers(WIDTH - width + 1))
@@ -59,18 +59,18 @@ def cut(number: int, height: int, width: int, rng: np.random.Generator) -> Float
         )
         for channel in range(3)
     ]
-    piece: Floats = np.clip(np.stack([np.asarray(plane) for plane in planes], axis=-1), 0, 255)
-    return piece
+    crop: Floats = np.clip(np.stack([np.asarray(plane) for plane in planes], axis=-1), 0, 255)
+    return crop
 
 
 @lru_cache(maxsize=len(TEXTURES))
-def _grown(number: int) -> Floats:
-    """(H, W, 3) float32: crystals around seeds; each pixel belongs to the seed it is nearest to."""
+def _texture(number: int) -> Floats:
+    """(H, W, 3) float32: crystals around seeds; each pixel belongs to its nearest seed."""
     kind = TEXTURES[number]
     rng = np.random.Generator(np.random.Philox(number))
     seeds = rng.random((kind.crystals, 2)) * (HEIGHT, WIDTH)
     places = np.moveaxis(np.mgrid[:HEIGHT, :WIDTH], 0, -1).astype(np.float64)
-    # Bent space makes edges of crystals run crooked, as ice does.
+    # Distorted coordinates give the crystals irregular edges, like those of ice.
     for axis in range(2):
         places[..., axis] += 9 * _rough(rng, 12) + 3 * _rough(rng, 3)
     away, owner = spatial.cKDTree(seeds).query(places, k=2)
@@ -82,12 +82,12 @@ def _grown(number: int) -> Floats:
     light += 0.9 * _rough(rng, 60) + 0.5 * _rough(rng, 2) + 0.25 * _rough(rng, 0.6)
     light -= light.mean()
     light *= kind.spread / light.std()
-    # Bright ice is whiter: a third of the colour is lost from the mean to white.
+    # Bright ice is whiter: the tint fades from the mean towards white.
     colour = np.array(kind.colour)
     tint = colour - colour.mean()
     white = np.clip(light / 128, -0.5, 1)[..., None]
-    grown: Floats = np.clip(colour + light[..., None] - tint * white, 0, 255).astype(np.float32)
-    return grown
+    texture: Floats = np.clip(colour + light[..., None] - tint * white, 0, 255).astype(np.float32)
+    return texture
 
 
 def _needles(angle: Doubles, away: Doubles, count: int) -> Doubles:
@@ -100,7 +100,7 @@ def _needles(angle: Doubles, away: Doubles, count: int) -> Doubles:
 
 
 def _rough(rng: np.random.Generator, sigma: float) -> Doubles:
-    """Smooth noise with deviation 1."""
+    """Smooth noise with a standard deviation of 1."""
     noise = ndimage.gaussian_filter(rng.standard_normal((HEIGHT, WIDTH)), sigma)
     even: Doubles = noise / noise.std()
     return even

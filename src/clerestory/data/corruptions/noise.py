@@ -1,4 +1,4 @@
-"""Noise: of the sensor, of too little light, of broken pixels, and noise that grows with the light."""
+"""Noise: Gaussian, shot, impulse and speckle noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clerestory.data.corruptions.parameters import PARAMETERS
 
 
 def gaussian_noise(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """Noise of the same strength everywhere."""
+    """Additive noise of the same strength everywhere."""
     (spread,) = PARAMETERS["gaussian_noise"][severity - 1]
     noise = rng.standard_normal(image_HWC.shape, dtype=np.float32)
     noise *= np.float32(255 * spread)
@@ -22,7 +22,7 @@ def gaussian_noise(image_HWC: Bytes, severity: int, rng: np.random.Generator) ->
 
 
 def speckle_noise(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """Noise in proportion to the light."""
+    """Noise in proportion to the brightness."""
     (spread,) = PARAMETERS["speckle_noise"][severity - 1]
     noise = rng.standard_normal(image_HWC.shape, dtype=np.float32)
     noise *= np.float32(spread)
@@ -32,12 +32,12 @@ def speckle_noise(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> 
 
 
 def shot_noise(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """Poisson noise: few photons arrive."""
+    """Poisson noise of few photons."""
     (photons,) = PARAMETERS["shot_noise"][severity - 1]
-    stay, levels = _photons(int(photons))
+    stay, levels = _alias_tables(int(photons))
     cells = len(stay) // 256
     bits = rng.integers(0, 2**32, size=image_HWC.shape, dtype=np.uint32)
-    # The low bits choose a cell, the high ones which of its two levels is taken.
+    # The low bits choose a cell, the high ones one of its two levels.
     index = np.bitwise_and(bits, np.uint32(cells - 1)).astype(np.intp)
     index += np.multiply(image_HWC, cells, dtype=np.intp)
     second = bits >= stay.take(index)
@@ -47,25 +47,25 @@ def shot_noise(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Byt
 
 
 @lru_cache(maxsize=8)
-def _photons(most: int) -> tuple[NDArray[np.uint32], Bytes]:
+def _alias_tables(max_count: int) -> tuple[NDArray[np.uint32], Bytes]:
     """Walker's alias tables ("An efficient method for generating discrete random variables", 1977), one for each value.
 
-    Exact to 2⁻²⁶ and many times faster than drawing from a Poisson distribution with 256 different means.
+    Exact to 2⁻²⁶ and many times faster than sampling Poisson distributions with 256 different means.
 
     Args:
-        most: the count of photons that is full white; more are white too.
+        max_count: the number of photons at full white; more are clipped.
 
     Returns:
-        (256·cells,) below which bits the first level is taken, and (256·cells·2,) the two levels of every cell.
+        (256·cells,) the bits below which the first level is used, and (256·cells·2,) the two levels of every cell.
     """
-    cells = 1 << most.bit_length()
-    rest = _shares(most, cells) * cells
+    cells = 1 << max_count.bit_length()
+    rest = _count_probabilities(max_count, cells) * cells
     stay = np.ones((256, cells))
     other = np.tile(np.arange(cells), (256, 1))
     values = np.arange(256)
     open_cells = np.ones((256, cells), dtype=bool)
     for _ in range(cells - 1):
-        # The emptiest open cell is filled up from the fullest one, and closed.
+        # The emptiest open cell is filled from the fullest one, and closed.
         low = np.where(open_cells, rest, np.inf).argmin(axis=1)
         high = np.where(open_cells, rest, -np.inf).argmax(axis=1)
         stay[values, low] = np.minimum(rest[values, low], 1)
@@ -74,16 +74,16 @@ def _photons(most: int) -> tuple[NDArray[np.uint32], Bytes]:
         rest[values, high] -= 1 - stay[values, low]
     bounds = np.minimum(np.rint(stay * 2**32), 2**32 - 1).astype(np.uint32)
     counts = np.stack([np.tile(np.arange(cells), (256, 1)), other], axis=-1)
-    return bounds.reshape(-1), to_bytes(np.minimum(counts / most, 1) * 255).reshape(-1)
+    return bounds.reshape(-1), to_bytes(np.minimum(counts / max_count, 1) * 255).reshape(-1)
 
 
-def _shares(most: int, cells: int) -> Doubles:
-    """(256, cells) the probability of each count of photons, all of ``most`` and more in one."""
-    counts = np.arange(most)
-    mean = np.arange(256)[:, None] / 255 * most
+def _count_probabilities(max_count: int, cells: int) -> Doubles:
+    """(256, cells) the probability of each count of photons, with ``max_count`` and more combined."""
+    counts = np.arange(max_count)
+    mean = np.arange(256)[:, None] / 255 * max_count
     shares = np.zeros((256, cells))
-    shares[:, :most] = np.exp(special.xlogy(counts, mean) - mean - special.gammaln(counts + 1))
-    shares[:, most] = np.maximum(1 - shares.sum(axis=1), 0)
+    shares[:, :max_count] = np.exp(special.xlogy(counts, mean) - mean - special.gammaln(counts + 1))
+    shares[:, max_count] = np.maximum(1 - shares.sum(axis=1), 0)
     return shares
 
 

@@ -1,4 +1,4 @@
-"""The names of the corruptions, their families, and the numbers behind each severity."""
+"""The names of the corruptions, their families, and the parameters of each severity."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 SEVERITIES = (1, 2, 3, 4, 5)
-SMALLEST = 32
-"""The shortest side, in pixels, of a picture that can be corrupted."""
+MIN_SIDE = 32
+"""The minimum side of an image, in pixels."""
 
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -18,7 +18,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),
     }
 )
-"""The fifteen corruptions of the benchmark in four families, then the four its authors keep for validation."""
+"""The fifteen corruptions of the benchmark in four families, then the four that its authors reserve for validation."""
 
 NAMES: tuple[str, ...] = tuple(name for family in FAMILIES.values() for name in family)
 
@@ -38,7 +38,7 @@ PARAMETERS: Mapping[str, tuple[tuple[float, ...], ...]] = MappingProxyType(
         "motion_blur": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
         # largest zoom (not reached), step
         "zoom_blur": ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
-        # mean and spread of the flakes, zoom, threshold, radius and sigma of their fall, share of the picture kept
+        # mean and spread of the flakes, zoom, threshold, radius and sigma of their fall, weight of the image
         "snow": (
             (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
             (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
@@ -46,7 +46,7 @@ PARAMETERS: Mapping[str, tuple[tuple[float, ...], ...]] = MappingProxyType(
             (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
             (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
         ),
-        # weight of the picture, weight of the frost
+        # weight of the image, weight of the frost
         "frost": ((1, 0.4), (0.8, 0.6), (0.7, 0.7), (0.65, 0.7), (0.6, 0.75)),
         # thickness, decay of the roughness
         "fog": ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
@@ -76,4 +76,4 @@ PARAMETERS: Mapping[str, tuple[tuple[float, ...], ...]] = MappingProxyType(
         "saturate": ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
     }
 )
-"""One tuple of numbers for each severity; what they are stands above each."""
+"""One tuple of parameters for each severity; the comment above each corruption names them."""

@@ -1,7 +1,7 @@
-"""One picture under every corruption and severity, as a picture people look at.
+"""A contact sheet: one image under every corruption and severity.
 
-``python -m clerestory.data.corruptions.sheet docs/images/corruptions.png`` draws the one in the documentation, from an
-icon; a second argument names another picture.
+``python -m clerestory.data.corruptions.sheet docs/images/corruptions.png`` draws the one in the documentation, of an
+icon; a second argument names another image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SIDE, GAP, LABEL, HEAD, COLOURS = 72, 4, 150, 22, 256
 
 
 def sheet(image_HWC: Bytes) -> Image.Image:
-    """A line for each corruption: its name, then severities 1 to 5 of the picture."""
+    """A row for each corruption: its name, then severities 1 to 5 of the image."""
     names = [(family, name) for family, members in FAMILIES.items() for name in members]
     step = SIDE + GAP
     out = Image.new("RGB", (LABEL + step * len(SEVERITIES) + GAP, HEAD + step * len(names) + GAP), "white")
@@ -34,18 +34,18 @@ def sheet(image_HWC: Bytes) -> Image.Image:
         draw.text(
             (LABEL + column * step + SIDE // 2 - 3, 5), str(severity), fill="black", font=ImageFont.load_default(14)
         )
-    for line, (family, name) in enumerate(names):
-        top = HEAD + GAP + line * step
+    for row, (family, name) in enumerate(names):
+        top = HEAD + GAP + row * step
         draw.text((8, top + SIDE // 2 - 14), name.replace("_", " "), fill="black", font=ImageFont.load_default(14))
         draw.text((8, top + SIDE // 2 + 4), family, fill="#595959", font=ImageFont.load_default(11))
         for column, severity in enumerate(SEVERITIES):
-            picture = Image.fromarray(corrupt(image_HWC, name, severity, "sheet"))
-            out.paste(picture.resize((SIDE, SIDE), Image.Resampling.BOX), (LABEL + column * step, top))
+            tile = Image.fromarray(corrupt(image_HWC, name, severity, "sheet"))
+            out.paste(tile.resize((SIDE, SIDE), Image.Resampling.BOX), (LABEL + column * step, top))
     return out
 
 
 def _outdoors(icon: Image.Image) -> Image.Image:
-    """The icon before sky and meadow: on white, neither snow nor frost would be seen."""
+    """The icon in front of sky and meadow: on white, neither snow nor frost would be visible."""
     sky, haze, grass = (Image.new("RGB", icon.size, colour) for colour in ("#7aa7d8", "#e9efe4", "#8fae62"))
     fall = Image.linear_gradient("L").resize(icon.size)
     back = Image.composite(haze, sky, fall)
@@ -54,15 +54,15 @@ def _outdoors(icon: Image.Image) -> Image.Image:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Draw the sheet into the file named first, of the picture named second or of an icon."""
+    """Draw the sheet into the first file, of the image in the second one or of an icon."""
     if not 1 <= len(arguments) <= 2:
-        raise InputError("the file to draw into is missing", "name it, and after it another picture if you like")
+        raise InputError("the output file is missing", "give it, optionally followed by an image file")
     if len(arguments) == 2:
-        picture = decode_image(Path(arguments[1]).read_bytes())
+        image = decode_image(Path(arguments[1]).read_bytes())
     else:
         icons = open_icons()
-        picture = _outdoors(decode_image(icons.read(next(sample for sample in icons if sample.id == ICON))))
-    square = np.asarray(picture.resize((2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS))
+        image = _outdoors(decode_image(icons.read(next(sample for sample in icons if sample.id == ICON))))
+    square = np.asarray(image.resize((2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS))
     drawn = sheet(square).quantize(COLOURS, dither=Image.Dither.NONE)
     drawn.save(arguments[0], optimize=True)
 

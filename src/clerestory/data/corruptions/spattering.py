@@ -13,8 +13,8 @@ from clerestory.data.corruptions.parameters import PARAMETERS
 
 WATER = np.array([175, 238, 238], np.float32)
 MUD = np.array([63, 42, 20], np.float32)
-FAR = 20
-"""Beyond this many pixels from the edge of a drop, light is the same."""
+MAX_DISTANCE = 20
+"""The distance in pixels from the edge of a drop beyond which the light is constant."""
 
 
 def spatter(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
@@ -37,12 +37,12 @@ def spatter(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
 
 
 def _glints(drops_HW: Bytes) -> Floats:
-    """How much light each place of the drops sends: little in their middle, much along one side of their edges."""
-    far = np.minimum(distance(edges(drops_HW, 50, 150)), FAR)
+    """The light of the drops at each pixel: low in their centre, high along one side of their edges."""
+    far = np.minimum(distance(edges(drops_HW, 50, 150)), MAX_DISTANCE)
     smooth = far.astype(np.float32)
     for axis in (0, 1):
         smooth = ndimage.uniform_filter1d(smooth, 3, axis=axis, mode="mirror")
-    # Chamfer distances come close to whole numbers from below: a margin as wide as elsewhere would lift them.
+    # Chamfer distances approach integers from below: a margin as wide as elsewhere would round them up.
     even = _equalised((smooth + np.float32(1e-5)).astype(np.uint8)).astype(np.int16)
     # A relief lit from one corner.
     padded = np.pad(even, 1, mode="reflect")
@@ -58,7 +58,7 @@ def _glints(drops_HW: Bytes) -> Floats:
 
 
 def _equalised(values_HW: Bytes) -> Bytes:
-    """Values spread so that each level is about equally frequent."""
+    """Histogram equalisation."""
     counts = np.bincount(values_HW.reshape(-1), minlength=256)
     first = int(np.flatnonzero(counts)[0])
     others = values_HW.size - int(counts[first])
@@ -71,12 +71,12 @@ def _equalised(values_HW: Bytes) -> Bytes:
 
 
 def edges(values_HW: Bytes, low: int, high: int) -> NDArray[np.bool_]:
-    """Edges one pixel wide: Canny, "A computational approach to edge detection" (1986), with 3×3 Sobel slopes.
+    """Edges one pixel wide: Canny, "A computational approach to edge detection" (1986), with 3×3 Sobel gradients.
 
     Args:
-        values_HW: the picture.
-        low: slope (sum of the absolute ones) above which an edge may go on.
-        high: slope above which an edge exists.
+        values_HW: the image.
+        low: gradient (sum of absolute values) above which an edge continues.
+        high: gradient above which an edge starts.
     """
     padded = np.pad(values_HW.astype(np.int32), 1, mode="edge")
     columns = padded[:-2] + 2 * padded[1:-1] + padded[2:]
@@ -93,14 +93,14 @@ def edges(values_HW: Bytes, low: int, high: int) -> NDArray[np.bool_]:
     strong = np.zeros(count + 1, dtype=bool)
     strong[parts[weak & (slope[1:-1, 1:-1] > high)]] = True
     strong[0] = False
-    found: NDArray[np.bool_] = strong[parts]
-    return found
+    edge: NDArray[np.bool_] = strong[parts]
+    return edge
 
 
 def _crests(
     slope: NDArray[np.int32], place: NDArray[np.intp], line: int, dx: NDArray[np.int32], dy: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
-    """Which places are higher than both neighbours across the edge; the direction is one of four."""
+    """Non-maximum suppression across the edge, whose direction is one of four."""
     across, down = np.abs(dx).astype(np.int64), np.abs(dy).astype(np.int64) << 15
     shallow = across * 13573  # tan 22.5° in units of 2⁻¹⁵
     flat = down < shallow
@@ -109,39 +109,39 @@ def _crests(
     step = np.where(flat, 1, np.where(steep, line, line + side))
     here = slope[place]
     after = slope[place + step]
-    # Of two equal neighbours in a straight direction, the first is the crest.
+    # Of two equal neighbours in a straight direction, the first is the maximum.
     return (here > slope[place - step]) & np.where(flat | steep, here >= after, here > after)
 
 
 def distance(marked_HW: NDArray[np.bool_]) -> Floats:
-    """How far each pixel is from the nearest marked one, up to a little beyond ``FAR``.
+    """The distance of each pixel from the nearest marked one, up to a little beyond ``MAX_DISTANCE``.
 
     Steps along a line cost 1, diagonal ones 1.4 and those of a chess knight 2.1969 (Borgefors, "Distance
-    transformations in digital images", 1986). First along columns, then the best of the columns around: with a
-    fixed distance between columns, the nearest marked pixel of a column is never worse than another.
+    transformations in digital images", 1986). First along columns, then the best of the columns around: at a
+    fixed horizontal distance, the nearest marked pixel of a column is the best.
     """
-    most = FAR + 2
+    limit = MAX_DISTANCE + 2
     height, width = marked_HW.shape
     rows = np.arange(height, dtype=np.int32)[:, None]
-    above = np.maximum.accumulate(np.where(marked_HW, rows, -most), axis=0)
-    below = np.minimum.accumulate(np.where(marked_HW, rows, height + most)[::-1], axis=0)[::-1]
-    vertical = np.minimum(np.minimum(rows - above, below - rows), most).astype(np.uint8)
-    padded = np.pad(vertical, ((0, 0), (most, most)), constant_values=most)
-    costs = _knight_costs(most)
+    above = np.maximum.accumulate(np.where(marked_HW, rows, -limit), axis=0)
+    below = np.minimum.accumulate(np.where(marked_HW, rows, height + limit)[::-1], axis=0)[::-1]
+    vertical = np.minimum(np.minimum(rows - above, below - rows), limit).astype(np.uint8)
+    padded = np.pad(vertical, ((0, 0), (limit, limit)), constant_values=limit)
+    costs = _knight_costs(limit)
     best: Floats = costs[0].take(vertical)
-    for beside in range(1, most):
-        columns = (padded[:, most + side : most + side + width] for side in (-beside, beside))
+    for beside in range(1, limit):
+        columns = (padded[:, limit + side : limit + side + width] for side in (-beside, beside))
         np.minimum(best, costs[beside].take(np.minimum(*columns)), out=best)
     return best
 
 
 @lru_cache(maxsize=1)
-def _knight_costs(most: int) -> Floats:
-    """(most + 1, most + 1) the cost of the cheapest way between two pixels, by how far they are apart each way."""
-    sides = np.arange(most + 1)
+def _knight_costs(limit: int) -> Floats:
+    """(limit + 1, limit + 1) the cost of the cheapest way between two pixels, by how far they are apart each way."""
+    sides = np.arange(limit + 1)
     longer, shorter = np.maximum(sides[:, None], sides), np.minimum(sides[:, None], sides)
     straight = shorter * 2.1969 + (longer - 2 * shorter)
     diagonal = (longer - shorter) * 2.1969 + (2 * shorter - longer) * 1.4
     costs = np.where(longer >= 2 * shorter, straight, diagonal)
-    costs[-1:, :] = costs[:, -1:] = most
+    costs[-1:, :] = costs[:, -1:] = limit
     return costs.astype(np.float32)
