@@ -10,8 +10,8 @@ from clerestory import __version__
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
-from clerestory.stages.evaluate.tasks.packs import Pack, add_pack, export_pack, packs, verify_pack
-from clerestory.stages.evaluate.tasks.resolve import find_task
+from clerestory.stages.evaluate.tasks.packs import Pack, export_pack, verify_pack
+from clerestory.stages.evaluate.tasks.resolve import add_pack, find_task, installed_packs
 from clerestory.store import open_store
 
 
@@ -52,7 +52,7 @@ def verify_(folder: Path, /, *, common: Common = PLAIN) -> None:
 
 def list_(*, common: Common = PLAIN) -> None:
     """List the packs that were added."""
-    known = packs(open_store(common.home))
+    known = installed_packs(open_store(common.home))
     table = Table("name", "version", "licence", "data", "expected", box=None)
     for pack in known:
         expected = f"{pack.baseline.metric} {pack.baseline.value:g} ({pack.baseline.model})" if pack.baseline else ""

@@ -12,10 +12,10 @@ from tests.support.task_files import NAMES, TASK, Blank, Reader, Talker, named_c
 from clerestory.core.errors import CapabilityError, ConfigError, DataError
 from clerestory.core.evidence import Evidence
 from clerestory.data import open_data
-from clerestory.models.protocols import Request, Suggestion
+from clerestory.models.protocols import CaptionCandidate, GenerationRequest
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.evaluate.tasks import load_task, needs
-from clerestory.stages.evaluate.tasks.answer_parsing import chosen_option, normalised, right_option, yes_or_no
+from clerestory.stages.evaluate.tasks import load_task, required_capabilities
+from clerestory.stages.evaluate.tasks.answer_parsing import correct_option, normalize_answer, parse_option, parse_yes_no
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows
@@ -88,7 +88,7 @@ def test_answers_are_asked_once_and_a_changed_question_is_asked_again(store: Sto
 def test_a_generator_is_read_by_letter_by_words_and_by_mention(store: Store, tmp_path: Path) -> None:
     quiz(tmp_path, 24)
 
-    def say(request: Request) -> str | Exception:
+    def say(request: GenerationRequest) -> str | Exception:
         if not request.images:
             return TimeoutError("it took longer than 60 s")
         colour = named_colour(request.images[0])
@@ -112,7 +112,7 @@ def test_an_item_of_which_one_order_failed_is_unscored(store: Store, tmp_path: P
     quiz(tmp_path, 12)
     answers = {sample.groups["answer"] for sample in open_task_data(load_task(write_task(tmp_path)))}
 
-    def say(request: Request) -> str | Exception:
+    def say(request: GenerationRequest) -> str | Exception:
         options = [line for line in request.prompt.splitlines() if line[:3] in ("A. ", "D. ")]
         told = [line[3:] for line in options]
         seen = named_colour(request.images[0]) if request.images else min(answers)
@@ -122,7 +122,8 @@ def test_an_item_of_which_one_order_failed_is_unscored(store: Store, tmp_path: P
     assert evidence.find("accuracy", {"task": "colours", "split": "test"}) is None
     rows = read_rows(store.blobs.get(evidence.rows))
     clean = rows["condition"] == "clean"
-    assert set(rows["unscored"][clean].tolist()) == {"no answer: HTTP 500"}
+    assert set(rows["unscored"][clean].tolist()) == {"no_answer"}
+    assert set(rows["unscored_detail"][clean].tolist()) == {"HTTP 500"}
     assert np.isnan(rows["score"][clean].astype(float)).all()
 
 
@@ -131,7 +132,7 @@ def test_the_gain_is_over_items_that_are_scored_with_and_without_the_picture(sto
     quiz(tmp_path, 20)
     short = TASK.replace("multiple_choice", "short_answer").replace('options = "choices"\n', "")
 
-    def say(request: Request) -> str | Exception:
+    def say(request: GenerationRequest) -> str | Exception:
         hard = int(request.prompt.partition("tile ")[2].partition(",")[0]) % 2
         if not request.images:
             return ConnectionError("HTTP 500") if hard else "none"
@@ -177,15 +178,15 @@ def test_errors_are_asked_again(store: Store, tmp_path: Path) -> None:
 
 
 class Captioner:
-    """A ``Describer`` behind an endpoint that may be down."""
+    """A ``Captioner`` behind an endpoint that may be down."""
 
     digest = "c" * 64
-    trouble = "HTTP 500"
+    last_error = "HTTP 500"
     asked = 0
 
-    def describe(self, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
+    def caption_images(self, images: Sequence[Image.Image], n: int = 3) -> list[list[CaptionCandidate]]:
         self.asked += len(images)
-        return [[] if self.trouble else [Suggestion("a red tile", -1.0)] for _ in images]
+        return [[] if self.last_error else [CaptionCandidate("a red tile", -1.0)] for _ in images]
 
 
 def test_captions_that_an_endpoint_did_not_give_are_asked_for_again(store: Store, tmp_path: Path) -> None:
@@ -196,7 +197,7 @@ def test_captions_that_an_endpoint_did_not_give_are_asked_for_again(store: Store
     file, model = write_task(tmp_path, task), Captioner()
     first = run(store, model, file)
     assert any("no answer: HTTP 500" in f.message for f in first.findings if f.code == "CLR-E008")
-    model.trouble = ""
+    model.last_error = ""
     assert value(run(store, model, file), "chrf") == 1.0
     assert model.asked == 12
     config = EvaluateConfig(suites=("tasks",), tasks=(str(file),), seed=1)
@@ -246,7 +247,7 @@ def test_classes_of_an_embedder(store: Store, tmp_path: Path, kind: str) -> None
     evidence = run(store, ColourModel(), write_task(tmp_path, task))
     # ColourModel knows only half of these names as words, so it errs on some of them.
     assert value(evidence, "accuracy") > value(evidence, "accuracy", condition="shuffled_image") + 0.2
-    assert evidence.facts["task.colours.classes"] == "8"
+    assert evidence.facts["task.colours.classes"] == 8
 
 
 def test_retrieval_and_captions(store: Store, tmp_path: Path) -> None:
@@ -287,7 +288,7 @@ def test_a_model_without_the_capability_is_told_what_fits(store: Store, tmp_path
         run(store, Blank(), write_task(tmp_path))
     assert "'colours' needs a model that can" in caught.value.message
     assert "hf:org/name" in caught.value.fix
-    assert needs(load_task(tmp_path / "mine.toml")) == ("Scorer", "Generator")
+    assert required_capabilities(load_task(tmp_path / "mine.toml")) == ("Scorer", "Generator")
 
 
 def test_embeddings_of_nan_are_one_sentence(store: Store, tmp_path: Path) -> None:
@@ -312,10 +313,10 @@ def test_embeddings_of_nan_are_one_sentence(store: Store, tmp_path: Path) -> Non
     [
         (TASK.replace("kind", "knid"), "no setting 'knid'"),
         (TASK.replace('"multiple_choice"', '"multiple_chioce"'), "multiple_chioce"),
-        (TASK.replace('answer = "answer"', ""), "does not say its answer"),
+        (TASK.replace('answer = "answer"', ""), "lacks the setting 'answer'"),
         (TASK + 'prompts = ["What?"]', "no {question} in it"),
         (TASK + 'metrics = ["recall@1"]', "cannot measure 'recall@1'"),
-        (TASK + "chance = 1.5", "chance level 1.5"),
+        (TASK + "chance = 1.5", "Task.chance is 1.5"),
         ("name = ", "not valid TOML"),
     ],
 )
@@ -346,20 +347,20 @@ def test_a_task_is_at_most_thirty_lines() -> None:
     ],
 )
 def test_which_option_is_meant(text: str, place: int | None) -> None:
-    assert chosen_option(text, ("a cow", "the horse", "hen")) == place
+    assert parse_option(text, ("a cow", "the horse", "hen")) == place
 
 
 def test_texts_are_compared_without_signs_and_articles() -> None:
-    assert normalised("  The  Dog!") == normalised("dog") == "dog"
-    assert normalised("A") == "a"
-    assert [yes_or_no(t) for t in ("Yes.", "No, it is not", "perhaps", "TRUE")] == ["yes", "no", "", "yes"]
+    assert normalize_answer("  The  Dog!") == normalize_answer("dog") == "dog"
+    assert normalize_answer("A") == "a"
+    assert [parse_yes_no(t) for t in ("Yes.", "No, it is not", "perhaps", "TRUE")] == ["yes", "no", "", "yes"]
 
 
 def test_an_answer_of_the_table_may_be_words_a_letter_or_a_number() -> None:
     options = ("cow", "horse", "hen")
-    assert [right_option(a, options, "x") for a in ("Horse", "B", "(b)", "1")] == [1, 1, 1, 1]
-    with pytest.raises(DataError, match="none of its options"):
-        right_option("pig", options, "x")
+    assert [correct_option(a, options, "x") for a in ("Horse", "B", "(b)", "1")] == [1, 1, 1, 1]
+    with pytest.raises(DataError, match="is not one of its options"):
+        correct_option("pig", options, "x")
 
 
 def test_a_table_without_splits_is_asked_about_whole(store: Store, tmp_path: Path) -> None:

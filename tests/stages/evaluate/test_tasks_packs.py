@@ -11,13 +11,13 @@ from clerestory.data import open_data
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.tasks import Task, load_task
 from clerestory.stages.evaluate.tasks.items import open_task_data
-from clerestory.stages.evaluate.tasks.packs import add_pack, export_pack, pack_names, packs, read_pack, verify_pack
-from clerestory.stages.evaluate.tasks.resolve import find_task
+from clerestory.stages.evaluate.tasks.packs import export_pack, read_pack, verify_pack
+from clerestory.stages.evaluate.tasks.resolve import add_pack, find_task, installed_packs, pack_names
 from clerestory.store import Store
 
 BASELINE = """
 source = "drawn for a test"
-about = "Colours of tiles."
+description = "Colours of tiles."
 [baseline]
 model = "icons@1"
 metric = "accuracy"
@@ -40,13 +40,13 @@ def pack(tmp_path: Path, task: Task) -> Path:
 
 
 def test_a_pack_tells_what_it_is(pack: Path, task: Task) -> None:
-    told = verify_pack(pack)
-    assert (told.name, told.version, told.licences) == ("colours", 1, ("CC0-1.0",))
-    assert told.task == task.digest
-    assert told.data == open_task_data(task).digest
-    assert told.baseline == task.baseline
-    assert told.baseline is not None
-    assert told.baseline.model == "icons@1"
+    content = verify_pack(pack)
+    assert (content.name, content.version, content.licences) == ("colours", 1, ("CC0-1.0",))
+    assert content.task == task.digest
+    assert content.data == open_task_data(task).digest
+    assert content.baseline == task.baseline
+    assert content.baseline is not None
+    assert content.baseline.model == "icons@1"
     readme = (pack / "README.md").read_text("utf-8")
     assert "CC0-1.0" in readme
     assert "icons@1" in readme
@@ -75,7 +75,7 @@ def test_a_pack_runs_as_the_task_it_was_made_of(store: Store, pack: Path, task: 
     assert evidence.facts["task.colours.digest"] == task.digest
     assert [record.event.kind for record in store.journal.records()] == ["pack_added"]
     assert add_pack(store, pack) == read_pack(pack)
-    assert len(packs(store)) == 1
+    assert len(installed_packs(store)) == 1
 
 
 @pytest.mark.parametrize("name", ["task.toml", "data.parquet", "data.parquet.json", "README.md"])
@@ -85,12 +85,12 @@ def test_a_flipped_byte_is_named(store: Store, pack: Path, name: str) -> None:
     (pack / name).write_bytes(bytes(content))
     with pytest.raises(IntegrityError, match=name):
         add_pack(store, pack)
-    assert packs(store) == []
+    assert installed_packs(store) == []
 
 
 def test_what_is_missing_or_does_not_belong_is_named(store: Store, pack: Path) -> None:
     (pack / "extra.py").write_text("print()", encoding="utf-8")
-    with pytest.raises(IntegrityError, match="does not belong"):
+    with pytest.raises(IntegrityError, match="is not a file of the pack"):
         add_pack(store, pack)
     (pack / "extra.py").unlink()
     (pack / "README.md").unlink()
@@ -134,7 +134,7 @@ def test_another_pack_of_the_same_version_is_refused(store: Store, pack: Path, t
     table = tmp_path / "work" / "quiz.csv"
     table.write_text(table.read_text().replace("Which", "What"))
     export_pack(task, tmp_path / "changed", "0.1")
-    with pytest.raises(Conflict, match="version 1 is there already"):
+    with pytest.raises(Conflict, match="another pack colours of version 1"):
         add_pack(store, tmp_path / "changed")
 
 
@@ -145,7 +145,7 @@ def test_names_that_nothing_has_are_one_sentence(store: Store, pack: Path, task:
     assert "colours" in caught.value.closest
     with pytest.raises(NotFound, match="no pack"):
         verify_pack(tmp_path / "work")
-    with pytest.raises(Conflict, match="is there already"):
+    with pytest.raises(Conflict, match="already exists"):
         export_pack(task, pack, "0.1")
 
 

@@ -44,7 +44,7 @@ def test_accuracy_beyond_the_line_of_public_models(store: Store, tmp_path: Path)
     assert found is not None
     expected = effective_robustness(0.7, 0.5, "imagenet_v2", 40, 40)
     assert (found.value, found.interval, found.n) == (expected.value, expected.interval, 40)
-    assert "open_clip" in evidence.facts["effective_robustness"]
+    assert "open_clip" in evidence.facts.text("effective_robustness.public_models")
 
 
 def test_what_cannot_be_told_is_not(store: Store, tmp_path: Path) -> None:

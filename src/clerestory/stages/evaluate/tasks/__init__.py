@@ -1,6 +1,5 @@
 """Tasks: what a model is asked, on which data, and how its answers are scored."""
 
-from clerestory.stages.evaluate.tasks.load import load_task
-from clerestory.stages.evaluate.tasks.task import Task, check_model, needs
+from clerestory.stages.evaluate.tasks.task import Task, check_model, load_task, required_capabilities
 
-__all__ = ["Task", "check_model", "load_task", "needs"]
+__all__ = ["Task", "check_model", "load_task", "required_capabilities"]

@@ -1,56 +1,64 @@
-"""Effective robustness: accuracy on a shifted benchmark beyond what the accuracy on ImageNet lets one expect."""
+"""Effective robustness: accuracy on a shifted benchmark beyond the accuracy that ImageNet predicts.
+
+Predicted from the accuracies of public models on both (Taori et al. 2020).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Fact, Tags
 from clerestory.core.errors import InputError
 from clerestory.core.evidence import Finding, Measurement
+from clerestory.stages.evaluate.findings import NO_EFFECTIVE_ROBUSTNESS
 from clerestory.stages.evaluate.suite import SuiteResult
 from clerestory.stages.evaluate.tasks.task import IMAGENET, Task
 from clerestory.stats.robustness import effective_robustness, source
 
 
-def beyond_expectation(tasks: Sequence[Task], found: Sequence[SuiteResult]) -> SuiteResult:
-    """One ``effective_robustness`` for each task that is a shifted benchmark, where ImageNet itself is a task as well.
+def measure_effective_robustness(tasks: Sequence[Task], results: Sequence[SuiteResult]) -> SuiteResult:
+    """The effective robustness of every task that is a shifted benchmark, if ImageNet itself is a task as well.
 
-    Which public benchmark a task is, its setting ``benchmark`` says. Refused with a finding where public models follow
-    no line, or where the model lies outside of what they show.
+    The setting ``benchmark`` names the public benchmark of a task. A finding explains a missing measurement: the
+    accuracies of public models do not lie on a line, or the model's accuracy is outside their range.
     """
     accuracies = {
-        task.benchmark: (task, own)
-        for task, each in zip(tasks, found, strict=True)
-        if task.benchmark and (own := _accuracy(task, each)) is not None
+        task.benchmark: (task, accuracy)
+        for task, result in zip(tasks, results, strict=True)
+        if task.benchmark and (accuracy := _accuracy(task, result)) is not None
     }
     shifted = {name: pair for name, pair in accuracies.items() if name != IMAGENET}
     if IMAGENET not in accuracies or not shifted:
-        return SuiteResult({}, [], [_alone(name) for name in shifted] if shifted else [])
+        return SuiteResult({}, [], [_without_imagenet(name) for name in shifted])
     base = accuracies[IMAGENET][1]
-    measured, findings = [], []
-    for name, (task, shift) in shifted.items():
+    measurements, findings = [], []
+    for name, (task, accuracy) in shifted.items():
         try:
-            told = effective_robustness(base.value, shift.value, name, base.n, shift.n)
+            excess = effective_robustness(base.value, accuracy.value, name, base.n, accuracy.n)
         except InputError as error:
-            findings.append(Finding("CLR-E052", "info", "not_run", f"task {task.name}", error.message, error.fix))
+            findings.append(
+                NO_EFFECTIVE_ROBUSTNESS.finding(
+                    f"task {task.name}", error.message, fix=error.fix, state="not_run", benchmark=name
+                )
+            )
             continue
-        where = Tags(task=task.name, shift=name)
-        measured.append(Measurement("effective_robustness", told.value, "share", shift.n, told.interval, slice=where))
-    facts = {"effective_robustness": f"beyond the line of the public models in {source().get('name', 'openclip')}"}
-    return SuiteResult({}, measured, findings, facts if measured else {})
+        slice_ = Tags(task=task.name, shift=name)
+        measurements.append(
+            Measurement("effective_robustness", excess.value, "share", accuracy.n, excess.interval, slice=slice_)
+        )
+    facts: dict[str, Fact] = {"effective_robustness.public_models": source().get("name", "openclip")}
+    return SuiteResult({}, measurements, findings, facts if measurements else {})
 
 
-def _accuracy(task: Task, found: SuiteResult) -> Measurement | None:
-    return next((m for m in found.measurements if m.name == "accuracy" and _plain(m, task)), None)
+def _accuracy(task: Task, result: SuiteResult) -> Measurement | None:
+    return next((m for m in result.measurements if m.name == "accuracy" and _is_overall(m, task)), None)
 
 
-def _plain(measured: Measurement, task: Task) -> bool:
+def _is_overall(measured: Measurement, task: Task) -> bool:
     return measured.slice.get("task") == task.name and set(measured.slice) <= {"task", "split"}
 
 
-def _alone(name: str) -> Finding:
-    message = (
-        f"{name} is a shift of ImageNet, and its effective robustness needs a task with benchmark = 'imagenet' too"
-    )
-    fix = "name that task as well: --task imagenet.toml"
-    return Finding("CLR-E052", "info", "not_run", f"benchmark {name}", message, fix)
+def _without_imagenet(name: str) -> Finding:
+    message = f"{name} is a shift of ImageNet, and its effective robustness needs a task with benchmark = 'imagenet'"
+    fix = "add that task as well: --task imagenet.toml"
+    return NO_EFFECTIVE_ROBUSTNESS.finding(f"benchmark {name}", message, fix=fix, state="not_run", benchmark=name)

@@ -1,4 +1,4 @@
-"""The rows of a task's data as items: a picture, a question, and the right answer."""
+"""The samples of a task's data as items: an image, a question, and the correct answer."""
 
 from __future__ import annotations
 
@@ -7,30 +7,35 @@ from dataclasses import dataclass, replace
 
 from clerestory.core.errors import DataError
 from clerestory.core.progress import QUIET, Progress
+from clerestory.core.rows import WHOLE_DATA
 from clerestory.core.sample import TEST, TRAIN, VAL, Dataset, Sample
 from clerestory.data import open_data
 from clerestory.data.columns import no_column
 from clerestory.data.splits import split_of
-from clerestory.stages.evaluate.shared.retrieval_split import WHOLE, concept_of
-from clerestory.stages.evaluate.shared.sampling import choose
-from clerestory.stages.evaluate.tasks.answer_parsing import listed, normalised, right_option, yes_or_no
+from clerestory.stages.evaluate.samples import concept_of, select_samples
+from clerestory.stages.evaluate.tasks.answer_parsing import (
+    correct_option,
+    normalize_answer,
+    parse_list,
+    parse_yes_no,
+)
 from clerestory.stages.evaluate.tasks.task import Task
 
-OWN = ("caption", "concept", "id", "split", "licence", "source")
-# Kinds that need pictures to learn from; where the data has no splits they are cut by concept.
-LEARNING = ("linear_probe", "knn")
-NO_ANSWER = "the data gives no right answer"
+# The fields of a sample that a task can name like a column.
+SAMPLE_FIELDS = ("caption", "concept", "id", "split", "licence", "source")
+# Kinds that need training images; data without splits is split by concept for them.
+TRAINED_KINDS = ("linear_probe", "knn")
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One thing to ask.
+class TaskItem:
+    """One question about one image.
 
     Attributes:
-        sample: the picture.
-        question: about the picture, empty where the options speak for themselves.
-        options: what to choose from; empty where the answer is free.
-        answers: the right answers, the first of which is *the* answer; empty where the data gives none.
+        sample: the image.
+        question: about the image, empty if the options speak for themselves.
+        options: to choose from; empty for a free answer.
+        answers: the correct answers, the preferred one first; empty if the data has none.
         cluster: items of one cluster are not independent.
     """
 
@@ -41,8 +46,8 @@ class Item:
     cluster: str
 
     @property
-    def right(self) -> int:
-        """The place of the right option."""
+    def correct_option(self) -> int:
+        """The index of the correct option."""
         return self.options.index(self.answers[0])
 
 
@@ -50,80 +55,82 @@ def open_task_data(task: Task, progress: Progress = QUIET) -> Dataset:
     """The data of a task, with the columns it reads among the groups of each sample.
 
     Raises:
-        DataError: there is no such data, or a column of the task is not in it (the closest names are given).
+        DataError: the data does not exist, or lacks a column of the task (names the closest ones).
     """
     if not task.data:
         fix = 'add data = "…" to it: a table, a folder or hf:org/name'
-        raise DataError(f"the task {task.name!r} names no data", fix)
-    whole = open_data(task.data, progress, task.columns)
-    there = {name for sample in whole for name in sample.groups} | set(OWN)
+        raise DataError(f"the task {task.name!r} has no data", fix)
+    data = open_data(task.data, progress, task.columns)
+    columns = {name for sample in data for name in sample.groups} | set(SAMPLE_FIELDS)
     for column in task.columns:
-        if column not in there:
-            raise no_column(column, task.data, sorted(there))
-    if task.kind in LEARNING and not any(sample.split for sample in whole):
-        return Dataset(
-            whole.name, [replace(s, split=split_of(s.concept or s.id)) for s in whole], whole.read, whole.findings
-        )
-    return whole
+        if column not in columns:
+            raise no_column(column, task.data, sorted(columns))
+    if task.kind in TRAINED_KINDS and not any(sample.split for sample in data):
+        samples = [replace(sample, split=split_of(sample.concept or sample.id)) for sample in data]
+        return Dataset(data.name, samples, data.read, data.findings)
+    return data
 
 
-def cell(sample: Sample, column: str) -> str:
-    """A sample's value in a column of the table, empty when it has none."""
+def column_value(sample: Sample, column: str) -> str:
+    """A sample's value in a column of the table, empty if it has none."""
     if not column:
         return ""
-    return sample.groups.get(column) or (str(getattr(sample, column)) if column in OWN else "")
+    return sample.groups.get(column) or (str(getattr(sample, column)) if column in SAMPLE_FIELDS else "")
 
 
-def items_of(task: Task, samples: Sequence[Sample]) -> list[Item]:
+def make_items(task: Task, samples: Sequence[Sample]) -> list[TaskItem]:
     """The items of some samples, in their order.
 
     Raises:
-        DataError: an answer is none of its options, or an item has fewer than two.
+        DataError: an answer is not one of its options, or an item has fewer than two options.
     """
-    return [_item(task, sample) for sample in samples]
+    return [_make_item(task, sample) for sample in samples]
 
 
-def asked_samples(task: Task, data: Dataset, seed: int) -> tuple[str, list[Sample]]:
-    """The split that is asked about, and its samples: at most ``task.most``, chosen by a hash of seed and id.
+def select_task_samples(task: Task, data: Dataset, seed: int) -> tuple[str, list[Sample]]:
+    """The evaluated split and its samples: at most ``task.max_items``, selected by a hash of seed and id.
 
     Raises:
         NotFound: the data has no such split.
     """
     splits = {sample.split for sample in data}
-    name = task.split or (TEST if TEST in splits else WHOLE)
-    some = data.samples if name == WHOLE else data.split(name).samples
-    return name, choose(some, task.most, seed) if task.most else list(some)
+    name = task.split or (TEST if TEST in splits else WHOLE_DATA)
+    samples = data.samples if name == WHOLE_DATA else data.split(name).samples
+    return name, select_samples(samples, task.max_items, seed) if task.max_items else list(samples)
 
 
-def learnt_samples(data: Dataset) -> list[Sample]:
-    """The samples of the training and tuning splits."""
+def training_samples(data: Dataset) -> list[Sample]:
+    """The samples of the splits ``train`` and ``val``."""
     return [sample for sample in data if sample.split in (TRAIN, VAL)]
 
 
-def _item(task: Task, sample: Sample) -> Item:
-    question, answer = cell(sample, task.question), cell(sample, task.answer or task.label)
-    cluster = cell(sample, task.cluster) or concept_of(sample, "en")
+def items_with_duplicate_options(items: Sequence[TaskItem]) -> list[TaskItem]:
+    """The items with two options that differ only in case, punctuation and articles."""
+    return [item for item in items if len({normalize_answer(option) for option in item.options}) < len(item.options)]
+
+
+def _make_item(task: Task, sample: Sample) -> TaskItem:
+    question = column_value(sample, task.question)
+    answer = column_value(sample, task.answer or task.label)
+    cluster = column_value(sample, task.cluster) or concept_of(sample, "en")
     options: tuple[str, ...] = ()
     answers: tuple[str, ...]
     if task.kind == "multiple_choice":
-        options = listed(cell(sample, task.options[0])) if len(task.options) == 1 else _columns(task, sample)
+        options = _options(task, sample)
         if len(options) < 2:
             raise DataError(
-                f"item {sample.id!r} of the task {task.name!r} has {len(options)} options, and a choice needs two",
+                f"item {sample.id!r} of the task {task.name!r} has {len(options)} options, but a choice needs two",
                 "give a list, or texts separated by | in the column of the options",
             )
-        answers = (options[right_option(answer, options, f"item {sample.id!r}")],) if answer else ()
+        answers = (options[correct_option(answer, options, f"item {sample.id!r}")],) if answer else ()
     elif task.kind == "yes_no":
-        options, answers = ("yes", "no"), tuple(filter(None, [yes_or_no(answer)]))
+        options, answers = ("yes", "no"), tuple(filter(None, [parse_yes_no(answer)]))
     else:
-        answers = listed(answer) if task.kind == "short_answer" else tuple(filter(None, [answer]))
-    return Item(sample, question, options, answers, cluster)
+        answers = parse_list(answer) if task.kind == "short_answer" else tuple(filter(None, [answer]))
+    return TaskItem(sample, question, options, answers, cluster)
 
 
-def _columns(task: Task, sample: Sample) -> tuple[str, ...]:
-    return tuple(text for column in task.options if (text := cell(sample, column)))
-
-
-def repeated_options(items: Sequence[Item]) -> list[Item]:
-    """The items of which two options are the same but for case, signs and articles."""
-    return [item for item in items if len({normalised(option) for option in item.options}) < len(item.options)]
+def _options(task: Task, sample: Sample) -> tuple[str, ...]:
+    if len(task.options) == 1:
+        return parse_list(column_value(sample, task.options[0]))
+    return tuple(text for column in task.options if (text := column_value(sample, column)))

@@ -1,4 +1,4 @@
-"""Asking a model, each question once: answers are kept by the model, the exact picture and the exact words."""
+"""Queries of a model, each sent once: answers are cached by the model, the exact image and the exact text."""
 
 from __future__ import annotations
 
@@ -11,117 +11,121 @@ import numpy as np
 
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest
-from clerestory.models.protocols import Generator, Reply, Request, Scorer, Scores
-from clerestory.stages.evaluate.shared.retrieval_split import UNANSWERED, UNREADABLE
-from clerestory.stages.evaluate.shared.sampling import batches
+from clerestory.core.rows import Unscored
+from clerestory.models.protocols import GenerationRequest, Generator, Reply, Scorer, Scores
+from clerestory.stages.evaluate.row_builder import MissingScore
+from clerestory.stages.evaluate.samples import batches
 from clerestory.store.answer_cache import AnswerCache, answer_key
 
 if TYPE_CHECKING:
     from PIL import Image
 
-BLIND = ""
-MOST_TOKENS = 32
-NO_SCORES = f"{UNANSWERED}: the model gave no scores"
-EMPTY_REPLY = f"{UNANSWERED}: the reply is empty"
+NO_IMAGE = ""
+MAX_TOKENS = 32
+UNREADABLE = MissingScore(Unscored.UNREADABLE_IMAGE)
+NO_SCORES = MissingScore(Unscored.NO_ANSWER, "the model gave no scores")
+EMPTY_REPLY = MissingScore(Unscored.NO_ANSWER, "the reply is empty")
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked.
+class Query:
+    """One query.
 
     Attributes:
-        image: SHA-256 of the exact picture bytes; ``BLIND`` for a question without a picture.
-        load: gives that picture, None where it cannot be read.
-        words: the question, or the whole prompt of a generator.
+        image: SHA-256 of the exact image bytes; ``NO_IMAGE`` for a query without an image.
+        load: gives the image, None if it cannot be read.
+        text: the question, or the whole prompt of a generator.
         options: to be scored; empty for a generator.
     """
 
     image: str
     load: Callable[[], Image.Image | None]
-    words: str
+    text: str
     options: tuple[str, ...] = ()
 
 
-class Asker:
-    """One model and the memory of what it answered.
+class MemoisedModel:
+    """A model whose answers are cached.
 
     Args:
         model: a ``Scorer`` or a ``Generator``.
-        memo: where answers are kept; errors are not, so that they are asked again.
-        batch: questions at a time, and pictures held at a time.
+        cache: holds answers; errors are not cached, so the queries are sent again.
+        batch_size: queries per batch, and images held at a time.
         progress: told about each batch.
     """
 
-    def __init__(self, model: Any, memo: AnswerCache, batch: int = 64, progress: Progress = QUIET) -> None:
+    def __init__(self, model: Any, cache: AnswerCache, batch_size: int = 64, progress: Progress = QUIET) -> None:
         self.model = model
-        self.memo = memo
-        self.batch = batch
+        self.cache = cache
+        self.batch_size = batch_size
         self.progress = progress
 
-    def scores(self, questions: Sequence[Question], label: str) -> list[Scores | str]:
-        """Log-probabilities of each question's options, or why there are none; needs a ``Scorer``."""
+    def score_options(self, queries: Sequence[Query], label: str) -> list[Scores | MissingScore]:
+        """Log-probabilities of each query's options, or why there are none; needs a ``Scorer``."""
         model: Scorer = self.model
-        about = ("scores", model.digest, code_digest("data/images", "models"))
-        keys = [answer_key(*about, q.image, q.words, *q.options) for q in questions]
+        prefix = ("scores", model.digest, code_digest("data/images", "models"))
+        keys = [answer_key(*prefix, query.image, query.text, *query.options) for query in queries]
 
-        def ask(some: Sequence[Question], images: Sequence[Image.Image | None]) -> list[bytes | str]:
-            found = model.score_options(images, [q.words for q in some], [q.options for q in some])
-            trouble = getattr(model, "trouble", "")
-            why = f"{UNANSWERED}: {trouble}" if trouble else NO_SCORES
-            return [_scores_bytes(scores, len(q.options)) or why for scores, q in zip(found, some, strict=True)]
+        def send(batch: Sequence[Query], images: Sequence[Image.Image | None]) -> list[bytes | MissingScore]:
+            scored = model.score_options(images, [q.text for q in batch], [q.options for q in batch])
+            trouble = getattr(model, "last_error", "")
+            missing = MissingScore(Unscored.NO_ANSWER, trouble) if trouble else NO_SCORES
+            return [_pack_scores(scores, len(q.options)) or missing for scores, q in zip(scored, batch, strict=True)]
 
-        answers = self._ask(keys, questions, ask, label)
-        return [np.frombuffer(a, dtype="<f8") if isinstance(a, bytes) else a for a in answers]
+        answers = self._answers(keys, queries, send, label)
+        return [np.frombuffer(each, dtype="<f8") if isinstance(each, bytes) else each for each in answers]
 
-    def replies(self, questions: Sequence[Question], label: str) -> list[Reply | str]:
-        """What the model says, or why it says nothing; needs a ``Generator``. Greedy, so that it says it again."""
+    def generate(self, queries: Sequence[Query], label: str) -> list[Reply | MissingScore]:
+        """The reply to each query, or why there is none; needs a ``Generator``. Greedy, so it is reproducible."""
         model: Generator = self.model
-        about = ("reply", model.digest, code_digest("data/images", "models"), str(MOST_TOKENS), "0")
-        keys = [answer_key(*about, q.image, q.words) for q in questions]
+        prefix = ("reply", model.digest, code_digest("data/images", "models"), str(MAX_TOKENS), "0")
+        keys = [answer_key(*prefix, query.image, query.text) for query in queries]
 
-        def ask(some: Sequence[Question], images: Sequence[Image.Image | None]) -> list[bytes | str]:
-            pairs = zip(some, images, strict=True)
-            requests = [Request(q.words, () if image is None else (image,), MOST_TOKENS) for q, image in pairs]
-            return [_reply_bytes(reply) for reply in model.generate(requests)]
+        def send(batch: Sequence[Query], images: Sequence[Image.Image | None]) -> list[bytes | MissingScore]:
+            pairs = zip(batch, images, strict=True)
+            requests = [GenerationRequest(q.text, () if image is None else (image,), MAX_TOKENS) for q, image in pairs]
+            return [_pack_reply(reply) for reply in model.generate(requests)]
 
-        answers = self._ask(keys, questions, ask, label)
-        return [Reply(**json.loads(a)) if isinstance(a, bytes) else a for a in answers]
+        answers = self._answers(keys, queries, send, label)
+        return [Reply(**json.loads(each)) if isinstance(each, bytes) else each for each in answers]
 
-    def _ask(
+    def _answers(
         self,
         keys: Sequence[bytes],
-        questions: Sequence[Question],
-        ask: Callable[[Sequence[Question], Sequence[Image.Image | None]], list[bytes | str]],
+        queries: Sequence[Query],
+        send: Callable[[Sequence[Query], Sequence[Image.Image | None]], list[bytes | MissingScore]],
         label: str,
-    ) -> list[bytes | str]:
-        """The answer to each question, or the reason why there is none; what is known is not asked."""
-        known: dict[bytes, bytes | str] = dict(self.memo.get(list(dict.fromkeys(keys))))
-        missing = {key: q for key, q in zip(keys, questions, strict=True) if key not in known}
+    ) -> list[bytes | MissingScore]:
+        """The answer to each query, or why there is none; only queries without a cached answer are sent."""
+        answers: dict[bytes, bytes | MissingScore] = dict(self.cache.get(list(dict.fromkeys(keys))))
+        missing = {key: query for key, query in zip(keys, queries, strict=True) if key not in answers}
         if not missing:
-            return [known[key] for key in keys]
+            return [answers[key] for key in keys]
         with self.progress.task(label, len(missing)) as bar:
-            for some in batches(missing.items(), self.batch):
-                loaded = [(key, q, q.load()) for key, q in some]
-                known |= {key: UNREADABLE for key, q, image in loaded if image is None and q.image != BLIND}
-                usable = [each for each in loaded if each[0] not in known]
+            for batch in batches(missing.items(), self.batch_size):
+                loaded = [(key, query, query.load()) for key, query in batch]
+                answers |= {key: UNREADABLE for key, q, image in loaded if image is None and q.image != NO_IMAGE}
+                usable = [each for each in loaded if each[0] not in answers]
                 if usable:
-                    answers = ask([q for _, q, _ in usable], [image for _, _, image in usable])
-                    fresh = dict(zip((key for key, _, _ in usable), answers, strict=True))
-                    self.memo.put({key: answer for key, answer in fresh.items() if isinstance(answer, bytes)})
-                    known |= fresh
-                bar.advance(len(some))
-        return [known[key] for key in keys]
+                    received = send([query for _, query, _ in usable], [image for _, _, image in usable])
+                    new = dict(zip((key for key, _, _ in usable), received, strict=True))
+                    self.cache.put({key: answer for key, answer in new.items() if isinstance(answer, bytes)})
+                    answers |= new
+                bar.advance(len(batch))
+        return [answers[key] for key in keys]
 
 
-def _scores_bytes(scores: Scores, options: int) -> bytes:
-    """The scores as bytes; empty when they are none: all NaN, or not one for each option."""
-    found = np.asarray(scores, dtype=np.float64)
-    if found.shape != (options,) or np.isnan(found).any() or (found == np.inf).any() or (found == -np.inf).all():
+def _pack_scores(scores: Scores, num_options: int) -> bytes:
+    """The scores as bytes; empty if they are unusable: NaN, infinite, or not one for each option."""
+    values = np.asarray(scores, dtype=np.float64)
+    if values.shape != (num_options,) or np.isnan(values).any() or (values == np.inf).any():
         return b""
-    return np.ascontiguousarray(found, dtype="<f8").tobytes()
+    if (values == -np.inf).all():
+        return b""
+    return np.ascontiguousarray(values, dtype="<f8").tobytes()
 
 
-def _reply_bytes(reply: Reply) -> bytes | str:
+def _pack_reply(reply: Reply) -> bytes | MissingScore:
     if reply.error:
-        return f"{UNANSWERED}: {reply.error}"
+        return MissingScore(Unscored.NO_ANSWER, reply.error)
     return json.dumps(asdict(reply)).encode() if reply.text.strip() else EMPTY_REPLY

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from clerestory.core.errors import ConfigError
 from clerestory.stages.evaluate.context import EvaluationContext
-from clerestory.stages.evaluate.shared.row_builder import join
+from clerestory.stages.evaluate.row_builder import join_rows
 from clerestory.stages.evaluate.suite import EvaluationRequest, NotApplicable, Suite, SuiteResult
-from clerestory.stages.evaluate.tasks.effective_robustness import beyond_expectation
+from clerestory.stages.evaluate.tasks.effective_robustness import measure_effective_robustness
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stages.evaluate.tasks.resolve import find_task
-from clerestory.stages.evaluate.tasks.running import known_models, run_task
+from clerestory.stages.evaluate.tasks.run import release_capabilities, run_task
 from clerestory.stages.evaluate.tasks.task import Task, check_model
 from clerestory.store import Store
 
@@ -35,33 +35,33 @@ def run(bench: EvaluationContext) -> SuiteResult:
     if not tasks:
         raise NotApplicable("no task of your own was named", "add one with --task mine.toml")
     for task in tasks:
-        check_model(task, bench.model, known_models(bench))
+        check_model(task, bench.model, release_capabilities(bench))
     found = [run_task(bench, task) for task in tasks]
-    found.append(beyond_expectation(tasks, found))
+    found.append(measure_effective_robustness(tasks, found))
     return SuiteResult(
-        join(each.rows for each in found if each.rows),
+        join_rows(each.rows for each in found if each.rows),
         [measurement for each in found for measurement in each.measurements],
         [finding for each in found for finding in each.findings],
         {name: value for each in found for name, value in each.facts.items()},
     )
 
 
-def also(asked: EvaluationRequest) -> Mapping[str, str]:
+def dependencies(request: EvaluationRequest) -> Mapping[str, str]:
     """The digests of the tasks and of their data."""
     known = {}
-    for task in named(asked.config.tasks, asked.store):
-        if task.data not in asked.opened:
-            asked.opened[task.data] = open_task_data(task).digest
-        known[task.name] = f"{task.digest}/{asked.opened[task.data]}"
+    for task in named(request.config.tasks, request.store):
+        if task.data not in request.data_digests:
+            request.data_digests[task.data] = open_task_data(task).digest
+        known[task.name] = f"{task.digest}/{request.data_digests[task.data]}"
     return known
 
 
 SUITE = Suite(
     name="tasks",
-    about="your own tasks",
-    needs=(),
-    settings=("tasks", "group_least"),
+    description="tasks from task files",
+    capabilities=(),
+    settings=("tasks", "min_group_concepts"),
     run=run,
-    also=also,
-    uses_splits=False,
+    dependencies=dependencies,
+    needs_captions=False,
 )

@@ -1,69 +1,94 @@
-"""What a task is: a small frozen value that a TOML file of a few lines spells out."""
+"""A task: what a model is asked, on which data, how its answers are scored. Read from a short TOML file."""
 
 from __future__ import annotations
 
 import dataclasses
+import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
+from clerestory.core.codec import decode
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, ConfigError, closest
-from clerestory.models.protocols import CAN, KINDS, Capability, capabilities
+from clerestory.core.settings import Range, check_settings
+from clerestory.models.protocols import CAPABILITY_TEXT, SUITABLE_MODELS, Capability, capabilities
 from clerestory.stats.robustness import published_lines
 
 Kind = Literal["zero_shot", "retrieval", "linear_probe", "knn", "caption", "multiple_choice", "yes_no", "short_answer"]
-Score = Literal["exact", "normalised", "contains", "yes_no", "choice"]
+Scorer = Literal["exact", "normalised", "contains", "yes_no", "choice"]
 
-# A model fits that has any one of these; the first that it has is used.
-NEEDS: dict[str, tuple[Capability, ...]] = {
-    "zero_shot": ("Embedder",),
-    "retrieval": ("Embedder",),
-    "linear_probe": ("Embedder",),
-    "knn": ("Embedder",),
-    "caption": ("Describer", "Generator"),
-    "multiple_choice": ("Scorer", "Generator"),
-    "yes_no": ("Scorer", "Generator"),
-    "short_answer": ("Generator",),
-}
 IMAGENET = "imagenet"
-METRICS: dict[str, tuple[str, ...]] = {
-    "zero_shot": ("accuracy",),
-    "retrieval": ("recall@1", "recall@5", "recall@10", "median_rank"),
-    "linear_probe": ("accuracy",),
-    "knn": ("accuracy",),
-    "caption": ("chrf",),
-    "multiple_choice": ("accuracy",),
-    "yes_no": ("accuracy",),
-    "short_answer": ("accuracy",),
+TASK_FILE = "task.toml"
+LIST_SETTINGS = ("prompts", "metrics", "options", "classes", "groups")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKind:
+    """What the tasks of one kind have in common.
+
+    Attributes:
+        capabilities: a model needs any one of them; the first that it has is used.
+        metrics: that are measured unless a task selects some.
+        required: the settings of a task that must be given.
+        prompts: unless a task has its own.
+        scorer: unless a task has its own.
+        placeholders: that every prompt must contain.
+    """
+
+    capabilities: tuple[Capability, ...]
+    metrics: tuple[str, ...] = ("accuracy",)
+    required: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    scorer: Scorer = "normalised"
+    placeholders: tuple[str, ...] = ()
+
+
+TASK_KINDS: dict[str, TaskKind] = {
+    "zero_shot": TaskKind(
+        ("Embedder",),
+        required=("label",),
+        prompts=("a picture of {label}", "{label}"),
+        placeholders=("{label}",),
+    ),
+    "retrieval": TaskKind(("Embedder",), ("recall@1", "recall@5", "recall@10", "median_rank")),
+    "linear_probe": TaskKind(("Embedder",), required=("label",)),
+    "knn": TaskKind(("Embedder",), required=("label",)),
+    "caption": TaskKind(
+        ("Captioner", "Generator"), ("chrf",), prompts=("Describe this picture in one short sentence.",)
+    ),
+    "multiple_choice": TaskKind(
+        ("Scorer", "Generator"),
+        required=("answer", "options"),
+        prompts=("{question}\n{options}\nAnswer with the letter of the right option only.",),
+        scorer="choice",
+        placeholders=("{question}",),
+    ),
+    "yes_no": TaskKind(
+        ("Scorer", "Generator"),
+        required=("question", "answer"),
+        prompts=("{question}\nAnswer yes or no.",),
+        scorer="yes_no",
+        placeholders=("{question}",),
+    ),
+    "short_answer": TaskKind(
+        ("Generator",),
+        required=("question", "answer"),
+        prompts=("{question}\nAnswer in a few words.",),
+        placeholders=("{question}",),
+    ),
 }
-PROMPTS: dict[str, tuple[str, ...]] = {
-    "zero_shot": ("a picture of {label}", "{label}"),
-    "caption": ("Describe this picture in one short sentence.",),
-    "multiple_choice": ("{question}\n{options}\nAnswer with the letter of the right option only.",),
-    "yes_no": ("{question}\nAnswer yes or no.",),
-    "short_answer": ("{question}\nAnswer in a few words.",),
-}
-SCORERS: dict[str, Score] = {"multiple_choice": "choice", "yes_no": "yes_no", "short_answer": "normalised"}
-FIELDS: dict[str, tuple[str, ...]] = {
-    "zero_shot": ("label",),
-    "linear_probe": ("label",),
-    "knn": ("label",),
-    "multiple_choice": ("answer", "options"),
-    "yes_no": ("question", "answer"),
-    "short_answer": ("question", "answer"),
-}
-PLACES = {"{label}": ("zero_shot",), "{question}": ("multiple_choice", "yes_no", "short_answer")}
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A result that somebody got, for others to compare with.
+    """A known result, to compare with.
 
     Attributes:
         model: a reference, such as ``hf:org/name``.
         metric: such as ``accuracy``.
-        value: what it was.
+        value: of the metric.
         low, high: its 95 % interval.
     """
 
@@ -79,89 +104,94 @@ class Task:
     """What a model is asked, on which data, and how its answers are scored.
 
     Attributes:
-        name: what its numbers are called.
-        kind: what is asked.
-        data: what ``open_data`` takes; a path is relative to the task's file.
-        version: raised whenever the task changes, so that two numbers of one version may be compared.
-        about: what it examines, in a few plain words.
-        split: the pictures that are asked about: ``test`` (where the data has one, when empty), or ``all``.
-        prompts: how it is asked, with ``{label}``, ``{question}`` and ``{options}`` in it; the embeddings of several
-            are averaged (``zero_shot``), of the other kinds the first one is used.
-        scorer: how an answer is compared with the right one; that of the kind when empty.
-        metrics: what is measured; that of the kind when empty.
+        name: of the task, in its measurements.
+        kind: of the questions.
+        data: what ``open_data`` accepts; a path is relative to the task's file.
+        version: raised with every change of the task, so that two numbers of one version are comparable.
+        description: what it evaluates, in a few plain words.
+        split: the evaluated samples: ``test`` (if the data has it) when empty, or ``all``.
+        prompts: with the placeholders ``{label}``, ``{question}`` and ``{options}``; ``zero_shot`` averages the
+            embeddings of several, the other kinds use the first one.
+        scorer: how an answer is compared with the correct one; that of the kind when empty.
+        metrics: to measure; those of the kind when empty.
         label: the column with the class (``zero_shot``, ``linear_probe``, ``knn``).
-        question, answer: the columns with the question and the right answer.
+        question, answer: the columns with the question and the correct answer.
         options: the column with the options (a list, or texts separated by ``|``), or one column for each option.
-        labels: the classes to choose from; those that occur when empty.
-        cluster: the column whose values are independent of one another; the concept of the picture when empty.
-        groups: columns by whose values the accuracy is given once more.
-        chance: what guessing earns; computed from the options when empty.
-        most: how many items are asked at most, chosen by a hash of their ids; 0 for all.
-        licence: SPDX expression of the questions and pictures; a pack needs one.
-        source: where they come from.
-        baseline: a result to compare with.
+        classes: the classes to choose from; those that occur when empty.
+        cluster: the column whose values are independent of one another; the image's concept when empty.
+        groups: columns for whose values the accuracy is measured separately.
+        chance: the score of guessing; computed from the options when None.
+        max_items: how many items are evaluated at most, selected by a hash of their ids; 0 for all.
+        licence: SPDX expression of the questions and images; a pack needs one.
+        source: their origin.
+        baseline: a known result.
         benchmark: the public benchmark it is, ``imagenet`` or a shift of it (``imagenet_v2``, …): with both of them,
-            accuracy beyond what public models show is measured (effective robustness).
+            effective robustness is measured.
     """
 
     name: str
     kind: Kind
     data: str = ""
     version: int = 1
-    about: str = ""
+    description: str = ""
     split: str = ""
     prompts: tuple[str, ...] = ()
-    scorer: Score | Literal[""] = ""
+    scorer: Scorer | Literal[""] = ""
     metrics: tuple[str, ...] = ()
     label: str = ""
     question: str = ""
     answer: str = ""
     options: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     cluster: str = ""
     groups: tuple[str, ...] = ()
-    chance: float | None = None
-    most: int = 0
+    chance: Annotated[float, Range(0, 1, exclusive_maximum=True)] | None = None
+    max_items: Annotated[int, Range(0)] = 0
     licence: str = ""
     source: str = ""
     baseline: Baseline | None = None
     benchmark: str = ""
 
     def __post_init__(self) -> None:
-        for field in FIELDS.get(self.kind, ()):
-            if not getattr(self, field):
-                raise ConfigError(
-                    f"the task {self.name!r} is of kind {self.kind} and does not say its {field}",
-                    f'add {field} = "…", the name of the column that holds it',
-                )
+        check_settings(self)
         if not self.name.strip():
             raise ConfigError("a task has no name", 'add name = "…"')
-        if self.chance is not None and not 0 <= self.chance < 1:
-            raise ConfigError(f"the task {self.name!r} has the chance level {self.chance:g}", "it lies between 0 and 1")
-        unknown = [metric for metric in self.metrics if metric not in METRICS[self.kind]]
+        for setting in self.kind_spec.required:
+            if not getattr(self, setting):
+                raise ConfigError(
+                    f"the task {self.name!r} of kind {self.kind} lacks the setting {setting!r}",
+                    f'add {setting} = "…", the name of its column',
+                )
+        unknown = [metric for metric in self.metrics if metric not in self.kind_spec.metrics]
         if unknown:
             raise ConfigError(
                 f"the task {self.name!r} cannot measure {unknown[0]!r}",
-                f"a task of kind {self.kind} measures {', '.join(METRICS[self.kind])}",
+                f"a task of kind {self.kind} measures {', '.join(self.kind_spec.metrics)}",
             )
         if self.benchmark:
-            known = (IMAGENET, *sorted(published_lines()))
-            if self.benchmark not in known:
+            benchmarks = (IMAGENET, *sorted(published_lines()))
+            if self.benchmark not in benchmarks:
                 raise ConfigError(
-                    f"the task {self.name!r} is said to be the benchmark {self.benchmark!r}",
-                    f"it takes one of {', '.join(known)}",
-                    closest(self.benchmark, known),
+                    f"the task {self.name!r} names the unknown benchmark {self.benchmark!r}",
+                    f"it accepts {', '.join(benchmarks)}",
+                    closest(self.benchmark, benchmarks),
                 )
         self._check_prompts()
 
     def _check_prompts(self) -> None:
-        for place, kinds in PLACES.items():
-            lacking = [prompt for prompt in self.prompts if place not in prompt]
-            if self.kind in kinds and lacking and (place != "{question}" or self.question):
+        for placeholder in self.kind_spec.placeholders:
+            without = [prompt for prompt in self.prompts if placeholder not in prompt]
+            # Multiple choice without a column of questions has nothing to put there.
+            if without and (placeholder != "{question}" or self.question):
                 raise ConfigError(
-                    f"the prompt {lacking[0]!r} of the task {self.name!r} has no {place} in it",
-                    f"put {place} where the words go",
+                    f"the prompt {without[0]!r} of the task {self.name!r} has no {placeholder} in it",
+                    f"put {placeholder} where that text goes",
                 )
+
+    @property
+    def kind_spec(self) -> TaskKind:
+        """What it has in common with the other tasks of its kind."""
+        return TASK_KINDS[self.kind]
 
     @property
     def digest(self) -> str:
@@ -171,49 +201,91 @@ class Task:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the data that it reads."""
-        named = (self.label, self.question, self.answer, *self.options, self.cluster, *self.groups)
-        return tuple(dict.fromkeys(name for name in named if name))
+        names = (self.label, self.question, self.answer, *self.options, self.cluster, *self.groups)
+        return tuple(dict.fromkeys(name for name in names if name))
 
     @property
-    def asked(self) -> tuple[str, ...]:
+    def prompt_templates(self) -> tuple[str, ...]:
         """Its prompts, or those of its kind."""
-        return self.prompts or PROMPTS.get(self.kind, ())
+        return self.prompts or self.kind_spec.prompts
 
     @property
-    def measured(self) -> tuple[str, ...]:
+    def metric_names(self) -> tuple[str, ...]:
         """Its metrics, or those of its kind."""
-        return self.metrics or METRICS[self.kind]
+        return self.metrics or self.kind_spec.metrics
 
     @property
-    def compared(self) -> str:
-        """How its answers are compared with the right one."""
-        return self.scorer or SCORERS.get(self.kind, "normalised")
+    def answer_scorer(self) -> Scorer:
+        """How its answers are compared with the correct one."""
+        return self.scorer or self.kind_spec.scorer
 
 
-def needs(task: Task) -> tuple[Capability, ...]:
-    """The capabilities that fit a task; a model needs any one of them."""
-    return NEEDS[task.kind]
+def required_capabilities(task: Task) -> tuple[Capability, ...]:
+    """The capabilities of which a model needs any one."""
+    return task.kind_spec.capabilities
 
 
 def check_model(task: Task, model: object, known: Iterable[tuple[str, Sequence[str]]] = ()) -> Capability:
     """The capability of a model that a task uses.
 
     Args:
-        task: what is to be asked.
+        task: the task.
         model: any model.
-        known: models at hand with their capabilities, as ``(reference, capabilities)``, to name those that fit.
+        known: available models with their capabilities, as ``(reference, capabilities)``, to suggest some.
 
     Raises:
-        CapabilityError: the model has none of what the task needs; the models that fit are named.
+        CapabilityError: the model has none of the required capabilities; names models that have.
     """
-    has = capabilities(model)
-    for capability in needs(task):
-        if capability in has:
+    required, available = required_capabilities(task), capabilities(model)
+    for capability in required:
+        if capability in available:
             return capability
-    can = " and ".join(CAN[name] for name in has) or "do nothing that is asked here"
-    wanted = " or ".join(f"{CAN[name]} ({name})" for name in needs(task))
-    fits = [ref for ref, able in known if set(able) & set(needs(task))]
-    here = f"here fits {', '.join(fits[:6])}; or use " if fits else "use "
+    can = " and ".join(CAPABILITY_TEXT[name] for name in available) or "do nothing of the kind"
+    wanted = " or ".join(f"{CAPABILITY_TEXT[name]} ({name})" for name in required)
+    suitable = [ref for ref, able in known if set(able) & set(required)]
+    suggestion = f"use one of {', '.join(suitable[:6])}, or " if suitable else "use "
     raise CapabilityError(
-        f"the task {task.name!r} needs a model that can {wanted}; this one can {can}", here + KINDS[needs(task)[0]]
+        f"the task {task.name!r} needs a model that can {wanted}; this one can {can}",
+        suggestion + SUITABLE_MODELS[required[0]],
     )
+
+
+def load_task(path: Path | str) -> Task:
+    """Read a task; the path of its data becomes relative to the working directory.
+
+    Args:
+        path: a TOML file, or a folder that holds a ``task.toml``.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key (with the closest known ones), or a missing one.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        file = file / TASK_FILE
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        near = closest(file.name, [other.name for other in file.parent.glob("*.toml")]) if file.parent.is_dir() else ()
+        raise ConfigError(
+            f"the task {file} cannot be read: {error.strerror}", "give the path of a TOML file", near
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the task {file} is not UTF-8 text", "save it again as UTF-8") from error
+    try:
+        settings = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the task {file} is not valid TOML: {error}", "correct the file") from error
+    for name in LIST_SETTINGS:
+        if isinstance(settings.get(name), str):
+            settings[name] = [settings[name]]
+    task = decode(Task, settings, f"the task {file}")
+    return dataclasses.replace(task, data=_resolve_data(task.data, file.parent))
+
+
+def _resolve_data(data: str, folder: Path) -> str:
+    """A path next to the task's file, relative to the working directory; names of data sets stay as they are."""
+    scheme, local = ("hf:", data.removeprefix("hf:")) if data.startswith("hf:") else ("", data)
+    path = folder / local
+    if not local or Path(local).is_absolute() or local.startswith("~"):
+        return data
+    return f"{scheme}{path}" if path.exists() or local.startswith(".") else data
