@@ -21,7 +21,7 @@ from clerestory.apps.loading import OWN_CAPABILITIES, load_model, privacy_notice
 from clerestory.apps.search import build_index, search
 from clerestory.core.errors import CapabilityError, NotFound
 from clerestory.data import open_data
-from clerestory.models import capabilities, need
+from clerestory.models import capabilities, require_capability
 from clerestory.store import Store
 
 CLERESTORY = Path(sys.executable).with_name("clerestory")
@@ -46,7 +46,7 @@ def test_a_folder_of_photographs_is_searched_with_a_clip(store: Store, photograp
     loaded, resolved = load_model(store, f"hf:{models / 'clip'}")
     assert resolved.digest == loaded.digest
     assert resolved.release is None
-    model, data = need(loaded, "Embedder"), open_data(photographs)
+    model, data = require_capability(loaded, "Embedder"), open_data(photographs)
     hits = search(model, build_index(model, data, store), "a red circle", 4)
     assert {hit.sample.id for hit in hits} == {sample.id for sample in data}
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)

@@ -15,7 +15,7 @@ from clerestory.core.errors import IntegrityError
 from clerestory.core.sample import VAL
 from clerestory.data.icons import open_icons
 from clerestory.data.images import decode_image
-from clerestory.models import Model
+from clerestory.models import ClerestoryEncoder
 from clerestory.models.starter import STARTER, starter_folder
 from clerestory.stats.ranking import best_ranks
 from clerestory.store import Store, open_store
@@ -54,14 +54,14 @@ def test_it_answers_where_nothing_is_live(store: Store) -> None:
     assert ref == STARTER
     assert "no release of icons is live yet" in why
     model, resolved = load_model(store, ref)
-    assert isinstance(model, Model)
+    assert isinstance(model, ClerestoryEncoder)
     assert resolved.release is None
 
 
 def test_it_is_as_good_as_its_evidence_says(store: Store) -> None:
     """Recall@10 on the validation pictures, computed here by another way than training did."""
     model, _ = load_model(store, STARTER)
-    assert isinstance(model, Model)
+    assert isinstance(model, ClerestoryEncoder)
     icons = open_icons()
     shown = [s for s in icons if s.split == VAL and s.groups.get("skin_tone") in (None, "none")]
     captions = sorted({s.caption for s in shown})

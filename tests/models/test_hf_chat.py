@@ -13,7 +13,7 @@ from tests.support.tiny_hf import make_idefics3, make_llava, make_qwen
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from clerestory.core.errors import CapabilityError
-from clerestory.models import Request, capabilities, open_reference
+from clerestory.models import GenerationRequest, capabilities, open_reference
 from clerestory.models.adapters.hf_chat import ChatModel
 
 QUESTION = "what colour is this"
@@ -50,7 +50,7 @@ def by_hand(folder: Path, model: ChatModel, picture: Image.Image | None) -> tupl
 
 
 def test_it_answers_describes_and_scores(model: ChatModel) -> None:
-    assert capabilities(model) == ("Scorer", "Describer", "Generator")
+    assert capabilities(model) == ("Scorer", "Captioner", "Generator")
     assert model.order_matters is True
     assert "words only" in model.facts()["blind"]
 
@@ -59,7 +59,7 @@ def test_it_answers_describes_and_scores(model: ChatModel) -> None:
 def test_the_answer_is_that_of_the_model_called_by_hand(
     folder: Path, model: ChatModel, pictures: list[Image.Image]
 ) -> None:
-    replies = model.generate([Request(QUESTION, (picture,), 6) for picture in pictures])
+    replies = model.generate([GenerationRequest(QUESTION, (picture,), 6) for picture in pictures])
     for picture, reply in zip(pictures, replies, strict=True):
         _, network, inputs = by_hand(folder, model, picture)
         asked = inputs["input_ids"].shape[1]
@@ -70,9 +70,9 @@ def test_the_answer_is_that_of_the_model_called_by_hand(
 
 
 def test_sampling_is_repeatable(model: ChatModel, pictures: list[Image.Image]) -> None:
-    request = Request(QUESTION, (pictures[0],), 12, 2.0)
+    request = GenerationRequest(QUESTION, (pictures[0],), 12, 2.0)
     before = torch.get_rng_state()
-    first, second, greedy = model.generate([request, request, Request(QUESTION, (pictures[0],), 12)])
+    first, second, greedy = model.generate([request, request, GenerationRequest(QUESTION, (pictures[0],), 12)])
     assert first.text == second.text
     assert first.text != greedy.text
     assert torch.equal(torch.get_rng_state(), before)
@@ -112,14 +112,14 @@ def test_the_picture_changes_the_score(model: ChatModel, pictures: list[Image.Im
 
 
 def test_captions_come_best_first(model: ChatModel, pictures: list[Image.Image]) -> None:
-    for suggestions in model.describe(pictures, 2):
+    for suggestions in model.caption_images(pictures, 2):
         scores = [s.score for s in suggestions]
         assert len({s.text for s in suggestions}) == len(suggestions) >= 1
         assert scores == sorted(scores, reverse=True)
         assert all(0 < score <= 1 for score in scores)
-    assert model.describe([], 2) == []
+    assert model.caption_images([], 2) == []
     with pytest.raises(CapabilityError, match="0 suggestions"):
-        model.describe(pictures, 0)
+        model.caption_images(pictures, 0)
 
 
 @torch.inference_mode()
@@ -142,5 +142,5 @@ def test_tiles_and_flat_patches_go_with_every_option(make: object, tmp_path: Pat
     first, second, blind = model.score_options([*pictures, None], [QUESTION] * 3, [OPTIONS] * 3)
     assert not np.allclose(first, second, atol=1e-6)
     assert not np.allclose(first, blind, atol=1e-6)
-    assert model.generate([Request(QUESTION, tuple(pictures), 4)])[0].tokens_out == 4
-    assert model.describe(pictures[:1], 2)[0]
+    assert model.generate([GenerationRequest(QUESTION, tuple(pictures), 4)])[0].tokens_out == 4
+    assert model.caption_images(pictures[:1], 2)[0]

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, CLIPModel
 
 from clerestory.core.errors import CapabilityError, InputError, IntegrityError, NotFound
-from clerestory.models import Embedder, Generator, Scorer, capabilities, need, open_reference
+from clerestory.models import Embedder, Generator, Scorer, capabilities, open_reference, require_capability
 from clerestory.models.adapters.hf_dual import DualEncoder
 
 MAKERS = {"clip": make_clip, "siglip": make_siglip, "siglip2": make_siglip2}
@@ -156,13 +156,13 @@ def test_code_that_comes_with_a_model_is_never_run(tmp_path: Path) -> None:
 
 def test_a_missing_capability_names_what_fits(tmp_path: Path) -> None:
     model = opened(make_clip(tmp_path / "clip"))
-    assert need(model, "Embedder") is model
-    known = [("icons@3", ("Embedder", "Describer")), ("icons@2", ("Embedder",))]
+    assert require_capability(model, "Embedder") is model
+    known = [("icons@3", ("Embedder", "Captioner")), ("icons@2", ("Embedder",))]
     with pytest.raises(CapabilityError) as caught:
-        need(model, "Describer", "captioning", known)
+        require_capability(model, "Captioner", "captioning", known)
     assert "captioning needs a model that can describe pictures" in str(caught.value)
     assert "icons@3" in str(caught.value)
     assert "icons@2" not in str(caught.value)
     assert "hf:org/name" in str(caught.value)
     with pytest.raises(CapabilityError, match="this one can say how probable"):
-        need(open_reference(f"hf:{make_llava(tmp_path / 'llava')}"), "Embedder", "search")
+        require_capability(open_reference(f"hf:{make_llava(tmp_path / 'llava')}"), "Embedder", "search")

@@ -13,16 +13,16 @@ from PIL import Image
 from tests.support.endpoint import MODEL, endpoint
 
 from clerestory.core.errors import InputError, NotFound
-from clerestory.models import Request, capabilities, open_reference
-from clerestory.models.adapters.http_client import DOWN_AFTER, Patience
+from clerestory.models import GenerationRequest, capabilities, open_reference
+from clerestory.models.adapters.http_client import DOWN_AFTER, RetryPolicy
 from clerestory.models.adapters.openai import PARALLEL, Endpoint, ScoringEndpoint, open_endpoint
-from clerestory.models.resolve import leaves_for
+from clerestory.models.resolve import remote_host
 
-QUICK = Patience(timeout=5.0, retries=2, backoff=0.0)
+QUICK = RetryPolicy(timeout=5.0, retries=2, backoff=0.0)
 RED = Image.new("RGB", (5, 4), (255, 0, 0))
 
 
-def opened(ref: str, patience: Patience = QUICK) -> Endpoint:
+def opened(ref: str, patience: RetryPolicy = QUICK) -> Endpoint:
     model = open_endpoint(ref, patience)
     assert isinstance(model, Endpoint)
     return model
@@ -37,15 +37,15 @@ def png_digest(image: Image.Image) -> str:
 def test_the_picture_and_the_words_arrive_and_the_answer_comes_back() -> None:
     with endpoint() as server:
         model = open_reference(server.ref)
-        assert capabilities(model) == ("Describer", "Generator")
+        assert capabilities(model) == ("Captioner", "Generator")
         assert isinstance(model, Endpoint)
-        replies = model.generate([Request("what is it", (RED,), 9, 0.5), Request("hello")])
+        replies = model.generate([GenerationRequest("what is it", (RED,), 9, 0.5), GenerationRequest("hello")])
         assert replies[0].text == f"1. {png_digest(RED)} | what is it"
         assert (replies[0].tokens_in, replies[0].tokens_out, replies[0].error) == (8, 3, "")
         assert replies[1].text == "1. hello"
         asked = next(body for body in server.asked if "what is it" in str(body))
         assert (asked["model"], asked["max_tokens"], asked["temperature"]) == (MODEL, 9, 0.5)
-        suggestions = model.describe([RED], 2)[0]
+        suggestions = model.caption_images([RED], 2)[0]
         assert suggestions[0].text.startswith(png_digest(RED))
         assert math.isnan(suggestions[0].score)
     assert model.generate([]) == []
@@ -65,12 +65,12 @@ def test_what_stays_wrong_is_a_reason_and_no_exception(mood: str, reason: str, t
     with endpoint() as server:
         model = opened(server.ref)
         server.always, before = mood, len(server.asked)
-        reply = model.generate([Request("x", (RED,))])[0]
+        reply = model.generate([GenerationRequest("x", (RED,))])[0]
         assert reply.text == ""
         assert reply.error.endswith(reason)
         assert len(server.asked) - before == tries
-        assert model.describe([RED], 2) == [[]]
-        assert model.trouble == reply.error
+        assert model.caption_images([RED], 2) == [[]]
+        assert model.last_error == reply.error
 
 
 @pytest.mark.parametrize("moods", [["busy", "ok"], ["broken", "garbage", "ok"]])
@@ -78,7 +78,7 @@ def test_what_passes_is_tried_again(moods: list[str]) -> None:
     with endpoint() as server:
         model = opened(server.ref)
         server.moods = list(moods)
-        reply = model.generate([Request("x")])[0]
+        reply = model.generate([GenerationRequest("x")])[0]
         assert (reply.text, reply.error) == ("1. x", "")
 
 
@@ -86,68 +86,68 @@ def test_it_waits_as_long_as_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> 
     waits: list[float] = []
     monkeypatch.setattr("clerestory.models.adapters.http_client.time.sleep", waits.append)
     with endpoint() as server:
-        model = opened(server.ref, Patience(timeout=5.0, retries=4, backoff=0.5))
+        model = opened(server.ref, RetryPolicy(timeout=5.0, retries=4, backoff=0.5))
         server.moods, server.after = ["busy"] * 4, ["7", "100000", "Wed, 21 Oct 2015 07:28:00 GMT", "soon"]
-        assert model.generate([Request("x")])[0].text == "1. x"
+        assert model.generate([GenerationRequest("x")])[0].text == "1. x"
         assert waits == [7.0, 60.0, 0.0, 4.0]
         waits.clear()
         server.moods = ["broken"] * 2
-        assert model.generate([Request("x")])[0].text == "1. x"
+        assert model.generate([GenerationRequest("x")])[0].text == "1. x"
         assert waits == [0.5, 1.0]
 
 
 def test_an_answer_that_is_too_late_is_a_reason() -> None:
     with endpoint() as server:
-        model = opened(server.ref, Patience(timeout=0.2, retries=1, backoff=0.0))
+        model = opened(server.ref, RetryPolicy(timeout=0.2, retries=1, backoff=0.0))
         server.always = "late"
-        assert model.generate([Request("x")])[0].error == "the endpoint gave no answer within 0.2 s (2 tries)"
+        assert model.generate([GenerationRequest("x")])[0].error == "the endpoint gave no answer within 0.2 s (2 tries)"
 
 
 def test_an_endpoint_that_is_down_is_not_asked_for_hours() -> None:
     with endpoint(always="broken") as server:
-        model = opened(server.ref, Patience(timeout=5.0, retries=0))
+        model = opened(server.ref, RetryPolicy(timeout=5.0, retries=0))
         server.asked.clear()
-        replies = model.generate([Request(f"question {i}") for i in range(100)])
+        replies = model.generate([GenerationRequest(f"question {i}") for i in range(100)])
         assert len(server.asked) <= DOWN_AFTER + PARALLEL
         assert all(reply.error for reply in replies)
         assert replies[-1].error == "the endpoint failed 8 requests in a row, so it was not asked for a while"
         server.always = "ok"
         model.wire._ask_again = 0.0
-        assert model.generate([Request("again")])[0].text
+        assert model.generate([GenerationRequest("again")])[0].text
 
 
 def test_refused_requests_do_not_make_an_endpoint_down() -> None:
     with endpoint(always="refuses") as server:
         model = opened(server.ref, QUICK)
         server.asked.clear()
-        model.generate([Request(f"question {i}") for i in range(30)])
+        model.generate([GenerationRequest(f"question {i}") for i in range(30)])
         assert len(server.asked) == 30
 
 
 def test_the_reason_why_options_are_not_scored_is_told() -> None:
     with endpoint(logprobs={"A": -0.1, "B": -2.0}) as server:
-        model = opened(server.ref, Patience(timeout=5.0, retries=0))
+        model = opened(server.ref, RetryPolicy(timeout=5.0, retries=0))
         server.always = "broken"
         scores = model.score_options([None], ["Which?"], [["a", "b"]])
         assert np.isnan(scores[0]).all()
-        assert "500" in model.trouble
+        assert "500" in model.last_error
         server.always = "ok"
         assert np.isfinite(model.score_options([None], ["Which?"], [["a", "b"]])[0]).all()
-        assert model.trouble == ""
+        assert model.last_error == ""
 
 
 def test_one_bad_answer_spoils_no_other() -> None:
     with endpoint() as server:
-        model = opened(server.ref, Patience(timeout=5.0, retries=0))
+        model = opened(server.ref, RetryPolicy(timeout=5.0, retries=0))
         server.moods = ["broken"]
-        replies = model.generate([Request(f"question {i}") for i in range(8)])
+        replies = model.generate([GenerationRequest(f"question {i}") for i in range(8)])
         assert sum(bool(reply.error) for reply in replies) == 1
         assert [r.text for i, r in enumerate(replies) if not r.error and r.text != f"1. question {i}"] == []
 
 
 def test_newer_endpoints_get_the_limit_under_its_new_name() -> None:
     with endpoint(always="new") as server:
-        reply = opened(server.ref).generate([Request("x", max_tokens=5)])[0]
+        reply = opened(server.ref).generate([GenerationRequest("x", max_tokens=5)])[0]
         assert reply.text == "1. x"
         assert server.asked[-1]["max_completion_tokens"] == 5
 
@@ -157,7 +157,7 @@ def test_letters_are_scored_where_probabilities_are_told() -> None:
     with endpoint(logprobs=likely) as server:
         model = opened(server.ref)
         assert isinstance(model, ScoringEndpoint)
-        assert capabilities(model) == ("Scorer", "Describer", "Generator")
+        assert capabilities(model) == ("Scorer", "Captioner", "Generator")
         scores = model.score_options([RED, None], ["which?", "which?"], [["red", "blue", "green"], ["x", "y"]])
         np.testing.assert_allclose(np.exp(scores[0]), np.array([0.5, 0.3, 0.01]) / 0.81, atol=1e-9)
         np.testing.assert_allclose(np.exp(scores[1]), np.array([0.5, 0.3]) / 0.8, atol=1e-9)
@@ -174,7 +174,7 @@ def test_the_key_is_sent_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> N
     with endpoint() as server:
         model = opened(server.ref)
         server.always = "rude"
-        error = model.generate([Request("x")])[0].error
+        error = model.generate([GenerationRequest("x")])[0].error
         assert server.keys[-1] == "Bearer sk-very-secret"
         assert "401" in error
         assert "sk-very-secret" not in error + repr(model.facts()) + repr(model) + repr(vars(model))
@@ -218,7 +218,7 @@ def test_the_digest_is_of_what_is_known() -> None:
 
 
 def test_it_is_known_what_leaves_this_computer() -> None:
-    assert leaves_for("openai:https://api.example.com/v1#m") == "api.example.com"
-    assert leaves_for("openai:http://192.168.1.5:8000/v1") == "192.168.1.5"
+    assert remote_host("openai:https://api.example.com/v1#m") == "api.example.com"
+    assert remote_host("openai:http://192.168.1.5:8000/v1") == "192.168.1.5"
     for here in ("openai:http://127.0.0.1:8000/v1#m", "openai:http://localhost/v1", "openai:http://[::1]/v1", "hf:a/b"):
-        assert leaves_for(here) == ""
+        assert remote_host(here) == ""

@@ -16,7 +16,15 @@ from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from clerestory.core.digest import digest_folder
 from clerestory.core.errors import CapabilityError, IntegrityError, NotFound
-from clerestory.models import Describer, Embedder, Model, Scorer, find_text_tower, load_text_tower, open_model
+from clerestory.models import (
+    Captioner,
+    ClerestoryEncoder,
+    Embedder,
+    Scorer,
+    find_text_tower,
+    load_text_tower,
+    open_model,
+)
 from clerestory.models.protocols import logit_scale_of
 from clerestory.models.text_tower import LOCATION
 
@@ -27,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(folder: Path) -> Model:
+def model(folder: Path) -> ClerestoryEncoder:
     return open_model(folder)
 
 
@@ -36,14 +44,14 @@ def pictures() -> list[Image.Image]:
     return noise_images(*[(40, 50)] * 3)
 
 
-def test_it_is_an_embedder_and_a_generator(model: Model, folder: Path) -> None:
+def test_it_is_an_embedder_and_a_generator(model: ClerestoryEncoder, folder: Path) -> None:
     assert isinstance(model, Embedder)
-    assert isinstance(model, Describer)
+    assert isinstance(model, Captioner)
     assert model.digest == digest_folder(folder)[0]
     assert model.facts()["parameters"] == str(sum(p.numel() for p in model.network.parameters()))
 
 
-def test_embeddings_are_unit_rows_of_every_nested_width(model: Model, pictures: list[Image.Image]) -> None:
+def test_embeddings_are_unit_rows_of_every_nested_width(model: ClerestoryEncoder, pictures: list[Image.Image]) -> None:
     for dim in (None, *model.dims):
         images, texts = model.embed_images(pictures, dim), model.embed_texts(["a cat", "a dog"], dim)
         assert images.dtype == texts.dtype == np.float32
@@ -57,7 +65,7 @@ def test_embeddings_are_unit_rows_of_every_nested_width(model: Model, pictures: 
 
 
 def test_options_are_scored_by_similarity_at_the_temperature_of_training(
-    model: Model, pictures: list[Image.Image]
+    model: ClerestoryEncoder, pictures: list[Image.Image]
 ) -> None:
     assert isinstance(model, Scorer)
     assert model.order_matters is False
@@ -74,13 +82,13 @@ def test_options_are_scored_by_similarity_at_the_temperature_of_training(
     assert logit_scale_of(object()) is None
 
 
-def test_a_prefix_is_the_normalised_prefix(model: Model, pictures: list[Image.Image]) -> None:
+def test_a_prefix_is_the_normalised_prefix(model: ClerestoryEncoder, pictures: list[Image.Image]) -> None:
     whole, short = model.embed_images(pictures), model.embed_images(pictures, 64)
     cut = whole[:, :64] / np.linalg.norm(whole[:, :64], axis=1, keepdims=True)
     np.testing.assert_allclose(short, cut, atol=1e-6)
 
 
-def test_full_width_text_similarities_are_minilms(model: Model) -> None:
+def test_full_width_text_similarities_are_minilms(model: ClerestoryEncoder) -> None:
     texts = ["feline", "cat", "a red sports car", "automobile", "sadness", "crying face"]
     ours, minilm = model.embed_texts(texts), load_text_tower().embed(texts)
     np.testing.assert_allclose(ours @ ours.T, minilm @ minilm.T, atol=2e-6)
@@ -88,24 +96,24 @@ def test_full_width_text_similarities_are_minilms(model: Model) -> None:
     assert nearest.tolist() == [1, 0, 3, 2, 5, 4]
 
 
-def test_an_embedding_does_not_depend_on_its_neighbours(model: Model, pictures: list[Image.Image]) -> None:
+def test_an_embedding_does_not_depend_on_its_neighbours(model: ClerestoryEncoder, pictures: list[Image.Image]) -> None:
     np.testing.assert_allclose(model.embed_images(pictures)[1:2], model.embed_images(pictures[1:2]), atol=1e-5)
     texts = ["cat", "a very long text about nothing in particular that pads the others"]
     np.testing.assert_allclose(model.embed_texts(texts)[:1], model.embed_texts(texts[:1]), atol=1e-5)
 
 
-def test_describe_gives_distinct_texts_best_first(model: Model, pictures: list[Image.Image]) -> None:
-    for suggestions in model.describe(pictures, 4):
+def test_describe_gives_distinct_texts_best_first(model: ClerestoryEncoder, pictures: list[Image.Image]) -> None:
+    for suggestions in model.caption_images(pictures, 4):
         assert len({s.text for s in suggestions}) == 4
         assert all(0 <= s.score <= 1 and s.text for s in suggestions)
         assert [s.score for s in suggestions] == sorted((s.score for s in suggestions), reverse=True)
-    assert model.describe([], 2) == []
+    assert model.caption_images([], 2) == []
     with pytest.raises(CapabilityError):
-        model.describe(pictures, 0)
+        model.caption_images(pictures, 0)
 
 
 def test_the_folder_opens_with_hugging_faces_auto_classes(
-    folder: Path, model: Model, pictures: list[Image.Image]
+    folder: Path, model: ClerestoryEncoder, pictures: list[Image.Image]
 ) -> None:
     network, processor = AutoModel.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     assert AutoConfig.from_pretrained(folder).model_type == "clerestory"
@@ -116,7 +124,7 @@ def test_the_folder_opens_with_hugging_faces_auto_classes(
     assert (folder / "model.safetensors").stat().st_size < 2**20, "the text tower must not be copied in"
 
 
-def test_saved_and_loaded_weights_are_equal(folder: Path, model: Model) -> None:
+def test_saved_and_loaded_weights_are_equal(folder: Path, model: ClerestoryEncoder) -> None:
     saved = load_file(folder / "model.safetensors")
     loaded = model.network.state_dict()
     assert saved.keys() == loaded.keys()

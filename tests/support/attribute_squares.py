@@ -13,9 +13,9 @@ from tests.support.images import encode_image
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest, digest_bytes
 from clerestory.core.sample import Caption, Dataset, Sample
-from clerestory.models.protocols import Suggestion
+from clerestory.models.protocols import CaptionCandidate
 from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.context import Bench
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.store import Store
 
 COLOURS = {"red": (250, 20, 20), "green": (20, 250, 20), "blue": (20, 20, 250), "white": (250, 250, 250)}
@@ -83,11 +83,11 @@ class Teller:
         self.described = 0
         self._eyes = ShapeModel()
 
-    def describe(self, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
+    def caption_images(self, images: Sequence[Image.Image], n: int = 3) -> list[list[CaptionCandidate]]:
         self.described += len(images)
         names = (*COLOURS, *SHAPES)
         rows = self._eyes.embed_images(images)
-        return [[Suggestion(" ".join(names[i] for i in np.flatnonzero(row)), float("nan"))] for row in rows]
+        return [[CaptionCandidate(" ".join(names[i] for i in np.flatnonzero(row)), float("nan"))] for row in rows]
 
 
 def square_image(colour: str, shape: str, gender: str, dim: bool, mark: int) -> bytes:
@@ -121,9 +121,9 @@ def world(splits: bool = True) -> Dataset:
     return Dataset("shapes", samples, lambda sample: contents[sample.image])
 
 
-def bench(model: object, store: Store, data: Dataset | None = None, **settings: object) -> Bench:
+def bench(model: object, store: Store, data: Dataset | None = None, **settings: object) -> EvaluationContext:
     """The model on the world."""
-    return Bench(model, data or world(), EvaluateConfig(**settings), store)  # type: ignore[arg-type]  # checked inside
+    return EvaluationContext(model, data or world(), EvaluateConfig(**settings), store)  # type: ignore[arg-type]  # checked inside
 
 
 def rows_where(rows: dict[str, np.ndarray], **where: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from tests.support.images import encode_image
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest, digest_bytes
 from clerestory.core.sample import Caption, Dataset, Sample
-from clerestory.models.protocols import Suggestion
+from clerestory.models.protocols import CaptionCandidate
 
 NAMES = """
 red green blue yellow orange purple brown pink cyan magenta olive navy
@@ -49,13 +49,15 @@ class ColourModel:
             rows.append(np.mean(named, axis=0) / 255)
         return self._cut(features(np.stack(rows)), dim)
 
-    def describe(self, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
+    def caption_images(self, images: Sequence[Image.Image], n: int = 3) -> list[list[CaptionCandidate]]:
         likeness = self.embed_images(images) @ self.embed_texts(COLOURS).T
         answers = []
         for row in likeness:
             order = np.argsort(-row)[:n]
             quiet = COLOURS[order[0]] == self.silent
-            answers.append([] if quiet else [Suggestion(f"{COLOURS[i]} tile", float((1 + row[i]) / 2)) for i in order])
+            answers.append(
+                [] if quiet else [CaptionCandidate(f"{COLOURS[i]} tile", float((1 + row[i]) / 2)) for i in order]
+            )
         return answers
 
     def _cut(self, rows: np.ndarray, dim: int | None) -> np.ndarray:

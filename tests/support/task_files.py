@@ -10,7 +10,7 @@ from PIL import Image, ImageColor
 from tests.support.images import encode_image
 
 from clerestory.core.digest import digest
-from clerestory.models.protocols import Reply, Request, Scores
+from clerestory.models.protocols import GenerationRequest, Reply, Scores
 
 NAMES = ("red", "lime", "blue", "yellow", "magenta", "cyan", "black", "white")
 
@@ -114,11 +114,11 @@ class Talker:
         self.digest = digest({"talker": name})
         self.prompts: list[str] = []
 
-    def generate(self, requests: Sequence[Request]) -> list[Reply]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Reply]:
         self.prompts += [request.prompt for request in requests]
         return [self._one(request) for request in requests]
 
-    def _one(self, request: Request) -> Reply:
+    def _one(self, request: GenerationRequest) -> Reply:
         said = self.say(request)  # type: ignore[operator]  # any function of a request
         if isinstance(said, Exception):
             return Reply("", 0, 0, 1.0, str(said))

@@ -1,22 +1,22 @@
-"""The vision-language model and its parts, one file per part.
+"""The vision-language model, one module for each of its parts, and the adapters to other models.
 
-What needs torch is imported when it is first asked for: whoever only wants to know what a model can do does not wait.
+Modules that need torch are imported on first use, so that reading the protocols is fast.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from clerestory.core.extensions import lazy_exports
 from clerestory.models.protocols import (
     AnyModel,
-    Describer,
+    CaptionCandidate,
+    Captioner,
     Embedder,
+    GenerationRequest,
     Generator,
     Reply,
-    Request,
     Scorer,
-    Suggestion,
     capabilities,
-    need,
+    require_capability,
 )
 
 if TYPE_CHECKING:
@@ -25,60 +25,52 @@ if TYPE_CHECKING:
     from clerestory.models.presets import PRESETS, preset_config
     from clerestory.models.processor import ClerestoryImageProcessor, ClerestoryProcessor, make_tokenizer
     from clerestory.models.resolve import open_reference
-    from clerestory.models.runtime import Model, open_model, save_model
+    from clerestory.models.runtime import ClerestoryEncoder, open_model, save_model
     from clerestory.models.text_tower import find_text_tower, load_text_tower
-
-_HEAVY = {
-    "PRESETS": "presets",
-    "ClerestoryConfig": "config",
-    "ClerestoryImageProcessor": "processor",
-    "ClerestoryModel": "model",
-    "ClerestoryOutput": "model",
-    "ClerestoryProcessor": "processor",
-    "Model": "runtime",
-    "find_text_tower": "text_tower",
-    "load_text_tower": "text_tower",
-    "make_tokenizer": "processor",
-    "open_model": "runtime",
-    "open_reference": "resolve",
-    "preset_config": "presets",
-    "save_model": "runtime",
-}
 
 __all__ = [
     "PRESETS",
     "AnyModel",
+    "CaptionCandidate",
+    "Captioner",
     "ClerestoryConfig",
+    "ClerestoryEncoder",
     "ClerestoryImageProcessor",
     "ClerestoryModel",
     "ClerestoryOutput",
     "ClerestoryProcessor",
-    "Describer",
     "Embedder",
+    "GenerationRequest",
     "Generator",
-    "Model",
     "Reply",
-    "Request",
     "Scorer",
-    "Suggestion",
     "capabilities",
     "find_text_tower",
     "load_text_tower",
     "make_tokenizer",
-    "need",
     "open_model",
     "open_reference",
     "preset_config",
+    "require_capability",
     "save_model",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import what needs torch on first use.
-
-    Raises:
-        AttributeError: there is no such name.
-    """
-    if name not in _HEAVY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HEAVY[name]}"), name)
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "PRESETS": ".presets",
+        "ClerestoryConfig": ".config",
+        "ClerestoryEncoder": ".runtime",
+        "ClerestoryImageProcessor": ".processor",
+        "ClerestoryModel": ".model",
+        "ClerestoryOutput": ".model",
+        "ClerestoryProcessor": ".processor",
+        "find_text_tower": ".text_tower",
+        "load_text_tower": ".text_tower",
+        "make_tokenizer": ".processor",
+        "open_model": ".runtime",
+        "open_reference": ".resolve",
+        "preset_config": ".presets",
+        "save_model": ".runtime",
+    },
+)

@@ -17,11 +17,11 @@ from clerestory.core.errors import CapabilityError, InputError
 
 Matrix = NDArray[np.float32]
 Scores = NDArray[np.float64]
-Capability = Literal["Embedder", "Scorer", "Describer", "Generator"]
+Capability = Literal["Embedder", "Scorer", "Captioner", "Generator"]
 
 
 @dataclass(frozen=True, slots=True)
-class Suggestion:
+class CaptionCandidate:
     """A caption the model proposes.
 
     Attributes:
@@ -35,7 +35,7 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class GenerationRequest:
     """What a generator is asked.
 
     Attributes:
@@ -135,10 +135,10 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
-class Describer(Protocol):
+class Captioner(Protocol):
     """Writes captions."""
 
-    def describe(self, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
+    def caption_images(self, images: Sequence[Image.Image], n: int = 3) -> list[list[CaptionCandidate]]:
         """Up to ``n`` distinct captions for each picture, best first."""
 
 
@@ -148,26 +148,26 @@ class Generator(Protocol):
 
     digest: str
 
-    def generate(self, requests: Sequence[Request]) -> list[Reply]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Reply]:
         """One reply for each request, in order; what goes wrong with one is told in its ``error``."""
 
 
 CAPABILITIES: dict[Capability, type] = {
     "Embedder": Embedder,
     "Scorer": Scorer,
-    "Describer": Describer,
+    "Captioner": Captioner,
     "Generator": Generator,
 }
-CAN: dict[Capability, str] = {
+CAPABILITY_TEXT: dict[Capability, str] = {
     "Embedder": "put pictures and texts into one space",
     "Scorer": "say how probable each of some answers is",
-    "Describer": "describe pictures",
+    "Captioner": "describe pictures",
     "Generator": "answer questions in words",
 }
-KINDS: dict[Capability, str] = {
+SUITABLE_MODELS: dict[Capability, str] = {
     "Embedder": "a Clerestory release, or a Hugging Face dual encoder such as CLIP or SigLIP 2 (hf:org/name)",
     "Scorer": "a Clerestory release, or a Hugging Face dual encoder or image-text-to-text model (hf:org/name)",
-    "Describer": "a Clerestory release, a Hugging Face image-text-to-text model (hf:org/name), "
+    "Captioner": "a Clerestory release, a Hugging Face image-text-to-text model (hf:org/name), "
     "or a vision model behind an endpoint (openai:http://host/v1#model)",
     "Generator": "a Hugging Face image-text-to-text model (hf:org/name), "
     "or a vision model behind an endpoint (openai:http://host/v1#model)",
@@ -179,18 +179,26 @@ def capabilities(model: object) -> tuple[Capability, ...]:
     return tuple(name for name, protocol in CAPABILITIES.items() if isinstance(model, protocol))
 
 
-Known = Iterable[tuple[str, Sequence[str]]]
+AvailableModels = Iterable[tuple[str, Sequence[str]]]
 
 
 @overload
-def need(model: object, capability: Literal["Embedder"], task: str = "", known: Known = ()) -> Embedder: ...
+def require_capability(
+    model: object, capability: Literal["Embedder"], task: str = "", known: AvailableModels = ()
+) -> Embedder: ...
 @overload
-def need(model: object, capability: Literal["Scorer"], task: str = "", known: Known = ()) -> Scorer: ...
+def require_capability(
+    model: object, capability: Literal["Scorer"], task: str = "", known: AvailableModels = ()
+) -> Scorer: ...
 @overload
-def need(model: object, capability: Literal["Describer"], task: str = "", known: Known = ()) -> Describer: ...
+def require_capability(
+    model: object, capability: Literal["Captioner"], task: str = "", known: AvailableModels = ()
+) -> Captioner: ...
 @overload
-def need(model: object, capability: Literal["Generator"], task: str = "", known: Known = ()) -> Generator: ...
-def need(model: object, capability: Capability, task: str = "", known: Known = ()) -> Any:
+def require_capability(
+    model: object, capability: Literal["Generator"], task: str = "", known: AvailableModels = ()
+) -> Generator: ...
+def require_capability(model: object, capability: Capability, task: str = "", known: AvailableModels = ()) -> Any:
     """The model itself, as what a task needs it to be.
 
     Args:
@@ -204,11 +212,13 @@ def need(model: object, capability: Capability, task: str = "", known: Known = (
     """
     if isinstance(model, CAPABILITIES[capability]):
         return model
-    has = ", ".join(CAN[name] for name in capabilities(model)) or "none of what is asked here"
-    needed = f"{task} needs a model that can {CAN[capability]} ({capability})" if task else f"no {capability}"
+    has = ", ".join(CAPABILITY_TEXT[name] for name in capabilities(model)) or "none of what is asked here"
+    needed = (
+        f"{task} needs a model that can {CAPABILITY_TEXT[capability]} ({capability})" if task else f"no {capability}"
+    )
     fits = [ref for ref, able in known if capability in able]
     here = f"here fits {', '.join(fits[:6])}; or use " if fits else "use "
-    raise CapabilityError(f"{needed}; this one can {has}", here + KINDS[capability])
+    raise CapabilityError(f"{needed}; this one can {has}", here + SUITABLE_MODELS[capability])
 
 
 def logit_scale_of(model: object) -> float | None:

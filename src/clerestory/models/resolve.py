@@ -18,15 +18,15 @@ from clerestory.models.runtime import open_model
 from clerestory.models.starter import STARTER, starter_folder
 
 HF, OPENAI = "hf:", "openai:"
-FORMS = "a model is named by hf:org/name, hf:./folder, openai:http://host/v1#model, a folder, or starter"
+REFERENCE_FORMS = "a model is named by hf:org/name, hf:./folder, openai:http://host/v1#model, a folder, or starter"
 
 
-def is_outside(ref: str) -> bool:
+def is_model_location(ref: str) -> bool:
     """Whether a reference names a model by where it is, not by a release or a digest of ours."""
     return ref == STARTER or ref.startswith((HF, OPENAI, "./", "../", "/", "~"))
 
 
-def leaves_for(ref: str) -> str:
+def remote_host(ref: str) -> str:
     """The host that pictures and words are sent to when this model is used; empty when all stays on this computer.
 
     Raises:
@@ -59,7 +59,7 @@ def open_reference(ref: str) -> AnyModel:
     if ref.startswith(HF):
         place = ref.removeprefix(HF)
         if not place:
-            raise NotFound("hf: alone names no model", FORMS)
+            raise NotFound("hf: alone names no model", REFERENCE_FORMS)
         folder = Path(place).expanduser()
         # "org/name" may be a folder here too; a name of the hub has exactly one slash and no dot in front.
         if place.startswith((".", "/", "~")) or folder.is_dir():

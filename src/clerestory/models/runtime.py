@@ -24,14 +24,14 @@ from clerestory.models.decoder import beam_search
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor, normalise, to_pixels
 from clerestory.models.projection import prefix
-from clerestory.models.protocols import Matrix, Scores, Suggestion
+from clerestory.models.protocols import CaptionCandidate, Matrix, Scores
 from clerestory.models.text_tower import TextTower, load_text_tower
 
 BATCH = 64
 
 
-class Model:
-    """An ``Embedder``, a ``Scorer`` and a ``Describer``; safe to use from several threads.
+class ClerestoryEncoder:
+    """An ``Embedder``, a ``Scorer`` and a ``Captioner``; safe to use from several threads.
 
     Args:
         network: the trained part.
@@ -73,15 +73,15 @@ class Model:
         return _stacked([prefix(self.network.get_text_features(rows), width)], width)
 
     @torch.inference_mode()
-    def describe(self, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
+    def caption_images(self, images: Sequence[Image.Image], n: int = 3) -> list[list[CaptionCandidate]]:
         """Up to ``n`` distinct captions for each picture, best first."""
         if n < 1:
             raise CapabilityError(f"{n} suggestions were asked for", "ask for at least one")
-        out: list[list[Suggestion]] = []
+        out: list[list[CaptionCandidate]] = []
         for pixels in self._pixels(images):
             tokens, _ = self.network.image_tower(pixels)
             searched = beam_search(self.network.decoder, tokens, self.config, n)
-            out.extend([Suggestion(self._words(ids), score) for ids, score in found] for found in searched)
+            out.extend([CaptionCandidate(self._words(ids), score) for ids, score in found] for found in searched)
         return out
 
     def score_options(
@@ -105,21 +105,21 @@ class Model:
             "text_tower": config.text_tower_digest,
         }
 
-    def picture_inputs(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
+    def preprocess_images(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:
         """What the network takes for some pictures."""
         return {"pixel_values": normalise(to_pixels(images, self.config.image_size))}
 
-    def text_inputs(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
+    def preprocess_texts(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         """What the network takes for some texts: the rows of the text tower, which is never trained."""
         with self._one_at_a_time:
             return {"text_embeddings": aligned(torch.from_numpy(self.text_tower.embed(texts)))}
 
-    def picture_rows(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def encode_images(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Unit rows ``(N, D)`` of ``picture_inputs``, with gradients where these are on."""
         rows_ND: torch.Tensor = self.network.get_image_features(inputs["pixel_values"])
         return rows_ND
 
-    def text_rows(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def encode_texts(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Unit rows ``(N, D)`` of ``text_inputs``, with gradients where these are on."""
         rows_ND: torch.Tensor = self.network.get_text_features(inputs["text_embeddings"])
         return rows_ND
@@ -141,7 +141,7 @@ class Model:
         return " ".join(self.processor.tokenizer.convert_ids_to_tokens(list(ids)))
 
 
-def open_model(folder: Path | str) -> Model:
+def open_model(folder: Path | str) -> ClerestoryEncoder:
     """Open a model folder.
 
     Raises:
@@ -164,7 +164,7 @@ def open_model(folder: Path | str) -> Model:
         processor = ClerestoryProcessor.from_pretrained(folder)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise IntegrityError(f"{folder} cannot be read as a model: {error}", "restore it from a copy") from error
-    return Model(network, processor, load_text_tower(config.text_tower_digest), digest_folder(folder)[0])
+    return ClerestoryEncoder(network, processor, load_text_tower(config.text_tower_digest), digest_folder(folder)[0])
 
 
 def save_model(network: ClerestoryModel, processor: ClerestoryProcessor, folder: Path) -> Path:

@@ -32,7 +32,7 @@ from clerestory.models.adapters.loading import (
     rgb,
 )
 from clerestory.models.clip_scorer import GREY, log_softmax
-from clerestory.models.protocols import Reply, Request, Scores, Suggestion, check_items
+from clerestory.models.protocols import CaptionCandidate, GenerationRequest, Reply, Scores, check_items
 
 DESCRIBE = "Describe the picture in a few words."
 CAPTION_TOKENS = 32
@@ -40,7 +40,7 @@ SCORED_AT_ONCE = 16  # options in one pass through the network
 
 
 class ChatModel:
-    """A ``Generator``, a ``Describer`` and a ``Scorer``; one question at a time, safe from several threads.
+    """A ``Generator``, a ``Captioner`` and a ``Scorer``; one question at a time, safe from several threads.
 
     Args:
         network: predicts the next token from tokens and pictures.
@@ -62,11 +62,11 @@ class ChatModel:
         self.image_token = str(getattr(token, "content", token))
         self._one_at_a_time = threading.Lock()
 
-    def generate(self, requests: Sequence[Request]) -> list[Reply]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Reply]:
         """One reply for each request. Sampling is seeded by the prompt: the same request gives the same reply."""
         return [self._answer(request) for request in requests]
 
-    def describe(self, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
+    def caption_images(self, images: Sequence[Image.Image], n: int = 3) -> list[list[CaptionCandidate]]:
         """Up to ``n`` distinct captions for each picture by beam search, best first."""
         if n < 1:
             raise CapabilityError(f"{n} suggestions were asked for", "ask for at least one")
@@ -143,7 +143,7 @@ class ChatModel:
         ids: list[int] = self.tokenizer(before + answer.strip(), add_special_tokens=False)["input_ids"]
         return ids
 
-    def _answer(self, request: Request) -> Reply:
+    def _answer(self, request: GenerationRequest) -> Reply:
         started = time.perf_counter()
         with self._one_at_a_time:
             _, inputs = self.inputs(request.prompt, request.images)
@@ -158,7 +158,7 @@ class ChatModel:
         milliseconds = (time.perf_counter() - started) * 1e3
         return Reply(text, inputs["input_ids"].shape[1], len(written), milliseconds)
 
-    def _describe(self, image: Image.Image, n: int) -> list[Suggestion]:
+    def _describe(self, image: Image.Image, n: int) -> list[CaptionCandidate]:
         beams = max(n, 2)
         with self._one_at_a_time:
             _, inputs = self.inputs(DESCRIBE, [image])
@@ -176,7 +176,7 @@ class ChatModel:
             text = " ".join(self.tokenizer.decode(self._written(ids, inputs), skip_special_tokens=True).split())
             if text:
                 best.setdefault(text, min(1.0, math.exp(score)))
-        return [Suggestion(text, score) for text, score in best.items()][:n]
+        return [CaptionCandidate(text, score) for text, score in best.items()][:n]
 
     @torch.inference_mode()
     def _generate(self, inputs: dict[str, Tensor], **settings: Any) -> Any:

@@ -124,11 +124,11 @@ class DualEncoder:
         out_ND: Matrix = whole_ND.numpy().astype(np.float32, copy=False)
         return out_ND
 
-    def picture_inputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+    def preprocess_images(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """What the network takes for some pictures."""
         return dict(self.image_processor(images=[rgb(image) for image in images], return_tensors="pt"))
 
-    def text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
+    def preprocess_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """What the network takes for some texts; those longer than it reads are cut and counted."""
         with self._one_at_a_time:
             whole = self.tokenizer(list(texts))["input_ids"]
@@ -146,21 +146,21 @@ class DualEncoder:
             inputs.pop("attention_mask", None)
         return inputs
 
-    def picture_rows(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def encode_images(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Unit rows ``(N, D)`` of ``picture_inputs``, with gradients where these are on."""
         return self._rows(self.network.get_image_features, inputs)
 
-    def text_rows(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def encode_texts(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Unit rows ``(N, D)`` of ``text_inputs``, with gradients where these are on."""
         return self._rows(self.network.get_text_features, inputs)
 
     @torch.inference_mode()
     def _images(self, images: Sequence[Image.Image]) -> Tensor:
-        return self._counted(self.picture_rows(self.picture_inputs(images)), len(images))
+        return self._counted(self.encode_images(self.preprocess_images(images)), len(images))
 
     @torch.inference_mode()
     def _texts(self, texts: Sequence[str]) -> Tensor:
-        return self._counted(self.text_rows(self.text_inputs(texts)), len(texts))
+        return self._counted(self.encode_texts(self.preprocess_texts(texts)), len(texts))
 
     def _rows(self, features: Callable[..., Any], inputs: Mapping[str, Tensor]) -> Tensor:
         """Unit rows of one tower; ``pooler_output`` where it answers with an output object."""

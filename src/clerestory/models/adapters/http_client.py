@@ -26,7 +26,7 @@ FORM = "it looks like openai:http://host:port/v1#model"
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How long to wait and how often to try.
 
     Attributes:
@@ -41,7 +41,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpReply:
     """What came back: a JSON object, or the reason why there is none, and the HTTP status (0 for no answer)."""
 
     body: Mapping[str, Any]
@@ -49,7 +49,7 @@ class Answer:
     status: int = 0
 
 
-class Wire:
+class HttpClient:
     """A connection to one endpoint. The key is read from the environment and is kept nowhere but in the requests.
 
     Once 8 requests in a row have failed in spite of their retries, the endpoint is left alone for a minute: what would
@@ -63,8 +63,8 @@ class Wire:
         InputError: ``base`` is no http(s) address.
     """
 
-    def __init__(self, base: str, patience: Patience | None = None) -> None:
-        self.base, self.patience = base.rstrip("/"), patience or Patience()
+    def __init__(self, base: str, patience: RetryPolicy | None = None) -> None:
+        self.base, self.patience = base.rstrip("/"), patience or RetryPolicy()
         self.host = host_of(base)
         key = next((os.environ[name] for name in KEYS if os.environ.get(name)), "")
         headers = {"authorization": f"Bearer {key}"} if key else {}
@@ -80,33 +80,33 @@ class Wire:
         self._secret = key
         self._failed, self._ask_again = 0, 0.0
 
-    def get(self, path: str) -> Answer:
+    def get(self, path: str) -> HttpReply:
         """``GET`` below the base; tried twice at most, since somebody is waiting for the endpoint to be opened."""
         return self._ask("GET", path, None, min(1, self.patience.retries))
 
-    def post(self, path: str, body: Mapping[str, Any], retries: int | None = None) -> Answer:
+    def post(self, path: str, body: Mapping[str, Any], retries: int | None = None) -> HttpReply:
         """``POST`` of a JSON object below the base."""
         return self._ask("POST", path, body, self.patience.retries if retries is None else retries)
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None, retries: int) -> Answer:
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None, retries: int) -> HttpReply:
         if self._failed >= DOWN_AFTER and time.monotonic() < self._ask_again:
-            return Answer({}, f"the endpoint failed {DOWN_AFTER} requests in a row, so it was not asked for a while")
+            return HttpReply({}, f"the endpoint failed {DOWN_AFTER} requests in a row, so it was not asked for a while")
         answer = self._tried(method, path, body, retries)
         self._failed = self._failed + 1 if answer.problem and not _refused(answer) else 0
         if self._failed >= DOWN_AFTER:
             self._ask_again = time.monotonic() + DOWN_SECONDS
         return answer
 
-    def _tried(self, method: str, path: str, body: Mapping[str, Any] | None, retries: int) -> Answer:
-        answer = Answer({}, "it was not asked")
+    def _tried(self, method: str, path: str, body: Mapping[str, Any] | None, retries: int) -> HttpReply:
+        answer = HttpReply({}, "it was not asked")
         for turn in range(retries + 1):
             wait = min(LONGEST_WAIT, self.patience.backoff * 2**turn)
             try:
                 response = self._client.request(method, f"{self.base}/{path}", json=body)
             except httpx.TimeoutException:
-                answer = Answer({}, f"the endpoint gave no answer within {self.patience.timeout:g} s")
+                answer = HttpReply({}, f"the endpoint gave no answer within {self.patience.timeout:g} s")
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                answer = Answer(
+                answer = HttpReply(
                     {}, f"the endpoint cannot be reached: {self._clean(str(error)) or type(error).__name__}"
                 )
             else:
@@ -119,9 +119,9 @@ class Wire:
             if turn < retries:
                 time.sleep(wait)
         tries = f" ({retries + 1} tries)" if retries else ""
-        return Answer({}, answer.problem + tries, answer.status)
+        return HttpReply({}, answer.problem + tries, answer.status)
 
-    def _read(self, response: httpx.Response) -> Answer:
+    def _read(self, response: httpx.Response) -> HttpReply:
         status = response.status_code
         try:
             body = response.json()
@@ -129,10 +129,12 @@ class Wire:
             body = None
         if status != 200:
             said = self._clean(_message(body))
-            return Answer({}, f"the endpoint answered {status} {response.reason_phrase}{said and ': ' + said}", status)
+            return HttpReply(
+                {}, f"the endpoint answered {status} {response.reason_phrase}{said and ': ' + said}", status
+            )
         if not isinstance(body, dict):
-            return Answer({}, "the endpoint answered something that is not a JSON object", status)
-        return Answer(body, "", status)
+            return HttpReply({}, "the endpoint answered something that is not a JSON object", status)
+        return HttpReply(body, "", status)
 
     def _clean(self, text: str) -> str:
         """One short line that does not hold the key, whatever the other side sent back."""
@@ -140,7 +142,7 @@ class Wire:
         return (line.replace(self._secret, "***") if self._secret else line)[:200]
 
 
-def _refused(answer: Answer) -> bool:
+def _refused(answer: HttpReply) -> bool:
     """Whether this one request was turned down (3xx, 4xx but 429), which says nothing about the next."""
     return answer.status != 429 and 300 <= answer.status < 500
 

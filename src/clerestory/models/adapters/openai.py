@@ -20,10 +20,10 @@ from PIL import Image
 
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, InputError, not_found
-from clerestory.models.adapters.http_client import FORM, KEYS, Answer, Patience, Wire
+from clerestory.models.adapters.http_client import FORM, KEYS, HttpClient, HttpReply, RetryPolicy
 from clerestory.models.adapters.loading import rgb
 from clerestory.models.clip_scorer import log_softmax
-from clerestory.models.protocols import Matrix, Reply, Request, Scores, Suggestion, check_items
+from clerestory.models.protocols import CaptionCandidate, GenerationRequest, Matrix, Reply, Scores, check_items
 
 PREFIX = "openai:"
 PARALLEL = 4
@@ -37,7 +37,7 @@ BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s*")
 
 
 class Endpoint:
-    """A ``Generator`` and a ``Describer`` behind an address; asks a few questions at a time, safe from several threads.
+    """A ``Generator`` and a ``Captioner`` behind an address; asks a few questions at a time, safe from several threads.
 
     Args:
         wire: the connection.
@@ -48,26 +48,26 @@ class Endpoint:
         trouble: why something of the last call got no description or no scores; empty when all went well.
     """
 
-    def __init__(self, wire: Wire, model: str) -> None:
+    def __init__(self, wire: HttpClient, model: str) -> None:
         self.wire, self.model, self.host = wire, model, wire.host
         self.digest = _address(wire, model, DESCRIBE, CHOOSE)
-        self.trouble = ""
+        self.last_error = ""
         self._limit = "max_tokens"
 
-    def generate(self, requests: Sequence[Request]) -> list[Reply]:
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Reply]:
         """One reply for each request; what still fails after the retries is told in its ``error``."""
         if not requests:
             return []
         with ThreadPoolExecutor(max_workers=min(PARALLEL, len(requests))) as threads:
             return list(threads.map(self._answer, requests))
 
-    def describe(self, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
+    def caption_images(self, images: Sequence[Image.Image], n: int = 3) -> list[list[CaptionCandidate]]:
         """Up to ``n`` distinct captions for each picture; an endpoint does not tell how sure it is (NaN)."""
         if n < 1:
             raise CapabilityError(f"{n} suggestions were asked for", "ask for at least one")
-        replies = self.generate([Request(DESCRIBE.format(n=n), (image,), 40 * n) for image in images])
-        self.trouble = next((reply.error for reply in replies if reply.error), "")
-        return [[Suggestion(line, math.nan) for line in _lines(reply.text)[:n]] for reply in replies]
+        replies = self.generate([GenerationRequest(DESCRIBE.format(n=n), (image,), 40 * n) for image in images])
+        self.last_error = next((reply.error for reply in replies if reply.error), "")
+        return [[CaptionCandidate(line, math.nan) for line in _lines(reply.text)[:n]] for reply in replies]
 
     def facts(self) -> dict[str, str]:
         """What is known of it, in short strings."""
@@ -80,7 +80,7 @@ class Endpoint:
             "blind": "without an image the message holds words only",
         }
 
-    def chat(self, request: Request, retries: int | None = None, **more: Any) -> Answer:
+    def chat(self, request: GenerationRequest, retries: int | None = None, **more: Any) -> HttpReply:
         """One chat completion, as the endpoint gives it."""
         limited = more | {self._limit: request.max_tokens, "temperature": request.temperature}
         body = {"model": self.model, "messages": [_message(request)], **limited}
@@ -90,7 +90,7 @@ class Endpoint:
             return self.chat(request, retries, **more)
         return answer
 
-    def _answer(self, request: Request) -> Reply:
+    def _answer(self, request: GenerationRequest) -> Reply:
         started = time.perf_counter()
         answer = self.chat(request)
         milliseconds = (time.perf_counter() - started) * 1e3
@@ -126,7 +126,7 @@ class ScoringEndpoint(Endpoint):
             return []
         with ThreadPoolExecutor(max_workers=min(PARALLEL, len(images))) as threads:
             found = list(threads.map(self._score, images, questions, options))
-        self.trouble = next((problem for _, problem in found if problem), "")
+        self.last_error = next((problem for _, problem in found if problem), "")
         return [scores for scores, _ in found]
 
     def facts(self) -> dict[str, str]:
@@ -138,7 +138,7 @@ class ScoringEndpoint(Endpoint):
         letters = LETTERS[: len(options)]
         listed = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, options, strict=True))
         prompt = CHOOSE.format(question=question, options=listed).strip()
-        request = Request(prompt, () if image is None else (image,), max_tokens=1)
+        request = GenerationRequest(prompt, () if image is None else (image,), max_tokens=1)
         answer = self.chat(request, logprobs=True, top_logprobs=len(LETTERS))
         first = _first_token(answer.body)
         found = {letter: [p for token, p in first if _letter(token) == letter] for letter in letters}
@@ -157,7 +157,7 @@ class RemoteEmbedder:
         about: its entry in the server's list of models.
     """
 
-    def __init__(self, wire: Wire, model: str, about: Mapping[str, Any]) -> None:
+    def __init__(self, wire: HttpClient, model: str, about: Mapping[str, Any]) -> None:
         self.wire, self.model, self.host = wire, model, wire.host
         self.dims: tuple[int, ...] = tuple(int(d) for d in about["dimensions"])
         self.says = str(about.get("digest", ""))
@@ -204,7 +204,7 @@ class RemoteEmbedder:
         return out
 
 
-def open_endpoint(ref: str, patience: Patience | None = None) -> Endpoint | RemoteEmbedder:
+def open_endpoint(ref: str, patience: RetryPolicy | None = None) -> Endpoint | RemoteEmbedder:
     """Open ``openai:http://host/v1#model``; without ``#model`` the only model that is served there.
 
     One short question finds out whether the endpoint tells probabilities, which makes it a ``Scorer``.
@@ -214,7 +214,7 @@ def open_endpoint(ref: str, patience: Patience | None = None) -> Endpoint | Remo
         NotFound: there is no such model there.
     """
     base, _, model = ref.removeprefix(PREFIX).partition("#")
-    wire = Wire(base, patience)
+    wire = HttpClient(base, patience)
     listed = _listed(wire, model)
     if not model:
         if len(listed) != 1:
@@ -225,7 +225,9 @@ def open_endpoint(ref: str, patience: Patience | None = None) -> Endpoint | Remo
     about = listed.get(model, {})
     if "digest" in about and isinstance(about.get("dimensions"), list):
         return RemoteEmbedder(wire, model, about)
-    probe = Endpoint(wire, model).chat(Request("Say A.", max_tokens=1), retries=0, logprobs=True, top_logprobs=1)
+    probe = Endpoint(wire, model).chat(
+        GenerationRequest("Say A.", max_tokens=1), retries=0, logprobs=True, top_logprobs=1
+    )
     return (ScoringEndpoint if _first_token(probe.body) else Endpoint)(wire, model)
 
 
@@ -236,12 +238,12 @@ def data_url(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _address(wire: Wire, model: str, *parameters: str) -> str:
+def _address(wire: HttpClient, model: str, *parameters: str) -> str:
     """Content address of what is known of a remote model."""
     return digest({"endpoint": wire.base, "model": model, "parameters": list(parameters)})
 
 
-def _listed(wire: Wire, model: str) -> dict[str, Mapping[str, Any]]:
+def _listed(wire: HttpClient, model: str) -> dict[str, Mapping[str, Any]]:
     """The models of the endpoint; empty where it does not list them but one was named."""
     answer = wire.get("models")
     if answer.status in (401, 403):
@@ -258,7 +260,7 @@ def _listed(wire: Wire, model: str) -> dict[str, Mapping[str, Any]]:
     return {str(entry["id"]): entry for entry in entries if isinstance(entry, dict) and "id" in entry}
 
 
-def _message(request: Request) -> dict[str, Any]:
+def _message(request: GenerationRequest) -> dict[str, Any]:
     pictures = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in request.images]
     content = [*pictures, {"type": "text", "text": request.prompt}] if pictures else request.prompt
     return {"role": "user", "content": content}
