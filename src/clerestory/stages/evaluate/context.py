@@ -1,33 +1,36 @@
-"""What the parts of an evaluation work on: the model, the data cut into pools, and everything asked so far."""
+"""What the suites of an evaluation share: the model, the data by split, and results that are computed once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset, Sample
 from clerestory.models.protocols import Embedder
+from clerestory.stages.evaluate.cached_embeddings import Matrix, embed_dataset, embed_texts, read_image
 from clerestory.stages.evaluate.config import EvaluateConfig
-from clerestory.stages.evaluate.shared.cached_embeddings import Matrix, embed_texts
-from clerestory.stages.evaluate.shared.embeddings import embed_dataset, readable
-from clerestory.stages.evaluate.shared.retrieval_split import RetrievalSplit, choose_splits, make_retrieval_split
-from clerestory.stages.evaluate.shared.row_builder import RowBuilder
+from clerestory.stages.evaluate.row_builder import RowBuilder
+from clerestory.stages.evaluate.samples import choose_splits
+from clerestory.stages.evaluate.suite import EvaluationRequest
 from clerestory.store import Store
 
 if TYPE_CHECKING:
     from PIL import Image
 
+T = TypeVar("T")
+
 
 class EvaluationContext:
-    """One model on one data set, ready to be examined.
+    """One model on one data set.
 
     Args:
-        model: what is examined; each part says which capabilities it needs of it.
+        model: the evaluated model; each suite names the capabilities it needs.
         data: all of the data, with every split.
-        config: what to measure, and on how much.
-        store: where answers and evidence are kept.
+        config: what to measure, and on how many samples.
+        store: holds cached answers and evidence.
         progress: told about each step.
     """
 
@@ -39,52 +42,60 @@ class EvaluationContext:
         self.config = config
         self.store = store
         self.progress = progress
-        self._pools: dict[str, RetrievalSplit] = {}
+        self._computed: dict[str, Any] = {}
+
+    @property
+    def request(self) -> EvaluationRequest:
+        """The subject of this evaluation by digest."""
+        return EvaluationRequest(self.model.digest, self.data.digest, self.config, self.store)
 
     @cached_property
-    def _chosen(self) -> tuple[dict[str, Dataset], list[Finding]]:
+    def _splits_and_findings(self) -> tuple[dict[str, Dataset], list[Finding]]:
         return choose_splits(self.data, self.config)
 
     @property
     def splits(self) -> dict[str, Dataset]:
-        """The captioned pictures of each split that is evaluated, without skin-tone variants.
+        """The images of each evaluated split, without skin-tone variants.
 
         Raises:
-            DataError, NotFound: there is nothing to evaluate on.
+            DataError, NotFound: no split can be evaluated.
         """
-        return self._chosen[0]
+        return self._splits_and_findings[0]
 
     @property
     def split_findings(self) -> list[Finding]:
-        """What was left out of ``splits``, and why."""
-        return self._chosen[1]
+        """What is excluded from ``splits``, and why."""
+        return self._splits_and_findings[1]
 
-    def pool(self, split: str) -> RetrievalSplit:
-        """A split ready for retrieval, its pictures and captions embedded; needs an ``Embedder``."""
-        if split not in self._pools:
-            self._pools[split] = make_retrieval_split(
-                self.embedder, split, self.splits[split], self.config, self.store, self.progress
-            )
-        return self._pools[split]
+    @property
+    def first_split(self) -> str:
+        """The split that suites evaluate which evaluate only one."""
+        return next(iter(self.splits))
 
     @property
     def embedder(self) -> Embedder:
-        """The model as an ``Embedder``; the engine has checked that it is one before a part that needs it runs."""
+        """The model as an ``Embedder``; whether it is one is checked before a suite that needs it runs."""
         model: Embedder = self.model
         return model
 
-    def table(self) -> RowBuilder:
-        """An empty table with a column for each group of the data."""
+    def row_builder(self) -> RowBuilder:
+        """A builder of rows with a column for each group of the data."""
         return RowBuilder({name for sample in self.data for name in sample.groups})
 
-    def embed(self, data: Dataset) -> Matrix:
-        """Embeddings (N, D) of the pictures of a data set; NaN rows where a picture cannot be read."""
+    def embed_images(self, data: Dataset) -> Matrix:
+        """Embeddings (N, D) of the images of a data set; NaN rows where an image cannot be read."""
         return embed_dataset(self.embedder, data, self.store, self.progress, self.config.batch_size)
 
     def embed_texts(self, texts: list[str]) -> Matrix:
         """Embeddings (N, D) of texts."""
         return embed_texts(self.embedder, texts, self.store.answer_cache, self.config.batch_size)
 
-    def picture(self, sample: Sample) -> Image.Image | None:
-        """The decoded picture of a sample, None where it cannot be read."""
-        return readable(self.data, sample)
+    def read_image(self, sample: Sample) -> Image.Image | None:
+        """The decoded image of a sample, None if it cannot be read."""
+        return read_image(self.data, sample)
+
+    def once(self, name: str, compute: Callable[[], T]) -> T:
+        """The result of ``compute``, computed by the first suite that needs it under this name."""
+        if name not in self._computed:
+            self._computed[name] = compute()
+        return cast(T, self._computed[name])

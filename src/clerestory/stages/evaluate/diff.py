@@ -1,49 +1,77 @@
-"""What changed in the numbers since an earlier evaluation."""
+"""What has changed since earlier evidence: which suites are stale, and which numbers differ."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.release import Release
-from clerestory.stages.evaluate.freshness import SuiteState, freshness
+from clerestory.stages.evaluate.config import EvaluateConfig
+from clerestory.stages.evaluate.fingerprint import KIND, suite_kind, suite_subject
+from clerestory.stages.evaluate.suite import EvaluationRequest
+from clerestory.stages.evaluate.suites import select_suites
 from clerestory.stats.metrics import metric
 from clerestory.store import Store
+
+Freshness = Literal["fresh", "stale", "missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteState:
+    """The evidence of one suite for a model.
+
+    Attributes:
+        name: such as ``corruption``.
+        description: what the suite evaluates, in a few plain words.
+        state: ``fresh``, ``stale`` or ``missing``.
+        changed: what differs from the evidence: ``data``, ``code``, ``config``, ``environment``.
+        made: when the evidence was made, ISO 8601; empty when it is missing.
+        seconds: how long that took; 0 when it is missing.
+        id: of the evidence; empty when it is missing.
+    """
+
+    name: str
+    description: str
+    state: Freshness
+    changed: tuple[str, ...] = ()
+    made: str = ""
+    seconds: float = 0.0
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class MeasurementChange:
-    """A number that is not what it was.
+    """A number that differs between two evaluations.
 
     Attributes:
         before, after: the two measurements, of one name and slice.
-        worse: it went the wrong way.
-        beyond: either value lies outside the other's interval, so that uncertainty does not explain it; of numbers
-            without intervals always.
-        machine: it depends on whatever else the machine is doing, as waiting times do.
+        worse: the number changed for the worse.
+        significant: each value lies outside the other's interval; always for numbers without intervals.
+        machine_dependent: the number also depends on what else the machine is doing, as latencies do.
     """
 
     before: Measurement
     after: Measurement
     worse: bool
-    beyond: bool
-    machine: bool
+    significant: bool
+    machine_dependent: bool
 
     @property
-    def alarming(self) -> bool:
-        """Worse, by more than uncertainty and a busy machine explain."""
-        return self.worse and self.beyond and not self.machine
+    def regression(self) -> bool:
+        """Worse, by more than uncertainty and the machine explain."""
+        return self.worse and self.significant and not self.machine_dependent
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationDiff:
-    """Two evaluations, number by number.
+    """Two evaluations compared number by number.
 
     Attributes:
-        changed: the numbers that differ, the alarming ones first.
-        same: how many are exactly what they were.
-        new: how many there were not before.
-        gone: how many there are no longer.
+        changed: the numbers that differ, regressions first.
+        same: how many are equal.
+        new: how many are in the later evaluation only.
+        gone: how many are in the earlier evaluation only.
     """
 
     changed: tuple[MeasurementChange, ...]
@@ -52,52 +80,68 @@ class EvaluationDiff:
     gone: int
 
     @property
-    def alarming(self) -> tuple[MeasurementChange, ...]:
-        """Those that somebody should look at."""
-        return tuple(change for change in self.changed if change.alarming)
+    def regressions(self) -> tuple[MeasurementChange, ...]:
+        """The changes that need attention."""
+        return tuple(change for change in self.changed if change.regression)
 
 
-def changes(before: Evidence, after: Evidence) -> EvaluationDiff:
-    """What is different in the measurements of two evaluations."""
-    old = {measured.key: measured for measured in before.measurements}
-    new = {measured.key: measured for measured in after.measurements}
+def diff_evaluations(before: Evidence, after: Evidence) -> EvaluationDiff:
+    """Compare the measurements of two evaluations."""
+    old = {measurement.key: measurement for measurement in before.measurements}
+    new = {measurement.key: measurement for measurement in after.measurements}
     shared = [(old[key], new[key]) for key in new if key in old]
     changed = [_change(one, two) for one, two in shared if one.value != two.value]
-    changed.sort(key=lambda change: (not change.alarming, not change.beyond, not change.worse))
+    changed.sort(key=lambda change: (not change.regression, not change.significant, not change.worse))
     return EvaluationDiff(tuple(changed), len(shared) - len(changed), len(new) - len(shared), len(old) - len(shared))
 
 
 def _change(before: Measurement, after: Measurement) -> MeasurementChange:
     fell = after.value < before.value
     worse = after.direction != "none" and fell == (after.direction == "higher")
-    beyond = _outside(before.value, after) and _outside(after.value, before)
-    machine = metric(after.name).machine_dependent
-    return MeasurementChange(before, after, worse, beyond, machine)
+    significant = _outside(before.value, after) and _outside(after.value, before)
+    return MeasurementChange(before, after, worse, significant, metric(after.name).machine_dependent)
 
 
-def _outside(value: float, measured: Measurement) -> bool:
-    interval = measured.interval
+def _outside(value: float, measurement: Measurement) -> bool:
+    interval = measurement.interval
     return interval is None or not interval.low <= value <= interval.high
 
 
+def freshness(model: str, data: str, store: Store, config: EvaluateConfig | None = None) -> list[SuiteState]:
+    """The state of every suite for a model (digest) on data (digest); runs nothing."""
+    config = config or EvaluateConfig()
+    request = EvaluationRequest(model, data, config, store)
+    states = []
+    for suite in select_suites(config.suites):
+        today = suite_subject(suite, request)
+        stored = store.find_evidence(suite_kind(suite), model=model)
+        if not stored:
+            states.append(SuiteState(suite.name, suite.description, "missing"))
+            continue
+        best = min(stored, key=lambda each: len(each.subject.differs(today)))
+        changed = best.subject.differs(today)
+        state: Freshness = "stale" if changed else "fresh"
+        seconds = best.cost.seconds
+        states.append(SuiteState(suite.name, suite.description, state, changed, best.made, seconds, best.id))
+    return states
+
+
 def release_freshness(store: Store, release: Release, data: str = "") -> list[SuiteState]:
-    """The state of every part for a release's model; other settings than the usual ones do not make a part stale.
+    """The state of every suite for a release's model; settings other than the defaults do not make a suite stale.
 
     Args:
-        store: where evidence is.
+        store: holds the evidence.
         release: the release.
-        data: digest of the data of today; that of the release's own examination when empty.
+        data: digest of today's data; that of the release's own evaluation when empty.
     """
     if not data:
-        held = store.find_evidence("evaluate", model=release.model)
-        data = held[0].subject.data if held else ""
-    return [_whatever_settings(state) for state in freshness(release.model, data, store)]
+        stored = store.find_evidence(KIND, model=release.model)
+        data = stored[0].subject.data if stored else ""
+    return [_ignoring_settings(state) for state in freshness(release.model, data, store)]
 
 
-def _whatever_settings(state: SuiteState) -> SuiteState:
+def _ignoring_settings(state: SuiteState) -> SuiteState:
     changed = tuple(name for name in state.changed if name != "config")
-    return (
-        replace(state, changed=changed, state="fresh")
-        if state.made and not changed
-        else replace(state, changed=changed)
-    )
+    if state.made and not changed:
+        return replace(state, changed=(), state="fresh")
+    return replace(state, changed=changed)

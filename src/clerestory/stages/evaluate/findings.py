@@ -11,7 +11,11 @@ EMPTY_CAPTIONS = FindingCode(
 UNUSABLE_SPLIT = FindingCode("CLR-E003", "warning", "split not evaluated", "not_run")
 UNSUPPORTED_SUITE = FindingCode("CLR-E004", "info", "suite not supported by the model", "not_applicable")
 SMALL_SLICE = FindingCode(
-    "CLR-E005", "info", "slice too small", "not_run", "add samples of this slice, or lower min_slice_concepts"
+    "CLR-E005",
+    "info",
+    "slice too small",
+    "not_run",
+    "add samples of this slice, or lower min_slice_concepts (for a task: min_group_concepts)",
 )
 EXCLUDED_VARIANTS = FindingCode("CLR-E006", "info", "skin-tone variants excluded", "not_applicable")
 NOT_APPLICABLE = FindingCode("CLR-E007", "info", "suite not applicable", "not_applicable")
@@ -72,7 +76,7 @@ DUPLICATE_OPTIONS = FindingCode("CLR-E050", "warning", "duplicate options", fix=
 UNGROUPED_DISTRACTORS = FindingCode(
     "CLR-E051", "info", "distractors of any category", fix="give the images a group such as category"
 )
-NO_EFFECTIVE_ROBUSTNESS = FindingCode("CLR-E052", "info", "effective robustness not measured", "not_applicable")
+NO_EFFECTIVE_ROBUSTNESS = FindingCode("CLR-E052", "info", "effective robustness not measured", "not_run")
 
 BLIND_SOLVABLE = FindingCode(
     "CLR-E060",

@@ -1,4 +1,4 @@
-"""What the evidence of a part, and of the whole, holds for: the digests that its numbers depend on."""
+"""The subject of a suite's evidence, and of the whole evaluation's: the digests that the numbers depend on."""
 
 from __future__ import annotations
 
@@ -6,55 +6,68 @@ from collections.abc import Iterable
 
 from clerestory.core.codec import encode
 from clerestory.core.digest import digest
-from clerestory.core.evidence import Subject
+from clerestory.core.evidence import Evidence, Subject
 from clerestory.core.provenance import code_digest, environment_digest, imported_files, stage_code
 from clerestory.stages.evaluate.suite import EvaluationRequest, Suite
 
 KIND = "evaluate"
-ROOM = "stages/evaluate"
-# Rooms below, which every part's numbers may depend on.
-BELOW = ("core", "data", "models", "stats")
-# What it says is in the settings, each part's own; that it has got a setting more changes no number.
-SETTINGS = "stages/evaluate/config"
-EVERY_PART = ("splits", "lang", "seed", "batch")
+STAGE_FOLDER = "stages/evaluate"
+# Layers that every suite's numbers may depend on.
+LOWER_LAYERS = ("core", "data", "models", "stats")
+# The settings are digested by value, for each suite its own; a new setting changes no number.
+SETTINGS_FILE = f"{STAGE_FOLDER}/config"
+COMMON_SETTINGS = ("splits", "language", "seed", "batch_size")
 
 
-def suite_kind(part: Suite) -> str:
-    """The kind of a part's evidence: ``evaluate.retrieval``."""
-    return f"{KIND}.{part.name}"
+def suite_kind(suite: Suite | str) -> str:
+    """The kind of a suite's evidence: ``evaluate.retrieval``."""
+    return f"{KIND}.{suite if isinstance(suite, str) else suite.name}"
 
 
-def suite_subject(part: Suite, asked: EvaluationRequest) -> Subject:
-    """What a part's evidence holds for, today."""
-    settings = {name: getattr(asked.config, name) for name in (*EVERY_PART, *part.settings)}
-    also = part.also(asked) if part.also else {}
-    if also:
-        settings["also"] = dict(also)
+def suite_subject(suite: Suite, request: EvaluationRequest) -> Subject:
+    """The subject of a suite's evidence with today's code."""
+    settings = {name: getattr(request.config, name) for name in (*COMMON_SETTINGS, *suite.settings)}
+    dependencies = suite.dependencies(request) if suite.dependencies else {}
+    if dependencies:
+        settings["dependencies"] = dict(dependencies)
     return Subject(
-        model=asked.model,
-        data=asked.data,
-        code=suite_code(part),
+        model=request.model,
+        data=request.data,
+        code=suite_code(suite),
         config=digest(encode(settings)),
         environment=environment_digest(),
     )
 
 
-def suite_code(part: Suite) -> str:
-    """SHA-256 of the code a part's numbers depend on: the rooms below, and all of this stage that the part imports."""
-    behind = imported_files(part.run.__module__, ROOM)
-    return code_digest(*BELOW, *(file for file in behind if file != SETTINGS))
+def suite_code(suite: Suite) -> str:
+    """SHA-256 of the code that a suite's numbers depend on: the lower layers, and the files of this stage it imports."""
+    imported = imported_files(suite.run.__module__, STAGE_FOLDER)
+    return code_digest(*LOWER_LAYERS, *(file for file in imported if file != SETTINGS_FILE))
 
 
-def evaluation_subject(parts: Iterable[Suite], asked: EvaluationRequest) -> Subject:
-    """What the evidence of all these parts together holds for, today.
+def suite_evidence(suite: Suite, request: EvaluationRequest) -> list[Evidence]:
+    """The stored evidence of a suite for exactly this request, the newest first."""
+    subject = suite_subject(suite, request)
+    return request.store.find_evidence(
+        suite_kind(suite), subject.model, subject.data, subject.code, subject.config, subject.environment
+    )
 
-    A part that reads the evidence of others changes it by having run, so this is asked again once all parts are made.
+
+def evaluation_subject(suites: Iterable[Suite], request: EvaluationRequest) -> Subject:
+    """The subject of the combined evidence of some suites with today's code.
+
+    A suite that reads the evidence of others depends on what they measured, so call this again once all have run.
     """
-    also = {part.name: dict(more) for part in parts if part.also and (more := part.also(asked))}
+    dependencies = {
+        suite.name: dict(names) for suite in suites if suite.dependencies and (names := suite.dependencies(request))
+    }
+    config: object = request.config
+    if dependencies:
+        config = {"config": encode(request.config), "dependencies": dependencies}
     return Subject(
-        model=asked.model,
-        data=asked.data,
+        model=request.model,
+        data=request.data,
         code=stage_code(KIND),
-        config=digest(encode({"config": encode(asked.config), "also": also})) if also else digest(asked.config),
+        config=digest(encode(config)),
         environment=environment_digest(),
     )

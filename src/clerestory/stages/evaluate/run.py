@@ -1,147 +1,173 @@
-"""The verb: evaluate a model on data, and keep what was found as evidence."""
+"""Evaluate a model on data, and store the result as evidence."""
 
 from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Facts, Tags
 from clerestory.core.digest import canonical
 from clerestory.core.errors import CapabilityError, IntegrityError
 from clerestory.core.evidence import Cost, Evidence, Finding, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import metered, now
+from clerestory.core.rows import RETRYABLE, Condition, Unscored
 from clerestory.core.sample import Dataset
-from clerestory.models.protocols import KINDS, capabilities
+from clerestory.models.protocols import SUITABLE_MODELS, capabilities
+from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.config import EvaluateConfig
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.fingerprint import KIND, evaluation_subject, suite_kind, suite_subject
-from clerestory.stages.evaluate.shared.captioning import NO_DESCRIPTION
-from clerestory.stages.evaluate.shared.retrieval_split import NO_CAPTION, UNANSWERED, UNREADABLE
-from clerestory.stages.evaluate.shared.row_builder import CLEAN, join
-from clerestory.stages.evaluate.suite import EvaluationRequest, NotApplicable, Suite, SuiteResult
-from clerestory.stages.evaluate.suites import chosen
+from clerestory.stages.evaluate.row_builder import join_rows
+from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
+from clerestory.stages.evaluate.suites import select_suites
 from clerestory.stats.aggregate import Rows
 from clerestory.stats.rows import read_rows, write_rows
 from clerestory.store import Store
 
-NAMED = 8
-UNANSWERED_CODE = "CLR-E008"
+MAX_NAMED = 8
+MAX_CONDITIONS = 3
+# The artifacts of suites that become the artifact ``examples`` of the whole, with their keys in it.
+EXAMPLES = {"examples.retrieval": "examples", "examples.captions": "captions"}
+
+REASONS: dict[Unscored, str] = {
+    Unscored.NO_CAPTION: "they have no caption in the language of the evaluation",
+    Unscored.UNREADABLE_IMAGE: "their images cannot be read",
+    Unscored.NO_ANSWER: "the model did not answer",
+    Unscored.NO_CAPTION_WRITTEN: "the model generated an empty caption",
+    Unscored.UNKNOWN_LABEL: "their label is not a class",
+    Unscored.NO_CORRECT_ANSWER: "the data has no correct answer",
+    Unscored.IMAGE_TOO_SMALL: "their images are too small to be corrupted",
+    Unscored.NO_SYNONYM: "the data has no synonyms for the caption",
+    Unscored.ONE_WORD_ORDER: "the words of the caption have no other order",
+    Unscored.NO_LONG_WORD: "the caption has no word of four letters for a typo",
+    Unscored.TOO_FEW_IMAGES: "the concept has too few images of the group",
+}
+FIXES: dict[Unscored, str] = {
+    Unscored.NO_CAPTION: "add captions to these samples, or set language to one that they have",
+    Unscored.UNREADABLE_IMAGE: "replace these images",
+}
 
 
 def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, progress: Progress = QUIET) -> Evidence:
-    """Examine a model part by part, and store the evidence with its per-sample rows.
+    """Evaluate a model suite by suite, and store the evidence with its per-sample rows.
 
     Evidence for the same model, data, code, configuration and environment is not made twice: the stored one is
-    returned at once. Each part is kept as soon as it is done, so a run that was killed goes on where it stopped, and
-    a change makes again only the parts it touches. A part that needs what the model cannot do is left out, and a
-    finding says so.
+    returned. Each suite is stored when it is done, so a killed run resumes where it stopped, and a change reruns only
+    the suites it concerns. A suite that needs a capability the model does not have is skipped, and a finding reports
+    it.
 
     Args:
         model: an ``Embedder``, ``Scorer``, ``Describer`` or ``Generator``, or several of these.
-        data: pictures with captions; only the splits that ``config`` names are used, all of it if it has none.
-        config: what to measure, and on how much.
-        store: where answers, rows and evidence are kept.
+        data: images with captions; only the splits named in ``config`` are evaluated, all of it if it has none.
+        config: what to measure, and on how many samples.
+        store: holds answers, rows and evidence.
         progress: told about each step.
 
     Raises:
-        NotFound: the data has none of the wanted splits, or there is no such part.
-        DataError: no wanted split has two captioned concepts.
-        CapabilityError: the model gives NaN or other unusable embeddings (the sample is named), or can do nothing
-            that any chosen part needs.
+        NotFound: the data has none of the configured splits, or there is no suite of a configured name.
+        DataError: no configured split has two captioned concepts.
+        CapabilityError: an embedding is not a finite unit vector (names the sample), or the model has no capability
+            that a configured suite needs.
     """
-    parts = chosen(config.suites)
-    asked = EvaluationRequest(model.digest, data.digest, config, store)
-    known = _sound(store, KIND, evaluation_subject(parts, asked), progress)
-    if known is not None:
-        return known
-    bench = EvaluationContext(model, data, config, store, progress)
-    able = _able(model, parts)
-    made = [_part_evidence(part, bench, asked) for part in able]
-    noticed = bench.split_findings if any(part.uses_splits for part in parts) else []
-    unable = [_cannot(part, model) for part in parts if part not in able]
-    evidence = _whole(evaluation_subject(parts, asked), made, noticed + unable, store)
+    suites = select_suites(config.suites)
+    context = EvaluationContext(model, data, config, store, progress)
+    stored = _valid_evidence(store, KIND, evaluation_subject(suites, context.request), progress)
+    if stored is not None:
+        return stored
+    supported = _supported(model, suites)
+    results = [_suite_evidence(suite, context) for suite in supported]
+    notes = list(context.split_findings) if any(suite.needs_captions for suite in suites) else []
+    notes += [_unsupported(suite, model) for suite in suites if suite not in supported]
+    evidence = _combined(evaluation_subject(suites, context.request), results, notes, store)
     store.put_evidence(evidence)
     return evidence
 
 
-def _able(model: Any, parts: tuple[Suite, ...]) -> list[Suite]:
-    """The parts whose needs the model meets.
+def _supported(model: Any, suites: tuple[Suite, ...]) -> list[Suite]:
+    """The suites whose capabilities the model has.
 
     Raises:
-        CapabilityError: there is none.
+        CapabilityError: there are none.
     """
-    has = set(capabilities(model))
-    able = [part for part in parts if set(part.needs) <= has]
-    if not able:
-        needs = sorted({need for part in parts for need in part.needs})
+    own = set(capabilities(model))
+    supported = [suite for suite in suites if set(suite.capabilities) <= own]
+    if not supported:
+        needed = sorted({capability for suite in suites for capability in suite.capabilities})
+        examples = [description for capability, description in SUITABLE_MODELS.items() if capability in needed]
         raise CapabilityError(
-            f"this model can do nothing that is asked for: it is {', '.join(sorted(has)) or 'none of them'}, "
-            f"and needed is {' or '.join(needs)}",
-            f"choose other parts, or use {' or '.join(words for need, words in KINDS.items() if need in needs)}",
+            f"this model supports none of the selected suites; they need {_article(' or '.join(needed))}, "
+            f"and it is {_article(' and '.join(sorted(own))) if own else 'none of these'}",
+            f"select other suites, or use {' or '.join(examples)}",
         )
-    return able
+    return supported
 
 
-def _part_evidence(part: Suite, bench: EvaluationContext, asked: EvaluationRequest) -> Evidence:
-    """A part's evidence: the stored one where it still holds, else made now and stored."""
-    subject = suite_subject(part, asked)
-    known = _sound(bench.store, suite_kind(part), subject, bench.progress)
-    if known is not None:
-        return known
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[:1] in "AEIOU" else f"a {noun}"
+
+
+def _suite_evidence(suite: Suite, context: EvaluationContext) -> Evidence:
+    """The evidence of a suite: the stored one if it is up to date, else made now and stored."""
+    store, subject = context.store, suite_subject(suite, context.request)
+    stored = _valid_evidence(store, suite_kind(suite), subject, context.progress)
+    if stored is not None:
+        return stored
     with metered() as meter:
         try:
-            found = part.run(bench)
+            result = suite.run(context)
         except NotApplicable as error:
-            note = Finding("CLR-E007", "info", "not_applicable", f"part {part.name}", error.message, error.fix)
-            found = SuiteResult({}, [], [note])
+            note = findings.NOT_APPLICABLE.finding(
+                f"suite {suite.name}", error.message, fix=error.fix, suite=suite.name
+            )
+            result = SuiteResult({}, [], [note])
     evidence = Evidence(
-        kind=suite_kind(part),
+        kind=suite_kind(suite),
         subject=subject,
-        measurements=tuple(found.measurements),
-        findings=(*_unscored(found.rows), *found.findings),
+        measurements=tuple(result.measurements),
+        findings=(*unscored_findings(result.rows), *result.findings),
         cost=meter.cost,
         made=now(),
-        rows=bench.store.blobs.put(write_rows(found.rows)) if found.rows else "",
-        artifacts=Tags({name: bench.store.blobs.put(content) for name, content in found.artifacts.items()}),
-        facts=Tags(found.facts),
+        rows=store.blobs.put(write_rows(result.rows)) if result.rows else "",
+        artifacts=Tags({name: store.blobs.put(content) for name, content in result.artifacts.items()}),
+        facts=Facts(result.facts),
     )
-    bench.store.put_evidence(evidence)
+    store.put_evidence(evidence)
     return evidence
 
 
-def _whole(subject: Subject, parts: list[Evidence], findings: list[Finding], store: Store) -> Evidence:
-    """The parts put together: rows below one another, one list of measurements."""
-    rows = join(read_rows(store.blobs.get(part.rows)) for part in parts if part.rows)
-    artifacts = {name: blob for part in parts for name, blob in part.artifacts.items()}
+def _combined(subject: Subject, results: list[Evidence], notes: list[Finding], store: Store) -> Evidence:
+    """The evidence of all suites as one: joined rows, one list of measurements."""
+    rows = join_rows(read_rows(store.blobs.get(result.rows)) for result in results if result.rows)
+    artifacts = {name: blob for result in results for name, blob in result.artifacts.items()}
     artifacts |= _examples(artifacts, store)
-    facts = {name: value for part in parts for name, value in part.facts.items()}
-    facts |= {part.kind.replace(KIND, "part", 1): part.id for part in parts}
+    facts = {name: value for result in results for name, value in result.facts.items()}
+    facts |= {result.kind.replace(KIND, "suite", 1): result.id for result in results}
     return Evidence(
         kind=KIND,
         subject=subject,
-        measurements=tuple(m for part in parts for m in part.measurements),
-        findings=tuple(dict.fromkeys([*(f for part in parts for f in part.findings), *findings])),
-        cost=_total(part.cost for part in parts),
+        measurements=tuple(m for result in results for m in result.measurements),
+        findings=tuple(dict.fromkeys([*(f for result in results for f in result.findings), *notes])),
+        cost=_total(result.cost for result in results),
         made=now(),
         rows=store.blobs.put(write_rows(rows)),
         artifacts=Tags(artifacts),
-        facts=Tags(facts),
+        facts=Facts(facts),
     )
 
 
 def _examples(artifacts: dict[str, str], store: Store) -> dict[str, str]:
-    """The examples of all parts as the one file that the report reads."""
-    shown = {}
-    for name, key in (("examples.retrieval", "examples"), ("examples.captions", "captions")):
-        shown[key] = json.loads(store.blobs.get(artifacts.pop(name))) if name in artifacts else []
-    return {"examples": store.blobs.put(canonical(shown))}
+    """The examples of all suites as one artifact, in place of their own."""
+    examples = {}
+    for name, key in EXAMPLES.items():
+        examples[key] = json.loads(store.blobs.get(artifacts.pop(name))) if name in artifacts else []
+    return {"examples": store.blobs.put(canonical(examples))}
 
 
 def _total(costs: Iterable[Cost]) -> Cost:
-    """What all parts took, those of earlier runs included; the peak is the highest of them."""
+    """The cost of all suites, those of earlier runs included; the peak memory is the highest of them."""
     known = list(costs)
     return Cost(
         round(sum(cost.seconds for cost in known), 3),
@@ -150,11 +176,11 @@ def _total(costs: Iterable[Cost]) -> Cost:
     )
 
 
-def _sound(store: Store, kind: str, subject: Subject, progress: Progress) -> Evidence | None:
-    """The newest sound evidence for a subject in which nothing went unanswered.
+def _valid_evidence(store: Store, kind: str, subject: Subject, progress: Progress) -> Evidence | None:
+    """The newest stored evidence for a subject that is intact and complete.
 
-    Damaged evidence is none: its fix is to make it again. So is evidence that lacks answers: what was answered is kept
-    by its content, and only the rest is asked again.
+    Damaged evidence is made again. So is evidence with unanswered samples: answers are cached by their content, and
+    only the missing ones are requested.
     """
     try:
         found = store.find_evidence(
@@ -163,51 +189,55 @@ def _sound(store: Store, kind: str, subject: Subject, progress: Progress) -> Evi
     except IntegrityError as error:
         progress.say(f"{error.message}; evaluating again")
         return None
-    whole = [one for one in found if not any(finding.code == UNANSWERED_CODE for finding in one.findings)]
-    sound = next((one for one in whole if not store.verify_evidence(one.id)), None)
-    if whole and sound is None:
+    complete = [one for one in found if not any(note.code == findings.UNANSWERED.code for note in one.findings)]
+    intact = next((one for one in complete if not store.verify_evidence(one.id)), None)
+    if complete and intact is None:
         progress.say("files of the stored evidence are damaged; evaluating again")
-    return sound
+    return intact
 
 
-def _unscored(rows: Rows) -> list[Finding]:
-    """One finding for each task, split and reason; it counts the samples and names the first of them."""
-    groups: dict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
+def unscored_findings(rows: Rows) -> list[Finding]:
+    """One finding for each task, split and reason with its number of samples and the first of them."""
     if not rows:
         return []
+    groups: dict[tuple[str, str, str, str], list[tuple[str, str]]] = defaultdict(list)
     columns = (rows[name].tolist() for name in ("task", "split", "unscored", "sample", "condition"))
-    for task, split, reason, sample, condition in zip(*columns, strict=True):
+    details = rows["unscored_detail"].tolist() if "unscored_detail" in rows else [""] * len(rows["unscored"])
+    for task, split, reason, sample, condition, detail in zip(*columns, details, strict=True):
         if reason:
-            groups[task, split, reason].append((sample, condition))
-    findings = []
-    for (task, split, reason), asked in groups.items():
-        samples = list(dict.fromkeys(sample for sample, _ in asked))
-        under = sorted({condition for _, condition in asked})
-        names = ", ".join(samples[:NAMED]) + (f" and {len(samples) - NAMED} more" if len(samples) > NAMED else "")
-        times = f" ({len(asked)} times)" if len(asked) > len(samples) else ""
-        message = f"{len(samples)} samples of split {split!r} are not scored for {task}{_under(under)}{times}: {reason}"
-        again = reason.startswith(UNANSWERED)
-        code = UNANSWERED_CODE if again else "CLR-E002" if reason == NO_DESCRIPTION else "CLR-E001"
-        fix = "run it again: what was answered is kept, and only the rest is asked" if again else ""
-        findings.append(Finding(code, "warning", "warn", names, message, _FIXES.get(reason, fix)))
-    return findings
+            groups[task, split, reason, detail].append((sample, condition))
+    return [
+        _unscored(task, split, Unscored(reason), detail, unscored)
+        for (task, split, reason, detail), unscored in groups.items()
+    ]
 
 
-def _under(conditions: list[str], most: int = 3) -> str:
-    """The conditions, where the plain one is not among them: what is missing there is not missing from the rest."""
-    if CLEAN in conditions:
+def _unscored(task: str, split: str, reason: Unscored, detail: str, unscored: Sequence[tuple[str, str]]) -> Finding:
+    samples = list(dict.fromkeys(sample for sample, _ in unscored))
+    conditions = sorted({condition for _, condition in unscored})
+    names = ", ".join(samples[:MAX_NAMED])
+    names += f" and {len(samples) - MAX_NAMED} more" if len(samples) > MAX_NAMED else ""
+    times = f" ({len(unscored)} times)" if len(unscored) > len(samples) else ""
+    why = f"{REASONS[reason]} ({detail})" if detail else REASONS[reason]
+    message = f"{len(samples)} samples of split {split!r} are unscored for {task}{_under(conditions)}{times}: {why}"
+    code = findings.UNSCORED_SAMPLES
+    if reason in RETRYABLE:
+        code = findings.UNANSWERED
+    elif reason == Unscored.NO_CAPTION_WRITTEN:
+        code = findings.EMPTY_CAPTIONS
+    fix = FIXES.get(reason, code.fix)
+    return code.finding(names, message, fix=fix, reason=reason, count=len(samples), task=task, split=split)
+
+
+def _under(conditions: list[str]) -> str:
+    """The conditions, unless ``clean`` is among them: then the samples are missing everywhere."""
+    if Condition.CLEAN in conditions:
         return ""
-    return f" under {', '.join(conditions[:most])}" + (f" and {len(conditions) - most} more" * (len(conditions) > most))
+    hidden = len(conditions) - MAX_CONDITIONS
+    return f" under {', '.join(conditions[:MAX_CONDITIONS])}" + (f" and {hidden} more" if hidden > 0 else "")
 
 
-_FIXES = {
-    NO_CAPTION: "add captions to these samples, or set lang to a language they have",
-    UNREADABLE: "replace these pictures",
-    NO_DESCRIPTION: "train the caption decoder longer",
-}
-
-
-def _cannot(part: Suite, model: Any) -> Finding:
-    missing = ", ".join(sorted(set(part.needs) - set(capabilities(model))))
-    message = f"the model is no {missing}, so nothing was measured about {part.about}"
-    return Finding("CLR-E004", "info", "not_applicable", f"part {part.name}", message)
+def _unsupported(suite: Suite, model: Any) -> Finding:
+    missing = _article(", ".join(sorted(set(suite.capabilities) - set(capabilities(model)))))
+    message = f"the model is not {missing}, so {suite.description} was not evaluated"
+    return findings.UNSUPPORTED_SUITE.finding(f"suite {suite.name}", message, suite=suite.name)

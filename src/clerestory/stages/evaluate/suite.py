@@ -1,7 +1,7 @@
-"""A part of an evaluation: what it needs, what its numbers depend on, and what it finds.
+"""A suite of an evaluation: the capabilities it needs, what its numbers depend on, and its result.
 
-Every part is evidence in its own right, so that a change makes stale only the parts it touches; ``evaluate`` puts the
-parts together.
+Every suite is evidence of its own, so that a change makes stale only the suites it concerns; ``evaluate`` combines
+them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from clerestory.core.codec import Fact
 from clerestory.core.evidence import Finding, Measurement
+from clerestory.models.protocols import Capability
 from clerestory.stages.evaluate.config import EvaluateConfig
 from clerestory.stats.aggregate import Rows
 from clerestory.store import Store
@@ -21,25 +23,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """What a part finds.
+    """The result of a suite.
 
     Attributes:
         rows: its per-sample rows, as ``RowBuilder.columns()`` gives them.
         measurements: each follows from the rows by its recipe, where it can.
         findings: what was noticed.
-        facts: what a reader needs to know and no measurement says.
+        facts: what a reader needs to know and no measurement says (``docs/reference/evaluation-facts.md``).
         artifacts: further files by name.
     """
 
     rows: Rows
     measurements: list[Measurement]
     findings: list[Finding] = field(default_factory=list)
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Fact] = field(default_factory=dict)
     artifacts: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class NotApplicable(Exception):
-    """This part says nothing about this model or this data. One sentence why, and what would change that."""
+    """A suite cannot measure anything with this model, data or configuration.
+
+    Attributes:
+        message: one sentence that says why.
+        fix: what would change that.
+    """
 
     def __init__(self, message: str, fix: str = "") -> None:
         super().__init__(message)
@@ -49,42 +56,42 @@ class NotApplicable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EvaluationRequest:
-    """What an evaluation is asked about, by digest; enough to tell what a part's evidence would depend on.
+    """The subject of an evaluation by digest; enough to know what a suite's evidence would depend on.
 
     Attributes:
         model, data: digests.
         config: what to measure.
-        store: where evidence and answers are kept.
-        opened: what has been opened to tell, so that it is opened once.
+        store: holds evidence and cached answers.
+        data_digests: of data that was opened to compute its digest, by name, so that it is opened once.
     """
 
     model: str
     data: str
     config: EvaluateConfig
     store: Store
-    opened: dict[str, str] = field(default_factory=dict, compare=False)
+    data_digests: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
 class Suite:
-    """One part.
+    """One suite.
 
     Attributes:
-        name: such as ``corrupt``.
-        about: what it examines, in a few plain words for the progress line and the page.
-        needs: capabilities of the model, all of them: ``Embedder``, ``Scorer``, ``Describer``, ``Generator``.
-        settings: the fields of ``EvaluateConfig`` its numbers depend on besides those that
-            every part depends on.
-        run: does it. Raises ``NotApplicable`` where there is nothing to measure.
-        also: what else its numbers depend on, by name: digests of files that the settings only name, ids of the
+        name: such as ``corruption``; its evidence has the kind ``evaluate.corruption``.
+        description: what it evaluates, in a few plain words for progress lines and pages.
+        capabilities: those it needs of the model, all of them.
+        settings: the fields of ``EvaluateConfig`` that its numbers depend on besides those that every suite depends on.
+        run: evaluates the model. Raises ``NotApplicable`` if there is nothing to measure.
+        dependencies: what else its numbers depend on, by name: digests of files that the settings only name, ids of
             evidence that it reads. None for nothing else.
-        uses_splits: whether it works on the captioned splits of the data; False lets it run on data without captions.
+        needs_captions: whether it works on the captioned splits of the data; False lets it run on data without
+            captions.
     """
 
     name: str
-    about: str
-    needs: tuple[str, ...]
+    description: str
+    capabilities: tuple[Capability, ...]
     settings: tuple[str, ...]
     run: Callable[[EvaluationContext], SuiteResult]
-    also: Callable[[EvaluationRequest], Mapping[str, str]] | None = None
-    uses_splits: bool = True
+    dependencies: Callable[[EvaluationRequest], Mapping[str, str]] | None = None
+    needs_captions: bool = True

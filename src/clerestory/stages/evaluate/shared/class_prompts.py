@@ -1,35 +1,41 @@
-"""Which classes pictures can be sorted into, and the words a model is asked with.
+"""The classes of classification, the prompts that describe them to a model, and the rows of its predictions.
 
 A *label field* is a group of the samples (``emoji_group``, ``category``) or the concept itself; its values are the
-classes. Values that name nothing, such as ``other``, are no classes: their pictures are unscored.
+classes. Values that name nothing, such as ``other``, are not classes: their images are unscored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clerestory.core.codec import Fact
 from clerestory.core.errors import not_found
+from clerestory.core.rows import Unscored
 from clerestory.core.sample import Sample
-from clerestory.stages.evaluate.shared.retrieval_split import UNREADABLE
+from clerestory.models.protocols import logit_scale_of
+from clerestory.stages.evaluate.row_builder import RowBuilder
+from clerestory.stages.evaluate.samples import concept_of
 from clerestory.stages.evaluate.suite import NotApplicable
+from clerestory.stats.calibration import brier_each, nll_each, probabilities
 
 if TYPE_CHECKING:
     from clerestory.stages.evaluate.context import EvaluationContext
 
-CONCEPT = "concept"
-FIELDS = ("label", "class", "category", "emoji_group")
-NAMELESS = ("", "none", "other", "unknown", "mixed")
-MOST = 1000
-NO_LABEL = "its label names no class"
+CONCEPT_FIELD = "concept"
+LABEL_FIELDS = ("label", "class", "category", "emoji_group")
+NOT_CLASSES = ("", "none", "other", "unknown", "mixed")
+MAX_CLASSES = 1000
+MAX_LISTED = 12
 # Emoji groups are named by two things at once: food-drink is food and drink.
 JOINTS = {"emoji_group": " and "}
 TEMPLATES = ("{}", "{} icon", "a picture of {}", "an icon of {}", "a drawing of {}", "something to do with {}")
-BARE = ("{}",)
+BARE_TEMPLATES = ("{}",)
+DEFAULT_LOGIT_SCALE = 100.0  # CLIP's
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -48,15 +54,15 @@ class Classes:
     names: tuple[str, ...]
 
     def of(self, samples: Iterable[Sample]) -> Ints:
-        """The class number of each sample, -1 where its label is no class."""
-        numbers = {name: i for i, name in enumerate(self.names)}
-        return np.array([numbers.get(label_of(sample, self.field), -1) for sample in samples], dtype=np.int64)
+        """The class index of each sample, -1 where its label is not a class."""
+        indices = {name: i for i, name in enumerate(self.names)}
+        return np.array([indices.get(label_of(sample, self.field), -1) for sample in samples], dtype=np.int64)
 
-    def words(self, name: str) -> str:
-        """A class as people say it."""
+    def description(self, name: str) -> str:
+        """The text that stands for a class in a prompt."""
         return " ".join(name.replace("-", JOINTS.get(self.field, " ")).replace("_", " ").split())
 
-    def only(self, names: Iterable[str]) -> Classes:
+    def subset(self, names: Iterable[str]) -> Classes:
         """The same field with some of its classes."""
         wanted = set(names)
         return Classes(self.field, tuple(name for name in self.names if name in wanted))
@@ -64,71 +70,125 @@ class Classes:
 
 def label_of(sample: Sample, field: str) -> str:
     """A sample's value of a label field, empty when it has none."""
-    return sample.concept if field == CONCEPT else sample.groups.get(field, "")
+    return sample.concept if field == CONCEPT_FIELD else sample.groups.get(field, "")
 
 
-def find_classes(bench: EvaluationContext) -> Classes:
-    """The classes of the evaluated splits: those of the setting ``label``, else of the best field there is.
-
-    The best is the first of ``FIELDS`` that tells two classes or more apart, else the concept.
+def find_classes(context: EvaluationContext) -> Classes:
+    """The classes of the evaluated splits: those of the setting ``label_field``, else of the first field with two.
 
     Raises:
-        NotFound: the setting names a field that the data does not have.
+        NotFound: the data does not have the field of the setting.
         NotApplicable: no field has between 2 and 1,000 classes.
     """
-    samples = [sample for part in bench.splits.values() for sample in part]
-    wanted = bench.config.label_field
-    groups = {name for sample in bench.data for name in sample.groups}
-    if wanted and wanted not in groups | {CONCEPT}:
-        raise not_found("label", wanted, groups | {CONCEPT})
-    for field in (wanted,) if wanted else (*FIELDS, CONCEPT):
-        found = {label_of(sample, field) for sample in samples}
-        names = tuple(sorted(name for name in found if name not in NAMELESS))
-        if 2 <= len(names) <= MOST:
+    samples = [sample for split in context.splits.values() for sample in split]
+    configured = context.config.label_field
+    groups = {name for sample in context.data for name in sample.groups}
+    if configured and configured not in groups | {CONCEPT_FIELD}:
+        raise not_found("label field", configured, groups | {CONCEPT_FIELD})
+    for field in (configured,) if configured else (*LABEL_FIELDS, CONCEPT_FIELD):
+        labels = {label_of(sample, field) for sample in samples}
+        names = tuple(sorted(name for name in labels if name not in NOT_CLASSES))
+        if 2 <= len(names) <= MAX_CLASSES:
             return Classes(field, names)
     raise NotApplicable(
-        f"no label sorts the pictures into 2 to {MOST:,} classes",
-        "give the samples a group such as category, and name it in the setting label",
+        f"no label field has 2 to {MAX_CLASSES:,} classes",
+        "give the samples a group such as category, and name it in the setting label_field",
     )
 
 
-def templates(lang: str) -> tuple[str, ...]:
-    """The sentences a class is put into; they are English, so other languages get the bare word."""
-    return TEMPLATES if lang == "en" or lang.startswith("en-") else BARE
+def prompt_templates(language: str) -> tuple[str, ...]:
+    """The templates of the prompts; they are English, so in other languages the class name is the prompt."""
+    return TEMPLATES if language == "en" or language.startswith("en-") else BARE_TEMPLATES
 
 
-def class_embeddings(bench: EvaluationContext, classes: Classes) -> Floats:
-    """(K, D) unit rows: for each class the mean of its prompts' embeddings, made a unit row again."""
-    sentences = templates(bench.config.language)
-    texts = [sentence.format(classes.words(name)) for name in classes.names for sentence in sentences]
-    each_KTD = bench.embed_texts(texts).astype(np.float64).reshape(len(classes.names), len(sentences), -1)
-    return unit(each_KTD.mean(axis=1))
+def class_embeddings(context: EvaluationContext, classes: Classes) -> Floats:
+    """(K, D) unit rows: for each class the normalised mean of the embeddings of its prompts (Radford et al. 2021)."""
+    templates = prompt_templates(context.config.language)
+    texts = [template.format(classes.description(name)) for name in classes.names for template in templates]
+    embedded_KTD = context.embed_texts(texts).astype(np.float64).reshape(len(classes.names), len(templates), -1)
+    return unit_rows(embedded_KTD.mean(axis=1))
 
 
-def unit(rows_ND: Floats) -> Floats:
-    """Rows of length 1; a row of noughts stays as it is."""
+def logit_scale(context: EvaluationContext) -> float:
+    """The factor on cosines before a softmax: the model's own, else CLIP's 100."""
+    return logit_scale_of(context.model) or DEFAULT_LOGIT_SCALE
+
+
+def unit_rows(rows_ND: Floats) -> Floats:
+    """Rows of length 1; a row of zeros stays as it is."""
     lengths_N1 = np.linalg.norm(rows_ND, axis=1, keepdims=True)
-    found: Floats = rows_ND / np.where(lengths_N1 > 0, lengths_N1, 1.0)
-    return found
+    normalised: Floats = rows_ND / np.where(lengths_N1 > 0, lengths_N1, 1.0)
+    return normalised
 
 
-def reasons(labels_N: Ints, embeddings_ND: NDArray[np.float32]) -> list[str]:
-    """Why each picture cannot be scored, empty where it can."""
-    broken_N = np.asarray(np.isnan(embeddings_ND).any(axis=1))
+def unscored_reasons(labels_N: Ints, embeddings_ND: NDArray[np.float32]) -> list[Unscored | str]:
+    """Why each image cannot be scored, empty where it can."""
+    unreadable_N = np.asarray(np.isnan(embeddings_ND).any(axis=1))
     return [
-        UNREADABLE if broken else "" if label >= 0 else NO_LABEL
-        for label, broken in zip(labels_N.tolist(), broken_N.tolist(), strict=True)
+        Unscored.UNREADABLE_IMAGE if unreadable else "" if label >= 0 else Unscored.UNKNOWN_LABEL
+        for label, unreadable in zip(labels_N.tolist(), unreadable_N.tolist(), strict=True)
     ]
 
 
-def facts(classes: Classes, lang: str) -> dict[str, str]:
-    """What the classes are and how they are asked for."""
+def prediction_columns(logits_NK: Floats, labels_N: Ints, temperature: float | None = None) -> dict[str, Floats]:
+    """The number columns of N predictions; with a temperature, the ``scaled_…`` ones as well.
+
+    The prediction is the class of the highest logit, the first of equal ones.
+    """
+    columns = {"score": (logits_NK.argmax(axis=1) == labels_N).astype(np.float64)}
+    columns["chance"] = np.full(len(labels_N), 1 / logits_NK.shape[1])
+    for prefix, divisor in (("", 1.0), ("scaled_", temperature)):
+        if divisor is not None:
+            p_NK = probabilities(logits_NK, divisor)
+            columns[f"{prefix}confidence"] = np.clip(p_NK.max(axis=1), 0.0, 1.0)
+            columns[f"{prefix}nll"] = nll_each(logits_NK, labels_N, divisor)
+            columns[f"{prefix}brier"] = brier_each(p_NK, labels_N)
+    return columns
+
+
+def add_predictions(
+    builder: RowBuilder,
+    context: EvaluationContext,
+    samples: Sequence[Sample],
+    classes: Classes,
+    logits_NK: Floats,
+    unscored: Sequence[Unscored | str],
+    cells: Mapping[str, str],
+    temperature: float | None = None,
+    more: Sequence[Mapping[str, str | float]] = (),
+) -> None:
+    """Add a row for each of N images; the logits of images with a reason in ``unscored`` are ignored.
+
+    ``cells`` are the same in all rows; ``more`` has further cells of each row, which take precedence.
+    """
+    labels_N = classes.of(samples)
+    scored = [i for i, reason in enumerate(unscored) if not reason]
+    numbers = prediction_columns(logits_NK[scored], labels_N[scored], temperature) if scored else {}
+    answers = logits_NK[scored].argmax(axis=1).tolist() if scored else []
+    position = {i: n for n, i in enumerate(scored)}
+    for i, sample in enumerate(samples):
+        row: dict[str, str | float] = dict(cells)
+        if i in position:
+            row |= {name: float(column[position[i]]) for name, column in numbers.items()}
+            row["answer"] = classes.names[answers[position[i]]]
+        row |= {
+            "sample": sample.id,
+            "concept": concept_of(sample, context.config.language),
+            "target": classes.names[labels_N[i]] if labels_N[i] >= 0 else "",
+            "image": sample.image,
+            "unscored": unscored[i],
+        }
+        row |= more[i] if more else {}
+        builder.add([sample], **row)
+
+
+def class_facts(context: EvaluationContext, classes: Classes) -> dict[str, Fact]:
+    """The classes, their prompts, and the scale of zero-shot logits."""
     return {
-        "classes": f"the {len(classes.names)} values of {classes.field}: {shown(classes.names)}",
-        "prompts": f"normalised mean over {' · '.join(templates(lang))}",
+        "classes.label_field": classes.field,
+        "classes.count": len(classes.names),
+        "classes.names": classes.names[:MAX_LISTED],
+        "classes.prompts": prompt_templates(context.config.language),
+        "zero_shot.logit_scale": logit_scale(context),
+        "zero_shot.logit_scale_of_model": logit_scale_of(context.model) is not None,
     }
-
-
-def shown(names: Sequence[str], most: int = 12) -> str:
-    """A list in words, cut short."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

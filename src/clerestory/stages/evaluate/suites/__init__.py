@@ -1,8 +1,9 @@
-"""The parts of an evaluation, in the order they run."""
+"""The suites of an evaluation, in the order they run. This list is the only one."""
 
 from clerestory.core.errors import not_found
 from clerestory.stages.evaluate.suite import Suite
 from clerestory.stages.evaluate.suites import (
+    calibration,
     captioning,
     classification,
     corruption,
@@ -21,6 +22,7 @@ SUITES: tuple[Suite, ...] = (
     retrieval.SUITE,
     text_perturbation.SUITE,
     classification.SUITE,
+    calibration.SUITE,
     corruption.SUITE,
     ood.SUITE,
     fairness.SUITE,
@@ -33,14 +35,14 @@ SUITES: tuple[Suite, ...] = (
 )
 
 
-def chosen(names: tuple[str, ...]) -> tuple[Suite, ...]:
-    """The parts of these names, all of them for none.
+def select_suites(names: tuple[str, ...]) -> tuple[Suite, ...]:
+    """The suites of these names in the order they run, all of them for none.
 
     Raises:
-        NotFound: there is no such part.
+        NotFound: there is no suite of this name.
     """
-    known = {part.name: part for part in SUITES}
+    known = {suite.name: suite for suite in SUITES}
     for name in names:
         if name not in known:
-            raise not_found("part of an evaluation", name, known)
-    return tuple(part for part in SUITES if not names or part.name in names)
+            raise not_found("suite", name, known)
+    return tuple(suite for suite in SUITES if not names or suite.name in names)

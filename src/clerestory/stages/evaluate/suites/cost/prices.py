@@ -1,4 +1,4 @@
-"""What requests cost, from a price file that the user edits."""
+"""Prices of machines and endpoints, from a price file that the user edits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MILLION = 1e6
 
 @dataclass(frozen=True, slots=True)
 class MachinePrice:
-    """What a machine costs.
+    """The price of a machine.
 
     Attributes:
         per_hour: in the file's currency.
@@ -31,31 +31,31 @@ class MachinePrice:
         _check("per_hour", self.per_hour)
 
     def cost(self, milliseconds: float) -> float:
-        """Of keeping the machine busy for so long."""
+        """The cost of keeping the machine busy for this long."""
         return milliseconds / HOUR_MS * self.per_hour
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointPrice:
-    """What a model behind an endpoint costs.
+    """The price of a model behind an endpoint.
 
     Attributes:
-        per_million_tokens_in: for what is sent.
-        per_million_tokens_out: for what is answered.
-        per_picture: for each picture, where pictures are not counted as tokens.
+        per_million_tokens_in: for input tokens.
+        per_million_tokens_out: for output tokens.
+        per_image: for each image, where images are not counted as tokens.
     """
 
     per_million_tokens_in: float = 0.0
     per_million_tokens_out: float = 0.0
-    per_picture: float = 0.0
+    per_image: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("per_million_tokens_in", "per_million_tokens_out", "per_picture"):
+        for name in ("per_million_tokens_in", "per_million_tokens_out", "per_image"):
             _check(name, getattr(self, name))
 
-    def cost(self, tokens_in: float, tokens_out: float, pictures: float = 0) -> float:
-        """Of one request; NaN where its tokens are not known and matter."""
-        total = pictures * self.per_picture
+    def cost(self, tokens_in: float, tokens_out: float, images: float = 0) -> float:
+        """The cost of one request; NaN where its tokens are unknown and have a price."""
+        total = images * self.per_image
         if self.per_million_tokens_in:
             total += tokens_in * self.per_million_tokens_in / MILLION
         if self.per_million_tokens_out:
@@ -69,11 +69,11 @@ class Prices:
 
     Attributes:
         currency: such as ``EUR``; the unit of every cost.
-        as_of: when the prices were last looked at.
-        this_machine: which of ``machines`` the evaluation runs on; empty when none of them.
+        as_of: the date of the prices.
+        this_machine: the one of ``machines`` that the evaluation runs on; empty for none of them.
         machines: price by the name of the machine.
-        endpoints: price by the name a model is asked for with.
-        examples: whether these are the shipped examples, which nobody pays.
+        endpoints: price by the name of the model at the endpoint.
+        examples: whether these are the examples that come with Clerestory.
     """
 
     currency: str
@@ -85,7 +85,7 @@ class Prices:
 
     def __post_init__(self) -> None:
         if not self.currency.strip():
-            raise ConfigError("currency is empty", 'give one, such as currency = "EUR"')
+            raise ConfigError("currency is empty", 'set one, such as currency = "EUR"')
         if self.this_machine and self.this_machine not in self.machines:
             error = not_found("machine", self.this_machine, self.machines)
             raise ConfigError(f"this_machine: {error.message}", error.fix, error.closest)
@@ -96,13 +96,13 @@ class Prices:
 
 
 def load_prices(path: str | Path = "") -> Prices:
-    """A price file; the shipped examples for an empty path.
+    """Read a price file; the examples that come with Clerestory for an empty path.
 
     Raises:
-        InputError: there is no such file.
-        ConfigError: it is no TOML, has an unknown key (the closest is named), or a price that is none.
+        InputError: the file cannot be read.
+        ConfigError: it is not valid TOML, or has an unknown key (names the closest) or a negative price.
     """
-    place = str(path) or "the shipped prices.toml"
+    place = str(path) or "the example prices.toml"
     try:
         return decode(Prices, tomllib.loads(_content(path).decode("utf-8")), "prices")
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -112,10 +112,10 @@ def load_prices(path: str | Path = "") -> Prices:
 
 
 def prices_digest(path: str | Path = "") -> str:
-    """SHA-256 of a price file's bytes, for evidence to depend on.
+    """SHA-256 of a price file's bytes, which the evidence of costs depends on.
 
     Raises:
-        InputError: there is no such file.
+        InputError: the file cannot be read.
     """
     return hashlib.sha256(_content(path)).hexdigest()
 
@@ -127,10 +127,10 @@ def _content(path: str | Path) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise InputError(
-            f"the price file {path} cannot be read: {error.strerror or error}", "give the path of one that exists"
+            f"the price file {path} cannot be read: {error.strerror or error}", "give the path of an existing file"
         ) from error
 
 
 def _check(name: str, price: float) -> None:
     if not (math.isfinite(price) and price >= 0):
-        raise ConfigError(f"{name} is {price:g}", "a price is 0 or more")
+        raise ConfigError(f"{name} is {price:g}", "it accepts a price of at least 0")

@@ -1,10 +1,10 @@
-"""Does the model treat groups alike? Accuracy by group, and who comes first when nobody is asked for.
+"""Fairness: the accuracy of groups, and their representation in search results.
 
-*Accuracy*: zero-shot classification of the first split, skin-tone variants included. Groups are compared on pictures of
-concepts that come in two values of the group or more, so that they show the same things.
+*Accuracy*: zero-shot classification of the first split, skin-tone variants included. Groups are compared on images of
+concepts that come with two or more of their values, so that they show the same things.
 
-*Search*: a neutral query (``judge``) against the concept's own pictures; whoever comes first is held against the share
-each group has among them (Geyik et al. 2019).
+*Search*: a neutral query (``judge``) ranks the concept's own images; the share of each group in the first results is
+compared with its share of these images (Geyik et al. 2019).
 """
 
 from __future__ import annotations
@@ -16,263 +16,266 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Fact, Tags
 from clerestory.core.digest import digest
 from clerestory.core.evidence import Finding, Measurement, Recipe
+from clerestory.core.rows import CLUSTER_COLUMN, MIXED, WHOLE_DATA, Condition, TaskName, Unscored
 from clerestory.core.sample import Dataset
-from clerestory.models.protocols import logit_scale_of
+from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.context import EvaluationContext
-from clerestory.stages.evaluate.shared.class_prompts import Classes, class_embeddings, facts, find_classes, reasons
-from clerestory.stages.evaluate.shared.measures import scored
-from clerestory.stages.evaluate.shared.prediction_rows import add_answers
-from clerestory.stages.evaluate.shared.retrieval_split import WHOLE, caption_in, concept_of
-from clerestory.stages.evaluate.shared.row_builder import CLEAN, MIXED, RowBuilder, group_of
-from clerestory.stages.evaluate.shared.sliced_metrics import CONCEPT, attempt, concepts_by_value
+from clerestory.stages.evaluate.row_builder import LICENCE, RowBuilder, group_of, has_scores
+from clerestory.stages.evaluate.samples import BASE_SKIN_TONES, caption_in, concept_of
+from clerestory.stages.evaluate.shared.class_prompts import (
+    Classes,
+    add_predictions,
+    class_embeddings,
+    class_facts,
+    find_classes,
+    logit_scale,
+    unscored_reasons,
+)
+from clerestory.stages.evaluate.shared.sliced_metrics import (
+    Grouping,
+    Measured,
+    concepts_by_value,
+    measure_by_value,
+    measure_or_explain,
+    too_small,
+)
 from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.fairness import max_skew, ndkl
 
-BIAS, SEARCH = "bias", "bias_search"
-ZERO_SHOT = "zero_shot"
-PEOPLE = ("age", "ethnicity", "gender", "race", "skin_tone")
-NOBODY = ("", "none", MIXED)
-SCALE = 100.0
-K = 10
-MOST_VALUES = 50
-ORDERS = 200
-TOO_FEW = f"its concept has no more than {K} pictures of the group"
+PEOPLE_GROUPS = ("age", "ethnicity", "gender", "race", "skin_tone")
+NO_GROUP = (*BASE_SKIN_TONES, MIXED)
+TOP_K = 10
+MAX_SKEW, NDKL = f"max_skew@{TOP_K}", "ndkl"
+MAX_VALUES = 50
+RANDOM_ORDERS = 200
 
 Floats = NDArray[np.float64]
 
 
-def run(bench: EvaluationContext) -> SuiteResult:
-    """One row per picture and group, and one per neutral query, group and measure."""
-    split = next(iter(bench.splits))
-    data = bench.data if split == WHOLE else bench.data.split(split)
+def run(context: EvaluationContext) -> SuiteResult:
+    """One row per image and group, and one per neutral query, group and metric."""
+    split, minimum = context.first_split, context.config.min_group_concepts
+    data = context.data if split == WHOLE_DATA else context.data.split(split)
+    classes: Classes | None = None
+    facts: dict[str, Fact] = {"fairness.split": split}
     try:
-        classes: Classes | None = find_classes(bench)
-        told = facts(classes, bench.config.language) if classes else {}
+        classes = find_classes(context)
+        facts |= class_facts(context, classes)
     except NotApplicable:
-        classes, told = None, {}
-    groups = comparable_groups(bench, data, classes)
-    people = [name for name in PEOPLE if name in {group for sample in data for group in sample.groups}]
+        pass
+    groups = comparable_groups(context, data, classes)
+    people = [name for name in PEOPLE_GROUPS if name in {group for sample in data for group in sample.groups}]
     if not groups and not people:
         raise NotApplicable(
-            "no concept comes in two values of any group, so there are no groups to compare",
-            "give the samples groups, such as gender or style, and pictures of the same concept in several of them",
+            "no concept comes with two values of any group, so there are no groups to compare",
+            "give the samples groups, such as gender or style, and images of the same concept in several of them",
         )
-    table, embedded = bench.table(), bench.embed(data).astype(np.float64)
-    findings = []
+    builder, embedded_ND = context.row_builder(), context.embed_images(data).astype(np.float64)
+    measurements: list[Measurement] = []
+    notes: list[Finding] = []
     if classes is not None:
-        findings += _answers(table, bench, data, split, classes, groups, embedded)
+        notes += _add_predictions(builder, context, data, split, classes, groups, embedded_ND)
     for group in people:
-        _searches(table, bench, data, split, group, embedded)
-    rows = table.columns()
-    measured: list[Measurement] = []
-    for group in groups if classes is not None else ():
-        found, missing = accuracies(rows, split, group, bench.config.min_group_concepts)
-        measured += found
-        findings += missing
-    for group in people:
-        found, missing = skews(rows, split, group, bench.config.min_group_concepts)
-        measured += found
-        findings += missing
-    told |= _facts(rows, split, people)
-    return SuiteResult(rows, measured, findings, told)
+        _add_searches(builder, context, data, split, group, embedded_ND)
+    rows = builder.columns()
+    results = [_accuracies(rows, split, group, minimum) for group in groups] if classes is not None else []
+    results += [_skews(rows, split, group, minimum) for group in people]
+    for found, missing in results:
+        measurements += found
+        notes += missing
+    return SuiteResult(rows, measurements, notes, facts | _chance_facts(rows, people))
 
 
-def comparable_groups(bench: EvaluationContext, data: Dataset, classes: Classes | None) -> dict[str, dict[str, str]]:
-    """For each group the concepts that come in two of its values or more, as ``{group: {sample: value}}``.
+def comparable_groups(context: EvaluationContext, data: Dataset, classes: Classes | None) -> dict[str, dict[str, str]]:
+    """For each group the samples of concepts that come with two or more of its values, as ``{group: {sample: value}}``.
 
-    The label itself is no group to compare; nor is one with more than 50 values.
+    The label field is not compared, nor is a group with more than 50 values.
     """
+    language = context.config.language
+    names = {name for sample in data for name in sample.groups} | {LICENCE}
     found = {}
-    names = {name for sample in data for name in sample.groups} | {"licence"}
     for group in sorted(names - {classes.field if classes else ""}):
         values: dict[str, set[str]] = defaultdict(set)
         for sample in data:
             if (value := group_of(sample, group)) not in ("", MIXED):
-                values[concept_of(sample, bench.config.language)].add(value)
-        several = {concept for concept, some in values.items() if len(some) > 1}
-        own = {
-            sample.id: group_of(sample, group)
+                values[concept_of(sample, language)].add(value)
+        shared = {concept for concept, some in values.items() if len(some) > 1}
+        members = {
+            sample.id: value
             for sample in data
-            if concept_of(sample, bench.config.language) in several and group_of(sample, group) not in ("", MIXED)
+            if concept_of(sample, language) in shared and (value := group_of(sample, group)) not in ("", MIXED)
         }
-        if own and len(set(own.values())) <= MOST_VALUES:
-            found[group] = own
+        if members and len(set(members.values())) <= MAX_VALUES:
+            found[group] = members
     return found
 
 
-def _answers(
-    table: RowBuilder,
-    bench: EvaluationContext,
+def _add_predictions(
+    builder: RowBuilder,
+    context: EvaluationContext,
     data: Dataset,
     split: str,
     classes: Classes,
     groups: Mapping[str, Mapping[str, str]],
     embedded_ND: Floats,
 ) -> list[Finding]:
-    """The rows of accuracy; the value of the group is in ``query``, and empty for groups that are too small."""
-    scale = logit_scale_of(bench.model) or SCALE
-    logits_NK = scale * np.nan_to_num(embedded_ND) @ class_embeddings(bench, classes).T
-    why = reasons(classes.of(data), embedded_ND.astype(np.float32))
-    findings = []
-    for group, own in groups.items():
-        places = [i for i, sample in enumerate(data) if sample.id in own]
-        samples = [data.samples[i] for i in places]
+    """Add the rows of accuracy; ``query`` has the value of the group, and is empty for values with few concepts."""
+    minimum = context.config.min_group_concepts
+    logits_NK = logit_scale(context) * np.nan_to_num(embedded_ND) @ class_embeddings(context, classes).T
+    unscored = unscored_reasons(classes.of(data), embedded_ND.astype(np.float32))
+    notes = []
+    for group, members in groups.items():
+        positions = [i for i, sample in enumerate(data) if sample.id in members]
+        samples = [data.samples[i] for i in positions]
         concepts: dict[str, set[str]] = defaultdict(set)
-        for i, sample in zip(places, samples, strict=True):
-            if not why[i]:
-                concepts[own[sample.id]].add(concept_of(sample, bench.config.language))
-        small = {value: len(some) for value, some in concepts.items() if len(some) < bench.config.min_group_concepts}
-        findings += [_too_small(split, group, value, n, bench.config.min_group_concepts) for value, n in sorted(small.items())]
-        named = [{"query": "" if own[sample.id] in small else own[sample.id]} for sample in samples]
-        cells = {"task": BIAS, "split": split, "operation": group}
-        add_answers(table, bench, samples, classes, logits_NK[places], [why[i] for i in places], cells, more=named)
-    return findings
+        for i, sample in zip(positions, samples, strict=True):
+            if not unscored[i]:
+                concepts[members[sample.id]].add(concept_of(sample, context.config.language))
+        small = {value: len(some) for value, some in concepts.items() if len(some) < minimum}
+        for value, count in sorted(small.items()):
+            slice_ = Tags({"group": group, "split": split, "value": value})
+            notes.append(too_small(slice_, count, minimum, findings.SMALL_GROUP))
+        named = [{"query": "" if members[s.id] in small else members[s.id]} for s in samples]
+        cells = {"task": TaskName.GROUP_ACCURACY, "split": split, "operation": group}
+        reasons = [unscored[i] for i in positions]
+        add_predictions(builder, context, samples, classes, logits_NK[positions], reasons, cells, more=named)
+    return notes
 
 
-def accuracies(rows: Rows, split: str, group: str, least: int) -> tuple[list[Measurement], list[Finding]]:
+def _accuracies(rows: Rows, split: str, group: str, minimum: int) -> Measured:
     """Zero-shot accuracy of each value of a group, of the worst, their largest gap, and equalised odds."""
-    where = {"task": BIAS, "split": split, "operation": group, "condition": CLEAN}
-    slice_ = {"task": ZERO_SHOT, "split": split, "group": group}
-    counts = concepts_by_value(rows, where, "query", "score")
-    if len(counts) < 2:
-        message = f"fewer than two values of {group} have {least} concepts, so they were not compared"
-        fix = "bring in more pictures of these groups, or lower group_least"
-        return [], [Finding("CLR-E022", "info", "not_run", str(Tags(slice_)), message, fix)]
-    measured, findings = [], []
-    for value in counts:
-        recipe = Recipe("mean", "score", Tags({**where, "query": value}), CONCEPT)
-        measured.append(measure(rows, recipe, "accuracy", {**slice_, "value": value}))
+    where = {"task": TaskName.GROUP_ACCURACY, "split": split, "operation": group, "condition": Condition.CLEAN}
+    slice_ = {"task": TaskName.ZERO_SHOT, "split": split, "group": group}
+    if len(concepts_by_value(rows, where, "query", "score")) < 2:
+        message = f"fewer than two values of {group} have {minimum} concepts, so they were not compared"
+        return [], [findings.SMALL_GROUP.finding(str(Tags(slice_)), message, minimum=minimum)]
+
+    def accuracy(value: str) -> list[Measurement]:
+        recipe = Recipe("mean", "score", Tags({**where, "query": value}), CLUSTER_COLUMN)
+        return [measure(rows, recipe, "accuracy", {**slice_, "value": value})]
+
+    grouping = Grouping("value", "query", minimum, code=findings.SMALL_GROUP)
+    measurements, notes = measure_by_value(rows, grouping, where, "score", accuracy, slice_)
     for name in ("worst_group", "largest_gap", "equalised_odds"):
-        recipe = Recipe(name, "score", Tags(where), CONCEPT, float(least), "query")
-        take = partial(measure, rows, recipe, name, slice_)
-        found, missing = attempt(take, f"{name} of {group}", "CLR-E022")
-        measured += found
-        findings += missing
-    return measured, findings
+        recipe = Recipe(name, "score", Tags(where), CLUSTER_COLUMN, float(minimum), "query")
+        compute = partial(measure, rows, recipe, name, slice_)
+        found, missing = measure_or_explain(compute, f"{name} of {group}", findings.SMALL_GROUP)
+        measurements += found
+        notes += missing
+    return measurements, notes
 
 
-def _searches(
-    table: RowBuilder, bench: EvaluationContext, data: Dataset, split: str, group: str, embedded_ND: Floats
+def _add_searches(
+    builder: RowBuilder, context: EvaluationContext, data: Dataset, split: str, group: str, embedded_ND: Floats
 ) -> None:
-    """The rows of neutral queries, for each concept that comes in two values of a group of people or more."""
+    """Add the rows of neutral queries, for each concept that comes with two or more values of a group of people."""
     members: dict[str, list[int]] = defaultdict(list)
     readable = np.asarray(~np.isnan(embedded_ND).any(axis=1))
     for i, sample in enumerate(data):
-        if readable[i] and group_of(sample, group) not in NOBODY:
-            members[concept_of(sample, bench.config.language)].append(i)
-    several = {
-        concept: places
-        for concept, places in sorted(members.items())
-        if len({group_of(data.samples[i], group) for i in places}) > 1
+        if readable[i] and group_of(sample, group) not in NO_GROUP:
+            members[concept_of(sample, context.config.language)].append(i)
+    shared = {
+        concept: positions
+        for concept, positions in sorted(members.items())
+        if len({group_of(data.samples[i], group) for i in positions}) > 1
     }
-    if not several:
+    if not shared:
         return
-    names = neutral_names(bench, set(several))
-    queries_CD = bench.embed_texts([names[concept] for concept in several]).astype(np.float64)
-    for query_D, (concept, places) in zip(queries_CD, several.items(), strict=True):
-        samples = [data.samples[i] for i in places]
-        values = skew_values(embedded_ND[places] @ query_D, [group_of(sample, group) for sample in samples], concept)
-        for name in (f"max_skew@{K}", "ndkl"):
+    queries = neutral_queries(context, set(shared))
+    queries_CD = context.embed_texts([queries[concept] for concept in shared]).astype(np.float64)
+    for query_D, (concept, positions) in zip(queries_CD, shared.items(), strict=True):
+        samples = [data.samples[i] for i in positions]
+        groups = [group_of(sample, group) for sample in samples]
+        values = ranking_skew(embedded_ND[positions] @ query_D, groups, concept)
+        for name in (MAX_SKEW, NDKL):
             value, chance = values.get(name, (np.nan, np.nan))
-            table.add(
+            builder.add(
                 samples,
-                **{"task": SEARCH, "split": split, "operation": name, "target": group, "concept": concept},
-                **{"query": names[concept], "unscored": "" if name in values else TOO_FEW, "sample": samples[0].id},
+                **{"task": TaskName.NEUTRAL_SEARCH, "split": split, "operation": name, "target": group},
+                **{"concept": concept, "query": queries[concept], "sample": samples[0].id},
+                **{"unscored": "" if name in values else Unscored.TOO_FEW_IMAGES},
                 **{"amount": value, "reference": chance, "relevant": float(len(samples))},
             )
 
 
-def skew_values(scores_L: Floats, values: Sequence[str], key: str) -> dict[str, tuple[float, float]]:
-    """MaxSkew@10 and NDKL of one ranked list against the shares of the groups in it, each with what chance gives.
+def ranking_skew(scores_L: Floats, groups: Sequence[str], key: str) -> dict[str, tuple[float, float]]:
+    """MaxSkew@10 and NDKL of one ranked list relative to the groups' shares of it, each with its value by chance.
 
-    Chance is the mean over 200 random orders of the same pictures; random orders are not even, least of all at the
-    top. Equal scores keep the order of the samples. A list of no more than ten has no MaxSkew@10.
+    Chance is the mean over 200 random orders of the same images; random orders are uneven, most of all at the top. Equal
+    scores keep the order of the samples. MaxSkew@10 needs more than ten images.
     """
-    names = sorted(set(values))
-    codes = np.array([names.index(value) for value in values], dtype=np.int64)
+    names = sorted(set(groups))
+    codes = np.array([names.index(value) for value in groups], dtype=np.int64)
     shares = np.bincount(codes, minlength=len(names)) / len(codes)
     ranked = codes[np.argsort(-np.round(scores_L, 6), kind="stable")]
     rng = np.random.Generator(np.random.Philox(key=int(digest({"orders of": key})[:32], 16)))
-    orders = np.stack([codes, *(rng.permutation(codes) for _ in range(ORDERS))])[1:]
-    found = {"ndkl": (float(ndkl(ranked[None], shares)[0]), float(ndkl(orders, shares).mean()))}
-    if len(codes) > K:
-        chance = float(max_skew(orders, shares, K).mean())
-        found[f"max_skew@{K}"] = (float(max_skew(ranked[None], shares, K)[0]), chance)
-    return found
+    orders = np.stack([codes, *(rng.permutation(codes) for _ in range(RANDOM_ORDERS))])[1:]
+    values = {NDKL: (float(ndkl(ranked[None], shares)[0]), float(ndkl(orders, shares).mean()))}
+    if len(codes) > TOP_K:
+        chance = float(max_skew(orders, shares, TOP_K).mean())
+        values[MAX_SKEW] = (float(max_skew(ranked[None], shares, TOP_K)[0]), chance)
+    return values
 
 
-def neutral_names(bench: EvaluationContext, concepts: set[str]) -> dict[str, str]:
-    """What each concept is called when nobody in particular is meant.
+def neutral_queries(context: EvaluationContext, concepts: set[str]) -> dict[str, str]:
+    """For each concept the text that names it without a group of people.
 
-    That is the most frequent caption of its pictures that have no value in any group of people, else the concept's own
-    name.
+    It is the most frequent caption of its images without a value in any group of people, else the concept's own name.
     """
-    told: dict[str, Counter[str]] = defaultdict(Counter)
-    for sample in bench.data:
-        concept = concept_of(sample, bench.config.language)
-        nobody = all(group_of(sample, name) in ("", "none") for name in PEOPLE)
-        if concept in concepts and nobody and (text := caption_in(sample, bench.config.language)):
-            told[concept][text] += 1
-    plain = {concept: concept.replace("-", " ").replace("_", " ") for concept in concepts}
-    return {
-        concept: min(told[concept], key=lambda text: (-told[concept][text], text)) if told[concept] else plain[concept]
-        for concept in concepts
-    }
+    language = context.config.language
+    captions: dict[str, Counter[str]] = defaultdict(Counter)
+    for sample in context.data:
+        concept = concept_of(sample, language)
+        neutral = all(group_of(sample, name) in BASE_SKIN_TONES for name in PEOPLE_GROUPS)
+        if concept in concepts and neutral and (text := caption_in(sample, language)):
+            captions[concept][text] += 1
+    queries = {concept: concept.replace("-", " ").replace("_", " ") for concept in concepts}
+    for concept, counts in captions.items():
+        queries[concept] = min(counts, key=lambda text: (-counts[text], text))
+    return queries
 
 
-def skews(rows: Rows, split: str, group: str, least: int) -> tuple[list[Measurement], list[Finding]]:
-    """Mean MaxSkew@10 and NDKL over the neutral queries of a group; named and not measured where these are few."""
-    measured, findings = [], []
-    for name in (f"max_skew@{K}", "ndkl"):
-        where = {"task": SEARCH, "split": split, "operation": name, "target": group, "condition": CLEAN}
-        slice_ = {"task": SEARCH, "group": group}
+def _skews(rows: Rows, split: str, group: str, minimum: int) -> Measured:
+    """Mean MaxSkew@10 and NDKL over the neutral queries of a group; with few queries a finding instead."""
+    measurements: list[Measurement] = []
+    notes = []
+    for name in (MAX_SKEW, NDKL):
+        where = {"task": TaskName.NEUTRAL_SEARCH, "split": split, "operation": name, "target": group}
+        where["condition"] = Condition.CLEAN
+        slice_ = {"task": TaskName.NEUTRAL_SEARCH, "group": group}
         queries = 0
-        if scored(rows, where, "amount"):
-            recipe = Recipe("mean", "amount", Tags(where), CONCEPT)
+        if has_scores(rows, where, "amount"):
+            recipe = Recipe("mean", "amount", Tags(where), CLUSTER_COLUMN)
             one = measure(rows, recipe, name, slice_)
             queries = one.n
-            measured += [one] if queries >= least else []
-        if queries < least:
-            message = f"{queries} neutral queries, fewer than the {least} it takes, so {name} was not measured"
-            fix = "bring in more concepts with pictures of several groups, or lower group_least"
-            findings.append(Finding("CLR-E022", "info", "not_run", str(Tags(slice_)), message, fix))
-    return measured, findings
+            measurements += [one] if queries >= minimum else []
+        if queries < minimum:
+            message = f"{queries} neutral queries are below the minimum of {minimum}, so {name} was not measured"
+            notes.append(
+                findings.SMALL_GROUP.finding(str(Tags(slice_)), message, count=queries, minimum=minimum, metric=name)
+            )
+    return measurements, notes
 
 
-def _facts(rows: Rows, split: str, people: Sequence[str]) -> dict[str, str]:
-    found = {
-        "bias": f"zero-shot on split {split} with skin-tone variants; a group's values are compared on the concepts "
-        "that come in two of them or more",
-        SEARCH: "concepts by their neutral names against their own pictures, people without a value of the group and "
-        "mixed ones left out; the desired shares are those of these pictures",
-    }
+def _chance_facts(rows: Rows, people: Sequence[str]) -> dict[str, Fact]:
+    """The mean of each search metric over random orders."""
+    facts: dict[str, Fact] = {}
     for group in people:
-        for name in (f"max_skew@{K}", "ndkl"):
+        for name in (MAX_SKEW, NDKL):
             keep = (rows["operation"] == name) & (rows["target"] == group) & ~np.isnan(rows["reference"])
             if keep.any():
-                found[f"chance.{name}.{group}"] = f"{rows['reference'][keep].mean():.4f}"
-    return found
-
-
-def _too_small(split: str, group: str, value: str, concepts: int, least: int) -> Finding:
-    members = "concept" if concepts == 1 else "concepts"
-    message = (
-        f"{group} {value!r} has {concepts} comparable {members}, fewer than the {least} a group needs, "
-        "so nothing is said about it"
-    )
-    fix = "bring in more such pictures, or lower group_least"
-    where = str(Tags({"group": group, "split": split, "value": value}))
-    return Finding("CLR-E022", "info", "not_run", where, message, fix)
+                facts[f"chance.{name}.{group}"] = round(float(rows["reference"][keep].mean()), 4)
+    return facts
 
 
 SUITE = Suite(
-    name="bias",
-    about="whether it treats groups alike",
-    needs=("Embedder",),
-    settings=("label", "group_least"),
+    name="fairness",
+    description="accuracy and search results by group",
+    capabilities=("Embedder",),
+    settings=("label_field", "min_group_concepts"),
     run=run,
 )

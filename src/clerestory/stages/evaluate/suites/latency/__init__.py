@@ -1,139 +1,128 @@
-"""How fast the model is: single requests, batches, requests that come when they come; its memory and its energy."""
+"""Latency of single requests, throughput of batches, latency under load, peak memory and energy."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Fact, Tags
 from clerestory.core.evidence import Finding, Measurement, Recipe
-from clerestory.models.protocols import Describer, Embedder
+from clerestory.core.rows import Condition, Operation, TaskName
+from clerestory.models.protocols import Captioner, Embedder
+from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.context import EvaluationContext
-from clerestory.stages.evaluate.shared.measures import kinds
-from clerestory.stages.evaluate.shared.retrieval_split import concept_of
-from clerestory.stages.evaluate.shared.row_builder import CLEAN, join
+from clerestory.stages.evaluate.row_builder import join_rows
+from clerestory.stages.evaluate.samples import concept_of
 from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
-from clerestory.stages.evaluate.suites.latency.energy import EnergyMeter, find_zones
-from clerestory.stages.evaluate.suites.latency.load import LoadConfig, LoadResult, ThreadTarget, run_load
-from clerestory.stages.evaluate.suites.latency.memory import PeakMemory
-from clerestory.stages.evaluate.suites.latency.single_requests import (
-    DESCRIBE,
-    EMBED_IMAGE,
-    EMBED_TEXT,
-    LATENCY,
-    time_requests,
-    timed_pictures,
-    times,
-)
-from clerestory.stages.evaluate.suites.latency.throughput import (
-    REPEATS,
-    THROUGHPUT,
-    Pictures,
-    batch_request,
-    throughput_measures,
+from clerestory.stages.evaluate.suites.latency.load import LoadConfig, LoadResult
+from clerestory.stages.evaluate.suites.latency.load_generator import ThreadTarget, run_load
+from clerestory.stages.evaluate.suites.latency.resources import EnergyMeter, PeakMemory, find_zones
+from clerestory.stages.evaluate.suites.latency.timing import (
+    BATCHES,
+    Images,
+    latency_measurements,
+    num_requests,
+    request_of,
+    throughput_measurements,
     time_batches,
+    time_requests,
+    timed_images,
 )
 from clerestory.stats.aggregate import Rows, measure
 
-MEMORY = "memory"
-# Where no rate is asked for: half of what the model could do one by one, in the share's own words for the slice.
+# Without a configured rate: half of what the model could do one by one. The slice carries this label, not the number.
 OWN_RATE, OWN_SHARE = "half its own", 0.5
-MOST_RATE, MOST_REQUESTS, LEAST_REQUESTS = 500.0, 1000.0, 5.0
+MAX_RATE, MAX_REQUESTS, MIN_REQUESTS = 500.0, 1000.0, 5.0
 
 
-def run(bench: EvaluationContext) -> SuiteResult:
+def run(context: EvaluationContext) -> SuiteResult:
     """One row per timed request, per batch and per request of the load."""
-    config, model = bench.config, bench.model
+    config, model = context.config, context.model
     if not config.latency_samples:
-        raise NotApplicable("nothing is to be timed", "set timed to 80 or more")
-    operations = [EMBED_IMAGE, EMBED_TEXT] if isinstance(model, Embedder) else []
-    operations += [DESCRIBE] if isinstance(model, Describer) else []
-    pictures = timed_pictures(bench)
-    if not operations or not pictures:
-        raise NotApplicable("there is nothing of this model to time on this data", "evaluate on pictures it can read")
+        raise NotApplicable("latency_samples is 0, so nothing is timed", "set latency_samples to 80 or more")
+    operations = [Operation.EMBED_IMAGE, Operation.EMBED_TEXT] if isinstance(model, Embedder) else []
+    operations += [Operation.DESCRIBE] if isinstance(model, Captioner) else []
+    images = timed_images(context)
+    if not operations or not images:
+        raise NotApplicable(
+            "the model neither embeds nor generates captions, or no image is readable",
+            "evaluate such a model on images that it can read",
+        )
     memory = PeakMemory()
-    table = bench.table()
-    time_requests(bench, operations, pictures, table)
-    singles = table.columns()
+    builder = context.row_builder()
+    time_requests(context, operations, images, builder)
+    singles = builder.columns()
     zones = find_zones()
-    batches = time_batches(bench, operations, pictures, None if isinstance(zones, str) else EnergyMeter(zones))
-    measured = _latencies(singles) + throughput_measures(batches)
-    findings = [_no_energy(zones)] if isinstance(zones, str) else []
-    facts = {
-        "latency": f"{', '.join(f'{times(o, config.latency_samples)} of {o}' for o in operations)}, one at a time, after "
-        f"{config.warm_up_requests} each to warm up; texts are new",
-        "throughput": f"{', '.join(f'{n} batches of {size}' for size, n in REPEATS.items())}, after one to warm up",
+    batches = time_batches(context, operations, images, None if isinstance(zones, str) else EnergyMeter(zones))
+    measurements = latency_measurements(singles) + throughput_measurements(batches)
+    notes: list[Finding] = []
+    facts: dict[str, Fact] = {
+        f"latency.requests.{operation}": num_requests(operation, config.latency_samples) for operation in operations
     }
-    if not isinstance(zones, str):
-        facts["energy"] = f"the whole machine's, idle share included: {', '.join(zone.name for zone in zones)}"
+    facts["latency.warm_up_requests"] = config.warm_up_requests
+    facts |= {f"throughput.batches.{size}": count for size, count in BATCHES.items()}
+    if isinstance(zones, str):
+        message = f"energy is not measured: {zones}"
+        notes.append(findings.NO_ENERGY_COUNTERS.finding(f"task {TaskName.THROUGHPUT}", message))
+    else:
+        facts["energy.zones"] = tuple(zone.name for zone in zones)
     tables: list[Rows] = [singles, batches]
     if config.load_seconds:
-        offered = _load(bench, operations[0], pictures, singles)
-        tables.append(_load_rows(bench, offered, operations[0], pictures))
-        label = "" if config.arrival_rate_per_s else OWN_RATE
-        measured += offered.measurements(rate=label)
-        # One request at a time is how the model is served, not a limit that somebody forgot to raise.
-        findings += [finding for finding in offered.findings() if finding.code != "CLR-E042"]
-        facts |= offered.facts() | {"load_target": f"{operations[0]} in this process, one request at a time"}
-    held = memory.peak()
-    used = bench.table()
-    used.add(task=MEMORY, amount=held.mib)
+        load = _load(context, operations[0], images, singles)
+        tables.append(_load_rows(context, load, operations[0], images))
+        measurements += load.measurements(rate="" if config.arrival_rate_per_s else OWN_RATE)
+        # One request at a time is how the model is served, so requests that queue are no finding here.
+        notes += [note for note in load.findings() if note.code != findings.QUEUED_REQUESTS.code]
+        facts |= load.facts() | {"load.operation": operations[0]}
+    peak = memory.peak()
+    used = context.row_builder()
+    used.add(task=TaskName.MEMORY, amount=peak.mib)
     tables.append(used.columns())
-    rows = join(tables)
-    recipe = Recipe("mean", "amount", Tags(task=MEMORY))
-    measured.append(measure(rows, recipe, "peak_memory"))
-    return SuiteResult(rows, measured, findings, facts | {"peak_memory": held.about})
+    facts["memory.scope"] = peak.scope
+    rows = join_rows(tables)
+    measurements += _peak_memory(rows)
+    return SuiteResult(rows, measurements, notes, facts)
 
 
-def _latencies(rows: Rows) -> list[Measurement]:
-    measured = []
-    for where in kinds(rows, ("task", "operation"), LATENCY):
-        for q in (0.5, 0.95, 0.99):
-            recipe = Recipe("quantile", "ms", Tags(where), parameter=q)
-            measured.append(measure(rows, recipe, f"latency_p{q * 100:.0f}"))
-    return measured
+def _peak_memory(rows: Rows) -> list[Measurement]:
+    return [measure(rows, Recipe("mean", "amount", Tags(task=TaskName.MEMORY)), "peak_memory")]
 
 
-def _load(bench: EvaluationContext, operation: str, pictures: Pictures, singles: Rows) -> LoadResult:
-    """Requests of one operation, at the asked rate or at half of what single requests allow."""
-    config = bench.config
+def _load(context: EvaluationContext, operation: Operation, images: Images, singles: Rows) -> LoadResult:
+    """Load of one operation, at the configured rate or at half of what single requests allow."""
+    config = context.config
     rate, seconds = config.arrival_rate_per_s, config.load_seconds
     if not rate:
         median = float(np.median(singles["ms"][singles["operation"] == operation]))
-        rate = min(OWN_SHARE * 1e3 / max(median, 1e-3), MOST_RATE)
-        # A fast model has shown enough after a thousand; a slow one must be asked at least a few times.
-        seconds = min(seconds, MOST_REQUESTS / rate)
-        rate = max(rate, LEAST_REQUESTS / seconds)
+        rate = min(OWN_SHARE * 1e3 / max(median, 1e-3), MAX_RATE)
+        # A thousand requests suffice for a fast model; a slow one gets at least a few.
+        seconds = min(seconds, MAX_REQUESTS / rate)
+        rate = max(rate, MIN_REQUESTS / seconds)
     load = LoadConfig(
-        rate=float(f"{rate:.3g}"), seconds=seconds, warm_up=seconds / 10, seed=config.seed, most_in_flight=1
+        rate=float(f"{rate:.3g}"), seconds=seconds, warm_up=seconds / 10, seed=config.seed, max_in_flight=1
     )
 
     def call(index: int) -> object:
-        return batch_request(bench, operation, [pictures[index % len(pictures)]])()
+        return request_of(context, operation, [images[index % len(images)]])()
 
-    return run_load(ThreadTarget(call, load.most_in_flight), load, bench.progress)
+    return run_load(ThreadTarget(call, load.max_in_flight), load, context.progress)
 
 
-def _load_rows(bench: EvaluationContext, offered: LoadResult, operation: str, pictures: Pictures) -> Rows:
-    rows = offered.rows(rate="" if bench.config.arrival_rate_per_s else OWN_RATE)
-    about = [pictures[one.index % len(pictures)][0] for one in offered.requests]
+def _load_rows(context: EvaluationContext, load: LoadResult, operation: Operation, images: Images) -> Rows:
+    rows = load.rows(rate="" if context.config.arrival_rate_per_s else OWN_RATE)
+    samples = [images[request.index % len(images)][0] for request in load.requests]
     texts = {
-        "operation": [operation] * len(about),
-        "condition": [CLEAN] * len(about),
-        "sample": [sample.id for sample in about],
-        "concept": [concept_of(sample, bench.config.language) for sample in about],
+        "operation": [str(operation)] * len(samples),
+        "condition": [str(Condition.CLEAN)] * len(samples),
+        "sample": [sample.id for sample in samples],
+        "concept": [concept_of(sample, context.config.language) for sample in samples],
     }
     return {**rows, **{name: np.array(values, dtype=object) for name, values in texts.items()}}
 
 
-def _no_energy(why: str) -> Finding:
-    fix = "measure on a Linux machine with an Intel or AMD processor whose counters you may read"
-    return Finding("CLR-E043", "info", "not_applicable", f"task {THROUGHPUT}", f"energy is not measured: {why}", fix)
-
-
 SUITE = Suite(
-    name="speed",
-    about="how long requests take, how many at once, with how much memory and energy",
-    needs=(),
-    settings=("timed", "warm_up", "suggestions", "rate", "load_seconds"),
+    name="latency",
+    description="latency, throughput, latency under load, memory and energy",
+    capabilities=(),
+    settings=("latency_samples", "warm_up_requests", "captions_per_image", "arrival_rate_per_s", "load_seconds"),
     run=run,
 )

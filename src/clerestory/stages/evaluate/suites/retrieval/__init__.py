@@ -1,60 +1,63 @@
-"""Retrieval in both directions, with its slices and the examples a person can look at."""
+"""Retrieval in both directions, by slice, with example queries."""
 
 from __future__ import annotations
 
-from clerestory.core.codec import Tags
+from functools import partial
+
+from clerestory.core.codec import Fact, Tags
 from clerestory.core.digest import canonical
-from clerestory.core.evidence import Recipe
+from clerestory.core.evidence import Finding, Measurement, Recipe
+from clerestory.core.rows import CLUSTER_COLUMN, Condition, TaskName
 from clerestory.stages.evaluate.context import EvaluationContext
-from clerestory.stages.evaluate.shared.measures import kinds, retrieval_measures, scored, sliced_measures
-from clerestory.stages.evaluate.shared.retrieval_metrics import (
-    IMAGE_TO_TEXT,
-    TEXT_TO_IMAGE,
-    facts,
+from clerestory.stages.evaluate.row_builder import distinct_slices, has_scores
+from clerestory.stages.evaluate.shared.retrieval_split import (
     image_to_text,
+    retrieval_facts,
+    retrieval_measurements,
+    retrieval_split,
     text_to_image,
 )
-from clerestory.stages.evaluate.shared.row_builder import CLEAN
+from clerestory.stages.evaluate.shared.sliced_metrics import Grouping, measure_by_value
 from clerestory.stages.evaluate.suite import Suite, SuiteResult
 from clerestory.stages.evaluate.suites.retrieval.examples import retrieval_examples
-from clerestory.stats.aggregate import measure
+from clerestory.stats.aggregate import Rows, measure
 
 
-def run(bench: EvaluationContext) -> SuiteResult:
-    """One row per picture and one per distinct caption, in every split."""
-    table, lang = bench.table(), bench.config.language
-    found = {
-        "captions": f"the first caption of each picture in {lang!r}; equal but for case and spaces is equal",
-        "image_to_text": "each picture against the distinct captions of its split",
-        "text_to_image": "each distinct caption against the pictures of its split; the rank of its best picture",
-        "ties": "equal scores count against the model (pessimistic)",
-        "left_out": "skin-tone variants",
-    }
-    shown = []
-    for name in bench.splits:
-        pool = bench.pool(name)
-        pictures, captions = image_to_text(pool, table, lang), text_to_image(pool, table, lang)
-        shown += retrieval_examples(pool, pictures, captions, lang)
-        found |= facts(pool)
-    rows = table.columns()
-    measured, findings = [], []
-    for where in kinds(rows, ("task", "split"), IMAGE_TO_TEXT, TEXT_TO_IMAGE):
-        measured += retrieval_measures(rows, where)
-        if scored(rows, where, "precision"):
-            recipe = Recipe("mean", "precision", Tags(where, condition=CLEAN), "concept")
-            measured.append(measure(rows, recipe, "map", where))
-        for group in bench.config.slice_by:
-            if group in table.groups:
-                slices, small = sliced_measures(rows, where, group, table.groups[group], bench.config)
-                measured += slices
-                findings += small
-    return SuiteResult(rows, measured, findings, found, {"examples.retrieval": canonical(shown)})
+def run(context: EvaluationContext) -> SuiteResult:
+    """One row per image and one per distinct caption, in every split."""
+    builder, config = context.row_builder(), context.config
+    facts: dict[str, Fact] = {"retrieval.language": config.language}
+    examples = []
+    for name in context.splits:
+        split = retrieval_split(context, name)
+        image_ranks_P = image_to_text(split, builder, config.language)
+        caption_ranks_T = text_to_image(split, builder, config.language)
+        examples += retrieval_examples(split, image_ranks_P, caption_ranks_T, config.language)
+        facts |= retrieval_facts(split)
+    rows = builder.columns()
+    measurements: list[Measurement] = []
+    notes: list[Finding] = []
+    for where in distinct_slices(rows, ("task", "split"), TaskName.IMAGE_TO_TEXT, TaskName.TEXT_TO_IMAGE):
+        measurements += retrieval_measurements(rows, where)
+        if has_scores(rows, where, "precision"):
+            recipe = Recipe("mean", "precision", Tags(where, condition=Condition.CLEAN), CLUSTER_COLUMN)
+            measurements.append(measure(rows, recipe, "map", where))
+        for group in (name for name in config.slice_by if name in builder.groups):
+            grouping = Grouping(group, builder.groups[group], config.min_slice_concepts)
+            sliced, small = measure_by_value(rows, grouping, where, "rank", partial(_of_value, rows, where, grouping))
+            measurements += sliced
+            notes += small
+    return SuiteResult(rows, measurements, notes, facts, {"examples.retrieval": canonical(examples)})
+
+
+def _of_value(rows: Rows, where: dict[str, str], grouping: Grouping, value: str) -> list[Measurement]:
+    return retrieval_measurements(rows, {**where, grouping.name: value}, {**where, grouping.column: value})
 
 
 SUITE = Suite(
     name="retrieval",
-    about="finding captions for pictures, and pictures for captions",
-    needs=("Embedder",),
-    settings=("slice_by", "slice_concepts"),
+    description="finding captions for images, and images for captions",
+    capabilities=("Embedder",),
+    settings=("slice_by", "min_slice_concepts"),
     run=run,
 )

@@ -1,100 +1,100 @@
-"""A few queries a person can look at, with what the model found nearest.
+"""Example queries with the candidates that the model ranks first.
 
-The artifact is JSON::
+The artifact ``examples.retrieval`` is a JSON list::
 
-    {"examples": [{"split", "task", "kind": "best"|"typical"|"worst", "sample", "caption", "concept", "rank",
-                   "candidates", "neighbours": [{"sample", "caption", "score", "correct"}, …best first]}],
-     "captions": [{"split", "sample", "caption", "chrf", "suggestions": [{"text", "score"}]}]}
+    [{"split", "task", "kind": "best"|"typical"|"worst", "sample", "caption", "concept", "rank", "candidates",
+      "neighbours": [{"sample", "caption", "score", "correct"}, …best first]}]
 
-For image→text the query is the picture ``sample`` and the neighbours are captions (each with a picture that has it);
-for text→image the query is the text ``caption`` and the neighbours are pictures.
+For image to text the query is the image ``sample`` and the neighbours are captions (each with an image that has it);
+for text to image the query is the text ``caption`` and the neighbours are images.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clerestory.stages.evaluate.shared.retrieval_metrics import IMAGE_TO_TEXT, TEXT_TO_IMAGE
-from clerestory.stages.evaluate.shared.retrieval_split import RetrievalSplit, concept_of
+from clerestory.core.rows import TaskName
+from clerestory.stages.evaluate.samples import concept_of
+from clerestory.stages.evaluate.shared.retrieval_split import RetrievalSplit
 from clerestory.stats.ranking import top
 
-EACH = 4
+EXAMPLES_PER_KIND = 4
 NEIGHBOURS = 6
-CAPTIONS = 12
+KINDS = ("best", "typical", "worst")
+
+Floats = NDArray[np.float64]
 
 
 def retrieval_examples(
-    pool: RetrievalSplit, picture_ranks: NDArray[np.float64], caption_ranks: NDArray[np.float64], lang: str
+    split: RetrievalSplit, image_ranks_P: Floats, caption_ranks_T: Floats, language: str
 ) -> list[dict[str, Any]]:
-    """Best, typical and worst queries in both directions, each of another concept."""
-    first = {int(pool.labels[i]): int(i) for i in reversed(pool.scored)}
-    concepts = [concept_of(sample, lang) for sample in pool.samples]
+    """The best, typical and worst queries in both directions, each of a different concept."""
+    first_image = {int(split.labels[i]): int(i) for i in reversed(split.scored)}
+    concepts = [concept_of(sample, language) for sample in split.samples]
     examples = []
-    for kind, i in _picks(picture_ranks, concepts):
-        example = _example(pool, IMAGE_TO_TEXT, kind, i, int(pool.labels[i]), float(picture_ranks[i]), concepts[i])
-        scores = pool.caption_embeddings @ pool.embeddings[i]
-        example["candidates"] = len(pool.captions)
-        example["neighbours"] = [
-            _neighbour(pool, first[t], t, scores[t], t == pool.labels[i]) for t in top(scores, NEIGHBOURS).tolist()
+    for kind, i in _selected(image_ranks_P, concepts):
+        label = int(split.labels[i])
+        scores_T = split.caption_embeddings @ split.embeddings[i]
+        neighbours = [
+            _neighbour(split, first_image[t], t, scores_T[t], t == label) for t in top(scores_T, NEIGHBOURS).tolist()
         ]
-        examples.append(example)
-    for kind, t in _picks(caption_ranks, [concepts[first[t]] for t in range(len(pool.captions))]):
-        example = _example(pool, TEXT_TO_IMAGE, kind, first[t], t, float(caption_ranks[t]), concepts[first[t]])
-        scores = pool.embeddings[pool.scored] @ pool.caption_embeddings[t]
-        places = pool.scored[top(scores, NEIGHBOURS)].tolist()
-        score = dict(zip(pool.scored.tolist(), scores.tolist(), strict=True))
-        example["candidates"] = len(pool.scored)
-        example["neighbours"] = [
-            _neighbour(pool, i, int(pool.labels[i]), score[i], pool.labels[i] == t) for i in places
+        example = _example(split, TaskName.IMAGE_TO_TEXT, kind, i, label, float(image_ranks_P[i]), concepts[i])
+        examples.append({**example, "candidates": len(split.captions), "neighbours": neighbours})
+    caption_concepts = [concepts[first_image[t]] for t in range(len(split.captions))]
+    for kind, t in _selected(caption_ranks_T, caption_concepts):
+        scores_P = split.embeddings[split.scored] @ split.caption_embeddings[t]
+        neighbours = [
+            _neighbour(split, i, int(split.labels[i]), scores_P[n], split.labels[i] == t)
+            for n in top(scores_P, NEIGHBOURS).tolist()
+            for i in (int(split.scored[n]),)
         ]
-        examples.append(example)
+        rank = float(caption_ranks_T[t])
+        example = _example(split, TaskName.TEXT_TO_IMAGE, kind, first_image[t], t, rank, caption_concepts[t])
+        examples.append({**example, "candidates": len(split.scored), "neighbours": neighbours})
     return examples
 
 
-def caption_examples(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Descriptions of some pictures of each split, in the order they were chosen."""
-    splits = dict.fromkeys(one["split"] for one in said)
-    return [one for split in splits for one in [s for s in said if s["split"] == split][:CAPTIONS]]
-
-
-def _picks(ranks: NDArray[np.float64], concepts: list[str]) -> list[tuple[str, int]]:
-    """A few places with the lowest, the middlemost and the highest ranks, no concept twice; NaN is not picked."""
+def _selected(ranks: Floats, concepts: Sequence[str]) -> list[tuple[str, int]]:
+    """The positions with the lowest, middlemost and highest ranks, each of a different concept; NaN is excluded."""
     known = np.flatnonzero(~np.isnan(ranks))
     order = known[np.argsort(ranks[known], kind="stable")]
     middle = order[np.argsort(np.abs(ranks[order] - np.median(ranks[order])), kind="stable")]
-    seen: set[str] = set()
-    picked = []
-    for kind, places in (("worst", order[::-1]), ("best", order), ("typical", middle)):
-        taken = 0
-        for place in places.tolist():
-            if taken == EACH:
+    used: set[str] = set()
+    selected: list[tuple[str, int]] = []
+    for kind, positions in (("worst", order[::-1]), ("best", order), ("typical", middle)):
+        count = 0
+        for position in positions.tolist():
+            if count == EXAMPLES_PER_KIND:
                 break
-            if concepts[place] not in seen:
-                seen.add(concepts[place])
-                picked.append((kind, place))
-                taken += 1
-    return sorted(picked, key=lambda pick: ("best", "typical", "worst").index(pick[0]))
+            if concepts[position] not in used:
+                used.add(concepts[position])
+                selected.append((kind, position))
+                count += 1
+    return sorted(selected, key=lambda pair: KINDS.index(pair[0]))
 
 
-def _example(pool: RetrievalSplit, task: str, kind: str, i: int, t: int, rank: float, concept: str) -> dict[str, Any]:
+def _example(
+    split: RetrievalSplit, task: TaskName, kind: str, i: int, t: int, rank: float, concept: str
+) -> dict[str, Any]:
     return {
-        "split": pool.split,
-        "task": task,
+        "split": split.split,
+        "task": str(task),
         "kind": kind,
-        "sample": pool.samples[i].id,
-        "caption": pool.captions[t],
+        "sample": split.samples[i].id,
+        "caption": split.captions[t],
         "concept": concept,
         "rank": rank,
     }
 
 
-def _neighbour(pool: RetrievalSplit, i: int, t: int, score: float, correct: bool) -> dict[str, Any]:
+def _neighbour(split: RetrievalSplit, i: int, t: int, score: float, correct: bool) -> dict[str, Any]:
     return {
-        "sample": pool.samples[i].id,
-        "caption": pool.captions[t],
+        "sample": split.samples[i].id,
+        "caption": split.captions[t],
         "score": round(float(score), 4),
         "correct": bool(correct),
     }

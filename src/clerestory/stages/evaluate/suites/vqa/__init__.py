@@ -1,8 +1,8 @@
-"""Questions about any captioned pictures: which of these is in it, is this a picture of that, what is it.
+"""Visual question answering: questions generated from captions, with and without the image.
 
-The wrong options come from the same kind of thing as the right one where the data tells kinds apart (other animals for
-an animal), so that a question cannot be answered by ruling out the absurd. Every item is also asked without its
-picture and with another one: a benchmark that is solved so says nothing about seeing.
+Distractors come from the same category as the correct option where the data has categories (other animals for an
+animal), so that a question cannot be answered by excluding the absurd. Every item is also asked without its image and
+with another one: a benchmark that can be solved so does not measure vision.
 """
 
 from __future__ import annotations
@@ -12,168 +12,176 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from clerestory.core.evidence import Finding
+from clerestory.core.rows import TaskName
 from clerestory.core.sample import Dataset, Sample
 from clerestory.models.protocols import Embedder, capabilities
+from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.context import EvaluationContext
-from clerestory.stages.evaluate.shared.retrieval_split import caption_in, concept_of, normal
-from clerestory.stages.evaluate.shared.row_builder import join
-from clerestory.stages.evaluate.shared.sampling import choose
+from clerestory.stages.evaluate.row_builder import join_rows
+from clerestory.stages.evaluate.samples import caption_in, concept_of, normalize_caption, select_samples
 from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
-from clerestory.stages.evaluate.tasks.items import Item, learnt_samples
-from clerestory.stages.evaluate.tasks.running import ask_items
+from clerestory.stages.evaluate.tasks.items import TaskItem, training_samples
+from clerestory.stages.evaluate.tasks.run import run_items
 from clerestory.stages.evaluate.tasks.task import Task, check_model
 
-OPTIONS = 4
-KINDS = ("emoji_group", "category", "class", "label")
+NUM_OPTIONS = 4
+CATEGORY_GROUPS = ("emoji_group", "category", "class", "label")
 WHICH = "Which of these is in the picture?"
 IS_IT = "Is this a picture of {caption}?"
 WHAT = "What is in the picture?"
-SHOWS, SHOWS_NOT = "a picture of {caption}", "a picture of something else"
+STATEMENT, COUNTER_STATEMENT = "a picture of {caption}", "a picture of something else"
+PLACE = "{caption}"
 
-TASKS = {
-    "multiple_choice": Task("multiple_choice", "multiple_choice", answer="answer", options=("options",)),
-    "yes_no": Task("yes_no", "yes_no", question="question", answer="answer"),
-    "short_answer": Task("short_answer", "short_answer", question="question", answer="answer", scorer="contains"),
-}
+TASKS = (
+    Task(str(TaskName.MULTIPLE_CHOICE), "multiple_choice", answer="answer", options=("options",)),
+    Task(str(TaskName.YES_NO), "yes_no", question="question", answer="answer"),
+    Task(str(TaskName.SHORT_ANSWER), "short_answer", question="question", answer="answer", scorer="contains"),
+)
 
 
-def run(bench: EvaluationContext) -> SuiteResult:
-    """The rows of every kind of question that the model can be asked."""
-    config = bench.config
-    able = set(capabilities(bench.model))
-    if not able & {"Scorer", "Generator"}:
+def run(context: EvaluationContext) -> SuiteResult:
+    """The rows of every kind of question that the model supports."""
+    config = context.config
+    supported = set(capabilities(context.model))
+    if not supported & {"Scorer", "Generator"}:
         raise NotApplicable(
-            "the model can neither score options nor answer in words, so it was asked no questions",
+            "the model can neither score options nor generate answers",
             "evaluate a model that is a Scorer or a Generator",
         )
     if not config.vqa_samples:
-        raise NotApplicable("no picture is to be asked about", "set asked to 300 or so")
-    name, data = next(iter(bench.splits.items()))
-    maker = QuestionGenerator([s for s in data if caption_in(s, config.language)], config.language, config.seed)
-    samples = choose(maker.samples, config.vqa_samples, config.seed)
-    learnt = choose(_learnt(bench, data), config.vqa_samples, config.seed)
-    found, findings = [], maker.findings()
-    for task in TASKS.values():
-        if task.kind == "short_answer" and "Generator" not in able:
+        raise NotApplicable("vqa_samples is 0, so no questions are generated", "set vqa_samples to about 300")
+    split = context.first_split
+    data, language = context.splits[split], config.language
+    generator = QuestionGenerator([s for s in data if caption_in(s, language)], language, config.seed)
+    samples = select_samples(generator.samples, config.vqa_samples, config.seed)
+    train = select_samples(_train_samples(context, data), config.vqa_samples, config.seed)
+    results, notes = [], generator.findings()
+    for task in TASKS:
+        if task.kind == "short_answer" and "Generator" not in supported:
             continue
-        capability = check_model(task, bench.model)
-        items = maker.items(task.kind, samples)
+        capability = check_model(task, context.model)
+        items = generator.items(task.kind, samples)
         if not items:
-            findings.append(_too_few(task.name, name))
+            notes.append(_too_few_captions(task.name, split))
             continue
-        statements = _statements if task.kind == "yes_no" and isinstance(bench.model, Embedder) else None
-        # Only yes or no has answers that occur again; every other answer is another caption.
-        before = maker.items(task.kind, learnt) if task.kind == "yes_no" else ()
-        found.append(ask_items(bench, task, data, name, items, before, capability, statements))
+        # Models that compare images with texts cannot answer yes or no, but can compare two statements.
+        by_statements = task.kind == "yes_no" and isinstance(context.model, Embedder)
+        statements = generator.statements if by_statements else None
+        # Only yes or no has answers that recur; every other answer is another caption.
+        train_items = generator.items(task.kind, train) if task.kind == "yes_no" else ()
+        results.append(run_items(context, task, data, split, items, train_items, capability, statements))
     return SuiteResult(
-        join(each.rows for each in found),
-        [measurement for each in found for measurement in each.measurements],
-        [*findings, *(finding for each in found for finding in each.findings)],
-        {key: value for each in found for key, value in each.facts.items()} | _facts(maker),
+        join_rows(result.rows for result in results),
+        [measurement for result in results for measurement in result.measurements],
+        [*notes, *(finding for result in results for finding in result.findings)],
+        {name: value for result in results for name, value in result.facts.items()}
+        | {"vqa.distractors_from": generator.category_group},
     )
 
 
 class QuestionGenerator:
-    """Makes questions out of captions, the same ones for the same seed.
+    """Generates questions from captions, the same ones for the same seed.
 
     Args:
-        samples: captioned pictures.
-        lang: the language of their captions.
-        seed: chooses the wrong options, their order, and which questions are to be answered with no.
+        samples: captioned images.
+        language: of their captions.
+        seed: selects the distractors, their order, and the questions whose answer is no.
     """
 
-    def __init__(self, samples: Sequence[Sample], lang: str, seed: int) -> None:
+    def __init__(self, samples: Sequence[Sample], language: str, seed: int) -> None:
         self.samples = list(samples)
-        self.lang = lang
+        self.language = language
         self.seed = seed
-        self.kind = next((k for k in KINDS if len({s.groups.get(k, "") for s in samples} - {""}) > 1), "")
-        self._by_kind: dict[str, dict[str, str]] = defaultdict(dict)
+        self.category_group = next(
+            (name for name in CATEGORY_GROUPS if len({s.groups.get(name, "") for s in samples} - {""}) > 1), ""
+        )
+        self._by_category: dict[str, dict[str, str]] = defaultdict(dict)
         for sample in self.samples:
-            text = caption_in(sample, lang)
-            for kind in ("", self._kind(sample)):
-                self._by_kind[kind].setdefault(normal(text), text)
+            text = caption_in(sample, language)
+            for category in ("", self._category(sample)):
+                self._by_category[category].setdefault(normalize_caption(text), text)
 
-    def items(self, kind: str, samples: Sequence[Sample]) -> list[Item]:
-        """The items of one kind of question; a picture without enough wrong options is left out."""
+    def items(self, kind: str, samples: Sequence[Sample]) -> list[TaskItem]:
+        """The items of one kind of question; an image without enough distractors is left out."""
         make = {"multiple_choice": self._multiple_choice, "yes_no": self._yes_no, "short_answer": self._short_answer}
-        made = (make[kind](sample) for sample in samples)
-        return [item for item in made if item is not None]
+        items = (make[kind](sample) for sample in samples)
+        return [item for item in items if item is not None]
+
+    def statements(self, item: TaskItem) -> tuple[str, tuple[str, ...]]:
+        """The question and the options yes and no of an item as two captions."""
+        caption, _ = self._asserted(item.sample)
+        return "", (STATEMENT.replace(PLACE, caption), COUNTER_STATEMENT)
 
     def findings(self) -> list[Finding]:
-        """That wrong options are of any kind, where the data does not tell kinds apart."""
-        if self.kind:
+        """A finding if distractors are of any category because the data has none."""
+        if self.category_group:
             return []
-        message = "the data has no kinds of things, so wrong options may be easy to rule out"
-        fix = f"give the pictures a group such as {KINDS[1]}"
-        return [Finding("CLR-E051", "info", "warn", "part vqa", message, fix)]
+        message = "the data has no categories, so distractors may be easy to exclude"
+        return [findings.UNGROUPED_DISTRACTORS.finding("suite vqa", message)]
 
-    def _multiple_choice(self, sample: Sample) -> Item | None:
-        wrong = self._others(sample, OPTIONS - 1)
-        if len(wrong) < OPTIONS - 1:
+    def _multiple_choice(self, sample: Sample) -> TaskItem | None:
+        distractors = self._distractors(sample, NUM_OPTIONS - 1)
+        if len(distractors) < NUM_OPTIONS - 1:
             return None
-        own = caption_in(sample, self.lang)
-        options = tuple(sorted((own, *wrong), key=lambda text: self._hash("order", sample.id, normal(text))))
-        return Item(sample, WHICH, options, (own,), concept_of(sample, self.lang))
+        own = caption_in(sample, self.language)
+        order = sorted((own, *distractors), key=lambda text: self._hash("order", sample.id, normalize_caption(text)))
+        return TaskItem(sample, WHICH, tuple(order), (own,), concept_of(sample, self.language))
 
-    def _yes_no(self, sample: Sample) -> Item | None:
-        wrong = self._others(sample, 1)
-        if not wrong:
+    def _yes_no(self, sample: Sample) -> TaskItem | None:
+        caption, answer = self._asserted(sample)
+        if not caption:
             return None
-        true = self._hash("true", sample.id)[0] % 2 == 0
-        asked = caption_in(sample, self.lang) if true else wrong[0]
-        answer = "yes" if true else "no"
-        return Item(sample, IS_IT.replace("{caption}", asked), ("yes", "no"), (answer,), concept_of(sample, self.lang))
+        question = IS_IT.replace(PLACE, caption)
+        return TaskItem(sample, question, ("yes", "no"), (answer,), concept_of(sample, self.language))
 
-    def _short_answer(self, sample: Sample) -> Item | None:
-        own = caption_in(sample, self.lang)
-        return Item(sample, WHAT, (), (own,), concept_of(sample, self.lang))
+    def _asserted(self, sample: Sample) -> tuple[str, str]:
+        """The caption that the question about an image asserts, and whether it is correct; empty without distractors."""
+        distractors = self._distractors(sample, 1)
+        if not distractors:
+            return "", ""
+        correct = self._hash("true", sample.id)[0] % 2 == 0
+        return (caption_in(sample, self.language), "yes") if correct else (distractors[0], "no")
 
-    def _others(self, sample: Sample, count: int) -> list[str]:
-        """Captions of other things, of the same kind as far as there are enough, by a hash."""
-        own, concept = normal(caption_in(sample, self.lang)), normal(concept_of(sample, self.lang))
+    def _short_answer(self, sample: Sample) -> TaskItem | None:
+        own = caption_in(sample, self.language)
+        return TaskItem(sample, WHAT, (), (own,), concept_of(sample, self.language))
+
+    def _distractors(self, sample: Sample, count: int) -> list[str]:
+        """Captions of other concepts by a hash, of the same category as far as there are enough."""
+        own = normalize_caption(caption_in(sample, self.language))
+        concept = normalize_caption(concept_of(sample, self.language))
         found: dict[str, str] = {}
-        for kind in (self._kind(sample), ""):
-            some = self._by_kind[kind]
-            ranked = sorted(some, key=lambda text: self._hash("wrong", sample.id, text))
-            found |= {text: some[text] for text in ranked if text not in (own, concept) and text not in found}
+        for category in (self._category(sample), ""):
+            captions = self._by_category[category]
+            ranked = sorted(captions, key=lambda text: self._hash("wrong", sample.id, text))
+            found |= {text: captions[text] for text in ranked if text not in (own, concept) and text not in found}
             if len(found) >= count:
                 break
         return list(found.values())[:count]
 
-    def _kind(self, sample: Sample) -> str:
-        return sample.groups.get(self.kind, "") if self.kind else ""
+    def _category(self, sample: Sample) -> str:
+        return sample.groups.get(self.category_group, "") if self.category_group else ""
 
-    def _hash(self, *parts: str) -> bytes:
-        return hashlib.sha256("/".join((str(self.seed), *parts)).encode()).digest()
-
-
-def _statements(item: Item) -> tuple[str, tuple[str, ...]]:
-    """Yes or no as two captions, for models that compare pictures with texts and know no dialogue."""
-    caption = item.question.removeprefix("Is this a picture of ").removesuffix("?")
-    return "", (SHOWS.replace("{caption}", caption), SHOWS_NOT)
+    def _hash(self, *names: str) -> bytes:
+        return hashlib.sha256("/".join((str(self.seed), *names)).encode()).digest()
 
 
-def _learnt(bench: EvaluationContext, asked: Dataset) -> list[Sample]:
-    ids = {sample.id for sample in asked}
-    plain = learnt_samples(bench.data)
-    return [s for s in plain if s.id not in ids and caption_in(s, bench.config.language)]
+def _train_samples(context: EvaluationContext, evaluated: Dataset) -> list[Sample]:
+    ids = {sample.id for sample in evaluated}
+    language = context.config.language
+    return [s for s in training_samples(context.data) if s.id not in ids and caption_in(s, language)]
 
 
-def _facts(maker: QuestionGenerator) -> dict[str, str]:
-    source = f"of the same {maker.kind}" if maker.kind else "of any kind"
-    return {"vqa": f"wrong options are captions {source}, chosen by a hash of seed and picture"}
-
-
-def _too_few(task: str, split: str) -> Finding:
+def _too_few_captions(task: str, split: str) -> Finding:
     message = f"split {split!r} has too few different captions for questions of kind {task}"
-    fix = f"bring in pictures of at least {OPTIONS} things"
-    return Finding("CLR-E003", "info", "not_run", f"task {task}", message, fix)
+    fix = f"add images of at least {NUM_OPTIONS} concepts"
+    return findings.UNUSABLE_SPLIT.finding(f"task {task}", message, fix=fix, severity="info")
 
 
 SUITE = Suite(
     name="vqa",
-    about="answering questions about pictures, with and without seeing them",
-    needs=(),
-    settings=("asked", "group_least"),
+    description="answering questions about images, with and without the image",
+    capabilities=(),
+    settings=("vqa_samples", "min_group_concepts"),
     run=run,
 )

@@ -1,0 +1,133 @@
+"""The classifiers of frozen embeddings that several suites evaluate: zero-shot, k nearest neighbours, linear probe.
+
+N images, D dimensions, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clerestory.core.codec import Fact
+from clerestory.core.evidence import Finding
+from clerestory.core.rows import TaskName, Unscored
+from clerestory.core.sample import TRAIN, VAL, Sample
+from clerestory.stages.evaluate import findings
+from clerestory.stages.evaluate.shared.class_prompts import (
+    Classes,
+    class_embeddings,
+    class_facts,
+    find_classes,
+    logit_scale,
+    unscored_reasons,
+)
+from clerestory.stages.evaluate.shared.labelled_features import (
+    LabelledFeatures,
+    hold_out_concepts,
+    labelled_features,
+)
+from clerestory.stages.evaluate.shared.linear_probe import (
+    NEIGHBOURS,
+    SMOOTHING,
+    VOTE_TEMPERATURE,
+    knn_logits,
+    select_linear_probe,
+)
+
+if TYPE_CHECKING:
+    from clerestory.stages.evaluate.context import EvaluationContext
+
+HELD_OUT_CONCEPTS = "held_out_concepts"
+
+Floats = NDArray[np.float64]
+Logits = Callable[[Floats], Floats]
+
+
+@dataclass
+class Classifiers:
+    """Classifiers by the name of their task.
+
+    Attributes:
+        classes: what they tell apart.
+        logits: each turns embeddings (N, D) into logits (N, K).
+        val: the labelled images of the split ``val``, None where there are none.
+        facts: how they were fitted.
+        findings: which could not be fitted, and why.
+    """
+
+    classes: Classes
+    logits: dict[TaskName, Logits]
+    val: LabelledFeatures | None
+    facts: dict[str, Fact] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+
+class Predictions(NamedTuple):
+    """What one classifier predicts on one split: logits (N, K), and why some images are not scored."""
+
+    task: TaskName
+    split: str
+    samples: Sequence[Sample]
+    logits: Floats
+    unscored: Sequence[Unscored | str]
+
+
+def fitted_classifiers(context: EvaluationContext) -> Classifiers:
+    """The classifiers of an evaluation, fitted once for all its suites.
+
+    Zero-shot classification needs no data; k-NN and the linear probe need labelled training images of two classes.
+
+    Raises:
+        NotApplicable: the data has no classes.
+    """
+    return context.once("classifiers", lambda: _fit(context))
+
+
+def predictions(context: EvaluationContext) -> Iterator[Predictions]:
+    """The predictions of every classifier on every evaluated split."""
+    classifiers = fitted_classifiers(context)
+    for split, data in context.splits.items():
+        embedded = context.embed_images(data)
+        unscored = unscored_reasons(classifiers.classes.of(data), embedded)
+        features_ND = np.nan_to_num(embedded.astype(np.float64))
+        for task, logits in classifiers.logits.items():
+            yield Predictions(task, split, data.samples, logits(features_ND), unscored)
+
+
+def _fit(context: EvaluationContext) -> Classifiers:
+    classes = find_classes(context)
+    scale, prompts_KD = logit_scale(context), class_embeddings(context, classes)
+    val = labelled_features(context, VAL, classes)
+    made = Classifiers(classes, {TaskName.ZERO_SHOT: lambda x_ND: scale * x_ND @ prompts_KD.T}, val)
+    made.facts |= class_facts(context, classes)
+    train = labelled_features(context, TRAIN, classes)
+    if train is None or train.num_classes < 2:
+        message = (
+            f"the split {TRAIN!r} has no labelled images of two classes, so {TaskName.KNN} and "
+            f"{TaskName.LINEAR_PROBE} were not evaluated"
+        )
+        made.findings.append(findings.NO_TRAINING_DATA.finding(f"split {TRAIN}", message))
+    else:
+        _fit_trained(made, train)
+    return made
+
+
+def _fit_trained(made: Classifiers, train: LabelledFeatures) -> None:
+    num_classes = len(made.classes.names)
+    made.logits[TaskName.KNN] = lambda x_ND: knn_logits(x_ND, train.features, train.labels, num_classes)
+    fit, held_out = (train, made.val) if made.val is not None else hold_out_concepts(train)
+    probe = select_linear_probe(fit.features, fit.labels, held_out.features, held_out.labels, num_classes).probe
+    made.logits[TaskName.LINEAR_PROBE] = probe.logits
+    made.facts |= {
+        "classifiers.train_samples": len(train.labels),
+        "classifiers.train_sampled": train.sampled,
+        "knn.neighbours": min(NEIGHBOURS, len(train.labels)),
+        "knn.temperature": VOTE_TEMPERATURE,
+        "knn.smoothing": SMOOTHING,
+        "linear_probe.strength": probe.strength,
+        "linear_probe.chosen_on": VAL if made.val is not None else HELD_OUT_CONCEPTS,
+    }
