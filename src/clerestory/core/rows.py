@@ -84,14 +84,24 @@ class TaskName(StrEnum):
     OOD = "ood"
     CORRUPTION = "corruption"
     CORRUPTION_BASELINE = "corruption_base"
-    NEUTRAL_SEARCH = "bias_search"
+    CALIBRATION = "calibration"
+    GROUP_ACCURACY = "group_accuracy"
+    NEUTRAL_SEARCH = "neutral_search"
     LATENCY = "latency"
     LOAD = "load"
     THROUGHPUT = "throughput"
     MEMORY = "memory"
     ENERGY = "energy"
     COST = "cost"
-    VALIDITY = "trust"
+    VALIDITY = "validity"
+
+
+class Operation(StrEnum):
+    """What a timed or priced request asks of a model."""
+
+    EMBED_IMAGE = "embed_image"
+    EMBED_TEXT = "embed_text"
+    DESCRIBE = "describe"
 
 
 # Tasks about the machine or about other rows: two models are not compared on them question by question.
