@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from torchmetrics.functional.classification import binary_calibration_error
 from torchmetrics.functional.classification.calibration_error import _ce_compute
 
-from clerestory.core.evidence import Interval
-from clerestory.stats.agreement import blind_solvable
-from clerestory.stats.calibration import BINS, ece
-from clerestory.stats.ood import aupr_in, aupr_out, auroc, fpr95
+from clerestory.core.evidence import Recipe
+from clerestory.stats.aggregate import aggregate
+from clerestory.stats.calibration import BINS
+from clerestory.stats.ood import Curve
 from clerestory.stats.robustness import published_lines, source
 from table import Row
 
@@ -23,6 +23,12 @@ KNOWN = {"imagenet_v2": 0.999, "imagenet_sketch": 0.969, "imagenet_r": 0.945, "i
 def rows() -> list[Row]:
     """All of them; about five seconds."""
     return [_calibration(), _saturated(), _detection(), _blind(), *_lines()]
+
+
+def _ece(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """The calibration error as an evaluation computes it, from rows."""
+    rows = {"confidence": np.asarray(confidence, np.float64), "score": np.asarray(correct, np.float64)}
+    return aggregate(rows, Recipe("ece_width", "confidence", parameter=float(BINS), against="score")).value
 
 
 def _calibration(trials: int = 50) -> Row:
@@ -36,7 +42,7 @@ def _calibration(trials: int = 50) -> Row:
         keep = confidence < 1.0
         confidence, right = confidence[keep], right[keep]
         theirs = _ce_compute(torch.from_numpy(confidence), torch.from_numpy(right), edges)
-        largest = max(largest, abs(ece(confidence, right) - float(theirs)))
+        largest = max(largest, abs(_ece(confidence, right) - float(theirs)))
     note = "no confidence is 1; torchmetrics' own kernel, before its public function rounds to float32"
     return Row("ECE, largest difference", largest, "", "< 1e-7", largest < 1e-7, trials, "torchmetrics", note)
 
@@ -44,7 +50,7 @@ def _calibration(trials: int = 50) -> Row:
 def _saturated() -> Row:
     confidence = torch.tensor([1.0, 0.95], dtype=torch.float64)
     theirs = float(binary_calibration_error(confidence, torch.tensor([0, 1]), n_bins=BINS))
-    found = ece([1.0, 0.95], [0, 1])
+    found = _ece([1.0, 0.95], [0, 1])
     holds = abs(found - 0.475) < 1e-12
     return Row(
         "ECE with a confidence of 1", found, "", "textbook value 0.475", holds, 2, "torchmetrics", f"it: {theirs:.3f}"
@@ -60,7 +66,9 @@ def _detection(trials: int = 30) -> Row:
         score = rng.normal(inside, 1.0)
         if seed % 2:
             score = np.round(score, 1)
-        ours = np.array([auroc(score, inside), aupr_in(score, inside), aupr_out(score, inside), fpr95(score, inside)])
+        curve = Curve(score, inside)
+        areas = (curve.auroc, curve.aupr, curve.opposite().aupr, curve.fpr95)
+        ours = np.array([area()[0] for area in areas])
         largest = max(largest, float(np.abs(ours - _peer(inside, score)).max()))
     note = "AUROC, AUPR in and out, FPR95; every other case is full of ties"
     return Row("OOD, largest difference", largest, "", "≤ 1e-12", largest <= 1e-12, trials, "scikit-learn", note)
@@ -81,8 +89,13 @@ def _blind(items: int = 2000, trials: int = 20) -> Row:
         options = rng.integers(2, 6, items)
         known = np.arange(items) < 0.3 * items
         right = known[:, None] | (rng.random((items, 4)) < 1 / options[:, None])
-        share = blind_solvable(right, 1 / options)
-        covered += isinstance(share.interval, Interval) and share.interval.low <= 0.3 <= share.interval.high
+        rows = {
+            "score": right.astype(np.float64).ravel(),
+            "chance": np.repeat(1 / options, 4),
+            "concept": np.repeat(np.arange(items), 4).astype(object),
+        }
+        share = aggregate(rows, Recipe("chance_corrected", "score", cluster="concept", against="chance"))
+        covered += share.interval is not None and share.interval.low <= 0.3 <= share.interval.high
         found.append(100 * share.value)
     worst = max(found, key=lambda value: abs(value - 30))
     note = f"the worst of {trials} data sets of {items} questions; {covered} of {trials} intervals hold 30"

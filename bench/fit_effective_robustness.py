@@ -10,12 +10,18 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+from scipy.special import logit
+
 import clerestory.stats
-from clerestory.stats.robustness import fit_line
+from clerestory.core.errors import InputError
+from clerestory.stats.robustness import RobustnessFit
 
 OUT = Path(clerestory.stats.__file__).with_name("effective_robustness.json")
 IN = "ImageNet 1k"
@@ -28,6 +34,27 @@ SHIFTS = {
     "imagenet_o": "ImageNet-O",
     "objectnet": "ObjectNet",
 }
+
+
+def fit_line(x: Sequence[float], y: Sequence[float]) -> RobustnessFit:
+    """Least squares on the logits of two accuracies per model.
+
+    Raises:
+        InputError: fewer than three models, accuracies of 0 or 1, or all models equal.
+    """
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if len(a) != len(b) or len(a) < 3 or not ((a > 0) & (a < 1) & (b > 0) & (b < 1)).all():
+        raise InputError("a line needs three models or more with accuracies between 0 and 1", "remove the others")
+    u, v = logit(a), logit(b)
+    mean, spread = float(u.mean()), float(((u - u.mean()) ** 2).sum())
+    if spread == 0.0 or np.ptp(v) == 0.0:
+        raise InputError("all models have the same accuracy, so no line fits them", "take models that differ")
+    slope = float(((u - mean) * (v - v.mean())).sum() / spread)
+    intercept = float(v.mean()) - slope * mean
+    rest = float(((v - slope * u - intercept) ** 2).sum())
+    r2 = 1 - rest / float(((v - v.mean()) ** 2).sum())
+    residual = math.sqrt(rest / (len(a) - 2))
+    return RobustnessFit(slope, intercept, r2, residual, len(a), float(a.min()), float(a.max()), mean, spread)
 
 
 def main() -> int:

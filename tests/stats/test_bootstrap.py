@@ -1,8 +1,7 @@
 """The bootstrap against the resampling loop, scipy and simulation."""
 
-import math
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -11,13 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats as distributions
 
 from clerestory.core.evidence import Interval
-from clerestory.stats.bootstrap import (
-    binomial_draws,
-    cluster_bootstrap,
-    cluster_counts,
-    resampled,
-    share_bootstrap,
-)
+from clerestory.stats.bootstrap import cluster_bootstrap, cluster_counts
 
 
 def mean(columns: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
@@ -26,6 +19,16 @@ def mean(columns: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
 
 def ratio(columns: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
     return (weights @ columns[0]) / (weights @ columns[1])
+
+
+def resampled(statistic: Callable[[Sequence[np.ndarray]], float]) -> Callable[..., np.ndarray]:
+    """The oracle: every draw copies its rows."""
+
+    def weighted(columns: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+        copies = [np.repeat(np.arange(len(row)), row.astype(int)) for row in weights]
+        return np.array([statistic([column[rows] for column in columns]) for rows in copies])
+
+    return weighted
 
 
 def found(interval: Interval | str) -> Interval:
@@ -65,11 +68,9 @@ def test_same_seed_same_interval_whatever_the_block() -> None:
 def test_the_stream_is_the_one_written_down() -> None:
     """These numbers must never change: evidence computed again must give the same interval."""
     assert next(cluster_counts(6, 2, 0, 2)).tolist() == STREAM
-    assert binomial_draws(5000, 0.7, 5, 0).tolist() == BINOMIAL
 
 
 STREAM = [[2.0, 1.0, 0.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 2.0, 2.0, 1.0]]
-BINOMIAL = [3431.0, 3444.0, 3480.0, 3511.0, 3529.0]
 
 
 def test_every_draw_takes_as_many_clusters_as_there_are_and_none_is_favoured() -> None:
@@ -80,34 +81,6 @@ def test_every_draw_takes_as_many_clusters_as_there_are_and_none_is_favoured() -
     # Multinomial counts: variance of each total is draws · C · (1/C)(1 - 1/C).
     score = ((counts.sum(axis=0) - expected) ** 2).sum() / (5000 * (1 - 1 / 40))
     assert 0.001 < distributions.chi2.sf(score, 40) < 0.999
-
-
-@pytest.mark.parametrize(("size", "share"), [(5000, 0.7), (50, 0.02), (7, 0.5), (200_000, 0.999)])
-def test_binomial_draws_are_binomial(size: int, share: float) -> None:
-    draws = binomial_draws(size, share, 20_000, 11)
-    spread = math.sqrt(size * share * (1 - share))
-    assert abs(draws.mean() - size * share) < 4 * spread / math.sqrt(20_000)
-    assert draws.std() == pytest.approx(spread, rel=0.03)
-    values, times = np.unique(draws, return_counts=True)
-    gap = np.abs(np.cumsum(times) / 20_000 - distributions.binom.cdf(values, size, share)).max()
-    assert gap < 1.95 / math.sqrt(20_000)  # Kolmogorov's bound at 0.1 %, cautious for steps
-
-
-def test_the_fast_share_is_distributed_like_the_resampling_loop() -> None:
-    rng = np.random.default_rng(5)
-    hits = (rng.random(500) < 0.7).astype(float)
-    loop = np.array([hits[rng.integers(0, 500, 500)].mean() for _ in range(4000)])
-    fast = binomial_draws(500, float(hits.mean()), 4000, 0) / 500
-    assert distributions.ks_2samp(loop, fast).pvalue > 0.001
-    assert fast.mean() == pytest.approx(loop.mean(), abs=4 * loop.std() / math.sqrt(2000))
-    assert fast.std() == pytest.approx(loop.std(), rel=0.06)
-
-
-def test_the_fast_share_has_the_interval_of_the_slow_one() -> None:
-    hits = (np.random.default_rng(6).random(400) < 0.9).astype(float)
-    fast = share_bootstrap(hits, draws=20_000)
-    slow = cluster_bootstrap(mean, [hits], np.arange(400), draws=20_000)
-    assert ends(fast) == pytest.approx(ends(slow), abs=0.003)
 
 
 def test_coverage_with_clusters() -> None:
@@ -180,7 +153,6 @@ def test_bounds_are_kept() -> None:
     highest = resampled(lambda columns: float(np.mean(columns[0]) ** 0.01))
     low, high = ends(cluster_bootstrap(highest, [values], np.arange(63), bounds=(0, 1)))
     assert 0 <= low < high <= 1
-    assert ends(share_bootstrap(values))[1] <= 1
 
 
 def test_draws_that_miss_a_kind_are_counted() -> None:
@@ -195,9 +167,7 @@ def ratio_or_nan(columns: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarr
     return np.divide(weights @ columns[0], below, out=np.full(len(below), np.nan), where=below > 0)
 
 
-def test_shares_of_none_or_all_have_no_draws() -> None:
-    assert isinstance(share_bootstrap(np.zeros(10)), str)
-    assert isinstance(share_bootstrap(np.ones(10)), str)
+def test_too_few_draws_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 100"):
         cluster_bootstrap(mean, [np.arange(5.0)], np.arange(5), draws=10)
 
@@ -210,13 +180,6 @@ def test_memory_stays_bounded() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20_000_000
-
-
-@given(st.integers(1, 300), st.floats(0.01, 0.99), st.integers(0, 100))
-@settings(max_examples=60)
-def test_binomial_draws_stay_in_range(size: int, share: float, seed: int) -> None:
-    draws = binomial_draws(size, share, 50, seed)
-    assert ((draws >= 0) & (draws <= size) & (draws == np.round(draws))).all()
 
 
 @given(st.integers(0, 1000), st.floats(0.5, 20), st.floats(-5, 5))

@@ -7,21 +7,35 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 from torchmetrics.functional.classification.calibration_error import _ce_compute
 
 from clerestory.core.errors import ConfigError, InputError
+from clerestory.core.evidence import Recipe
+from clerestory.stats.aggregate import aggregate
 from clerestory.stats.calibration import (
-    brier,
-    ece,
+    BINS,
+    brier_each,
     fit_temperature,
     nll,
     nll_each,
     probabilities,
     reliability,
 )
+
+
+def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS, kind: str = "width") -> float:
+    """The calibration error as an evaluation computes it."""
+    rows = {"confidence": np.asarray(confidence, dtype=float), "correct": np.asarray(correct, dtype=float)}
+    return aggregate(rows, Recipe(f"ece_{kind}", "confidence", parameter=float(bins), against="correct")).value
+
+
+def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    return float(brier_each(probabilities, labels).mean())
+
 
 answers = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60)
 
@@ -146,15 +160,15 @@ def test_temperatures_that_have_no_optimum_end_at_the_bounds() -> None:
 
 def test_what_cannot_be_calibrated_says_so() -> None:
     with pytest.raises(InputError, match="confidence number 1 is 1.5"):
-        ece([0.5, 1.5], [0, 1])
+        reliability([0.5, 1.5], [0, 1])
     with pytest.raises(InputError, match="correct number 0 is nan"):
-        ece([0.5], [math.nan])
+        reliability([0.5], [math.nan])
     with pytest.raises(InputError, match="shapes"):
-        ece([], [])
+        reliability([], [])
     with pytest.raises(ConfigError, match="0 bins"):
-        ece([0.5], [1], bins=0)
+        reliability([0.5], [1], bins=0)
     with pytest.raises(ConfigError, match="width or mass"):
-        ece([0.5], [1], kind="middle")  # type: ignore[arg-type]  # a wrong kind is the point
+        reliability([0.5], [1], kind="middle")  # type: ignore[arg-type]  # a wrong kind is the point
     with pytest.raises(InputError, match="no class"):
         nll([[0.1, 0.2]], [2])
     with pytest.raises(InputError, match="row 0 of the scores is not finite"):

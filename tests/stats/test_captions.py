@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clerestory.core.errors import InputError
-from clerestory.stats.captions import cider_d, clip_score, ref_clip_score, tokenise
+from clerestory.stats.captions import CiderD, clip_score, tokenise
 
 REFERENCES = [
     ["a red car on the road", "red car drives on a road in the sun"],
@@ -14,6 +14,11 @@ REFERENCES = [
     ["two dogs play with a ball in the park"],
 ]
 CANDIDATES = ["a red car on a road", "a dog on the sofa", "two dogs play with a ball in the park"]
+
+
+def cider_d(candidates: list[str], references: list[list[str]], corpus: list[list[str]] | None = None) -> np.ndarray:
+    scorer = CiderD(corpus or references)
+    return np.array([scorer.score(c, r) for c, r in zip(candidates, references, strict=True)])
 
 
 def grams(words: list[str], n: int) -> list[tuple[str, ...]]:
@@ -75,17 +80,12 @@ def test_captions_that_cannot_be_scored_say_so() -> None:
         cider_d(["a"], [["a"]])
     with pytest.raises(InputError, match="has no reference"):
         cider_d(["a", "b"], [["a"], []])
-    with pytest.raises(InputError, match="1 captions have 2"):
-        cider_d(["a"], [["a"], ["b"]])
 
 
 def test_clip_scores_by_hand() -> None:
     image, text = [[1.0, 0.0], [0.0, 2.0], [1.0, 0.0]], [[1.0, 1.0], [0.0, 5.0], [-1.0, 0.0]]
     found = clip_score(image, text)
     assert found == pytest.approx([2.5 / math.sqrt(2), 2.5, 0.0])
-    both = ref_clip_score(image, text, [[[1.0, 0.0], [0.0, -1.0]], [[0.0, 1.0]], [[-1.0, 0.0]]])
-    first, best = 2.5 / math.sqrt(2), 1 / math.sqrt(2)
-    assert both == pytest.approx([2 * first * best / (first + best), 2 * 2.5 / 3.5, 0.0])
     with pytest.raises(InputError, match="shapes"):
         clip_score(image, text[:2])
     with pytest.raises(InputError, match="not finite"):

@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 from sklearn.covariance import ledoit_wolf as sklearn_ledoit_wolf
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.neighbors import NearestNeighbors
 
 from clerestory.core.errors import ConfigError, InputError
 from clerestory.stats import ood
-from clerestory.stats.ood import Curve, aupr_in, aupr_out, auroc, fpr95
+from clerestory.stats.ood import Curve
+
+
+def auroc(score: ArrayLike, inside: ArrayLike) -> float:
+    return float(Curve(score, inside).auroc()[0])
+
 
 # Few distinct scores, so that ties are the rule.
 tied = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=80).filter(
@@ -32,7 +38,8 @@ def oracle(inside: np.ndarray, score: np.ndarray, weights: np.ndarray | None = N
 
 
 def ours(inside: np.ndarray, score: np.ndarray) -> list[float]:
-    return [measure(score, inside) for measure in (auroc, aupr_in, aupr_out, fpr95)]
+    curve = Curve(score, inside)
+    return [float(area()[0]) for area in (curve.auroc, curve.aupr, curve.opposite().aupr, curve.fpr95)]
 
 
 @given(tied)

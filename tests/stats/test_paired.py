@@ -13,7 +13,11 @@ from statsmodels.stats.multitest import multipletests
 
 from clerestory.core.errors import InputError
 from clerestory.core.evidence import Interval
-from clerestory.stats.paired import Difference, holm, match, mcnemar, no_worse, paired_difference
+from clerestory.stats.paired import Difference, NoWorse, holm, match, mcnemar, paired_difference, shown_no_worse
+
+
+def no_worse(a: np.ndarray, b: np.ndarray, groups: np.ndarray, margin: float, alpha: float = 0.05) -> NoWorse:
+    return shown_no_worse(paired_difference(a, b, groups), margin, alpha)
 
 
 def interval_of(difference: Difference) -> Interval:

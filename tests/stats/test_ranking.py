@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, top_k_accuracy_score
 
+from clerestory.core.evidence import Recipe
+from clerestory.stats.aggregate import aggregate
 from clerestory.stats.ranking import (
     average_precision,
     best_ranks,
-    both_ranks,
     chance_recall,
     classify,
-    mean_class_recall,
     top,
 )
 
@@ -123,41 +123,12 @@ def drawn(seed: int, q: int = 90, n: int = 210, d: int = 24) -> tuple[np.ndarray
     return queries, candidates, asked, labels
 
 
-@given(problems(), st.sampled_from(["pessimistic", "mid"]), st.integers(1, 60))
-@settings(max_examples=200)
-def test_both_directions_at_once_equal_each_alone(problem: tuple[np.ndarray, ...], ties: str, block: int) -> None:
-    queries, candidates, asked, labels = problem
-    there, back = both_ranks(*problem, ties=ties, tolerance=0, block_scores=block)  # type: ignore[arg-type]  # ties is drawn
-    np.testing.assert_array_equal(there, naive(*problem, ties))
-    np.testing.assert_array_equal(back, naive(candidates, queries, labels, asked, ties))
-
-
-def test_both_directions_count_more_rows_than_a_byte_holds() -> None:
-    rng = np.random.default_rng(3)
-    queries, candidates = (rng.integers(-9, 10, (n, 8)).astype(np.float32) for n in (900, 400))
-    asked, labels = np.arange(900) % 400, np.arange(400)
-    there, back = both_ranks(queries, candidates, asked, labels)
-    np.testing.assert_array_equal(there, best_ranks(queries, candidates, asked, labels))
-    np.testing.assert_array_equal(back, best_ranks(candidates, queries, labels, asked))
-    assert back.max() > 255
-
-
-def test_both_directions_on_real_numbers() -> None:
-    queries, candidates, asked, labels = drawn(4)
-    there, back = both_ranks(queries, candidates, asked, labels)
-    np.testing.assert_array_equal(there, best_ranks(queries, candidates, asked, labels))
-    np.testing.assert_array_equal(back, best_ranks(candidates, queries, labels, asked))
-    assert np.isnan(there[~np.isin(asked, labels)]).all()
-
-
 def test_a_query_that_is_not_a_number_has_no_rank() -> None:
     queries, candidates, asked, labels = drawn(5)
     asked[3] = labels[0]
     queries[3] = np.nan
     assert np.isnan(best_ranks(queries, candidates, asked, labels)[3])
-    there, back = both_ranks(queries, candidates, asked, labels)
-    assert np.isnan(there[3])
-    assert np.isnan(back[0])
+    assert np.isnan(best_ranks(candidates, queries, labels, asked)[0])
     assert np.isnan(average_precision(queries, candidates, asked, labels)[3])
 
 
@@ -205,7 +176,9 @@ def test_classes_equal_a_stable_sort_and_scikit_learns_accuracy() -> None:
     np.testing.assert_allclose(found.scores, scores.max(axis=1), rtol=1e-5)
     within = (found.top == target[:, None]).any(axis=1).mean()
     assert within == top_k_accuracy_score(target, scores, k=5)
-    assert mean_class_recall(found.predicted, target) == balanced_accuracy_score(target, found.predicted)
+    rows = {"score": (found.predicted == target).astype(float), "class": target.astype(str).astype(object)}
+    mean_class_recall = aggregate(rows, Recipe("mean_of_groups", "score", against="class")).value
+    assert mean_class_recall == pytest.approx(balanced_accuracy_score(target, found.predicted), abs=1e-15)
 
 
 def test_the_earlier_of_equal_classes_wins() -> None:
@@ -220,14 +193,14 @@ def test_an_image_that_is_not_a_number_has_no_class() -> None:
     assert np.isnan(found.scores[0])
 
 
-def test_memory_of_both_directions_stays_bounded() -> None:
+def test_memory_of_average_precision_stays_bounded() -> None:
     """All scores at once would be 100 MB."""
     import tracemalloc
 
     rng = np.random.default_rng(9)
     rows = rng.normal(size=(5000, 4)).astype(np.float32)
     tracemalloc.start()
-    both_ranks(rows, rows, np.arange(5000), np.arange(5000), block_scores=100_000)
+    best_ranks(rows, rows, np.arange(5000), np.arange(5000), block_scores=100_000)
     average_precision(rows[:500], rows, np.arange(500), np.arange(5000), block_scores=100_000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

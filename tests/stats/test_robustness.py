@@ -2,37 +2,56 @@
 
 import numpy as np
 import pytest
+from bench.fit_effective_robustness import fit_line
 from scipy import stats as scipy_stats
 from scipy.special import expit, logit
 
 from clerestory.core.errors import InputError, NotFound
-from clerestory.stats.robustness import effective_robustness, fit_line, mce, published_lines, relative_mce, source
+from clerestory.core.evidence import Recipe
+from clerestory.stats.aggregate import aggregate
+from clerestory.stats.robustness import effective_robustness, published_lines, source
+
+Errors = dict[str, list[float]]
+
+
+def corruption_error(name: str, errors: Errors, reference: Errors, clean: float = 0.0, base: float = 0.0) -> float:
+    """mCE or relative mCE as an evaluation computes it: one row per corruption and severity, and a clean one."""
+    cells = [("clean", "", clean, base)]
+    for corruption, rates in errors.items():
+        pairs = enumerate(zip(rates, reference[corruption], strict=True), start=1)
+        cells += [(corruption, str(severity), mine, theirs) for severity, (mine, theirs) in pairs]
+    condition, severity, mine, theirs = (list(column) for column in zip(*cells, strict=True))
+    rows = {
+        "condition": np.array(condition, dtype=object),
+        "severity": np.array(severity, dtype=object),
+        "score": 1 - np.array(mine),
+        "reference": 1 - np.array(theirs),
+    }
+    return aggregate(rows, Recipe(name, "score", against="condition")).value
+
 
 REFERENCE = {"fog": [0.4, 0.6], "snow": [0.3, 0.5]}
 
 
 def test_a_model_equal_to_the_reference_scores_one() -> None:
-    assert mce(REFERENCE, REFERENCE) == pytest.approx(1.0)
-    assert relative_mce(REFERENCE, 0.2, REFERENCE, 0.2) == pytest.approx(1.0)
+    assert corruption_error("mce", REFERENCE, REFERENCE) == pytest.approx(1.0)
+    assert corruption_error("relative_mce", REFERENCE, REFERENCE, 0.2, 0.2) == pytest.approx(1.0)
 
 
 def test_corruption_errors_by_hand() -> None:
     mine = {"fog": [0.2, 0.3], "snow": [0.3, 0.5]}
-    assert mce(mine, REFERENCE) == pytest.approx((0.5 + 1.0) / 2)
-    assert relative_mce(mine, 0.1, REFERENCE, 0.2) == pytest.approx(((0.5 - 0.2) / (1.0 - 0.4) + 0.6 / 0.4) / 2)
+    assert corruption_error("mce", mine, REFERENCE) == pytest.approx((0.5 + 1.0) / 2)
+    relative = corruption_error("relative_mce", mine, REFERENCE, 0.1, 0.2)
+    assert relative == pytest.approx(((0.5 - 0.2) / (1.0 - 0.4) + 0.6 / 0.4) / 2)
 
 
 def test_a_reference_that_hardly_errs_is_refused() -> None:
     with pytest.raises(InputError, match=r"errs in only 0\.5% under fog, too little"):
-        mce({"fog": [0.2]}, {"fog": [0.005]})
+        corruption_error("mce", {"fog": [0.2]}, {"fog": [0.005]})
     with pytest.raises(InputError, match=r"loses only 0\.0% under fog"):
-        relative_mce({"fog": [0.2]}, 0.1, {"fog": [0.3]}, 0.3)
-    with pytest.raises(NotFound, match="foggy"):
-        mce({"foggy": [0.2]}, REFERENCE)
-    with pytest.raises(InputError, match="1 and 2 severities"):
-        mce({"fog": [0.2]}, REFERENCE)
-    with pytest.raises(InputError, match="no corruption errors"):
-        mce({}, REFERENCE)
+        corruption_error("relative_mce", {"fog": [0.2]}, {"fog": [0.3]}, 0.1, 0.3)
+    with pytest.raises(InputError, match="no row has a score"):
+        corruption_error("mce", {}, REFERENCE)
 
 
 def test_the_line_is_that_of_scipy() -> None:

@@ -97,35 +97,6 @@ def cluster_bootstrap(
     return interval_of_draws(point, values, over(_left_out(clusters, rows)), level, bounds)
 
 
-def resampled(statistic: Callable[[Columns], float]) -> Statistic:
-    """A statistic of plain rows as one of weighted rows: every draw copies its rows; slow."""
-
-    def weighted(columns: Columns, weights_RN: Floats) -> Floats:
-        places = np.arange(weights_RN.shape[1])
-        found = []
-        for weights_N in weights_RN:
-            rows = np.repeat(places, weights_N.astype(np.int64))
-            found.append(statistic([column[rows] for column in columns]))
-        return np.array(found, dtype=np.float64)
-
-    return weighted
-
-
-def share_bootstrap(hits: Floats, draws: int = 1000, seed: int = 0, level: float = 0.95) -> Interval | str:
-    """BCa interval of the mean of independent noughts and ones, without resampling a row.
-
-    The number of ones among N rows drawn again is binomial, so it is drawn as such; the acceleration of a mean is known
-    in closed form. The same distribution as ``cluster_bootstrap`` of the mean, hundreds of times faster.
-    """
-    rows, ones = len(hits), int(np.count_nonzero(hits))
-    if ones in (0, rows):
-        return "all rows have the same value, and so has every draw of them"
-    share = ones / rows
-    values = binomial_draws(rows, share, draws, seed) / rows
-    skew = (1 - 2 * share) / np.sqrt(share * (1 - share))
-    return _interval(share, values, float(skew / (6 * np.sqrt(rows))), level, (0.0, 1.0))
-
-
 def cluster_counts(clusters: int, draws: int, seed: int, rows: int) -> Iterator[Floats]:
     """How often each cluster is drawn, (≤ ``rows``, C) at a time: every draw takes C clusters with replacement."""
     stream = np.random.PCG64(seed)
@@ -135,27 +106,6 @@ def cluster_counts(clusters: int, draws: int, seed: int, rows: int) -> Iterator[
         chosen = (stream.random_raw(step * clusters) >> np.uint64(32)) * np.uint64(clusters) >> np.uint64(32)
         flat = chosen.astype(np.int64) + np.repeat(np.arange(step) * clusters, clusters)
         yield np.bincount(flat, minlength=step * clusters).reshape(step, clusters).astype(np.float64)
-
-
-def binomial_draws(size: int, share: float, draws: int, seed: int) -> Floats:
-    """Seeded binomial numbers, in ascending order, by inversion of the distribution.
-
-    Only products and quotients in a fixed order, so the same everywhere. Probabilities are computed relative to the
-    mode's, 12 standard deviations to either side; what lies beyond has less than 1e-30 of the mass.
-    """
-    reach = 12 * np.sqrt(size * share * (1 - share)) + 40
-    mode = min(int((size + 1) * share), size)
-    low, high = max(0, int(mode - reach)), min(size, int(mode + reach))
-    up, down = np.arange(mode, high, dtype=np.float64), np.arange(mode, low, -1, dtype=np.float64)
-    odds = share / (1 - share)
-    above = np.cumprod((size - up) / (up + 1) * odds)
-    below = np.cumprod(down / (size - down + 1) / odds)
-    mass = np.cumsum(np.concatenate([below[::-1], [1.0], above]))
-    uniform = (np.random.PCG64(seed).random_raw(draws) >> np.uint64(11)) * 2.0**-53
-    # In order, because looking up neighbours one after the other is three times as fast.
-    uniform.sort()
-    places: Ints = np.searchsorted(mass, np.minimum(uniform * mass[-1], np.nextafter(mass[-1], 0)), side="right")
-    return low + places.astype(np.float64)
 
 
 def interval_of_draws(

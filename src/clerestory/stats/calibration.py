@@ -34,7 +34,7 @@ NORMAL_95 = 1.959963984540054
 COLDEST, HOTTEST = 1e-3, 1e3
 
 
-class Bin(NamedTuple):
+class ReliabilityBin(NamedTuple):
     """One row of a reliability diagram.
 
     Attributes:
@@ -77,19 +77,9 @@ def bin_numbers(confidence_N: Floats, edges: Floats) -> Ints:
     return np.searchsorted(edges[1:-1], confidence_N, side="left").astype(np.int64)
 
 
-def ece(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS, kind: Kind = "width") -> float:
-    """Expected calibration error, 0…1: Σ over bins of n_b/N · |mean confidence − share right|.
-
-    Raises:
-        InputError: no answers, lists of different lengths, or values outside 0…1.
-    """
-    confidence_N, correct_N = checked(confidence, correct)
-    numbers = bin_numbers(confidence_N, bin_edges(confidence_N, bins, kind))
-    gaps = np.bincount(numbers, weights=confidence_N - correct_N)
-    return float(np.abs(gaps).sum() / len(confidence_N))
-
-
-def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS, kind: Kind = "width") -> tuple[Bin, ...]:
+def reliability(
+    confidence: ArrayLike, correct: ArrayLike, bins: int = BINS, kind: Kind = "width"
+) -> tuple[ReliabilityBin, ...]:
     """The bins that hold any answer, in order: what a reliability diagram draws."""
     confidence_N, correct_N = checked(confidence, correct)
     edges = bin_edges(confidence_N, bins, kind)
@@ -101,7 +91,7 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = BINS, kin
     for i in np.flatnonzero(counts).tolist():
         n, share = int(counts[i]), float(right[i] / counts[i])
         interval = wilson(share, n, NORMAL_95, 0.95)
-        rows.append(Bin(float(edges[i]), float(edges[i + 1]), n, float(sure[i] / n), share, interval))
+        rows.append(ReliabilityBin(float(edges[i]), float(edges[i + 1]), n, float(sure[i] / n), share, interval))
     return tuple(rows)
 
 
@@ -122,11 +112,6 @@ def brier_each(probabilities: ArrayLike, labels: ArrayLike) -> Floats:
     rest_NK[rows, labels_N] -= 1.0
     found: Floats = np.einsum("nk,nk->n", rest_NK, rest_NK)
     return found
-
-
-def brier(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Mean of ``brier_each``."""
-    return float(brier_each(probabilities, labels).mean())
 
 
 def nll_each(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> Floats:

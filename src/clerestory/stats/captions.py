@@ -89,28 +89,6 @@ class CiderD:
         return vectors
 
 
-def cider_d(
-    candidates: Sequence[str], references: Sequence[Sequence[str]], corpus: Sequence[Sequence[str]] | None = None
-) -> Floats:
-    """CIDEr-D of each candidate (N,), 0…10; the score of a system is their mean.
-
-    Args:
-        candidates: one caption per picture.
-        references: the captions people gave to each picture.
-        corpus: the references that document frequencies are taken from; those of these pictures when None. Pass the
-            whole split where only a part of it is scored, or the numbers depend on the part.
-
-    Raises:
-        InputError: lists of different lengths, a candidate without references, or fewer than two pictures.
-    """
-    if len(candidates) != len(references):
-        raise InputError(
-            f"{len(candidates)} captions have {len(references)} lists of references", "give one list per caption"
-        )
-    scorer = CiderD(references if corpus is None else corpus)
-    return np.array([scorer.score(c, r) for c, r in zip(candidates, references, strict=True)], dtype=np.float64)
-
-
 def clip_score(image_ND: ArrayLike, text_ND: ArrayLike) -> Floats:
     """CLIPScore of each caption (N,): 2.5 · max(cosine, 0), 0…2.5 (Hessel et al. 2021).
 
@@ -120,30 +98,6 @@ def clip_score(image_ND: ArrayLike, text_ND: ArrayLike) -> Floats:
         InputError: embeddings that do not pair up, are not finite, or are all nought.
     """
     return CLIP_WEIGHT * np.maximum(_cosines(image_ND, text_ND, "pictures"), 0.0)
-
-
-def ref_clip_score(image_ND: ArrayLike, text_ND: ArrayLike, references: Sequence[ArrayLike]) -> Floats:
-    """RefCLIPScore (N,): the harmonic mean of CLIPScore and the best max(cosine, 0) to a reference.
-
-    Args:
-        image_ND: embeddings of the pictures.
-        text_ND: embeddings of the candidates.
-        references: for each candidate, the embeddings (R, D) of its references; R may differ.
-
-    Raises:
-        InputError: embeddings that do not pair up, are not finite, or are all nought.
-    """
-    seen_N = clip_score(image_ND, text_ND)
-    text = np.asarray(text_ND, dtype=np.float64)
-    if len(references) != len(text):
-        raise InputError(f"{len(text)} captions have {len(references)} lists of references", "give one per caption")
-    best_N = np.zeros(len(text))
-    for i, reference in enumerate(references):
-        reference_RD = np.asarray(reference, dtype=np.float64)
-        repeated_RD = np.repeat(text[i : i + 1], len(reference_RD), axis=0)
-        best_N[i] = max(float(_cosines(reference_RD, repeated_RD, "references").max()), 0.0)
-    both_N = seen_N + best_N
-    return np.divide(2 * seen_N * best_N, both_N, out=np.zeros_like(both_N), where=both_N > 0)
 
 
 def _ngrams(words: list[str]) -> Counter[tuple[str, ...]]:

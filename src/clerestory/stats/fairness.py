@@ -40,20 +40,6 @@ class Groups(NamedTuple):
     suppressed: dict[str, int]
 
 
-class Odds(NamedTuple):
-    """Equalised odds.
-
-    Attributes:
-        value: the larger of the two gaps; 0 is even.
-        tpr_gap: the largest difference between groups in the share of a class that is recognised as such.
-        fpr_gap: the largest difference between groups in the share of other classes that is taken for one.
-    """
-
-    value: float
-    tpr_gap: float
-    fpr_gap: float
-
-
 def split_groups(groups: ArrayLike, n_min: int = N_MIN, least: int = 2) -> Groups:
     """Number the groups and suppress the small ones.
 
@@ -94,34 +80,6 @@ def group_means(values_N: Floats, groups: Groups, weights_RN: Floats | None = No
     return _share(sums_RG, counts_RG)
 
 
-def worst_group(values: ArrayLike, groups: ArrayLike, n_min: int = N_MIN) -> tuple[str, float]:
-    """The group with the smallest mean, and that mean (the first by name where several tie)."""
-    split = split_groups(groups, n_min)
-    means_G = group_means(np.asarray(values, dtype=np.float64), split)[0]
-    at = int(means_G.argmin())
-    return split.names[at], float(means_G[at])
-
-
-def largest_gap(values: ArrayLike, groups: ArrayLike, n_min: int = N_MIN) -> float:
-    """Largest difference between the means of two groups."""
-    means_G = group_means(np.asarray(values, dtype=np.float64), split_groups(groups, n_min))[0]
-    return float(means_G.max() - means_G.min())
-
-
-def equalised_odds(predicted: ArrayLike, actual: ArrayLike, groups: ArrayLike, n_min: int = N_MIN) -> Odds:
-    """How far the true- and the false-positive rates of the groups lie apart (Hardt et al. 2016).
-
-    With more than two classes each is held against the rest and the largest gap counts; with two this is the textbook
-    value. A rate from fewer than ``n_min`` rows is left out.
-
-    Raises:
-        InputError: no class has rates in two groups.
-    """
-    cells = OddsCells(predicted, actual, split_groups(groups, n_min), n_min)
-    tpr, fpr = (float(gap[0]) for gap in cells.gaps(np.ones((1, len(cells))))[:2])
-    return Odds(max(tpr, fpr), tpr, fpr)
-
-
 class OddsCells:
     """Which row counts for which rate, worked out once for all draws of a bootstrap.
 
@@ -140,7 +98,7 @@ class OddsCells:
         told_N = np.where(classes[told_N] == told, told_N, -1)
         n, g, k = len(true), len(groups.names), len(classes)
         codes = groups.codes
-        self._n, self._shape = n, (g, k)
+        self._shape = (g, k)
 
         def incidence(chosen: NDArray[Any], class_N: NDArray[Any]) -> csr_matrix:
             rows = np.flatnonzero(chosen & (codes >= 0))
@@ -159,16 +117,6 @@ class OddsCells:
                 "bring in more samples, or lower n_min",
             )
 
-    def __len__(self) -> int:
-        return self._n
-
-    def gaps(self, weights_RN: Floats) -> tuple[Floats, Floats, Floats]:
-        """The true-positive gap, the false-positive gap and the larger of the two, (R,) each.
-
-        A rate that a draw leaves undefined is left out of it.
-        """
-        return self.widest(*self.rates(weights_RN))
-
     def rates(self, weights_RN: Floats) -> tuple[Floats, Floats]:
         """True- and false-positive rates (R, G, K), NaN where undefined."""
         actual_RGK, right_RGK, wrong_RGK = (
@@ -179,7 +127,10 @@ class OddsCells:
         return _share(right_RGK, actual_RGK), _share(wrong_RGK, others_RGK)
 
     def widest(self, tpr_RGK: Floats, fpr_RGK: Floats) -> tuple[Floats, Floats, Floats]:
-        """The gaps of such rates, or of errors of them."""
+        """The true-positive gap, the false-positive gap and the larger of the two, (R,) each, of rates or their errors.
+
+        A rate that a draw leaves undefined is left out of it.
+        """
         tpr_R, fpr_R = _widest(tpr_RGK, self._recalled), _widest(fpr_RGK, self._mistaken)
         return tpr_R, fpr_R, np.fmax(tpr_R, fpr_R)
 

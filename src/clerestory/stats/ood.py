@@ -149,26 +149,6 @@ def knn(features_ND: ArrayLike, train_MD: ArrayLike, k: int = 10, metric: Litera
     return -found
 
 
-def auroc(score: ArrayLike, in_distribution: ArrayLike) -> float:
-    """Chance that a random in-distribution sample scores higher than a random other one, ties counting half."""
-    return float(Curve(score, in_distribution).auroc()[0])
-
-
-def aupr_in(score: ArrayLike, in_distribution: ArrayLike) -> float:
-    """Average precision at finding the in-distribution samples, by high scores."""
-    return float(Curve(score, in_distribution).aupr()[0])
-
-
-def aupr_out(score: ArrayLike, in_distribution: ArrayLike) -> float:
-    """Average precision at finding the out-of-distribution samples, by low scores."""
-    return float(Curve(score, in_distribution).opposite().aupr()[0])
-
-
-def fpr95(score: ArrayLike, in_distribution: ArrayLike) -> float:
-    """Share of out-of-distribution samples let in by the strictest threshold that keeps 95 % of the others."""
-    return float(Curve(score, in_distribution).fpr95()[0])
-
-
 class Curve:
     """Scores sorted once, for the areas and rates at any weights of the rows (as a bootstrap needs them).
 

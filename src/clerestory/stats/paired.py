@@ -162,11 +162,6 @@ def paired_difference(a: Floats, b: Floats, groups: Ints, level: float = 0.95) -
     return Difference(value, n, clusters, interval, p, error * math.sqrt(n), centre, "", dropped, caution)
 
 
-def no_worse(a: Floats, b: Floats, groups: Ints, margin: float, alpha: float = 0.05) -> NoWorse:
-    """One-sided non-inferiority: is ``a`` shown, at ``alpha``, to be less than ``margin`` below ``b``?"""
-    return shown_no_worse(paired_difference(a, b, groups), margin, alpha)
-
-
 def shown_no_worse(difference: Difference, margin: float, alpha: float = 0.05) -> NoWorse:
     """``no_worse`` of a difference that is known already."""
     if difference.interval is None:

@@ -84,44 +84,6 @@ def best_ranks(
     return ranks
 
 
-def both_ranks(
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
-    query_labels: NDArray[np.int64],
-    candidate_labels: NDArray[np.int64],
-    ties: Ties = "pessimistic",
-    tolerance: float = ROUNDING,
-    block_scores: int = BLOCK_SCORES,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """``best_ranks`` there and back (the candidates asking for the queries), with every score computed once.
-
-    That halves the work, which is nearly all matrix product. The scores of right pairs are computed apart from the
-    others, so a wrong candidate whose score is equal up to rounding counts as it should with a tolerance above 0, and
-    may fall either way with 0 unless products are exact.
-
-    Returns:
-        (Q,) ranks of the queries' best candidates and (N,) ranks of the candidates' best queries; NaN for one with
-        nothing relevant.
-    """
-    members = _Members(candidate_labels)
-    best_Q, best_N = _own_scores(queries, candidates, query_labels, members, block_scores)
-    ranks_Q = np.full(len(queries), np.nan)
-    level_N, ahead_N, right_N = (np.zeros(len(candidates), dtype=np.int64) for _ in range(3))
-    for block, scores_BN in _blocks(queries, candidates, block_scores):
-        row_P, place_P = members.of(query_labels[block])
-        own_P, best_B = scores_BN[row_P, place_P], best_Q[block]
-        # A right pair never counts against itself, whatever the last bits of its score.
-        scores_BN[row_P, place_P] = -np.inf
-        counted = _count(scores_BN, best_B, tolerance, ties)
-        right_B = np.bincount(row_P[own_P >= best_B[row_P] - tolerance], minlength=len(best_B))
-        ranks_Q[block] = _finish(best_B, *counted, right_B, ties)
-        right_N += np.bincount(place_P[own_P >= best_N[place_P] - tolerance], minlength=len(best_N))
-        level_N += _count_columns(scores_BN, best_N - tolerance, np.greater_equal)
-        if ties == "mid":
-            ahead_N += _count_columns(scores_BN, best_N + tolerance, np.greater)
-    return ranks_Q, _finish(best_N, level_N, ahead_N, right_N, ties)
-
-
 def average_precision(
     queries: NDArray[np.float32],
     candidates: NDArray[np.float32],
@@ -177,13 +139,6 @@ def classify(
                 best_Q[block] = np.where(usable, scores_B, np.nan)
             scores_BC[rows, chosen] = -np.inf
     return Classified(top_QK[:, 0], top_QK, best_Q)
-
-
-def mean_class_recall(predicted: NDArray[np.int64], target: NDArray[np.int64]) -> float:
-    """The mean over the classes that occur of the share of their images that were recognised (balanced accuracy)."""
-    present, class_Q = np.unique(target, return_inverse=True)
-    right = np.bincount(class_Q, weights=predicted == target, minlength=len(present))
-    return float(np.mean(right / np.bincount(class_Q)))
 
 
 def chance_recall(candidates: int, relevant: Sequence[int] | NDArray[np.int64], k: int) -> float:
@@ -242,28 +197,6 @@ def _blocks(
         yield block, np.matmul(queries[block], turned, out=buffer[: block.stop - start])
 
 
-def _own_scores(
-    queries: NDArray[np.float32],
-    candidates: NDArray[np.float32],
-    query_labels: NDArray[np.int64],
-    members: _Members,
-    block_scores: int,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The best score of a right pair for every query and for every candidate; -inf where there is none."""
-    kind = np.result_type(queries, candidates)
-    best_Q, best_N = (np.full(len(side), -np.inf, dtype=kind) for side in (queries, candidates))
-    step = max(1, block_scores // max(1, len(candidates)))
-    pairs = max(1, block_scores // (4 * max(1, queries.shape[1])))
-    for start in range(0, len(queries), step):
-        row_P, place_P = members.of(query_labels[start : start + step])
-        for first in range(0, len(row_P), pairs):
-            rows, places = row_P[first : first + pairs] + start, place_P[first : first + pairs]
-            scores = np.einsum("pd,pd->p", queries[rows], candidates[places])
-            _raise(best_Q, rows, scores)
-            _raise(best_N, places, scores)
-    return best_Q, best_N
-
-
 def _highest(own_P: NDArray[np.float32], row_P: NDArray[np.int64], rows: int) -> NDArray[np.float32]:
     """The highest score of every row's right pairs; -inf where there are none."""
     best_B = np.full(rows, -np.inf, dtype=own_P.dtype)
@@ -291,15 +224,6 @@ def _count(
 def _true(mask_BN: NDArray[np.bool_]) -> NDArray[np.int64]:
     # Counting one contiguous row at a time is ten times as fast as a sum along the axis.
     return np.array([np.count_nonzero(row) for row in mask_BN], dtype=np.int64)
-
-
-def _count_columns(scores_BN: NDArray[np.float32], bound_N: NDArray[np.float32], over: np.ufunc) -> NDArray[np.int64]:
-    """How many scores of every column are over its bound."""
-    total_N = np.zeros(scores_BN.shape[1], dtype=np.int64)
-    for start in range(0, len(scores_BN), BYTE_ROWS):
-        mask = over(scores_BN[start : start + BYTE_ROWS], bound_N[None, :])
-        total_N += mask.view(np.uint8).sum(axis=0, dtype=np.uint8)
-    return total_N
 
 
 def _ranks(

@@ -9,59 +9,18 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, NamedTuple
 
-import numpy as np
 from scipy.special import expit, logit, ndtri
 
 from clerestory.core.errors import InputError, not_found
 from clerestory.core.evidence import Interval
 
 # Below these a reference's errors are too few to divide by: the ratio would say more about it than about the model.
-LEAST_ERROR = 0.01
-LEAST_R2 = 0.8
-
-
-def mce(errors: Mapping[str, Sequence[float]], reference: Mapping[str, Sequence[float]]) -> float:
-    """Mean corruption error: the mean over corruptions of Σ_s E_s / Σ_s E_s of the reference; 1 equals it.
-
-    Args:
-        errors: error rates (0…1) by corruption, one per severity.
-        reference: the same of the model that sets the scale.
-
-    Raises:
-        InputError: not the same corruptions and severities, or the reference hardly errs on one.
-    """
-    _same(errors, reference)
-    ratios = []
-    for name, found in errors.items():
-        below = math.fsum(reference[name]) / len(reference[name])
-        check_reference(below, name)
-        ratios.append(math.fsum(found) / len(found) / below)
-    return math.fsum(ratios) / len(ratios)
-
-
-def relative_mce(
-    errors: Mapping[str, Sequence[float]],
-    clean: float,
-    reference: Mapping[str, Sequence[float]],
-    reference_clean: float,
-) -> float:
-    """The same of what each corruption adds to the clean error rate: 1 loses as much as the reference does.
-
-    Raises:
-        InputError: not the same corruptions and severities, or the reference hardly loses anything to one.
-    """
-    _same(errors, reference)
-    ratios = []
-    for name, found in errors.items():
-        below = math.fsum(reference[name]) / len(reference[name]) - reference_clean
-        check_reference(below, name, relative=True)
-        ratios.append((math.fsum(found) / len(found) - clean) / below)
-    return math.fsum(ratios) / len(ratios)
+MIN_REFERENCE_ERROR = 0.01
+MIN_R2 = 0.8
 
 
 def check_reference(error: float, corruption: str, relative: bool = False) -> None:
@@ -70,7 +29,7 @@ def check_reference(error: float, corruption: str, relative: bool = False) -> No
     Raises:
         InputError: it is smaller.
     """
-    if error < LEAST_ERROR:
+    if error < MIN_REFERENCE_ERROR:
         what = "loses only" if relative else "errs in only"
         raise InputError(
             f"the reference {what} {error:.1%} under {corruption}, too little to compare with",
@@ -79,7 +38,7 @@ def check_reference(error: float, corruption: str, relative: bool = False) -> No
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RobustnessFit:
     """A fitted line logit(y) = slope · logit(x) + intercept over public models, x and y accuracies.
 
     Attributes:
@@ -118,30 +77,9 @@ class Effective(NamedTuple):
     scatter: float
 
 
-def fit_line(x: Sequence[float], y: Sequence[float]) -> Line:
-    """Least squares on the logits of two accuracies per model.
-
-    Raises:
-        InputError: fewer than three models, accuracies of 0 or 1, or all models equal.
-    """
-    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-    if len(a) != len(b) or len(a) < 3 or not ((a > 0) & (a < 1) & (b > 0) & (b < 1)).all():
-        raise InputError("a line needs three models or more with accuracies between 0 and 1", "leave the others out")
-    u, v = logit(a), logit(b)
-    mean, spread = float(u.mean()), float(((u - u.mean()) ** 2).sum())
-    if spread == 0.0 or np.ptp(v) == 0.0:
-        raise InputError("all models have the same accuracy, so no line fits them", "take models that differ")
-    slope = float(((u - mean) * (v - v.mean())).sum() / spread)
-    intercept = float(v.mean()) - slope * mean
-    rest = float(((v - slope * u - intercept) ** 2).sum())
-    r2 = 1 - rest / float(((v - v.mean()) ** 2).sum())
-    residual = math.sqrt(rest / (len(a) - 2))
-    return Line(slope, intercept, r2, residual, len(a), float(a.min()), float(a.max()), mean, spread)
-
-
-def published_lines() -> dict[str, Line]:
+def published_lines() -> dict[str, RobustnessFit]:
     """The lines from ImageNet accuracy to that on other data sets, by name of the shift."""
-    return {name: Line(**line) for name, line in _published()["lines"].items()}
+    return {name: RobustnessFit(**line) for name, line in _published()["lines"].items()}
 
 
 def source() -> dict[str, str]:
@@ -171,8 +109,8 @@ def effective_robustness(
     if shift not in lines:
         raise not_found("shift", shift, lines)
     line = lines[shift]
-    if line.r2 < LEAST_R2:
-        good = ", ".join(name for name, other in lines.items() if other.r2 >= LEAST_R2)
+    if line.r2 < MIN_R2:
+        good = ", ".join(name for name, other in lines.items() if other.r2 >= MIN_R2)
         raise InputError(f"public models follow no line on {shift} (R² = {line.r2:.2f})", f"good fits: {good}")
     if not line.x_low <= accuracy_in <= line.x_high:
         raise InputError(
@@ -201,17 +139,6 @@ def _binomial(share: float, n: int) -> float:
     """Variance of a share; Agresti and Coull's two more of each keep it from being 0 at the ends."""
     softened = (share * n + 2) / (n + 4)
     return softened * (1 - softened) / (n + 4)
-
-
-def _same(errors: Mapping[str, Sequence[float]], reference: Mapping[str, Sequence[float]]) -> None:
-    if not errors:
-        raise InputError("there are no corruption errors to average", "evaluate the model on corrupted pictures")
-    for name, found in errors.items():
-        if name not in reference:
-            raise not_found("reference error", name, reference)
-        if len(found) != len(reference[name]) or not found:
-            counts = f"{len(found)} and {len(reference[name])}"
-            raise InputError(f"{name} has {counts} severities", "measure both models on the same")
 
 
 @functools.cache
