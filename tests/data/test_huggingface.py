@@ -1,4 +1,4 @@
-"""Hugging Face data sets: real ones, built here by the library itself."""
+"""Hugging Face datasets: real ones, built here by the library itself."""
 
 import sys
 from pathlib import Path
@@ -71,9 +71,9 @@ def test_long_columns_are_kept_where_they_are_asked_for(tmp_path: Path, table: d
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("hf:", "must be followed by a data set"),
+        ("hf:", "must be followed by a dataset"),
         ("hf:./nowhere", "folder .* does not exist"),
-        ("hf:{tmp}", "neither a saved data set nor"),
+        ("hf:{tmp}", "neither a saved dataset nor"),
     ],
 )
 def test_what_is_not_there_is_one_sentence(tmp_path: Path, spec: str, said: str) -> None:

@@ -25,7 +25,8 @@ from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data import open_data
 from clerestory.data.shards import Shards, is_sharded, open_shards, verify_shards, write_shards
 from clerestory.data.shards.index import Kind
-from clerestory.stages.train.shuffle import Batches, ShuffledOrder
+from clerestory.stages.train.sharding import shard
+from clerestory.stages.train.shuffle import ShuffledOrder
 
 KINDS: tuple[Kind, Kind] = ("parquet", "tar")
 both = pytest.mark.parametrize("kind", KINDS)
@@ -110,9 +111,10 @@ def test_the_order_does_not_know_of_shards_and_ranks(
         ranks = []
         for rank in range(world):
             shards = Shards(Path(folder) / "s")
-            batches = Batches(ShuffledOrder(len(shards), seed), batch, steps, start, rank, world)
-            ranks.append([[shards[drawn.sample] for drawn in part] for part in batches])
-    seen = [pair for step in zip(*ranks, strict=True) for part in step for pair in part]
+            order = ShuffledOrder(len(shards), seed)
+            batches = [shard(order.take(step * batch, batch), rank, world) for step in range(start, steps)]
+            ranks.append([[shards[int(row)] for row in rows] for rows in batches])
+    seen = [pair for step in zip(*ranks, strict=True) for pairs in zip(*step, strict=True) for pair in pairs]
     assert [sample.id for sample, _ in seen] == wanted
     assert all(digest_bytes(content) == sample.image for sample, content in seen)
 
@@ -124,7 +126,7 @@ def test_the_order_does_not_know_of_workers(tmp_path: Path, kind: Kind, workers:
     write_shards(data, tmp_path / "s", kind, shard_bytes=1500)
     shards = Shards(tmp_path / "s")
     assert shards[49]  # a reader is open before the workers are forked
-    plan = [[drawn.sample for drawn in part] for part in Batches(ShuffledOrder(len(shards), 3), 10, 15)]
+    plan = ShuffledOrder(len(shards), 3).take(0, 150).reshape(15, 10).tolist()
     loader = DataLoader(  # type: ignore[var-annotated]  # the batches are lists of pairs
         shards,  # type: ignore[arg-type]  # it has the two methods of a map-style data set
         batch_sampler=plan,

@@ -1,4 +1,4 @@
-"""From checked rows to a data set: ids, concepts, splits, and a finding for everything that is skipped."""
+"""From checked rows to a dataset: ids, concepts, splits, and a finding for everything that is skipped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def assemble(
     derive: bool = True,
     splits: bool = True,
 ) -> Dataset:
-    """Build the data set of rows whose images have been scanned.
+    """Build the dataset of rows whose images have been scanned.
 
     Args:
         name: its name.

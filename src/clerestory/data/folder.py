@@ -135,7 +135,7 @@ def dataset_from_files(
     progress: Progress = QUIET,
     splits: bool = True,
 ) -> Dataset:
-    """The data set of rows whose images are files below ``root``; an image is read when it is needed."""
+    """The dataset of rows whose images are files below ``root``; an image is read when it is needed."""
     root = root.resolve()
     scans = scan_files(root, (row.file for row in rows), progress)
     scanned: list[tuple[RawRow, ImageScan]] = []

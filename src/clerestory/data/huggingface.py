@@ -1,4 +1,4 @@
-"""Hugging Face data sets: ``hf:org/name``, ``hf:org/name#configuration``, or a folder on this computer.
+"""Hugging Face datasets: ``hf:org/name``, ``hf:org/name#configuration``, or a folder on this computer.
 
 The library ``datasets`` is an optional extra; it is imported only when such data is opened.
 """
@@ -25,7 +25,7 @@ SAVED_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")
 
 
 def open_huggingface(spec: str, progress: Progress = QUIET, keep_columns: Sequence[str] = ()) -> Dataset:
-    """Open a Hugging Face data set with all of its splits.
+    """Open a Hugging Face dataset with all of its splits.
 
     The images are in the column with the feature ``Image``; class labels become their names; captions, concepts and
     the rest are in the columns that ``Columns`` knows. Without a column ``id``, ids are ``split/number``.
@@ -38,7 +38,7 @@ def open_huggingface(spec: str, progress: Progress = QUIET, keep_columns: Sequen
 
     Raises:
         MissingExtra: the library ``datasets`` is not installed.
-        DataError: the data set does not exist, cannot be read, or has no image column.
+        DataError: the dataset does not exist, cannot be read, or has no image column.
     """
     splits = _load(spec)
     scanned: list[tuple[RawRow, ImageScan]] = []
@@ -84,7 +84,7 @@ def _rows(
         yield raw, _bytes(row[column]), row_findings
 
 
-def _library(spec: str = "a Hugging Face data set") -> Any:
+def _library(spec: str = "a Hugging Face dataset") -> Any:
     try:
         return import_module("datasets")
     except ImportError:
@@ -98,11 +98,11 @@ def _load(spec: str) -> Mapping[str, Any]:
     datasets = _library(spec)
     place, _, configuration = spec.removeprefix(HF).partition("#")
     if not place:
-        raise DataError("hf: must be followed by a data set", "write hf:org/name, or hf:./folder")
+        raise DataError("hf: must be followed by a dataset", "write hf:org/name, or hf:./folder")
     folder = Path(place).expanduser()
     local = place.startswith((".", "/", "~")) or folder.is_dir()
     if local and not folder.is_dir():
-        raise DataError(f"the folder {folder} does not exist", "give the folder of a data set, or hf:org/name")
+        raise DataError(f"the folder {folder} does not exist", "give the folder of a dataset, or hf:org/name")
     datasets.disable_progress_bars()
     try:
         if not local:
@@ -133,7 +133,7 @@ def _parquet_files(folder: Path) -> dict[str, list[str]]:
         files.setdefault(split if split in SPLIT_NAMES else "all", []).append(str(path))
     if not files:
         raise DataError(
-            f"{folder} contains neither a saved data set nor Parquet files",
+            f"{folder} contains neither a saved dataset nor Parquet files",
             "give the folder that save_to_disk wrote",
         )
     return files

@@ -2,7 +2,7 @@
 
 Columns: ``id``, ``image`` (encoded bytes), ``sha256`` (of the image), ``captions`` (list of text, lang, kind),
 ``concept``, ``groups`` (map), ``licence``, ``source``, ``split``. Beside ``x.parquet`` lies ``x.parquet.json`` with the
-SHA-256 of the file and the digest of the data set, so that opening it again is one pass of hashing.
+SHA-256 of the file and the digest of the dataset, so that opening it again is one pass of hashing.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def sidecar_path(path: Path) -> Path:
 
 
 def save_parquet(dataset: Dataset, path: str | Path) -> Path:
-    """Write a data set with its images, so that ``open_data(path)`` gives the same digest on any machine.
+    """Write a dataset with its images, so that ``open_data(path)`` gives the same digest on any machine.
 
     The file appears whole or not at all; ``path`` gets the suffix ``.parquet`` if it has another one. A small ``.json``
     file beside it contains the digests, which makes opening it again fast.
@@ -68,7 +68,7 @@ def save_parquet(dataset: Dataset, path: str | Path) -> Path:
 def write_dataset(
     dataset: Dataset, path: Path, cache_keys: dict[str, str] | None = None, progress: Progress = QUIET
 ) -> str:
-    """Write a data set with its images, a group of rows at a time; returns the SHA-256 of the file.
+    """Write a dataset with its images, a group of rows at a time; returns the SHA-256 of the file.
 
     Args:
         dataset: what to write.
@@ -119,7 +119,7 @@ class ParquetSidecar:
 
     Attributes:
         sha256: of the file.
-        digest, name, findings: of the data set.
+        digest, name, findings: of the dataset.
         cache_keys: what its content was made from, for files in the cache.
     """
 
@@ -147,7 +147,7 @@ def open_dataset(path: Path, name: str = "") -> Dataset:
     """
     sidecar = read_sidecar(path)
     if sidecar is None:
-        raise DataError(f"{sidecar_path(path)} is missing or unreadable", "save the data set again")
+        raise DataError(f"{sidecar_path(path)} is missing or unreadable", "save the dataset again")
     if digest_file(path) != sidecar.sha256:
         raise IntegrityError(f"{path} has changed since it was written", "delete it and write it again")
     images = ParquetImages(path)

@@ -24,7 +24,7 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
     An extension opens by the name under which it is registered.
 
     Unreadable images, empty captions, duplicate ids and missing files are skipped and listed in the ``findings`` of the
-    data set. Images are read when they are needed, not when the data is opened.
+    dataset. Images are read when they are needed, not when the data is opened.
 
     Args:
         spec: a name or a path.

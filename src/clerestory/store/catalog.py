@@ -1,4 +1,4 @@
-"""Lookups: evidence by its subject, cached results by key, data sets by name.
+"""Lookups: evidence by its subject, cached results by key, datasets by name.
 
 These functions take part in a transaction of the caller; ``Store`` opens it.
 """
@@ -21,7 +21,7 @@ _HEX = frozenset("0123456789abcdef")
 
 @dataclass(frozen=True, slots=True)
 class DatasetRow:
-    """A data set that was added to the store.
+    """A dataset that was added to the store.
 
     Attributes:
         name: its name in this store.
@@ -107,7 +107,7 @@ def cache_get(connection: Connection, key: str) -> str | None:
 
 
 def add_dataset(connection: Connection, row: DatasetRow) -> bool:
-    """List a data set as the newest of its name; False when it already is."""
+    """List a dataset as the newest of its name; False when it already is."""
     latest = {each.name: each for each in all_datasets(connection)}.get(row.name)
     if latest is not None and (latest.spec, latest.digest) == (row.spec, row.digest):
         return False

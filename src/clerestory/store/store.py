@@ -145,7 +145,7 @@ class Store:
             digest = catalog.cache_get(connection, key)
         return digest if digest and self.blobs.has(digest) else None
 
-    # Models and data sets.
+    # Models and datasets.
 
     def put_model(self, folder: Path | str) -> str:
         """Copy a model folder into the store and return its digest; adding it again changes nothing.
@@ -172,28 +172,28 @@ class Store:
         return self._models.verify(digest)
 
     def put_dataset(self, name: str, spec: str, digest: str, size: int, event: Event) -> None:
-        """List a data set as the newest of its name, together with its journal record.
+        """List a dataset as the newest of its name, together with its journal record.
 
-        Nothing is written when the newest data set of this name has the same spec and digest.
+        Nothing is written when the newest dataset of this name has the same spec and digest.
         """
         with self.database.writing() as connection:
             if catalog.add_dataset(connection, DatasetRow(name, spec, digest, size, event.when)):
                 self.journal.write(connection, event)
 
     def datasets(self) -> list[DatasetRow]:
-        """The newest data set of every name, by name."""
+        """The newest dataset of every name, by name."""
         with self.database.reading() as connection:
             return catalog.all_datasets(connection)
 
     def dataset(self, name: str) -> DatasetRow:
-        """The newest data set of one name.
+        """The newest dataset of one name.
 
         Raises:
             NotFound: it does not exist; carries the closest names.
         """
         rows = {row.name: row for row in self.datasets()}
         if name not in rows:
-            raise not_found("data set", name, rows)
+            raise not_found("dataset", name, rows)
         return rows[name]
 
     # Releases and aliases.

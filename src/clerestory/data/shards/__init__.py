@@ -1,6 +1,6 @@
-"""Sharded data sets: files of about equal size with an index that gives random access to every sample.
+"""Sharded datasets: files of about equal size with an index that gives random access to every sample.
 
-Samples are in the order of the data set, so that position ``i`` is the same sample whatever the number of shards; the
+Samples are in the order of the dataset, so that position ``i`` is the same sample whatever the number of shards; the
 order of training (``stages/train/shuffle.py``) does not depend on the storage.
 """
 

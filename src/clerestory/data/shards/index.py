@@ -1,4 +1,4 @@
-"""The index of a sharded data set.
+"""The index of a sharded dataset.
 
 A folder of shards contains ``shards.json`` (a ``ShardIndex``), ``index.parquet`` (one row per sample: its fields, its
 shard, and the position of its image in the shard) and the shards themselves.
@@ -37,7 +37,7 @@ class Shard:
 
     Attributes:
         file: its name in the folder.
-        first: the position of its first sample in the data set.
+        first: the position of its first sample in the dataset.
         samples: the number of samples.
         bytes: the size of the file.
         sha256: of the whole file.
@@ -52,17 +52,17 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """The shards of a data set.
+    """The shards of a dataset.
 
     Attributes:
         layout: version of this layout.
         kind: ``parquet``: ``offset`` is the row in the shard; ``tar``: it is the first byte of the image in the shard.
-        name: of the data set.
-        digest: of the data set.
+        name: of the dataset.
+        digest: of the dataset.
         size: the number of samples in all shards.
         table_sha256: of ``index.parquet``.
         shards: in the order of their samples.
-        findings: those of the data set.
+        findings: those of the dataset.
     """
 
     layout: str

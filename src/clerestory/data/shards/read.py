@@ -1,4 +1,4 @@
-"""Random access to the samples of a sharded data set."""
+"""Random access to the samples of a sharded dataset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIX = "copy the shard again, or write the shards again"
 
 
 class Shards:
-    """The samples of a folder of shards, by position: a map-style data set, as torch's ``DataLoader`` takes it.
+    """The samples of a folder of shards, by position: a map-style dataset, as torch's ``DataLoader`` takes it.
 
     Opening reads the index only; an image is read, and compared with its digest, when it is needed. Safe to use from
     several threads, in forked workers and, pickled, in spawned ones.
@@ -118,7 +118,7 @@ class _Parquet:
 
 
 def open_shards(folder: Path | str) -> Dataset:
-    """Open a folder of shards as a data set.
+    """Open a folder of shards as a dataset.
 
     Raises:
         IntegrityError: see ``Shards``; or the digest of the samples does not match the index.

@@ -1,4 +1,4 @@
-"""Write a data set as shards: Parquet files or WebDataset archives, and their index."""
+"""Write a dataset as shards: Parquet files or WebDataset archives, and their index."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def write_shards(
     shard_bytes: int = 256 * MIB,
     progress: Progress = QUIET,
 ) -> ShardIndex:
-    """Write a data set as shards with an index; equal data and settings give equal bytes.
+    """Write a dataset as shards with an index; equal data and settings give equal bytes.
 
-    The folder appears whole or not at all. A Parquet shard opens as a data set of its own; a tar shard is a WebDataset
+    The folder appears whole or not at all. A Parquet shard opens as a dataset of its own; a tar shard is a WebDataset
     (``000000012.png``, ``.json``, ``.txt``) for any of its loaders.
 
     Args:
@@ -49,7 +49,7 @@ def write_shards(
         progress: advanced by every sample.
 
     Raises:
-        InputError: the folder is not empty, or the data set is.
+        InputError: the folder is not empty, or the dataset is.
         ConfigError: the kind or the size is invalid.
     """
     target = Path(folder)
@@ -60,7 +60,7 @@ def write_shards(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{target} already exists and is not empty", "give a new folder")
     if not len(data):
-        raise InputError(f"the data set {data.name} is empty", "add images first")
+        raise InputError(f"the dataset {data.name} is empty", "add images first")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:
