@@ -1,4 +1,4 @@
-"""What every bench prints and writes: one row for each promise, with its bar beside it."""
+"""The table that every bench prints and writes: a row for each requirement, with the measured value."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ OUT = Path(__file__).parent / "out"
 
 @dataclass(frozen=True)
 class Row:
-    """One measured promise.
+    """One measured requirement.
 
     Attributes:
-        name: what was measured.
-        value, unit: the number.
-        bar: the promise, in words.
-        holds: whether the number keeps it.
-        n: how many measurements or cases the number rests on.
-        against: the peer it was compared with, empty when there is none.
-        note: interval, spread, or whatever a reader must know.
+        name: the measured quantity.
+        value, unit: its value.
+        bar: the requirement, in words.
+        holds: whether the value meets it.
+        n: number of measurements or cases behind the value.
+        against: the compared implementation, empty if there is none.
+        note: interval, spread, and other context.
     """
 
     name: str
@@ -39,33 +39,33 @@ class Row:
     note: str = ""
 
 
-def publish(room: str, rows: Iterable[Row]) -> bool:
-    """Print the rows, write ``bench/out/<room>.json`` and tell whether every bar holds."""
-    done = list(rows)
-    table = Table("", "what", "value", "bar", "n", "note", title=f"bench-{room} on {_machine()}")
-    for row in done:
+def publish(bench: str, rows: Iterable[Row]) -> bool:
+    """Print the rows and write ``bench/out/<bench>.json``; True if every bar holds."""
+    rows = list(rows)
+    table = Table("", "name", "value", "bar", "n", "note", title=f"bench-{bench} on {_machine()}")
+    for row in rows:
         mark = "[green]✓[/]" if row.holds else "[red]✗[/]"
         table.add_row(mark, row.name, f"{row.value:.4g} {row.unit}", row.bar, str(row.n), row.note)
     console = Console()
     console.print(table)
     OUT.mkdir(exist_ok=True)
-    file = OUT / f"{room}.json"
-    file.write_text(json.dumps([asdict(row) for row in done], indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    console.print(f"{sum(row.holds for row in done)} of {len(done)} bars hold; written to {file}")
-    return all(row.holds for row in done)
+    file = OUT / f"{bench}.json"
+    file.write_text(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    console.print(f"{sum(row.holds for row in rows)} of {len(rows)} bars hold; written to {file}")
+    return all(row.holds for row in rows)
 
 
-def measure(room: str, parts: Mapping[str, Callable[[], Iterable[Row]]], names: Sequence[str]) -> int:
-    """Measure the parts of a room, all or those that are named, and publish them; the exit code."""
-    unknown = [name for name in names if name not in parts]
+def measure(bench: str, sections: Mapping[str, Callable[[], Iterable[Row]]], names: Sequence[str]) -> int:
+    """Measure all sections of a bench, or the named ones, and publish them; the exit code."""
+    unknown = [name for name in names if name not in sections]
     if unknown:
-        print(f"there is no {unknown[0]!r} to measure; there is {', '.join(parts)}", file=sys.stderr)
+        print(f"unknown section {unknown[0]!r}; the sections are {', '.join(sections)}", file=sys.stderr)
         return 2
     rows: list[Row] = []
-    for name in names or parts:
+    for name in names or sections:
         print(f"measuring: {name}", file=sys.stderr)
-        rows += parts[name]()
-    return 0 if publish(room, rows) else 1
+        rows += sections[name]()
+    return 0 if publish(bench, rows) else 1
 
 
 def _machine() -> str:

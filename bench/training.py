@@ -1,6 +1,6 @@
-"""The numbers of the training core, each beside its bar and its peer: ``make bench-training``.
+"""The requirements of training, measured and compared with other implementations: ``make bench-training``.
 
-Takes about twenty minutes on two cores; ``python bench/training.py losses`` measures only these.
+Takes about twenty minutes on two cores; ``python bench/training.py losses`` measures one section.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import training_trust
 import training_tune
 from table import measure
 
-PARTS = {
+SECTIONS = {
     "losses": training_losses.rows,
     "moe": training_moe.rows,
     "trust": training_trust.rows,
@@ -25,4 +25,4 @@ PARTS = {
 }
 
 if __name__ == "__main__":
-    sys.exit(measure("training", PARTS, sys.argv[1:]))
+    sys.exit(measure("training", SECTIONS, sys.argv[1:]))

@@ -1,8 +1,8 @@
-"""The losses' promises: time and memory against open_clip, processes against one, small pieces against one batch.
+"""The requirements of the losses: time and memory compared with open_clip, several processes, micro-batches.
 
-Run alone with ``python bench/training_losses.py``; about a minute. Everything runs on one thread, both sides of a
-comparison in turn. open_clip is installed by this bench, without its requirements, into ``bench/.peers``, and only its
-file of losses is loaded.
+Run alone with ``python bench/training_losses.py``; about a minute. Everything runs on one thread, the compared
+implementations interleaved. open_clip is installed by this bench, without its dependencies, into ``bench/.peers``, and
+only its module of losses is loaded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from clerestory.stages.train.losses import (
     grad_cache_step,
     linear_cross_entropy,
     matryoshka,
-    nested_sigmoid_loss,
     sigmoid_loss,
     softmax_loss,
 )
@@ -51,17 +50,24 @@ Loss = Callable[[], Tensor]
 
 
 def rows() -> list[Row]:
-    """Every promise about the losses."""
+    """The requirements of all losses."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        peer = installed()
-        return [*sigmoid_rows(peer), *softmax_rows(peer), *ring_rows(), *gradcache_rows(), *word_rows(), *nested_rows()]
+        peer = load_peer()
+        return [
+            *sigmoid_rows(peer),
+            *softmax_rows(peer),
+            *ring_rows(),
+            *gradcache_rows(),
+            *caption_rows(),
+            *nested_rows(),
+        ]
     finally:
         torch.set_num_threads(before)
 
 
-def installed() -> ModuleType:
+def load_peer() -> ModuleType:
     """open_clip's losses, loaded by path."""
     if not (PLACE / "open_clip").is_dir():
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps"]
@@ -86,32 +92,32 @@ class Timed:
         return min(self.seconds)
 
 
-def taking_turns(losses: dict[str, Loss], leaves: Sequence[Tensor], rounds: int = ROUNDS) -> dict[str, Timed]:
-    """Forward and backward of each, in turn."""
-    found = {name: Timed([], ()) for name in losses}
+def time_interleaved(losses: dict[str, Loss], leaves: Sequence[Tensor], rounds: int = ROUNDS) -> dict[str, Timed]:
+    """Forward and backward of each loss, interleaved."""
+    timed = {name: Timed([], ()) for name in losses}
     for _ in range(rounds):
         for name, loss in losses.items():
             start = time.perf_counter()
             gradients = torch.autograd.grad(loss(), leaves)
-            found[name].seconds.append(time.perf_counter() - start)
-            found[name].gradients = gradients
-    return found
+            timed[name].seconds.append(time.perf_counter() - start)
+            timed[name].gradients = gradients
+    return timed
 
 
 def spread(slow: Timed, fast: Timed) -> str:
-    """Both minima and the range of the ratio within single rounds."""
+    """Both minimum times and the range of the ratio within single rounds."""
     ratios = [a / b for a, b in zip(slow.seconds, fast.seconds, strict=True)]
     return (
-        f"{1000 * fast.best:.0f} ms against {1000 * slow.best:.0f} ms, one thread, least of {len(ratios)}; "
-        f"round by round {min(ratios):.2f} to {max(ratios):.2f}"
+        f"{1000 * fast.best:.0f} ms and {1000 * slow.best:.0f} ms, one thread, minimum of {len(ratios)}; "
+        f"single rounds {min(ratios):.2f} to {max(ratios):.2f}"
     )
 
 
 def pairs(count: int = BATCH, width: int = WIDTH) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Unit rows, texts a little like their pictures; scale and bias as SigLIP starts."""
-    draw = torch.Generator().manual_seed(0)
-    images_BD = F.normalize(torch.randn(count, width, generator=draw), dim=1)
-    texts_BD = F.normalize(0.3 * images_BD + torch.randn(count, width, generator=draw) / math.sqrt(width), dim=1)
+    """Unit rows, texts slightly similar to their images; initial scale and bias of SigLIP."""
+    generator = torch.Generator().manual_seed(0)
+    images_BD = F.normalize(torch.randn(count, width, generator=generator), dim=1)
+    texts_BD = F.normalize(0.3 * images_BD + torch.randn(count, width, generator=generator) / math.sqrt(width), dim=1)
     return (
         images_BD.requires_grad_(),
         texts_BD.requires_grad_(),
@@ -121,7 +127,7 @@ def pairs(count: int = BATCH, width: int = WIDTH) -> tuple[Tensor, Tensor, Tenso
 
 
 def chunked(images_BD: Tensor, texts_BD: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """The plain formula over pieces of the texts, gradients left to autograd."""
+    """The plain formula over chunks of the texts, with gradients by autograd."""
     total = images_BD.new_zeros(())
     for start in range(0, len(texts_BD), CHUNK):
         s_BC = scale * images_BD @ texts_BD[start : start + CHUNK].T + bias
@@ -130,7 +136,7 @@ def chunked(images_BD: Tensor, texts_BD: Tensor, scale: Tensor, bias: Tensor) ->
 
 
 def sigmoid_rows(peer: ModuleType) -> Iterator[Row]:
-    """Time, saved bytes and gradients of the sigmoid loss."""
+    """Time, bytes saved for the backward pass and gradients of the sigmoid loss."""
     leaves = pairs()
     full = peer.SigLipLoss()
     losses: dict[str, Loss] = {
@@ -138,7 +144,7 @@ def sigmoid_rows(peer: ModuleType) -> Iterator[Row]:
         "chunked": lambda: chunked(*leaves),
         "ours": lambda: sigmoid_loss(*leaves),
     }
-    found = taking_turns(losses, leaves)
+    found = time_interleaved(losses, leaves)
     ratio = found["full"].best / found["ours"].best
     chunk_ratio = found["chunked"].best / found["ours"].best
     note = (
@@ -166,19 +172,19 @@ def sigmoid_rows(peer: ModuleType) -> Iterator[Row]:
         1,
         PEER,
         f"open_clip full {saved['full']:.0f} MiB, in chunks of {CHUNK} under autograd {saved['chunked']:.0f} MiB; "
-        "embeddings of the caller counted where they are kept",
+        "embeddings of the caller are counted if they are saved",
     )
     distance = gap(found["ours"].gradients, found["full"].gradients)
-    note = "largest relative distance over images, texts, scale, bias"
+    note = "largest relative difference over images, texts, scale, bias"
     yield Row("sigmoid loss, gradients", distance, "", "≤ 1e-5 of open_clip's", distance <= 1e-5, 4, PEER, note)
 
 
 def softmax_rows(peer: ModuleType) -> Iterator[Row]:
-    """The same of the softmax loss; its bar on time is this bench's own."""
+    """The same for the softmax loss; the bar on time is set by this bench."""
     leaves = pairs()[:3]
     full = peer.ClipLoss()
     losses: dict[str, Loss] = {"full": lambda: full(*leaves), "ours": lambda: softmax_loss(*leaves)}
-    found = taking_turns(losses, leaves)
+    found = time_interleaved(losses, leaves)
     ratio = found["full"].best / found["ours"].best
     distance = gap(found["ours"].gradients, found["full"].gradients)
     saved = {key: saved_bytes(loss) / MIB for key, loss in losses.items()}
@@ -195,10 +201,10 @@ SHARE = 256
 
 
 def ring_worker(rank: int, folder: str) -> None:
-    """One of four processes: as half of a pair, then as one of four, ours and open_clip's."""
+    """One of four processes: first as one of a pair, then as one of four, ours and open_clip's."""
     torch.set_num_threads(1)
-    peer = installed()
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=4)
+    peer = load_peer()
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=4)
     try:
         two = [dist.new_group([0, 1]), dist.new_group([2, 3])][rank // 2]
         for ring in (Ring.over(two), Ring.over()):
@@ -218,7 +224,7 @@ def ring_worker(rank: int, folder: str) -> None:
 
 
 def ring_rows() -> Iterator[Row]:
-    """2 and 4 processes against one, and the bytes each of them saves."""
+    """2 and 4 processes compared with one, and the bytes that each of them saves."""
     distance, saved = 0.0, []
     with tempfile.TemporaryDirectory() as folder:
         spawn(ring_worker, (folder,), nprocs=4)  # type: ignore[no-untyped-call]  # torch leaves it without types
@@ -231,24 +237,24 @@ def ring_rows() -> Iterator[Row]:
             distance = max(distance, gap(got, wanted))
             saved.append(max(one["bytes"] for one in found))
         theirs = found[0]["theirs"]
-    note = f"largest relative distance of a gradient, {SHARE} pairs per process, gloo, averaged as data parallel does"
+    note = f"largest relative difference of a gradient, {SHARE} pairs per process, gloo, averaged as in data parallel"
     yield Row("sigmoid loss, 2 and 4 processes", distance, "", "≤ 1e-5 of one process", distance <= 1e-5, 6, "", note)
-    alone = saved_bytes(lambda: sigmoid_loss(*pairs(SHARE)))
+    single = saved_bytes(lambda: sigmoid_loss(*pairs(SHARE)))
     yield Row(
         "sigmoid loss, saved bytes of 4 processes / of one",
-        saved[1] / alone,
+        saved[1] / single,
         "times",
         "= 1 (flat in world size)",
-        saved == [alone, alone],
+        saved == [single, single],
         3,
         PEER,
-        f"1, 2 and 4 processes: {alone / MIB:.2f}, {saved[0] / MIB:.2f}, {saved[1] / MIB:.2f} MiB; "
+        f"1, 2 and 4 processes: {single / MIB:.2f}, {saved[0] / MIB:.2f}, {saved[1] / MIB:.2f} MiB; "
         f"open_clip's exchange in 4 processes {theirs / MIB:.2f} MiB",
     )
 
 
 def gradcache_rows() -> Iterator[Row]:
-    """A batch of 4,096 in pieces of 64 against the batch at once, through two small towers."""
+    """A batch of 4,096 in micro-batches of 64 compared with the whole batch, through two small towers."""
     torch.manual_seed(0)
     towers = nn.ModuleList(
         nn.Sequential(nn.Linear(256, 512), nn.GELU(), nn.Linear(512, 512), nn.GELU(), nn.Linear(512, 128))
@@ -267,8 +273,8 @@ def gradcache_rows() -> Iterator[Row]:
     def whole() -> Tensor:
         return loss(encode(0, data[0]), encode(1, data[1]))
 
-    parts = list(zip(torch.split(data[0], 64), torch.split(data[1], 64), strict=True))
-    times: dict[str, list[float]] = {"whole": [], "pieces": []}
+    micro_batches = list(zip(torch.split(data[0], 64), torch.split(data[1], 64), strict=True))
+    times: dict[str, list[float]] = {"whole": [], "micro": []}
     for _ in range(3):
         start = time.perf_counter()
         wanted = torch.autograd.grad(whole(), leaves)
@@ -276,10 +282,10 @@ def gradcache_rows() -> Iterator[Row]:
         for leaf in leaves:
             leaf.grad = None
         start = time.perf_counter()
-        grad_cache_step(lambda x: encode(0, x), lambda x: encode(1, x), loss, parts)
-        times["pieces"].append(time.perf_counter() - start)
+        grad_cache_step(lambda x: encode(0, x), lambda x: encode(1, x), loss, micro_batches)
+        times["micro"].append(time.perf_counter() - start)
     distance = gap([leaf.grad for leaf in leaves if leaf.grad is not None], wanted)
-    one = saved_bytes(lambda: encode(0, parts[0][0]).sum() + encode(1, parts[0][1]).sum()) / MIB
+    one = saved_bytes(lambda: encode(0, micro_batches[0][0]).sum() + encode(1, micro_batches[0][1]).sum()) / MIB
     yield Row(
         "gradient cache, batch 4,096 in micro-batches of 64, gradients",
         distance,
@@ -288,26 +294,27 @@ def gradcache_rows() -> Iterator[Row]:
         distance <= 1e-5,
         len(leaves),
         "",
-        f"saved at once {one:.1f} MiB (weights included) against {saved_bytes(whole) / MIB:.0f} MiB; "
+        f"saved for one micro-batch {one:.1f} MiB (weights included), for the whole batch "
+        f"{saved_bytes(whole) / MIB:.0f} MiB; "
         f"{min(times['pieces']) / min(times['whole']):.2f} × the time",
     )
 
 
-def word_rows() -> Iterator[Row]:
-    """The output layer's cross-entropy, a third of the positions padding; the bars are this bench's own."""
-    positions, words = 1536, 16_384
-    draw = torch.Generator().manual_seed(0)
-    hidden = torch.randn(positions, WIDTH, generator=draw).requires_grad_()
-    weight = (torch.randn(words, WIDTH, generator=draw) / 16).requires_grad_()
-    target = torch.randint(words, (positions,), generator=draw)
-    target[torch.rand(positions, generator=draw) < 1 / 3] = IGNORE
+def caption_rows() -> Iterator[Row]:
+    """Cross-entropy with its output layer, a third of the positions padding; the bars are set by this bench."""
+    positions, vocabulary = 1536, 16_384
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(positions, WIDTH, generator=generator).requires_grad_()
+    weight = (torch.randn(vocabulary, WIDTH, generator=generator) / 16).requires_grad_()
+    target = torch.randint(vocabulary, (positions,), generator=generator)
+    target[torch.rand(positions, generator=generator) < 1 / 3] = IGNORE
     losses: dict[str, Loss] = {
         "plain": lambda: F.cross_entropy(hidden @ weight.T, target, ignore_index=IGNORE, label_smoothing=0.1),
         "ours": lambda: linear_cross_entropy(hidden, weight, target, smoothing=0.1),
     }
-    found = taking_turns(losses, (hidden, weight), 5)
+    found = time_interleaved(losses, (hidden, weight), 5)
     everywhere = target.clamp(min=0)
-    unpadded = taking_turns(
+    unpadded = time_interleaved(
         {
             "plain": lambda: F.cross_entropy(hidden @ weight.T, everywhere, label_smoothing=0.1),
             "ours": lambda: linear_cross_entropy(hidden, weight, everywhere, smoothing=0.1),
@@ -325,8 +332,8 @@ def word_rows() -> Iterator[Row]:
         "caption cross-entropy with its output layer, 1,536 × 16,384, D=256",
         ratio,
         "times",
-        "≥ 1 × F.cross_entropy, no logits kept, ≤ 1e-5",
-        ratio >= 1 and distance <= 1e-5 and saved["ours"] * MIB <= 4 * (positions + words) * WIDTH,
+        "≥ 1 × F.cross_entropy, no logits saved, ≤ 1e-5",
+        ratio >= 1 and distance <= 1e-5 and saved["ours"] * MIB <= 4 * (positions + vocabulary) * WIDTH,
         5,
         "torch",
         f"{spread(found['plain'], found['ours'])}; a third of the positions is padding "
@@ -336,7 +343,7 @@ def word_rows() -> Iterator[Row]:
 
 
 def nested_rows() -> Iterator[Row]:
-    """Four nested widths against one and against their plain sum; the bars are this bench's own."""
+    """Four Matryoshka widths as in training, compared with one width and with a plain sum over the widths."""
     images, texts, scale, bias = leaves = pairs(2048, 768)
     dims = (96, 192, 384, 768)
 
@@ -348,24 +355,23 @@ def nested_rows() -> Iterator[Row]:
     losses: dict[str, Loss] = {
         "one": lambda: sigmoid_loss(*leaves),
         "summed": summed,
-        "ours": lambda: nested_sigmoid_loss(*leaves, dims),
-        "any loss": lambda: matryoshka(sigmoid_loss, (images, texts), dims, parameters=(scale, bias)),
+        "ours": lambda: matryoshka(sigmoid_loss, (images, texts), dims, parameters=(scale, bias)),
     }
-    found = taking_turns(losses, leaves, 5)
-    distance = max(gap(found[name].gradients, found["summed"].gradients) for name in ("ours", "any loss"))
+    timed = time_interleaved(losses, leaves, 5)
+    distance = gap(timed["ours"].gradients, timed["summed"].gradients)
     saved = {key: saved_bytes(loss) / MIB for key, loss in losses.items()}
-    ratio = found["summed"].best / found["ours"].best
+    ratio = timed["summed"].best / timed["ours"].best
     yield Row(
-        "sigmoid loss at nested widths 96, 192, 384, 768, B=2,048",
-        ratio,
+        "sigmoid loss at Matryoshka widths 96, 192, 384, 768, B=2,048, saved for the backward pass",
+        saved["ours"] / saved["one"],
         "times",
-        "≥ 1 × the plain sum, saved bytes of one width, ≤ 1e-5",
-        ratio >= 1 and saved["any loss"] <= saved["one"] and saved["ours"] <= saved["one"] and distance <= 1e-5,
-        5,
-        "",
-        f"{spread(found['summed'], found['ours'])}; one width {1000 * found['one'].best:.0f} ms, the wrapper for any "
-        f"loss {1000 * found['any loss'].best:.0f} ms; saved {saved['ours']:.1f} MiB (any loss "
-        f"{saved['any loss']:.1f}, plain sum {saved['summed']:.1f}); gradients {distance:.1e}",
+        "≤ 1 × that of one width, ≤ 1e-5",
+        saved["ours"] <= saved["one"] and distance <= 1e-5,
+        1,
+        "the plain sum over widths",
+        f"{saved['ours']:.1f} MiB, plain sum {saved['summed']:.1f} MiB; {ratio:.2f} × as fast as the plain sum "
+        f"({spread(timed['summed'], timed['ours'])}; one width {1000 * timed['one'].best:.0f} ms); "
+        f"gradients {distance:.1e}",
     )
 
 

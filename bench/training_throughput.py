@@ -1,10 +1,10 @@
-"""Training samples a second: our loop against open_clip's and the Hugging Face Trainer's.
+"""Training throughput: our loop compared with open_clip's and the Hugging Face Trainer.
 
 Run alone with ``python bench/training_throughput.py``; about three minutes. All three train the same image tower on the
-same pictures with the same variations, CLIP's loss, the same optimizer and clipping, on one thread, taking turns of a
-few steps each; a ratio is that of the least times of a turn. What differs is the loop: ours also keeps a running
-average of the weights, a log, a monitor and the record of samples. The peers are installed by this bench into
-``bench/.peers``; their data comes from torch's ``DataLoader``, as their own scripts do it.
+same images with the same augmentation, loss (CLIP), optimizer and gradient clipping, on one thread, interleaved a
+few steps at a time; a ratio is that of the minimum times. Only the loop differs: ours also maintains an exponential
+moving average of the weights, a log, a monitor and the record of samples. The other implementations are installed by
+this bench into ``bench/.peers`` and use torch's ``DataLoader``, as their own scripts do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainingArguments
 
-from clerestory.stages.train.loader import Recipe, varied
+from clerestory.stages.train.loader import AugmentConfig, augmented_batch
 from clerestory.stages.train.loop import Run
 from clerestory.stages.train.objectives import Captions
 from clerestory.stages.train.optimizer import Optimizer
@@ -33,21 +33,21 @@ from table import Row, publish
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.stages.faults import begin
+from tests.support.training_faults import start_run
 
 PEERS = ("open_clip_torch==3.3.0", "torchvision==0.28.0", "timm==1.0.31", "ftfy==6.3.1", "wcwidth==0.9.4")
 PLACE = Path(__file__).parent / ".peers" / "open-clip-train"
 BATCH, TURN, TURNS, STEPS = 96, 5, 7, 10_000
-# A tower large enough that a step is not all bookkeeping.
+# A tower large enough that the model dominates the time of a step.
 SIZES = {"image_size": 48, "stem_channels": (32, 64, 128), "stem_residuals": (0, 1, 1), "width": 128, "layers": 3}
 SIZES |= {"heads": 4, "mlp_ratio": 4}
 SETTINGS: dict[str, Any] = {
-    "batch": BATCH,
+    "batch_size": BATCH,
     "steps": STEPS,
     "loss": "softmax",
-    "nested_weight": 0.0,
-    "keywords": 0.0,
-    "variants": 0.0,
+    "matryoshka_weight": 0.0,
+    "keyword_prob": 0.0,
+    "variant_prob": 0.0,
 }
 RATE = 1e-3
 Turn = Callable[[], None]
@@ -81,35 +81,35 @@ def _row(name: str, times: dict[str, list[float]]) -> Row:
     turns = [theirs / mine for theirs, mine in zip(times[name], times["ours"], strict=True)]
     speeds = {side: TURN * BATCH / min(times[side]) for side in ("ours", name)}
     note = (
-        f"{speeds['ours']:.0f} against {speeds[name]:.0f} samples/s, one thread, least of {TURNS} turns of {TURN} "
-        f"steps of {BATCH}; turn by turn {min(turns):.2f} to {max(turns):.2f}, middle {median(turns):.2f}"
+        f"{speeds['ours']:.0f} and {speeds[name]:.0f} samples/s, one thread, minimum of {TURNS} rounds of {TURN} steps "
+        f"of {BATCH}; single rounds {min(turns):.2f} to {max(turns):.2f}, median {median(turns):.2f}"
     )
     return Row(f"training samples/s against {name}", ratio, "×", "≥ 1.0×", ratio >= 1, TURNS, name, note)
 
 
-def small(folder: Path) -> Run:
-    """A run whose captions teach the image tower alone: what all three loops can do."""
-    run = begin(folder, sizes=SIZES, caption_share=0.0, caption_weight=0.0, **SETTINGS)
-    run.objectives[0] = _Matching(run)
+def contrastive_run(folder: Path) -> Run:
+    """A run with the contrastive loss only, which all three loops can train."""
+    run = start_run(folder, sizes=SIZES, caption_share=0.0, caption_weight=0.0, **SETTINGS)
+    run.objectives[0] = _ContrastiveOnly(run)
     for p in run.model.decoder.parameters():
         p.requires_grad_(False)
     run.optimizer = Optimizer(run.parameters(), 0.05, 10.0)
     return run
 
 
-class _Matching(Captions):
-    """Contrastive only."""
+class _ContrastiveOnly(Captions):
+    """Without captioning."""
 
     def __init__(self, run: Run) -> None:
-        super().__init__(run.settings, run.material, run.model, run.processor)
+        super().__init__(run.settings, run.train_data, run.model, run.processor)
 
-    def say(self, *others: Any) -> dict[str, Any]:
+    def caption_loss(self, *others: Any) -> dict[str, Any]:
         return {}
 
 
 def ours(folder: Path) -> Turn:
     """Some steps of our loop."""
-    run = small(folder)
+    run = contrastive_run(folder)
 
     def turn() -> None:
         for _ in range(TURN):
@@ -118,28 +118,28 @@ def ours(folder: Path) -> Turn:
     return turn
 
 
-class Pictures(Dataset[tuple[Tensor, Tensor]]):
-    """The same pictures and texts in the same order, one batch an item."""
+class TrainBatches(Dataset[tuple[Tensor, Tensor]]):
+    """The same images and texts in the same order, one batch per item."""
 
     def __init__(self, run: Run, turn: int) -> None:
         self.run, self.first = run, turn * TURN
         config = run.settings.config
-        self.recipe = Recipe(run.model.config.image_size, config.style, config.seed)
+        self.recipe = AugmentConfig(run.model.config.image_size, config.style, config.seed)
 
     def __len__(self) -> int:
         return TURN
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        sampler, train = self.run.sampler, self.run.material.train
+        sampler, train = self.run.sampler, self.run.train_data.train
         rows = sampler.draw(self.first + index)
         captions = self.run.objectives[0]
         assert isinstance(captions, Captions)
-        pixels = varied(train.pixels_NHWC, rows, sampler.epoch(self.first + index), self.recipe)
+        pixels = augmented_batch(train.pixels_NHWC, rows, sampler.epoch(self.first + index), self.recipe)
         return pixels, captions.texts_ME[train.caption_N[rows]]
 
 
 class Pair(nn.Module):
-    """The image tower as open_clip's loop wants a model: features of both sides and the logit scale."""
+    """The image tower with the interface of open_clip's loop: features of both towers and the logit scale."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ class Pair(nn.Module):
         return {"image_features": features, "text_features": texts, "logit_scale": self.logit_scale.exp()}
 
 
-class Same(torch.optim.Optimizer):
+class WrappedOptimizer(torch.optim.Optimizer):
     """Our optimizer behind torch's interface."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -158,22 +158,22 @@ class Same(torch.optim.Optimizer):
         self.inner = Optimizer(named, 0.05, 10.0)
         super().__init__(list(named.values()), {"lr": RATE})
 
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # nobody passes a closure here
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # no caller passes a closure
         self.inner.step(self.param_groups[0]["lr"])
 
 
 def open_clip(folder: Path) -> Turn:
     """Some steps of open_clip's ``train_one_epoch``."""
     train_one_epoch, loss = _peer()
-    run = small(folder)
+    run = contrastive_run(folder)
     model = Pair(run)
-    optimizer, number = Same(model), iter(range(STEPS))
+    optimizer, number = WrappedOptimizer(model), iter(range(STEPS))
     plain = {"distill": False, "skip_scheduler": False, "horovod": False, "wandb": False, "log_local": False}
     settings = Namespace(device="cpu", precision="fp32", accum_freq=1, grad_clip_norm=1.0, **plain)
     vars(settings).update(log_every_n_steps=100, rank=0, local_rank=0, world_size=1, batch_size=BATCH)
 
     def turn() -> None:
-        loader = DataLoader(Pictures(run, next(number)), batch_size=None)
+        loader = DataLoader(TrainBatches(run, next(number)), batch_size=None)
         vars(loader).update(num_batches=TURN, num_samples=TURN * BATCH)
         data = {"train": types.SimpleNamespace(dataloader=loader, set_epoch=lambda epoch: None)}
         train_one_epoch(model, data, loss, 0, optimizer, None, lambda step: None, None, settings)
@@ -182,11 +182,11 @@ def open_clip(folder: Path) -> Turn:
 
 
 def hugging_face(folder: Path) -> Turn:
-    """Some steps of the Hugging Face Trainer; one call of ``train`` a turn."""
-    run = small(folder)
+    """Some steps of the Hugging Face Trainer; one call of ``train`` per turn."""
+    run = contrastive_run(folder)
     model = Pair(run)
     _, loss = _peer()
-    optimizer, number = Same(model), iter(range(STEPS))
+    optimizer, number = WrappedOptimizer(model), iter(range(STEPS))
     arguments = TrainingArguments(
         output_dir=str(folder), max_steps=TURN, max_grad_norm=1.0, report_to=[], save_strategy="no", use_cpu=True
     )
@@ -194,14 +194,14 @@ def hugging_face(folder: Path) -> Turn:
 
     class Contrastive(Trainer):
         def compute_loss(self, model: nn.Module, inputs: Any, *others: Any, **more: Any) -> Tensor:
-            found: Tensor = loss(**model(*inputs))
-            return found
+            value: Tensor = loss(**model(*inputs))
+            return value
 
         def get_train_dataloader(self) -> DataLoader[Any]:
-            return DataLoader(Pictures(run, next(number)), batch_size=None)
+            return DataLoader(TrainBatches(run, next(number)), batch_size=None)
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
-    trainer = Contrastive(model, arguments, train_dataset=Pictures(run, 0), optimizers=(optimizer, schedule))
+    trainer = Contrastive(model, arguments, train_dataset=TrainBatches(run, 0), optimizers=(optimizer, schedule))
 
     def turn() -> None:
         trainer.train()
@@ -216,11 +216,11 @@ def _peer() -> tuple[Callable[..., None], nn.Module]:
         subprocess.run([*pip, "--target", str(PLACE), *PEERS], check=True)
     if str(PLACE) not in sys.path:
         sys.path.append(str(PLACE))
-        # torchvision's compiled operators do not load beside a torch for processors. None is used here, but its
-        # import wants these names.
+        # torchvision's compiled operators do not load with a CPU build of torch. None is used here, but its import
+        # needs these names.
         for name in ("nms", "qnms"):
             torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float threshold) -> Tensor")
-    from open_clip.loss import ClipLoss  # type: ignore[import-not-found]  # a peer, installed by the bench
+    from open_clip.loss import ClipLoss  # type: ignore[import-not-found]  # installed by the bench
     from open_clip_train.train import train_one_epoch  # type: ignore[import-not-found]  # the same
 
     return train_one_epoch, ClipLoss()

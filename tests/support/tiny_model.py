@@ -46,7 +46,7 @@ def make_tiny_model(folder: Path, data: Dataset | None = None, seed: int = 0) ->
     tokenizer = make_tokenizer(captions)
     torch.manual_seed(seed)
     network = ClerestoryModel(tiny_config(vocab_size=len(tokenizer)))
-    network.projection.lock(principal_axes(load_text_tower().embed(captions[:200])))
+    network.projection.set_rotation(principal_axes(load_text_tower().embed(captions[:200])))
     side = network.config.image_size
     processor = ClerestoryProcessor(ClerestoryImageProcessor(size={"height": side, "width": side}), tokenizer)
     return save_model(network, processor, folder)

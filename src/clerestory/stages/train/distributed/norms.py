@@ -1,7 +1,7 @@
-"""Batch norm over the pictures of all ranks, so that two ranks with half a batch each do what one does with all of it.
+"""Batch norm over the images of all ranks, so that two ranks with half a batch each equal one with the whole batch.
 
-torch's ``SyncBatchNorm`` runs on GPUs alone. This one is a dozen lines of ordinary operations and one exchange of
-mean and variance, with gradients, so it is the same on a CPU; a test holds it against plain batch norm of the whole
+torch's ``SyncBatchNorm`` runs on GPUs only. This one is a dozen lines of ordinary operations and one exchange of
+mean and variance, with gradients, so it also runs on a CPU; a test compares it with plain batch norm of the whole
 batch.
 
 Shape suffixes: B images, C channels, W ranks.

@@ -1,4 +1,4 @@
-"""Detection of training failures while a run is going on: what was measured, what it means, what to change."""
+"""Detection of training failures during a run: the symptom, its meaning, and the remedy."""
 
 from clerestory.stages.train.monitor.monitor import Monitor
 from clerestory.stages.train.monitor.record import StepRecord

@@ -114,7 +114,7 @@ class DeadExperts(Detector):
         self.patience = thresholds.dead_checks
 
     def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
-        """Experts with next to no tokens, in several checks in a row."""
+        """Experts with almost no tokens, in several checks in a row."""
         if record.experts is None or record.dead_experts is None:
             return None
         busiest = record.max_expert_load

@@ -56,7 +56,7 @@ SHORTCUT = FindingCode(
     "warning",
     "captions ignore the image",
     "fail",
-    "check that captions belong to their images and name what is visible; raise caption_weight or caption_share, mask "
+    "check that captions belong to their images and describe the image; raise caption_weight or caption_share, mask "
     "tokens at random (parallel prediction), and train for longer if the captions are long",
 )
 LEAKAGE = FindingCode(

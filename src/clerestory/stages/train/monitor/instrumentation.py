@@ -1,6 +1,6 @@
 """Measures a running training every few steps and passes the metrics to the monitor.
 
-It never changes what is trained: everything runs without gradients, draws no random numbers and leaves the buffers of
+It does not affect the training: everything runs without gradients, draws no random numbers and leaves the buffers of
 the model alone, so that the weights are bit for bit those of a run without it.
 
 Shape suffixes: B images, M captions, L caption positions, E shared space, T tokens of an image, D width, N images.

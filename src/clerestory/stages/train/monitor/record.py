@@ -31,7 +31,7 @@ class StepRecord:
         text_cosine, text_rank: the same of their target text embeddings.
         experts: experts in a layer.
         min_expert_load, max_expert_load: load of the least and the most used expert of any layer; 1 is an equal share.
-        dead_experts: experts with next to no tokens, in the layer that has most of them.
+        dead_experts: experts with almost no tokens, in the layer that has most of them.
         val_recall, val_images: recall on the validation images, and their number.
         retained_recall, retained_images: the same on what the model knew before (zero-shot tasks, earlier data).
         caption_loss, caption_loss_shuffled: caption loss with the right images and with the images of other captions.

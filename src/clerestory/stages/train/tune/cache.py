@@ -29,7 +29,7 @@ class EmbeddingCache:
 
     Args:
         folder: of the files.
-        progress: reports what is computed.
+        progress: reports the progress of a computation.
 
     Attributes:
         computed: rows computed so far, because they were not in the cache.

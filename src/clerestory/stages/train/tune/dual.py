@@ -23,7 +23,7 @@ from clerestory.core.codec import Fact
 from clerestory.core.errors import CapabilityError
 from clerestory.models.clip_scorer import GREY
 from clerestory.models.protocols import Matrix
-from clerestory.models.runtime import Model
+from clerestory.models.runtime import ClerestoryEncoder
 from clerestory.stages.train.losses import matryoshka, sigmoid_loss, softmax_loss
 from clerestory.stages.train.tune.cache import EmbeddingCache, uncached_rows
 from clerestory.stages.train.tune.caption_pairs import CaptionPairs, Ints
@@ -45,16 +45,16 @@ class TunableDualEncoder(Protocol):
     dims: tuple[int, ...]
     network: Any
 
-    def picture_inputs(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+    def preprocess_images(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """The network inputs of some images."""
 
-    def text_inputs(self, texts: Sequence[str]) -> dict[str, Tensor]:
+    def preprocess_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """The network inputs of some texts."""
 
-    def picture_rows(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def encode_images(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Unit rows ``(N, D)`` with gradients."""
 
-    def text_rows(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def encode_texts(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Unit rows ``(N, D)`` with gradients."""
 
 
@@ -74,11 +74,11 @@ class TrainableDualEncoder:
 
     def __init__(self, model: TunableDualEncoder, config: TuneConfig, cache: EmbeddingCache) -> None:
         self.model, self.network, self.digest = model, model.network, model.digest
-        self.kind: Kind = "own" if isinstance(model, Model) else "dual"
+        self.kind: Kind = "own" if isinstance(model, ClerestoryEncoder) else "dual"
         self.config, self.cache = config, cache
         used = {
-            "image": weights_used(self.network, lambda: model.picture_rows(model.picture_inputs([GREY]))),
-            "text": weights_used(self.network, lambda: model.text_rows(model.text_inputs(["a"]))),
+            "image": weights_used(self.network, lambda: model.encode_images(model.preprocess_images([GREY]))),
+            "text": weights_used(self.network, lambda: model.encode_texts(model.preprocess_texts(["a"]))),
         }
         self.locked = frozenset({config.lock} & set(TOWERS))
         self.trained = used["image"] | used["text"]
@@ -182,10 +182,10 @@ class TrainableDualEncoder:
     def _embed(self, pairs: CaptionPairs, rows: Sequence[int] | Ints | range, tower: Tower) -> Tensor:
         """Embed the images of some rows, or their captions; each distinct caption of a batch once."""
         if tower == "image":
-            return self.model.picture_rows(self.model.picture_inputs(pairs.images(rows)))
+            return self.model.encode_images(self.model.preprocess_images(pairs.images(rows)))
         own = pairs.captions_N[np.asarray(rows)]
         distinct, inverse = np.unique(own, return_inverse=True)
-        return self.model.text_rows(self.model.text_inputs([pairs.captions[i] for i in distinct]))[inverse]
+        return self.model.encode_texts(self.model.preprocess_texts([pairs.captions[i] for i in distinct]))[inverse]
 
     def _evaluation_rows(self, pairs: CaptionPairs, tower: Tower) -> Matrix:
         if tower in self.locked and self.config.cache_embeddings:
@@ -207,10 +207,10 @@ class TrainableDualEncoder:
         def embed(rows: range) -> Matrix:
             with torch.inference_mode():
                 if tower == "image":
-                    rows_ND = self.model.picture_rows(self.model.picture_inputs(pairs.images(rows)))
+                    rows_ND = self.model.encode_images(self.model.preprocess_images(pairs.images(rows)))
                 else:
                     texts = [pairs.captions[i] for i in rows]
-                    rows_ND = self.model.text_rows(self.model.text_inputs(texts))
+                    rows_ND = self.model.encode_texts(self.model.preprocess_texts(texts))
                 out: Matrix = rows_ND.numpy().astype(np.float32, copy=False)
             return out
 

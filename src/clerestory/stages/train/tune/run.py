@@ -18,7 +18,7 @@ from clerestory.core.sample import Dataset
 from clerestory.models.adapters.hf_chat import ChatModel
 from clerestory.models.adapters.hf_dual import DualEncoder
 from clerestory.models.protocols import AnyModel
-from clerestory.models.runtime import Model
+from clerestory.models.runtime import ClerestoryEncoder
 from clerestory.stages.train.findings import SKIPPED_STEPS
 from clerestory.stages.train.threads import threads
 from clerestory.stages.train.tune import lora
@@ -134,7 +134,7 @@ def tune(
 
 
 def _kind(model: AnyModel) -> Any:
-    for kind, known in (("own", Model), ("dual", DualEncoder), ("chat", ChatModel)):
+    for kind, known in (("own", ClerestoryEncoder), ("dual", DualEncoder), ("chat", ChatModel)):
         if isinstance(model, known):
             return kind
     raise CapabilityError(

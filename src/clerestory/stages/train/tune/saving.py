@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from clerestory.core.errors import InputError, NotFound
-from clerestory.models.adapters.files import WANTED
+from clerestory.models.adapters.files import MODEL_FILES
 from clerestory.models.adapters.hf_chat import ChatModel
 from clerestory.models.adapters.hf_dual import DualEncoder
-from clerestory.models.runtime import Model, no_bars, save_model
+from clerestory.models.loading import quiet_transformers
+from clerestory.models.runtime import ClerestoryEncoder, save_model
 from clerestory.store import Store
 
 # Written with the new weights, or describing the old ones.
@@ -35,14 +36,14 @@ def write_model(model: Any, folder: Path) -> Path:
     """Write network and configuration; copy tokenizer and processor unchanged from the original."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if isinstance(model, Model):
+    if isinstance(model, ClerestoryEncoder):
         return save_model(model.network, model.processor, folder)
     source = source_folder(model)
-    for pattern in WANTED:
+    for pattern in MODEL_FILES:
         for path in sorted(source.glob(pattern)):
             if path.suffix != ".safetensors" and path.name not in _REPLACED and not path.name.endswith(".index.json"):
                 shutil.copyfile(path, folder / path.name)
-    with no_bars():
+    with quiet_transformers():
         model.network.save_pretrained(folder)
     return folder
 
