@@ -179,7 +179,7 @@ def reference(moe: MixtureOfExperts, x_D: Tensor) -> Tensor:
 
 
 def upcycling_rows() -> Iterator[Row]:
-    """A dense ``nano`` and what becomes of it, on random pictures."""
+    """A dense ``nano`` and its upcycled versions, on random images."""
     torch.manual_seed(0)
     dense = ClerestoryModel(preset_config("nano", vocab_size=500))
     dense.train(False)

@@ -1,6 +1,6 @@
 """The thresholds of the monitor, each with its reason.
 
-They were chosen on short runs of tiny models with and without injected faults (by ``training_trust.py`` of the benches), with a
+They were chosen on short runs of tiny models with and without injected faults (``training_trust.py``), with a
 margin on both sides: where a healthy run has 0.01 and a faulty one 0.4, the threshold lies between, not at the edge.
 """
 
