@@ -1,22 +1,27 @@
 """Tasks end to end: from a TOML file and a table to measurements with intervals."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from tests.support.colour_tiles import ColourModel
+from tests.support.paired_rows import put_model
 from tests.support.task_files import NAMES, TASK, Blank, Reader, Talker, named_colour, quiz, write_table, write_task
 
+from clerestory.core.codec import Tags
 from clerestory.core.errors import CapabilityError, ConfigError, DataError
-from clerestory.core.evidence import Evidence
+from clerestory.core.evidence import Evidence, Finding
+from clerestory.core.release import Decision, Policy, Rule
 from clerestory.data import open_data
 from clerestory.models.protocols import CaptionCandidate, GenerationRequest
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.tasks import load_task, required_capabilities
 from clerestory.stages.evaluate.tasks.answer_parsing import correct_option, normalize_answer, parse_option, parse_yes_no
 from clerestory.stages.evaluate.tasks.items import open_task_data
+from clerestory.stages.release import gate
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
@@ -33,7 +38,7 @@ def value(evidence: Evidence, name: str, **where: str) -> float:
     return found.value
 
 
-def test_the_blind_detector_finds_the_planted_share(store: Store, tmp_path: Path) -> None:
+def test_blind_solvable_items_are_measured(store: Store, tmp_path: Path) -> None:
     quiz(tmp_path, 2000, giveaway=0.3)
     evidence = run(store, Reader(), write_task(tmp_path))
     assert value(evidence, "accuracy") == 1.0
@@ -48,7 +53,7 @@ def test_the_blind_detector_finds_the_planted_share(store: Store, tmp_path: Path
         assert recompute(rows, measurement) == measurement
 
 
-def test_nothing_planted_is_nothing_found(store: Store, tmp_path: Path) -> None:
+def test_without_blind_solvable_items_the_share_is_zero(store: Store, tmp_path: Path) -> None:
     quiz(tmp_path, 800)
     assert value(run(store, Reader(), write_task(tmp_path)), "blind_solvable") == pytest.approx(0, abs=0.045)
 
@@ -85,7 +90,7 @@ def test_answers_are_asked_once_and_a_changed_question_is_asked_again(store: Sto
     assert model.asked == 63
 
 
-def test_a_generator_is_read_by_letter_by_words_and_by_mention(store: Store, tmp_path: Path) -> None:
+def test_replies_are_parsed_by_letter_by_text_and_by_mention(store: Store, tmp_path: Path) -> None:
     quiz(tmp_path, 24)
 
     def say(request: GenerationRequest) -> str | Exception:
@@ -166,10 +171,12 @@ def test_errors_are_asked_again(store: Store, tmp_path: Path) -> None:
     again = evaluate(broken, data, config, store)
     assert len(broken.prompts) == 2 * asked
     unanswered = [f for f in again.findings if f.code == "CLR-E008"]
-    assert [f.fix for f in unanswered] == ["run it again: what was answered is kept, and only the rest is asked"]
-    assert "6 samples of split 'test' are not scored for colours (18 times): no answer: HTTP 500" in (
-        unanswered[0].message
-    )
+    assert [(f.reason, f.count, f.details["task"], f.details["split"]) for f in unanswered] == [
+        ("no_answer", 6, "colours", "test")
+    ]
+    assert "only the unanswered samples are requested" in unanswered[0].fix
+    assert "6 samples of split 'test' are unscored for colours (18 times)" in unanswered[0].message
+    assert "HTTP 500" in unanswered[0].message
     mended = evaluate(Talker(lambda _: "A"), data, config, store)
     assert mended.find("accuracy", {"task": "colours", "split": "test"})
     silent = Talker(lambda _: ConnectionError("HTTP 500"))
@@ -177,7 +184,26 @@ def test_errors_are_asked_again(store: Store, tmp_path: Path) -> None:
     assert not silent.prompts
 
 
-class Captioner:
+def test_a_reworded_finding_changes_no_decision_of_the_gate(store: Store, tmp_path: Path) -> None:
+    quiz(tmp_path, 6)
+    evidence = run(store, Talker(lambda _: ConnectionError("HTTP 500")), write_task(tmp_path))
+    policy = Policy("p", (Rule("colours", "accuracy", Tags(task="colours", split="test"), at_least=0.5),))
+
+    def decide(name: str, findings: Sequence[Finding]) -> Decision:
+        model = put_model(store, tmp_path / "models", name)
+        subject = replace(evidence.subject, model=model)
+        store.put_evidence(replace(evidence, subject=subject, findings=tuple(findings)))
+        return gate(model, store, policy, evidence.subject.data)
+
+    original = decide("original", evidence.findings)
+    reworded = decide("reworded", [replace(finding, message="x") for finding in evidence.findings])
+    assert [reason.cause for reason in original.reasons] == ["unanswered"]
+    assert [(r.outcome, r.cause) for r in reworded.reasons] == [(r.outcome, r.cause) for r in original.reasons]
+    other = decide("other", [replace(finding, reason="unreadable_image") for finding in evidence.findings])
+    assert [reason.cause for reason in other.reasons] == ["unknown_measurement"], "the reason of the finding decides"
+
+
+class UnreliableCaptioner:
     """A ``Captioner`` behind an endpoint that may be down."""
 
     digest = "c" * 64
@@ -194,9 +220,9 @@ def test_captions_that_an_endpoint_did_not_give_are_asked_for_again(store: Store
     task = 'name = "colours"\nkind = "caption"\ndata = "quiz.csv"\n'
     table = (tmp_path / "quiz.csv").read_text().splitlines()
     (tmp_path / "quiz.csv").write_text("\n".join([table[0] + ",caption", *(f"{row},a red tile" for row in table[1:])]))
-    file, model = write_task(tmp_path, task), Captioner()
+    file, model = write_task(tmp_path, task), UnreliableCaptioner()
     first = run(store, model, file)
-    assert any("no answer: HTTP 500" in f.message for f in first.findings if f.code == "CLR-E008")
+    assert any(f.reason == "no_answer" and "HTTP 500" in f.message for f in first.findings if f.code == "CLR-E008")
     model.last_error = ""
     assert value(run(store, model, file), "chrf") == 1.0
     assert model.asked == 12
@@ -267,10 +293,11 @@ def test_a_small_group_is_named_and_not_measured(store: Store, tmp_path: Path) -
     table.write_text("\n".join(text))
     evidence = run(store, Reader(), write_task(tmp_path))
     assert [m.slice["size"] for m in evidence.measurements if "size" in m.slice] == ["large", "small"]
-    said = [f for f in evidence.findings if f.code == "CLR-E005"]
-    assert len(said) == 1
-    assert "2 concepts, fewer than the 10" in said[0].message
-    assert said[0].fix
+    small = [f for f in evidence.findings if f.code == "CLR-E022"]
+    assert len(small) == 1
+    assert (small[0].count, small[0].details["minimum"]) == (2, 10)
+    assert "2 concepts, below the minimum of 10" in small[0].message
+    assert "min_group_concepts" in small[0].fix
 
 
 def test_a_missing_column_is_one_sentence(store: Store, tmp_path: Path) -> None:
@@ -282,7 +309,7 @@ def test_a_missing_column_is_one_sentence(store: Store, tmp_path: Path) -> None:
     assert caught.value.closest[0] == "choices"
 
 
-def test_a_model_without_the_capability_is_told_what_fits(store: Store, tmp_path: Path) -> None:
+def test_for_a_model_without_the_capability_others_are_suggested(store: Store, tmp_path: Path) -> None:
     quiz(tmp_path, 3)
     with pytest.raises(CapabilityError) as caught:
         run(store, Blank(), write_task(tmp_path))

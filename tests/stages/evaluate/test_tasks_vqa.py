@@ -1,4 +1,4 @@
-"""Questions made out of captions: fair ones, and what becomes of them when nothing is seen."""
+"""Questions generated from captions: fair distractors, and scores without the image."""
 
 from collections import Counter
 from pathlib import Path
@@ -12,7 +12,7 @@ from clerestory.core.evidence import Evidence
 from clerestory.core.sample import Dataset
 from clerestory.data import open_data
 from clerestory.models import open_model
-from clerestory.models.protocols import Request
+from clerestory.models.protocols import GenerationRequest
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.suites.vqa import QuestionGenerator
 from clerestory.stats.rows import read_rows
@@ -40,18 +40,18 @@ def run(store: Store, model: object, data: Dataset, asked: int = 80) -> Evidence
     return evaluate(model, data, EvaluateConfig(suites=("vqa",), vqa_samples=asked), store)
 
 
-def test_wrong_options_are_of_the_same_kind(colours: Dataset) -> None:
-    maker = QuestionGenerator(colours.samples, "en", 0)
-    assert maker.kind == "category"
-    assert not maker.findings()
-    items = maker.items("multiple_choice", colours.samples)
+def test_distractors_are_of_the_same_category(colours: Dataset) -> None:
+    generator = QuestionGenerator(colours.samples, "en", 0)
+    assert generator.category_group == "category"
+    assert not generator.findings()
+    items = generator.items("multiple_choice", colours.samples)
     assert len(items) == 80
     for item in items:
         kind = {name in WARM for name in item.options}
         assert len(set(item.options)) == 4
         assert len(kind) == 1
         assert item.answers[0] == item.sample.caption
-    places = Counter(item.right for item in items)
+    places = Counter(item.correct_option for item in items)
     assert set(places) == {0, 1, 2, 3}
     assert max(places.values()) < 35
     assert QuestionGenerator(colours.samples, "en", 0).items("multiple_choice", colours.samples) == items
@@ -81,7 +81,7 @@ def test_who_sees_answers_and_who_is_blind_guesses(store: Store, colours: Datase
 
 
 def test_a_generator_is_asked_in_every_order_and_freely(store: Store, colours: Dataset) -> None:
-    def say(request: Request) -> str:
+    def say(request: GenerationRequest) -> str:
         return f"It is {named_colour(request.images[0])}." if request.images else "I cannot see anything."
 
     model = Talker(say, "names colours")
@@ -105,14 +105,15 @@ def test_our_own_model_is_asked_by_similarity(store: Store, tiny_model: Path, fe
     evidence = run(store, open_model(tiny_model), few_icons, asked=40)
     tasks = {m.slice["task"] for m in evidence.measurements}
     assert tasks == {"multiple_choice", "yes_no"}
-    assert evidence.facts["vqa"].startswith("wrong options are captions of the same emoji_group")
+    assert evidence.facts["vqa.distractors_from"] == "emoji_group"
     assert evidence.find("accuracy_all_orders", {"task": "multiple_choice", "split": "test"}) is None
 
 
-def test_a_model_that_cannot_be_asked_is_told_so(store: Store, colours: Dataset) -> None:
+def test_a_model_that_cannot_answer_is_named(store: Store, colours: Dataset) -> None:
     evidence = evaluate(ColourModel(), colours, EvaluateConfig(suites=("vqa", "retrieval")), store)
     assert any(
-        f.state == "not_applicable" and "neither score options nor answer" in f.message for f in evidence.findings
+        f.state == "not_applicable" and "neither score options nor generate answers" in f.message
+        for f in evidence.findings
     )
     with pytest.raises(CapabilityError):
         evaluate(Blank(), tiles(), EvaluateConfig(suites=("retrieval",)), store)

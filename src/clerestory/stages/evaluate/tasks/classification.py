@@ -16,7 +16,7 @@ from clerestory.core.errors import DataError
 from clerestory.core.rows import Condition, Unscored
 from clerestory.core.sample import VAL, Dataset, Sample
 from clerestory.models.protocols import logit_scale_of
-from clerestory.stages.evaluate.cached_embeddings import embed_dataset
+from clerestory.stages.evaluate.cached_embeddings import embed_images_by_key, read_image
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import MissingScore, RowBuilder
 from clerestory.stages.evaluate.shared.linear_probe import knn_logits, select_linear_probe
@@ -127,12 +127,16 @@ def _class_embeddings(context: EvaluationContext, task: Task, classes: Sequence[
 
 
 def _embed(context: EvaluationContext, data: Dataset, samples: Sequence[Sample]) -> Floats:
-    """Embeddings (N, D) of some samples of a data set; NaN rows for unreadable images."""
-    images = Dataset(data.name, samples, data.read)
-    config = context.config
-    return embed_dataset(context.embedder, images, context.store, context.progress, config.batch_size).astype(
-        np.float64
-    )
+    """Embeddings (N, D) of some samples of a data set, which may repeat; NaN rows for unreadable images."""
+    return embed_images_by_key(
+        context.embedder,
+        [sample.image for sample in samples],
+        lambda i: read_image(data, samples[i]),
+        context.store.answer_cache,
+        context.progress,
+        context.config.batch_size,
+        names=[sample.id for sample in samples],
+    ).astype(np.float64)
 
 
 def _class_items(task: Task, samples: Sequence[Sample], classes: Sequence[str]) -> list[TaskItem]:

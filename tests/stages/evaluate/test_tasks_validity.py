@@ -1,4 +1,4 @@
-"""The label "do not trust this benchmark", on benchmarks whose faults were planted."""
+"""The verdict on benchmarks with planted faults."""
 
 import io
 import json
@@ -13,10 +13,10 @@ from tests.support.task_files import Reader, Talker, named_colour, quiz, write_t
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Cost, Evidence, Subject
 from clerestory.data import open_data
-from clerestory.models.protocols import Request
+from clerestory.models.protocols import GenerationRequest
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.context import EvaluationContext
-from clerestory.stages.evaluate.suites.validity.contamination import HASH, overlapping, picture_looks
+from clerestory.stages.evaluate.suites.validity.contamination import HASH_BYTES, contaminated_samples, image_signatures
 from clerestory.stages.evaluate.tasks import load_task
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stats.aggregate import recompute
@@ -26,11 +26,11 @@ from clerestory.store import Store
 
 def run(store: Store, model: object, file: Path) -> Evidence:
     data = open_task_data(load_task(file))
-    return evaluate(model, data, EvaluateConfig(suites=("tasks", "trust"), tasks=(str(file),)), store)
+    return evaluate(model, data, EvaluateConfig(suites=("tasks", "validity"), tasks=(str(file),)), store)
 
 
 def label(store: Store, evidence: Evidence) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(store.blobs.get(evidence.artifacts["trust"]))["colours/test"]
+    found: dict[str, Any] = json.loads(store.blobs.get(evidence.artifacts["validity"]))["colours/test"]
     return found
 
 
@@ -38,17 +38,17 @@ def reason(told: dict[str, Any], code: str) -> dict[str, Any]:
     return next(each for each in told["reasons"] + told["passed"] if each["code"] == code)
 
 
-def test_a_benchmark_solved_blindly_is_not_to_be_trusted(store: Store, tmp_path: Path) -> None:
+def test_a_benchmark_solved_without_the_image_is_not_valid(store: Store, tmp_path: Path) -> None:
     quiz(tmp_path, 500, giveaway=0.6)
     evidence = run(store, Reader(), write_task(tmp_path))
     told = label(store, evidence)
-    assert told["trust"] == "no"
+    assert told["verdict"] == "no"
     blind = reason(told, "CLR-E060")
     assert blind["level"] == "no"
     assert blind["value"] == pytest.approx(0.6, abs=0.05)
     assert blind["limit"] == 0.1
     assert blind["n"] == 500
-    assert "without the picture" in blind["words"]
+    assert "without the image" in blind["message"]
     warned = [f for f in evidence.findings if f.code == "CLR-E060"]
     assert [(f.state, f.where) for f in warned] == [("warn", "benchmark colours/test")]
 
@@ -56,7 +56,7 @@ def test_a_benchmark_solved_blindly_is_not_to_be_trusted(store: Store, tmp_path:
 def test_unanswered_questions_speak_against_the_number(store: Store, tmp_path: Path) -> None:
     quiz(tmp_path, 60)
 
-    def say(request: Request) -> str | Exception:
+    def say(request: GenerationRequest) -> str | Exception:
         colour = named_colour(request.images[0]) if request.images else ""
         return TimeoutError("too late") if colour in ("red", "blue") else colour or "none"
 
@@ -69,7 +69,7 @@ def test_unanswered_questions_speak_against_the_number(store: Store, tmp_path: P
     assert silent["n"] == 60
     assert silent["value"] == pytest.approx((60 - accuracy.n) / 60, abs=1e-6)
     assert silent["level"] == "no"
-    assert told["trust"] == "no"
+    assert told["verdict"] == "no"
 
 
 def test_a_sound_benchmark_passes(store: Store, tmp_path: Path) -> None:
@@ -77,20 +77,20 @@ def test_a_sound_benchmark_passes(store: Store, tmp_path: Path) -> None:
     evidence = run(store, Reader(), write_task(tmp_path))
     told = label(store, evidence)
     assert {each["code"] for each in told["passed"]} >= {"CLR-E060", "CLR-E061", "CLR-E063", "CLR-E065"}
-    assert told["trust"] == "yes", told["reasons"]
+    assert told["verdict"] == "yes", told["reasons"]
     rows = read_rows(store.blobs.get(evidence.rows))
     for measurement in evidence.measurements:
         assert measurement.recipe is None or recompute(rows, measurement) == measurement
 
 
-def test_few_items_tell_nothing_apart(store: Store, tmp_path: Path) -> None:
+def test_few_items_do_not_discriminate(store: Store, tmp_path: Path) -> None:
     quiz(tmp_path, 8)
     small = reason(label(store, run(store, Reader(), write_task(tmp_path))), "CLR-E062")
     assert small["level"] == "no"
-    assert "more concepts would show 5 points" in small["words"]
+    assert "detecting 5 points takes 558 more concepts" in small["message"]
 
 
-def test_pictures_seen_in_training_are_counted(store: Store, tmp_path: Path) -> None:
+def test_images_of_the_training_split_are_counted(store: Store, tmp_path: Path) -> None:
     rows = drawings(tmp_path, 40)
     seen = {0: "the same", 1: "saved again"}
     for i, how in seen.items():
@@ -106,21 +106,21 @@ def test_pictures_seen_in_training_are_counted(store: Store, tmp_path: Path) -> 
     told = reason(label(store, evidence), "CLR-E061")
     assert told["value"] == pytest.approx(2 / 40)
     assert told["level"] == "careful"
-    share = evidence.find("contamination", {"task": "trust", "benchmark": "colours/test"})
+    share = evidence.find("contamination", {"task": "validity", "benchmark": "colours/test"})
     assert share is not None
     assert share.value == pytest.approx(2 / 40)
     assert share.interval is not None
-    gain = evidence.find("contamination_gain", {"task": "trust", "benchmark": "colours/test"})
+    gain = evidence.find("contamination_gain", {"task": "validity", "benchmark": "colours/test"})
     assert gain is not None
     assert gain.n == 40
 
 
-def test_other_drawings_are_not_taken_for_copies(store: Store, tmp_path: Path) -> None:
+def test_other_drawings_are_not_near_copies(store: Store, tmp_path: Path) -> None:
     write_table(tmp_path / "quiz.csv", drawings(tmp_path, 60))
     data = open_data(tmp_path / "quiz.csv")
-    looks = picture_looks(data, data.samples, store.answer_cache)
-    assert len(looks) == 60
-    bits = np.unpackbits(np.stack([look[:HASH] for look in looks.values()]), axis=1).astype(int)
+    signatures = image_signatures(data, data.samples, store.answer_cache)
+    assert len(signatures) == 60
+    bits = np.unpackbits(np.stack([signature[:HASH_BYTES] for signature in signatures.values()]), axis=1).astype(int)
     apart = np.abs(bits[:, None] - bits[None]).sum(-1)[~np.eye(60, dtype=bool)]
     assert apart.min() > 12
 
@@ -134,7 +134,7 @@ def test_the_same_shape_in_another_colour_is_another_picture(store: Store, tmp_p
         rows.append({"image": f"{i}.png", "caption": name, "split": split})
     data = open_data(write_table(tmp_path / "discs.csv", rows))
     bench = EvaluationContext(Reader(), data, EvaluateConfig(), store)
-    assert list(overlapping(bench, data, data.split("test").samples)) == ["0.png"]
+    assert list(contaminated_samples(bench, data, data.split("test").samples)) == ["0.png"]
 
 
 def test_repeated_items_and_options_are_found(store: Store, tmp_path: Path) -> None:
@@ -150,16 +150,16 @@ def test_repeated_items_and_options_are_found(store: Store, tmp_path: Path) -> N
     assert [f.where for f in evidence.findings if f.code == "CLR-E050"] == ["000006"]
 
 
-def test_one_picture_with_two_labels_is_noise(store: Store, tmp_path: Path) -> None:
+def test_one_image_with_two_labels_is_a_doubtful_label(store: Store, tmp_path: Path) -> None:
     rows = drawings(tmp_path, 30)
     rows.append(rows[0] | {"answer": next(c for c in rows[0]["choices"].split("|") if c != rows[0]["answer"])})
     write_table(tmp_path / "quiz.csv", rows)
     told = reason(label(store, run(store, Reader(), write_task(tmp_path))), "CLR-E065")
     assert told["value"] == pytest.approx(2 / 31, abs=1e-5)
-    assert "2 items share a picture" in told["words"]
+    assert "2 items share an image" in told["message"]
 
 
-def test_what_several_models_are_sure_of_is_doubted(store: Store, tmp_path: Path) -> None:
+def test_labels_that_several_models_contradict_are_doubtful(store: Store, tmp_path: Path) -> None:
     table = quiz(tmp_path, 40)
     rows = table.read_text().splitlines()
     # A wrong label: what the picture shows is another of its options.
@@ -175,16 +175,16 @@ def test_what_several_models_are_sure_of_is_doubted(store: Store, tmp_path: Path
     other.sure = 9.0
     told = reason(label(store, run(store, other, write_task(tmp_path))), "CLR-E065")
     assert told["value"] == pytest.approx(1 / 40)
-    assert "several models doubt 1" in told["words"]
+    assert "several models confidently contradict 1" in told["message"]
 
 
-def test_items_that_every_model_solves_tell_none_apart(store: Store, tmp_path: Path) -> None:
+def test_items_that_every_model_solves_do_not_discriminate(store: Store, tmp_path: Path) -> None:
     quiz(tmp_path, 50)
     alone = label(store, run(store, Reader(), write_task(tmp_path)))
     assert "CLR-E064" not in {each["code"] for each in alone["reasons"] + alone["passed"]}
     both = label(store, run(store, Reader(order_matters=True), write_task(tmp_path)))
     assert reason(both, "CLR-E064")["value"] == 1.0
-    assert both["trust"] == "no"
+    assert both["verdict"] == "no"
     # The other model's label is stale now, for it reads this one's answers; the rest of its evidence is not.
     model = Reader()
     again = label(store, run(store, model, write_task(tmp_path)))
@@ -207,7 +207,7 @@ def test_nothing_changed_is_nothing_made_again(store: Store, tmp_path: Path) -> 
     first = run(store, Reader(), write_task(tmp_path))
     assert run(store, Reader(), write_task(tmp_path)).id == first.id
     assert len(store.find_evidence("evaluate")) == 1
-    assert len(store.find_evidence("evaluate.trust")) == 1
+    assert len(store.find_evidence("evaluate.validity")) == 1
 
 
 def drawings(folder: Path, count: int) -> list[dict[str, str]]:
