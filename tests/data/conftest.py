@@ -1,4 +1,4 @@
-"""Fixtures for the data room: a cache of its own, and small pictures on disk."""
+"""Fixtures of the data tests: a cache folder of their own, and small images on disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def shop(tmp_path: Path, own_cache: Path) -> Path:
-    """A folder of four pictures, one of them in a sub-folder, without captions."""
+    """A folder of four images, one of them in a sub-folder, without captions."""
     folder = tmp_path / "shop"
     (folder / "shoes").mkdir(parents=True)
     for name, colour in {"a.png": "red", "b.jpg": "green", "c.webp": "blue", "shoes/d.png": "white"}.items():

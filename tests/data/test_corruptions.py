@@ -301,8 +301,8 @@ def test_the_page_tells_the_parameters_that_are_used() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/corruptions.md").read_text("utf-8")
     for name in NAMES:
         line = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
-        told = [cell.strip() for cell in line.strip("|").split("|")][-5:]
-        assert told == [", ".join(f"{number:g}" for number in numbers) for numbers in PARAMETERS[name]], name
+        row = [cell.strip() for cell in line.strip("|").split("|")][-5:]
+        assert row == [", ".join(f"{number:g}" for number in numbers) for numbers in PARAMETERS[name]], name
 
 
 @pytest.mark.parametrize("level", [0, 255])

@@ -69,19 +69,19 @@ def test_long_columns_are_kept_where_they_are_asked_for(tmp_path: Path, table: d
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ("hf:", "must be followed by a dataset"),
         ("hf:./nowhere", "folder .* does not exist"),
         ("hf:{tmp}", "neither a saved dataset nor"),
     ],
 )
-def test_what_is_not_there_is_one_sentence(tmp_path: Path, spec: str, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_a_missing_dataset_is_one_sentence(tmp_path: Path, spec: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         open_data(spec.replace("{tmp}", str(tmp_path)))
 
 
-def test_a_table_without_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_table_without_images_is_refused(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"words": ["a"]}).save_to_disk(tmp_path / "saved")
     with pytest.raises(DataError, match=r"has no image column \(its columns are words\)"):
         open_data(f"hf:{tmp_path / 'saved'}")

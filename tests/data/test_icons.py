@@ -1,4 +1,4 @@
-"""The embedded pictures as they are: whole, honest, in splits that do not leak. Rendered once a machine."""
+"""The embedded icons: complete, correctly captioned, in splits without leaks. Rendered once per machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def cached() -> Path:
     return cache_folder() / f"icons-{cache_key()}.parquet"
 
 
-def test_all_sets_are_there_with_their_licences(icons: Dataset) -> None:
+def test_all_sets_are_present_with_their_licences(icons: Dataset) -> None:
     assert len(icons) > 21_000
     counts = Counter(sample.groups["style"] for sample in icons)
     assert set(counts) == set(packages.ICON_PACKAGES)
@@ -43,7 +43,7 @@ def test_all_sets_are_there_with_their_licences(icons: Dataset) -> None:
         assert {sample.source for sample in mine} == {package.spec}
 
 
-def test_no_drawing_is_lost_in_silence(icons: Dataset) -> None:
+def test_every_drawing_is_a_sample_or_a_finding(icons: Dataset) -> None:
     drawings = 0
     for package in packages.ICON_PACKAGES.values():
         icon_set = packages.read_json(packages.read_tarball(package), "icons.json")["icons.json"]
@@ -53,17 +53,17 @@ def test_no_drawing_is_lost_in_silence(icons: Dataset) -> None:
     assert len(blank) < 20
 
 
-def test_no_concept_picture_or_caption_is_on_two_sides(icons: Dataset) -> None:
+def test_no_concept_image_or_caption_is_in_two_splits(icons: Dataset) -> None:
     for key in ("concept", "image", "caption"):
         sides: defaultdict[str, set[str]] = defaultdict(set)
         for sample in icons:
             if sample.split != "test_style":
                 sides[getattr(sample, key)].add(sample.split)
-        torn = {name: splits for name, splits in sides.items() if len(splits) > 1}
-        assert not torn, key
+        conflicts = {name: splits for name, splits in sides.items() if len(splits) > 1}
+        assert not conflicts, key
 
 
-def test_the_unseen_style_is_whole_and_knows_where_its_concepts_are(icons: Dataset) -> None:
+def test_the_held_out_style_is_complete_and_has_the_split_of_its_concepts(icons: Dataset) -> None:
     elsewhere = {sample.concept: sample.split for sample in icons if sample.split != "test_style"}
     for sample in icons:
         unseen = sample.groups["style"] == "openmoji"
@@ -111,7 +111,7 @@ def test_captions_are_a_name_keywords_and_other_languages(icons: Dataset) -> Non
         assert all(c.text.strip() == c.text != "" for c in sample.captions)
 
 
-def test_pictures_are_64_by_64_on_white_and_none_is_empty(icons: Dataset) -> None:
+def test_images_are_64_by_64_on_white_and_never_blank(icons: Dataset) -> None:
     for sample in random.Random(5).sample(icons.samples, 400):
         content = icons.read(sample)
         assert digest_bytes(content) == sample.image
@@ -141,7 +141,7 @@ def test_another_process_finds_the_same_digest(icons: Dataset) -> None:
     assert run.stdout.strip() == icons.digest
 
 
-def test_one_flipped_byte_in_the_cache_is_noticed(icons: Dataset, tmp_path: Path) -> None:
+def test_one_flipped_byte_in_the_cache_is_detected(icons: Dataset, tmp_path: Path) -> None:
     copy = tmp_path / "icons.parquet"
     shutil.copyfile(cached(), copy)
     shutil.copyfile(parquet.sidecar_path(cached()), parquet.sidecar_path(copy))
@@ -159,12 +159,12 @@ def test_the_source_is_a_registered_extension() -> None:
     assert find("data", "icons") is open_icons
 
 
-def test_the_module_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_module_prints_its_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["dance"]) == 2
     assert "fetch|render" in capsys.readouterr().err
     assert main(["fetch"]) == 0
     assert "0 fetched, 9 in" in capsys.readouterr().err
 
 
-def test_an_icon_names_itself_by_style_and_name() -> None:
+def test_the_id_of_an_icon_is_its_style_and_name() -> None:
     assert Icon("noto", "cat", "", "", "", "", "").id == "noto/cat"

@@ -1,4 +1,4 @@
-"""Pictures from strangers: every one becomes upright RGB, or one sentence with the right status."""
+"""Untrusted images: every one becomes upright RGB, or one sentence with the correct HTTP status."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def test_a_cut_off_picture_is_refused(kind: str, kept: float) -> None:
     assert refused(content[: int(len(content) * kept)]).status == 400
 
 
-def test_a_flipped_byte_in_a_png_is_noticed_by_its_checksum() -> None:
+def test_a_flipped_byte_in_a_png_is_detected_by_its_checksum() -> None:
     content = bytearray(encode_image(Image.new("RGB", (40, 40), "red"), "PNG"))
     content[content.index(b"IDAT") + 6] ^= 0xFF
     assert refused(bytes(content)).status == 400
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that says it is huge."""
+    """A PNG of a few bytes that claims a huge size."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))

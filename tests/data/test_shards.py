@@ -78,8 +78,8 @@ def test_a_tar_shard_is_a_webdataset(tmp_path: Path) -> None:
             (picture,) = (m for m in mine if m.name.endswith((".png", ".jpg", ".webp")))
             assert shards._offset[position] == picture.offset_data
             assert archive.extractfile(picture).read() == data.read(sample)  # type: ignore[union-attr]  # it is a file
-            told = json.load(archive.extractfile(f"{position:09d}.json") or io.BytesIO())
-            assert (told["id"], told["concept"]) == (sample.id, sample.concept)
+            record = json.load(archive.extractfile(f"{position:09d}.json") or io.BytesIO())
+            assert (record["id"], record["concept"]) == (sample.id, sample.concept)
 
 
 def test_a_parquet_shard_opens_by_itself(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_damaged_index_is_named(tmp_path: Path, file: str) -> None:
         open_shards(tmp_path / "s")
 
 
-def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_invalid_requests_are_reported_and_write_nothing(tmp_path: Path) -> None:
     data = pictures()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "x").write_text("", encoding="utf-8")
@@ -208,7 +208,7 @@ def test_what_cannot_be_written_is_told(tmp_path: Path) -> None:
         write_shards(data, tmp_path / "new", "zip")  # type: ignore[arg-type]  # what a person may type
     with pytest.raises(ConfigError, match="size"):
         write_shards(data, tmp_path / "new", shard_bytes=0)
-    with pytest.raises(InputError, match="no pictures"):
+    with pytest.raises(InputError, match="is empty"):
         write_shards(data.where(lambda sample: False), tmp_path / "new")
     broken = Dataset("broken", data.samples, lambda sample: b"something else")
     with pytest.raises(IntegrityError, match="p/000"):

@@ -54,7 +54,7 @@ def test_captions_lie_in_text_files_beside_the_pictures(shop: Path) -> None:
     assert {f.where for f in data.findings} == {"b.txt", "c.txt", "3 images"}
 
 
-def test_a_captions_file_speaks_for_the_folder(shop: Path) -> None:
+def test_a_captions_file_describes_the_folder(shop: Path) -> None:
     captions_csv(
         shop,
         "file_name;caption;caption_de;keywords;season;price\n"
@@ -144,7 +144,7 @@ def test_json_lines(shop: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "message"),
     [
         ("t.csv", b"image,caption\n", "no readable image"),
         ("t.csv", b"", "no readable image"),
@@ -155,9 +155,11 @@ def test_json_lines(shop: Path) -> None:
         ("t.xlsx", b"PK", "has an unknown format"),
     ],
 )
-def test_a_source_without_anything_readable_is_one_sentence(shop: Path, name: str, content: bytes, says: str) -> None:
+def test_a_source_without_anything_readable_is_one_sentence(
+    shop: Path, name: str, content: bytes, message: str
+) -> None:
     (shop / name).write_bytes(content)
-    with pytest.raises(DataError, match=says) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         open_data(shop / name)
     assert caught.value.exit_code == 2
     assert caught.value.fix
@@ -376,12 +378,12 @@ def test_of_a_large_parquet_only_a_few_row_groups_are_held(
     pq.write_table(
         pa.table({"image": pictures, "caption": [str(i) for i in range(40)]}), tmp_path / "p.parquet", row_group_size=2
     )
-    held = parquet.ParquetImages(tmp_path / "p.parquet", "image")
+    images = parquet.ParquetImages(tmp_path / "p.parquet", "image")
     order = list(range(40))
     random.Random(1).shuffle(order)
     for row in order:
-        assert held.read_row(row) == pictures[row]
-        assert len(held._groups) <= 4
+        assert images.read_row(row) == pictures[row]
+        assert len(images._groups) <= 4
 
 
 def test_a_file_may_be_replaced_while_it_is_open(shop: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small real things to put into a store, and a second process to put them in with."""
+"""Makers of a model, evidence, events and releases, and worker processes that use a store."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def happened() -> Callable[..., Event]:
+def make_event() -> Callable[..., Event]:
     """An event about something."""
 
     def make(subject: str, kind: str = "promoted", **details: str) -> Event:
@@ -40,17 +40,17 @@ def happened() -> Callable[..., Event]:
 
 
 @pytest.fixture
-def found(store: Store) -> Callable[..., Evidence]:
+def make_evidence(store: Store) -> Callable[..., Evidence]:
     """A piece of evidence with rows and one artifact, whose files are in the store."""
 
     def make(value: float = 0.5, model: str = "a" * 64, data: str = "b" * 64) -> Evidence:
         measured = Measurement("recall@10", value, "share", 4, Interval(0.0, 1.0, "t"), slice=Tags(split="test"))
-        noticed = Finding("CLR-E001", "info", "warn", "x", "one sample was not scored")
+        finding = Finding("CLR-E001", "info", "warn", "x", "one sample was not scored")
         return Evidence(
             kind="evaluate",
             subject=Subject(model=model, data=data),
             measurements=(measured,),
-            findings=(noticed,),
+            findings=(finding,),
             cost=Cost(1.0, 0.5, 100.25),
             made=now(),
             rows=store.blobs.put(b"rows"),
@@ -61,8 +61,8 @@ def found(store: Store) -> Callable[..., Evidence]:
 
 
 @pytest.fixture
-def released(store: Store, model: Path) -> Callable[[int], str]:
-    """Add some releases of the line ``icons``; returns the model's digest."""
+def add_releases(store: Store, model: Path) -> Callable[[int], str]:
+    """Add some releases of the name ``icons``; returns the model's digest."""
 
     def add(count: int) -> str:
         digest = store.put_model(model)

@@ -1,4 +1,4 @@
-"""Answers kept by content."""
+"""The cache of model answers."""
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ def cache(tmp_path: Path) -> AnswerCache:
     return AnswerCache(tmp_path / "deep" / "answers.db")
 
 
-def test_what_was_put_is_got_and_nothing_else(cache: AnswerCache) -> None:
+def test_get_returns_exactly_what_was_put(cache: AnswerCache) -> None:
     answers = {answer_key("a", str(i)): f"answer {i}".encode() for i in range(1200)}
     cache.put(answers)
     assert cache.get([*answers, answer_key("b", "1")]) == answers
@@ -23,7 +23,7 @@ def test_what_was_put_is_got_and_nothing_else(cache: AnswerCache) -> None:
     assert AnswerCache(cache.file).get(list(answers)[:3]) == dict(list(answers.items())[:3])
 
 
-def test_keys_tell_the_parts_apart() -> None:
+def test_keys_depend_on_the_boundaries_of_their_parts() -> None:
     assert len({answer_key("ab", "c"), answer_key("a", "bc"), answer_key("abc"), answer_key("ab", "c", "")}) == 4
 
 
@@ -36,7 +36,7 @@ def test_a_flipped_bit_makes_an_answer_unknown(cache: AnswerCache) -> None:
     assert cache.get([key, answer_key("b")]) == {answer_key("b"): b"no"}
 
 
-def test_a_file_that_is_no_database_is_put_aside(cache: AnswerCache) -> None:
+def test_a_file_that_is_not_a_database_is_moved_aside(cache: AnswerCache) -> None:
     cache.put({answer_key("a"): b"yes"})
     for file in cache.file.parent.iterdir():
         file.write_bytes(b"not a database at all" * 300)
@@ -45,13 +45,13 @@ def test_a_file_that_is_no_database_is_put_aside(cache: AnswerCache) -> None:
     assert cache.get([answer_key("a")]) == {answer_key("a"): b"yes"}
 
 
-def test_threads_share_it(cache: AnswerCache) -> None:
+def test_threads_share_a_cache(cache: AnswerCache) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: cache.put({answer_key(str(i)): str(i).encode()}), range(40)))
     assert len(cache) == 40
 
 
-def test_a_file_damaged_in_its_middle_is_put_aside(tmp_path: Path) -> None:
+def test_a_file_damaged_in_its_middle_is_moved_aside(tmp_path: Path) -> None:
     file = tmp_path / "answers.db"
     keys = [answer_key("q", str(i)) for i in range(400)]
     AnswerCache(file).put(dict.fromkeys(keys, b"x" * 900))

@@ -1,4 +1,4 @@
-"""Tampering with the journal is found, whoever does it and however."""
+"""Tampering with the journal is detected."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from clerestory.core.provenance import now
 from clerestory.core.release import Event
 from clerestory.store import Store
 
-Happened = Callable[..., Event]
+MakeEvent = Callable[..., Event]
 
 
 @pytest.fixture
-def full(store: Store, happened: Happened) -> Store:
+def full(store: Store, make_event: MakeEvent) -> Store:
     """A store with ten records and checkpoints after the fifth and the tenth."""
     for number in range(1, 11):
-        store.journal.append(happened(f"icons@{number}", note="ü" * number))
+        store.journal.append(make_event(f"icons@{number}", note="ü" * number))
         if number % 5 == 0:
             store.journal.checkpoint(now())
     assert store.journal.verify() == []
@@ -36,7 +36,7 @@ def full(store: Store, happened: Happened) -> Store:
 
 
 @contextmanager
-def behind_its_back(store: Store) -> Iterator[sqlite3.Connection]:
+def tamper(store: Store) -> Iterator[sqlite3.Connection]:
     """The database as somebody sees it who removes the triggers first."""
     with closing(sqlite3.connect(store.home / "store.db")) as connection, connection:
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
@@ -67,9 +67,9 @@ def test_the_chain_is_what_the_specification_says(full: Store) -> None:
         previous = digest
 
 
-def test_records_by_subject_and_the_newest_few(full: Store, happened: Happened) -> None:
-    full.journal.append(happened("Icons@1"))
-    full.journal.append(happened("icons_2@1"))
+def test_records_by_subject_and_the_newest_few(full: Store, make_event: MakeEvent) -> None:
+    full.journal.append(make_event("Icons@1"))
+    full.journal.append(make_event("icons_2@1"))
     assert [record.seq for record in full.journal.records("icons@1")] == [1, 10]
     assert [record.seq for record in full.journal.records("icons_")] == [12]
     assert [record.seq for record in full.journal.records("icons@", limit=3)] == [8, 9, 10]
@@ -80,22 +80,22 @@ def test_records_by_subject_and_the_newest_few(full: Store, happened: Happened) 
 @pytest.mark.parametrize("sql", ["UPDATE {} SET position = position", "DELETE FROM {}"])
 def test_the_database_itself_refuses_to_change_what_is_append_only(
     store: Store,
-    happened: Happened,
-    released: Callable[[int], str],
-    found: Callable[..., Evidence],
+    make_event: MakeEvent,
+    add_releases: Callable[[int], str],
+    make_evidence: Callable[..., Evidence],
     table: str,
     sql: str,
 ) -> None:
-    released(1)
-    store.put_evidence(found())
-    store.put_dataset("icons", "icons", "a" * 64, 1, happened("icons", "data_added"))
+    add_releases(1)
+    store.put_evidence(make_evidence())
+    store.put_dataset("icons", "icons", "a" * 64, 1, make_event("icons", "data_added"))
     sql = sql.replace("position", "seq") if table == "journal" else sql
     with pytest.raises(SqlError, match=f"{table} is append-only"), store.database.writing() as connection:
         connection.exec_driver_sql(sql.format(table))
 
 
 @pytest.mark.parametrize(
-    ("sql", "told"),
+    ("sql", "message"),
     [
         (
             "UPDATE journal SET record = replace(record, 'Ada', 'Eve') WHERE seq = 4",
@@ -110,17 +110,17 @@ def test_the_database_itself_refuses_to_change_what_is_append_only(
         ("DELETE FROM journal", "the journal had 5 records on .* and has 0 now"),
     ],
 )
-def test_a_changed_or_removed_record_is_found(full: Store, sql: str, told: str) -> None:
-    with behind_its_back(full) as connection:
+def test_a_changed_or_removed_record_is_found(full: Store, sql: str, message: str) -> None:
+    with tamper(full) as connection:
         connection.execute(sql)
     findings = full.journal.verify()
     assert codes(findings) == {"CLR-S004"}
-    assert re.search(told, findings[0].message), findings[0].message
+    assert re.search(message, findings[0].message), findings[0].message
 
 
 def test_a_chain_written_anew_does_not_fit_its_signed_checkpoints(full: Store) -> None:
     """Whoever can write the database can hash everything again; not sign it."""
-    with behind_its_back(full) as connection:
+    with tamper(full) as connection:
         previous = bytes(32)
         for seq, record in connection.execute("SELECT seq, record FROM journal ORDER BY seq").fetchall():
             changed = record.replace("Ada", "Eve") if seq == 7 else record
@@ -181,12 +181,12 @@ def test_every_flipped_byte_of_a_record_in_the_database_file_is_found(full: Stor
 
 
 def test_tables_that_differ_from_the_journal_are_found(
-    store: Store, happened: Happened, released: Callable[[int], str]
+    store: Store, make_event: MakeEvent, add_releases: Callable[[int], str]
 ) -> None:
-    released(3)
-    store.move_alias("icons", "live", 1, 0, happened("icons@1"))
+    add_releases(3)
+    store.move_alias("icons", "live", 1, 0, make_event("icons@1"))
     assert store.verify_registry("icons") == []
-    with behind_its_back(store) as connection:
+    with tamper(store) as connection:
         connection.execute("UPDATE aliases SET number = 2")
         connection.execute("UPDATE releases SET body = replace(body, 'Ada', 'Eve') WHERE number = 1")
         connection.execute("UPDATE releases SET body = '{' WHERE number = 2")

@@ -42,8 +42,8 @@ def test_eight_processes_may_create_a_store_at_once(tmp_path: Path, workers: Sta
     home = tmp_path / "new" / "home"
     processes = [workers("begin", home) for _ in range(8)]
     go(*processes)
-    said = {line for process in processes for line in finish(process)}
-    assert said == {f"done {hashlib.sha256(b'the same content').hexdigest()}"}
+    lines = {line for process in processes for line in finish(process)}
+    assert lines == {f"done {hashlib.sha256(b'the same content').hexdigest()}"}
     with open_store(home) as store:
         assert [record.seq for record in store.journal.records()] == list(range(1, 9))
         assert store.journal.verify() == []
@@ -59,9 +59,9 @@ def test_two_processes_give_the_same_digests(tmp_path: Path, model: Path, worker
 
 
 def test_exactly_one_of_eight_promoters_wins_each_generation(
-    store: Store, released: Callable[[int], str], workers: Start
+    store: Store, add_releases: Callable[[int], str], workers: Start
 ) -> None:
-    released(PROMOTERS)
+    add_releases(PROMOTERS)
     before = store.journal.head()[0]
     processes = {number: workers("race", store.home, number, ROUNDS) for number in range(1, PROMOTERS + 1)}
     go(*processes.values())
@@ -77,8 +77,8 @@ def test_exactly_one_of_eight_promoters_wins_each_generation(
     assert sorted(winners) == list(range(ROUNDS))
     assert all(len(numbers) == 1 for numbers in winners.values())
     records = [record.event for record in store.journal.records()[before:]]
-    told = [(int(event.details["generation.live"]), int(event.details["to.live"])) for event in records]
-    assert told == [(generation + 1, winners[generation][0]) for generation in range(ROUNDS)]
+    moves = [(int(event.details["generation.live"]), int(event.details["to.live"])) for event in records]
+    assert moves == [(generation + 1, winners[generation][0]) for generation in range(ROUNDS)]
     assert store.journal.verify() == []
     assert store.verify_registry("icons") == []
 
@@ -116,11 +116,11 @@ class Nursery:
         return self._heard
 
 
-def test_killed_writers_lose_nothing_acknowledged_and_leave_nothing_half_written(
-    store: Store, released: Callable[[int], str], workers: Start
+def test_killed_writers_lose_nothing_acknowledged_and_leave_nothing_incomplete(
+    store: Store, add_releases: Callable[[int], str], workers: Start
 ) -> None:
     """Kills from outside at random moments, then from inside at random lines of the store's own code."""
-    released(2)
+    add_releases(2)
     store.close()
     dice = random.Random(0)
     processes = [workers("nursery", store.home) for _ in range(WRITERS)]
@@ -134,21 +134,21 @@ def test_killed_writers_lose_nothing_acknowledged_and_leave_nothing_half_written
         for nursery in nurseries:
             if not inside:
                 nursery.kill(after=dice.randrange(15), seconds=dice.uniform(0, 0.02))
-        said = [line for nursery in nurseries for line in nursery.heard()]
-        assert_kept(store.home, said)
-        everything += said
-    assert_kept(store.home, everything)
+        lines = [line for nursery in nurseries for line in nursery.heard()]
+        assert_stored(store.home, lines)
+        everything += lines
+    assert_stored(store.home, everything)
     assert_whole(store.home)
     kinds = Counter(line.split()[0] for line in everything)
     assert min(kinds[kind] for kind in ("blob", "event", "evidence", "model", "alias")) > 5, kinds
 
 
-def assert_kept(home: Path, said: list[str]) -> None:
-    """Everything that a writer was told is kept, is there."""
+def assert_stored(home: Path, lines: list[str]) -> None:
+    """Everything that was acknowledged to a writer is in the store."""
     generations = [0]
     with open_store(home) as store:
         records = {(record.seq, record.hash) for record in store.journal.records()}
-        for line in said:
+        for line in lines:
             kind, *words = line.split()
             if kind == "blob":
                 store.blobs.get(words[0])
@@ -180,10 +180,10 @@ def assert_whole(home: Path) -> None:
             assert store.verify_evidence(evidence.id) == []
 
 
-def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(tmp_path: Path, workers: Start) -> None:
+def test_a_full_disk_is_reported_in_one_sentence_and_leaves_nothing(tmp_path: Path, workers: Start) -> None:
     process = workers("full", tmp_path / "home")
     go(process)
-    told, left = finish(process)
-    assert told.startswith(f"InputError {tmp_path / 'home'}")
-    assert "cannot be written: File too large — " in told
+    message, left = finish(process)
+    assert message.startswith(f"InputError {tmp_path / 'home'}")
+    assert "cannot be written: File too large — " in message
     assert left == "[] False"

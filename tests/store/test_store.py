@@ -1,4 +1,4 @@
-"""What goes in comes out again, and what cannot is told in one sentence."""
+"""The store returns what was put into it; every error is one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clerestory.core.evidence import Evidence
 from clerestory.core.release import Decision, Event
 from clerestory.store import AliasMove, Store, open_store
 
-Found, Happened, Released = Callable[..., Evidence], Callable[..., Event], Callable[[int], str]
+MakeEvidence, MakeEvent, AddReleases = Callable[..., Evidence], Callable[..., Event], Callable[[int], str]
 
 
 def flip(path: Path, at: int) -> None:
@@ -62,7 +62,7 @@ def test_a_blob_has_the_name_of_its_content_and_fans_out(store: Store) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 500, 999])
-def test_a_flipped_byte_in_a_blob_is_found_and_putting_it_again_heals_it(store: Store, at: int) -> None:
+def test_a_flipped_byte_in_a_blob_is_detected_and_putting_it_again_repairs_it(store: Store, at: int) -> None:
     content = bytes(1000)
     digest = store.blobs.put(content)
     path = store.blobs.path(digest)
@@ -74,7 +74,7 @@ def test_a_flipped_byte_in_a_blob_is_found_and_putting_it_again_heals_it(store: 
     assert store.blobs.verify(digest, "it") == []
 
 
-def test_what_killed_processes_left_is_swept_after_a_day(store: Store) -> None:
+def test_leftovers_of_killed_processes_are_removed_after_a_day(store: Store) -> None:
     old, new, folder = (store.home / "tmp" / name for name in ("old", "new", "folder"))
     old.write_bytes(b"half")
     new.write_bytes(b"half")
@@ -88,11 +88,11 @@ def test_what_killed_processes_left_is_swept_after_a_day(store: Store) -> None:
     assert new.exists()
 
 
-# Evidence and what is derived.
+# Evidence and cached results.
 
 
-def test_evidence_comes_back_equal_by_id_and_by_prefix(store: Store, found: Found) -> None:
-    made = found()
+def test_evidence_comes_back_equal_by_id_and_by_prefix(store: Store, make_evidence: MakeEvidence) -> None:
+    made = make_evidence()
     assert store.put_evidence(made) == made.id == store.put_evidence(made)
     assert store.evidence(made.id) == made == store.evidence(made.id[:8])
     assert store.evidence(made.id).id == made.id
@@ -102,8 +102,8 @@ def test_evidence_comes_back_equal_by_id_and_by_prefix(store: Store, found: Foun
         store.evidence(made.id[:11] + ("0" if made.id[11] != "0" else "1"))
 
 
-def test_evidence_is_found_by_its_subject_newest_first(store: Store, found: Found) -> None:
-    made = [found(value, data=data) for value, data in ((0.1, "b" * 64), (0.2, "c" * 64), (0.3, "b" * 64))]
+def test_evidence_is_found_by_its_subject_newest_first(store: Store, make_evidence: MakeEvidence) -> None:
+    made = [make_evidence(value, data=data) for value, data in ((0.1, "b" * 64), (0.2, "c" * 64), (0.3, "b" * 64))]
     for each in made:
         store.put_evidence(each)
     assert store.find_evidence("evaluate") == made[::-1]
@@ -112,8 +112,8 @@ def test_evidence_is_found_by_its_subject_newest_first(store: Store, found: Foun
     assert store.find_evidence("train") == []
 
 
-def test_evidence_whose_files_are_not_stored_is_not_taken(store: Store, found: Found) -> None:
-    made = found()
+def test_evidence_whose_files_are_missing_is_refused(store: Store, make_evidence: MakeEvidence) -> None:
+    made = make_evidence()
     store.blobs.path(made.artifacts["log"]).unlink()
     with pytest.raises(IntegrityError, match="log"):
         store.put_evidence(made)
@@ -121,8 +121,8 @@ def test_evidence_whose_files_are_not_stored_is_not_taken(store: Store, found: F
 
 
 @pytest.mark.parametrize("part", ["json", "rows", "log"])
-def test_a_flipped_byte_in_any_file_of_evidence_is_found(store: Store, found: Found, part: str) -> None:
-    made = found()
+def test_a_flipped_byte_in_any_file_of_evidence_is_found(store: Store, make_evidence: MakeEvidence, part: str) -> None:
+    made = make_evidence()
     store.put_evidence(made)
     assert store.verify_evidence(made.id) == []
     digest = {"json": made.id, "rows": made.rows, "log": made.artifacts["log"]}[part]
@@ -137,7 +137,7 @@ def test_a_flipped_byte_in_any_file_of_evidence_is_found(store: Store, found: Fo
             store.evidence(made.id)
 
 
-def test_a_remembered_key_follows_the_newest_blob_and_forgets_one_that_is_gone(store: Store) -> None:
+def test_a_cache_key_follows_the_newest_blob_and_ignores_a_missing_one(store: Store) -> None:
     one, two = store.blobs.put(b"1"), store.blobs.put(b"2")
     assert store.cache_get("embeddings/x") is None
     store.cache_put("embeddings/x", one)
@@ -172,11 +172,11 @@ def test_a_flipped_lost_or_foreign_file_of_a_model_is_named(store: Store, model:
     }
     file.unlink()
     assert ("CLR-S002", str(file)) in {(f.code, f.where) for f in store.verify_model(digest)}
-    assert store.put_model(model) == digest, "putting the model in again heals it"
+    assert store.put_model(model) == digest, "putting the model in again repairs it"
     assert store.verify_model(digest) == []
 
 
-def test_models_that_cannot_be_taken(store: Store, model: Path, tmp_path: Path) -> None:
+def test_invalid_models_are_refused(store: Store, model: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a folder"):
         store.put_model(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
@@ -190,11 +190,11 @@ def test_models_that_cannot_be_taken(store: Store, model: Path, tmp_path: Path) 
 
 
 def test_the_newest_data_set_of_a_name_counts_and_each_change_is_in_the_journal(
-    store: Store, happened: Happened
+    store: Store, make_event: MakeEvent
 ) -> None:
     for digest in ("a" * 64, "a" * 64, "b" * 64, "a" * 64):
-        store.put_dataset("icons", "icons", digest, 3, happened("icons", "data_added"))
-    store.put_dataset("cats", "/cats", "c" * 64, 1, happened("cats", "data_added"))
+        store.put_dataset("icons", "icons", digest, 3, make_event("icons", "data_added"))
+    store.put_dataset("cats", "/cats", "c" * 64, 1, make_event("cats", "data_added"))
     assert [(row.name, row.digest) for row in store.datasets()] == [("cats", "c" * 64), ("icons", "a" * 64)]
     assert store.dataset("cats").size == 1
     assert [record.event.subject for record in store.journal.records()] == ["icons", "icons", "icons", "cats"]
@@ -205,14 +205,14 @@ def test_the_newest_data_set_of_a_name_counts_and_each_change_is_in_the_journal(
 # Releases and aliases.
 
 
-def test_releases_are_numbered_within_their_line_and_remember_what_was_live(
-    store: Store, released: Released, happened: Happened
+def test_releases_are_numbered_within_their_name_with_the_live_release_as_parent(
+    store: Store, add_releases: AddReleases, make_event: MakeEvent
 ) -> None:
-    digest = released(1)
-    store.move_alias("icons", "live", 1, 0, happened("icons@1"))
+    digest = add_releases(1)
+    store.move_alias("icons", "live", 1, 0, make_event("icons@1"))
     decision = Decision("refuse", "p version 1", "0" * 64, digest, ())
     second = store.add_release("icons", digest, [], decision, "Bo", "better")
-    other = store.add_release("cats", digest, [], decision, "Bo", "first of its line")
+    other = store.add_release("cats", digest, [], decision, "Bo", "first of its name")
     assert (second.ref, second.parent, other.ref, other.parent) == ("icons@2", 1, "cats@1", 0)
     assert [release.ref for release in store.releases()] == ["cats@1", "icons@2", "icons@1"]
     assert store.releases("icons")[0] == store.release("icons", 2) == second
@@ -220,8 +220,10 @@ def test_releases_are_numbered_within_their_line_and_remember_what_was_live(
     assert (gated.kind, gated.who, gated.why, gated.details["verdict"]) == ("gated", "Bo", "better", "refuse")
 
 
-def test_a_release_needs_a_stored_model_stored_evidence_and_a_plain_name(store: Store, released: Released) -> None:
-    digest = released(1)
+def test_a_release_needs_a_stored_model_stored_evidence_and_a_plain_name(
+    store: Store, add_releases: AddReleases
+) -> None:
+    digest = add_releases(1)
     decision = Decision("ship", "p", "0" * 64, digest, ())
     with pytest.raises(NotFound, match="no model"):
         store.add_release("icons", "f" * 64, [], decision, "a", "b")
@@ -233,43 +235,45 @@ def test_a_release_needs_a_stored_model_stored_evidence_and_a_plain_name(store: 
 
 
 def test_an_alias_moves_only_from_the_generation_that_was_seen(
-    store: Store, released: Released, happened: Happened
+    store: Store, add_releases: AddReleases, make_event: MakeEvent
 ) -> None:
-    released(2)
+    add_releases(2)
     assert store.alias("icons", "live") is None
-    assert store.move_alias("icons", "live", 1, 0, happened("icons@1")).generation == 1
+    assert store.move_alias("icons", "live", 1, 0, make_event("icons@1")).generation == 1
     length = store.journal.head()[0]
     for stale in (0, 2):
         with pytest.raises(
             Conflict, match=r"icons@live was moved by another process: it points at icons@1 \(generation 1"
         ):
-            store.move_alias("icons", "live", 2, stale, happened("icons@2"))
+            store.move_alias("icons", "live", 2, stale, make_event("icons@2"))
     with pytest.raises(NotFound, match="did you mean icons@2"):
-        store.move_alias("icons", "live", 22, 1, happened("icons@22"))
+        store.move_alias("icons", "live", 22, 1, make_event("icons@22"))
     assert store.journal.head()[0] == length, "a move that did not happen is not in the journal"
-    assert store.move_alias("icons", "live", 2, 1, happened("icons@2", alias="x")).generation == 2
+    assert store.move_alias("icons", "live", 2, 1, make_event("icons@2", alias="x")).generation == 2
     details = store.journal.records()[-1].event.details
     assert dict(details) == {"alias": "x", "to.live": "2", "generation.live": "2"}
 
 
-def test_two_aliases_move_together_or_not_at_all(store: Store, released: Released, happened: Happened) -> None:
-    released(2)
-    store.move_alias("icons", "live", 1, 0, happened("icons@1"))
+def test_two_aliases_move_together_or_not_at_all(
+    store: Store, add_releases: AddReleases, make_event: MakeEvent
+) -> None:
+    add_releases(2)
+    store.move_alias("icons", "live", 1, 0, make_event("icons@1"))
     with pytest.raises(Conflict):
-        store.move_aliases("icons", [AliasMove("previous", 1, None), AliasMove("live", 2, 0)], happened("icons@2"))
+        store.move_aliases("icons", [AliasMove("previous", 1, None), AliasMove("live", 2, 0)], make_event("icons@2"))
     assert store.alias("icons", "previous") is None
-    store.move_aliases("icons", [AliasMove("live", 2, 1), AliasMove("previous", 1, None)], happened("icons@2"))
+    store.move_aliases("icons", [AliasMove("live", 2, 1), AliasMove("previous", 1, None)], make_event("icons@2"))
     assert [(each.alias, each.number) for each in store.aliases("icons")] == [("live", 2), ("previous", 1)]
-    store.move_aliases("icons", [AliasMove("previous", 0, 1)], happened("icons@2"))
+    store.move_aliases("icons", [AliasMove("previous", 0, 1)], make_event("icons@2"))
     assert [each.alias for each in store.aliases()] == ["live"]
-    assert store.move_alias("icons", "previous", 1, 0, happened("icons@2")).generation == 3
+    assert store.move_alias("icons", "previous", 1, 0, make_event("icons@2")).generation == 3
 
 
-def test_references_resolve_to_one_model(store: Store, released: Released, happened: Happened) -> None:
-    digest = released(2)
+def test_references_resolve_to_one_model(store: Store, add_releases: AddReleases, make_event: MakeEvent) -> None:
+    digest = add_releases(2)
     with pytest.raises(NotFound, match="no release of icons is live"):
         store.resolve("icons")
-    store.move_alias("icons", "live", 2, 0, happened("icons@2"))
+    store.move_alias("icons", "live", 2, 0, make_event("icons@2"))
     for ref, number in (("icons@1", 1), ("icons@2", 2), ("icons@live", 2), ("icons", 2)):
         resolved = store.resolve(ref)
         assert resolved.release is not None
@@ -290,37 +294,37 @@ def test_references_resolve_to_one_model(store: Store, released: Released, happe
     ],
 )
 def test_unknown_references_name_the_closest(
-    store: Store, released: Released, happened: Happened, ref: str, near: str
+    store: Store, add_releases: AddReleases, make_event: MakeEvent, ref: str, near: str
 ) -> None:
-    released(2)
-    store.move_alias("icons", "live", 2, 0, happened("icons@2"))
-    with pytest.raises(NotFound) as told:
+    add_releases(2)
+    store.move_alias("icons", "live", 2, 0, make_event("icons@2"))
+    with pytest.raises(NotFound) as caught:
         store.resolve(ref)
-    assert near in told.value.closest
-    assert "\n" not in str(told.value)
+    assert near in caught.value.closest
+    assert "\n" not in str(caught.value)
 
 
-def test_an_empty_store_says_what_to_do_first(store: Store) -> None:
+def test_an_empty_store_names_the_first_command(store: Store) -> None:
     with pytest.raises(NotFound, match="train a model first: clerestory train"):
         store.resolve("icons@live")
 
 
-# Places that cannot be written, databases that cannot be used.
+# Unwritable folders and unusable databases.
 
 
 @pytest.mark.parametrize("home", ["file/home", "file"])
-def test_a_home_that_cannot_be_made_is_told_in_one_sentence(tmp_path: Path, home: str) -> None:
+def test_a_home_that_cannot_be_created_is_reported_in_one_sentence(tmp_path: Path, home: str) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InputError, match=r"cannot be written: (Not a directory|File exists) — choose another folder"):
         open_store(tmp_path / home)
 
 
-def test_a_home_that_may_not_be_written_is_told_in_one_sentence() -> None:
+def test_a_home_that_is_not_writable_is_reported_in_one_sentence() -> None:
     with pytest.raises(InputError, match=r"/proc/clerestory cannot be written: .+ — choose another folder with --home"):
         open_store("/proc/clerestory")
 
 
-def test_a_blob_folder_that_is_gone_is_told_in_one_sentence(store: Store) -> None:
+def test_a_missing_blob_folder_is_reported_in_one_sentence(store: Store) -> None:
     (store.home / "blobs").rmdir()
     (store.home / "blobs").write_bytes(b"")
     with pytest.raises(InputError, match="cannot be written: (Not a directory|File exists)"):
@@ -328,7 +332,7 @@ def test_a_blob_folder_that_is_gone_is_told_in_one_sentence(store: Store) -> Non
 
 
 @pytest.mark.parametrize(
-    ("url", "error", "told"),
+    ("url", "error", "message"),
     [
         ("not a url", InputError, "is not a database url"),
         ("mysql://host/x", InputError, "cannot use the database mysql"),
@@ -336,8 +340,8 @@ def test_a_blob_folder_that_is_gone_is_told_in_one_sentence(store: Store) -> Non
         ("postgresql+nodriver://u:secret@host/x", MissingExtra, "needs a driver"),
     ],
 )
-def test_databases_that_are_of_no_use(tmp_path: Path, url: str, error: type[Exception], told: str) -> None:
-    with pytest.raises(error, match=told) as caught:
+def test_invalid_databases_are_refused(tmp_path: Path, url: str, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message) as caught:
         open_store(tmp_path, url)
     assert "secret" not in str(caught.value)
 
@@ -361,10 +365,10 @@ def as_format(home: Path, version: str) -> Path:
 
 
 def test_a_store_of_an_earlier_version_is_left_alone_and_the_error_names_the_command(
-    store: Store, model: Path, found: Found
+    store: Store, model: Path, make_evidence: MakeEvidence
 ) -> None:
     digest = store.put_model(model)
-    store.put_evidence(found())
+    store.put_evidence(make_evidence())
     store.close()
     home = as_format(store.home, "1")
     (home / "tmp" / "leftover").write_bytes(b"half")
