@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sqlite3
 import weakref
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,8 @@ from clerestory.core.errors import ClerestoryError, InputError, IntegrityError, 
 from clerestory.core.evidence import Finding
 from clerestory.core.files import file_lock, make_folder, sync_folder, temporary_path
 from clerestory.store.findings import DAMAGED, RESTORE, StoreFault
-from clerestory.store.schema import SCHEMA_VERSION, create_all, meta
+from clerestory.store.schema import create_all, meta
+from clerestory.store.store_format import check_format
 
 BUSY_SECONDS = 30
 WRITER_LOCK = 0x636C6572  # the PostgreSQL advisory lock that plays the part of SQLite's single writer
@@ -200,41 +199,3 @@ def _forget_after_fork(engine: Engine) -> None:
 
 def _version(connection: Connection) -> str:
     return str(connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar())
-
-
-def sqlite_format(file: Path) -> str:
-    """The store format of a SQLite file, read without changing a byte beside it; empty when it cannot be read."""
-    # Opened like any other database, SQLite would create its -wal and -shm files in the folder of the store.
-    try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
-            row = connection.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    except sqlite3.Error:
-        return ""
-    return str(row[0]) if row else ""
-
-
-def check_format(found: str, location: str, models: Path | None = None) -> None:
-    """Refuse a store of another format with one sentence and the command that uses its content again.
-
-    Args:
-        found: the format of the store.
-        location: its folder or address, for people.
-        models: the folder of its models, where it is known.
-
-    Raises:
-        InputError: the format is not the one that this version reads.
-    """
-    if found == SCHEMA_VERSION:
-        return
-    formats = f"store format {found}, and this version reads format {SCHEMA_VERSION}"
-    if not found.isdigit() or int(found) > int(SCHEMA_VERSION):
-        message = f"{location} was created by a newer version of Clerestory ({formats})"
-        raise InputError(message, "upgrade Clerestory, or use another store with --home")
-    names = sorted(path.name for path in models.iterdir()) if models is not None and models.is_dir() else []
-    model = shlex.quote(str(models / names[0])) if models is not None and names else "FOLDER/models/DIGEST"
-    raise InputError(
-        f"{location} was created by an earlier version of Clerestory ({formats}): its evidence and releases cannot be "
-        "read, but its models and data can be used again",
-        f"leave it as it is and evaluate its models in a new store: clerestory evaluate {model} --data icons "
-        "--home .clerestory-new",
-    )

@@ -23,11 +23,12 @@ from clerestory.store.answer_cache import AnswerCache
 from clerestory.store.blobs import Blobs
 from clerestory.store.catalog import DatasetRow
 from clerestory.store.checkpoints import Checkpoints
-from clerestory.store.database import Database, check_format, sqlite_format
+from clerestory.store.database import Database
 from clerestory.store.journal import Journal
 from clerestory.store.model_store import ModelStore
 from clerestory.store.registry import AliasMove, ResolvedModel
 from clerestory.store.registry_check import GATED, check_registry, move_details
+from clerestory.store.store_format import check_home
 
 FOLDER = ".clerestory"
 
@@ -63,8 +64,8 @@ class Store:
         self.runs = home / "runs"
         temporary_folder = home / "tmp"
         file = home / "store.db"
-        if url is None and (found := sqlite_format(file)):
-            check_format(found, f"the store {home}", home / "models")
+        if url is None:
+            check_home(home)
         with translate_disk_errors(home):
             for folder in (temporary_folder, self.runs, home / "blobs", home / "models"):
                 make_folder(folder)
