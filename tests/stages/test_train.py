@@ -27,19 +27,19 @@ from clerestory.models import open_model
 from clerestory.models.text_tower import load_text_tower
 from clerestory.stages.train import TrainConfig, train
 from clerestory.stages.train import run as stage
-from clerestory.stages.train.augment import CHANCES, augment
+from clerestory.stages.train.augment import UNIFORMS, augment
 from clerestory.stages.train.checkpoint import NAME, Position, read, write
-from clerestory.stages.train.loop import MOST_SKIPPED_IN_A_ROW, Run
-from clerestory.stages.train.losses import contrastive
-from clerestory.stages.train.objectives import Captions, Part, StepContext
-from clerestory.stages.train.optimizer import _by_gram, _directly, orthogonalise
-from clerestory.stages.train.sampling import Concept, Sampler, group_concepts
-from clerestory.stages.train.shuffle import Keyed
+from clerestory.stages.train.loop import MAX_CONSECUTIVE_SKIPS, Run
+from clerestory.stages.train.losses import bank_softmax_loss
+from clerestory.stages.train.objectives import Captions, LossTerm, StepContext
+from clerestory.stages.train.optimizer import _newton_schulz, _newton_schulz_gram, orthogonalise
+from clerestory.stages.train.sampling import ConceptRows, ConceptSampler, group_concepts
+from clerestory.stages.train.shuffle import SampleRng
 from clerestory.stages.train.train_data import prepare
 from clerestory.store import Store, open_store
 
 WORKER = [sys.executable, "-m", "tests.stages.train_worker"]
-TINY = TrainConfig(preset="tiny", steps=12, batch=16, threads=1, checkpoint_every=4, validate_every=8)
+TINY = TrainConfig(preset="tiny", steps=12, batch_size=16, threads=1, checkpoint_every=4, validate_every=8)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def data() -> Dataset:
 
 @pytest.fixture
 def run(data: Dataset, tmp_path: Path) -> Run:
-    return stage.prepared(data, TINY.resolved(), tmp_path, QUIET)
+    return stage.prepare_run(data, TINY.resolved(), tmp_path, QUIET)
 
 
 def start(home: Path, steps: int, workers: int = 0) -> subprocess.Popen[str]:
@@ -114,7 +114,7 @@ def test_training_leaves_models_log_and_evidence(data: Dataset, store: Store) ->
     facts = result.evidence.facts
     assert (result.model, result.early) == (facts["model"], facts["early_model"])
     assert result.model != result.early
-    assert (facts["early_step"], facts["steps"], facts["preset"]) == ("1", "12", "tiny")
+    assert (facts["early_step"], facts["steps"], facts["preset"]) == (1, 12, "tiny")
     assert result.evidence.subject.model == result.model
     assert result.evidence.subject.data == data.digest
     assert store.evidence(result.evidence.id) == result.evidence
@@ -125,24 +125,24 @@ def test_training_leaves_models_log_and_evidence(data: Dataset, store: Store) ->
     assert {"loss", "contrastive", "caption", "lr", "seconds"} <= rows[0].keys()
     assert not list(store.runs.glob("train-*")), "a finished run leaves no scratch folder"
     model = open_model(store.model_folder(result.model))
-    assert int(facts["parameters"]) == model.network.count()
+    assert facts["parameters"] == model.network.num_parameters()
 
     again = train(data, TINY, store)
     assert again.cached
     assert again.evidence == result.evidence
-    other = train(data, decode(TrainConfig, {"preset": "tiny", "steps": 2, "batch": 16, "threads": 1}), store)
+    other = train(data, decode(TrainConfig, {"preset": "tiny", "steps": 2, "batch_size": 16, "threads": 1}), store)
     assert not other.cached
 
 
 def test_it_learns(data: Dataset, tmp_path: Path) -> None:
-    config = TrainConfig(preset="tiny", steps=150, batch=30, threads=1, validate_every=0, seed=1)
-    run = stage.prepared(data, config.resolved(), tmp_path, QUIET)
+    config = TrainConfig(preset="tiny", steps=150, batch_size=30, threads=1, validate_every=0, seed=1)
+    run = stage.prepare_run(data, config.resolved(), tmp_path, QUIET)
     first = run.step()
     while run.position.step < 150:
         last = run.step()
     assert last < first - 1.5
-    pictures = run.material.train
-    with run.averaged(), torch.inference_mode():
+    pictures = run.train_data.train
+    with run.ema_model(), torch.inference_mode():
         pixels = augment(pictures.pixels_NHWC, run.model.config.image_size, 0.0, _chances(len(pictures.pixels_NHWC), 0))
         captions = next(o for o in run.objectives if isinstance(o, Captions))
         found = (run.model.get_image_features(pixels) @ captions.bank_NE.T).argmax(dim=1)
@@ -154,9 +154,9 @@ def test_what_is_kept_is_the_average(run: Run) -> None:
     for _ in range(3):
         run.step()
     own = {name: t.clone() for name, t in run.model.state_dict().items()}
-    run.keep("final")
+    run.export("final")
     kept = open_model(run.folder / "final").network.state_dict()
-    for name, tensor in run.average.items():
+    for name, tensor in run.ema_state.items():
         assert torch.equal(kept[name], tensor)
     assert not torch.equal(kept["projection.image.weight"], own["projection.image.weight"])
     assert all(torch.equal(t, own[name]) for name, t in run.model.state_dict().items())
@@ -170,15 +170,15 @@ def test_only_train_and_val_are_read_and_only_trains_words_are_known(data: Datas
         return data.read(sample)
 
     watched = Dataset("watched", data.samples, read_image)
-    run = stage.prepared(watched, TINY.resolved(), tmp_path, QUIET)
+    run = stage.prepare_run(watched, TINY.resolved(), tmp_path, QUIET)
     assert seen == {"train", "val"}
-    assert not any(word.startswith(("test", "val")) for word in run.material.train.words)
+    assert not any(word.startswith(("test", "val")) for word in run.train_data.train.texts)
     assert {data[s.id].caption for s in data if s.split == "train"} == {
-        run.material.train.words[i] for i in run.material.train.captions.tolist()
+        run.train_data.train.texts[i] for i in run.train_data.train.captions.tolist()
     }
     alone = data.where(lambda s: s.split == "train")
     other = prepare(alone, 32, 24, load_text_tower(), QUIET)
-    np.testing.assert_array_equal(other.rotation_EE, run.material.rotation_EE)
+    np.testing.assert_array_equal(other.rotation_EE, run.train_data.rotation_EE)
 
 
 def test_data_with_nothing_to_learn_from_is_refused(data: Dataset, store: Store) -> None:
@@ -190,31 +190,31 @@ def test_data_with_nothing_to_learn_from_is_refused(data: Dataset, store: Store)
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.step()
     before = {name: t.clone() for name, t in run.model.state_dict().items() if t.is_floating_point()}
-    average = {name: t.clone() for name, t in run.average.items()}
+    average = {name: t.clone() for name, t in run.ema_state.items()}
     right = run.losses
 
-    def broken(step: StepContext) -> dict[str, Part]:
+    def broken(step: StepContext) -> dict[str, LossTerm]:
         parts = right(step)
-        return parts | {"contrastive": Part(parts["contrastive"].value * math.nan)}
+        return parts | {"contrastive": LossTerm(parts["contrastive"].value * math.nan)}
 
     monkeypatch.setattr(run, "losses", broken)
     run.step()
     now = run.model.state_dict()
     assert all(torch.equal(now[name], t) for name, t in before.items())
-    assert all(torch.equal(run.average[name], t) for name, t in average.items())
+    assert all(torch.equal(run.ema_state[name], t) for name, t in average.items())
     assert (run.position.step, run.position.skipped) == (2, 1)
     monkeypatch.setattr(run, "losses", right)
     assert math.isfinite(run.step())
     monkeypatch.setattr(run, "losses", broken)
-    for _ in range(MOST_SKIPPED_IN_A_ROW - 1):
+    for _ in range(MAX_CONSECUTIVE_SKIPS - 1):
         run.step()
     with pytest.raises(ClerestoryError, match="lower learning_rate"):
         run.step()
 
 
 def test_every_concept_once_a_step_and_equally_often() -> None:
-    concepts = [Concept((2 * i,), (2 * i + 1,) if i % 2 else ()) for i in range(50)]
-    sampler = Sampler(concepts, 10, seed=3, variants=0.5)
+    concepts = [ConceptRows((2 * i,), (2 * i + 1,) if i % 2 else ()) for i in range(50)]
+    sampler = ConceptSampler(concepts, 10, seed=3, variant_prob=0.5)
     draws = [sampler.draw(step) for step in range(500)]
     for rows in draws:
         assert len({row // 2 for row in rows}) == 10
@@ -222,19 +222,19 @@ def test_every_concept_once_a_step_and_equally_often() -> None:
     assert (counts == 100).all()
     variants = np.concatenate(draws) % 2
     assert 0.2 < variants.mean() < 0.3, "half of the concepts have variants, each drawn half of the time"
-    np.testing.assert_array_equal(Sampler(concepts, 10, 3, 0.5).draw(321), draws[321])
-    assert not np.array_equal(Sampler(concepts, 10, 4, 0.5).draw(321), draws[321])
-    assert Sampler(concepts, 512, 0, 0.0).batch == 50
+    np.testing.assert_array_equal(ConceptSampler(concepts, 10, 3, 0.5).draw(321), draws[321])
+    assert not np.array_equal(ConceptSampler(concepts, 10, 4, 0.5).draw(321), draws[321])
+    assert ConceptSampler(concepts, 512, 0, 0.0).batch_size == 50
 
 
 def test_concepts_are_grouped_by_name_with_variants_apart() -> None:
     names, concepts = group_concepts(["b", "a", "b", "b"], [False, False, True, False])
     assert names == ["a", "b"]
-    assert concepts == [Concept((1,), ()), Concept((0, 3), (2,))]
+    assert concepts == [ConceptRows((1,), ()), ConceptRows((0, 3), (2,))]
 
 
 def _chances(count: int, seed: int) -> NDArray[np.float64]:
-    return Keyed(seed).uniforms(np.zeros(count), np.arange(count), CHANCES)
+    return SampleRng(seed).uniforms(np.zeros(count), np.arange(count), UNIFORMS)
 
 
 def test_augmentation_belongs_to_the_sample_not_to_its_batch_and_keeps_white_white() -> None:
@@ -264,9 +264,9 @@ def test_contrastive_loss_equals_the_naive_loop() -> None:
         scores = torch.stack([images[j] @ texts[i] for j in others]) / tau
         to_image.append(torch.logsumexp(scores, 0) - images[i] @ texts[i] / tau)
     expected = 0.5 * (torch.stack(to_text).mean() + torch.stack(to_image).mean())
-    got = contrastive(images, texts, bank, own, (8,), tau, nested=0.5)
+    got = bank_softmax_loss(images, texts, bank, own, (8,), tau, nested=0.5)
     torch.testing.assert_close(got, expected)
-    more = contrastive(images, texts, bank, own, (2, 4, 8), tau, nested=0.5)
+    more = bank_softmax_loss(images, texts, bank, own, (2, 4, 8), tau, nested=0.5)
     assert more > got
 
 
@@ -283,7 +283,7 @@ def test_muon_makes_every_direction_alike(shape: tuple[int, int]) -> None:
 def test_the_cheap_iteration_equals_the_published_one(shape: tuple[int, int]) -> None:
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(1))
     x = x / x.norm()
-    torch.testing.assert_close(_by_gram(x), _directly(x), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(_newton_schulz_gram(x), _newton_schulz(x), rtol=1e-3, atol=1e-4)
 
 
 def test_a_checkpoint_is_whole_or_absent(tmp_path: Path) -> None:
@@ -306,8 +306,14 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path: Path) -> None:
         ({"stepz": 3}, "steps"),
         ({"preset": "nanoo"}, "nano"),
         ({"steps": 0}, "at least 1"),
-        ({"style": 1.5}, "between 0 and 1"),
+        ({"style_strength": 1.5}, "at most 1"),
         ({"temperature": 0.0}, "above 0"),
+        ({"max_grad_norm": -1.0}, "above 0"),
+        ({"learning_rate": math.nan}, "finite"),
+        ({"weight_decay": math.inf}, "finite"),
+        ({"num_workers": -1}, "at least 0"),
+        ({"loss": "softmacks"}, "softmax"),
+        ({"model": {"stem_channels": [8, 0]}}, "at least 1"),
         ({"steps": "many"}, "type int"),
     ],
 )
@@ -316,8 +322,14 @@ def test_a_wrong_setting_is_named(settings: dict[str, object], message: str) -> 
         decode(TrainConfig, settings)
 
 
+def test_settings_built_in_python_are_checked_alike() -> None:
+    for wrong in ({"max_grad_norm": -1.0}, {"temperature": math.nan}, {"steps": 1.5}, {"parallelism": "dp"}):
+        with pytest.raises(ConfigError):
+            TrainConfig(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
 def test_learning_rate_rises_and_falls_to_zero() -> None:
-    settings = TrainConfig(steps=100, warmup=0.1).resolved()
+    settings = TrainConfig(steps=100, warmup_ratio=0.1).resolved()
     rates = [settings.learning_rate(step) for step in range(100)]
     assert max(rates) == rates[9] == pytest.approx(settings.config.learning_rate)
     assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)

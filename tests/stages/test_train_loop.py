@@ -20,11 +20,11 @@ from clerestory.models import open_model
 from clerestory.stages.train import TrainConfig, train
 from clerestory.stages.train import run as stage
 from clerestory.stages.train.checkpoint import read
-from clerestory.stages.train.loop import Run, device_of, fingerprint
+from clerestory.stages.train.loop import Run, device_of, rows_digest
 from clerestory.stages.train.losses import autoregressive_inputs, cappa_inputs
 from clerestory.store import Store, open_store
 
-TINY = TrainConfig(preset="tiny", steps=12, batch=16, threads=1, checkpoint_every=4, validate_every=0)
+TINY = TrainConfig(preset="tiny", steps=12, batch_size=16, threads=1, checkpoint_every=4, validate_every=0)
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +34,17 @@ def data() -> Dataset:
 
 def begin(data: Dataset, folder: Path, **changes: object) -> Run:
     folder.mkdir(exist_ok=True)
-    return stage.prepared(data, replace(TINY, **changes).resolved(), folder, QUIET)  # type: ignore[arg-type]  # fields of the config
+    return stage.prepare_run(data, replace(TINY, **changes).resolved(), folder, QUIET)  # type: ignore[arg-type]  # fields of the config
 
 
 def test_workers_make_the_batches_that_the_loop_makes_and_their_death_is_no_fault(
     data: Dataset, tmp_path: Path
 ) -> None:
-    alone, helped = begin(data, tmp_path / "0"), begin(data, tmp_path / "2", workers=2)
-    helped.feed.wait()
-    first, second = helped.feed._workers
+    alone, helped = begin(data, tmp_path / "0"), begin(data, tmp_path / "2", num_workers=2)
+    helped.loader.wait()
+    first, second = helped.loader._workers
     for step in range(12):
-        (epoch, rows, pixels), (epoch2, rows2, pixels2) = alone.feed.batch(step), helped.feed.batch(step)
+        (epoch, rows, pixels), (epoch2, rows2, pixels2) = alone.loader.batch(step), helped.loader.batch(step)
         assert epoch == epoch2
         np.testing.assert_array_equal(rows, rows2)
         assert torch.equal(pixels, pixels2)
@@ -52,31 +52,31 @@ def test_workers_make_the_batches_that_the_loop_makes_and_their_death_is_no_faul
             memory_format=torch.channels_last
         )
         if step == 4:
-            assert helped.feed.lost == 0
+            assert helped.loader.lost == 0
             assert (first._last, second._last) == (8, 7), "both are asked ahead"
             first._process.kill()
-    assert helped.feed.lost == 1
+    assert helped.loader.lost == 1
     assert second._process.stdin is not None
     second._process.stdin.close()  # what happens when the training is killed
     assert second._process.wait(timeout=60) == 0
-    helped.feed.close()
-    assert helped.feed.lost >= 1, "the count outlives the workers"
+    helped.loader.close()
+    assert helped.loader.lost >= 1, "the count outlives the workers"
     assert "CLR-T004" in {finding.code for finding in stage._findings(helped)}
     assert not list((tmp_path / "2").glob("pixels*"))
 
 
 def test_another_number_of_workers_is_the_same_training(data: Dataset) -> None:
-    assert stage.subject_of(data, TINY) == stage.subject_of(data, replace(TINY, workers=2))
-    assert stage.subject_of(data, TINY) != stage.subject_of(data, replace(TINY, seed=1))
+    assert stage.training_subject(data, TINY) == stage.training_subject(data, replace(TINY, num_workers=2))
+    assert stage.training_subject(data, TINY) != stage.training_subject(data, replace(TINY, seed=1))
 
 
-@pytest.mark.parametrize("loss", ["softmax_bank", "softmax", "sigmoid"])
+@pytest.mark.parametrize("loss", ["bank_softmax", "softmax", "sigmoid"])
 def test_pieces_of_a_batch_give_the_gradients_of_the_whole(data: Dataset, tmp_path: Path, loss: str) -> None:
     gradients, values = [], []
     for pieces in (1, 5):
-        run = begin(data, tmp_path / str(pieces), accumulate=pieces, loss=loss, caption_share=0.5)
+        run = begin(data, tmp_path / str(pieces), grad_accum_steps=pieces, loss=loss, caption_share=0.5)
         run.model.eval()  # batch norm would see the piece
-        parts = run._learn(run.context(0))
+        parts = run.forward_backward(run.context(0))
         gradients.append({name: p.grad for name, p in run.parameters().items()})
         values.append({name: float(part.value.detach()) for name, part in parts.items()})
     assert values[0] == pytest.approx(values[1], abs=1e-5)
@@ -87,15 +87,15 @@ def test_pieces_of_a_batch_give_the_gradients_of_the_whole(data: Dataset, tmp_pa
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_a_learnt_scale_moves_and_the_kept_model_knows_it(data: Dataset, tmp_path: Path, loss: str) -> None:
-    run = begin(data, tmp_path, loss=loss, precision="bf16", parallel_captions=0.75)
-    before = run.objectives[0].matching.scale()  # type: ignore[union-attr,operator]  # the captions come first
+    run = begin(data, tmp_path, loss=loss, precision="bf16", parallel_caption_share=0.75)
+    before = run.objectives[0].contrastive.scale()  # type: ignore[union-attr,operator]  # the captions come first
     for _ in range(3):
         assert np.isfinite(run.step())
-    now = run.objectives[0].matching.scale()  # type: ignore[union-attr,operator]  # the same
+    now = run.objectives[0].contrastive.scale()  # type: ignore[union-attr,operator]  # the same
     assert now != before
-    run.keep("final")
+    run.export("final")
     assert open_model(tmp_path / "final").logit_scale == pytest.approx(now)
-    assert "optimizer.adam.exp_avg.captions.matching.log_scale" in run.state()
+    assert "optimizer.adam.exp_avg.captions.contrastive.log_scale" in run.state()
 
 
 def test_the_decoder_says_masked_captions_from_the_picture_alone(data: Dataset, tmp_path: Path) -> None:
@@ -103,20 +103,20 @@ def test_the_decoder_says_masked_captions_from_the_picture_alone(data: Dataset, 
     ids, tokens = torch.tensor([[1, 5, 6, 7, 2], [1, 8, 2, 0, 0]]), torch.randn(2, 9, config.width)
     plain = autoregressive_inputs(ids, pad=0)
     causal, _ = decoder.states(plain.inputs_BT, tokens)
-    masked, _ = decoder.states(plain.inputs_BT, tokens, plain.may_see())
+    masked, _ = decoder.states(plain.inputs_BT, tokens, plain.attention_mask())
     torch.testing.assert_close(causal, masked)
     torch.testing.assert_close(causal @ decoder.words.weight.T, decoder(plain.inputs_BT, tokens))
-    all_at_once = cappa_inputs(ids, 1.0, mask=decoder.mask, pad=0)
-    other = cappa_inputs(torch.tensor([[1, 9, 9, 9, 2], [1, 9, 9, 9, 2]]), 1.0, mask=decoder.mask, pad=0)
-    one, two = (decoder.states(b.inputs_BT, tokens, b.may_see())[0] for b in (all_at_once, other))
+    all_at_once = cappa_inputs(ids, 1.0, mask=decoder.mask_token_id, pad=0)
+    other = cappa_inputs(torch.tensor([[1, 9, 9, 9, 2], [1, 9, 9, 9, 2]]), 1.0, mask=decoder.mask_token_id, pad=0)
+    one, two = (decoder.states(b.inputs_BT, tokens, b.attention_mask())[0] for b in (all_at_once, other))
     assert torch.equal(one, two), "no word of the caption leaks"
 
 
 def test_the_log_names_the_samples_of_each_step(data: Dataset, tmp_path: Path) -> None:
     run = begin(data, tmp_path)
     run.step()
-    assert f'"samples": "{fingerprint(run.sampler.draw(0))}"' in run.log.path.read_text()
-    assert fingerprint(np.array([1, 2])) != fingerprint(np.array([2, 1]))
+    assert f'"samples": "{rows_digest(run.sampler.draw(0))}"' in run.log.path.read_text()
+    assert rows_digest(np.array([1, 2])) != rows_digest(np.array([2, 1]))
 
 
 @contextmanager
@@ -141,10 +141,10 @@ def test_a_full_disk_ends_in_one_sentence_and_the_run_goes_on_when_there_is_room
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "save", filling)
-        with pytest.raises(ClerestoryError, match="no room left") as caught:
+        with pytest.raises(ClerestoryError, match="no space left") as caught:
             train(data, TINY, store)
         limit.__exit__(None, None, None)
-    assert "same command goes on" in caught.value.fix
+    assert "same command resumes" in caught.value.fix
     (folder,) = store.runs.glob("train-*")
     found = read(folder)
     assert found is not None

@@ -1,7 +1,7 @@
-"""A training run's whole state as one safetensors file that appears at once or not at all.
+"""The state of a training run as one safetensors file, written atomically.
 
-The state is the model, the running average, the optimizer and one integer: batches and random numbers are functions of
-the step, so nothing else has to be remembered for a resumed run to equal an uninterrupted one bit for bit.
+The state is the model, its moving average, the optimizer and one integer: batches and random numbers are functions of
+the step, so nothing else is needed for a resumed run to equal an uninterrupted one bit for bit.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from clerestory.core.errors import ClerestoryError
+from clerestory.core.files import atomic_path
 from clerestory.models.alignment import aligned
 
 NAME = "checkpoint.safetensors"
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the quota, the limit of a file
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the quota, the size limit of a file
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
-        step: steps done.
-        skipped: how many of them had a loss or gradient that was not finite and changed nothing.
+        step: completed steps.
+        skipped: those of them that were skipped because the loss or the gradient was infinite or NaN.
         seconds: wall time of the steps so far.
     """
 
@@ -41,26 +42,15 @@ class Position:
 
 
 def write(folder: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:
-    """Write the state: temporary file, fsync, rename, fsync of the folder."""
-    temporary = folder / f".{NAME}.{os.getpid()}.tmp"
-    flat = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    try:
-        save_file(flat, temporary, metadata={"position": json.dumps(asdict(position))})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(folder / NAME)
-    finally:
-        temporary.unlink(missing_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Write the state atomically."""
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(folder / NAME) as temporary:
+        save_file(contiguous, temporary, metadata={"position": json.dumps(asdict(position))})
 
 
 @contextmanager
-def disk_told(folder: Path) -> Iterator[None]:
-    """Turn a full disk into a sentence.
+def translate_disk_full(folder: Path) -> Iterator[None]:
+    """Turn the errors of a full disk into one sentence.
 
     Raises:
         ClerestoryError: nothing more can be written.
@@ -68,19 +58,19 @@ def disk_told(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        full = isinstance(error, OSError) and error.errno in FULL
-        if full or any(os.strerror(number) in str(error) for number in FULL):
+        full = isinstance(error, OSError) and error.errno in DISK_FULL
+        if full or any(os.strerror(number) in str(error) for number in DISK_FULL):
             raise ClerestoryError(
-                f"there is no room left to write to in {folder}",
-                "make room; the same command goes on from the last checkpoint",
+                f"there is no space left on the disk of {folder}",
+                "free disk space; the same command resumes from the last checkpoint",
             ) from error
         raise
 
 
 def read(folder: Path) -> tuple[Position, dict[str, Tensor]] | None:
-    """The last state written, None when there is none that can be read (a run then starts anew)."""
-    for left in folder.glob(f".{NAME}.*.tmp"):
-        left.unlink(missing_ok=True)
+    """The last checkpoint; None if there is none or it cannot be read, and the run starts again."""
+    for leftover in folder.glob(f".{NAME}.*"):
+        leftover.unlink(missing_ok=True)
     try:
         with safe_open(folder / NAME, framework="pt") as file:
             position = Position(**json.loads(file.metadata()["position"]))

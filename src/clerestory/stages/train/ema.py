@@ -1,4 +1,4 @@
-"""Averages that follow tensors which are being trained."""
+"""Exponential moving averages of tensors that are being trained."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def follow(average: Iterable[Tensor], values: Iterable[Tensor], decay: float) -> None:
-    """``average = decay · average + (1 - decay) · value``, tensor by tensor; what is no float is copied."""
-    for mine, new in zip(average, values, strict=True):
-        if mine.is_floating_point():
-            mine.lerp_(new, 1 - decay)
+def ema_update(average: Iterable[Tensor], values: Iterable[Tensor], decay: float) -> None:
+    """``average = decay · average + (1 - decay) · value``, in place; tensors that are not floating point are copied."""
+    for average_tensor, value in zip(average, values, strict=True):
+        if average_tensor.is_floating_point():
+            average_tensor.lerp_(value, 1 - decay)
         else:
-            mine.copy_(new)
+            average_tensor.copy_(value)
 
 
-def early_decay(decay: float, step: int) -> float:
-    """The decay to use at a step: little at first, so that the random start is soon forgotten."""
+def ema_warmup(decay: float, step: int) -> float:
+    """The decay at a step: low at first, so that the random initial weights are soon forgotten."""
     return min(decay, (1 + step) / (10 + step))

@@ -1,11 +1,10 @@
-"""Pictures ready for each step: made here, or ahead of time by processes of their own.
+"""The images of each step: augmented here, or ahead of time by worker processes.
 
-A worker is told which pictures of which epoch a step needs and answers with their pixels; since each picture's
-variation is a function of (seed, epoch, sample), it makes no difference who makes it. So a worker that is not ready
-yet, or has died, is no fault: the step is made here. Workers read from a pipe and end with it, even when this process
-is killed.
+A worker receives the rows and the epoch of a step and returns their pixels; since the augmentation of an image is a
+function of (seed, epoch, sample), every process produces the same. So a worker that is not ready yet, or has died, is
+not an error: the step is prepared here. Workers read from a pipe and end with it, even if this process is killed.
 
-Shape suffixes: B and N pictures, H and W pixels of the store, C channels, S side of the model's picture.
+Shape suffixes: B and N images, H and W stored pixels, C channels, S side of the model's input.
 """
 
 from __future__ import annotations
@@ -16,74 +15,63 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from clerestory.stages.train.augment import CHANCES, augment
-from clerestory.stages.train.shuffle import Keyed, Rows
+from clerestory.stages.train.augment import UNIFORMS, augment
+from clerestory.stages.train.shuffle import Rows, SampleRng
 
 if TYPE_CHECKING:  # a worker imports this module and should start quickly
     from clerestory.stages.train.distributed.ranks import Ranks
+    from clerestory.stages.train.sampling import RowSampler
 
 READY = b"R"
-AHEAD = 2  # batches that each worker is asked for before they are needed
+PREFETCH = 2  # batches requested ahead from each worker
 
 
-class Recipe(NamedTuple):
-    """How pictures are varied: side of the result, strength of the style changes, seed of the random numbers."""
+class AugmentConfig(NamedTuple):
+    """The augmentation: side of the result, strength of the style changes, seed of the random numbers."""
 
     side: int
     style: float
     seed: int
 
 
-def varied(pixels_NHWC: Tensor, rows: Rows, epoch: int, recipe: Recipe) -> Tensor:
-    """The pictures of ``rows`` as they look in an epoch, ``(B, C, S, S)`` in -1..1."""
-    uniform_BK = Keyed(recipe.seed).uniforms(np.full(len(rows), epoch), rows, CHANCES)
-    return augment(pixels_NHWC[rows], recipe.side, recipe.style, uniform_BK)
+def augmented_batch(pixels_NHWC: Tensor, rows: Rows, epoch: int, config: AugmentConfig) -> Tensor:
+    """The images of ``rows`` as augmented in an epoch, ``(B, C, S, S)`` in -1..1."""
+    uniform_BK = SampleRng(config.seed).uniforms(np.full(len(rows), epoch), rows, UNIFORMS)
+    return augment(pixels_NHWC[rows], config.side, config.style, uniform_BK)
 
 
-class Draws(Protocol):
-    """What says which pictures a step needs."""
-
-    def epoch(self, step: int) -> int:
-        """How often everything has been gone through before."""
-        ...
-
-    def draw(self, step: int) -> Rows:
-        """The rows of the pictures."""
-        ...
-
-
-class Feed:
+class BatchLoader:
     """The batches of a run.
 
     Args:
-        sampler: says which pictures a step needs.
-        ranks: the processes that share a batch; only this one's part is made.
+        sampler: draws the rows of a step.
+        ranks: the processes that share a batch; only this one's shard is prepared.
         pixels_NHWC: uint8.
-        recipe: how they are varied.
-        steps: of the run; nothing is made beyond.
-        workers: processes.
-        folder: where the workers find the pictures.
+        config: of the augmentation.
+        steps: of the run; no batch beyond is prepared.
+        num_workers: worker processes.
+        folder: where the workers find the images.
     """
 
     def __init__(
         self,
-        sampler: Draws,
+        sampler: RowSampler,
         ranks: Ranks,
         pixels_NHWC: Tensor,
-        recipe: Recipe,
+        config: AugmentConfig,
         steps: int,
-        workers: int,
+        num_workers: int,
         folder: Path,
     ) -> None:
         self._sampler, self._ranks, self._pixels_NHWC = sampler, ranks, pixels_NHWC
-        self._recipe, self._steps = recipe, steps
-        self._count, self._file = workers, folder / f"pixels-{ranks.rank}.npy"
+        self._config, self._steps = config, steps
+        self._num_workers, self._file = num_workers, folder / f"pixels-{ranks.rank}.npy"
         self._workers: list[_Worker] = []
         self._lost = 0
 
@@ -91,32 +79,32 @@ class Feed:
         """Epoch, rows and pixels ``(B, C, S, S)`` of a step."""
         self._start()
         if self._workers:
-            for number in range(step, min(step + 1 + AHEAD * self._count, self._steps)):
-                worker = self._workers[number % self._count]
-                if worker.wants(number):
-                    worker.ask(number, *self._needed(number))
-        epoch, rows = self._needed(step)
-        pixels_BCSS = self._workers[step % self._count].answer(step) if self._workers else None
+            for number in range(step, min(step + 1 + PREFETCH * self._num_workers, self._steps)):
+                worker = self._workers[number % self._num_workers]
+                if worker.accepts(number):
+                    worker.request(number, *self._rows(number))
+        epoch, rows = self._rows(step)
+        pixels_BCSS = self._workers[step % self._num_workers].result(step) if self._workers else None
         if pixels_BCSS is None:
-            pixels_BCSS = varied(self._pixels_NHWC, rows, epoch, self._recipe)
+            pixels_BCSS = augmented_batch(self._pixels_NHWC, rows, epoch, self._config)
         return epoch, rows, pixels_BCSS
 
-    def _needed(self, step: int) -> tuple[int, Rows]:
-        return self._sampler.epoch(step), self._ranks.mine(self._sampler.draw(step))
+    def _rows(self, step: int) -> tuple[int, Rows]:
+        return self._sampler.epoch(step), self._ranks.shard(self._sampler.draw(step))
 
     def wait(self) -> None:
-        """Start the workers and wait until each is ready; without it a run begins and they join it."""
+        """Start the workers and wait until each is ready; otherwise a run begins without them."""
         self._start()
         for worker in self._workers:
             worker.wait()
 
     @property
     def lost(self) -> int:
-        """How many workers have died."""
+        """The number of workers that died."""
         return self._lost + sum(worker.dead for worker in self._workers)
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         self._lost = self.lost
         for worker in self._workers:
             worker.close()
@@ -124,83 +112,83 @@ class Feed:
         self._file.unlink(missing_ok=True)
 
     def _start(self) -> None:
-        if self._count and not self._workers:
+        if self._num_workers and not self._workers:
             np.save(self._file, self._pixels_NHWC.numpy())
-            self._workers = [_Worker(self._file, self._recipe) for _ in range(self._count)]
+            self._workers = [_Worker(self._file, self._config) for _ in range(self._num_workers)]
 
 
 class _Worker:
-    """One process, and the thread that takes in what it sends."""
+    """One process, and the thread that receives its results."""
 
-    def __init__(self, pixels: Path, recipe: Recipe) -> None:
-        command = [sys.executable, "-m", "clerestory.stages.train.loader_worker", str(pixels), json.dumps(recipe)]
-        # A session of its own: Ctrl-C is for the training, which ends its workers itself.
+    def __init__(self, pixels: Path, config: AugmentConfig) -> None:
+        command = [sys.executable, "-m", "clerestory.stages.train.loader_worker", str(pixels), json.dumps(config)]
+        # A session of its own: Ctrl-C is for the training, which stops its workers itself.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        self._side = recipe.side
-        self._asked: list[int] = []  # steps without an answer yet, in order
-        self._made: dict[int, Tensor] = {}
+        self._side = config.side
+        self._pending: list[int] = []  # requested steps without a result, in order
+        self._results: dict[int, Tensor] = {}
         self._last = -1
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._ready = self.dead = False
-        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread = threading.Thread(target=self._receive, daemon=True)
         self._thread.start()
 
-    def wants(self, step: int) -> bool:
-        """Whether a step is still to be asked for; a worker that is starting, or dead, makes none."""
+    def accepts(self, step: int) -> bool:
+        """Whether a step can be requested and has not been; a worker that is starting or dead accepts none."""
         return self._ready and not self.dead and step > self._last
 
     def wait(self) -> None:
-        """Wait until it can be asked, or has died."""
-        with self._news:
-            self._news.wait_for(lambda: self._ready or self.dead)
+        """Wait until it is ready or dead."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ready or self.dead)
 
-    def ask(self, step: int, epoch: int, rows: Rows) -> None:
-        """Ask for the pictures of a step."""
+    def request(self, step: int, epoch: int, rows: Rows) -> None:
+        """Request the pixels of a step."""
         self._last = step
-        with self._news:
-            self._asked.append(step)
+        with self._changed:
+            self._pending.append(step)
         assert self._process.stdin is not None
-        with suppress(OSError):  # it died, which the thread notices
+        with suppress(OSError):  # it died; the thread notices
             self._process.stdin.write((json.dumps([epoch, rows.tolist()]) + "\n").encode())
             self._process.stdin.flush()
 
-    def answer(self, step: int) -> Tensor | None:
-        """The pixels of a step; None when it was not asked for them, or died."""
-        with self._news:
-            self._news.wait_for(lambda: self.dead or step not in self._asked)
-            found = self._made.pop(step, None)
-            self._made = {number: pixels for number, pixels in self._made.items() if number > step}
-        return found
+    def result(self, step: int) -> Tensor | None:
+        """The pixels of a step; None if they were not requested or the worker died."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.dead or step not in self._pending)
+            pixels = self._results.pop(step, None)
+            self._results = {number: later for number, later in self._results.items() if number > step}
+        return pixels
 
     def close(self) -> None:
-        """End the process."""
+        """Stop the process."""
         self._process.kill()
         self._process.wait()
         self._thread.join()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                with suppress(OSError):  # what was still to be written to it has no reader any more
+                with suppress(OSError):  # unwritten requests have no reader any more
                     pipe.close()
 
-    def _listen(self) -> None:
+    def _receive(self) -> None:
         stdout = self._process.stdout
         assert stdout is not None
         ready = stdout.read(1) == READY
-        with self._news:
+        with self._changed:
             self._ready = ready
-            self._news.notify_all()
+            self._changed.notify_all()
         while self._ready:
-            head = stdout.read(4)  # how many pictures follow
+            head = stdout.read(4)  # the number of images that follow
             length = int.from_bytes(head, "little") * 3 * self._side**2 * 4
             content = bytearray(stdout.read(length))
             if not content or len(content) < length:
                 break
             pixels_BSSC = torch.frombuffer(content, dtype=torch.float32).view(-1, self._side, self._side, 3)
-            with self._news:
-                self._made[self._asked.pop(0)] = pixels_BSSC.permute(0, 3, 1, 2)
-                self._news.notify_all()
-        with self._news:
+            with self._changed:
+                self._results[self._pending.pop(0)] = pixels_BSSC.permute(0, 3, 1, 2)
+                self._changed.notify_all()
+        with self._changed:
             self.dead = True
-            self._news.notify_all()
+            self._changed.notify_all()

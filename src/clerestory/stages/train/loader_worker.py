@@ -1,4 +1,4 @@
-"""Makes batches for ``feed.Feed``: ``python -m clerestory.stages.train.loader_worker PIXELS RECIPE``, with pipes."""
+"""A worker of ``loader.BatchLoader``: ``python -m clerestory.stages.train.loader_worker PIXELS CONFIG``, over pipes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import sys
 import numpy as np
 import torch
 
-from clerestory.stages.train.loader import READY, Recipe, varied
+from clerestory.stages.train.loader import READY, AugmentConfig, augmented_batch
 
 
 def main() -> None:
-    """Answer each line ``[epoch, rows]`` with the number of pictures and their pixels, to the end of the input."""
+    """Answer each line ``[epoch, rows]`` with the number of images and their pixels, until the input ends."""
     torch.set_num_threads(1)
     pixels_NHWC = torch.from_numpy(np.load(sys.argv[1], mmap_mode="c"))
-    recipe = Recipe(*json.loads(sys.argv[2]))
+    config = AugmentConfig(*json.loads(sys.argv[2]))
     out = sys.stdout.buffer
     out.write(READY)
     out.flush()
     for line in sys.stdin:
         epoch, rows = json.loads(line)
-        pixels_BCSS = varied(pixels_NHWC, np.array(rows, np.int64), epoch, recipe)
+        pixels_BCSS = augmented_batch(pixels_NHWC, np.array(rows, np.int64), epoch, config)
         out.write(len(rows).to_bytes(4, "little"))
         out.write(pixels_BCSS.permute(0, 2, 3, 1).contiguous().numpy().data)
         out.flush()
@@ -30,5 +30,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except BrokenPipeError:  # whoever asked is gone
+    except BrokenPipeError:  # the training has ended
         sys.stderr.close()

@@ -1,6 +1,6 @@
-"""Batches from two pools: the pictures themselves and, where the data has any, supplementary ones beside them.
+"""Batches mixed from two sources: the main images and, if the data has any, supplementary ones.
 
-A supplement can be twenty times as large as what matters; drawn alike, it would leave that one picture in twenty.
+A supplement can be twenty times as large as the main images; drawn uniformly, it would leave one main image in twenty.
 """
 
 from __future__ import annotations
@@ -8,43 +8,45 @@ from __future__ import annotations
 import numpy as np
 
 from clerestory.stages.train.config import TrainConfig
-from clerestory.stages.train.sampling import Sampler
+from clerestory.stages.train.sampling import ConceptSampler, RowSampler
 from clerestory.stages.train.shuffle import Rows
-from clerestory.stages.train.train_data import Material
+from clerestory.stages.train.train_data import TrainData
 
 
-class Blend:
-    """A ``Sampler`` of the main pictures followed by one of the supplement, in every batch.
+class MixtureSampler:
+    """Concatenates the draws of two samplers in every batch.
 
     Args:
         main: its rows come first.
         supplement: its rows follow.
     """
 
-    def __init__(self, main: Sampler, supplement: Sampler) -> None:
+    def __init__(self, main: ConceptSampler, supplement: ConceptSampler) -> None:
         self._main, self._supplement = main, supplement
-        self.batch = main.batch + supplement.batch
+        self.batch_size = main.batch_size + supplement.batch_size
         self.steps_per_epoch = main.steps_per_epoch
 
     def epoch(self, step: int) -> int:
-        """How often the main pictures have been gone through before ``step``."""
+        """The number of complete passes over the main images before ``step``."""
         return self._main.epoch(step)
 
     def draw(self, step: int) -> Rows:
-        """The rows of the pictures of step ``step``, ``(batch,)``."""
+        """The rows of the images of step ``step``, ``(batch_size,)``."""
         return np.concatenate([self._main.draw(step), self._supplement.draw(step)])
 
 
-def sampler_of(material: Material, batch: int, config: TrainConfig) -> Sampler | Blend:
-    """What draws the batches of a run."""
-    ours, beside = split_batch(material, batch, config)
-    main = Sampler(material.concepts, ours, config.seed, config.variants)
-    if not beside:
+def make_sampler(train_data: TrainData, batch_size: int, config: TrainConfig) -> RowSampler:
+    """The sampler of a run."""
+    main_size, supplement_size = mixture_sizes(train_data, batch_size, config)
+    main = ConceptSampler(train_data.concepts, main_size, config.seed, config.variant_prob)
+    if not supplement_size:
         return main
-    return Blend(main, Sampler(material.supplement, beside, config.seed, config.variants))
+    return MixtureSampler(
+        main, ConceptSampler(train_data.supplement, supplement_size, config.seed, config.variant_prob)
+    )
 
 
-def split_batch(material: Material, batch: int, config: TrainConfig) -> tuple[int, int]:
-    """How many pictures of a batch are main ones, and how many supplementary; no more of either than there are."""
-    beside = min(round(config.supplement * batch), batch - 1, len(material.supplement))
-    return min(batch - beside, len(material.concepts)), beside
+def mixture_sizes(train_data: TrainData, batch_size: int, config: TrainConfig) -> tuple[int, int]:
+    """The numbers of main and of supplementary images in a batch; at most as many as there are concepts of each."""
+    supplement_size = min(round(config.supplement_share * batch_size), batch_size - 1, len(train_data.supplement))
+    return min(batch_size - supplement_size, len(train_data.concepts)), supplement_size

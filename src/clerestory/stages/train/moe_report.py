@@ -1,6 +1,6 @@
-"""The experts' report card of a finished training: who does how much, and for which pictures.
+"""The expert report of a finished training: the load of each expert, and its images.
 
-It is made of the kept weights, on validation pictures, which the experts have not been trained on.
+It is measured with the exported weights on validation images, which the experts were not trained on.
 """
 
 from __future__ import annotations
@@ -12,50 +12,38 @@ from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
 from clerestory.data.images import decode_image
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.moe import mixtures
-from clerestory.models.moe.expert_report import MODALITY, Batch, ExpertCard, report_card
-from clerestory.models.moe.heat_map import heat_maps
+from clerestory.models.moe.expert_report import Batch, report_experts
 from clerestory.models.processor import ClerestoryProcessor, normalise, to_pixels
 
-MOST = 1024  # pictures; more make shares of experts no clearer
-BATCH = 64
-FEWEST, MANY = 2, 64  # values of a group worth a table
+MAX_IMAGES = 1024  # more do not make the shares much more precise
+BATCH_SIZE = 64
+MIN_VALUES, MAX_VALUES = 2, 64  # of a group that gets a table
 
 
-def expert_files(model: ClerestoryModel, processor: ClerestoryProcessor, data: Dataset) -> dict[str, bytes]:
-    """The card as JSON (``experts``) and as a picture (``experts_map``); nothing for a model without experts.
+def expert_report_files(model: ClerestoryModel, processor: ClerestoryProcessor, data: Dataset) -> dict[str, bytes]:
+    """The report as JSON (``experts``), from which reports draw its heat maps; empty for a model without experts.
 
     Args:
         model: in evaluation mode.
         processor: of the model.
-        data: whose validation pictures are looked at; the training pictures where it has none.
+        data: its validation images are used, or its training images if it has none.
     """
     if not mixtures(model):
         return {}
-    samples = _chosen(data)
-    card = report_card(model, _batches(model, processor, data, samples))
-    told = {**card.to_dict(), "pictures": len(samples), "split": samples[0].split}
-    text = json.dumps(told, ensure_ascii=False, sort_keys=True)
-    return {"experts": text.encode(), "experts_map": heat_maps(card, most_telling(card)).encode()}
+    samples = _samples(data)
+    card = report_experts(model, _batches(model, processor, data, samples))
+    report = {**card.to_dict(), "images": len(samples), "split": samples[0].split}
+    text = json.dumps(report, ensure_ascii=False, sort_keys=True)
+    return {"experts": text.encode()}
 
 
-def most_telling(card: ExpertCard) -> list[tuple[str, str]]:
-    """For each group the layer in which it and the expert tell most about one another, as ``(group, layer)``.
-
-    Modalities are told apart by layers where each has towers of its own; the last layer then stands for all.
-    """
-    both = any((card.table(MODALITY, layer).sum(axis=1) > 0).sum() > 1 for layer in card.layers)
-    groups = [group for group in card.tables if group != MODALITY or both]
-    found = [(group, max(card.layers, key=lambda layer: card.specialisation(group, layer))) for group in groups]
-    return found or [(MODALITY, card.layers[-1])]
-
-
-def _chosen(data: Dataset) -> list[Sample]:
-    """Pictures with captions, evenly spread over their split."""
+def _samples(data: Dataset) -> list[Sample]:
+    """Samples with captions, evenly spread over their split."""
     splits = {sample.split for sample in data if sample.caption}
-    wanted = VAL if VAL in splits else TRAIN if TRAIN in splits else ""
-    found = [sample for sample in data if sample.caption and sample.split == wanted]
-    step = max(1, -(-len(found) // MOST))
-    return found[::step]
+    split = VAL if VAL in splits else TRAIN if TRAIN in splits else ""
+    samples = [sample for sample in data if sample.caption and sample.split == split]
+    step = max(1, -(-len(samples) // MAX_IMAGES))
+    return samples[::step]
 
 
 def _batches(
@@ -63,11 +51,11 @@ def _batches(
 ) -> Iterator[Batch]:
     names = {name for sample in samples for name in sample.groups}
     values = {name: [sample.groups.get(name, "none") or "none" for sample in samples] for name in sorted(names)}
-    groups = {name: each for name, each in values.items() if FEWEST <= len(set(each)) <= MANY}
-    side, longest = model.config.image_size, model.config.max_caption_tokens
-    for start in range(0, len(samples), BATCH):
-        here = samples[start : start + BATCH]
-        pixels = normalise(to_pixels([decode_image(data.read(sample)) for sample in here], side))
-        words = processor.tokenizer([sample.caption for sample in here], padding=True, return_tensors="pt")
-        inputs = {"pixel_values": pixels, "caption_ids": words["input_ids"][:, :longest]}
-        yield inputs, {name: each[start : start + BATCH] for name, each in groups.items()}
+    groups = {name: each for name, each in values.items() if MIN_VALUES <= len(set(each)) <= MAX_VALUES}
+    side, max_tokens = model.config.image_size, model.config.max_caption_tokens
+    for start in range(0, len(samples), BATCH_SIZE):
+        batch = samples[start : start + BATCH_SIZE]
+        pixels = normalise(to_pixels([decode_image(data.read(sample)) for sample in batch], side))
+        tokens = processor.tokenizer([sample.caption for sample in batch], padding=True, return_tensors="pt")
+        inputs = {"pixel_values": pixels, "caption_ids": tokens["input_ids"][:, :max_tokens]}
+        yield inputs, {name: each[start : start + BATCH_SIZE] for name, each in groups.items()}

@@ -1,7 +1,7 @@
-"""Muon for matrices and convolutions, AdamW for everything else.
+"""Muon for hidden matrices and convolutions, AdamW for everything else.
 
-Muon (Keller Jordan, 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that every direction is
-learnt at the same pace. In short runs that is worth more than what it costs.
+Muon (Keller Jordan, 2024) replaces a matrix's momentum by the nearest orthogonal matrix, so that all directions are
+learned at the same pace. In short runs the gain exceeds the cost.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from clerestory.stages.train.distributed.sharded import like, whole
+from clerestory.stages.train.distributed.sharded import full_tensor, shard_like
 
 MOMENTUM = 0.95
 ITERATIONS = 4
@@ -21,88 +21,88 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class Optimizer:
-    """One step function over all trained parameters.
+    """Muon and AdamW as one optimizer.
 
     Args:
-        named: what is trained, by name.
-        weight_decay: AdamW's, of matrices and embeddings.
+        named: the trained parameters by name.
+        weight_decay: of AdamW, for matrices and embeddings.
         muon_ratio: Muon's learning rate divided by AdamW's.
     """
 
     def __init__(self, named: Mapping[str, nn.Parameter], weight_decay: float, muon_ratio: float) -> None:
         self._muon = {name: p for name, p in named.items() if _is_for_muon(name, p)}
-        rest = {name: p for name, p in named.items() if name not in self._muon}
-        self._ratio = muon_ratio
+        adamw = {name: p for name, p in named.items() if name not in self._muon}
+        self._muon_ratio = muon_ratio
         self._momentum = {name: torch.zeros_like(p) for name, p in self._muon.items()}
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in rest.values() if p.ndim > 1], "weight_decay": weight_decay},
-            {"params": [p for p in rest.values() if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in adamw.values() if p.ndim > 1], "weight_decay": weight_decay},
+            {"params": [p for p in adamw.values() if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        self._adam = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
-        self._rest = rest
-        for p in rest.values():  # state exists from the first step on, so that loading it needs no warm-up
-            self._adam.state[p] = {
+        self._adamw_optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+        self._adamw = adamw
+        for p in adamw.values():  # the state exists before the first step, so that it can be loaded
+            self._adamw_optimizer.state[p] = {
                 "step": torch.zeros((), device=p.device),
                 "exp_avg": torch.zeros_like(p, memory_format=torch.preserve_format),
                 "exp_avg_sq": torch.zeros_like(p, memory_format=torch.preserve_format),
             }
 
     def step(self, learning_rate: float) -> None:
-        """Move all parameters along their gradients, then forget the gradients."""
-        for group in self._adam.param_groups:
+        """Update all parameters, then clear the gradients."""
+        for group in self._adamw_optimizer.param_groups:
             group["lr"] = learning_rate
-        self._adam.step()
+        self._adamw_optimizer.step()
         with torch.no_grad():
             for name, p in self._muon.items():
                 if p.grad is not None:
-                    p.sub_(muon_update(p.grad, self._momentum[name]), alpha=learning_rate * self._ratio)
-        self.zero()
+                    p.sub_(muon_direction(p.grad, self._momentum[name]), alpha=learning_rate * self._muon_ratio)
+        self.zero_grad()
 
-    def zero(self) -> None:
-        """Forget the gradients."""
-        for p in (*self._muon.values(), *self._rest.values()):
+    def zero_grad(self) -> None:
+        """Clear the gradients."""
+        for p in (*self._muon.values(), *self._adamw.values()):
             p.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor it remembers, by name."""
+        """Every tensor of its state, by name."""
         out = {f"muon.{name}": m for name, m in self._momentum.items()}
-        for name, p in self._rest.items():
-            out |= {f"adam.{key}.{name}": cast(Tensor, value) for key, value in self._adam.state[p].items()}
+        for name, p in self._adamw.items():
+            out |= {f"adam.{key}.{name}": cast(Tensor, value) for key, value in self._adamw_optimizer.state[p].items()}
         return out
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Set every tensor it remembers, in place."""
+        """Set every tensor of its state, in place."""
         with torch.no_grad():
-            for name, mine in self.state().items():
-                mine.copy_(state[name])
+            for name, tensor in self.state().items():
+                tensor.copy_(state[name])
 
 
-def muon_update(gradient: Tensor, momentum: Tensor) -> Tensor:
-    """The step direction for one parameter; updates its momentum in place (Nesterov)."""
+def muon_direction(gradient: Tensor, momentum: Tensor) -> Tensor:
+    """The update direction of one parameter; updates its momentum in place (Nesterov)."""
     momentum.lerp_(gradient, 1 - MOMENTUM)
     update = gradient.lerp(momentum, MOMENTUM)
-    full = whole(update)
+    full = full_tensor(update)
     matrix = full.reshape(len(full), -1)
     # The three maps stacked in a query-key-value matrix are separate matrices.
-    parts = matrix.chunk(3) if len(matrix) == 3 * matrix.shape[1] else (matrix,)
-    return like(torch.cat([orthogonalise(part) for part in parts]).view_as(full), update)
+    matrices = matrix.chunk(3) if len(matrix) == 3 * matrix.shape[1] else (matrix,)
+    return shard_like(torch.cat([orthogonalise(m) for m in matrices]).view_as(full), update)
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
-    """Nearly the orthogonal factor of ``matrix`` (m, n), scaled by ``sqrt(max(1, m/n))``; Newton–Schulz iteration.
+    """Approximately the orthogonal factor of ``matrix`` (m, n), times ``sqrt(max(1, m/n))``; Newton–Schulz iteration.
 
-    All singular values end between about 0.5 and 1.3, which serves an optimizer as well as exactly 1.
+    All singular values end between about 0.5 and 1.3, which for an optimizer is as good as exactly 1.
     """
     x = matrix.mT if matrix.shape[0] > matrix.shape[1] else matrix
     x = x / (x.norm() + 1e-7)
-    x = _by_gram(x) if x.shape[1] >= 2 * x.shape[0] else _directly(x)
+    x = _newton_schulz_gram(x) if x.shape[1] >= 2 * x.shape[0] else _newton_schulz(x)
     x = x.mT if matrix.shape[0] > matrix.shape[1] else x
     scaled: Tensor = x * math.sqrt(max(1.0, matrix.shape[0] / matrix.shape[1]))
     return scaled
 
 
-def _directly(x: Tensor) -> Tensor:
-    """The iteration as published: each step multiplies ``x`` (m, n) by an odd polynomial of itself."""
+def _newton_schulz(x: Tensor) -> Tensor:
+    """The published iteration: each step multiplies ``x`` (m, n) by an odd polynomial of itself."""
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         square = x @ x.mT
@@ -110,24 +110,24 @@ def _directly(x: Tensor) -> Tensor:
     return x
 
 
-def _by_gram(x: Tensor) -> Tensor:
-    """The same polynomial worked out on ``x @ x.T`` (m, m) and applied once: much cheaper where n is far above m."""
+def _newton_schulz_gram(x: Tensor) -> Tensor:
+    """The same polynomial evaluated on ``x @ x.T`` (m, m) and applied once: much cheaper if n is far above m."""
     a, b, c = COEFFICIENTS
     square = x @ x.mT
-    whole = torch.eye(len(square), dtype=x.dtype, device=x.device)
+    product = torch.eye(len(square), dtype=x.dtype, device=x.device)
     for _ in range(ITERATIONS):
         factor = b * square + c * square @ square
         factor.diagonal().add_(a)
-        whole = factor @ whole
+        product = factor @ product
         square = factor @ square @ factor
-    return whole @ x
+    return product @ x
 
 
 def _is_for_muon(name: str, p: nn.Parameter) -> bool:
-    """The image tower's matrices and convolutions; not embeddings, positions, the first layer or the way out.
+    """Whether it is a hidden matrix or convolution of the image tower; embeddings, the first and last layers are not.
 
-    Experts are stacks of matrices of which a step may use few, and the decoder sees a share of each batch; AdamW
-    serves both, and a step costs a third less of Muon.
+    Experts are stacks of matrices of which a step may use few, and the decoder sees a share of each batch: both are
+    left to AdamW, which makes Muon's part of a step a third cheaper.
     """
     if p.ndim not in (2, 4) or name.startswith("image_tower.stem.0."):
         return False
@@ -135,6 +135,6 @@ def _is_for_muon(name: str, p: nn.Parameter) -> bool:
     return hidden and ".gate." not in name
 
 
-def gradient_norm(parameters: Iterable[nn.Parameter], clip: float) -> float:
-    """Shorten the gradients to ``clip`` and return the length they had; infinite or NaN when any entry is."""
-    return float(whole(nn.utils.clip_grad_norm_(parameters, clip)))
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float) -> float:
+    """Clip the gradients and return their norm before; it is infinite or NaN if any entry is."""
+    return float(full_tensor(nn.utils.clip_grad_norm_(parameters, max_norm)))

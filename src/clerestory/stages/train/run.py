@@ -1,4 +1,4 @@
-"""The verb: data in, two models and the evidence of how they came about out."""
+"""``train``: from data to models in the store and the evidence of their training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Facts, Tags
 from clerestory.core.digest import digest
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.evidence import Evidence, Finding, Measurement, Subject
@@ -16,33 +16,33 @@ from clerestory.core.provenance import environment_digest, metered, now, stage_c
 from clerestory.core.sample import Dataset
 from clerestory.models.runtime import open_model
 from clerestory.models.text_tower import load_text_tower
-from clerestory.stages.train import estimate_store
-from clerestory.stages.train.checkpoint import disk_told
-from clerestory.stages.train.config import Settings, TrainConfig
-from clerestory.stages.train.distributed import ALONE, Engine, here
+from clerestory.stages.train import estimate_store, findings
+from clerestory.stages.train.checkpoint import translate_disk_full
+from clerestory.stages.train.config import ResolvedConfig, TrainConfig
+from clerestory.stages.train.distributed import SINGLE_PROCESS, Engine, current_engine
 from clerestory.stages.train.loop import EARLY, FINAL, LATE, Run
-from clerestory.stages.train.model_init import architecture, first_model
-from clerestory.stages.train.moe_report import expert_files
+from clerestory.stages.train.model_init import init_model, model_config
+from clerestory.stages.train.moe_report import expert_report_files
 from clerestory.stages.train.objectives import Captions
 from clerestory.stages.train.threads import threads
-from clerestory.stages.train.train_data import Material, prepare
-from clerestory.stages.train.validate import recall_at
+from clerestory.stages.train.train_data import prepare
+from clerestory.stages.train.validate import recall_at_k
 from clerestory.store import Store
 
 KIND = "train"
-WATCHED = "watched while training; the evaluation measures it with an interval, on pictures kept for that"
+NO_INTERVAL = "monitored during training; the evaluation measures it with an interval, on held-out images"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """What a training run left in the store.
+    """The result of a training run.
 
     Attributes:
-        evidence: how it went.
-        model: digest of the finished model.
-        early: digest of the model kept early on.
-        late: digest of the model kept when it was nearly finished.
-        cached: whether an earlier run with the same data, code, settings and machine was found instead.
+        evidence: its measurements, findings, facts and cost.
+        model: digest of the final model.
+        early: digest of the model exported early in the run.
+        late: digest of the model exported late in the run.
+        cached: whether it is the result of an earlier run with the same data, code, settings and machine.
     """
 
     evidence: Evidence
@@ -53,189 +53,197 @@ class TrainResult:
 
     @property
     def checkpoints(self) -> tuple[tuple[str, str], ...]:
-        """Every model that was kept, by name, in the order of training."""
+        """The exported models by name, in the order of training."""
         return (EARLY, self.early), (LATE, self.late), (FINAL, self.model)
 
 
 def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress = QUIET) -> TrainResult:
-    """Train a model; interrupted or killed, the same call goes on where it stopped, with the same result.
+    """Train a model; after an interrupt or a kill the same call resumes the run, with the same result.
 
-    Started by ``torchrun`` or Ray, the processes share each batch, and all return what the first one has kept. The
-    store must then be in a folder that all machines see.
+    Processes started by ``torchrun`` or Ray share each batch, and all return the result of the main process. The store
+    must then be in a folder that all machines can access.
 
     Args:
-        data: its ``train`` split is learnt from (all of it, when it has no splits), its ``val`` split is watched.
+        data: its ``train`` split is the training data (all of it if there are no splits), its ``val`` split is for
+            validation during training.
         config: the settings.
-        store: where the models and the evidence go; work happens in ``store.runs``.
-        progress: told about every step.
+        store: receives the models and the evidence; the run's files are in ``store.runs``.
+        progress: receives every step.
 
     Raises:
-        DataError: the data has nothing to learn from.
+        DataError: the data has fewer than two concepts with captions.
         NotFound, IntegrityError: the text tower is missing or not the original.
         ClerestoryError: the loss stayed infinite or NaN, another process of the run has ended, or the disk is full.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; the run can be resumed by the same call.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the same call resumes the run.
     """
-    with here(config) as engine:
-        return _train(data, config, store, progress if engine.first else QUIET, engine)
+    with current_engine(config) as engine:
+        return _train(data, config, store, progress if engine.is_main else QUIET, engine)
 
 
 def _train(data: Dataset, config: TrainConfig, store: Store, progress: Progress, engine: Engine) -> TrainResult:
-    # Machines may differ; the first one's is named in the evidence.
-    subject = engine.ranks.from_first(subject_of(data, config))
-    found = engine.ranks.from_first(_earlier(subject, store) if engine.first else None)
-    if found is not None:
-        return found
+    # Machines may differ; the evidence names that of the main process.
+    subject = engine.ranks.broadcast(training_subject(data, config))
+    earlier = engine.ranks.broadcast(_earlier_result(subject, store) if engine.is_main else None)
+    if earlier is not None:
+        return earlier
     folder = store.runs / f"{KIND}-{digest(subject)[:24]}"
     folder.mkdir(parents=True, exist_ok=True)
     settings = config.resolved()
-    with metered() as meter, threads(max(1, settings.threads // engine.local)), disk_told(folder):
-        run = prepared(data, settings, folder, progress, start_folder(config, store), engine)
+    with metered() as meter, threads(max(1, settings.threads // engine.local_world_size)), translate_disk_full(folder):
+        run = prepare_run(data, settings, folder, progress, start_model_folder(config, store), engine)
         run.restore()
-        plan = (
-            None if run.position.step else estimate_store.kept(subject, store.runs)
-        )  # half a run is no test of a forecast
-        run.finish(progress)
-        value = _watched(run)
-        with run.averaged() as averaged:
-            files = expert_files(averaged, run.processor, data) if engine.first else {}
-        if not engine.first:
-            return cast(TrainResult, engine.ranks.from_first(None))
+        # A resumed run cannot be compared with the estimate of a whole one.
+        estimate = None if run.position.step else estimate_store.load(subject, store.runs)
+        run.fit(progress)
+        validation = _validation(run)
+        with run.ema_model() as model:
+            files = expert_report_files(model, run.processor, data) if engine.is_main else {}
+        if not engine.is_main:
+            return cast(TrainResult, engine.ranks.broadcast(None))
         files["log"] = run.log.path.read_bytes()
-        early, late, model = (store.put_model(folder / name) for name in (EARLY, LATE, FINAL))
+        early, late, final = (store.put_model(folder / name) for name in (EARLY, LATE, FINAL))
     evidence = Evidence(
         kind=KIND,
-        subject=replace(subject, model=model),
-        measurements=(*value, *(estimate_store.score(plan, meter.cost) if plan else ())),
+        subject=replace(subject, model=final),
+        measurements=(*validation, *(estimate_store.accuracy(estimate, meter.cost) if estimate else ())),
         findings=_findings(run),
         cost=meter.cost,
         made=now(),
         artifacts=Tags({name: store.blobs.put(content) for name, content in files.items()}),
-        facts=_facts(run, data, model, early, late),
+        facts=_facts(run, data, final, early, late),
     )
     store.put_evidence(evidence)
-    estimate_store.forget(subject, store.runs)
+    estimate_store.delete(subject, store.runs)
     shutil.rmtree(folder, ignore_errors=True)
-    return engine.ranks.from_first(TrainResult(evidence, model, early, late, cached=False))
+    return engine.ranks.broadcast(TrainResult(evidence, final, early, late, cached=False))
 
 
-def subject_of(data: Dataset, config: TrainConfig) -> Subject:
-    """What a training run depends on."""
-    same = replace(config, workers=0)  # with any number of workers the result is the same
-    return Subject(data=data.digest, code=stage_code(KIND), config=digest(same), environment=environment_digest())
+def training_subject(data: Dataset, config: TrainConfig) -> Subject:
+    """The subject of the evidence of a training run; the number of workers does not change the result."""
+    config = replace(config, num_workers=0)
+    return Subject(data=data.digest, code=stage_code(KIND), config=digest(config), environment=environment_digest())
 
 
-def result_of(evidence: Evidence, cached: bool) -> TrainResult:
-    """What a training run left, as its evidence tells."""
-    facts = evidence.facts
-    return TrainResult(evidence, facts["model"], facts["early_model"], facts["late_model"], cached)
+def result_from(evidence: Evidence, cached: bool) -> TrainResult:
+    """The result of a training run, from its evidence."""
+    model, early, late = (evidence.facts.text(name) for name in ("model", "early_model", "late_model"))
+    return TrainResult(evidence, model, early, late, cached)
 
 
-def _earlier(subject: Subject, store: Store) -> TrainResult | None:
-    """The result of an earlier run on the same subject whose models are still there."""
+def _earlier_result(subject: Subject, store: Store) -> TrainResult | None:
+    """The result of an earlier run with the same subject, if its models still exist."""
     for evidence in store.find_evidence(
         KIND, data=subject.data, code=subject.code, config=subject.config, environment=subject.environment
     ):
-        result = result_of(evidence, cached=True)
+        result = result_from(evidence, cached=True)
         try:
-            for _, kept in result.checkpoints:
-                store.model_folder(kept)
+            for _, model in result.checkpoints:
+                store.model_folder(model)
         except ClerestoryError:
             continue
         return result
     return None
 
 
-def prepared(
+def prepare_run(
     data: Dataset,
-    settings: Settings,
+    settings: ResolvedConfig,
     folder: Path,
     progress: Progress,
     earlier: Path | None = None,
-    engine: Engine = ALONE,
+    engine: Engine = SINGLE_PROCESS,
 ) -> Run:
-    """The run at step 0; ``earlier`` is the folder of the model to start from."""
+    """The run at step 0.
+
+    Args:
+        data: of the run.
+        settings: of the run.
+        folder: of the run.
+        progress: receives the images read.
+        earlier: folder of the model to start from; None for fresh weights.
+        engine: of the run.
+    """
     tower = load_text_tower()
     start = None if earlier is None else open_model(earlier)
-    config = architecture(settings, start)
-    # A third more pixels than the model reads: zooming in then still shows detail.
-    alone = settings.config.self_supervision.on
-    material: Material = prepare(data, config.image_size * 4 // 3, config.image_size, tower, progress, alone)
-    model, processor = first_model(settings, config, material, start)
-    return Run(settings, material, model, processor, folder, engine)
+    config = model_config(settings, start)
+    # A third more pixels than the model's input, for detail when an image is zoomed in.
+    unlabelled = settings.config.self_supervision.enabled
+    train_data = prepare(data, config.image_size * 4 // 3, config.image_size, tower, progress, unlabelled)
+    model, processor = init_model(settings, config, train_data, start)
+    return Run(settings, train_data, model, processor, folder, engine)
 
 
-def start_folder(config: TrainConfig, store: Store) -> Path | None:
-    """Where the model is that a run starts from; None for fresh weights.
+def start_model_folder(config: TrainConfig, store: Store) -> Path | None:
+    """The folder of the model that a run starts from; None for fresh weights.
 
     Raises:
-        NotFound: the store has no such model.
+        NotFound: the model is not in the store.
     """
     return store.model_folder(config.start_from) if config.start_from else None
 
 
-def _watched(run: Run) -> tuple[Measurement, ...]:
-    """Recall@10 of the finished model on the validation split, where there is one."""
-    if run.material.val is None:
+def _validation(run: Run) -> tuple[Measurement, ...]:
+    """Recall@10 of the final model on the validation split; empty without one."""
+    if run.train_data.val is None:
         return ()
-    with run.averaged() as model:
-        if not run.engine.first:
+    with run.ema_model() as model:
+        if not run.engine.is_main:
             return ()
-        value, n = recall_at(model, run.material.val, 10)
+        value, n = recall_at_k(model, run.train_data.val, 10)
     where = Tags(task="image_to_text", split="val")
-    return (Measurement("recall@10", value, "share", n, interval=None, no_interval=WATCHED, slice=where),)
+    return (Measurement("recall@10", value, "share", n, interval=None, no_interval=NO_INTERVAL, slice=where),)
 
 
 def _findings(run: Run) -> tuple[Finding, ...]:
-    """Steps that changed nothing, captions longer than the decoder reads, and what the monitor named."""
+    """The findings of the run and of its monitor."""
     found = []
-    if run.position.skipped:
-        message = f"{run.position.skipped} of {run.settings.steps} steps had a loss or gradient that was not finite"
-        fix = "look at the log; lower learning_rate when it is more than a few"
-        found.append(Finding("CLR-T001", "warning", "warn", "training", message, fix))
-    cut = sum(objective.cut for objective in run.objectives if isinstance(objective, Captions))
-    if cut:
-        message = f"{cut} captions are longer than the decoder reads and were cut for it"
-        fix = "nothing, when it is a few: search reads them whole"
-        found.append(Finding("CLR-T002", "info", "warn", "captions", message, fix))
-    if run.material.left_out:
-        message = f"{run.material.left_out} training pictures have no caption, and nothing was learnt from them"
-        fix = "set self_supervision.method to slip, or self_supervision.teacher to 0.3"
-        found.append(Finding("CLR-T003", "info", "warn", "captions", message, fix))
-    if run.feed.lost:
-        message = f"{run.feed.lost} of {run.settings.config.workers} processes that prepare pictures ended too early"
-        fix = "look whether memory ran out; set fewer workers. The result is the same"
-        found.append(Finding("CLR-T004", "info", "warn", "workers", message, fix))
+    skipped, steps = run.position.skipped, run.settings.steps
+    if skipped:
+        message = f"{skipped} of {steps} steps were skipped because the loss or the gradient was infinite or NaN"
+        found.append(findings.SKIPPED_STEPS.finding("training", message, count=skipped, steps=steps))
+    truncated = sum(objective.truncated for objective in run.objectives if isinstance(objective, Captions))
+    if truncated:
+        message = f"{truncated} captions are longer than the decoder reads and were truncated for it"
+        found.append(findings.TRUNCATED_CAPTIONS.finding("captions", message, count=truncated))
+    unused = run.train_data.unused
+    if unused:
+        message = f"{unused} training images have no caption and were not used"
+        found.append(findings.UNUSED_IMAGES.finding("captions", message, count=unused))
+    lost, workers = run.loader.lost, run.settings.config.num_workers
+    if lost:
+        message = f"{lost} of {workers} data loader workers died during the training"
+        found.append(findings.LOST_WORKERS.finding("workers", message, count=lost, num_workers=workers))
     return (*found, *run.instrumentation.monitor.findings())
 
 
-def _facts(run: Run, data: Dataset, model: str, early: str, late: str) -> Tags:
+def _facts(run: Run, data: Dataset, model: str, early: str, late: str) -> Facts:
     settings, config = run.settings, run.model.config
     start = {"start_from": settings.config.start_from} if settings.config.start_from else {}
-    return Tags(
+    return Facts(
         {
             **start,
             "model": model,
             "early_model": early,
-            "early_step": str(settings.early_step),
+            "early_step": settings.early_step,
             "late_model": late,
-            "late_step": str(settings.late_step),
+            "late_step": settings.late_step,
             "preset": settings.config.preset,
-            "steps": str(settings.steps),
-            "batch": str(run.sampler.batch),
-            "seed": str(settings.config.seed),
-            "threads": str(settings.threads),
-            "processes": str(run.engine.ranks.world),
-            "parallel": run.engine.name,
-            "parameters": str(run.model.count()),
-            "experts": str(config.experts),
-            "vocabulary": str(config.vocab_size),
+            "steps": settings.steps,
+            "batch_size": run.sampler.batch_size,
+            "seed": settings.config.seed,
+            "threads": settings.threads,
+            "processes": run.engine.ranks.world_size,
+            "parallelism": run.engine.name,
+            "parameters": run.model.num_parameters(),
+            "experts": config.experts,
+            "vocab_size": config.vocab_size,
             "data": data.name,
-            "pictures": str(len(run.material.train.pixels_NHWC)),
-            "concepts": str(len(run.material.concepts)),
-            "captions": str(len(run.material.train.captions)),
+            "images": len(run.train_data.train.pixels_NHWC),
+            "concepts": len(run.train_data.concepts),
+            "captions": len(run.train_data.train.captions),
             "self_supervision": settings.config.self_supervision.method,
-            "pictures_without_captions": str(len(run.material.unlabelled_UHWC)),
-            "skipped_steps": str(run.position.skipped),
-            "step_seconds": f"{run.position.seconds:.1f}",
+            "images_without_captions": len(run.train_data.unlabelled_UHWC),
+            "skipped_steps": run.position.skipped,
+            "step_seconds": round(run.position.seconds, 1),
         }
     )

@@ -1,24 +1,39 @@
-"""Which picture is learnt from in which step: balanced by concept, and a pure function of (seed, step).
+"""The images of each step: balanced by concept, and a pure function of (seed, step).
 
-Nothing is remembered between steps, so a run that goes on after a kill sees exactly what it would have seen.
+There is no state between steps, so a run resumed after a kill draws exactly what an uninterrupted one draws.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from clerestory.stages.train.shuffle import Keyed, Order, Rows
+from clerestory.stages.train.shuffle import Rows, SampleRng, ShuffledOrder
+
+
+class RowSampler(Protocol):
+    """Draws the batches of a run."""
+
+    batch_size: int
+
+    def epoch(self, step: int) -> int:
+        """The number of complete passes over the data before ``step``."""
+        ...
+
+    def draw(self, step: int) -> Rows:
+        """The rows of the images of step ``step``, ``(batch_size,)``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Concept:
-    """The pictures that stand for one concept.
+class ConceptRows:
+    """The images of one concept.
 
     Attributes:
-        plain: rows of its ordinary pictures.
+        plain: rows of its ordinary images.
         variants: rows of its skin-tone variants.
     """
 
@@ -26,54 +41,54 @@ class Concept:
     variants: tuple[int, ...]
 
 
-class Sampler:
-    """Draws batches in which every concept appears at most once, and over an epoch each equally often.
+class ConceptSampler:
+    """Draws batches in which every concept appears at most once, and equally often over an epoch.
 
-    An epoch is as many whole batches as the concepts fill; the few that are left over are others in each epoch.
+    An epoch has as many full batches as there are concepts for; the few concepts left over differ between epochs.
 
     Args:
-        concepts: what to draw from.
-        batch: concepts in a step; never more than there are.
+        concepts: to draw from.
+        batch_size: concepts in a step; at most the number of concepts.
         seed: of all draws.
-        variants: probability that a skin-tone variant stands for a concept that has any.
+        variant_prob: probability that a skin-tone variant is drawn for a concept that has one.
     """
 
-    def __init__(self, concepts: Sequence[Concept], batch: int, seed: int, variants: float) -> None:
+    def __init__(self, concepts: Sequence[ConceptRows], batch_size: int, seed: int, variant_prob: float) -> None:
         self._concepts = tuple(concepts)
-        self.batch = min(batch, len(concepts))
-        self.steps_per_epoch = len(concepts) // self.batch
-        self._variants = variants
-        self._order, self._choice = Order(len(concepts), seed), Keyed(seed, "picture of a concept")
+        self.batch_size = min(batch_size, len(concepts))
+        self.steps_per_epoch = len(concepts) // self.batch_size
+        self._variant_prob = variant_prob
+        self._order, self._choice = ShuffledOrder(len(concepts), seed), SampleRng(seed, "picture of a concept")
 
     def epoch(self, step: int) -> int:
-        """How often everything has been gone through before ``step``."""
+        """The number of complete passes over the concepts before ``step``."""
         return step // self.steps_per_epoch
 
     def draw(self, step: int) -> Rows:
-        """The rows of the pictures of step ``step``, ``(batch,)``."""
-        epoch, part = divmod(step, self.steps_per_epoch)
-        numbers = self._order.take(epoch * len(self._concepts) + part * self.batch, self.batch)
-        chance_B2 = self._choice.uniforms(np.full(self.batch, epoch), numbers, 2)
-        rows = np.empty(self.batch, np.int64)
-        for i, (number, (kind, place)) in enumerate(zip(numbers.tolist(), chance_B2.tolist(), strict=True)):
+        """The rows of the images of step ``step``, ``(batch_size,)``."""
+        epoch, batch = divmod(step, self.steps_per_epoch)
+        numbers = self._order.take(epoch * len(self._concepts) + batch * self.batch_size, self.batch_size)
+        uniform_B2 = self._choice.uniforms(np.full(self.batch_size, epoch), numbers, 2)
+        rows = np.empty(self.batch_size, np.int64)
+        for i, (number, (kind, place)) in enumerate(zip(numbers.tolist(), uniform_B2.tolist(), strict=True)):
             concept = self._concepts[number]
-            pool = concept.plain
-            if concept.variants and (not pool or kind < self._variants):
-                pool = concept.variants
-            rows[i] = pool[int(place * len(pool))]
+            candidates = concept.plain
+            if concept.variants and (not candidates or kind < self._variant_prob):
+                candidates = concept.variants
+            rows[i] = candidates[int(place * len(candidates))]
         return rows
 
 
-def group_concepts(concepts: Sequence[str], is_variant: Sequence[bool]) -> tuple[list[str], list[Concept]]:
-    """The names of the concepts, sorted, and the rows that stand for each; row ``i`` belongs to ``concepts[i]``."""
+def group_concepts(concepts: Sequence[str], is_variant: Sequence[bool]) -> tuple[list[str], list[ConceptRows]]:
+    """The sorted names of the concepts, and the rows of each; row ``i`` shows ``concepts[i]``."""
     plain: dict[str, list[int]] = {}
     variants: dict[str, list[int]] = {}
     for row, (concept, variant) in enumerate(zip(concepts, is_variant, strict=True)):
         (variants if variant else plain).setdefault(concept, []).append(row)
     names = sorted({*plain, *variants})
-    return names, [Concept(tuple(plain.get(n, ())), tuple(variants.get(n, ()))) for n in names]
+    return names, [ConceptRows(tuple(plain.get(n, ())), tuple(variants.get(n, ()))) for n in names]
 
 
 def is_skin_tone_variant(groups: Mapping[str, str]) -> bool:
-    """Whether the groups of a sample say that it is a skin-tone variant of another picture."""
+    """Whether the groups of a sample mark it as a skin-tone variant of another image."""
     return groups.get("skin_tone", "none") not in ("none", "")

@@ -1,4 +1,4 @@
-"""How many threads torch computes with."""
+"""The number of threads that torch computes with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Torch with this many threads: sums are split by thread, so their number is part of the result."""
+    """Set torch's threads inside the block: sums are split by thread, so their number affects the result's bits."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

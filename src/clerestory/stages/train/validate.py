@@ -1,6 +1,6 @@
-"""A look at the validation split while training; the evaluation proper is a stage of its own.
+"""Validation during training; the evaluation is a stage of its own.
 
-Shape suffixes: B pictures, N captions, E shared space.
+Shape suffixes: B images, N captions, E shared space.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ import torch
 
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import normalise
-from clerestory.stages.train.train_data import Pictures
+from clerestory.stages.train.train_data import TrainImages
 
-BATCH = 256
+BATCH_SIZE = 256
 
 
 @torch.inference_mode()
-def recall_at(model: ClerestoryModel, pictures: Pictures, k: int) -> tuple[float, int]:
-    """Image→caption recall@k among the distinct captions of ``pictures``, and the number of pictures.
+def recall_at_k(model: ClerestoryModel, images: TrainImages, k: int) -> tuple[float, int]:
+    """Image→caption recall@k among the distinct captions of ``images``, and the number of images.
 
-    A wrong caption that is exactly as similar as the right one counts against it.
+    Ties count against the model: a wrong caption with exactly the similarity of the right one ranks before it.
 
     Args:
         model: in evaluation mode.
-        pictures: at the model's picture size.
-        k: how many captions count as found.
+        images: at the model's image size.
+        k: rank up to which the right caption counts.
     """
-    texts_NE = model.get_text_features(torch.from_numpy(pictures.texts_ME)[pictures.captions].to(model.device))
-    place = {int(row): i for i, row in enumerate(pictures.captions)}
+    texts_NE = model.get_text_features(torch.from_numpy(images.texts_ME)[images.captions].to(model.device))
+    index_of = {int(row): i for i, row in enumerate(images.captions)}
     hits = 0
-    for start in range(0, len(pictures.pixels_NHWC), BATCH):
-        pixels = normalise(pictures.pixels_NHWC[start : start + BATCH].numpy()).to(model.device)
-        right = torch.tensor([place[int(row)] for row in pictures.caption_N[start : start + BATCH]])
-        similar_BN = model.get_image_features(pixels) @ texts_NE.T
-        own_B1 = similar_BN.gather(1, right[:, None].to(model.device))
-        hits += int(((similar_BN >= own_B1).sum(dim=1) <= k).sum())
-    return hits / len(pictures.pixels_NHWC), len(pictures.pixels_NHWC)
+    for start in range(0, len(images.pixels_NHWC), BATCH_SIZE):
+        pixels = normalise(images.pixels_NHWC[start : start + BATCH_SIZE].numpy()).to(model.device)
+        target_B = torch.tensor([index_of[int(row)] for row in images.caption_N[start : start + BATCH_SIZE]])
+        similarity_BN = model.get_image_features(pixels) @ texts_NE.T
+        target_B1 = similarity_BN.gather(1, target_B[:, None].to(model.device))
+        hits += int(((similarity_BN >= target_B1).sum(dim=1) <= k).sum())
+    return hits / len(images.pixels_NHWC), len(images.pixels_NHWC)

@@ -1,6 +1,6 @@
 """What the model is told while it trains, and how little memory telling it takes."""
 
-from clerestory.stages.train.losses.bank_softmax import contrastive
+from clerestory.stages.train.losses.bank_softmax import bank_softmax_loss
 from clerestory.stages.train.losses.cappa import CaptionBatch, autoregressive_inputs, cappa_inputs
 from clerestory.stages.train.losses.gradcache import grad_cache_step
 from clerestory.stages.train.losses.linear_cross_entropy import IGNORE, linear_cross_entropy
@@ -16,7 +16,7 @@ __all__ = [
     "Ring",
     "autoregressive_inputs",
     "cappa_inputs",
-    "contrastive",
+    "bank_softmax_loss",
     "grad_cache_step",
     "linear_cross_entropy",
     "matryoshka",

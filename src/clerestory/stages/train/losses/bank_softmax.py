@@ -17,7 +17,7 @@ from clerestory.stages.train.distributed.ranks import SINGLE, Ranks
 FAR = -1e4
 
 
-def contrastive(
+def bank_softmax_loss(
     images_BE: Tensor,
     texts_BE: Tensor,
     bank_NE: Tensor,
@@ -44,7 +44,7 @@ def contrastive(
             the mean over processes is the loss of the whole batch.
     """
     every = ranks.gather(images_BE), ranks.gather(texts_BE), ranks.gather(own_B)
-    place_B = ranks.own(images_BE)
+    place_B = ranks.gathered_indices(images_BE)
     full = _both_ways(images_BE, texts_BE, bank_NE, own_B, every, place_B, temperature)
     shorter = [
         _both_ways(

@@ -35,7 +35,7 @@ class CaptionBatch:
     targets_BT: Tensor
     parallel_B: Tensor
 
-    def may_see(self) -> Tensor:
+    def attention_mask(self) -> Tensor:
         """Mask ``(B, 1, T, T)`` for scaled_dot_product_attention: True where a position may look."""
         length = self.inputs_BT.shape[1]
         past_TT = torch.ones(length, length, dtype=torch.bool, device=self.inputs_BT.device).tril()

@@ -1,6 +1,7 @@
-"""Learning from captions: pictures belong to their texts, and captions follow from pictures.
+"""Training on captions: a contrastive loss of images and texts, and a captioning loss.
 
-Shape suffixes: B pictures, C channels, S side, E shared space, M texts, N captions, L caption positions.
+Shape suffixes: B images, C channels, S side, T tokens, D width, E shared space, M texts, N captions, L caption
+positions.
 """
 
 from __future__ import annotations
@@ -14,26 +15,29 @@ from transformers import PreTrainedTokenizerBase
 
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor
-from clerestory.stages.train.config import Settings
+from clerestory.stages.train.config import ResolvedConfig
 from clerestory.stages.train.losses import autoregressive_inputs, cappa_inputs, linear_cross_entropy
-from clerestory.stages.train.mixture import split_batch
-from clerestory.stages.train.objectives.contrastive import Matching
-from clerestory.stages.train.objectives.grad_cache_step import learn_in_pieces
-from clerestory.stages.train.objectives.objective import Objective, Part, Precision, StepContext
-from clerestory.stages.train.shuffle import Keyed
-from clerestory.stages.train.train_data import Material
+from clerestory.stages.train.mixture import mixture_sizes
+from clerestory.stages.train.objectives.contrastive import ContrastiveBatch, make_contrastive_loss
+from clerestory.stages.train.objectives.grad_cache_step import micro_batched_backward
+from clerestory.stages.train.objectives.objective import LossTerm, Objective, Precision, StepContext
+from clerestory.stages.train.shuffle import SampleRng
+from clerestory.stages.train.train_data import TrainData
 
-SMOOTHING = 0.1  # share of a word's target that is spread over all words
+LABEL_SMOOTHING = 0.1
 
 
 class Captions(Objective):
-    """Contrastive and captioning loss, and the experts' load balance.
+    """Contrastive and captioning loss, and the load-balancing loss of the experts.
 
     Args:
         settings: of the run.
-        material: what is learnt from.
-        model: its locked projection of the texts is used.
-        processor: its tokenizer makes the captions' word ids.
+        train_data: of the run.
+        model: its locked text projection is used.
+        processor: its tokenizer makes the captions' token ids.
+
+    Attributes:
+        truncated: the number of captions longer than the decoder reads.
     """
 
     name = "captions"
@@ -43,131 +47,140 @@ class Captions(Objective):
     ids_ML: Tensor
 
     def __init__(
-        self, settings: Settings, material: Material, model: ClerestoryModel, processor: ClerestoryProcessor
+        self, settings: ResolvedConfig, train_data: TrainData, model: ClerestoryModel, processor: ClerestoryProcessor
     ) -> None:
         super().__init__()
-        train = material.train
-        self.matching = Matching(settings.config)
+        train = train_data.train
+        self.contrastive = make_contrastive_loss(settings.config)
         with torch.no_grad():
             texts_ME = model.get_text_features(torch.from_numpy(train.texts_ME))
         place_N = torch.arange(len(train.captions))
-        bank_row_M = torch.full((len(train.words),), -1).scatter_(0, train.captions, place_N)
-        self.cut = 0  # captions longer than the decoder reads
+        bank_row_M = torch.full((len(train.texts),), -1).scatter_(0, train.captions, place_N)
+        self.truncated = 0
         for name, tensor in {
             "texts_ME": texts_ME,
             "bank_NE": texts_ME[train.captions],
             "bank_row_M": bank_row_M,
-            "ids_ML": self._ids(material, model, processor.tokenizer),
+            "ids_ML": self._token_ids(train_data, model, processor.tokenizer),
         }.items():
             self.register_buffer(name, tensor, persistent=False)
 
-    def losses(self, step: StepContext) -> dict[str, Part]:
+    def losses(self, step: StepContext) -> dict[str, LossTerm]:
         """``contrastive``, ``caption`` and, for a model with experts, ``balance``."""
         measured = step.instrumentation.is_check(step.number)
         with step.instrumentation.measure_experts(step.model) if measured else nullcontext():
-            images_BE, tokens_BTD, balance = self.look(step)
-            parts = self.say(step, tokens_BTD, balance, self.learners(step))
-        return {"contrastive": Part(self.match(step, images_BE)), **parts}
+            images_BE, tokens_BTD, balance = self.encode(step)
+            terms = self.caption_loss(step, tokens_BTD, balance, self.num_captioned(step))
+        return {"contrastive": LossTerm(self.contrastive_loss(step, images_BE)), **terms}
 
-    def learn(self, step: StepContext, pieces: int, precision: Precision) -> dict[str, Part]:
-        """The contrastive loss sees the whole batch, however many pieces go through the model."""
-        return learn_in_pieces(self, step, pieces, precision)
+    def backward(self, step: StepContext, micro_batches: int, precision: Precision) -> dict[str, LossTerm]:
+        """The contrastive loss sees the whole batch, however many micro-batches go through the model."""
+        return micro_batched_backward(self, step, micro_batches, precision)
 
-    def look(self, step: StepContext) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The pictures' embeddings ``(B, E)`` and tokens ``(B, T, D)``, and the image tower's load-balance loss."""
+    def encode(self, step: StepContext) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The image embeddings ``(B, E)``, tokens ``(B, T, D)`` and the image tower's load-balancing loss."""
         tokens_BTD, balance = step.model.image_tower(step.pixels_BCSS)
-        return step.model.projection.images(tokens_BTD).float(), tokens_BTD, balance
+        return step.model.projection.project_images(tokens_BTD).float(), tokens_BTD, balance
 
-    def match(self, step: StepContext, images_BE: Tensor) -> Tensor:
-        """Contrastive loss of the whole batch."""
-        train, texts_BE = step.material.train, self.mixed_texts(step)
+    def contrastive_loss(self, step: StepContext, images_BE: Tensor) -> Tensor:
+        """The contrastive loss of the whole batch."""
+        train, texts_BE = step.train_data.train, self.mixed_texts(step)
         captions_B = train.caption_N[step.rows].to(images_BE.device)
-        bank_NE, own_B = self.others(step, captions_B)
+        bank_NE, bank_row_B = self.sample_bank(step, captions_B)
         if step.instrumentation.is_check(step.number):
             step.instrumentation.measure_batch(train.pixels_NHWC, step.rows)
-            guess = self.matching.guess(step.ranks.world * len(step.rows), len(bank_NE))
-            step.instrumentation.measure_embeddings(images_BE, texts_BE, captions_B, self.matching.scale(), guess)
-        loss: Tensor = self.matching(images_BE, texts_BE, bank_NE, own_B, step.model.config.nested_dims, step.ranks)
+            chance = self.contrastive.chance_loss(step.ranks.world_size * len(step.rows), len(bank_NE))
+            step.instrumentation.measure_embeddings(images_BE, texts_BE, captions_B, self.contrastive.scale(), chance)
+        dims = step.model.config.nested_dims
+        loss: Tensor = self.contrastive(ContrastiveBatch(images_BE, texts_BE, bank_NE, bank_row_B, dims, step.ranks))
         return loss
 
-    def learners(self, step: StepContext) -> int:
-        """How many of this process's pictures, its first ones, the caption decoder learns from; at least one.
+    def num_captioned(self, step: StepContext) -> int:
+        """The number of this process's images, the first ones, that the decoder is trained on; at least one.
 
-        Never supplementary ones, which come last.
+        Supplementary images come last and are never among them.
         """
-        config, world = step.settings.config, step.ranks.world
-        wanted = max(world, round(config.caption_share * world * len(step.rows)))
-        return step.ranks.share(min(wanted, split_batch(step.material, step.settings.batch, config)[0]))
+        config, world = step.settings.config, step.ranks.world_size
+        target = max(world, round(config.caption_share * world * len(step.rows)))
+        return step.ranks.shard_size(min(target, mixture_sizes(step.train_data, step.settings.batch_size, config)[0]))
 
-    def word_count(self, step: StepContext, learners: int) -> int:
-        """How many words the decoder has to say for them."""
-        ids_BL = self.ids_ML[step.material.train.caption_N[step.rows[:learners]]]
+    def num_tokens(self, step: StepContext, num_captioned: int) -> int:
+        """The number of tokens that the decoder predicts for the first ``num_captioned`` images."""
+        ids_BL = self.ids_ML[step.train_data.train.caption_N[step.rows[:num_captioned]]]
         return int((ids_BL[:, 1:] != step.model.config.pad_token_id).sum())
 
-    def say(self, step: StepContext, tokens_BTD: Tensor, balance: Tensor | None, learners: int) -> dict[str, Part]:
-        """``caption`` of the first pictures and, where there are experts, ``balance`` of both towers."""
+    def caption_loss(
+        self, step: StepContext, tokens_BTD: Tensor, balance: Tensor | None, num_captioned: int
+    ) -> dict[str, LossTerm]:
+        """``caption`` of the first images and, for a model with experts, ``balance`` of both towers."""
         config, model = step.settings.config, step.model
-        pad, parts = model.config.pad_token_id, {}
-        losses = [] if balance is None else [balance]
-        if learners:
-            ids_BL = self.ids_ML[step.material.train.caption_N[step.rows[:learners]]]
+        pad, terms = model.config.pad_token_id, {}
+        balances = [] if balance is None else [balance]
+        if num_captioned:
+            ids_BL = self.ids_ML[step.train_data.train.caption_N[step.rows[:num_captioned]]]
             ids_BL = ids_BL[:, : int((ids_BL != pad).sum(dim=1).max())]
-            if config.parallel_captions:
-                random = torch.Generator().manual_seed(Keyed(config.seed, "parallel").torch_seed(step.number, "step"))
-                batch = cappa_inputs(ids_BL, config.parallel_captions, random, mask=model.decoder.mask, pad=pad)
-                seen = batch.may_see()
+            if config.parallel_caption_share:
+                generator = torch.Generator().manual_seed(
+                    SampleRng(config.seed, "parallel").torch_seed(step.number, "step")
+                )
+                batch = cappa_inputs(
+                    ids_BL, config.parallel_caption_share, generator, mask=model.decoder.mask_token_id, pad=pad
+                )
+                mask = batch.attention_mask()
             else:
-                batch, seen = autoregressive_inputs(ids_BL, pad=pad), None
-            hidden_BLD, words = model.decoder.states(batch.inputs_BT, tokens_BTD[:learners], seen)
-            losses += [] if words is None else [words]
+                batch, mask = autoregressive_inputs(ids_BL, pad=pad), None
+            hidden_BLD, decoder_balance = model.decoder.states(batch.inputs_BT, tokens_BTD[:num_captioned], mask)
+            balances += [] if decoder_balance is None else [decoder_balance]
             caption = linear_cross_entropy(
-                hidden_BLD, model.decoder.words.weight, batch.targets_BT, smoothing=SMOOTHING
+                hidden_BLD, model.decoder.words.weight, batch.targets_BT, smoothing=LABEL_SMOOTHING
             )
-            caption = caption * step.ranks.mean_weight(self.word_count(step, learners))
-            parts["caption"] = Part(caption, config.caption_weight)
+            caption = caption * step.ranks.mean_weight(self.num_tokens(step, num_captioned))
+            terms["caption"] = LossTerm(caption, config.caption_weight)
             if step.instrumentation.is_full_check(step.number):
                 step.instrumentation.measure_captions(model, tokens_BTD, ids_BL)
-        if losses:
-            parts["balance"] = Part(torch.stack(losses).mean(), config.balance_weight)
-        return parts
+        if balances:
+            terms["balance"] = LossTerm(torch.stack(balances).mean(), config.balance_weight)
+        return terms
 
-    def before_keep(self, model: ClerestoryModel) -> None:
-        """Tell the model the scale at which its similarities are probabilities."""
-        model.config.logit_scale = self.matching.scale()
+    def on_export(self, model: ClerestoryModel) -> None:
+        """Store the scale at which the model's similarities are logits."""
+        model.config.logit_scale = self.contrastive.scale()
 
-    def others(self, step: StepContext, captions_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Captions to tell the pictures apart from ``(N, E)``, and each picture's own row among them."""
-        most, own_B = step.settings.config.bank, self.bank_row_M[captions_B]
-        if not 0 < most < len(self.bank_NE):
-            return self.bank_NE, own_B
-        random = Keyed(step.settings.config.seed, "bank").generator(step.number, "step")
-        drawn = torch.from_numpy(random.choice(len(self.bank_NE), most, replace=False)).to(own_B.device)
-        chosen, places = torch.cat([step.ranks.gather(own_B), drawn]).unique(return_inverse=True)  # type: ignore[no-untyped-call]  # torch leaves it without types
-        return self.bank_NE[chosen], places[step.ranks.own(own_B)]
+    def sample_bank(self, step: StepContext, captions_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The training captions used as negatives ``(N, E)``, and the row of each image's caption among them."""
+        size, bank_row_B = step.settings.config.negatives_bank, self.bank_row_M[captions_B]
+        if not 0 < size < len(self.bank_NE):
+            return self.bank_NE, bank_row_B
+        rng = SampleRng(step.settings.config.seed, "bank").generator(step.number, "step")
+        sample = torch.from_numpy(rng.choice(len(self.bank_NE), size, replace=False)).to(bank_row_B.device)
+        rows, places = torch.cat([step.ranks.gather(bank_row_B), sample]).unique(return_inverse=True)  # type: ignore[no-untyped-call]  # torch does not annotate it
+        return self.bank_NE[rows], places[step.ranks.gathered_indices(bank_row_B)]
 
     def mixed_texts(self, step: StepContext) -> Tensor:
-        """Each picture's caption embedding, a share of them mixed with up to three of its keywords: ``(B, E)``."""
-        train, share = step.material.train, step.settings.config.keywords
+        """The caption embedding of each image, for some mixed with up to three of its keywords: ``(B, E)``."""
+        train, prob = step.train_data.train, step.settings.config.keyword_prob
         texts_BE = self.texts_ME[train.caption_N[step.rows]].clone()
-        chance_B6 = Keyed(step.settings.config.seed, "keywords").uniforms(
+        uniform_B6 = SampleRng(step.settings.config.seed, "keywords").uniforms(
             np.full(len(step.rows), step.epoch), step.rows, 6
         )
-        for i in np.flatnonzero(chance_B6[:, 0] < share):
-            left = list(train.keywords[step.rows[i]])
-            how_many, weight, *places = chance_B6[i, 1:].tolist()
-            some = [left.pop(int(place * len(left))) for place in places[: 1 + int(3 * how_many)] if left]
-            if some:
-                texts_BE[i] = texts_BE[i] * weight + self.texts_ME[some].mean(dim=0)
+        for i in np.flatnonzero(uniform_B6[:, 0] < prob):
+            remaining = list(train.keywords[step.rows[i]])
+            number, weight, *places = uniform_B6[i, 1:].tolist()
+            keywords = [
+                remaining.pop(int(place * len(remaining))) for place in places[: 1 + int(3 * number)] if remaining
+            ]
+            if keywords:
+                texts_BE[i] = texts_BE[i] * weight + self.texts_ME[keywords].mean(dim=0)
         return torch.nn.functional.normalize(texts_BE, dim=-1)
 
-    def _ids(self, material: Material, model: ClerestoryModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
-        """Word ids of the captions that the decoder learns, padded, ``(M, L)``; all other rows stay padding."""
-        train, config = material.train, model.config
-        ids_ML = torch.full((len(train.words), config.max_caption_tokens), config.pad_token_id)
-        for row in material.decoder_captions():
-            ids = tokenizer(train.words[row])["input_ids"]
+    def _token_ids(self, train_data: TrainData, model: ClerestoryModel, tokenizer: PreTrainedTokenizerBase) -> Tensor:
+        """Token ids of the captions that the decoder is trained on, padded, ``(M, L)``; other rows are all padding."""
+        train, config = train_data.train, model.config
+        ids_ML = torch.full((len(train.texts), config.max_caption_tokens), config.pad_token_id)
+        for row in train_data.decoder_captions():
+            ids = tokenizer(train.texts[row])["input_ids"]
             if len(ids) > config.max_caption_tokens:
-                self.cut += 1
+                self.truncated += 1
                 ids = [*ids[: config.max_caption_tokens - 1], config.eos_token_id]
             ids_ML[row, : len(ids)] = torch.tensor(ids)
         return ids_ML

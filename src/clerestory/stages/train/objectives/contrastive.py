@@ -1,82 +1,170 @@
-"""How similar pictures and their texts are to be: the contrastive losses that a run can choose from.
+"""The contrastive losses that a run can choose from, with their trainable scale and bias.
 
-Shape suffixes: B pictures, E shared space, N texts of the bank.
+To add one, write its class here or beside its formula in ``losses``, and add its name to ``CONTRASTIVE_LOSSES`` and to
+``TrainConfig.loss``.
+
+Shape suffixes: B images, E shared space, N texts of the bank.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from clerestory.stages.train.config import TrainConfig
 from clerestory.stages.train.distributed.ranks import Ranks
-from clerestory.stages.train.losses import Ring, contrastive, matryoshka, sigmoid_loss, softmax_loss
+from clerestory.stages.train.losses import Ring, bank_softmax_loss, matryoshka, sigmoid_loss, softmax_loss
 from clerestory.stages.train.monitor.statistics import chance_loss
 
-STEEPEST = 100.0  # CLIP's limit: steeper, a few hard pairs decide everything
-UNLIKELY = -10.0  # SigLIP's first bias: nearly all pairs do not belong together
+MAX_SCALE = 100.0  # of CLIP: above it, a few hard pairs dominate the loss
+INITIAL_SIGMOID_SCALE, INITIAL_SIGMOID_BIAS = 10.0, -10.0  # of SigLIP: nearly all pairs are negatives
 
 
-class Matching(nn.Module):
-    """A contrastive loss, with the scale and bias it learns.
+class ContrastiveBatch(NamedTuple):
+    """The arguments of a contrastive loss.
 
-    ``softmax_bank`` has a fixed temperature and tells a picture's text from the training captions' as well;
-    ``softmax`` (CLIP) and ``sigmoid`` (SigLIP) learn theirs and know the batch alone.
+    Attributes:
+        images_BE: unit rows.
+        texts_BE: the text of each image, unit rows.
+        bank_NE: training captions, unit rows.
+        caption_B: the row of each image's caption in the bank.
+        dims: the Matryoshka widths, the last one being E.
+        ranks: the processes that share the batch; the mean over them is its loss.
+    """
+
+    images_BE: Tensor
+    texts_BE: Tensor
+    bank_NE: Tensor
+    caption_B: Tensor
+    dims: Sequence[int]
+    ranks: Ranks
+
+
+class ContrastiveLoss(nn.Module, ABC):
+    """A contrastive loss of images and texts.
 
     Args:
-        config: ``loss``, ``temperature`` and ``nested_weight``.
+        config: ``temperature`` and ``matryoshka_weight``.
     """
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
-        self.kind, self.nested, self._fixed = config.loss, config.nested_weight, 1 / config.temperature
-        if self.kind != "softmax_bank":
-            first = 10.0 if self.kind == "sigmoid" else min(self._fixed, STEEPEST)
-            self.log_scale = nn.Parameter(torch.tensor(math.log(first)))
-        if self.kind == "sigmoid":
-            self.bias = nn.Parameter(torch.tensor(UNLIKELY))
+        self.matryoshka_weight = config.matryoshka_weight
+
+    @abstractmethod
+    def scale(self) -> float:
+        """The present factor of the similarities, 1 / temperature."""
+
+    @abstractmethod
+    def chance_loss(self, batch_size: int, bank_size: int) -> float:
+        """The loss of a model at chance level."""
+
+    @abstractmethod
+    def loss(self, batch: ContrastiveBatch) -> Tensor:
+        """The loss at full width plus the weighted mean over the shorter widths."""
+
+    def forward(self, batch: ContrastiveBatch) -> Tensor:
+        """``loss`` in float32, whatever the precision of the embeddings."""
+        with torch.autocast(batch.images_BE.device.type, enabled=False):
+            return self.loss(batch._replace(images_BE=batch.images_BE.float()))
+
+
+class BankSoftmax(ContrastiveLoss):
+    """Softmax over the texts of the batch and the training captions, at a fixed temperature."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config)
+        self._scale = 1 / config.temperature
 
     def scale(self) -> float:
-        """What similarities are multiplied by now: 1 / temperature."""
-        return self._fixed if self.kind == "softmax_bank" else float(self._scale().detach())
+        """Fixed."""
+        return self._scale
 
-    def guess(self, batch: int, bank: int) -> float:
-        """The loss of a model that knows nothing."""
-        if self.kind == "softmax_bank":
-            return chance_loss(batch, bank, self.nested)
-        if self.kind == "softmax":
-            return chance_loss(batch, 0, self.nested)
-        # One right among B for each picture: B times the entropy of a chance of 1 / B.
-        rest = (batch - 1) * math.log(batch / (batch - 1)) if batch > 1 else 0.0
-        return (math.log(batch) + rest) * (1 + self.nested)
+    def chance_loss(self, batch_size: int, bank_size: int) -> float:
+        """About ``ln(B + N)`` and ``ln(B)``, averaged."""
+        return chance_loss(batch_size, bank_size, self.matryoshka_weight)
 
-    def forward(
-        self, images_BE: Tensor, texts_BE: Tensor, bank_NE: Tensor, own_B: Tensor, dims: list[int], ranks: Ranks
-    ) -> Tensor:
-        """The loss at full width and, weighted, over the nested widths, in float32 whatever the embeddings are.
+    def loss(self, batch: ContrastiveBatch) -> Tensor:
+        """With the bank as additional negatives."""
+        return bank_softmax_loss(*batch[:5], 1 / self._scale, self.matryoshka_weight, batch.ranks)
 
-        Args:
-            images_BE: unit rows.
-            texts_BE: each picture's own text, unit rows.
-            bank_NE: training captions.
-            own_B: each picture's caption, as a row of the bank.
-            dims: the nested widths, the last one being E.
-            ranks: the processes that share the batch; the mean over them is its loss.
-        """
-        with torch.autocast(images_BE.device.type, enabled=False):
-            images_BE = images_BE.float()
-            if self.kind == "softmax_bank":
-                return contrastive(images_BE, texts_BE, bank_NE, own_B, dims, 1 / self._fixed, self.nested, ranks)
-            ring = Ring.over() if ranks.world > 1 else Ring()
-            weights = [self.nested / max(1, len(dims) - 1)] * (len(dims) - 1) + [1.0]
-            if self.kind == "softmax":
-                loss, learnt = partial(softmax_loss, own_B=own_B, ring=ring), [self._scale()]
-            else:
-                loss, learnt = partial(sigmoid_loss, own_B=own_B, ring=ring), [self._scale(), self.bias]
-            return matryoshka(loss, (images_BE, texts_BE), dims, weights, parameters=learnt)
 
-    def _scale(self) -> Tensor:
-        return self.log_scale.exp().clamp(max=STEEPEST)
+class BatchContrastive(ContrastiveLoss):
+    """The losses over the texts of the batch alone, with a trainable scale.
+
+    Args:
+        config: of the run.
+        initial_scale: at the first step.
+    """
+
+    def __init__(self, config: TrainConfig, initial_scale: float) -> None:
+        super().__init__(config)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
+
+    def scale(self) -> float:
+        """As trained so far."""
+        return float(self.scale_tensor().detach())
+
+    def scale_tensor(self) -> Tensor:
+        """The scale with its gradient, at most ``MAX_SCALE``."""
+        return self.log_scale.exp().clamp(max=MAX_SCALE)
+
+    def over_widths(self, loss: Callable[..., Tensor], batch: ContrastiveBatch, parameters: list[Tensor]) -> Tensor:
+        """``loss`` at all widths; its texts travel around the ring of processes."""
+        ring = Ring.over() if batch.ranks.world_size > 1 else Ring()
+        shorter = len(batch.dims) - 1
+        weights = [self.matryoshka_weight / max(1, shorter)] * shorter + [1.0]
+        loss = partial(loss, own_B=batch.caption_B, ring=ring)
+        return matryoshka(loss, (batch.images_BE, batch.texts_BE), batch.dims, weights, parameters=parameters)
+
+
+class SoftmaxContrastive(BatchContrastive):
+    """The loss of CLIP."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config, min(1 / config.temperature, MAX_SCALE))
+
+    def chance_loss(self, batch_size: int, bank_size: int) -> float:
+        """``ln(B)``."""
+        return chance_loss(batch_size, 0, self.matryoshka_weight)
+
+    def loss(self, batch: ContrastiveBatch) -> Tensor:
+        """Without the bank."""
+        return self.over_widths(softmax_loss, batch, [self.scale_tensor()])
+
+
+class SigmoidContrastive(BatchContrastive):
+    """The loss of SigLIP, with a trainable bias."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__(config, INITIAL_SIGMOID_SCALE)
+        self.bias = nn.Parameter(torch.tensor(INITIAL_SIGMOID_BIAS))
+
+    def chance_loss(self, batch_size: int, bank_size: int) -> float:
+        """One positive among B pairs for each image: B times the entropy of a probability of 1 / B."""
+        entropy = math.log(batch_size)
+        if batch_size > 1:
+            entropy += (batch_size - 1) * math.log(batch_size / (batch_size - 1))
+        return entropy * (1 + self.matryoshka_weight)
+
+    def loss(self, batch: ContrastiveBatch) -> Tensor:
+        """Without the bank."""
+        return self.over_widths(sigmoid_loss, batch, [self.scale_tensor(), self.bias])
+
+
+CONTRASTIVE_LOSSES: dict[str, Callable[[TrainConfig], ContrastiveLoss]] = {
+    "bank_softmax": BankSoftmax,
+    "softmax": SoftmaxContrastive,
+    "sigmoid": SigmoidContrastive,
+}
+
+
+def make_contrastive_loss(config: TrainConfig) -> ContrastiveLoss:
+    """The contrastive loss named by ``config.loss``."""
+    return CONTRASTIVE_LOSSES[config.loss](config)

@@ -1,12 +1,13 @@
-"""Learning from one's own average: a teacher that follows the weights names what the student must see.
+"""Losses of self-distillation: the teacher is a moving average of the student's weights.
 
 SILC (Naeem et al. 2023, arXiv:2310.13355), TIPS (Maninis et al. 2024, arXiv:2410.16512) and SigLIP 2 (Tschannen et al.
-2025, arXiv:2502.14786) add two such losses late in training: the student must say of a part what the teacher says of
-the whole (DINO, arXiv:2104.14294), and must say of what is hidden from it what the teacher sees there (iBOT,
-arXiv:2111.07832). There, the teacher speaks in prototypes that are learnt beside. Here the shared space has prototypes
-from the first step on: the captions of the training set, which the text tower embeds.
+2025, arXiv:2502.14786) add two such losses late in training: the student's output for a crop must match the teacher's
+for the whole image (DINO, arXiv:2104.14294), and its output for masked tokens must match the teacher's unmasked tokens
+(iBOT, arXiv:2111.07832). In these papers, the teacher's output is a distribution over prototypes that are trained
+alongside. Here the shared space has prototypes from the first step: the captions of the training set, embedded by the
+text tower.
 
-Shape suffixes: B pictures, N captions, E shared space, T tokens, D width.
+Shape suffixes: B images, N captions, E shared space, T tokens, D width.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def distil(
+def distillation_loss(
     student_BE: Tensor,
     teacher_BE: Tensor,
     bank_NE: Tensor,
@@ -24,43 +25,42 @@ def distil(
     temperature: float,
     teacher_temperature: float,
 ) -> Tensor:
-    """Cross-entropy of the student's captions under the teacher's: both are softmaxes over the known captions.
+    """Cross-entropy of student and teacher, both as softmax distributions over the known captions.
 
     Args:
-        student_BE: unit rows; gradients flow here alone.
-        teacher_BE: unit rows of other views of the same pictures.
+        student_BE: unit rows; only they receive gradients.
+        teacher_BE: unit rows of other views of the same images.
         bank_NE: the captions that serve as prototypes, unit rows.
-        centre_N: what the teacher says of pictures in general, taken off its similarities, so that it does not say it
-            of every picture.
+        centre_N: the teacher's mean similarities, subtracted so that its output does not become the same for every
+            image.
         temperature: of the student's softmax.
-        teacher_temperature: of the teacher's; lower, so that the student grows surer, which keeps both from saying the
-            same of everything.
+        teacher_temperature: of the teacher's; lower, which sharpens the target and prevents a uniform output.
     """
     with torch.no_grad():
-        wanted_BN = ((teacher_BE @ bank_NE.T - centre_N) / teacher_temperature).softmax(dim=-1)
-    return -(wanted_BN * (student_BE @ bank_NE.T / temperature).log_softmax(dim=-1)).sum(dim=-1).mean()
+        target_BN = ((teacher_BE @ bank_NE.T - centre_N) / teacher_temperature).softmax(dim=-1)
+    return -(target_BN * (student_BE @ bank_NE.T / temperature).log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
 @torch.no_grad()
 def update_centre(centre_N: Tensor, teacher_BE: Tensor, bank_NE: Tensor, decay: float = 0.9) -> None:
-    """Move the centre towards the teacher's mean similarities of this batch, in place."""
+    """Move the centre towards the teacher's mean similarities in this batch, in place."""
     centre_N.lerp_((teacher_BE @ bank_NE.T).mean(dim=0), 1 - decay)
 
 
-def masked_tokens(student_BTD: Tensor, teacher_BTD: Tensor, hidden_BT: Tensor) -> Tensor:
-    """How unlike the teacher's the student's tokens are where its picture was hidden: mean ``1 - cosine``.
+def masked_token_loss(student_BTD: Tensor, teacher_BTD: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean cosine distance of student and teacher over the masked tokens.
 
     Args:
-        student_BTD: tokens of the picture with holes, through the student's predictor.
-        teacher_BTD: tokens of the whole picture.
-        hidden_BT: which tokens' pixels were hidden.
+        student_BTD: tokens of the masked image, through the student's predictor.
+        teacher_BTD: tokens of the whole image.
+        mask_BT: which tokens' pixels were masked.
     """
-    unlike_BT = 1 - F.cosine_similarity(student_BTD, teacher_BTD.detach(), dim=-1)
-    return unlike_BT[hidden_BT].mean()
+    distance_BT = 1 - F.cosine_similarity(student_BTD, teacher_BTD.detach(), dim=-1)
+    return distance_BT[mask_BT].mean()
 
 
 class TokenPredictor(nn.Module):
-    """From the student's tokens to the teacher's: two layers, so that the student need not equal its teacher."""
+    """Maps the student's tokens to the teacher's: two layers, so that the student need not equal its teacher."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,24 +1,19 @@
-"""Keeping experts at work: after each step the bias that steers their load moves, and counting starts anew.
+"""Loss-free load balancing of experts: after each step their routing bias is updated and the counts are reset.
 
-The balance *loss* of experts is a part of the objective whose forward pass they served, see ``captions``.
+The load-balancing *loss* belongs to the objective of the forward pass, see ``captions``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from clerestory.models.moe.balancing import forget_counts, rebalance
-from clerestory.stages.train.objectives.objective import Objective, Part, StepContext
-
-if TYPE_CHECKING:
-    from clerestory.stages.train.loop import Run
+from clerestory.models.moe.balancing import rebalance, reset_counts
+from clerestory.stages.train.objectives.objective import LossTerm, Objective, StepContext
 
 
-class Experts(Objective):
-    """Moves steering biases (``expert_balance`` of ``bias`` or ``both``); has no loss of its own.
+class ExpertBalance(Objective):
+    """Updates the routing biases (``expert_balance`` of ``bias`` or ``both``); it has no loss term.
 
-    It must come before whatever passes tokens through the model: what an earlier step has counted and not used, because
-    it was skipped, is forgotten here, so that a resumed run counts what an uninterrupted one counts.
+    It must come before all objectives that pass tokens through the model: it resets the counts that a skipped step
+    left behind, so that a resumed run counts what an uninterrupted one counts.
     """
 
     name = "experts"
@@ -27,13 +22,13 @@ class Experts(Objective):
         super().__init__()
         self._number = -1
 
-    def losses(self, step: StepContext) -> dict[str, Part]:
-        """No part; a new step starts to count at zero, the micro-batches of one step add up."""
+    def losses(self, step: StepContext) -> dict[str, LossTerm]:
+        """No term; each step counts from zero, and its micro-batches add up."""
         if step.number != self._number:
-            forget_counts(step.model)
+            reset_counts(step.model)
             self._number = step.number
         return {}
 
-    def after_step(self, run: Run) -> None:
-        """One move of every bias against the load of this step."""
-        rebalance(run.model, run.settings.config.expert_rate)
+    def after_step(self, step: StepContext) -> None:
+        """One update of every bias against the load of this step."""
+        rebalance(step.model, step.settings.config.bias_update_speed)

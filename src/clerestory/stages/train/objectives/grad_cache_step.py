@@ -1,69 +1,97 @@
-"""A batch that goes through the model in pieces, and still is one batch to the contrastive loss.
+"""The backward pass in micro-batches, with a contrastive loss over the whole batch.
 
-Shape suffixes: B pictures, E shared space.
+Shape suffixes: B images, E shared space, T tokens, D width.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from clerestory.stages.train.losses import grad_cache_step
 from clerestory.stages.train.losses.gradcache import Encoded
-from clerestory.stages.train.objectives.objective import Part, Precision, StepContext
-
-if TYPE_CHECKING:
-    from clerestory.stages.train.objectives.captions import Captions
+from clerestory.stages.train.objectives.objective import LossTerm, Precision, StepContext
+from clerestory.stages.train.sharding import shard, shard_size
 
 
-def learn_in_pieces(captions: Captions, step: StepContext, pieces: int, precision: Precision) -> dict[str, Part]:
-    """Add the gradients of ``captions.losses(step)`` to the parameters, with the memory of one piece.
+class ContrastiveCaptioner(Protocol):
+    """An objective with a contrastive loss over the whole batch and other terms that are means over samples."""
 
-    They are those of the whole batch up to rounding, but for what looks at other rows of its batch (batch norm, the
-    balance of experts, which captions are said in parallel): that sees a piece.
+    def encode(self, step: StepContext) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Image embeddings ``(B, E)``, tokens ``(B, T, D)`` and the balancing loss."""
+        ...
+
+    def contrastive_loss(self, step: StepContext, images_BE: Tensor) -> Tensor:
+        """Of the whole batch."""
+        ...
+
+    def caption_loss(
+        self, step: StepContext, tokens_BTD: Tensor, balance: Tensor | None, num_captioned: int
+    ) -> dict[str, LossTerm]:
+        """The other terms; ``caption`` is a mean over the tokens of the first ``num_captioned`` samples."""
+        ...
+
+    def num_captioned(self, step: StepContext) -> int:
+        """The number of samples, the first ones, that the decoder is trained on."""
+        ...
+
+    def num_tokens(self, step: StepContext, num_captioned: int) -> int:
+        """The number of caption tokens of these samples."""
+        ...
+
+
+def micro_batched_backward(
+    objective: ContrastiveCaptioner, step: StepContext, micro_batches: int, precision: Precision
+) -> dict[str, LossTerm]:
+    """Add the gradients of ``objective.losses(step)`` to the parameters, with the memory of one micro-batch.
+
+    They equal those of the whole batch up to rounding, except for operations across the samples of a batch (batch
+    normalisation, expert balancing, the choice of captions predicted in parallel), which see a micro-batch.
 
     Args:
-        captions: the objective.
+        objective: with a contrastive loss.
         step: the whole batch.
-        pieces: how many; never more than samples.
-        precision: makes the autocast that forward passes run in.
+        micro_batches: their number; at most the number of samples.
+        precision: makes the autocast context of the forward passes.
 
     Returns:
-        The parts of the loss, without a graph.
+        The terms of the loss, without a graph.
     """
-    pieces = min(pieces, len(step.rows))
-    learners = captions.learners(step)
-    words = captions.word_count(step, learners)
-    values: dict[str, Part] = {}
+    count = min(micro_batches, len(step.rows))
+    captioned = objective.num_captioned(step)
+    tokens = objective.num_tokens(step, captioned)
+    terms: dict[str, LossTerm] = {}
 
-    def look(number: int) -> Encoded:
-        piece = step.piece(number, pieces)
-        first_time = not torch.is_grad_enabled()
+    def encode_image(index: int) -> Encoded:
+        micro = step.micro_batch(index, count)
+        first_pass = not torch.is_grad_enabled()
         with precision():
-            images_BE, tokens_BTD, balance = captions.look(piece)
-            if first_time:
+            images_BE, tokens_BTD, balance = objective.encode(micro)
+            if first_pass:
                 return images_BE
-            mine = len(range(number, learners, pieces))
-            parts = captions.say(piece, tokens_BTD, balance, mine)
-        rest = images_BE.new_zeros(())
-        for name, part in parts.items():
-            # A mean over the words of a piece becomes its share of the mean over all words.
-            share = captions.word_count(piece, mine) / words if name == "caption" else 1 / pieces
-            rest = rest + part.weight * part.value * share * pieces  # it is averaged over the pieces
-            before = values.get(name, Part(torch.zeros((), device=rest.device)))
-            values[name] = Part(before.value + share * part.value.detach(), part.weight)
-        return images_BE, rest
+            micro_captioned = shard_size(captioned, index, count)
+            micro_terms = objective.caption_loss(micro, tokens_BTD, balance, micro_captioned)
+        extra_loss = images_BE.new_zeros(())
+        for name, term in micro_terms.items():
+            # A mean over the tokens of a micro-batch is weighted by its share of all tokens.
+            share = objective.num_tokens(micro, micro_captioned) / tokens if name == "caption" else 1 / count
+            extra_loss = extra_loss + term.weight * term.value * share * count  # averaged over the micro-batches
+            before = terms.get(name, LossTerm(torch.zeros((), device=extra_loss.device)))
+            terms[name] = LossTerm(before.value + share * term.value.detach(), term.weight)
+        return images_BE, extra_loss
 
-    def nothing(number: int) -> Tensor:
-        return step.pixels_BCSS.new_zeros(0)
+    def encode_text(index: int) -> Tensor:
+        return step.pixels_BCSS.new_zeros(0)  # the text tower is locked; the loss looks its embeddings up
 
-    def match(images_BE: Tensor, _: Tensor) -> Tensor:
-        order_B = torch.cat([torch.arange(len(step.rows))[first::pieces] for first in range(pieces)])
-        values["contrastive"] = Part(captions.match(step, images_BE[order_B.argsort().to(images_BE.device)]))
-        return values["contrastive"].value
+    def loss(images_BE: Tensor, _: Tensor) -> Tensor:
+        order_B = torch.cat([shard(torch.arange(len(step.rows)), index, count) for index in range(count)])
+        value = objective.contrastive_loss(step, images_BE[order_B.argsort().to(images_BE.device)])
+        terms["contrastive"] = LossTerm(value)
+        return value
 
-    grad_cache_step(look, nothing, match, [(number, number) for number in range(pieces)], modules=(step.model,))
-    values["contrastive"] = Part(values["contrastive"].value.detach())
-    return values
+    indices = [(index, index) for index in range(count)]
+    grad_cache_step(encode_image, encode_text, loss, indices, modules=(step.model,))
+    terms["contrastive"] = LossTerm(terms["contrastive"].value.detach())
+    return terms

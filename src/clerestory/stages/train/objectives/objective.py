@@ -1,6 +1,6 @@
-"""What a training run minimises: a sum of objectives, each with parts of its own.
+"""The interface of objectives: the training loss is a sum of objectives, each with one or more terms.
 
-Shape suffixes: B pictures, C channels, S side.
+Shape suffixes: B images, C channels, S side.
 """
 
 from __future__ import annotations
@@ -9,51 +9,49 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from clerestory.models.model import ClerestoryModel
-from clerestory.stages.train.config import Settings
+from clerestory.stages.train.config import ResolvedConfig
 from clerestory.stages.train.distributed.ranks import SINGLE, Ranks
 from clerestory.stages.train.monitor.instrumentation import Instrumentation
+from clerestory.stages.train.sharding import shard
 from clerestory.stages.train.shuffle import Rows
-from clerestory.stages.train.train_data import Material
-
-if TYPE_CHECKING:
-    from clerestory.stages.train.loop import Run
-
+from clerestory.stages.train.train_data import TrainData
 
 Precision = Callable[[], AbstractContextManager[object]]
 
 
-class Part(NamedTuple):
-    """One part of the loss: the log shows ``value`` by its name, the step minimises ``weight * value``."""
+class LossTerm(NamedTuple):
+    """One term of the loss: the log contains ``value``, the step minimises ``weight * value``."""
 
     value: Tensor
     weight: float = 1.0
 
 
-def total(parts: Mapping[str, Part]) -> Tensor:
-    """What a step minimises."""
-    return torch.stack([part.weight * part.value for part in parts.values()]).sum()
+def total_loss(terms: Mapping[str, LossTerm]) -> Tensor:
+    """The weighted sum of the terms."""
+    return torch.stack([term.weight * term.value for term in terms.values()]).sum()
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """One step as the objectives see it.
+    """The inputs of the objectives in one step.
 
     Attributes:
         number: of the step, counted from 0.
-        epoch: how often everything has been gone through before.
-        rows: which of ``material.train`` are learnt from, ``(B,)``.
-        pixels_BCSS: these pictures, augmented, in -1..1.
-        model: what learns.
-        material: what is learnt from.
+        epoch: complete passes over the data before it.
+        rows: the rows of ``train_data.train`` in the batch, ``(B,)``.
+        pixels_BCSS: their augmented images, in -1..1.
+        model: the model in training.
+        train_data: the data of the run.
         settings: of the run.
-        instrumentation: what measures the run; ``is_check`` and ``is_full_check`` say whether this step is measured.
-        ranks: the processes that share the batch; what is here is this one's part, and the loss is a mean over them.
+        instrumentation: measures the step for the log and the monitor.
+        ranks: the processes that share the batch; rows and pixels are this process's shard, and losses are means over
+            it.
     """
 
     number: int
@@ -61,48 +59,48 @@ class StepContext:
     rows: Rows
     pixels_BCSS: Tensor
     model: ClerestoryModel
-    material: Material
-    settings: Settings
+    train_data: TrainData
+    settings: ResolvedConfig
     instrumentation: Instrumentation
     ranks: Ranks = SINGLE
 
-    def piece(self, first: int, pieces: int) -> StepContext:
-        """Every ``pieces``-th sample from ``first`` on, so that the first samples of a batch are spread evenly."""
-        return replace(self, rows=self.rows[first::pieces], pixels_BCSS=self.pixels_BCSS[first::pieces])
+    def micro_batch(self, index: int, count: int) -> StepContext:
+        """Micro-batch ``index`` of ``count``."""
+        return replace(self, rows=shard(self.rows, index, count), pixels_BCSS=shard(self.pixels_BCSS, index, count))
 
 
 class Objective(nn.Module, ABC):
-    """Something to be learnt; its parameters are trained with the model's, its state is in every checkpoint.
+    """A part of the training loss. Its parameters are trained with the model's; its state is in every checkpoint.
 
-    What is kept as a buffer with ``persistent=False`` is not. The model itself must not be an attribute: it comes with
-    the context.
+    Buffers with ``persistent=False`` are not. The model itself must not be an attribute: it comes with the context.
 
     Attributes:
-        name: in the checkpoint.
+        name: prefix of its state in the checkpoint.
     """
 
     name: str
 
     @abstractmethod
-    def losses(self, step: StepContext) -> dict[str, Part]:
-        """The parts of the loss by the names the log gives them; two objectives must not share a name."""
+    def losses(self, step: StepContext) -> dict[str, LossTerm]:
+        """The terms of the loss, by their names in the log, which no other objective may use."""
 
-    def learn(self, step: StepContext, pieces: int, precision: Precision) -> dict[str, Part]:
-        """Add the gradients of ``losses`` to the parameters and return the parts.
+    def backward(self, step: StepContext, micro_batches: int, precision: Precision) -> dict[str, LossTerm]:
+        """Add the gradients of ``losses`` to the parameters and return the terms.
 
         Args:
             step: the whole batch.
-            pieces: in which it may go through the model; what has batches of its own takes these whole.
-            precision: makes the autocast that forward passes run in.
+            micro_batches: the number in which the batch may go through the model; an objective with batches of its
+                own processes these whole.
+            precision: makes the autocast context of the forward passes.
         """
         with precision():
-            parts = self.losses(step)
-        if parts:
-            total(parts).backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
-        return parts
+            terms = self.losses(step)
+        if terms:
+            total_loss(terms).backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        return terms
 
-    def before_keep(self, model: ClerestoryModel) -> None:
-        """Called before the model is written to a folder: the place to tell it what was learnt beside its weights."""
+    def on_export(self, model: ClerestoryModel) -> None:
+        """Called before the model is written to a folder, to store what was learned outside its weights."""
 
-    def after_step(self, run: Run) -> None:
-        """Called after each step of the optimizer; not after one that was skipped because it was not finite."""
+    def after_step(self, step: StepContext) -> None:
+        """Called after each step of the optimizer, but not after a skipped one."""

@@ -13,32 +13,32 @@ from clerestory.core.codec import Tags
 from clerestory.core.progress import QUIET
 from clerestory.core.sample import SUPPLEMENT, TRAIN, Caption, Dataset
 from clerestory.stages.train import TrainConfig
-from clerestory.stages.train.mixture import Blend
+from clerestory.stages.train.mixture import MixtureSampler
 from clerestory.stages.train.objectives import Captions
-from clerestory.stages.train.run import prepared
-from clerestory.stages.train.sampling import Concept, Sampler
+from clerestory.stages.train.run import prepare_run
+from clerestory.stages.train.sampling import ConceptRows, ConceptSampler
 
 
-def pool(first: int, size: int) -> tuple[Concept, ...]:
-    return tuple(Concept((first + i,), ()) for i in range(size))
+def pool(first: int, size: int) -> tuple[ConceptRows, ...]:
+    return tuple(ConceptRows((first + i,), ()) for i in range(size))
 
 
 @pytest.mark.parametrize("step", [0, 3, 17, 1000])
 def test_a_batch_has_main_rows_first_and_is_a_function_of_the_step(step: int) -> None:
-    blend = Blend(Sampler(pool(0, 10), 4, 7, 0.0), Sampler(pool(10, 50), 3, 7, 0.0))
-    rows = blend.draw(step)
-    assert blend.batch == len(rows) == 7
+    mixed = MixtureSampler(ConceptSampler(pool(0, 10), 4, 7, 0.0), ConceptSampler(pool(10, 50), 3, 7, 0.0))
+    rows = mixed.draw(step)
+    assert mixed.batch_size == len(rows) == 7
     assert (rows[:4] < 10).all()
     assert (rows[4:] >= 10).all()
     assert len(np.unique(rows)) == 7
-    again = Blend(Sampler(pool(0, 10), 4, 7, 0.0), Sampler(pool(10, 50), 3, 7, 0.0))
+    again = MixtureSampler(ConceptSampler(pool(0, 10), 4, 7, 0.0), ConceptSampler(pool(10, 50), 3, 7, 0.0))
     assert (again.draw(step) == rows).all()
-    assert blend.epoch(step) == step // 2
+    assert mixed.epoch(step) == step // 2
 
 
-def test_both_pools_are_gone_through_evenly() -> None:
-    blend = Blend(Sampler(pool(0, 8), 4, 0, 0.0), Sampler(pool(8, 24), 4, 0, 0.0))
-    rows = np.concatenate([blend.draw(step) for step in range(12)])
+def test_both_sources_are_drawn_evenly() -> None:
+    mixed = MixtureSampler(ConceptSampler(pool(0, 8), 4, 0, 0.0), ConceptSampler(pool(8, 24), 4, 0, 0.0))
+    rows = np.concatenate([mixed.draw(step) for step in range(12)])
     counts = np.bincount(rows, minlength=32)
     assert (counts[:8] == 6).all()
     assert (counts[8:] == 2).all()
@@ -54,16 +54,16 @@ def test_the_decoder_learns_no_caption_of_the_supplement(tmp_path: Path) -> None
         for s in data
     ]
     both = Dataset("both", marked, data.read)
-    config = TrainConfig(preset="tiny", steps=2, batch=8, threads=1, caption_share=1.0, supplement=0.5)
-    run = prepared(both, config.resolved(), tmp_path, QUIET)
+    config = TrainConfig(preset="tiny", steps=2, batch_size=8, threads=1, caption_share=1.0, supplement_share=0.5)
+    run = prepare_run(both, config.resolved(), tmp_path, QUIET)
     assert "extra" not in run.processor.tokenizer.get_vocab()
     captions = run.objectives[0]
     assert isinstance(captions, Captions)
     step = run.context(0)
-    learners = captions.learners(step)
-    assert 0 < learners < len(step.rows)
-    words = [run.material.train.caption(row) for row in step.rows]
-    assert [word.startswith("extra") for word in words] == [i >= learners for i in range(len(words))]
+    captioned = captions.num_captioned(step)
+    assert 0 < captioned < len(step.rows)
+    texts = [run.train_data.train.caption(row) for row in step.rows]
+    assert [caption.startswith("extra") for caption in texts] == [i >= captioned for i in range(len(texts))]
     pad = run.model.config.pad_token_id
-    assert (captions.ids_ML[run.material.train.caption_N[step.rows[learners:]]] == pad).all()
+    assert (captions.ids_ML[run.train_data.train.caption_N[step.rows[captioned:]]] == pad).all()
     assert run.step() > 0
