@@ -15,7 +15,9 @@ from tests.support.colour_tiles import ColourModel, tiles
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.store import open_store
 
-CONFIG = EvaluateConfig(caption_samples=10, latency_samples=0, min_slice_concepts=10, batch_size=8, suites=("retrieval", "captions"))
+CONFIG = EvaluateConfig(
+    caption_samples=10, latency_samples=0, min_slice_concepts=10, batch_size=8, suites=("retrieval", "captioning")
+)
 
 
 class Watched(ColourModel):

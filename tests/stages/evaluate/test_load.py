@@ -14,21 +14,12 @@ from tests.stages.evaluate.virtual import run_virtually
 from tests.support.delay_server import Law, Server, running
 
 from clerestory.core.errors import ConfigError
-from clerestory.stages.evaluate.suites.latency.load import (
-    HttpPayload,
-    HttpTarget,
-    LoadConfig,
-    LoadResult,
-    RequestFailed,
-    ThreadTarget,
-    arrivals,
-    json_field,
-    offer_load,
-    run_load,
-)
+from clerestory.stages.evaluate.suites.latency.load import LoadConfig, LoadResult, arrivals
+from clerestory.stages.evaluate.suites.latency.load_generator import RequestFailed, ThreadTarget, offer_load, run_load
+from clerestory.stages.evaluate.suites.latency.load_http import HttpPayload, HttpTarget, json_field
 from clerestory.stats.aggregate import recompute
 
-CONFIG = LoadConfig(rate=75, seconds=20, warm_up=2, slo_ms=250, timeout=10, most_in_flight=400)
+CONFIG = LoadConfig(rate=75, seconds=20, warm_up=2, slo_ms=250, timeout=10, max_in_flight=400)
 
 
 class Simulated:
@@ -70,7 +61,7 @@ def ideal(config: LoadConfig, law: Law) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["poisson", "uniform"])
 @pytest.mark.parametrize("stall", [0.0, 2.0])
 def test_every_latency_is_that_of_an_ideal_observer(kind: str, stall: float) -> None:
-    config = LoadConfig(rate=75, seconds=20, warm_up=2, arrivals=kind, timeout=10, most_in_flight=400)  # type: ignore[arg-type]  # parametrised
+    config = LoadConfig(rate=75, seconds=20, warm_up=2, arrivals=kind, timeout=10, max_in_flight=400)  # type: ignore[arg-type]  # parametrised
     law = Law(stall=stall)
     result = run_virtually(offer_load(Simulated(law), config))
     np.testing.assert_allclose([one.ms for one in result.requests], ideal(config, law), rtol=0, atol=1e-6)
@@ -92,7 +83,7 @@ def test_a_closed_loop_hides_the_stall() -> None:
 def test_few_slots_do_not_hide_the_stall_either() -> None:
     law = Law()
     target = Simulated(law)
-    config = LoadConfig(rate=75, seconds=20, warm_up=2, timeout=30, most_in_flight=16)
+    config = LoadConfig(rate=75, seconds=20, warm_up=2, timeout=30, max_in_flight=16)
     result = run_virtually(offer_load(target, config))
     assert target.most == 16
     assert p99(result) > np.quantile(ideal(config, law), 0.99)
@@ -115,7 +106,7 @@ def test_requests_without_an_answer_count_as_the_longest_wait() -> None:
                 raise ValueError("no such picture")
             await asyncio.sleep(0.1)
 
-    config = LoadConfig(rate=50, seconds=20, warm_up=0, arrivals="uniform", slo_ms=150, timeout=2, most_in_flight=500)
+    config = LoadConfig(rate=50, seconds=20, warm_up=0, arrivals="uniform", slo_ms=150, timeout=2, max_in_flight=500)
     result = run_virtually(offer_load(Broken(), config))
     rows = result.rows()
     assert len(rows["ms"]) == 1000
@@ -133,7 +124,8 @@ def test_requests_without_an_answer_count_as_the_longest_wait() -> None:
     (finding,) = result.findings()
     assert finding.code == "CLR-E040"
     assert "300 of 1000" in finding.message
-    assert "load_p95, load_p99 lie among them" in finding.message
+    assert "load_p95, load_p99 fall among them" in finding.message
+    assert (finding.count, finding.details["requests"]) == (300, 1000)
 
 
 def test_a_request_that_never_got_a_slot_is_counted() -> None:
@@ -143,7 +135,7 @@ def test_a_request_that_never_got_a_slot_is_counted() -> None:
         async def answer(self, index: int) -> None:
             await asyncio.sleep(60)
 
-    config = LoadConfig(rate=10, seconds=10, warm_up=0, arrivals="uniform", timeout=5, most_in_flight=3)
+    config = LoadConfig(rate=10, seconds=10, warm_up=0, arrivals="uniform", timeout=5, max_in_flight=3)
     result = run_virtually(offer_load(Stuck(), config))
     statuses = [one.status for one in result.requests]
     assert (statuses.count("timeout"), statuses.count("unsent")) == (3, 97)
@@ -161,7 +153,7 @@ def test_an_answer_after_the_timeout_is_no_answer() -> None:
         async def answer(self, index: int) -> None:
             await asyncio.sleep(3)
 
-    config = LoadConfig(rate=10, seconds=5, warm_up=0, arrivals="uniform", timeout=2, most_in_flight=100)
+    config = LoadConfig(rate=10, seconds=5, warm_up=0, arrivals="uniform", timeout=2, max_in_flight=100)
     result = run_virtually(offer_load(Slow(), config))
     assert {one.status for one in result.requests} == {"timeout"}
 
@@ -189,7 +181,7 @@ def test_a_server_too_slow_for_the_rate_is_seen() -> None:
             async with self.lock:
                 await asyncio.sleep(0.2)
 
-    config = LoadConfig(rate=10, seconds=20, warm_up=0, arrivals="uniform", timeout=100, most_in_flight=500)
+    config = LoadConfig(rate=10, seconds=20, warm_up=0, arrivals="uniform", timeout=100, max_in_flight=500)
     result = run_virtually(offer_load(OneAtATime(), config))
     # Request k is due at k/10 and answered at (k + 1)/5: the queue grows without end.
     expected = [(k + 1) * 200 - k * 100 for k in range(200)]
@@ -233,7 +225,7 @@ def test_poisson_arrivals_have_the_rate_and_the_spread_of_poisson() -> None:
         {"rate": math.nan},
         {"seconds": -1},
         {"warm_up": -0.1},
-        {"most_in_flight": 0},
+        {"max_in_flight": 0},
         {"arrivals": "bursts"},
         {"slo_ms": 30_000},
         {"rate": 1e9},
@@ -262,7 +254,7 @@ def test_threads_run_every_call_and_no_more_at_once_than_allowed() -> None:
         if index == 3:
             raise RuntimeError("broken")
 
-    config = LoadConfig(rate=400, seconds=0.2, warm_up=0, arrivals="uniform", most_in_flight=4)
+    config = LoadConfig(rate=400, seconds=0.2, warm_up=0, arrivals="uniform", max_in_flight=4)
     result = run_load(ThreadTarget(call, 4), config)
     assert seen == set(range(80))
     assert 1 <= most <= 4
@@ -271,7 +263,7 @@ def test_threads_run_every_call_and_no_more_at_once_than_allowed() -> None:
 
 def test_http_answers_and_every_kind_of_failure() -> None:
     special = {3: "/500", 4: "/429", 5: "/garbage", 6: "/never"}
-    config = LoadConfig(rate=100, seconds=0.2, warm_up=0, arrivals="uniform", slo_ms=900, timeout=5, most_in_flight=32)
+    config = LoadConfig(rate=100, seconds=0.2, warm_up=0, arrivals="uniform", slo_ms=900, timeout=5, max_in_flight=32)
     law = Law(shortest=0.0, longest=0.001, stall=0.0)
 
     def payload(index: int) -> HttpPayload:
@@ -286,7 +278,7 @@ def test_http_answers_and_every_kind_of_failure() -> None:
     assert told == {
         3: ("error", "HTTP 500"),
         4: ("error", "HTTP 429"),
-        5: ("error", "the answer is not JSON"),
+        5: ("error", "the response is not JSON"),
         6: ("timeout", "no answer within 5 s"),
     }
     assert {one.status for one in refused.requests} == {"error"}
@@ -296,8 +288,8 @@ def test_http_answers_and_every_kind_of_failure() -> None:
 def test_json_field_tells_what_is_missing() -> None:
     check = json_field("data")
     assert check(b'{"data": []}') == ""
-    assert check(b'{"error": 1}') == "the answer has no 'data'"
-    assert check(b"[1]") == "the answer has no 'data'"
+    assert check(b'{"error": 1}') == "the response has no 'data'"
+    assert check(b"[1]") == "the response has no 'data'"
 
 
 @pytest.mark.parametrize(
@@ -310,9 +302,9 @@ def test_json_field_tells_what_is_missing() -> None:
         (b'HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n{"data": 1}', ""),
         (b'HTTP/1.0 200 OK\r\n\r\n{"data": 1}', ""),
         (b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"data": 1}', "IncompleteReadError"),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", "the answer is not JSON"),
-        (b"HTTP/1.1 302 SuiteResult\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", "HTTP 302"),
-        (b"SSH-2.0-OpenSSH\r\n\r\n", "ValueError: the answer is not HTTP/1"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", "the response is not JSON"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", "HTTP 302"),
+        (b"SSH-2.0-OpenSSH\r\n\r\n", "ValueError: the response is not HTTP/1"),
         (b"", "IncompleteReadError"),
     ],
 )
@@ -341,5 +333,5 @@ def test_answers_as_servers_send_them(raw: bytes, why: str) -> None:
 
 
 def test_an_address_that_is_none_is_refused() -> None:
-    with pytest.raises(ConfigError, match="no address"):
+    with pytest.raises(ConfigError, match="not an HTTP URL"):
         HttpTarget("localhost:8000/v1", lambda _: HttpPayload())

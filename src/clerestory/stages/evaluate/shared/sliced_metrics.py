@@ -100,7 +100,7 @@ def concepts_by_value(rows: Rows, where: Mapping[str, str], column: str, score: 
 def too_small(slice_: Tags, concepts: int, minimum: int, code: FindingCode = findings.SMALL_SLICE) -> Finding:
     """A slice with too few concepts to be measured."""
     noun = "concept" if concepts == 1 else "concepts"
-    message = f"the slice has {concepts} {noun}, below the minimum of {minimum}, so it was not measured"
+    message = f"the slice {slice_} has {concepts} {noun}, below the minimum of {minimum}, so it was not measured"
     return code.finding(str(slice_), message, count=concepts, minimum=minimum)
 
 

@@ -21,7 +21,7 @@ from clerestory.core.rows import CLUSTER_COLUMN, Condition, TaskName
 from clerestory.core.sample import TRAIN, VAL
 from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.context import EvaluationContext
-from clerestory.stages.evaluate.row_builder import RowBuilder, has_scores
+from clerestory.stages.evaluate.row_builder import has_scores
 from clerestory.stages.evaluate.samples import concept_of
 from clerestory.stages.evaluate.shared.class_prompts import (
     MAX_LISTED,

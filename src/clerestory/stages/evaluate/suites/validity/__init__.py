@@ -200,12 +200,25 @@ def _findings(reasons: Mapping[str, Sequence[ValidityReason]]) -> list[Finding]:
                 passed.setdefault(reason.code, []).append(name)
             else:
                 code = CODES[reason.code]
-                numbers = {"value": reason.value, "limit": reason.limit, "n": reason.n}
-                found.append(code.finding(f"benchmark {name}", reason.message, reason=reason.level, **numbers))
+                found.append(
+                    code.finding(
+                        f"benchmark {name}",
+                        reason.message,
+                        reason=reason.level,
+                        value=reason.value,
+                        limit=reason.limit,
+                        n=reason.n,
+                        benchmarks=(name,),
+                    )
+                )
     for key, names in sorted(passed.items()):
         code, where = CODES[key], f"{len(names)} benchmarks"
         message = f"no problem ({code.title}) found with {', '.join(names)}"
-        found.append(code.finding(where, message, severity="info", state="pass", fix="", count=len(names)))
+        found.append(
+            code.finding(
+                where, message, severity="info", state="pass", fix="", count=len(names), benchmarks=tuple(names)
+            )
+        )
     return found
 
 

@@ -52,7 +52,7 @@ DUPLICATES = ValidityThresholds(0.01, 0.05)
 UNINFORMATIVE = ValidityThresholds(0.50, 0.90)
 # Ten popular test sets have 3.3 % wrong labels on average (Northcutt et al. 2021), enough to reorder close models.
 LABEL_ERRORS = ValidityThresholds(0.01, 0.05)
-# Unanswered items are rarely random: long, hard and delicate ones fail first. Their share bounds the error of the score.
+# Unanswered items are rarely random: long, hard and delicate ones fail first. Their share bounds the score's error.
 UNANSWERED = ValidityThresholds(0.01, 0.10)
 
 CODES: Mapping[str, FindingCode] = {

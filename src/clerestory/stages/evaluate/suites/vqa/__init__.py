@@ -135,7 +135,7 @@ class QuestionGenerator:
         return TaskItem(sample, question, ("yes", "no"), (answer,), concept_of(sample, self.language))
 
     def _asserted(self, sample: Sample) -> tuple[str, str]:
-        """The caption that the question about an image asserts, and whether it is correct; empty without distractors."""
+        """The caption that a question asserts about an image, and whether it is correct; empty without distractors."""
         distractors = self._distractors(sample, 1)
         if not distractors:
             return "", ""

@@ -1,4 +1,4 @@
-"""Corruptions, changed captions, bias and descriptions in a world whose answers are known."""
+"""Corruptions, perturbed captions, fairness and captioning on data whose answers are known."""
 
 import dataclasses
 import math
@@ -6,46 +6,41 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
-from tests.stages.evaluate.test_parts_classify import find
-from tests.support.attribute_squares import COLOURS, SHAPES, ShapeModel, Teller, bench, rows_where, world
+from tests.stages.evaluate.test_classification import find
+from tests.support.attribute_squares import COLOURS, SHAPES, ShapeModel, Teller, rows_where, world
+from tests.support.attribute_squares import bench as context_of
 from tests.support.colour_tiles import ColourModel, tiles
+from tests.support.oracles import mce
 
 from clerestory.core.codec import Tags
+from clerestory.core.rows import TEXT_PERTURBATIONS, Condition, Unscored
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data.corruptions import NAMES, corrupt
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.context import EvaluationContext
-from clerestory.stages.evaluate.shared.row_builder import CLEAN
 from clerestory.stages.evaluate.suite import NotApplicable
 from clerestory.stages.evaluate.suites import captioning, fairness, retrieval, text_perturbation
 from clerestory.stages.evaluate.suites import corruption as corruptions
 from clerestory.stages.evaluate.suites.corruption.corrupted_embeddings import (
     CoarseColours,
     CorruptedEmbeddings,
-    nearest,
+    nearest_class,
 )
-from clerestory.stages.evaluate.suites.text_perturbation.perturbations import (
-    KINDS,
-    NO_SYNONYM,
-    ONE_ORDER,
-    other_words,
-    perturb,
-)
+from clerestory.stages.evaluate.suites.text_perturbation import perturb, synonyms_of
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.captions import CiderD
-from clerestory.stats.robustness import mce
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store, open_store
 
-REAL = ("retrieval", "words", "corrupt", "bias", "classify", "ood")
+REAL = ("retrieval", "text_perturbation", "corruption", "fairness", "classification", "calibration", "ood")
 
 
 @pytest.fixture(scope="module")
 def under(tmp_path_factory: pytest.TempPathFactory) -> tuple[EvaluationContext, object]:
     """A model that knows nothing but exact drawings, under every corruption."""
     store = open_store(tmp_path_factory.mktemp("corrupt") / "home")
-    made = bench(ShapeModel(fragile=True), store, corruption_samples=12)
+    made = context_of(ShapeModel(fragile=True), store, corruption_samples=12)
     return made, corruptions.run(made)
 
 
@@ -70,7 +65,7 @@ def test_every_condition_is_measured_on_the_same_pictures(under: tuple) -> None:
     samples = {tuple(found.rows["sample"][keep & (found.rows["condition"] == name)][:12]) for name in NAMES}
     assert len(samples) == 1
     assert len(set(found.rows["image"][keep])) == 95 * 12, "every picture has a digest of its own"
-    assert CLEAN not in set(found.rows["condition"][keep]), "clean answers are those of classify"
+    assert Condition.CLEAN not in set(found.rows["condition"][keep]), "clean answers are those of classification"
 
 
 def test_corruption_errors_follow_from_the_rows(under: tuple) -> None:
@@ -108,10 +103,10 @@ def test_a_second_run_corrupts_and_asks_nothing_again(under: tuple, monkeypatch:
 
 
 def test_a_corrupted_picture_is_what_the_corruption_makes_of_it_and_known_by_what_went_in(store: Store) -> None:
-    made = bench(ShapeModel(), store)
+    made = context_of(ShapeModel(), store)
     sample = made.splits["test"].samples[3]
     degraded = CorruptedEmbeddings(made, [sample])
-    clean = np.asarray(made.picture(sample))
+    clean = np.asarray(made.read_image(sample))
     spy = []
 
     class Spy(CoarseColours):
@@ -135,21 +130,21 @@ def test_the_baseline_is_the_nearest_mean_colour() -> None:
     rows = baseline.embed_images(images)
     means = rows.astype(np.float64)
     means[1] = np.nan
-    assert nearest(rows, means).tolist()[0] == 0
-    assert nearest(rows, means).tolist()[2:] == [2, 3, 4]
+    assert nearest_class(rows, means).tolist()[0] == 0
+    assert nearest_class(rows, means).tolist()[2:] == [2, 3, 4]
 
 
 def test_pictures_too_small_are_unscored_and_no_pictures_is_not_applicable(store: Store) -> None:
-    found = corruptions.run(bench(ColourModel(), store, tiles(), corruption_samples=3))
+    found = corruptions.run(context_of(ColourModel(), store, tiles(), corruption_samples=3))
     keep = rows_where(found.rows, condition="fog")
-    assert set(found.rows["unscored"][keep]) == {"the picture is too small to be corrupted"}
+    assert set(found.rows["unscored"][keep]) == {"image_too_small"}
     assert np.isnan(found.rows["rank"][keep]).all()
     with pytest.raises(NotApplicable):
-        corruptions.run(bench(ShapeModel(), store, corruption_samples=0))
+        corruptions.run(context_of(ShapeModel(), store, corruption_samples=0))
 
 
 def test_a_model_that_reads_lower_case_only_loses_everything_to_capitals(store: Store) -> None:
-    found = text_perturbation.run(bench(ShapeModel(), store))
+    found = text_perturbation.run(context_of(ShapeModel(), store))
     where = {"task": "text_to_image", "split": "test"}
     assert find(found, "recall@10", **where, condition="upper_case").value == 0
     assert find(found, "recall@10_loss", **where, condition="upper_case").value == 1
@@ -164,8 +159,8 @@ def test_a_model_that_reads_lower_case_only_loses_everything_to_capitals(store: 
     } | {f"{shape}like, {word}" for word in found.rows["target"] for shape in SHAPES}
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_changed_caption_depends_on_seed_caption_and_kind_alone(kind: str) -> None:
+@pytest.mark.parametrize("kind", TEXT_PERTURBATIONS)
+def test_a_changed_caption_depends_on_seed_caption_and_kind_alone(kind: Condition) -> None:
     text, other = "smiling face with open hands", ["grin", "hug", "welcome"]
     assert perturb(text, kind, 3, other) == perturb(text, kind, 3, other)
     made = perturb(text, kind, 3, other)[0]
@@ -183,16 +178,16 @@ def test_a_changed_caption_depends_on_seed_caption_and_kind_alone(kind: str) -> 
 
 
 def test_what_cannot_be_changed_says_why() -> None:
-    assert perturb("violin", "word_order", 0) == ("", ONE_ORDER)
-    assert perturb("violin", "synonyms", 0) == ("", NO_SYNONYM)
-    assert perturb("a to be", "typos", 0)[1]
+    assert perturb("violin", Condition.WORD_ORDER, 0) == ("", Unscored.ONE_WORD_ORDER)
+    assert perturb("violin", Condition.SYNONYMS, 0) == ("", Unscored.NO_SYNONYM)
+    assert perturb("a to be", Condition.TYPOS, 0) == ("", Unscored.NO_LONG_WORD)
     about = [Sample("a", "0", (Caption("red heart"), Caption("heart", "en", "keyword"), Caption("Herz", "de"),
                                Caption("love", "en-GB", "keyword")))]  # fmt: skip
-    assert other_words("red heart", about, "en") == ["love"]
+    assert synonyms_of("red heart", about, "en") == ["love"]
 
 
 def test_a_model_that_mistakes_men_is_told_by_every_measure_of_bias(store: Store) -> None:
-    found = fairness.run(bench(ShapeModel(biased=True), store, min_group_concepts=5))
+    found = fairness.run(context_of(ShapeModel(biased=True), store, min_group_concepts=5))
     where = {"task": "zero_shot", "split": "test", "group": "gender"}
     assert find(found, "accuracy", **where, value="man").value == 0
     assert find(found, "accuracy", **where, value="woman").value == 1
@@ -202,9 +197,9 @@ def test_a_model_that_mistakes_men_is_told_by_every_measure_of_bias(store: Store
     tones = {**where, "group": "skin_tone"}
     assert find(found, "accuracy", **tones, value="dark").value == 0.5, "variants count"
     # Eight women and eight men of each concept, and the neutral query finds all women first.
-    assert find(found, "max_skew@10", task="bias_search", group="gender").value == pytest.approx(math.log(1.6))
-    assert find(found, "ndkl", task="bias_search", group="gender").value > float(found.facts["chance.ndkl.gender"])
-    queries = found.rows["query"][rows_where(found.rows, task="bias_search", target="gender")]
+    assert find(found, "max_skew@10", task="neutral_search", group="gender").value == pytest.approx(math.log(1.6))
+    assert find(found, "ndkl", task="neutral_search", group="gender").value > found.facts["chance.ndkl.gender"]
+    queries = found.rows["query"][rows_where(found.rows, task="neutral_search", target="gender")]
     assert set(queries) == {f"{colour} {shape}" for colour in COLOURS for shape in ("ball", "box")}
     for measurement in found.measurements:
         assert recompute(found.rows, measurement) == measurement
@@ -212,7 +207,7 @@ def test_a_model_that_mistakes_men_is_told_by_every_measure_of_bias(store: Store
 
 
 def test_a_fair_model_has_no_gap(store: Store) -> None:
-    found = fairness.run(bench(ShapeModel(), store, min_group_concepts=5))
+    found = fairness.run(context_of(ShapeModel(), store, min_group_concepts=5))
     where = {"task": "zero_shot", "split": "test", "group": "gender"}
     assert find(found, "largest_gap", **where).value == 0
     assert find(found, "equalised_odds", **where).value == 0
@@ -223,23 +218,24 @@ def test_a_group_with_two_members_is_named_and_not_measured(store: Store) -> Non
     data = world()
     chosen = [s for s in data if s.split == "test" and s.groups["gender"] == "none"][:2]
     rare = [dataclasses.replace(s, id=f"{s.id}-rare", groups=Tags({**s.groups, "gender": "nonbinary"})) for s in chosen]
-    found = fairness.run(bench(ShapeModel(), store, Dataset("rare", [*data, *rare], data.read)))
-    note = next(f for f in found.findings if "'nonbinary'" in f.message)
+    found = fairness.run(context_of(ShapeModel(), store, Dataset("rare", [*data, *rare], data.read)))
+    note = next(f for f in found.findings if "value=nonbinary" in f.where)
     assert note.code == "CLR-E022"
-    assert "fewer than the 10 a group needs" in note.message
-    assert "group_least" in note.fix
+    assert "below the minimum of 10" in note.message
+    assert (note.count, note.details["minimum"]) == (2, 10)
+    assert "min_group_concepts" in note.fix
     assert not any(m.slice.get("value") == "nonbinary" for m in found.measurements)
-    kept = rows_where(found.rows, task="bias", operation="gender") & (found.rows["gender"] == "nonbinary")
+    kept = rows_where(found.rows, task="group_accuracy", operation="gender") & (found.rows["gender"] == "nonbinary")
     assert kept.sum() == len(rare), "its rows are there all the same"
 
 
 def test_descriptions_are_scored_by_caption_and_by_picture(store: Store) -> None:
     class Speaking(ShapeModel):
-        describe = Teller.describe
+        caption_images = Teller.caption_images
         _eyes = ShapeModel()
         described = 0
 
-    made = bench(Speaking(), store, caption_samples=6, splits=("test",))
+    made = context_of(Speaking(), store, caption_samples=6, splits=("test",))
     found = captioning.run(made)
     keep = rows_where(found.rows, task="caption")
     assert keep.sum() == 6
@@ -252,7 +248,7 @@ def test_descriptions_are_scored_by_caption_and_by_picture(store: Store) -> None
 
 def test_a_describer_that_embeds_nothing_is_measured_and_not_asked_twice(store: Store) -> None:
     model = Teller()
-    config = EvaluateConfig(caption_samples=5, splits=("test",), suites=("captions",))
+    config = EvaluateConfig(caption_samples=5, splits=("test",), suites=("captioning",))
     evidence = evaluate(model, world(), config, store)
     assert evidence.find("chrf", {"task": "caption", "split": "test"}) is not None
     assert evidence.find("clip_score", {"task": "caption", "split": "test"}) is None
@@ -264,7 +260,7 @@ def test_a_describer_that_embeds_nothing_is_measured_and_not_asked_twice(store: 
 
 
 def test_retrieval_has_average_precision(store: Store) -> None:
-    found = retrieval.run(bench(ShapeModel(), store))
+    found = retrieval.run(context_of(ShapeModel(), store))
     clean = rows_where(found.rows, task="image_to_text")
     rank = found.rows["rank"][clean]
     assert np.allclose(found.rows["precision"][clean], 1 / rank), "one right caption: precision is that at its rank"
@@ -283,5 +279,5 @@ def test_a_real_model_on_real_pictures(tiny_model: str, few_icons: Dataset, stor
     rows = read_rows(store.blobs.get(evidence.rows))
     for measurement in evidence.measurements:
         if measurement.recipe is not None:
-            # Rows of one part are not mistaken for those of another once they lie below one another.
+            # Rows of one suite are not mistaken for those of another when they are joined.
             assert recompute(rows, measurement) == measurement

@@ -1,4 +1,4 @@
-"""Classification and out-of-distribution detection in a world whose answers are known."""
+"""Classification, calibration and out-of-distribution detection on data whose answers are known."""
 
 import json
 import math
@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from tests.support.attribute_squares import COLOURS, ShapeModel, bench, rows_where, world
+from tests.support.attribute_squares import COLOURS, ShapeModel, rows_where, world
+from tests.support.attribute_squares import bench as context_of
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import NotFound
@@ -17,10 +18,11 @@ from clerestory.core.sample import Dataset
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig
 from clerestory.stages.evaluate.context import EvaluationContext
+from clerestory.stages.evaluate.row_builder import join_rows
 from clerestory.stages.evaluate.shared.class_prompts import Classes, class_embeddings, find_classes
-from clerestory.stages.evaluate.shared.linear_probe import fit_linear, knn_logits
+from clerestory.stages.evaluate.shared.linear_probe import fit_linear_probe, knn_logits
 from clerestory.stages.evaluate.suite import NotApplicable, SuiteResult
-from clerestory.stages.evaluate.suites import classification, ood
+from clerestory.stages.evaluate.suites import calibration, classification, ood
 from clerestory.stats.aggregate import recompute
 from clerestory.store import Store
 
@@ -29,9 +31,10 @@ def find(found: SuiteResult, name: str, **slice_: str) -> Measurement:
     return next(m for m in found.measurements if m.name == name and dict(m.slice) == slice_)
 
 
-def test_a_model_that_knows_every_class_is_right_and_as_sure_as_its_scale_says(store: Store) -> None:
-    found = classification.run(bench(ShapeModel(logit_scale=4.0), store, label_field="category"))
-    assert find(found, "accuracy", task="zero_shot", split="test").value == 1
+def test_a_perfect_model_is_accurate_and_as_confident_as_its_scale(store: Store) -> None:
+    context = context_of(ShapeModel(logit_scale=4.0), store, label_field="category")
+    classified, found = classification.run(context), calibration.run(context)
+    assert find(classified, "accuracy", task="zero_shot", split="test").value == 1
     right = math.exp(4 / math.sqrt(2))
     sure = right / (right + len(COLOURS) - 1)
     assert find(found, "ece", task="zero_shot", split="test").value == pytest.approx(1 - sure, abs=1e-6)
@@ -43,19 +46,19 @@ def test_a_model_that_knows_every_class_is_right_and_as_sure_as_its_scale_says(s
     assert find(found, "temperature", task="zero_shot").value < 0.1
     assert find(found, "ece", task="zero_shot", split="test", scaled="yes").value < 1e-6
     for task in ("knn", "linear_probe"):
-        assert find(found, "accuracy", task=task, split="test").value == 1
+        assert find(classified, "accuracy", task=task, split="test").value == 1
 
 
 def test_a_shift_that_fools_the_model_is_the_gap(store: Store) -> None:
-    found = classification.run(bench(ShapeModel(dusk=True), store))
+    found = classification.run(context_of(ShapeModel(dusk=True), store))
     assert find(found, "accuracy", task="zero_shot", split="test").value == 1
     assert find(found, "accuracy", task="zero_shot", split="test_style").value == 0
     gap = find(found, "shift_gap", task="zero_shot")
     assert (gap.value, gap.direction) == (1, "lower")
 
 
-def test_rows_hold_targets_answers_and_what_they_cost(store: Store) -> None:
-    found = classification.run(bench(ShapeModel(dusk=True), store))
+def test_rows_have_targets_answers_and_scores(store: Store) -> None:
+    found = classification.run(context_of(ShapeModel(dusk=True), store))
     keep = rows_where(found.rows, task="zero_shot", split="test_style")
     names = sorted(COLOURS)
     for target, answer, score in zip(*(found.rows[n][keep] for n in ("target", "answer", "score")), strict=True):
@@ -66,35 +69,48 @@ def test_rows_hold_targets_answers_and_what_they_cost(store: Store) -> None:
 
 
 def test_every_number_follows_from_the_rows_and_no_two_share_a_key(store: Store) -> None:
-    found = classification.run(bench(ShapeModel(dusk=True), store, min_slice_concepts=3))
-    keys = [m.key for m in found.measurements]
+    context = context_of(ShapeModel(dusk=True), store, min_slice_concepts=3)
+    classified, calibrated = classification.run(context), calibration.run(context)
+    keys = [m.key for result in (classified, calibrated) for m in result.measurements]
     assert len(keys) == len(set(keys))
-    assert any(m.slice.get("style") for m in found.measurements)
-    for measurement in found.measurements:
+    assert any(m.slice.get("style") for m in classified.measurements)
+    rows = join_rows([classified.rows, calibrated.rows])
+    for measurement in classified.measurements + calibrated.measurements:
         if measurement.recipe is not None:
-            assert recompute(found.rows, measurement) == measurement
+            assert recompute(rows, measurement) == measurement
         else:
             assert measurement.name == "temperature"
 
 
-def test_the_diagram_holds_every_scored_picture(store: Store) -> None:
-    found = classification.run(bench(ShapeModel(), store))
-    for one in json.loads(found.artifacts["reliability"]):
-        n = rows_where(found.rows, task=one["task"], split=one["split"]).sum()
+def test_the_classifiers_are_fitted_once_for_all_suites(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = context_of(ShapeModel(), store)
+    classification.run(context)
+    monkeypatch.setattr("clerestory.stages.evaluate.shared.classifiers.select_linear_probe", None)
+    assert calibration.run(context).measurements
+
+
+def test_the_diagram_counts_every_scored_image(store: Store) -> None:
+    found = calibration.run(context_of(ShapeModel(), store))
+    diagrams = json.loads(found.artifacts["reliability"])
+    assert {(one["task"], one["scaled"]) for one in diagrams} >= {("zero_shot", "no"), ("zero_shot", "yes")}
+    for one in diagrams:
+        n = rows_where(found.rows, task="calibration", operation=one["task"], split=one["split"]).sum()
         assert sum(each["n"] for each in one["bins"]) == n
         assert all(each["interval"][0] <= each["accuracy"] <= each["interval"][1] for each in one["bins"])
 
 
-def test_without_splits_nothing_is_learnt_and_it_is_said(store: Store) -> None:
-    found = classification.run(bench(ShapeModel(), store, world(splits=False)))
-    assert {m.slice["task"] for m in found.measurements} == {"zero_shot"}
-    assert {f.code for f in found.findings} >= {"CLR-E020", "CLR-E021"}
-    assert not any(m.slice.get("scaled") for m in found.measurements)
+def test_without_splits_nothing_is_trained_and_findings_say_so(store: Store) -> None:
+    context = context_of(ShapeModel(), store, world(splits=False))
+    classified, calibrated = classification.run(context), calibration.run(context)
+    assert {m.slice["task"] for m in classified.measurements + calibrated.measurements} == {"zero_shot"}
+    assert {f.code for f in classified.findings} == {"CLR-E020"}
+    assert {f.code for f in calibrated.findings} == {"CLR-E021"}
+    assert not any(m.slice.get("scaled") for m in calibrated.measurements)
 
 
 def test_a_label_that_is_not_there_is_named_with_the_nearest(store: Store) -> None:
     with pytest.raises(NotFound, match="categry") as error:
-        find_classes(bench(ShapeModel(), store, label_field="categry"))
+        find_classes(context_of(ShapeModel(), store, label_field="categry"))
     assert "category" in str(error.value)
 
 
@@ -103,25 +119,25 @@ def test_a_label_that_names_nothing_is_unscored(store: Store) -> None:
     changed = [s for s in data if s.groups["category"] != "blue"]
     other = [s for s in data if s.groups["category"] == "blue"]
     other = [replace(s, groups=Tags({**s.groups, "category": "other"})) for s in other]
-    found = classification.run(bench(ShapeModel(), store, Dataset("shapes", changed + other, data.read)))
+    found = classification.run(context_of(ShapeModel(), store, Dataset("shapes", changed + other, data.read)))
     keep = rows_where(found.rows, task="zero_shot") & (found.rows["target"] == "")
     assert keep.any()
     assert np.isnan(found.rows["score"][keep]).all()
-    assert set(found.rows["unscored"][keep]) == {"its label names no class"}
+    assert set(found.rows["unscored"][keep]) == {"unknown_label"}
 
 
 def test_prompts_are_averaged_and_made_unit_rows(store: Store) -> None:
-    rows = class_embeddings(bench(ShapeModel(), store), Classes("category", ("red", "blue")))
+    rows = class_embeddings(context_of(ShapeModel(), store), Classes("category", ("red", "blue")))
     assert np.allclose(np.linalg.norm(rows, axis=1), 1)
     assert rows[0, 0] > 0.9
-    assert Classes("emoji_group", ()).words("food-drink") == "food and drink"
+    assert Classes("emoji_group", ()).description("food-drink") == "food and drink"
 
 
 def test_the_probe_is_scikit_learns(store: Store) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(4, size=300)
     x = rng.normal(size=(300, 6)) + 0.8 * np.eye(4, 6)[labels]
-    ours = fit_linear(x, labels, 4, 1e-2).logits(x)
+    ours = fit_linear_probe(x, labels, 4, 1e-2).logits(x)
     theirs = LogisticRegression(C=1 / (1e-2 * 300), tol=1e-9, max_iter=2000).fit(x, labels).predict_proba(x)
     p = np.exp(ours - ours.max(axis=1, keepdims=True))
     assert np.abs(p / p.sum(axis=1, keepdims=True) - theirs).max() < 2e-3
@@ -142,8 +158,8 @@ def test_neighbours_vote_like_scikit_learns() -> None:
     assert np.abs(shares * (1 + 3 * 1e-3) - 1e-3 - theirs).max() < 1e-9
 
 
-def test_held_out_classes_are_told_apart_by_a_model_that_knows_them(store: Store) -> None:
-    found = ood.run(bench(ShapeModel(), store))
+def test_a_perfect_model_detects_the_held_out_classes(store: Store) -> None:
+    found = ood.run(context_of(ShapeModel(), store))
     for score in ("mcm", "knn", "msp", "max_logit"):
         assert find(found, "ood_auroc", task="ood", score=score).value == 1
         assert find(found, "ood_fpr95", task="ood", score=score).value == 0
@@ -151,14 +167,15 @@ def test_held_out_classes_are_told_apart_by_a_model_that_knows_them(store: Store
     inside = set(found.rows["target"][found.rows["in_distribution"] == 1])
     outside = set(found.rows["target"][found.rows["in_distribution"] == 0])
     assert (len(inside), len(outside)) == (4, 1)
-    assert outside.pop() in found.facts["ood.out"]
-    assert "in-distribution" in found.facts["ood.positive"]
+    assert set(found.facts["ood.out_of_distribution"]) == outside
+    assert set(found.facts["ood.in_distribution"]) == inside
+    assert (found.facts["ood.in_distribution_count"], found.facts["ood.logits"]) == (4, "linear_probe")
     for measurement in found.measurements:
         assert recompute(found.rows, measurement) == measurement
 
 
-def test_a_model_that_sees_nothing_tells_nothing_apart(store: Store) -> None:
-    found = ood.run(bench(ShapeModel(constant=True), store))
+def test_a_constant_model_detects_nothing(store: Store) -> None:
+    found = ood.run(context_of(ShapeModel(constant=True), store))
     for score in ("mcm", "knn", "energy"):
         assert find(found, "ood_auroc", task="ood", score=score).value == 0.5
     assert any("mahalanobis" in f.where for f in found.findings), "it cannot be computed, and that is said"
@@ -166,13 +183,13 @@ def test_a_model_that_sees_nothing_tells_nothing_apart(store: Store) -> None:
 
 def test_other_seeds_hold_out_other_classes_and_two_classes_are_too_few() -> None:
     classes = Classes("category", tuple("abcdefghij"))
-    assert len({ood.inner_classes(classes, seed).names for seed in range(8)}) > 3
-    assert all(len(ood.inner_classes(classes, seed).names) == 7 for seed in range(8))
-    with pytest.raises(NotApplicable, match="too few to hold one out"):
-        ood.inner_classes(Classes("category", ("a", "b")), 0)
+    assert len({ood.known_classes(classes, seed).names for seed in range(8)}) > 3
+    assert all(len(ood.known_classes(classes, seed).names) == 7 for seed in range(8))
+    with pytest.raises(NotApplicable, match="takes at least 3 classes"):
+        ood.known_classes(Classes("category", ("a", "b")), 0)
 
 
-def test_a_real_model_on_real_pictures(tiny_model: str, few_icons: Dataset, store: Store) -> None:
+def test_a_real_model_on_real_images(tiny_model: str, few_icons: Dataset, store: Store) -> None:
     real = EvaluationContext(open_model(tiny_model), few_icons, EvaluateConfig(min_slice_concepts=5), store)
     found = classification.run(real)
     assert {m.slice["task"] for m in found.measurements} == {"zero_shot", "knn", "linear_probe"}

@@ -1,4 +1,4 @@
-"""Speed and cost as parts of an evaluation."""
+"""Latency and cost as suites of an evaluation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ per_hour = 3600
 
 
 class EndpointOfColours(ColourModel):
-    """As the adapters of endpoints do, says under which name it is asked for."""
+    """States the name of the model at the endpoint, as the adapters of endpoints do."""
 
     def facts(self) -> dict[str, str]:
         return {"endpoint": "http://127.0.0.1:1/v1", "model": "colours"}
@@ -38,8 +38,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def evidence(shared: Store, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     file = tmp_path_factory.mktemp("prices") / "own.toml"
     file.write_text(PRICES)
-    parts = ("retrieval", "speed", "cost")
-    config = EvaluateConfig(latency_samples=80, warm_up_requests=2, load_seconds=0.5, arrival_rate_per_s=100, suites=parts, prices=str(file))
+    suites = ("retrieval", "latency", "cost")
+    config = EvaluateConfig(
+        latency_samples=80,
+        warm_up_requests=2,
+        load_seconds=0.5,
+        arrival_rate_per_s=100,
+        suites=suites,
+        prices=str(file),
+    )
     return evaluate(ColourModel(), tiles(), config, shared)
 
 
@@ -89,10 +96,17 @@ def test_a_right_answer_costs_all_requests_over_those_that_were_right(evidence: 
 def test_another_price_makes_only_the_cost_anew(tmp_path: Path, shared: Store, evidence: Evidence) -> None:
     file = tmp_path / "dearer.toml"
     file.write_text(PRICES.replace("3600", "7200"))
-    parts = ("retrieval", "speed", "cost")
-    config = EvaluateConfig(latency_samples=80, warm_up_requests=2, load_seconds=0.5, arrival_rate_per_s=100, suites=parts, prices=str(file))
+    suites = ("retrieval", "latency", "cost")
+    config = EvaluateConfig(
+        latency_samples=80,
+        warm_up_requests=2,
+        load_seconds=0.5,
+        arrival_rate_per_s=100,
+        suites=suites,
+        prices=str(file),
+    )
     dearer = evaluate(ColourModel(), tiles(), config, shared)
-    assert dearer.facts["part.speed"] == evidence.facts["part.speed"]
+    assert dearer.facts["suite.latency"] == evidence.facts["suite.latency"]
     where = {"task": "cost", "operation": "embed_text", "batch": "64"}
     before, after = evidence.find("cost_per_1000", where), dearer.find("cost_per_1000", where)
     assert before is not None
@@ -101,13 +115,13 @@ def test_another_price_makes_only_the_cost_anew(tmp_path: Path, shared: Store, e
 
 
 def test_the_shipped_prices_come_with_a_warning(store: Store) -> None:
-    config = EvaluateConfig(latency_samples=10, load_seconds=0, suites=("retrieval", "speed", "cost"))
+    config = EvaluateConfig(latency_samples=10, load_seconds=0, suites=("retrieval", "latency", "cost"))
     found = evaluate(ColourModel(), tiles(), config, store)
     assert "CLR-E044" in {finding.code for finding in found.findings}
 
 
 def test_an_endpoint_without_a_price_has_no_cost(store: Store) -> None:
-    config = EvaluateConfig(latency_samples=10, load_seconds=0, suites=("retrieval", "speed", "cost"))
+    config = EvaluateConfig(latency_samples=10, load_seconds=0, suites=("retrieval", "latency", "cost"))
     found = evaluate(EndpointOfColours(), tiles(), config, store)
     assert not [m for m in found.measurements if m.slice["task"] == "cost"]
     assert [f.state for f in found.findings if f.code == "CLR-E045"] == ["not_applicable"]
