@@ -102,7 +102,7 @@ def cluster_alarms(binary: bool, seed: int) -> tuple[float, float]:
 
 
 def interval_rows() -> Iterator[Row]:
-    """The interval of a binary mean of 5,000 rows as an evaluation computes it, against the loop that everyone writes."""
+    """The interval of a mean of 5,000 noughts and ones as an evaluation computes it, against a resampling loop."""
     rng = np.random.default_rng(4)
     hits = (rng.random(5000) < 0.7).astype(np.float64)
     scores, recipe = hits.tolist(), Recipe("mean", "score")

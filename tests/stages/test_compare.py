@@ -223,10 +223,10 @@ def test_ranks_among_different_numbers_of_candidates_are_excluded_and_named(two:
         half = found["task"] == "image_to_text"
         half[:100] = False
         found["task"][half] = "text_to_image"
-    two.evaluated(a, b, facts={"candidates.image_to_text.test": "500", "candidates.text_to_image.test": "77"})
+    two.evaluated(a, b, facts={"candidates.image_to_text.test": 500, "candidates.text_to_image.test": 77})
     found = two.compared()
     assert [row.task for row in found.results if row.is_overall] == ["image_to_text"]
-    assert any("one chose among 77 answers and the other among 500" in each.message for each in found.exclusions)
+    assert any("77 for one model, 500 for the other" in each.message for each in found.exclusions)
     assert found.exit_code == 3
 
 

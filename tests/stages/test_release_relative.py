@@ -135,10 +135,10 @@ def test_an_unknown_group_says_which_there_are(registry: Registry) -> None:
 
 def test_ranks_among_other_numbers_of_answers_are_not_compared(registry: Registry) -> None:
     registry.live(rows(300))
-    model = registry.model(rows(300), facts={"candidates.image_to_text.test": "90"})
+    model = registry.model(rows(300), facts={"candidates.image_to_text.test": 90})
     [reason] = registry.decide(model, WHOLE).reasons
     assert (reason.outcome, reason.cause) == ("cannot_tell", "not_comparable")
-    assert "one chose among 90 answers and the other among 500" in reason.message
+    assert "90 for one model, 500 for the other" in reason.message
 
 
 def test_evidence_of_live_on_other_data_does_not_count(registry: Registry) -> None:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Facts, Tags
 from clerestory.core.errors import InputError
 from clerestory.core.evidence import Recipe
-from clerestory.stats.pairing import clusters, group_values, groups_of, join, other_pool, scores
+from clerestory.stats.pairing import clusters, different_candidates, group_values, groups_of, join, scores
 
 Columns = dict[str, np.ndarray[Any, Any]]
 
@@ -89,8 +89,9 @@ def test_groups_and_clusters() -> None:
     assert clusters(rows, "", np.arange(3)).tolist() == [0, 1, 2]
 
 
-def test_pools_of_other_sizes_are_told() -> None:
-    facts = {"candidates.image_to_text.test": "500"}
-    assert other_pool(facts, facts, "image_to_text", "test") == ""
-    assert other_pool({}, {}, "zero_shot", "test") == ""
-    assert "500 answers and the other among unknown" in other_pool(facts, {}, "image_to_text", "test")
+def test_different_numbers_of_candidates_are_named() -> None:
+    facts = Facts({"candidates.image_to_text.test": 500})
+    assert different_candidates(facts, facts, "image_to_text", "test") == ""
+    assert different_candidates(Facts(), Facts(), "zero_shot", "test") == ""
+    message = different_candidates(facts, Facts(), "image_to_text", "test")
+    assert message == "the numbers of candidates differ: 500 for one model, unknown for the other"

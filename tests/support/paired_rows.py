@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import Facts, Tags
 from clerestory.core.evidence import Cost, Evidence, Recipe, Subject
 from clerestory.core.provenance import environment_digest, now, stage_code
 from clerestory.stats.aggregate import measure
@@ -16,7 +16,7 @@ from clerestory.stats.rows import write_rows
 from clerestory.store import Store
 
 STYLES = ("noto", "twemoji", "openmoji")
-FACTS = {"candidates.image_to_text.test": "500", "candidates.text_to_image.test": "500"}
+FACTS = {"candidates.image_to_text.test": 500, "candidates.text_to_image.test": 500}
 Columns = dict[str, np.ndarray[Any, Any]]
 
 
@@ -69,7 +69,7 @@ def put_model(store: Store, place: Path, name: str) -> str:
 
 
 def put_examination(
-    store: Store, model: str, found: Columns, facts: dict[str, str] | None = None, **subject: str
+    store: Store, model: str, found: Columns, facts: dict[str, int] | None = None, **subject: str
 ) -> Evidence:
     """Evidence of kind ``evaluate`` with these rows and their recall@10."""
     recipe = Recipe(
@@ -87,7 +87,7 @@ def put_examination(
         cost=Cost(1.0, 1.0, 1.0),
         made=now(),
         rows=store.blobs.put(write_rows(found)),
-        facts=Tags(FACTS if facts is None else facts),
+        facts=Facts(FACTS if facts is None else facts),
     )
     store.put_evidence(evidence)
     return evidence

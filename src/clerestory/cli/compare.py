@@ -15,12 +15,12 @@ from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.comparison import Comparison, ComparisonRow
 from clerestory.report.comparison import (
-    WORDS,
+    OUTCOMES,
     flip_answer,
     headline,
-    line_name,
     points,
     points_between,
+    row_name,
     share,
     write_comparison,
 )
@@ -98,14 +98,14 @@ def _cells(row: ComparisonRow) -> list[str | Text]:
     more = f", needs {row.additional_rows:,} more samples" if row.additional_rows else ""
     return [
         Text(MARKS[row.outcome], style),
-        line_name(row) if row.is_overall else f"  {line_name(row)} · {row.group} {row.value}",
+        row_name(row) if row.is_overall else f"  {row_name(row)} · {row.group} {row.value}",
         share(row.a),
         share(row.b),
         points_between(row),
         points(row.detectable, sign=False),
         "" if row.p_adjusted is None else f"{row.p_adjusted:.2g}",
         f"{row.n:,}",
-        Text(WORDS[row.outcome] + more, style),
+        Text(OUTCOMES[row.outcome] + more, style),
     ]
 
 

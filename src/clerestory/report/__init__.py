@@ -1,4 +1,4 @@
-"""What is known of a model on one page: evidence to HTML and JSON, for people who must answer for it."""
+"""Everything known about a model on one page: from evidence to HTML and JSON, for people who must answer for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: which of two models is better at what, how sure that is, and which pictures flipped."""
+"""The page of a comparison: which model is better at which task, with intervals, and which images flipped."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from clerestory.report.render import fill
 from clerestory.report.svg.canvas import AxisScale, SvgCanvas, shorten, tick_text, ticks
 from clerestory.report.thumbnails import ReportThumbnails
 
-SHOWN, OPEN = 12, 6
-FAMILIES = {"clean": "", "corrupted": "on damaged pictures", "perturbed_text": "with altered words"}
+MAX_FLIPS, OPEN_FLIPS = 12, 6
+FAMILIES = {"clean": "", "corrupted": "on corrupted pictures", "perturbed_text": "with changed text"}
 STATES: dict[ComparisonOutcome, str] = {
     "better": "yes",
     "worse": "no",
     "no_difference": "plain",
     "inconclusive": "unsure",
 }
-WORDS: dict[ComparisonOutcome, str] = {
+OUTCOMES: dict[ComparisonOutcome, str] = {
     "better": "better",
     "worse": "worse",
     "no_difference": "no difference",
-    "inconclusive": "cannot tell yet",
+    "inconclusive": "inconclusive",
 }
 TITLES: dict[ComparisonOutcome, str] = {
-    "better": "Better, and worse at nothing.",
+    "better": "Better at something, and worse at nothing.",
     "worse": "Worse at something.",
     "no_difference": "No difference that matters.",
-    "inconclusive": "Nothing is shown to be worse, but not all can be told yet.",
+    "inconclusive": "Nothing is shown to be worse, but the data cannot show everything yet.",
 }
 WIDTH, ROW, CHARACTER = 360.0, 46.0, 6.9
 
@@ -49,34 +49,34 @@ class FlipView:
     """One flipped sample with its thumbnail as a data URI, empty where there is none."""
 
     flip: Flip
-    picture: str
+    thumbnail: str
 
 
 @dataclass(frozen=True, slots=True)
 class FlipsView:
-    """The flipped samples of one task: those only A got right and those only B did."""
+    """The flipped samples of one task: those that only A answered correctly, and those that only B did."""
 
     title: str
     only_a: int
     only_b: int
-    mine: tuple[FlipView, ...]
-    theirs: tuple[FlipView, ...]
+    correct_a: tuple[FlipView, ...]
+    correct_b: tuple[FlipView, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class GroupForest:
-    """Lines drawn together."""
+    """A forest plot of one task by the values of one group."""
 
     title: str
     svg: Markup
-    lines: tuple[ComparisonRow, ...]
+    rows: tuple[ComparisonRow, ...]
 
 
 def write_comparison(comparison: Comparison, out: Path, images: Dataset | None = None) -> ReportFiles:
     """Write a comparison as one HTML file that needs nothing else, with the same numbers as JSON next to it.
 
     Args:
-        comparison: what was found.
+        comparison: to write.
         out: the ``.html`` file, or the folder to put it in.
         images: the data both were evaluated on, for thumbnails.
 
@@ -87,65 +87,65 @@ def write_comparison(comparison: Comparison, out: Path, images: Dataset | None =
     html = out if out.suffix == ".html" else out / name
     files = ReportFiles(html, html.with_suffix(".json"))
     with translate_disk_errors(html.parent, "choose another folder"):
-        said = json.dumps(encode(comparison), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-        write_atomic(files.json, said.encode())
+        content = json.dumps(encode(comparison), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+        write_atomic(files.json, content.encode())
         write_atomic(files.html, render_comparison(comparison, images).encode())
     return files
 
 
 def render_comparison(comparison: Comparison, images: Dataset | None = None) -> str:
     """The HTML document."""
-    whole = tuple(line for line in comparison.results if line.is_overall)
+    overall = tuple(row for row in comparison.results if row.is_overall)
     return fill(
         "comparison.html",
         c=comparison,
         state=STATES[comparison.verdict] if comparison.verdict != "no_difference" else "yes",
         title=TITLES[comparison.verdict],
         clauses=clauses(comparison),
-        whole=whole,
-        strips=_strips(comparison, whole),
+        overall=overall,
+        strips=_strips(comparison, overall),
         groups=_groups(comparison),
         flips=_flips(comparison, images),
-        words=WORDS,
+        outcomes=OUTCOMES,
         states=STATES,
-        name=line_name,
+        name=row_name,
         flip_answer=flip_answer,
         points=points,
         points_between=points_between,
         share=share,
-        opened=OPEN,
+        opened=OPEN_FLIPS,
         format=format,
     )
 
 
 def headline(comparison: Comparison) -> str:
-    """The answer in one line."""
-    parts = [f"{said} {text}" for _, said, text in clauses(comparison)]
-    return "; ".join(parts) if parts else f"nothing of {comparison.a} and {comparison.b} can be compared"
+    """The answer in one row."""
+    parts = [f"{beginning} {tasks}" for _, beginning, tasks in clauses(comparison)]
+    return "; ".join(parts) if parts else f"{comparison.a} and {comparison.b} have nothing in common to compare"
 
 
 def clauses(comparison: Comparison) -> list[tuple[ComparisonOutcome, str, str]]:
-    """ComparisonOutcome, its beginning and what it is about, for each word that was given: worse first."""
+    """For each outcome, worse first: the outcome, the beginning of its sentence, and the tasks."""
     a, b = comparison.a, comparison.b
-    begins: dict[ComparisonOutcome, str] = {
+    beginnings: dict[ComparisonOutcome, str] = {
         "worse": f"{a} is worse than {b} at",
         "better": f"{a} is better than {b} at",
         "no_difference": "no difference at",
         "inconclusive": "inconclusive at",
     }
     found: list[tuple[ComparisonOutcome, str, str]] = []
-    for word, begin in begins.items():
-        about = [_asked(line) for line in comparison.results if line.outcome == word and line.is_overall]
-        if word in ("worse", "better"):
-            about += _about_groups(comparison.results, word)
-        if about:
-            found.append((word, begin, format.listing(about)))
+    for outcome, beginning in beginnings.items():
+        tasks = [_task(row) for row in comparison.results if row.outcome == outcome and row.is_overall]
+        if outcome in ("worse", "better"):
+            tasks += _groups_with(comparison.results, outcome)
+        if tasks:
+            found.append((outcome, beginning, "; ".join(tasks)))
     return found
 
 
-def line_name(line: ComparisonRow) -> str:
-    """What a line is about: ``words for a picture · things it never saw · on damaged pictures``."""
-    parts = [task_name(line.task), format.slice_value("split", line.split), FAMILIES.get(line.condition, "")]
+def row_name(row: ComparisonRow) -> str:
+    """Task, split and condition of a row in plain words: ``writing captions (captioning) · all images``."""
+    parts = [task_name(row.task), format.slice_value("split", row.split), FAMILIES.get(row.condition, "")]
     return " · ".join(part for part in parts if part)
 
 
@@ -155,15 +155,15 @@ def task_name(task: str) -> str:
 
 
 def points(value: float | None, sign: bool = True) -> str:
-    """A difference of shares in points: ``+1.3``."""
+    """A difference of shares in percentage points: ``+1.3``."""
     return "" if value is None else f"{100 * value:{'+' if sign else ''}.1f}".replace("-", "\N{MINUS SIGN}")
 
 
-def points_between(line: ComparisonRow) -> str:
+def points_between(row: ComparisonRow) -> str:
     """The difference with its interval: ``+1.3 (−0.2 to +2.8)``."""
-    if line.low is None:
-        return f"{points(line.difference)} (no interval)"
-    return f"{points(line.difference)} ({points(line.low)} to {points(line.high)})"
+    if row.low is None:
+        return f"{points(row.difference)} (no interval)"
+    return f"{points(row.difference)} ({points(row.low)} to {points(row.high)})"
 
 
 def flip_answer(flip: Flip, model: Literal["a", "b"]) -> str:
@@ -171,94 +171,94 @@ def flip_answer(flip: Flip, model: Literal["a", "b"]) -> str:
     answer, rank = (flip.answer_a, flip.rank_a) if model == "a" else (flip.answer_b, flip.rank_b)
     if answer:
         return answer
-    return f"rank {rank:,.0f}" if rank is not None else "correct" if flip.correct == model else "wrong"
+    return f"rank {rank:,.0f}" if rank is not None else "correct" if flip.correct == model else "incorrect"
 
 
 def share(value: float) -> str:
-    """A share as per cent."""
+    """A share in per cent."""
     return f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _asked(line: ComparisonRow) -> str:
-    needs = f", needs {line.additional_rows:,} more samples" if line.additional_rows else ""
-    where = ", ".join(p for p in (format.slice_value("split", line.split), FAMILIES.get(line.condition, "")) if p)
-    return f"{task_name(line.task)} ({where}{needs})"
+def _task(row: ComparisonRow) -> str:
+    needs = f", needs {row.additional_rows:,} more samples" if row.additional_rows else ""
+    where = ", ".join(p for p in (format.slice_value("split", row.split), FAMILIES.get(row.condition, "")) if p)
+    return f"{task_name(row.task)}, on {where}{needs}"
 
 
-def _about_groups(lines: Sequence[ComparisonRow], word: ComparisonOutcome) -> list[str]:
-    """The groups that are so where their whole task is not."""
-    so = {(line.task, line.split, line.condition) for line in lines if line.is_overall and line.outcome == word}
-    told: dict[tuple[str, str, str], list[str]] = {}
-    for line in lines:
-        key = (line.task, line.split, line.condition)
-        if not line.is_overall and line.outcome == word and key not in so:
-            told.setdefault(key, []).append(value_name(line))
+def _groups_with(rows: Sequence[ComparisonRow], outcome: ComparisonOutcome) -> list[str]:
+    """The groups with this outcome whose whole task has another."""
+    same = {(row.task, row.split, row.condition) for row in rows if row.is_overall and row.outcome == outcome}
+    by_task: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        key = (row.task, row.split, row.condition)
+        if not row.is_overall and row.outcome == outcome and key not in same:
+            by_task.setdefault(key, []).append(value_name(row))
     return [
-        f"{task_name(task)} ({format.slice_value('split', split)}) of {format.listing(values)}"
-        for (task, split, _), values in told.items()
+        f"{task_name(task)}, on {format.slice_value('split', split)}, of {format.listing(values)}"
+        for (task, split, _), values in by_task.items()
     ]
 
 
-def value_name(line: ComparisonRow) -> str:
-    """A group's value in plain words: ``Twemoji``; ``gender woman`` where the value alone says little."""
-    plain = format.slice_value(line.group, line.value)
-    return plain if plain != line.value else f"{format.slice_key(line.group)} {line.value}"
+def value_name(row: ComparisonRow) -> str:
+    """A group's value in plain words: ``Twemoji``; ``gender woman`` where the value alone is unclear."""
+    plain = format.slice_value(row.group, row.value)
+    return plain if plain != row.value else f"{format.slice_key(row.group)} {row.value}"
 
 
 def _groups(comparison: Comparison) -> list[GroupForest]:
     """One drawing for each task and group."""
-    told: dict[tuple[str, str, str, str], list[ComparisonRow]] = {}
-    for line in comparison.results:
-        if not line.is_overall:
-            told.setdefault((line.task, line.split, line.condition, line.group), []).append(line)
+    by_group: dict[tuple[str, str, str, str], list[ComparisonRow]] = {}
+    for row in comparison.results:
+        if not row.is_overall:
+            by_group.setdefault((row.task, row.split, row.condition, row.group), []).append(row)
     panels = []
-    for i, (key, lines) in enumerate(told.items()):
-        title = f"{line_name(lines[0])}, by {format.slice_key(key[3])}"
-        panels.append(GroupForest(title, _forest(f"group-{i}", comparison, lines), tuple(lines)))
+    for i, (key, rows) in enumerate(by_group.items()):
+        title = f"{row_name(rows[0])}, by {format.slice_key(key[3])}"
+        panels.append(GroupForest(title, _forest(f"group-{i}", comparison, rows), tuple(rows)))
     order: list[ComparisonOutcome] = ["worse", "better", "inconclusive", "no_difference"]
-    panels.sort(key=lambda panel: min(order.index(line.outcome) for line in panel.lines))
+    panels.sort(key=lambda panel: min(order.index(row.outcome) for row in panel.rows))
     return panels
 
 
-def _strips(comparison: Comparison, lines: Sequence[ComparisonRow]) -> list[Markup]:
-    """A strip for each line, all to one scale, to stand next to its words."""
-    reach, drawn = _reach(comparison, lines), []
-    for i, line in enumerate(lines):
-        desc = f"{points_between(line)} points, {WORDS[line.outcome]}"
-        drawing = SvgCanvas(f"strip-{i}", WIDTH, 74.0, f"{comparison.a} minus {comparison.b}: {line_name(line)}", desc)
+def _strips(comparison: Comparison, rows: Sequence[ComparisonRow]) -> list[Markup]:
+    """A strip for each row, all to one scale, to be placed beside its text."""
+    reach, drawn = _reach(comparison, rows), []
+    for i, row in enumerate(rows):
+        desc = f"{points_between(row)} points, {OUTCOMES[row.outcome]}"
+        drawing = SvgCanvas(f"strip-{i}", WIDTH, 74.0, f"{comparison.a} minus {comparison.b}: {row_name(row)}", desc)
         scale = AxisScale(-reach, reach, 14.0, WIDTH - 14)
         _frame(drawing, scale, comparison, (22, 52))
-        _interval(drawing, scale, line, 37)
+        _interval(drawing, scale, row, 37)
         drawn.append(drawing.render())
     return drawn
 
 
-def _forest(name: str, comparison: Comparison, lines: Sequence[ComparisonRow]) -> Markup:
+def _forest(name: str, comparison: Comparison, rows: Sequence[ComparisonRow]) -> Markup:
     """The differences of some groups with their intervals, one below the other."""
-    bottom = 26 + len(lines) * ROW
-    said = "; ".join(f"{value_name(line)}: {points_between(line)} points, {WORDS[line.outcome]}" for line in lines)
-    drawing = SvgCanvas(name, WIDTH, bottom + 22, f"{comparison.a} minus {comparison.b}, in points", said)
-    reach = _reach(comparison, lines)
+    bottom = 26 + len(rows) * ROW
+    desc = "; ".join(f"{value_name(row)}: {points_between(row)} points, {OUTCOMES[row.outcome]}" for row in rows)
+    drawing = SvgCanvas(name, WIDTH, bottom + 22, f"{comparison.a} minus {comparison.b}, in percentage points", desc)
+    reach = _reach(comparison, rows)
     scale = AxisScale(-reach, reach, 14.0, WIDTH - 14)
     _frame(drawing, scale, comparison, (22, bottom))
-    for i, line in enumerate(lines):
+    for i, row in enumerate(rows):
         top = 26 + i * ROW
-        told = points_between(line) if line.low is not None else points(line.difference)
-        room = int((WIDTH - 28) / CHARACTER) - len(told)
-        drawing.text(scale.start, top + 15, shorten(format.slice_value(line.group, line.value), room), "t strong halo")
-        drawing.text(scale.end, top + 15, told, "t num halo", "end")
-        _interval(drawing, scale, line, top + 31)
+        label = points_between(row) if row.low is not None else points(row.difference)
+        room = int((WIDTH - 28) / CHARACTER) - len(label)
+        drawing.text(scale.start, top + 15, shorten(format.slice_value(row.group, row.value), room), "t strong halo")
+        drawing.text(scale.end, top + 15, label, "t num halo", "end")
+        _interval(drawing, scale, row, top + 31)
     return drawing.render()
 
 
-def _reach(comparison: Comparison, lines: Sequence[ComparisonRow]) -> float:
-    """How far the axis goes to either side of nought: to the furthest end, and at least to twice the margin."""
-    ends = [abs(end) for line in lines for end in (line.low, line.high, line.difference) if end is not None]
+def _reach(comparison: Comparison, rows: Sequence[ComparisonRow]) -> float:
+    """The half-width of the axis around zero: to the furthest bound, and at least to twice the margin."""
+    ends = [abs(end) for row in rows for end in (row.low, row.high, row.difference) if end is not None]
     return max(2 * comparison.margin, min(1.0, max(ends, default=0.0)))
 
 
 def _frame(drawing: SvgCanvas, scale: AxisScale, comparison: Comparison, room: tuple[float, float]) -> None:
-    """Who is better on which side, the band that does not matter, the grid and the axis in points."""
+    """The model names on either side, the band of the margin, the grid, and the axis in percentage points."""
     top, bottom = room
     low, high = scale(-comparison.margin), scale(comparison.margin)
     drawing.bar(low, top, high - low, bottom - top, "margin")
@@ -271,14 +271,14 @@ def _frame(drawing: SvgCanvas, scale: AxisScale, comparison: Comparison, room: t
     drawing.text(scale.end, top - 9, shorten(f"{comparison.a} better \N{RIGHTWARDS ARROW}", half), "t soft", "end")
 
 
-def _interval(drawing: SvgCanvas, scale: AxisScale, line: ComparisonRow, y: float) -> None:
-    state = STATES[line.outcome]
-    if line.low is not None and line.high is not None:
-        low, high = scale(line.low), scale(line.high)
+def _interval(drawing: SvgCanvas, scale: AxisScale, row: ComparisonRow, y: float) -> None:
+    state = STATES[row.outcome]
+    if row.low is not None and row.high is not None:
+        low, high = scale(row.low), scale(row.high)
         drawing.line(low, y, high, y, f"reach {state}")
         for end in (low, high):
             drawing.line(end, y - 4.5, end, y + 4.5, f"reach {state}")
-    drawing.dot(scale(line.difference), y, 5.0, f"dot {state}")
+    drawing.dot(scale(row.difference), y, 5.0, f"dot {state}")
 
 
 def _flips(comparison: Comparison, images: Dataset | None) -> list[FlipsView]:
@@ -292,13 +292,11 @@ def _flips(comparison: Comparison, images: Dataset | None) -> list[FlipsView]:
         except NotFound:
             return FlipView(flip, "")
 
-    told = []
-    for line in comparison.results:
-        if not line.is_overall or not (line.only_a or line.only_b):
+    views = []
+    for row in comparison.results:
+        if not row.is_overall or not (row.only_a or row.only_b):
             continue
-        mine = [
-            f for f in comparison.flips if (f.task, f.split) == (line.task, line.split) and f.family == line.condition
-        ]
-        sides = [tuple(view(f) for f in [f for f in mine if f.correct == side][:SHOWN]) for side in ("a", "b")]
-        told.append(FlipsView(line_name(line), line.only_a or 0, line.only_b or 0, sides[0], sides[1]))
-    return told
+        mine = [f for f in comparison.flips if (f.task, f.split) == (row.task, row.split) and f.family == row.condition]
+        sides = [tuple(view(f) for f in [f for f in mine if f.correct == side][:MAX_FLIPS]) for side in ("a", "b")]
+        views.append(FlipsView(row_name(row), row.only_a or 0, row.only_b or 0, sides[0], sides[1]))
+    return views

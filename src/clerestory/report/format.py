@@ -25,7 +25,7 @@ def count(items: int) -> str:
 
 
 def plural(items: int, one: str, many: str = "") -> str:
-    """``1 picture``, ``12,345 pictures``."""
+    """``1 image``, ``12,345 images``."""
     return f"{count(items)} {one if items == 1 else many or one + 's'}"
 
 
@@ -87,7 +87,7 @@ def number(m: Measurement) -> str:
 
 
 def countable(m: Measurement) -> bool:
-    """Whether a value is a share of answers, which can be said as so many of 100."""
+    """Whether a value is a share of answers, which can be written as N of 100."""
     return m.unit == SHARE and metric(m.name).counts_answers
 
 
@@ -100,7 +100,7 @@ def brief(m: Measurement) -> str:
 
 
 def plain_value(m: Measurement) -> str:
-    """The value alone; a share of answers as so many of 100: ``57``."""
+    """The value alone; a share of answers as a count of 100: ``57``."""
     return amount(_times(m) * m.value, "" if countable(m) else m.unit, _places(m))
 
 

@@ -90,7 +90,7 @@ def table(evidence: Evidence, measurements: Iterable[Measurement], caption: str)
 
 
 def chart_row(evidence: Evidence, m: Measurement, label: str, with_n: bool = False) -> ChartRow:
-    """One measurement as a row of a chart; shares of answers are drawn as so many of 100."""
+    """One measurement as a row of a chart; shares of answers are drawn as N of 100."""
     times = 100.0 if format.countable(m) else 1.0
     low, high = (times * m.interval.low, times * m.interval.high) if m.interval else (None, None)
     guess = chance(evidence, m)

@@ -1,4 +1,4 @@
-"""What a report is made from: one frozen value that everything shown follows from."""
+"""The input of a report: one frozen value that everything on the page follows from."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ class ExpertLayer:
         name: in the model.
         load: choices of each expert.
         max_over_mean: load of the busiest expert divided by the mean load.
-        dead: experts with next to no load, counted from 0.
+        dead: experts with almost no load, counted from 0.
         modalities: whose tokens it processes.
         groups: the same choices by group.
     """

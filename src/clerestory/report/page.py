@@ -1,4 +1,4 @@
-"""The whole page from what is known of a model."""
+"""The whole page, from everything known about a model."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from clerestory.report.view import ReportPage
 
 HERE = Path(__file__).parent
 FORMAT = "clerestory-report/2"
-# Drawings, thumbnails and the nouns behind a view are in the JSON already, as numbers or under ``known``.
+# Drawings and thumbnails repeat numbers and images; measurements and reasons are under ``known`` as a whole.
 OMITTED = {"svg", "thumbnail", "measurement", "reason"}
 
 
@@ -65,7 +65,7 @@ def render_markdown(page: ReportPage) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that stays inside one cell of a Markdown table and is no markup."""
+    """Text that stays inside one cell of a Markdown table and is not markup."""
     escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
     return " ".join(escaped.split())
 

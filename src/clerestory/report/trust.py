@@ -14,7 +14,7 @@ from clerestory.report.model import EVALUATION, BenchmarkTrust
 from clerestory.report.view import TableView, TrustView
 from clerestory.store import Store
 
-ARTIFACT = "trust"
+ARTIFACT = "validity"
 STATES = {"yes": "yes", "careful": "unsure", "no": "no"}
 LABELS = {
     "yes": "This benchmark can be trusted",
@@ -26,7 +26,7 @@ _ORDER = ("yes", "careful", "no")
 
 
 def read_trust(content: bytes) -> tuple[BenchmarkTrust, ...]:
-    """Read the artifact ``trust``; benchmarks not to be trusted come first.
+    """Read the artifact ``validity``; benchmarks not to be trusted come first.
 
     Raises:
         ValueError, KeyError, TypeError: it is not of this form.
@@ -36,10 +36,10 @@ def read_trust(content: bytes) -> tuple[BenchmarkTrust, ...]:
 
 
 def _trust(one: Mapping[str, Any]) -> BenchmarkTrust:
-    if one["trust"] not in LABELS:
-        raise ValueError(f"{one['trust']!r} is not a label of a benchmark")
+    if one["verdict"] not in LABELS:
+        raise ValueError(f"{one['verdict']!r} is not a label of a benchmark")
     reasons, passed = (tuple(_sentence(r) for r in one[name]) for name in ("reasons", "passed"))
-    return BenchmarkTrust(str(one["task"]), str(one["split"]), one["trust"], reasons, passed)
+    return BenchmarkTrust(str(one["task"]), str(one["split"]), one["verdict"], reasons, passed)
 
 
 def _sentence(reason: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a page shows, as frozen values: HTML, Markdown, JSON and the web pages are renderings of them."""
+"""The content of a page as frozen values: HTML, Markdown, JSON and the web pages are renderings of them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Figure:
         svg: the drawing.
         note: how to read it, one or two sentences.
         table: the numbers.
-        benchmarks: the (task, split) of what is shown, so that their labels can be put beside it.
+        benchmarks: the (task, split) of its measurements, so that their labels can be put beside it.
         trust: these labels.
     """
 

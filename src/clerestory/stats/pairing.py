@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clerestory.core.codec import Facts
 from clerestory.core.errors import InputError
 from clerestory.core.evidence import Recipe
 from clerestory.stats.aggregate import ANY, Rows
@@ -89,19 +90,20 @@ def group_values(rows: Rows, column: str, places: Ints) -> list[str]:
     return sorted(set(rows[column][places].tolist()) - {"", MIXED})
 
 
-def other_pool(a: Mapping[str, str], b: Mapping[str, str], task: str, split: str) -> str:
-    """Why ranks of one task cannot be compared; empty when both chose among as many answers.
+def different_candidates(a: Facts, b: Facts, task: str, split: str) -> str:
+    """Why ranks of one task cannot be compared; empty when both were among equally many candidates.
 
     Args:
-        a: the facts of one piece of evidence.
+        a: the facts of one evaluation.
         b: those of the other.
-        task: where the ranks come from.
-        split: the split.
+        task: of the ranks.
+        split: of the ranks.
     """
     key = f"candidates.{task}.{split}"
     if a.get(key) == b.get(key):
         return ""
-    return f"one chose among {a.get(key, 'an unknown number of')} answers and the other among {b.get(key, 'unknown')}"
+    first, second = (f"{facts.whole(key):,}" if key in facts else "unknown" for facts in (a, b))
+    return f"the numbers of candidates differ: {first} for one model, {second} for the other"
 
 
 def _chosen(rows: Rows, where: Mapping[str, str]) -> Ints:

@@ -1,1 +1,1 @@
-"""The chapters of a report: each is a function from what is known to one chapter, or None where it does not apply."""
+"""The chapters of a report: each is a function from ``ReportData`` to one chapter, or None where it does not apply."""

@@ -16,8 +16,8 @@ from clerestory.report.model import EvidenceRecord, JournalEntry, ReportData
 from clerestory.report.view import EvidenceView, FindingView, JournalRow, ReleaseRow
 
 MAX_PER_CODE, MAX_JOURNAL = 8, 60
-# The detail that names the benchmark a finding is about.
-BENCHMARK = "benchmark"
+# The detail that names the benchmarks a finding is about.
+BENCHMARKS = "benchmarks"
 _STATES = {
     "fail": ("no", "problem"),
     "warn": ("unsure", "warning"),
@@ -40,8 +40,8 @@ def finding_views(findings: tuple[Finding, ...], validity_shown: bool = False) -
         findings: all of them.
         validity_shown: whether the page lists the reasons against benchmarks elsewhere, so that they are left out.
     """
-    elsewhere = sum(validity_shown and BENCHMARK in f.details for f in findings)
-    listed = [f for f in findings if not (validity_shown and BENCHMARK in f.details)]
+    elsewhere = sum(validity_shown and BENCHMARKS in f.details for f in findings)
+    listed = [f for f in findings if not (validity_shown and BENCHMARKS in f.details)]
     shown: list[FindingView] = []
     seen: dict[str, int] = defaultdict(int)
     order = list(_STATES)

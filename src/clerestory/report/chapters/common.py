@@ -33,7 +33,7 @@ def first_split(evidence: Evidence, *tasks: str) -> str:
 
 
 def hundred(m: Measurement, noun: str = "") -> str:
-    """``57 of 100 pictures (between 53 and 61)``, with the interval where there is one."""
+    """``57 of 100 images (between 53 and 61)``, with the interval where there is one."""
     text = format.value_of_hundred(m) + (f" {noun}" if noun else "")
     interval = format.between(m) or f"no interval: {m.no_interval}"
     return f"{text} ({interval})"

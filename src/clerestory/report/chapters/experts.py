@@ -21,8 +21,8 @@ def chapter(data: ReportData) -> Chapter | None:
         return None
     lead = (
         "An expert is a small network; a router sends each image patch or text token to a few of them. This was "
-        f"measured on {format.count(usage.images)} pictures{_split(usage.split)}. Specialisation alone is no merit: "
-        "only a comparison with a dense model shows whether the experts help."
+        f"measured on {format.count(usage.images)} pictures{_split(usage.split)}. Specialisation alone is not an "
+        "advantage: only a comparison with a dense model shows whether the experts help."
     )
     strongest = _most_specialised(usage)
     shown = tuple(_figure(layer, group) for layer, group in strongest)

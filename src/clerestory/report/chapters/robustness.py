@@ -220,7 +220,10 @@ def _family(
 def _shift(evidence: Evidence) -> Figure | None:
     """The same task on unseen concepts and on an unseen style."""
     groups = []
-    wanted: list[tuple[str, str]] = [*(("recall@10", task) for task in DIRECTIONS), *(("accuracy", task) for task in TASKS)]
+    wanted: list[tuple[str, str]] = [
+        *(("recall@10", task) for task in DIRECTIONS),
+        *(("accuracy", task) for task in TASKS),
+    ]
     for name, task in wanted:
         pair = [
             (label, one(evidence, name, task=task, split=split))

@@ -15,11 +15,11 @@ from clerestory.core.evidence import Evidence
 from clerestory.core.rows import ABLATIONS, CLUSTER_COLUMN, MACHINE_TASKS, MIXED, QUESTION_COLUMNS, Condition, TaskName
 from clerestory.stats.aggregate import Rows
 from clerestory.stats.paired import FEW_CLUSTERS, Floats, Ints
-from clerestory.stats.pairing import group_values, groups_of, join, other_pool
+from clerestory.stats.pairing import different_candidates, group_values, groups_of, join
 
 FAMILIES: tuple[ConditionFamily, ...] = ("clean", "corrupted", "perturbed_text")
 # Their rows repeat scores of other tasks: the validity of benchmarks, and the clean baseline of the corruptions.
-DERIVED_TASKS = (TaskName.VALIDITY, TaskName.CORRUPTION_BASELINE)
+DERIVED_TASKS = (TaskName.VALIDITY, TaskName.CORRUPTION_BASELINE, TaskName.CALIBRATION)
 TOP_K = 10
 MAX_MIXED_SHARE = 0.1
 MetricName = Literal["accuracy", "recall@10", "chrf"]
@@ -87,7 +87,7 @@ def pair_scores(a: Evidence, b: Evidence, rows_a: Rows, rows_b: Rows) -> PairedS
         metric = _metric(rows_a, joined.a[here])
         if task in DERIVED_TASKS or metric is None:
             continue
-        difference = other_pool(a.facts, b.facts, task, split) if metric == "recall@10" else ""
+        difference = different_candidates(a.facts, b.facts, task, split) if metric == "recall@10" else ""
         if difference:
             message = f"{task}, {split}: {difference}, so their ranks are not comparable"
             exclusions.append(Exclusion("different_candidates", message, task, split))

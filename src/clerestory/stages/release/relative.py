@@ -17,7 +17,7 @@ from clerestory.core.release import Cause, Outcome, Reason, Rule
 from clerestory.stages.release.rules import format_margin, outcome_of, subject
 from clerestory.stats.aggregate import Rows
 from clerestory.stats.paired import FEW_CLUSTERS, Floats, Ints, holm
-from clerestory.stats.pairing import clusters, group_values, groups_of, join, other_pool, scores
+from clerestory.stats.pairing import clusters, different_candidates, group_values, groups_of, join, scores
 from clerestory.stats.verdict import Gate, gate_difference
 
 
@@ -104,7 +104,7 @@ def _compare(rule: Rule, candidate: ComparedModel, reference: ComparedModel) -> 
         message = f"{rule.metric} is not computed from samples, so it cannot be compared with {reference.name}."
         raise _NotDecidable("not_comparable", message)
     where = dict(recipe.where)
-    difference = other_pool(candidate.facts, reference.facts, where.get("task", ""), where.get("split", ""))
+    difference = different_candidates(candidate.facts, reference.facts, where.get("task", ""), where.get("split", ""))
     if difference:
         message = f"{rule.metric} is not comparable with that of {reference.name}: {difference}."
         raise _NotDecidable("not_comparable", message)
