@@ -297,7 +297,7 @@ def test_the_sheet_shows_all_of_them(tmp_path: Path) -> None:
         main([])
 
 
-def test_the_page_tells_the_parameters_that_are_used() -> None:
+def test_the_page_has_the_parameters_of_the_code() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/corruptions.md").read_text("utf-8")
     for name in NAMES:
         line = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))

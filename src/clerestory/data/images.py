@@ -12,7 +12,6 @@ from PIL import Image, ImageFile, ImageOps
 
 from clerestory.core.errors import UploadError
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 MAX_PIXELS = 25_000_000
 _WARNINGS_LOCK = threading.Lock()
 _SIGNATURES = {"JPEG": (b"\xff\xd8\xff",), "PNG": (b"\x89PNG\r\n\x1a\n",), "WEBP": (b"RIFF",)}
