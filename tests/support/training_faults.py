@@ -115,7 +115,7 @@ def trial(fault: TrainingFault, folder: Path, steps: int = MAX_DETECTION_STEP, s
     with ExitStack() as stack:
         for name, make in fault.patches.items():
             stack.enter_context(patch.object(loop if hasattr(loop, name) else contrastive, name, make()))
-        return monitored(fault.start_run(folder, seed), steps)
+        return monitored(fault.start(folder, seed), steps)
 
 
 def healthy(folder: Path, number: int) -> dict[str, int]:
