@@ -73,7 +73,7 @@ def embed_images_by_key(
 
     Args:
         model: the embedder.
-        keys: identify the exact content of each image: the SHA-256 of its bytes, and of what was done to them.
+        keys: identify the exact content of each image: the SHA-256 of its bytes, and of how they were processed.
         load: gives the image at a position; called only for images that are not cached.
         cache: holds the embeddings.
         progress: told about each batch.

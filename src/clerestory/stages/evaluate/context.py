@@ -1,8 +1,9 @@
-"""What the suites of an evaluation share: the model, the data by split, and results that are computed once."""
+"""The subject of an evaluation, and what its suites share: the model, the data by split, results computed once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -14,13 +15,30 @@ from clerestory.stages.evaluate.cached_embeddings import Matrix, embed_dataset, 
 from clerestory.stages.evaluate.config import EvaluateConfig
 from clerestory.stages.evaluate.row_builder import RowBuilder
 from clerestory.stages.evaluate.samples import choose_splits
-from clerestory.stages.evaluate.suite import EvaluationRequest
 from clerestory.store import Store
 
 if TYPE_CHECKING:
     from PIL import Image
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """The subject of an evaluation by digest; enough to know what a suite's evidence would depend on.
+
+    Attributes:
+        model, data: digests.
+        config: what to measure.
+        store: holds evidence and cached answers.
+        data_digests: of data that was opened to compute its digest, by name, so that it is opened once.
+    """
+
+    model: str
+    data: str
+    config: EvaluateConfig
+    store: Store
+    data_digests: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 class EvaluationContext:

@@ -8,8 +8,8 @@ from typing import Literal
 from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.release import Release
 from clerestory.stages.evaluate.config import EvaluateConfig
+from clerestory.stages.evaluate.context import EvaluationRequest
 from clerestory.stages.evaluate.fingerprint import KIND, suite_kind, suite_subject
-from clerestory.stages.evaluate.suite import EvaluationRequest
 from clerestory.stages.evaluate.suites import select_suites
 from clerestory.stats.metrics import metric
 from clerestory.store import Store
@@ -132,7 +132,7 @@ def release_freshness(store: Store, release: Release, data: str = "") -> list[Su
     Args:
         store: holds the evidence.
         release: the release.
-        data: digest of today's data; that of the release's own evaluation when empty.
+        data: digest of the current data; that of the release's own evaluation when empty.
     """
     if not data:
         stored = store.find_evidence(KIND, model=release.model)

@@ -8,7 +8,8 @@ from clerestory.core.codec import encode
 from clerestory.core.digest import digest
 from clerestory.core.evidence import Evidence, Subject
 from clerestory.core.provenance import code_digest, environment_digest, imported_files, stage_code
-from clerestory.stages.evaluate.suite import EvaluationRequest, Suite
+from clerestory.stages.evaluate.context import EvaluationRequest
+from clerestory.stages.evaluate.suite import Suite
 
 KIND = "evaluate"
 STAGE_FOLDER = "stages/evaluate"
@@ -40,7 +41,7 @@ def suite_subject(suite: Suite, request: EvaluationRequest) -> Subject:
 
 
 def suite_code(suite: Suite) -> str:
-    """SHA-256 of the code that a suite's numbers depend on: the lower layers, and the files of this stage it imports."""
+    """SHA-256 of the code that a suite's numbers depend on: the lower layers, and what it imports of this stage."""
     imported = imported_files(suite.run.__module__, STAGE_FOLDER)
     return code_digest(*LOWER_LAYERS, *(file for file in imported if file != SETTINGS_FILE))
 

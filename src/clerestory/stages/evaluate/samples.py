@@ -49,7 +49,7 @@ def is_base_image(sample: Sample) -> bool:
 
 
 def select_samples(samples: Iterable[Sample], count: int, seed: int) -> list[Sample]:
-    """``count`` samples in the order of a hash of seed and id, which adding or removing other samples does not change."""
+    """The first ``count`` samples by a hash of seed and id, an order that other samples do not change."""
     return sorted(samples, key=lambda s: hashlib.sha256(f"{seed}/{s.id}".encode()).digest())[:count]
 
 

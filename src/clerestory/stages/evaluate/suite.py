@@ -8,17 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from clerestory.core.codec import Fact
 from clerestory.core.evidence import Finding, Measurement
 from clerestory.models.protocols import Capability
-from clerestory.stages.evaluate.config import EvaluateConfig
+from clerestory.stages.evaluate.context import EvaluationContext, EvaluationRequest
 from clerestory.stats.aggregate import Rows
-from clerestory.store import Store
-
-if TYPE_CHECKING:
-    from clerestory.stages.evaluate.context import EvaluationContext
 
 
 @dataclass(frozen=True)
@@ -28,7 +23,7 @@ class SuiteResult:
     Attributes:
         rows: its per-sample rows, as ``RowBuilder.columns()`` gives them.
         measurements: each follows from the rows by its recipe, where it can.
-        findings: what was noticed.
+        findings: warnings and notes about the model or the data.
         facts: what a reader needs to know and no measurement says (``docs/reference/evaluation-facts.md``).
         artifacts: further files by name.
     """
@@ -52,24 +47,6 @@ class NotApplicable(Exception):
         super().__init__(message)
         self.message = message
         self.fix = fix
-
-
-@dataclass(frozen=True, slots=True)
-class EvaluationRequest:
-    """The subject of an evaluation by digest; enough to know what a suite's evidence would depend on.
-
-    Attributes:
-        model, data: digests.
-        config: what to measure.
-        store: holds evidence and cached answers.
-        data_digests: of data that was opened to compute its digest, by name, so that it is opened once.
-    """
-
-    model: str
-    data: str
-    config: EvaluateConfig
-    store: Store
-    data_digests: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What several suites and tasks share; what only one suite needs is in its own folder."""

@@ -12,13 +12,12 @@ from clerestory.core.rows import Unscored
 from clerestory.core.sample import Dataset, Sample
 from clerestory.models.protocols import CaptionCandidate
 from clerestory.stages.evaluate.cached_embeddings import read_image
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import MissingScore
 from clerestory.store.answer_cache import answer_key
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from clerestory.stages.evaluate.context import EvaluationContext
 
 UNREADABLE = MissingScore(Unscored.UNREADABLE_IMAGE)
 NO_CAPTION_WRITTEN = MissingScore(Unscored.NO_CAPTION_WRITTEN)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +17,11 @@ from clerestory.core.errors import not_found
 from clerestory.core.rows import Unscored
 from clerestory.core.sample import Sample
 from clerestory.models.protocols import logit_scale_of
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import RowBuilder
 from clerestory.stages.evaluate.samples import concept_of
 from clerestory.stages.evaluate.suite import NotApplicable
 from clerestory.stats.calibration import brier_each, nll_each, probabilities
-
-if TYPE_CHECKING:
-    from clerestory.stages.evaluate.context import EvaluationContext
 
 CONCEPT_FIELD = "concept"
 LABEL_FIELDS = ("label", "class", "category", "emoji_group")

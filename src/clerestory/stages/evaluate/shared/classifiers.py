@@ -1,22 +1,29 @@
-"""The classifiers of frozen embeddings that several suites evaluate: zero-shot, k nearest neighbours, linear probe.
+"""The classifiers of frozen embeddings that several suites evaluate, and their training data.
 
-N images, D dimensions, K classes.
+They are zero-shot classification, k nearest neighbours and a linear probe, trained on the splits ``train`` and ``val``.
+Training images are never evaluated: data without a split ``train`` has no training data. N images, M training images,
+D dimensions, K classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.core.codec import Fact
+from clerestory.core.digest import digest
 from clerestory.core.evidence import Finding
 from clerestory.core.rows import TaskName, Unscored
-from clerestory.core.sample import TRAIN, VAL, Sample
+from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
+from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate import findings
+from clerestory.stages.evaluate.cached_embeddings import embed_dataset
+from clerestory.stages.evaluate.context import EvaluationContext
+from clerestory.stages.evaluate.samples import concept_of, is_base_image, select_samples
 from clerestory.stages.evaluate.shared.class_prompts import (
     Classes,
     class_embeddings,
@@ -24,11 +31,6 @@ from clerestory.stages.evaluate.shared.class_prompts import (
     find_classes,
     logit_scale,
     unscored_reasons,
-)
-from clerestory.stages.evaluate.shared.labelled_features import (
-    LabelledFeatures,
-    hold_out_concepts,
-    labelled_features,
 )
 from clerestory.stages.evaluate.shared.linear_probe import (
     NEIGHBOURS,
@@ -38,13 +40,78 @@ from clerestory.stages.evaluate.shared.linear_probe import (
     select_linear_probe,
 )
 
-if TYPE_CHECKING:
-    from clerestory.stages.evaluate.context import EvaluationContext
-
+MAX_TRAIN_SAMPLES = 4000
+HELD_OUT_SHARE = 0.1
 HELD_OUT_CONCEPTS = "held_out_concepts"
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 Logits = Callable[[Floats], Floats]
+
+
+class LabelledFeatures(NamedTuple):
+    """Embeddings of M labelled images of one split.
+
+    Attributes:
+        features: (M, D) embeddings.
+        labels: (M,) class indices.
+        concepts: the concept of each image.
+        split_size: how many images the split has, skin-tone variants excluded.
+    """
+
+    features: Floats
+    labels: Ints
+    concepts: tuple[str, ...]
+    split_size: int
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the images were sampled from a larger split."""
+        return self.split_size > MAX_TRAIN_SAMPLES
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes occur."""
+        return len(set(self.labels.tolist()))
+
+
+def labelled_features(
+    context: EvaluationContext, split: str, classes: Classes, model: Embedder | None = None
+) -> LabelledFeatures | None:
+    """The labelled, readable ones among at most 4,000 images of a split that is not evaluated; None if there are none.
+
+    Skin-tone variants are excluded: they would make a few concepts count many times. The images are sampled before
+    their labels are read, so that every suite embeds the same ones. ``model`` replaces the evaluated model.
+    """
+    if split in context.splits:
+        return None
+    base = context.data.where(lambda sample: sample.split == split and is_base_image(sample))
+    sampled = select_samples(base, MAX_TRAIN_SAMPLES, context.config.seed)
+    labelled = [sample for sample, label in zip(sampled, classes.of(sampled), strict=True) if label >= 0]
+    if not labelled:
+        return None
+    data = Dataset(context.data.name, labelled, context.data.read)
+    config = context.config
+    embedded = embed_dataset(model or context.embedder, data, context.store, context.progress, config.batch_size)
+    features = embedded.astype(np.float64)
+    usable = np.asarray(~np.isnan(features).any(axis=1))
+    if not usable.any():
+        return None
+    concepts = tuple(concept_of(s, config.language) for s, use in zip(data, usable, strict=True) if use)
+    return LabelledFeatures(features[usable], classes.of(data)[usable], concepts, len(base))
+
+
+def hold_out_concepts(train: LabelledFeatures) -> tuple[LabelledFeatures, LabelledFeatures]:
+    """Training data without a tenth of its concepts, selected by a hash, and that tenth to choose the penalty on."""
+    held_out = np.array([int(digest({"aside": name})[:8], 16) / 2**32 < HELD_OUT_SHARE for name in train.concepts])
+    if not held_out.any() or held_out.all():
+        return train, train
+
+    def take(chosen: NDArray[np.bool_]) -> LabelledFeatures:
+        concepts = tuple(name for name, use in zip(train.concepts, chosen, strict=True) if use)
+        return LabelledFeatures(train.features[chosen], train.labels[chosen], concepts, train.split_size)
+
+    return take(~held_out), take(held_out)
 
 
 @dataclass

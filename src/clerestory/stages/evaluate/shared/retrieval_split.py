@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +25,12 @@ from clerestory.core.sample import Dataset, Sample
 from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.cached_embeddings import embed_dataset, embed_texts
 from clerestory.stages.evaluate.config import EvaluateConfig
+from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import RowBuilder
 from clerestory.stages.evaluate.samples import caption_in, concept_of, normalize_caption
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.ranking import average_precision, best_ranks, chance_recall
 from clerestory.store import Store
-
-if TYPE_CHECKING:
-    from clerestory.stages.evaluate.context import EvaluationContext
 
 RECALL_KS = (1, 5, 10)
 

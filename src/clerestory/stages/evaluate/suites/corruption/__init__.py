@@ -33,7 +33,7 @@ from clerestory.stages.evaluate.shared.class_prompts import (
     logit_scale,
     unscored_reasons,
 )
-from clerestory.stages.evaluate.shared.labelled_features import LabelledFeatures, labelled_features
+from clerestory.stages.evaluate.shared.classifiers import LabelledFeatures, labelled_features
 from clerestory.stages.evaluate.shared.retrieval_split import RetrievalSplit, retrieval_split
 from clerestory.stages.evaluate.shared.sliced_metrics import Measured, measure_or_explain
 from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult

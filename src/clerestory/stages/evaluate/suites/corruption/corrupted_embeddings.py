@@ -17,7 +17,7 @@ from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.cached_embeddings import Matrix, embed_images_by_key
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.shared.class_prompts import Classes, unit_rows
-from clerestory.stages.evaluate.shared.labelled_features import LabelledFeatures
+from clerestory.stages.evaluate.shared.classifiers import LabelledFeatures
 
 SIDE = 8
 Floats = NDArray[np.float64]

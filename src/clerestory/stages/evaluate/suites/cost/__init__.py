@@ -12,10 +12,10 @@ from clerestory.core.codec import Fact, Tags
 from clerestory.core.evidence import Finding, Measurement, Recipe
 from clerestory.core.rows import CLUSTER_COLUMN, Condition, Operation, TaskName
 from clerestory.stages.evaluate import findings
-from clerestory.stages.evaluate.context import EvaluationContext
+from clerestory.stages.evaluate.context import EvaluationContext, EvaluationRequest
 from clerestory.stages.evaluate.fingerprint import suite_kind
 from clerestory.stages.evaluate.row_builder import BATCH_COLUMN, join_rows
-from clerestory.stages.evaluate.suite import EvaluationRequest, NotApplicable, Suite, SuiteResult
+from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.suites.cost.prices import MachinePrice, Prices, load_prices, prices_digest
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.rows import read_rows

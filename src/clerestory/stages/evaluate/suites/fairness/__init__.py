@@ -205,8 +205,8 @@ def _add_searches(
 def ranking_skew(scores_L: Floats, groups: Sequence[str], key: str) -> dict[str, tuple[float, float]]:
     """MaxSkew@10 and NDKL of one ranked list relative to the groups' shares of it, each with its value by chance.
 
-    Chance is the mean over 200 random orders of the same images; random orders are uneven, most of all at the top. Equal
-    scores keep the order of the samples. MaxSkew@10 needs more than ten images.
+    Chance is the mean over 200 random orders of the same images; random orders are uneven, most of all at the top.
+    Equal scores keep the order of the samples. MaxSkew@10 needs more than ten images.
     """
     names = sorted(set(groups))
     codes = np.array([names.index(value) for value in groups], dtype=np.int64)

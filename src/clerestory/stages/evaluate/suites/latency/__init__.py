@@ -70,7 +70,7 @@ def run(context: EvaluationContext) -> SuiteResult:
         load = _load(context, operations[0], images, singles)
         tables.append(_load_rows(context, load, operations[0], images))
         measurements += load.measurements(rate="" if config.arrival_rate_per_s else OWN_RATE)
-        # One request at a time is how the model is served, so requests that queue are no finding here.
+        # One request at a time is how the model is served, so a queue is normal here.
         notes += [note for note in load.findings() if note.code != findings.QUEUED_REQUESTS.code]
         facts |= load.facts() | {"load.operation": operations[0]}
     peak = memory.peak()

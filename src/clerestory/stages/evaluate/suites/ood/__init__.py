@@ -31,11 +31,7 @@ from clerestory.stages.evaluate.shared.class_prompts import (
     logit_scale,
     unscored_reasons,
 )
-from clerestory.stages.evaluate.shared.labelled_features import (
-    LabelledFeatures,
-    hold_out_concepts,
-    labelled_features,
-)
+from clerestory.stages.evaluate.shared.classifiers import LabelledFeatures, hold_out_concepts, labelled_features
 from clerestory.stages.evaluate.shared.linear_probe import LinearProbe, select_linear_probe
 from clerestory.stages.evaluate.shared.sliced_metrics import Measured, measure_or_explain
 from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult

@@ -16,10 +16,10 @@ from clerestory.core.digest import canonical, digest
 from clerestory.core.evidence import Evidence, Finding, Measurement, Recipe
 from clerestory.core.rows import CLUSTER_COLUMN, TaskName
 from clerestory.core.sample import Dataset, Sample
-from clerestory.stages.evaluate.context import EvaluationContext
+from clerestory.stages.evaluate.context import EvaluationContext, EvaluationRequest
 from clerestory.stages.evaluate.fingerprint import suite_evidence, suite_kind
 from clerestory.stages.evaluate.row_builder import RowBuilder, rows_matching
-from clerestory.stages.evaluate.suite import EvaluationRequest, NotApplicable, Suite, SuiteResult
+from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.suites import classification, retrieval, vqa
 from clerestory.stages.evaluate.suites.validity.benchmark_validity import (
     CODES,
