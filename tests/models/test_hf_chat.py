@@ -12,7 +12,7 @@ from tests.support.images import noise_images
 from tests.support.tiny_hf import make_idefics3, make_llava, make_qwen
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from clerestory.core.errors import CapabilityError
+from clerestory.core.errors import InputError
 from clerestory.models import GenerationRequest, capabilities, open_reference
 from clerestory.models.adapters.hf_chat import ChatModel
 
@@ -40,11 +40,12 @@ def pictures() -> list[Image.Image]:
 def by_hand(folder: Path, model: ChatModel, picture: Image.Image | None) -> tuple[str, torch.nn.Module, dict]:
     """The prompt as it is written out by hand, the network, and the processor's inputs."""
     mark = "<image>" if picture is not None else ""
-    prompt = f"user : {mark + ' ' if mark else ''}{QUESTION} assistant : " if model.chat else f"{mark}\n{QUESTION}"
+    templated = model.has_chat_template
+    prompt = f"user : {mark + ' ' if mark else ''}{QUESTION} assistant : " if templated else f"{mark}\n{QUESTION}"
     given = {"images": [picture]} if picture is not None else {}
     processor = AutoProcessor.from_pretrained(folder)
-    inputs = dict(processor(text=[prompt], return_tensors="pt", add_special_tokens=not model.chat, **given))
-    if not model.chat:  # this tokenizer ends every text, and a prompt is not over
+    inputs = dict(processor(text=[prompt], return_tensors="pt", add_special_tokens=not templated, **given))
+    if not templated:  # this tokenizer ends every text, and a prompt is not over
         inputs = {name: value[:, :-1] if value.ndim == 2 else value for name, value in inputs.items()}
     return prompt, AutoModelForImageTextToText.from_pretrained(folder).eval(), inputs
 
@@ -52,7 +53,7 @@ def by_hand(folder: Path, model: ChatModel, picture: Image.Image | None) -> tupl
 def test_it_answers_describes_and_scores(model: ChatModel) -> None:
     assert capabilities(model) == ("Scorer", "Captioner", "Generator")
     assert model.order_matters is True
-    assert "words only" in model.facts()["blind"]
+    assert "text only" in model.facts()["no_image"]
 
 
 @torch.inference_mode()
@@ -112,13 +113,13 @@ def test_the_picture_changes_the_score(model: ChatModel, pictures: list[Image.Im
 
 
 def test_captions_come_best_first(model: ChatModel, pictures: list[Image.Image]) -> None:
-    for suggestions in model.caption_images(pictures, 2):
-        scores = [s.score for s in suggestions]
-        assert len({s.text for s in suggestions}) == len(suggestions) >= 1
+    for candidates in model.caption_images(pictures, 2):
+        scores = [s.score for s in candidates]
+        assert len({s.text for s in candidates}) == len(candidates) >= 1
         assert scores == sorted(scores, reverse=True)
         assert all(0 < score <= 1 for score in scores)
     assert model.caption_images([], 2) == []
-    with pytest.raises(CapabilityError, match="0 suggestions"):
+    with pytest.raises(InputError, match="number of captions is 0"):
         model.caption_images(pictures, 0)
 
 

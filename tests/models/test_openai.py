@@ -15,15 +15,15 @@ from tests.support.endpoint import MODEL, endpoint
 from clerestory.core.errors import InputError, NotFound
 from clerestory.models import GenerationRequest, capabilities, open_reference
 from clerestory.models.adapters.http_client import DOWN_AFTER, RetryPolicy
-from clerestory.models.adapters.openai import PARALLEL, Endpoint, ScoringEndpoint, open_endpoint
+from clerestory.models.adapters.openai import MAX_CONCURRENT_REQUESTS, Endpoint, ScoringEndpoint, open_endpoint
 from clerestory.models.resolve import remote_host
 
 QUICK = RetryPolicy(timeout=5.0, retries=2, backoff=0.0)
 RED = Image.new("RGB", (5, 4), (255, 0, 0))
 
 
-def opened(ref: str, patience: RetryPolicy = QUICK) -> Endpoint:
-    model = open_endpoint(ref, patience)
+def opened(ref: str, retry_policy: RetryPolicy = QUICK) -> Endpoint:
+    model = open_endpoint(ref, retry_policy)
     assert isinstance(model, Endpoint)
     return model
 
@@ -45,19 +45,19 @@ def test_the_picture_and_the_words_arrive_and_the_answer_comes_back() -> None:
         assert replies[1].text == "1. hello"
         asked = next(body for body in server.asked if "what is it" in str(body))
         assert (asked["model"], asked["max_tokens"], asked["temperature"]) == (MODEL, 9, 0.5)
-        suggestions = model.caption_images([RED], 2)[0]
-        assert suggestions[0].text.startswith(png_digest(RED))
-        assert math.isnan(suggestions[0].score)
+        candidates = model.caption_images([RED], 2)[0]
+        assert candidates[0].text.startswith(png_digest(RED))
+        assert math.isnan(candidates[0].score)
     assert model.generate([]) == []
 
 
 @pytest.mark.parametrize(
     ("mood", "reason", "tries"),
     [
-        ("busy", "429 Too Many Requests: too many requests (3 tries)", 3),
-        ("broken", "500 Internal Server Error: out of memory (3 tries)", 3),
-        ("garbage", "not a JSON object (3 tries)", 3),
-        ("empty", "without a choice", 1),
+        ("busy", "429 Too Many Requests: too many requests (3 attempts)", 3),
+        ("broken", "500 Internal Server Error: out of memory (3 attempts)", 3),
+        ("garbage", "not a JSON object (3 attempts)", 3),
+        ("empty", "has no completion", 1),
         ("refuses", "400 Bad Request: pictures are not taken", 1),
     ],
 )
@@ -100,7 +100,10 @@ def test_an_answer_that_is_too_late_is_a_reason() -> None:
     with endpoint() as server:
         model = opened(server.ref, RetryPolicy(timeout=0.2, retries=1, backoff=0.0))
         server.always = "late"
-        assert model.generate([GenerationRequest("x")])[0].error == "the endpoint gave no answer within 0.2 s (2 tries)"
+        assert (
+            model.generate([GenerationRequest("x")])[0].error
+            == "the endpoint did not respond within 0.2 s (2 attempts)"
+        )
 
 
 def test_an_endpoint_that_is_down_is_not_asked_for_hours() -> None:
@@ -108,11 +111,11 @@ def test_an_endpoint_that_is_down_is_not_asked_for_hours() -> None:
         model = opened(server.ref, RetryPolicy(timeout=5.0, retries=0))
         server.asked.clear()
         replies = model.generate([GenerationRequest(f"question {i}") for i in range(100)])
-        assert len(server.asked) <= DOWN_AFTER + PARALLEL
+        assert len(server.asked) <= DOWN_AFTER + MAX_CONCURRENT_REQUESTS
         assert all(reply.error for reply in replies)
-        assert replies[-1].error == "the endpoint failed 8 requests in a row, so it was not asked for a while"
+        assert replies[-1].error == "8 requests in a row failed, so no request was sent for a while"
         server.always = "ok"
-        model.wire._ask_again = 0.0
+        model.client._down_until = 0.0
         assert model.generate([GenerationRequest("again")])[0].text
 
 
@@ -179,7 +182,7 @@ def test_the_key_is_sent_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> N
         assert "401" in error
         assert "sk-very-secret" not in error + repr(model.facts()) + repr(model) + repr(vars(model))
         server.listing = "key"
-        with pytest.raises(InputError, match="wants a key") as caught:
+        with pytest.raises(InputError, match="requires a key") as caught:
             open_endpoint(server.ref, QUICK)
         assert "sk-very-secret" not in str(caught.value)
         monkeypatch.setenv("CLERESTORY_API_KEY", "other")

@@ -16,7 +16,7 @@ from clerestory.core.errors import NotFound
 from clerestory.models import PRESETS, ClerestoryConfig, ClerestoryModel, make_tokenizer, preset_config
 from clerestory.models.decoder import UNKNOWN, beam_search
 from clerestory.models.moe import MixtureOfExperts
-from clerestory.models.processor import square, to_pixels
+from clerestory.models.processor import pad_to_square, to_pixels
 from clerestory.models.projection import principal_axes
 
 
@@ -176,14 +176,14 @@ def test_tokenizer_gives_captions_back_and_knows_only_their_words() -> None:
     assert tokenizer.decode(ids, skip_special_tokens=True) == "red heart"
     assert tokenizer.decode(tokenizer("flag: Côte d’Ivoire")["input_ids"][1:-1]) == "flag: Côte d’Ivoire"
     assert tokenizer("blue heart")["input_ids"][1] == UNKNOWN
-    assert len(make_tokenizer([f"word{i}" for i in range(50)], most=20)) == 20
+    assert len(make_tokenizer([f"word{i}" for i in range(50)], vocab_size=20)) == 20
 
 
 def test_pictures_of_any_shape_and_mode_become_square_on_white() -> None:
     tall = Image.new("RGBA", (10, 20), (255, 0, 0, 255))
-    pixels = np.asarray(square(tall, 20))
+    pixels = np.asarray(pad_to_square(tall, 20))
     assert pixels.shape == (20, 20, 3)
     assert pixels[:, :4].min() == 255
     np.testing.assert_array_equal(pixels[10, 10], [255, 0, 0])
-    assert np.asarray(square(Image.new("RGBA", (8, 8)), 8)).min() == 255
+    assert np.asarray(pad_to_square(Image.new("RGBA", (8, 8)), 8)).min() == 255
     assert to_pixels([Image.new("L", (30, 7)), Image.new("P", (5, 5))], 24).shape == (2, 24, 24, 3)

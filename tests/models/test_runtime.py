@@ -15,7 +15,7 @@ from tests.support.tiny_model import make_tiny_model
 from transformers import AutoConfig, AutoModel, AutoProcessor
 
 from clerestory.core.digest import digest_folder
-from clerestory.core.errors import CapabilityError, IntegrityError, NotFound
+from clerestory.core.errors import CapabilityError, InputError, IntegrityError, NotFound
 from clerestory.models import (
     Captioner,
     ClerestoryEncoder,
@@ -48,7 +48,7 @@ def test_it_is_an_embedder_and_a_generator(model: ClerestoryEncoder, folder: Pat
     assert isinstance(model, Embedder)
     assert isinstance(model, Captioner)
     assert model.digest == digest_folder(folder)[0]
-    assert model.facts()["parameters"] == str(sum(p.numel() for p in model.network.parameters()))
+    assert model.facts()["parameters"] == sum(p.numel() for p in model.network.parameters())
 
 
 def test_embeddings_are_unit_rows_of_every_nested_width(model: ClerestoryEncoder, pictures: list[Image.Image]) -> None:
@@ -103,12 +103,12 @@ def test_an_embedding_does_not_depend_on_its_neighbours(model: ClerestoryEncoder
 
 
 def test_describe_gives_distinct_texts_best_first(model: ClerestoryEncoder, pictures: list[Image.Image]) -> None:
-    for suggestions in model.caption_images(pictures, 4):
-        assert len({s.text for s in suggestions}) == 4
-        assert all(0 <= s.score <= 1 and s.text for s in suggestions)
-        assert [s.score for s in suggestions] == sorted((s.score for s in suggestions), reverse=True)
+    for candidates in model.caption_images(pictures, 4):
+        assert len({s.text for s in candidates}) == 4
+        assert all(0 <= s.score <= 1 and s.text for s in candidates)
+        assert [s.score for s in candidates] == sorted((s.score for s in candidates), reverse=True)
     assert model.caption_images([], 2) == []
-    with pytest.raises(CapabilityError):
+    with pytest.raises(InputError, match="number of captions is 0"):
         model.caption_images(pictures, 0)
 
 

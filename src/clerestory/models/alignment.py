@@ -1,9 +1,9 @@
-"""Loaded weights in memory that is aligned like the memory torch allocates.
+"""Loaded weights in memory that is aligned like the memory that torch allocates.
 
-A tensor read from a safetensors file lies wherever the header of the file ends, often at no multiple of 64 bytes. BLAS
-libraries choose other kernels for such addresses, which round differently: a model that is saved and loaded again
-would differ in its last bits from the one that was saved. Every place that reads weights therefore calls one of these
-two functions.
+The address of a tensor read from a safetensors file depends on the length of the file's header, and is often not a
+multiple of 64 bytes. BLAS libraries choose other kernels for such addresses, which round differently: a model that is
+saved and loaded again would differ in its last bits from the saved one. Every function that reads weights therefore
+calls one of these two functions.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def aligned(tensor: Tensor) -> Tensor:
-    """The tensor itself where its address is a multiple of ``ALIGNMENT``, else a copy for which that holds."""
+    """The tensor itself if its address is a multiple of ``ALIGNMENT``, otherwise an aligned copy."""
     return tensor.clone() if _addressable(tensor) and tensor.data_ptr() % ALIGNMENT else tensor
 
 
 @torch.no_grad()
 def align_parameters(network: Network) -> Network:
-    """Move every parameter and buffer whose address is no multiple of ``ALIGNMENT``; returns the network.
+    """Move every parameter and buffer whose address is not a multiple of ``ALIGNMENT``; returns the network.
 
-    The tensors stay the same objects with the same values, type, strides and ``requires_grad``. Tensors that overlap in
-    memory (tied weights, views) move together and keep their distance, so a view into the middle of another tensor has
-    an aligned address only where its distance is a multiple of ``ALIGNMENT``. What is not in the memory of the CPU
-    stays where it is.
+    The tensors remain the same objects with the same values, dtype, strides and ``requires_grad``. Tensors that overlap
+    in memory (tied weights, views) move together and keep their distance, so a view into the middle of another tensor
+    has an aligned address only if its distance is a multiple of ``ALIGNMENT``. Tensors outside the CPU's memory do not
+    move.
     """
     for group in _overlapping(t for t in chain(network.parameters(), network.buffers()) if _addressable(t)):
         if group[0].data_ptr() % ALIGNMENT:

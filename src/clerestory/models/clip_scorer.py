@@ -1,6 +1,6 @@
-"""A dual encoder as a ``Scorer``: the softmax over the similarities of a picture with each option.
+"""A dual encoder as a ``Scorer``: the softmax over the similarities of an image with each option, as in CLIP.
 
-Shape suffixes: N pictures or texts, D width of an embedding, O options of one item.
+Shape suffixes: N images or texts, D width of an embedding, O options of one item.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from PIL import Image
 from clerestory.models.protocols import Embedder, Scores, check_items
 
 GREY = Image.new("RGB", (224, 224), (128, 128, 128))
-BLIND = "without an image the model sees a plain grey picture (128, 128, 128)"
+NO_IMAGE = "without an image the input is a plain grey image (128, 128, 128)"
 
 
-def joined(question: str, option: str) -> str:
-    """The text of one option: the question, a blank, the option; the bare option without a question."""
+def join(question: str, option: str) -> str:
+    """The text of one option: the question, a space and the option; the option alone without a question."""
     return f"{question.strip()} {option.strip()}".strip()
 
 
@@ -37,14 +37,14 @@ def score_by_similarity(
 ) -> list[Scores]:
     """Log-probabilities of each item's options: log softmax of ``logit_scale`` × similarity.
 
-    Every distinct text is embedded once. A picture that is None is a plain grey one.
+    Every distinct text is embedded once. An image that is None is replaced by a plain grey one.
 
     Args:
-        model: embeds pictures and texts.
+        model: embeds images and texts.
         logit_scale: 1 / the temperature of the softmax.
-        images: N pictures or None.
-        questions: N questions, put before each option.
-        options: for each item what to choose from.
+        images: N images or None.
+        questions: N questions, prepended to each option.
+        options: the options of each item.
 
     Raises:
         InputError: the numbers of items differ, or an item has no options.
@@ -52,11 +52,11 @@ def score_by_similarity(
     check_items(images, questions, options)
     if not images:
         return []
-    texts = [[joined(q, o) for o in some] for q, some in zip(questions, options, strict=True)]
-    place = {text: i for i, text in enumerate(dict.fromkeys(t for some in texts for t in some))}
-    text_ND = model.embed_texts(list(place)).astype(np.float64)
+    texts = [[join(q, o) for o in some] for q, some in zip(questions, options, strict=True)]
+    row_of = {text: i for i, text in enumerate(dict.fromkeys(t for some in texts for t in some))}
+    text_ND = model.embed_texts(list(row_of)).astype(np.float64)
     image_ND = model.embed_images([GREY if image is None else image for image in images]).astype(np.float64)
     return [
-        log_softmax(logit_scale * (text_ND[[place[t] for t in some]] @ image_D))
+        log_softmax(logit_scale * (text_ND[[row_of[t] for t in some]] @ image_D))
         for some, image_D in zip(texts, image_ND, strict=True)
     ]

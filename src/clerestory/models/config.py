@@ -1,4 +1,4 @@
-"""The architecture as Hugging Face's ``config.json`` holds it."""
+"""The configuration of the architecture, saved as Hugging Face's ``config.json``."""
 
 # mypy: disable-error-code="no-untyped-call"
 # torch and transformers leave a few of the functions called here without types.
@@ -10,7 +10,7 @@ from typing import Any, Literal
 from transformers import PreTrainedConfig
 
 MINILM_DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-EXPERT_WORDS = {
+EXPERT_CHOICES = {
     "expert_kind": ("gelu", "swiglu"),
     "expert_gate": ("softmax", "sigmoid"),
     "expert_balance": ("loss", "bias", "both"),
@@ -18,33 +18,33 @@ EXPERT_WORDS = {
 
 
 class ClerestoryConfig(PreTrainedConfig):
-    """Sizes of every part of the model, and the digest of the text tower it is used with.
+    """Sizes of every component of the model, and the digest of its text tower.
 
     Attributes:
-        preset: the preset it was made from, empty for a hand-made one.
-        image_size: side of the square picture in pixels.
-        stem_channels: channels after each stride-2 convolution; their number sets the grid of tokens.
+        preset: the preset it is based on; empty without one.
+        image_size: side of the square image in pixels.
+        stem_channels: channels after each stride-2 convolution; their number determines the grid of tokens.
         stem_residuals: residual blocks after each of those convolutions.
         width, layers, heads, mlp_ratio: of the image tower's Transformer blocks.
-        experts: experts of each block's MLP; 0 means a dense MLP.
+        experts: number of experts in each block; 0 means a dense MLP.
         experts_per_token: how many of them each token visits.
         expert_kind: ``gelu`` or ``swiglu``.
-        expert_split: whether ``experts_per_token`` experts together are as wide as the dense MLP (equal cost for a
+        expert_split: whether ``experts_per_token`` experts together are as wide as the dense MLP (equal cost per
             token); otherwise each of them is.
-        expert_bias: whether experts have biases, as the dense MLP has.
+        expert_bias: whether the linear layers of the experts have biases, as those of the dense MLP.
         expert_gate: ``softmax`` or ``sigmoid``.
-        expert_scale: what a token's gate values sum to.
-        shared_experts: experts that every token visits besides.
+        expert_scale: the sum of a token's gate values.
+        shared_experts: number of experts that every token visits in addition.
         expert_balance: ``loss`` (Switch), ``bias`` (loss-free) or ``both``.
-        expert_z_weight: weight of the router's z-loss beside its balance loss.
-        decoder_experts: experts of each MLP of the caption decoder; 0 means dense.
+        expert_z_weight: weight of the router's z-loss.
+        decoder_experts: number of experts in each block of the caption decoder; 0 means dense.
         text_dim: width of the text tower's embeddings and of the shared space.
-        nested_dims: prefixes of the shared space that are trained to be embeddings too.
-        text_tower_digest: SHA-256 of the only text-tower weights it accepts.
+        nested_dims: widths of the prefixes that are trained to be embeddings too (Matryoshka).
+        text_tower_digest: SHA-256 of the required text-tower weights.
         decoder_width, decoder_layers, decoder_heads: of the caption decoder.
-        logit_scale: what similarities are multiplied by before a softmax over texts, 1 / the temperature of training.
-        vocab_size: number of words the decoder knows, special ones included.
-        max_caption_tokens: longest caption it reads or writes, with both marks.
+        logit_scale: factor of the similarities before a softmax over texts, 1 / the temperature of training.
+        vocab_size: vocabulary size of the decoder, special tokens included.
+        max_caption_tokens: longest caption, begin and end tokens included.
     """
 
     model_type = "clerestory"
@@ -127,20 +127,20 @@ class ClerestoryConfig(PreTrainedConfig):
 
 
 def _check(config: ClerestoryConfig) -> None:
-    """Refuse sizes that do not fit together, in words."""
+    """Raise ``ValueError`` for settings that do not fit together."""
     if len(config.stem_channels) != len(config.stem_residuals):
         raise ValueError("stem_channels and stem_residuals need one entry for each stride-2 convolution")
     if config.image_size % 2 ** len(config.stem_channels):
         raise ValueError(f"image_size {config.image_size} cannot be halved {len(config.stem_channels)} times")
     if config.width % config.heads or config.decoder_width % config.decoder_heads:
-        raise ValueError("width must be a multiple of heads, and decoder_width of decoder_heads")
+        raise ValueError("width must be a multiple of heads, and decoder_width a multiple of decoder_heads")
     for experts in (config.experts, config.decoder_experts):
         if experts and not 1 <= config.experts_per_token <= experts:
             raise ValueError(f"experts_per_token must be 1..{experts}, not {config.experts_per_token}")
-    for name, known in EXPERT_WORDS.items():
-        if getattr(config, name) not in known:
-            raise ValueError(f"{name} must be {' or '.join(known)}, not {getattr(config, name)}")
+    for name, choices in EXPERT_CHOICES.items():
+        if getattr(config, name) not in choices:
+            raise ValueError(f"{name} must be {' or '.join(choices)}, not {getattr(config, name)}")
     if not config.logit_scale > 0:
-        raise ValueError(f"logit_scale must be more than 0, not {config.logit_scale}")
+        raise ValueError(f"logit_scale must be positive, not {config.logit_scale}")
     if config.nested_dims != sorted(set(config.nested_dims)) or config.nested_dims[-1] != config.text_dim:
-        raise ValueError(f"nested_dims must ascend to text_dim {config.text_dim}, not {config.nested_dims}")
+        raise ValueError(f"nested_dims must ascend to text_dim {config.text_dim}, but are {config.nested_dims}")

@@ -1,6 +1,6 @@
-"""The trained part of the vision-language model, after Hugging Face's conventions.
+"""The trained network of the vision-language model, after Hugging Face's conventions.
 
-Shape suffixes: B pictures, C channels, H and W pixels, T image tokens, D tower width, E shared space, L caption
+Shape suffixes: B images, C channels, H and W pixels, T image tokens, D tower width, E shared space, L caption
 positions, V vocabulary.
 """
 
@@ -29,14 +29,14 @@ from clerestory.models.projection import Projection
 
 @dataclass
 class ClerestoryOutput(ModelOutput):
-    """What a forward pass gives.
+    """The outputs of a forward pass.
 
     Attributes:
         image_embeds: ``(B, E)`` unit rows.
-        text_embeds: ``(B, E)`` unit rows, when text embeddings were given.
+        text_embeds: ``(N, E)`` unit rows; None without text embeddings.
         image_tokens: ``(B, T, D)``.
-        caption_logits: ``(B, L, V)``, when caption ids were given.
-        balance_loss: load-balance loss of the experts, when there are any.
+        caption_logits: ``(M, L, V)``; None without caption ids.
+        balance_loss: load-balance loss of the experts; None for a dense model.
     """
 
     image_embeds: Tensor | None = None
@@ -49,7 +49,7 @@ class ClerestoryOutput(ModelOutput):
 class ClerestoryModel(PreTrainedModel):
     """Image tower, projection into the text tower's space, and caption decoder.
 
-    The text tower itself stays outside (see ``text_tower``): it is locked, and its embeddings come in as inputs.
+    The text tower is not part of it (see ``text_tower``): it is frozen, and its embeddings are inputs.
     """
 
     config_class = ClerestoryConfig
@@ -67,14 +67,14 @@ class ClerestoryModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As in transformers, with the weights in aligned memory: a loaded model computes the bits of the saved one."""
+        """As in transformers, with aligned weights: a loaded model computes the same bits as the saved one."""
         loaded = super().from_pretrained(*args, **kwargs)
         align_parameters(loaded[0] if isinstance(loaded, tuple) else loaded)  # a tuple with output_loading_info
         return loaded
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Truncated normal for matrices, Kaiming for convolutions, identity for residual branches and rotation."""
+        """Truncated normal for matrices, Kaiming for convolutions, identity for residual blocks and rotation."""
         std = self.config.initializer_range
         if isinstance(module, nn.Linear):
             init.trunc_normal_(module.weight, std=std)
@@ -88,7 +88,7 @@ class ClerestoryModel(PreTrainedModel):
             init.ones_(module.weight)
             init.zeros_(module.bias)
             if isinstance(module, nn.BatchNorm2d):
-                # Optional in torch's types, always there with its defaults.
+                # Optional in torch's types, always present with its defaults.
                 init.zeros_(cast(Tensor, module.running_mean))
                 init.ones_(cast(Tensor, module.running_var))
                 init.zeros_(cast(Tensor, module.num_batches_tracked))
@@ -105,13 +105,13 @@ class ClerestoryModel(PreTrainedModel):
             init.zeros_(module.norm2.weight)
 
     def get_image_features(self, pixel_values: Tensor) -> Tensor:
-        """Unit rows ``(B, E)`` of pictures."""
+        """Unit rows ``(B, E)`` of images."""
         tokens_BTD, _ = self.image_tower(pixel_values)
-        return self.projection.images(tokens_BTD)
+        return self.projection.project_images(tokens_BTD)
 
     def get_text_features(self, text_embeddings: Tensor) -> Tensor:
         """Unit rows ``(B, E)`` of the text tower's embeddings."""
-        return self.projection.texts(text_embeddings)
+        return self.projection.project_texts(text_embeddings)
 
     def forward(
         self,
@@ -120,30 +120,26 @@ class ClerestoryModel(PreTrainedModel):
         caption_ids: Tensor | None = None,
         return_dict: bool | None = None,
     ) -> ClerestoryOutput:
-        """Embed pictures; texts and caption logits too where their inputs are given.
+        """Embed images; texts and caption logits too if their inputs are given.
 
         Args:
             pixel_values: ``(B, C, H, W)`` in -1..1.
-            text_embeddings: the text tower's rows ``(N, E)``.
-            caption_ids: ``(M, L)`` with M ≤ B: captions of the first M pictures.
-            return_dict: accepted for callers that pass it; the answer is always an output object.
+            text_embeddings: the text tower's embeddings ``(N, E)``.
+            caption_ids: ``(M, L)`` with M ≤ B: captions of the first M images.
+            return_dict: accepted for Hugging Face callers; the result is always an output object.
         """
-        tokens_BTD, balance = self.image_tower(pixel_values)
-        logits_MLV, words = None, None
+        tokens_BTD, image_balance = self.image_tower(pixel_values)
+        logits_MLV, decoder_balance = None, None
         if caption_ids is not None:
-            logits_MLV, words = self.decoder.decode(caption_ids, tokens_BTD[: caption_ids.shape[0]])
-        losses = [loss for loss in (balance, words) if loss is not None]
+            logits_MLV, decoder_balance = self.decoder.decode(caption_ids, tokens_BTD[: caption_ids.shape[0]])
+        losses = [loss for loss in (image_balance, decoder_balance) if loss is not None]
         return ClerestoryOutput(
-            image_embeds=self.projection.images(tokens_BTD),
-            text_embeds=None if text_embeddings is None else self.projection.texts(text_embeddings),
+            image_embeds=self.projection.project_images(tokens_BTD),
+            text_embeds=None if text_embeddings is None else self.projection.project_texts(text_embeddings),
             image_tokens=tokens_BTD,
             caption_logits=logits_MLV,
             balance_loss=torch.stack(losses).mean() if losses else None,
         )
-
-    def count(self) -> int:
-        """Number of trained parameters."""
-        return sum(int(p.numel()) for p in self.parameters())
 
 
 AutoConfig.register("clerestory", ClerestoryConfig)

@@ -1,4 +1,4 @@
-"""Named sizes: ``nano`` for minutes, ``small`` for hours, ``base`` with experts, ``tiny`` for trying things out."""
+"""Presets: ``nano`` trains in minutes, ``small`` in hours, ``base`` has experts, ``tiny`` is for tests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def preset_config(name: str, **changes: Any) -> ClerestoryConfig:
-    """The architecture of a preset, with some settings changed (``vocab_size=…``).
+    """The configuration of a preset, with some settings overridden (``vocab_size=…``).
 
     Raises:
         NotFound: there is no such preset.

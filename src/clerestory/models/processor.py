@@ -1,6 +1,6 @@
-"""Pictures to pixels and captions to word ids, in Hugging Face's processor layout.
+"""Images to pixels and captions to word ids, in Hugging Face's processor layout.
 
-Shape suffixes: B pictures, C channels, H and W pixels.
+Shape suffixes: B images, C channels, H and W pixels.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -27,16 +27,16 @@ SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 WHITE = (255, 255, 255)
 
 
-def square(image: Image.Image, side: int) -> Image.Image:
-    """An RGB picture of ``side`` × ``side``: transparency on white, white bars around what is not square."""
+def pad_to_square(image: Image.Image, side: int) -> Image.Image:
+    """An RGB image of ``side`` × ``side``: transparency on white, and white padding to a square."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*WHITE, 255)), rgba)
     image = image.convert("RGB")
     if image.width != image.height:
-        longest = max(image.size)
-        frame = Image.new("RGB", (longest, longest), WHITE)
-        frame.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
+        longer = max(image.size)
+        frame = Image.new("RGB", (longer, longer), WHITE)
+        frame.paste(image, ((longer - image.width) // 2, (longer - image.height) // 2))
         image = frame
     if image.width == side:
         return image
@@ -44,10 +44,10 @@ def square(image: Image.Image, side: int) -> Image.Image:
 
 
 def to_pixels(images: Sequence[Image.Image], side: int) -> Pixels:
-    """``(B, H, W, C)`` uint8 of pictures of any size and mode."""
+    """``(B, H, W, C)`` uint8 pixels of images of any size and mode."""
     out_BHWC = np.empty((len(images), side, side, 3), np.uint8)
     for row, image in enumerate(images):
-        out_BHWC[row] = np.asarray(square(image, side))
+        out_BHWC[row] = np.asarray(pad_to_square(image, side))
     return out_BHWC
 
 
@@ -57,7 +57,7 @@ def normalise(pixels_BHWC: Pixels) -> Tensor:
 
 
 class ClerestoryImageProcessor(PilBackend):
-    """Square, resize, scale to -1..1; needs no torchvision."""
+    """Pads to a square, resizes and scales to -1..1; does not need torchvision."""
 
     resample = PILImageResampling.BILINEAR
     image_mean = [0.5, 0.5, 0.5]
@@ -69,9 +69,9 @@ class ClerestoryImageProcessor(PilBackend):
     do_convert_rgb = True
 
     def process_image(self, image: Any, *args: Any, **kwargs: Any) -> Any:
-        """Square a picture on white before the common resizing sees it."""
+        """Pad to a square on white before the inherited resizing."""
         if isinstance(image, Image.Image):
-            image = square(image, int(self.size["height"]))
+            image = pad_to_square(image, int(self.size["height"]))
         return super().process_image(image, *args, **kwargs)
 
 
@@ -80,7 +80,7 @@ class ClerestoryProcessor(ProcessorMixin):
 
     Args:
         image_processor: a ``ClerestoryImageProcessor``.
-        tokenizer: the caption decoder's words, as ``make_tokenizer`` builds them.
+        tokenizer: of the caption decoder, as ``make_tokenizer`` builds it.
     """
 
     def __init__(self, image_processor: Any = None, tokenizer: Any = None, **kwargs: Any) -> None:
@@ -88,20 +88,20 @@ class ClerestoryProcessor(ProcessorMixin):
 
 
 def make_tokenizer(
-    captions: Iterable[str], most: int = 8192, known: Sequence[str] = SPECIAL
+    captions: Iterable[str], vocab_size: int = 8192, base_vocab: Sequence[str] = SPECIAL
 ) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer of the words of some captions, most frequent first, at most ``most`` of them.
+    """A word-level tokenizer of the most frequent words of some captions.
 
-    Words are separated by blanks only, so joining them with blanks gives the caption back exactly.
+    Words are separated by spaces only, so joining them with spaces restores the caption exactly.
 
     Args:
-        captions: whose words it knows.
-        most: words.
-        known: words that keep their numbers, beginning with the special ones: those of an earlier tokenizer.
+        captions: the source of the words.
+        vocab_size: maximum number of words, special tokens included.
+        base_vocab: words with fixed ids, beginning with the special tokens, such as those of an earlier tokenizer.
     """
     counts = Counter(word for caption in captions for word in caption.split())
-    words = sorted(counts.keys() - set(known), key=lambda word: (-counts[word], word))
-    vocabulary = {word: i for i, word in enumerate([*known, *words[: max(0, most - len(known))]])}
+    words = sorted(counts.keys() - set(base_vocab), key=lambda word: (-counts[word], word))
+    vocabulary = {word: i for i, word in enumerate([*base_vocab, *words[: max(0, vocab_size - len(base_vocab))]])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -1,10 +1,10 @@
-"""The space that pictures and texts share, ordered so that a prefix of an embedding is an embedding.
+"""The shared space of images and texts, ordered so that a prefix of an embedding is an embedding (Matryoshka).
 
-The text side is a locked rotation of MiniLM's space onto the principal axes of the training captions: at full width
-every similarity is exactly MiniLM's, and a prefix keeps as much of it as that many dimensions can. The image side is a
+The text side is a fixed rotation of MiniLM's space onto the principal axes of the training captions: at full width
+every similarity equals MiniLM's, and a prefix retains as much of it as that many dimensions can. The image side is a
 trained linear map into the rotated space.
 
-Shape suffixes: B pictures or texts, T tokens, D width of the tower, E width of the shared space.
+Shape suffixes: B images or texts, T tokens, D width of the tower, E width of the shared space.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from clerestory.models.protocols import Matrix
 
 
 class Projection(nn.Module):
-    """Both ways into the shared space.
+    """The projections of both towers into the shared space.
 
     Args:
         image_width: D of the image tower.
@@ -32,16 +32,16 @@ class Projection(nn.Module):
         self.image = nn.Linear(image_width, text_dim)
         self.register_buffer("rotation_EE", torch.eye(text_dim))
 
-    def images(self, tokens_BTD: Tensor) -> Tensor:
+    def project_images(self, tokens_BTD: Tensor) -> Tensor:
         """Tokens to unit rows ``(B, E)``."""
         return F.normalize(self.image(tokens_BTD.mean(dim=1)), dim=-1)
 
-    def texts(self, texts_BE: Tensor) -> Tensor:
-        """The text tower's rows, rotated, unit ``(B, E)``."""
+    def project_texts(self, texts_BE: Tensor) -> Tensor:
+        """The text tower's embeddings, rotated, to unit rows ``(B, E)``."""
         return F.normalize(texts_BE @ self.rotation_EE, dim=-1)
 
     @torch.no_grad()
-    def lock(self, rotation_EE: Matrix) -> None:
+    def set_rotation(self, rotation_EE: Matrix) -> None:
         """Set the rotation of the text side, such as the ``principal_axes`` of the training captions."""
         self.rotation_EE.copy_(torch.from_numpy(rotation_EE))
 

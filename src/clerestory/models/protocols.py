@@ -1,6 +1,7 @@
-"""What other rooms may ask of a model, and nothing more: capabilities, not a list of models.
+"""The capabilities of a model, as protocols: what the other packages may call, whatever the model is.
 
-Our own model and the adapters to other people's models implement these. A task asks for a capability with ``need``.
+Clerestory's own models and the adapters to other people's models implement them. A caller requires a capability with
+``require_capability``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clerestory.core.codec import Fact
 from clerestory.core.errors import CapabilityError, InputError
 
 Matrix = NDArray[np.float32]
@@ -22,12 +24,12 @@ Capability = Literal["Embedder", "Scorer", "Captioner", "Generator"]
 
 @dataclass(frozen=True, slots=True)
 class CaptionCandidate:
-    """A caption the model proposes.
+    """A caption that the model proposes.
 
     Attributes:
-        text: the words.
-        score: the model's own probability for the words, as the geometric mean over words and the end mark, 0..1;
-            NaN where the model does not tell it.
+        text: the caption.
+        score: the model's probability of the text, as the geometric mean over its tokens and the end token, 0..1; NaN
+            if the model does not report it.
     """
 
     text: str
@@ -36,13 +38,13 @@ class CaptionCandidate:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """What a generator is asked.
+    """A prompt for a generator.
 
     Attributes:
-        prompt: the words, without any marks for images: the adapter knows where its model wants those.
-        images: the pictures the words are about, in order; none is a question without a picture.
-        max_tokens: the longest answer.
-        temperature: of sampling; 0 takes the most likely token every time.
+        prompt: the text, without placeholders for images: the adapter inserts those of its model.
+        images: the images of the prompt, in order; may be empty.
+        max_tokens: maximum length of the reply.
+        temperature: of sampling; 0 is greedy decoding.
     """
 
     prompt: str
@@ -53,14 +55,14 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a generator answered.
+    """The reply of a generator to one request.
 
     Attributes:
-        text: the words, without the prompt and special tokens; empty where there is an ``error``.
-        tokens_in: tokens read, pictures included; 0 where it is not told.
-        tokens_out: tokens written; 0 where it is not told.
-        ms: wall-clock milliseconds from asking to the whole answer, retries included.
-        error: why there is no answer, in words; empty when there is one. Such a sample is unscored, never wrong.
+        text: the generated text, without the prompt and special tokens; empty if there is an ``error``.
+        tokens_in: tokens of the prompt, images included; 0 if unknown.
+        tokens_out: generated tokens; 0 if unknown.
+        ms: wall-clock milliseconds from the request to the complete reply, retries included.
+        error: the reason why there is no reply; empty if there is one. Such a sample is unscored, never incorrect.
     """
 
     text: str
@@ -72,47 +74,46 @@ class Reply:
 
 @runtime_checkable
 class AnyModel(Protocol):
-    """What every model can tell, whatever else it can do.
+    """The attributes of every model, whatever its capabilities.
 
     Attributes:
-        digest: content address: SHA-256 of the model's files, or of what is known of a remote model.
+        digest: content address: SHA-256 of the model's files, or of the known properties of a remote model.
     """
 
     digest: str
 
-    def facts(self) -> dict[str, str]:
-        """What it is, in short strings."""
+    def facts(self) -> dict[str, Fact]:
+        """Properties of the model, for evidence and the HTTP API."""
 
 
 @runtime_checkable
 class Embedder(Protocol):
-    """Puts pictures and texts into one space, where the dot product says how well they fit.
+    """Embeds images and texts into one space, in which the dot product is the similarity.
 
-    It may also tell a ``logit_scale``, see ``logit_scale_of``.
+    It may have a ``logit_scale`` too, see ``logit_scale_of``.
 
     Attributes:
         digest: SHA-256 of the model folder.
-        dims: widths at which a prefix of an embedding is an embedding too, ascending.
+        dims: widths of the prefixes of an embedding that are embeddings too, ascending.
     """
 
     digest: str
     dims: tuple[int, ...]
 
     def embed_images(self, images: Sequence[Image.Image], dim: int | None = None) -> Matrix:
-        """Unit rows ``(N, D)``, float32, one for each picture; ``dim`` picks one of ``dims``, None the widest."""
+        """Unit rows ``(N, D)``, float32, one for each image; ``dim`` is one of ``dims``, None the largest."""
 
     def embed_texts(self, texts: Sequence[str], dim: int | None = None) -> Matrix:
-        """Unit rows ``(N, D)``, float32, one for each text; ``dim`` picks one of ``dims``, None the widest."""
+        """Unit rows ``(N, D)``, float32, one for each text; ``dim`` is one of ``dims``, None the largest."""
 
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Says how probable each of some answers is.
+    """Assigns probabilities to given answers.
 
     Attributes:
         digest: content address of the model.
-        order_matters: whether the order in which options are given may change the scores. A task then asks in every
-            cyclic order.
+        order_matters: whether the order of the options may change the scores. A task then scores every cyclic order.
     """
 
     digest: str
@@ -124,32 +125,32 @@ class Scorer(Protocol):
         """Natural log-probabilities of each item's options.
 
         Args:
-            images: N pictures; None asks *blind*, without a picture (what the model sees then is in ``facts``).
-            questions: N questions; an empty one compares the bare options.
-            options: for each item the answers to choose from, at least one.
+            images: N images; None is the ablation without an image (``facts`` has the input used instead).
+            questions: N questions; an empty one compares the options alone.
+            options: the answers to choose from for each item, at least one.
 
         Returns:
-            For each item one float64 number per option, whose exponentials add up to 1. An item that could not be
-            scored is all NaN.
+            For each item one float64 number per option; their exponentials sum to 1. An item that cannot be scored is
+            all NaN.
         """
 
 
 @runtime_checkable
 class Captioner(Protocol):
-    """Writes captions."""
+    """Generates captions."""
 
     def caption_images(self, images: Sequence[Image.Image], n: int = 3) -> list[list[CaptionCandidate]]:
-        """Up to ``n`` distinct captions for each picture, best first."""
+        """Up to ``n`` distinct captions for each image, best first."""
 
 
 @runtime_checkable
 class Generator(Protocol):
-    """Answers in words."""
+    """Replies to prompts with generated text."""
 
     digest: str
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Reply]:
-        """One reply for each request, in order; what goes wrong with one is told in its ``error``."""
+        """One reply for each request, in order; a failed request has its reason in ``Reply.error``."""
 
 
 CAPABILITIES: dict[Capability, type] = {
@@ -159,10 +160,10 @@ CAPABILITIES: dict[Capability, type] = {
     "Generator": Generator,
 }
 CAPABILITY_TEXT: dict[Capability, str] = {
-    "Embedder": "put pictures and texts into one space",
-    "Scorer": "say how probable each of some answers is",
-    "Captioner": "describe pictures",
-    "Generator": "answer questions in words",
+    "Embedder": "embed images and texts into one space",
+    "Scorer": "score given answers",
+    "Captioner": "generate captions",
+    "Generator": "generate text from prompts",
 }
 SUITABLE_MODELS: dict[Capability, str] = {
     "Embedder": "a Clerestory release, or a Hugging Face dual encoder such as CLIP or SigLIP 2 (hf:org/name)",
@@ -172,10 +173,11 @@ SUITABLE_MODELS: dict[Capability, str] = {
     "Generator": "a Hugging Face image-text-to-text model (hf:org/name), "
     "or a vision model behind an endpoint (openai:http://host/v1#model)",
 }
+MAX_NAMED_MODELS = 6  # in a message
 
 
 def capabilities(model: object) -> tuple[Capability, ...]:
-    """The names of the capabilities a model has, in a fixed order."""
+    """The names of a model's capabilities, in a fixed order."""
     return tuple(name for name, protocol in CAPABILITIES.items() if isinstance(model, protocol))
 
 
@@ -184,47 +186,48 @@ AvailableModels = Iterable[tuple[str, Sequence[str]]]
 
 @overload
 def require_capability(
-    model: object, capability: Literal["Embedder"], task: str = "", known: AvailableModels = ()
+    model: object, capability: Literal["Embedder"], task: str = "", available: AvailableModels = ()
 ) -> Embedder: ...
 @overload
 def require_capability(
-    model: object, capability: Literal["Scorer"], task: str = "", known: AvailableModels = ()
+    model: object, capability: Literal["Scorer"], task: str = "", available: AvailableModels = ()
 ) -> Scorer: ...
 @overload
 def require_capability(
-    model: object, capability: Literal["Captioner"], task: str = "", known: AvailableModels = ()
+    model: object, capability: Literal["Captioner"], task: str = "", available: AvailableModels = ()
 ) -> Captioner: ...
 @overload
 def require_capability(
-    model: object, capability: Literal["Generator"], task: str = "", known: AvailableModels = ()
+    model: object, capability: Literal["Generator"], task: str = "", available: AvailableModels = ()
 ) -> Generator: ...
-def require_capability(model: object, capability: Capability, task: str = "", known: AvailableModels = ()) -> Any:
-    """The model itself, as what a task needs it to be.
+def require_capability(model: object, capability: Capability, task: str = "", available: AvailableModels = ()) -> Any:
+    """The model itself, typed as the required capability.
 
     Args:
         model: any model.
-        capability: what the task needs.
-        task: its name, for people.
-        known: models at hand with their capabilities, as ``(reference, capabilities)``.
+        capability: required by the task.
+        task: its name, for the message.
+        available: models of the store with their capabilities, as ``(reference, capabilities)``.
 
     Raises:
-        CapabilityError: the model lacks it; the models that fit are named.
+        CapabilityError: the model lacks the capability; the message names models that have it.
     """
     if isinstance(model, CAPABILITIES[capability]):
         return model
-    has = ", ".join(CAPABILITY_TEXT[name] for name in capabilities(model)) or "none of what is asked here"
-    needed = (
-        f"{task} needs a model that can {CAPABILITY_TEXT[capability]} ({capability})" if task else f"no {capability}"
+    present = ", ".join(CAPABILITY_TEXT[name] for name in capabilities(model))
+    what = f"this model can {present}" if present else "this model has none of the known capabilities"
+    suitable = [ref for ref, supported in available if capability in supported]
+    store = f"use {', '.join(suitable[:MAX_NAMED_MODELS])}, or " if suitable else "use "
+    raise CapabilityError(
+        f"{task or 'this operation'} needs a model that can {CAPABILITY_TEXT[capability]} ({capability}); {what}",
+        store + SUITABLE_MODELS[capability],
     )
-    fits = [ref for ref, able in known if capability in able]
-    here = f"here fits {', '.join(fits[:6])}; or use " if fits else "use "
-    raise CapabilityError(f"{needed}; this one can {has}", here + SUITABLE_MODELS[capability])
 
 
 def logit_scale_of(model: object) -> float | None:
-    """What to multiply similarities by before the softmax (1 / temperature), None where the model does not tell."""
-    told = getattr(model, "logit_scale", None)
-    return float(told) if isinstance(told, int | float) and told > 0 else None
+    """The factor of the similarities before a softmax (1 / temperature); None if the model has none."""
+    scale = getattr(model, "logit_scale", None)
+    return float(scale) if isinstance(scale, int | float) and scale > 0 else None
 
 
 def check_items(
@@ -233,10 +236,23 @@ def check_items(
     """Raise ``InputError`` unless there is one question and at least one option for each image."""
     if not len(images) == len(questions) == len(options):
         raise InputError(
-            f"{len(images)} images, {len(questions)} questions and {len(options)} lists of options do not belong "
-            "together",
+            f"the numbers of images ({len(images)}), questions ({len(questions)}) and lists of options "
+            f"({len(options)}) differ",
             "give one question and one list of options for each image",
         )
-    empty = next((i for i, some in enumerate(options) if not len(some)), None)
+    empty = next((i for i, item in enumerate(options) if not len(item)), None)
     if empty is not None:
         raise InputError(f"item {empty} has no options", "give at least one option for each item")
+
+
+def check_caption_count(n: int) -> None:
+    """Raise ``InputError`` unless at least one caption is requested."""
+    if n < 1:
+        raise InputError(f"the number of captions is {n}", "request at least one")
+
+
+def no_such_dim(dim: int, dims: Sequence[int]) -> CapabilityError:
+    """The error for embeddings of a width that the model does not have."""
+    return CapabilityError(
+        f"the model has no embeddings of width {dim}", f"use one of its widths: {', '.join(map(str, dims))}"
+    )

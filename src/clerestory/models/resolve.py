@@ -1,4 +1,4 @@
-"""Any model by reference: ``hf:org/name``, ``hf:./folder``, ``openai:http://host/v1#model``, or a folder."""
+"""Opens any model by its reference: ``hf:org/name``, ``hf:./folder``, ``openai:http://host/v1#model``, or a folder."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from clerestory.models.runtime import open_model
 from clerestory.models.starter import STARTER, starter_folder
 
 HF, OPENAI = "hf:", "openai:"
-REFERENCE_FORMS = "a model is named by hf:org/name, hf:./folder, openai:http://host/v1#model, a folder, or starter"
+REFERENCE_FORMS = "a model is hf:org/name, hf:./folder, openai:http://host/v1#model, a folder, or starter"
 
 
 def is_model_location(ref: str) -> bool:
-    """Whether a reference names a model by where it is, not by a release or a digest of ours."""
+    """Whether a reference is the location of a model, not a release or a digest in the store."""
     return ref == STARTER or ref.startswith((HF, OPENAI, "./", "../", "/", "~"))
 
 
 def remote_host(ref: str) -> str:
-    """The host that pictures and words are sent to when this model is used; empty when all stays on this computer.
+    """The host to which images and texts are sent when this model is used; empty if nothing leaves this computer.
 
     Raises:
-        InputError: the address of an endpoint cannot be read.
+        InputError: the address of an endpoint is invalid.
     """
     if not ref.startswith(OPENAI):
         return ""
@@ -39,51 +39,51 @@ def remote_host(ref: str) -> str:
 
 
 def open_reference(ref: str) -> AnyModel:
-    """Open the model a reference names; what it can do tells ``capabilities``.
+    """Open the model of a reference; ``capabilities`` returns its capabilities.
 
     Args:
-        ref: ``hf:org/name`` (from the cache on this machine, else downloaded), ``hf:./folder`` or a plain folder (of
-            Hugging Face's layout, ours included), ``openai:http://host/v1#model``, or ``starter`` (the model that
-            comes with Clerestory).
+        ref: ``hf:org/name`` (from the cache on this machine, otherwise downloaded), ``hf:./folder`` or a plain folder
+            (in Hugging Face's layout, as Clerestory's own), ``openai:http://host/v1#model``, or ``starter`` (the model
+            that is part of Clerestory).
 
     Raises:
-        NotFound: there is no such model here, and it cannot be fetched.
-        IntegrityError: a file of it is missing or broken.
-        CapabilityError: it is of a kind that can do nothing that is asked here, or would need code of its own.
-        InputError: the reference cannot be read, or its endpoint does not answer.
+        NotFound: the model does not exist on this machine and cannot be downloaded.
+        IntegrityError: one of its files is missing or broken.
+        CapabilityError: its architecture is not supported, or it needs code of its own.
+        InputError: the reference is invalid, or its endpoint does not respond.
     """
     if ref == STARTER:
         return open_model(starter_folder())
     if ref.startswith(OPENAI):
         return open_endpoint(ref)
     if ref.startswith(HF):
-        place = ref.removeprefix(HF)
-        if not place:
-            raise NotFound("hf: alone names no model", REFERENCE_FORMS)
-        folder = Path(place).expanduser()
-        # "org/name" may be a folder here too; a name of the hub has exactly one slash and no dot in front.
-        if place.startswith((".", "/", "~")) or folder.is_dir():
+        name = ref.removeprefix(HF)
+        if not name:
+            raise NotFound("the reference hf: has no model name", REFERENCE_FORMS)
+        folder = Path(name).expanduser()
+        # "org/name" may also be a local folder; a name on the hub has exactly one slash and no leading dot.
+        if name.startswith((".", "/", "~")) or folder.is_dir():
             return open_folder(folder, ref)
-        return open_folder(hub_folder(place), ref)
+        return open_folder(hub_folder(name), ref)
     return open_folder(Path(ref).expanduser(), ref)
 
 
 def open_folder(folder: Path, name: str = "") -> AnyModel:
-    """Open a model folder of any kind, chosen by its configuration.
+    """Open a model folder of any architecture, as its configuration says.
 
     Raises:
         NotFound, IntegrityError, CapabilityError: as ``open_reference``.
     """
     check_folder(folder)
-    kind = _kind(folder)
-    if kind == "clerestory":
+    model_type = _model_type(folder)
+    if model_type == "clerestory":
         return open_model(folder)
-    if kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+    if model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
         return open_chat(folder, name)
     return open_dual(folder, name)
 
 
-def _kind(folder: Path) -> str:
+def _model_type(folder: Path) -> str:
     file = folder / "config.json"
     try:
         config = json.loads(file.read_text(encoding="utf-8"))

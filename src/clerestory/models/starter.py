@@ -1,7 +1,7 @@
-"""Where the model that comes with Clerestory lies, so that search and captions are good in the first minute.
+"""The starter: the trained model that is part of the package, for search and captions without a training.
 
-It is an ordinary model folder inside the package; ``apps.starter`` knows the evidence beside it. ``clerestory train
---data pictograms --preset small`` makes one like it.
+It is an ordinary model folder; ``apps.starter`` handles the evidence beside it. ``clerestory train --data pictograms
+--preset small`` trains a similar model.
 """
 
 from __future__ import annotations
@@ -13,5 +13,5 @@ STARTER = "starter"
 
 
 def starter_folder() -> Path:
-    """The folder of its files."""
+    """The model folder."""
     return Path(str(files("clerestory"))) / STARTER / "model"

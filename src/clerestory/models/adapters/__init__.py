@@ -1,1 +1,1 @@
-"""Other people's models behind our protocols: chosen by what they can do, never by their name."""
+"""Adapters of other people's models to the protocols, by capability and never by name."""

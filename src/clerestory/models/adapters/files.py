@@ -1,4 +1,4 @@
-"""The files of a Hugging Face model: found or downloaded, checked, and digested. Weights as safetensors only."""
+"""The files of a Hugging Face model: located or downloaded, checked, and digested. Weights as safetensors only."""
 
 from __future__ import annotations
 
@@ -22,47 +22,48 @@ from huggingface_hub.errors import (
 from clerestory.core.digest import digest, digest_file
 from clerestory.core.errors import CapabilityError, IntegrityError, NotFound
 
-WANTED = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
-ELSEWHERE = (
-    "on a computer with a network run: pip install huggingface_hub && hf download {name} --local-dir {last} — "
-    "then copy the folder {last} here and use hf:./{last}"
+MODEL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
+DOWNLOAD_HINT = (
+    "on a computer with a network run: pip install huggingface_hub && hf download {name} --local-dir {folder} — "
+    "then copy the folder {folder} here and use hf:./{folder}"
 )
 
 
 def hub_folder(name: str) -> Path:
     """The folder of a model of the Hugging Face hub: from the cache on this machine, or downloaded into it.
 
-    Only configuration, tokenizer and safetensors files of the top folder are fetched.
+    Only configuration, tokenizer and safetensors files of the top folder are downloaded.
 
     Args:
-        name: ``org/name``; ``org/name@revision`` takes one revision (a commit, a tag or a branch).
+        name: ``org/name``, or ``org/name@revision`` (a commit, a tag or a branch).
 
     Raises:
-        NotFound: there is no such model, it may not be read without an account, or it is not on this machine and
-            cannot be fetched.
+        NotFound: the model does not exist, needs an account, or is not on this machine and cannot be downloaded.
     """
     repository, _, revision = name.partition("@")
     try:
         cached = _snapshot(repository, revision, offline=True)
-        if is_whole(cached):
+        if is_complete(cached):
             return cached
     except (LocalEntryNotFoundError, EntryNotFoundError, OSError):
-        pass  # not in the cache: fetch it below
+        pass  # not in the cache: download it below
     except HFValidationError as error:
-        raise NotFound(f"hf:{name} is not the name of a model", "it looks like hf:org/name") from error
-    elsewhere = ELSEWHERE.format(name=repository, last=repository.rpartition("/")[2])
+        raise NotFound(f"hf:{name} is not a valid model name", "use the form hf:org/name") from error
+    hint = DOWNLOAD_HINT.format(name=repository, folder=repository.rpartition("/")[2])
     if constants.HF_HUB_OFFLINE:
-        raise NotFound(f"hf:{name} is not on this machine, and HF_HUB_OFFLINE forbids fetching it", elsewhere)
+        raise NotFound(f"hf:{name} is not on this machine, and HF_HUB_OFFLINE forbids downloads", hint)
     try:
         return _snapshot(repository, revision, offline=False)
     except GatedRepoError as error:
         fix = f"accept its terms at https://huggingface.co/{repository} and run: hf auth login"
-        raise NotFound(f"hf:{name} may only be read by people who accepted its terms", fix) from error
+        raise NotFound(f"hf:{name} is gated: its terms have to be accepted first", fix) from error
     except RepositoryNotFoundError as error:
-        raise NotFound(f"the Hugging Face hub has no model {repository!r}", "check the name; it is org/name") from error
+        raise NotFound(
+            f"the Hugging Face hub has no model {repository!r}", "check the name; its form is org/name"
+        ) from error
     except (OfflineModeIsEnabled, LocalEntryNotFoundError, HfHubHTTPError, httpx.HTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise NotFound(f"hf:{name} is not on this machine and cannot be fetched ({reason[:160]})", elsewhere) from error
+        raise NotFound(f"hf:{name} is not on this machine and cannot be downloaded ({reason[:160]})", hint) from error
 
 
 def _snapshot(repository: str, revision: str, offline: bool) -> Path:
@@ -70,48 +71,48 @@ def _snapshot(repository: str, revision: str, offline: bool) -> Path:
         snapshot_download(
             repository,
             revision=revision or None,
-            allow_patterns=list(WANTED),
+            allow_patterns=list(MODEL_FILES),
             ignore_patterns=["*/*"],
             local_files_only=offline,
         )
     )
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether a folder holds a configuration and some safetensors weights."""
+def is_complete(folder: Path) -> bool:
+    """Whether a folder has a configuration and safetensors weights."""
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that is not a model of safetensors weights.
+    """Check that a folder contains a model with safetensors weights.
 
     Raises:
-        NotFound: there is no such folder.
+        NotFound: the folder does not exist.
         IntegrityError: it has no configuration, or no weights.
-        CapabilityError: its weights are pickles, which may run code when they are read.
+        CapabilityError: its weights are pickles, which can run code when they are read.
     """
     if not folder.is_dir():
-        raise NotFound(f"there is no model folder {folder}", "give the folder that holds config.json")
+        raise NotFound(f"there is no model folder {folder}", "give the folder that contains config.json")
     if not (folder / "config.json").is_file():
         raise IntegrityError(f"{folder / 'config.json'} is missing", "give the folder of a Hugging Face model")
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
         if pickles:
             raise CapabilityError(
-                f"{folder} holds its weights as {pickles[0]}, a format that can run code when it is read",
-                "use a version of the model with safetensors weights, or convert it on a computer you can lose",
+                f"the weights of {folder} are in {pickles[0]}, a format that can run code when it is read",
+                "use a version of the model with safetensors weights, or convert it on an isolated computer",
             )
-        raise IntegrityError(f"{folder} holds no weights (*.safetensors)", "fetch the model again")
+        raise IntegrityError(f"{folder} has no weights (*.safetensors)", "download the model again")
 
 
 def model_files(folder: Path) -> Mapping[str, str]:
-    """The SHA-256 of each file that makes the model what it is: configuration, tokenizer, processor, weights."""
-    found = sorted(path for pattern in WANTED for path in folder.glob(pattern) if path.is_file())
-    return {path.name: _file_digest(*_identity(path)) for path in found}
+    """The SHA-256 of each file that affects the outputs: configuration, tokenizer, processor, weights."""
+    files = sorted(path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file())
+    return {path.name: _file_digest(*_identity(path)) for path in files}
 
 
 def files_digest(folder: Path) -> str:
-    """The content address of a model folder; a read-me or a picture beside the model does not change it."""
+    """The content address of a model folder; a read-me or another file beside the model does not change it."""
     return digest(dict(model_files(folder)))
 
 
@@ -121,6 +122,6 @@ def _identity(path: Path) -> tuple[str, int, int]:
 
 
 @lru_cache(maxsize=256)
-def _file_digest(path: str, size: int, changed: int) -> str:
-    """Of a file, computed once for as long as its size and time of change stay the same."""
+def _file_digest(path: str, size: int, mtime_ns: int) -> str:
+    """The digest of a file, computed again only if its size or modification time changes."""
     return digest_file(Path(path))

@@ -1,8 +1,8 @@
-"""Any Hugging Face dual encoder (CLIP, SigLIP, SigLIP 2, ALIGN, Chinese CLIP …), by what it can do.
+"""Any Hugging Face dual encoder (CLIP, SigLIP, SigLIP 2, ALIGN, Chinese CLIP …), by its methods.
 
-Whatever has ``get_image_features`` and ``get_text_features`` that give one row each, of the same width, will do.
+A network qualifies if its ``get_image_features`` and ``get_text_features`` return one row per input, of the same width.
 
-Shape suffixes: N pictures or texts, D width of an embedding, T tokens.
+Shape suffixes: N images or texts, D width of an embedding, T tokens.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -23,26 +23,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModel
 
+from clerestory.core.codec import Fact
 from clerestory.core.errors import CapabilityError
 from clerestory.models.adapters.files import check_folder, files_digest
 from clerestory.models.adapters.loading import (
     count_parameters,
-    read_config,
-    read_image_processor,
-    read_network,
-    read_tokenizer,
+    load_config,
+    load_frozen_network,
+    load_image_processor,
+    load_tokenizer,
     rgb,
 )
-from clerestory.models.clip_scorer import BLIND, GREY, score_by_similarity
-from clerestory.models.protocols import Matrix, Scores
+from clerestory.models.clip_scorer import GREY, NO_IMAGE, score_by_similarity
+from clerestory.models.protocols import Matrix, Scores, no_such_dim
 
-BATCH = 32
-# SigLIP was trained on texts filled up to 64 pieces, without telling the fill from the text.
-SIGLIP_TOKENS = 64
+BATCH_SIZE = 32
+SIGLIP_TOKENS = 64  # SigLIP was trained on texts padded to this length, without an attention mask
+SUGGESTION = "use a dual encoder such as CLIP or SigLIP 2"
 
 
 class DualEncoder:
-    """An ``Embedder`` and a ``Scorer``; safe to use from several threads.
+    """An ``Embedder`` and a ``Scorer``; thread-safe.
 
     Args:
         network: has ``get_image_features`` and ``get_text_features``.
@@ -52,9 +53,10 @@ class DualEncoder:
         name: for messages.
 
     Attributes:
-        logit_scale: what similarities are multiplied by before the softmax: ``exp`` of the trained parameter, or 1 /
-            the trained temperature; 0 (not told) where the model has neither, and 1 is taken for scoring.
-        truncated: how many texts so far were longer than the model reads and were cut.
+        logit_scale: factor of the similarities before the softmax: ``exp`` of the trained parameter, or 1 / the trained
+            temperature; 0 if the model has neither, and scoring uses 1.
+        max_text_tokens: longest text that the model reads.
+        truncated: number of texts so far that were longer and were truncated.
     """
 
     order_matters = False
@@ -63,127 +65,120 @@ class DualEncoder:
         self.network, self.tokenizer, self.image_processor = network, tokenizer, image_processor
         self.digest, self.name = digest, name
         self.logit_scale = _logit_scale(network)
-        self.siglip = str(network.config.model_type).startswith("siglip")
-        self.most_tokens = _most_tokens(network.config, tokenizer)
+        self._is_siglip = str(network.config.model_type).startswith("siglip")
+        self.max_text_tokens = _max_text_tokens(network.config, tokenizer)
         self.truncated = 0
-        # Fast tokenizers keep padding state, so two threads must not tokenize at once.
-        self._one_at_a_time = threading.Lock()
-        width = self._texts(["a"]).shape[1]
-        seen = self._images([GREY]).shape[1]
-        if seen != width:
+        # Fast tokenizers have padding state, so two threads must not tokenize at the same time.
+        self._tokenizer_lock = threading.Lock()
+        text_width, image_width = self._embed_texts(["a"]).shape[1], self._embed_images([GREY]).shape[1]
+        if image_width != text_width:
             raise CapabilityError(
-                f"{name} gives pictures {seen} numbers and texts {width}: they do not share a space",
-                "use a dual encoder such as CLIP or SigLIP 2",
+                f"{name} has image embeddings of width {image_width} and text embeddings of width {text_width}: "
+                "they are not in one space",
+                SUGGESTION,
             )
-        self.dims: tuple[int, ...] = (width,)
+        self.dims: tuple[int, ...] = (text_width,)
 
     def embed_images(self, images: Sequence[Image.Image], dim: int | None = None) -> Matrix:
         """Unit rows ``(N, D)`` float32."""
         self._check(dim)
-        return self._stacked(images, self._images)
+        return self._in_batches(images, self._embed_images)
 
     def embed_texts(self, texts: Sequence[str], dim: int | None = None) -> Matrix:
-        """Unit rows ``(N, D)`` float32; a text longer than the model reads is cut and counted."""
+        """Unit rows ``(N, D)`` float32; a text longer than the model reads is truncated and counted."""
         self._check(dim)
-        return self._stacked(texts, self._texts)
+        return self._in_batches(texts, self._embed_texts)
 
     def score_options(
         self, images: Sequence[Image.Image | None], questions: Sequence[str], options: Sequence[Sequence[str]]
     ) -> list[Scores]:
-        """Log-probabilities of each item's options, by similarity; see ``models.similarity``."""
+        """Log-probabilities of each item's options, by similarity; see ``models.clip_scorer``."""
         return score_by_similarity(self, self.logit_scale or 1.0, images, questions, options)
 
-    def count_tokens(self, text: str) -> int:
-        """How many word pieces a text has, marks included."""
-        with self._one_at_a_time:
-            return len(self.tokenizer(text)["input_ids"])
-
-    def facts(self) -> dict[str, str]:
-        """What it is, in short strings."""
-        size = getattr(self.image_processor, "size", None)
+    def facts(self) -> dict[str, Fact]:
+        """Architecture, parameters, image size, embedding width and scale of the similarities."""
+        size = dict(getattr(self.image_processor, "size", None) or {})
         bias = getattr(self.network, "logit_bias", None)
-        facts = {
+        facts: dict[str, Fact] = {
             "kind": "Hugging Face dual encoder",
             "architecture": type(self.network).__name__,
-            "parameters": str(count_parameters(self.network)),
-            "image_size": " ".join(f"{k}={v}" for k, v in dict(size).items() if v is not None) if size else "its own",
-            "dims": " ".join(map(str, self.dims)),
-            "text_tokens": str(self.most_tokens),
-            "logit_scale": f"{self.logit_scale:g}",
-            "blind": BLIND,
+            "parameters": count_parameters(self.network),
+            "image_size": tuple(f"{name}={value}" for name, value in size.items() if value is not None),
+            "dims": self.dims,
+            "max_text_tokens": self.max_text_tokens,
+            "logit_scale": self.logit_scale,
+            "no_image": NO_IMAGE,
         }
-        return facts | ({} if bias is None else {"logit_bias": f"{float(bias):g}"})
+        return facts if bias is None else facts | {"logit_bias": float(bias)}
 
     def _check(self, dim: int | None) -> None:
         if dim not in (None, self.dims[-1]):
-            raise CapabilityError(f"embeddings of width {dim} were asked for", f"it has {self.dims[-1]}")
+            raise no_such_dim(int(dim or 0), self.dims)
 
-    def _stacked(self, things: Sequence[Any], embed: Callable[[Sequence[Any]], Tensor]) -> Matrix:
-        rows = [embed(things[i : i + BATCH]) for i in range(0, len(things), BATCH)]
-        whole_ND = torch.cat(rows) if rows else torch.empty(0, self.dims[-1])
-        out_ND: Matrix = whole_ND.numpy().astype(np.float32, copy=False)
+    def _in_batches(self, items: Sequence[Any], embed: Callable[[Sequence[Any]], Tensor]) -> Matrix:
+        batches = [embed(items[i : i + BATCH_SIZE]) for i in range(0, len(items), BATCH_SIZE)]
+        rows_ND = torch.cat(batches) if batches else torch.empty(0, self.dims[-1])
+        out_ND: Matrix = rows_ND.numpy().astype(np.float32, copy=False)
         return out_ND
 
     def preprocess_images(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """What the network takes for some pictures."""
+        """The network's inputs for some images."""
         return dict(self.image_processor(images=[rgb(image) for image in images], return_tensors="pt"))
 
     def preprocess_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """What the network takes for some texts; those longer than it reads are cut and counted."""
-        with self._one_at_a_time:
-            whole = self.tokenizer(list(texts))["input_ids"]
+        """The network's inputs for some texts; texts longer than it reads are truncated and counted."""
+        with self._tokenizer_lock:
+            untruncated = self.tokenizer(list(texts))["input_ids"]
             inputs = dict(
                 self.tokenizer(
                     list(texts),
-                    padding="max_length" if self.siglip else True,
+                    padding="max_length" if self._is_siglip else True,
                     truncation=True,
-                    max_length=self.most_tokens,
+                    max_length=self.max_text_tokens,
                     return_tensors="pt",
                 )
             )
-        self.truncated += sum(len(ids) > self.most_tokens for ids in whole)
-        if self.siglip:
+        self.truncated += sum(len(ids) > self.max_text_tokens for ids in untruncated)
+        if self._is_siglip:
             inputs.pop("attention_mask", None)
         return inputs
 
     def encode_images(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Unit rows ``(N, D)`` of ``picture_inputs``, with gradients where these are on."""
-        return self._rows(self.network.get_image_features, inputs)
+        """Unit rows ``(N, D)`` of the outputs of ``preprocess_images``, with gradients where they are enabled."""
+        return self._encode(self.network.get_image_features, inputs)
 
     def encode_texts(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Unit rows ``(N, D)`` of ``text_inputs``, with gradients where these are on."""
-        return self._rows(self.network.get_text_features, inputs)
+        """Unit rows ``(N, D)`` of the outputs of ``preprocess_texts``, with gradients where they are enabled."""
+        return self._encode(self.network.get_text_features, inputs)
 
     @torch.inference_mode()
-    def _images(self, images: Sequence[Image.Image]) -> Tensor:
-        return self._counted(self.encode_images(self.preprocess_images(images)), len(images))
+    def _embed_images(self, images: Sequence[Image.Image]) -> Tensor:
+        return self._check_rows(self.encode_images(self.preprocess_images(images)), len(images))
 
     @torch.inference_mode()
-    def _texts(self, texts: Sequence[str]) -> Tensor:
-        return self._counted(self.encode_texts(self.preprocess_texts(texts)), len(texts))
+    def _embed_texts(self, texts: Sequence[str]) -> Tensor:
+        return self._check_rows(self.encode_texts(self.preprocess_texts(texts)), len(texts))
 
-    def _rows(self, features: Callable[..., Any], inputs: Mapping[str, Tensor]) -> Tensor:
-        """Unit rows of one tower; ``pooler_output`` where it answers with an output object."""
-        known = inspect.signature(features).parameters
-        answer = features(**{name: value for name, value in inputs.items() if name in known})
-        rows_ND = answer if isinstance(answer, Tensor) else getattr(answer, "pooler_output", None)
+    def _encode(self, features: Callable[..., Any], inputs: Mapping[str, Tensor]) -> Tensor:
+        """Unit rows of one tower; ``pooler_output`` if its result is an output object."""
+        parameters = inspect.signature(features).parameters
+        result = features(**{name: value for name, value in inputs.items() if name in parameters})
+        rows_ND = result if isinstance(result, Tensor) else getattr(result, "pooler_output", None)
         if not isinstance(rows_ND, Tensor) or rows_ND.ndim != 2:
-            raise self._no_dual()
+            raise self._not_a_dual_encoder()
         return F.normalize(rows_ND.float(), dim=-1)
 
-    def _counted(self, rows_ND: Tensor, count: int) -> Tensor:
+    def _check_rows(self, rows_ND: Tensor, count: int) -> Tensor:
         if len(rows_ND) != count:
-            raise self._no_dual()
+            raise self._not_a_dual_encoder()
         return rows_ND
 
-    def _no_dual(self) -> CapabilityError:
-        return CapabilityError(
-            f"{self.name} does not give one embedding for each input", "use a dual encoder such as CLIP or SigLIP 2"
-        )
+    def _not_a_dual_encoder(self) -> CapabilityError:
+        return CapabilityError(f"{self.name} does not return one embedding for each input", SUGGESTION)
 
 
 def is_dual(network: type[nn.Module] | nn.Module) -> bool:
-    """Whether a network embeds pictures and texts."""
+    """Whether a network embeds images and texts."""
     return hasattr(network, "get_image_features") and hasattr(network, "get_text_features")
 
 
@@ -191,18 +186,17 @@ def open_dual(folder: Path, name: str = "") -> DualEncoder:
     """Open a folder of a dual encoder.
 
     Raises:
-        NotFound, IntegrityError: the folder or a part of it is missing or broken.
-        CapabilityError: its weights are no safetensors, it needs code of its own, or it is no dual encoder.
+        NotFound, IntegrityError: the folder or one of its files is missing or broken.
+        CapabilityError: its weights are not safetensors, it needs code of its own, or it is not a dual encoder.
     """
     check_folder(folder)
-    read_config(folder)
-    network = read_network(folder, AutoModel)
+    load_config(folder)
+    network = load_frozen_network(folder, AutoModel)
     if not is_dual(network):
         raise CapabilityError(
-            f"{name or folder.name} ({type(network).__name__}) does not embed pictures and texts",
-            "use a dual encoder such as CLIP or SigLIP 2",
+            f"{name or folder.name} ({type(network).__name__}) does not embed images and texts", SUGGESTION
         )
-    tokenizer, image_processor = read_tokenizer(folder), read_image_processor(folder)
+    tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
     return DualEncoder(network, tokenizer, image_processor, files_digest(folder), name or folder.name)
 
 
@@ -215,11 +209,11 @@ def _logit_scale(network: Any) -> float:
     return 0.0
 
 
-def _most_tokens(config: Any, tokenizer: Any) -> int:
-    """The longest text the model reads: what its positions hold, and no more than its tokenizer allows."""
+def _max_text_tokens(config: Any, tokenizer: Any) -> int:
+    """The longest text that the model reads: the number of its positions, and at most the limit of its tokenizer."""
     text = getattr(config, "text_config", config)
     positions = int(getattr(text, "max_position_embeddings", 0) or 512)
     if "roberta" in str(getattr(text, "model_type", "")) or config.model_type == "altclip":
-        positions -= 2  # its positions begin after the padding index
-    most = min(positions, int(tokenizer.model_max_length))
-    return min(most, SIGLIP_TOKENS) if str(config.model_type).startswith("siglip") else most
+        positions -= 2  # position ids begin after the padding index
+    limit = min(positions, int(tokenizer.model_max_length))
+    return min(limit, SIGLIP_TOKENS) if str(config.model_type).startswith("siglip") else limit

@@ -1,4 +1,4 @@
-"""JSON over HTTP to an endpoint that may be busy, slow or broken: retries, and one sentence for what went wrong."""
+"""JSON over HTTP to an endpoint that may be busy, slow or broken: retries, and one sentence for each failure."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ import httpx
 
 from clerestory.core.errors import InputError
 
-KEYS = ("CLERESTORY_API_KEY", "OPENAI_API_KEY")
-LONGEST_WAIT = 60.0
-# An endpoint that failed so many requests in a row, retries and all, is down: asking on would take hours.
+API_KEY_VARIABLES = ("CLERESTORY_API_KEY", "OPENAI_API_KEY")
+MAX_WAIT_SECONDS = 60.0
+# Circuit breaker: after this many failed requests in a row the endpoint is down, and further retries would take hours.
 DOWN_AFTER = 8
 DOWN_SECONDS = 60.0
-FORM = "it looks like openai:http://host:port/v1#model"
+ADDRESS_FORM = "use the form openai:http://host:port/v1#model"
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long to wait and how often to try.
+    """Timeout and retries of a request.
 
     Attributes:
-        timeout: seconds without a sign of life before a request counts as unanswered.
-        retries: how often to ask again after 429, 5xx, silence or garbage.
-        backoff: seconds before the first retry; doubled each time. What ``Retry-After`` asks for comes first.
+        timeout: seconds without a response after which a request has failed.
+        retries: number of retries after 429, 5xx, a timeout or an invalid response.
+        backoff: seconds before the first retry, doubled each time; ``Retry-After`` takes precedence.
     """
 
     timeout: float = 120.0
@@ -42,126 +42,132 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """What came back: a JSON object, or the reason why there is none, and the HTTP status (0 for no answer)."""
+    """The reply to a request.
+
+    Attributes:
+        body: a JSON object; empty after an error.
+        error: the reason why there is no body; empty without an error.
+        status: the HTTP status; 0 without a response.
+    """
 
     body: Mapping[str, Any]
-    problem: str = ""
+    error: str = ""
     status: int = 0
 
 
 class HttpClient:
-    """A connection to one endpoint. The key is read from the environment and is kept nowhere but in the requests.
+    """A client of one endpoint. The key is read from the environment and is used in the requests only.
 
-    Once 8 requests in a row have failed in spite of their retries, the endpoint is left alone for a minute: what would
-    be asked meanwhile gets no answer, with that reason.
+    After 8 failed requests in a row, retries included, no request is sent for a minute; the requests of that minute
+    return an error that says so.
 
     Args:
         base: such as ``http://127.0.0.1:8000/v1``.
-        patience: see there.
+        retry_policy: timeout and retries.
 
     Raises:
-        InputError: ``base`` is no http(s) address.
+        InputError: ``base`` is not an http(s) address.
     """
 
-    def __init__(self, base: str, patience: RetryPolicy | None = None) -> None:
-        self.base, self.patience = base.rstrip("/"), patience or RetryPolicy()
+    def __init__(self, base: str, retry_policy: RetryPolicy | None = None) -> None:
+        self.base, self.retry_policy = base.rstrip("/"), retry_policy or RetryPolicy()
         self.host = host_of(base)
-        key = next((os.environ[name] for name in KEYS if os.environ.get(name)), "")
+        key = next((os.environ[name] for name in API_KEY_VARIABLES if os.environ.get(name)), "")
         headers = {"authorization": f"Bearer {key}"} if key else {}
-        # A proxy has no business with this computer's own address; a redirect must not carry the key elsewhere.
+        # Requests to this computer must not use a proxy, and a redirect must not carry the key to another host.
         self._client = httpx.Client(
             headers=headers,
-            timeout=self.patience.timeout,
+            timeout=self.retry_policy.timeout,
             follow_redirects=False,
             trust_env=not is_loopback(self.host),
         )
-        # Models have no end of their own, and open sockets should not outlive them.
+        # Models have no close method, and open sockets must not outlive them.
         weakref.finalize(self, self._client.close)
         self._secret = key
-        self._failed, self._ask_again = 0, 0.0
+        self._consecutive_failures, self._down_until = 0, 0.0
 
     def get(self, path: str) -> HttpReply:
-        """``GET`` below the base; tried twice at most, since somebody is waiting for the endpoint to be opened."""
-        return self._ask("GET", path, None, min(1, self.patience.retries))
+        """``GET`` below the base; one retry at most, because the user is waiting for the endpoint to open."""
+        return self._request("GET", path, None, min(1, self.retry_policy.retries))
 
     def post(self, path: str, body: Mapping[str, Any], retries: int | None = None) -> HttpReply:
         """``POST`` of a JSON object below the base."""
-        return self._ask("POST", path, body, self.patience.retries if retries is None else retries)
+        return self._request("POST", path, body, self.retry_policy.retries if retries is None else retries)
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None, retries: int) -> HttpReply:
-        if self._failed >= DOWN_AFTER and time.monotonic() < self._ask_again:
-            return HttpReply({}, f"the endpoint failed {DOWN_AFTER} requests in a row, so it was not asked for a while")
-        answer = self._tried(method, path, body, retries)
-        self._failed = self._failed + 1 if answer.problem and not _refused(answer) else 0
-        if self._failed >= DOWN_AFTER:
-            self._ask_again = time.monotonic() + DOWN_SECONDS
-        return answer
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None, retries: int) -> HttpReply:
+        if self._consecutive_failures >= DOWN_AFTER and time.monotonic() < self._down_until:
+            return HttpReply({}, f"{DOWN_AFTER} requests in a row failed, so no request was sent for a while")
+        reply = self._request_with_retries(method, path, body, retries)
+        self._consecutive_failures = self._consecutive_failures + 1 if reply.error and not _is_rejected(reply) else 0
+        if self._consecutive_failures >= DOWN_AFTER:
+            self._down_until = time.monotonic() + DOWN_SECONDS
+        return reply
 
-    def _tried(self, method: str, path: str, body: Mapping[str, Any] | None, retries: int) -> HttpReply:
-        answer = HttpReply({}, "it was not asked")
-        for turn in range(retries + 1):
-            wait = min(LONGEST_WAIT, self.patience.backoff * 2**turn)
+    def _request_with_retries(self, method: str, path: str, body: Mapping[str, Any] | None, retries: int) -> HttpReply:
+        reply = HttpReply({}, "no request was sent")
+        for attempt in range(retries + 1):
+            wait = min(MAX_WAIT_SECONDS, self.retry_policy.backoff * 2**attempt)
             try:
                 response = self._client.request(method, f"{self.base}/{path}", json=body)
             except httpx.TimeoutException:
-                answer = HttpReply({}, f"the endpoint gave no answer within {self.patience.timeout:g} s")
+                reply = HttpReply({}, f"the endpoint did not respond within {self.retry_policy.timeout:g} s")
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                answer = HttpReply(
-                    {}, f"the endpoint cannot be reached: {self._clean(str(error)) or type(error).__name__}"
-                )
+                reason = self._redact(str(error)) or type(error).__name__
+                reply = HttpReply({}, f"the endpoint cannot be reached: {reason}")
             else:
-                answer = self._read(response)
-                if _refused(answer):
-                    return answer
+                reply = self._parse(response)
+                if _is_rejected(reply):
+                    return reply
                 wait = _retry_after(response, wait)
-            if not answer.problem:
-                return answer
-            if turn < retries:
+            if not reply.error:
+                return reply
+            if attempt < retries:
                 time.sleep(wait)
-        tries = f" ({retries + 1} tries)" if retries else ""
-        return HttpReply({}, answer.problem + tries, answer.status)
+        attempts = f" ({retries + 1} attempts)" if retries else ""
+        return HttpReply({}, reply.error + attempts, reply.status)
 
-    def _read(self, response: httpx.Response) -> HttpReply:
+    def _parse(self, response: httpx.Response) -> HttpReply:
         status = response.status_code
         try:
             body = response.json()
         except ValueError:
             body = None
         if status != 200:
-            said = self._clean(_message(body))
-            return HttpReply(
-                {}, f"the endpoint answered {status} {response.reason_phrase}{said and ': ' + said}", status
-            )
+            detail = self._redact(_message(body))
+            message = f"the endpoint responded with {status} {response.reason_phrase}{detail and ': ' + detail}"
+            return HttpReply({}, message, status)
         if not isinstance(body, dict):
-            return HttpReply({}, "the endpoint answered something that is not a JSON object", status)
+            return HttpReply({}, "the response of the endpoint is not a JSON object", status)
         return HttpReply(body, "", status)
 
-    def _clean(self, text: str) -> str:
-        """One short line that does not hold the key, whatever the other side sent back."""
+    def _redact(self, text: str) -> str:
+        """One short line without the key, whatever the endpoint sent back."""
         line = " ".join(text.split())
         return (line.replace(self._secret, "***") if self._secret else line)[:200]
 
 
-def _refused(answer: HttpReply) -> bool:
-    """Whether this one request was turned down (3xx, 4xx but 429), which says nothing about the next."""
-    return answer.status != 429 and 300 <= answer.status < 500
+def _is_rejected(reply: HttpReply) -> bool:
+    """Whether the endpoint rejected this one request (3xx, 4xx except 429), which does not mean that it is down."""
+    return reply.status != 429 and 300 <= reply.status < 500
 
 
 def host_of(base: str) -> str:
     """The host of an address.
 
     Raises:
-        InputError: it is no http(s) address with a host.
+        InputError: it is not an http(s) address with a host.
     """
     try:
         parts = urlsplit(base)
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
-        raise InputError(f"{base!r} is not an address: {error}", FORM) from error
+        raise InputError(f"{base!r} is not an address: {error}", ADDRESS_FORM) from error
     if parts.scheme not in ("http", "https") or not host:
-        raise InputError(f"{base!r} is not an http address", FORM)
+        raise InputError(f"{base!r} is not an http address", ADDRESS_FORM)
     if parts.username or parts.password:
-        raise InputError("the address of the endpoint holds a name or a password", f"set {KEYS[0]} instead")
+        raise InputError(
+            "the address of the endpoint contains a user name or a password", f"set {API_KEY_VARIABLES[0]} instead"
+        )
     return host
 
 
@@ -180,15 +186,15 @@ def _message(body: Any) -> str:
     return str(error.get("message", "")) if isinstance(error, dict) else str(error)
 
 
-def _retry_after(response: httpx.Response, otherwise: float) -> float:
-    """Seconds to wait: what the endpoint asks for (a number or a date), bounded, or else our own."""
-    asked = response.headers.get("retry-after", "").strip()
+def _retry_after(response: httpx.Response, default: float) -> float:
+    """Seconds to wait: ``Retry-After`` (a number or a date) up to the maximum, otherwise the default."""
+    header = response.headers.get("retry-after", "").strip()
     try:
-        seconds = float(asked)
+        seconds = float(header)
     except ValueError:
         try:
-            when = parsedate_to_datetime(asked)
+            when = parsedate_to_datetime(header)
         except ValueError:
-            return otherwise
+            return default
         seconds = (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return min(LONGEST_WAIT, max(0.0, seconds)) if seconds == seconds else otherwise
+    return min(MAX_WAIT_SECONDS, max(0.0, seconds)) if seconds == seconds else default

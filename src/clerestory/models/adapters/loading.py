@@ -1,95 +1,55 @@
-"""Parts of Hugging Face models read from a folder: no network, no code of others, no pickles, no torchvision."""
+"""Components of other people's models read from a folder, without torchvision; see ``models.loading``."""
 
 # mypy: disable-error-code="no-untyped-call"
 # transformers leaves a few of the functions called here without types.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoTokenizer
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
-from clerestory.core.errors import CapabilityError, IntegrityError
-from clerestory.models.alignment import align_parameters
+from clerestory.models.loading import load_component, load_network
 from clerestory.models.processor import WHITE
-from clerestory.models.runtime import no_bars
-
-T = TypeVar("T")
-QUIETLY = {"local_files_only": True, "trust_remote_code": False}
 
 
-def read_part(folder: Path, what: str, read: Callable[[], T]) -> T:
-    """Run one of transformers' loaders; its many errors become one sentence.
-
-    Raises:
-        CapabilityError: it would need code that comes with the model, or a package that is not here.
-        IntegrityError: a file is missing or broken.
-    """
-    try:
-        with no_bars():
-            return read()
-    except ImportError as error:
-        raise CapabilityError(
-            f"the {what} of {folder.name} needs a package that is not installed: {_first_line(error)}",
-            "install that package, or use a model that does without",
-        ) from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        if _brings_code(folder):
-            raise CapabilityError(
-                f"{folder.name} comes with code of its own, and code from a model is never run here",
-                "use a model of an architecture that transformers knows",
-            ) from error
-        raise IntegrityError(
-            f"the {what} of {folder.name} cannot be read: {_first_line(error)}", "fetch or copy the model again"
-        ) from error
-
-
-def read_config(folder: Path) -> Any:
+def load_config(folder: Path) -> Any:
     """The model's configuration."""
-    return read_part(folder, "configuration", lambda: AutoConfig.from_pretrained(folder, **QUIETLY))
+    return load_component(AutoConfig, folder, "configuration")
 
 
-def read_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path) -> Any:
     """The model's tokenizer."""
-    return read_part(folder, "tokenizer", lambda: AutoTokenizer.from_pretrained(folder, **QUIETLY))
+    return load_component(AutoTokenizer, folder, "tokenizer")
 
 
-def read_image_processor(folder: Path) -> Any:
-    """The model's image processor in its Pillow version, so that pictures are the same with and without torchvision."""
-    return read_part(
-        folder, "image processor", lambda: AutoImageProcessor.from_pretrained(folder, backend="pil", **QUIETLY)
-    )
+def load_image_processor(folder: Path) -> Any:
+    """The model's image processor in its Pillow version, whose pixels do not depend on torchvision."""
+    return load_component(AutoImageProcessor, folder, "image processor", backend="pil")
 
 
-def read_processor(folder: Path, config: Any) -> Any:
-    """What puts words and pictures together for the model; its image processor in the Pillow version.
+def load_processor(folder: Path, config: Any) -> Any:
+    """The model's processor of text and images, with the Pillow version of its image processor.
 
-    A part for videos is left out: those need torchvision, and no video is ever shown here.
+    A video processor is left out: it needs torchvision, and the model gets no videos here.
     """
-
-    def read() -> Any:
-        kind: Any = PROCESSOR_MAPPING.get(type(config), None)
-        if kind is not None and "video_processor" in kind.get_attributes():
-            return _without_video(kind).from_pretrained(folder, **QUIETLY)
-        return AutoProcessor.from_pretrained(folder, backend="pil", **QUIETLY)
-
-    return read_part(folder, "processor", read)
+    kind: Any = PROCESSOR_MAPPING.get(type(config), None)
+    if kind is not None and "video_processor" in kind.get_attributes():
+        return load_component(_without_video(kind), folder, "processor")
+    return load_component(AutoProcessor, folder, "processor", backend="pil")
 
 
 def _without_video(kind: Any) -> Any:
-    """A processor class that is loaded without its part for videos, which transformers has no option for."""
+    """A processor class that is loaded without its video processor, for which transformers has no option."""
 
     def arguments(cls: Any, place: Any, *_: Any, **__: Any) -> list[Any]:
-        readers = {"image_processor": read_image_processor, "tokenizer": read_tokenizer}
-        return [readers[name](Path(place)) if name in readers else None for name in cls.get_attributes()]
+        loaders = {"image_processor": load_image_processor, "tokenizer": load_tokenizer}
+        return [loaders[name](Path(place)) if name in loaders else None for name in cls.get_attributes()]
 
     def check(self: Any, name: str, argument: Any) -> Any:
         return None if argument is None else kind.check_argument_for_proper_class(self, name, argument)
@@ -101,18 +61,13 @@ def _without_video(kind: Any) -> Any:
     )
 
 
-def read_network(folder: Path, auto: Any) -> nn.Module:
-    """The model's network in evaluation mode, float32 on this CPU, in aligned memory."""
-
-    def read() -> Any:
-        return auto.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **QUIETLY)
-
-    network: nn.Module = read_part(folder, "weights", read)
-    return align_parameters(network.eval().requires_grad_(False))
+def load_frozen_network(folder: Path, loader: Any) -> nn.Module:
+    """The model's network, float32 on this CPU, without gradients."""
+    return load_network(loader, folder, dtype=torch.float32).requires_grad_(False)
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """An RGB picture; transparency is laid on white."""
+    """An RGB image; transparency is composited on white."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*WHITE, 255)), rgba)
@@ -122,24 +77,3 @@ def rgb(image: Image.Image) -> Image.Image:
 def count_parameters(network: nn.Module) -> int:
     """Number of distinct parameters."""
     return sum(p.numel() for p in network.parameters())
-
-
-def first_of(config: Any, names: Sequence[str], default: Any = None) -> Any:
-    """The first of some settings that a configuration, or the text part of it, has."""
-    for part in (config, getattr(config, "text_config", None)):
-        for name in names:
-            if (value := getattr(part, name, None)) is not None:
-                return value
-    return default
-
-
-def _brings_code(folder: Path) -> bool:
-    try:
-        return "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

@@ -1,6 +1,7 @@
 """Any endpoint that speaks OpenAI's API: vLLM, llama.cpp, Ollama, a hosted service, another Clerestory server.
 
-Pictures are sent as PNG ``data:`` URLs. What a remote model is cannot be pinned: its digest covers what is known of it.
+Images are sent as PNG ``data:`` URLs. The weights of a remote model cannot be pinned: its digest covers its address,
+its name and the prompts used.
 """
 
 from __future__ import annotations
@@ -18,156 +19,167 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clerestory.core.codec import Fact
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, InputError, not_found
-from clerestory.models.adapters.http_client import FORM, KEYS, HttpClient, HttpReply, RetryPolicy
+from clerestory.models.adapters.http_client import ADDRESS_FORM, API_KEY_VARIABLES, HttpClient, HttpReply, RetryPolicy
 from clerestory.models.adapters.loading import rgb
 from clerestory.models.clip_scorer import log_softmax
-from clerestory.models.protocols import CaptionCandidate, GenerationRequest, Matrix, Reply, Scores, check_items
+from clerestory.models.protocols import (
+    CaptionCandidate,
+    GenerationRequest,
+    Matrix,
+    Reply,
+    Scores,
+    check_caption_count,
+    check_items,
+    no_such_dim,
+)
 
 PREFIX = "openai:"
-PARALLEL = 4
-INPUTS = 32  # pictures or texts in one request for embeddings
-LETTERS = string.ascii_uppercase[:20]  # as many as endpoints tell the probabilities of
-DESCRIBE = "Write {n} different short captions for this picture, one per line, without numbers or quotes."
-CHOOSE = "{question}\n{options}\nAnswer with the letter of the right option only."
-NO_LETTER = "the endpoint listed none of the options' letters"
-NOT_PINNED = "the weights behind an endpoint cannot be pinned: it may answer with another model at any time"
+MAX_CONCURRENT_REQUESTS = 4
+EMBEDDING_BATCH_SIZE = 32  # images or texts in one request for embeddings
+LETTERS = string.ascii_uppercase[:20]  # endpoints report the probabilities of at most 20 tokens
+CAPTION_PROMPT = "Write {n} different short captions for this picture, one per line, without numbers or quotes."
+CHOICE_PROMPT = "{question}\n{options}\nAnswer with the letter of the right option only."
+NO_LETTER = "the endpoint reported a probability for none of the options' letters"
+NOT_PINNED = "the weights behind an endpoint cannot be pinned: it may respond with another model at any time"
 BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s*")
 
 
 class Endpoint:
-    """A ``Generator`` and a ``Captioner`` behind an address; asks a few questions at a time, safe from several threads.
+    """A ``Generator`` and a ``Captioner`` behind an address, with a few concurrent requests; thread-safe.
 
     Args:
-        wire: the connection.
-        model: its name there.
+        client: of the endpoint.
+        model: its name at the endpoint.
 
     Attributes:
-        host: where pictures are sent.
-        trouble: why something of the last call got no description or no scores; empty when all went well.
+        host: receives the images.
+        last_error: the reason why an item of the last call has no captions or no scores; empty without failures.
     """
 
-    def __init__(self, wire: HttpClient, model: str) -> None:
-        self.wire, self.model, self.host = wire, model, wire.host
-        self.digest = _address(wire, model, DESCRIBE, CHOOSE)
+    def __init__(self, client: HttpClient, model: str) -> None:
+        self.client, self.model, self.host = client, model, client.host
+        self.digest = _remote_digest(client, model, CAPTION_PROMPT, CHOICE_PROMPT)
         self.last_error = ""
-        self._limit = "max_tokens"
+        self._limit_name = "max_tokens"
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Reply]:
-        """One reply for each request; what still fails after the retries is told in its ``error``."""
+        """One reply for each request; a request that fails after the retries has its reason in ``Reply.error``."""
         if not requests:
             return []
-        with ThreadPoolExecutor(max_workers=min(PARALLEL, len(requests))) as threads:
-            return list(threads.map(self._answer, requests))
+        with ThreadPoolExecutor(max_workers=min(MAX_CONCURRENT_REQUESTS, len(requests))) as threads:
+            return list(threads.map(self._reply, requests))
 
     def caption_images(self, images: Sequence[Image.Image], n: int = 3) -> list[list[CaptionCandidate]]:
-        """Up to ``n`` distinct captions for each picture; an endpoint does not tell how sure it is (NaN)."""
-        if n < 1:
-            raise CapabilityError(f"{n} suggestions were asked for", "ask for at least one")
-        replies = self.generate([GenerationRequest(DESCRIBE.format(n=n), (image,), 40 * n) for image in images])
+        """Up to ``n`` distinct captions for each image; endpoints report no scores for them (NaN).
+
+        Raises:
+            InputError: ``n`` is less than 1.
+        """
+        check_caption_count(n)
+        replies = self.generate([GenerationRequest(CAPTION_PROMPT.format(n=n), (image,), 40 * n) for image in images])
         self.last_error = next((reply.error for reply in replies if reply.error), "")
         return [[CaptionCandidate(line, math.nan) for line in _lines(reply.text)[:n]] for reply in replies]
 
-    def facts(self) -> dict[str, str]:
-        """What is known of it, in short strings."""
+    def facts(self) -> dict[str, Fact]:
+        """Address, name and prompts."""
         return {
             "kind": "OpenAI-compatible endpoint",
-            "endpoint": self.wire.base,
+            "endpoint": self.client.base,
             "model": self.model,
             "pinned": NOT_PINNED,
-            "describe": DESCRIBE,
-            "blind": "without an image the message holds words only",
+            "caption_prompt": CAPTION_PROMPT,
+            "no_image": "without an image the message has text only",
         }
 
-    def chat(self, request: GenerationRequest, retries: int | None = None, **more: Any) -> HttpReply:
-        """One chat completion, as the endpoint gives it."""
-        limited = more | {self._limit: request.max_tokens, "temperature": request.temperature}
-        body = {"model": self.model, "messages": [_message(request)], **limited}
-        answer = self.wire.post("chat/completions", body, retries)
-        if answer.status == 400 and "max_completion_tokens" in answer.problem and self._limit == "max_tokens":
-            self._limit = "max_completion_tokens"  # newer models of the service that made this API want this name
-            return self.chat(request, retries, **more)
-        return answer
+    def chat(self, request: GenerationRequest, retries: int | None = None, **options: Any) -> HttpReply:
+        """One chat completion, as the endpoint returns it."""
+        limits = {self._limit_name: request.max_tokens, "temperature": request.temperature}
+        body = {"model": self.model, "messages": [_message(request)], **options, **limits}
+        reply = self.client.post("chat/completions", body, retries)
+        if reply.status == 400 and "max_completion_tokens" in reply.error and self._limit_name == "max_tokens":
+            self._limit_name = "max_completion_tokens"  # the name of this setting for OpenAI's newer models
+            return self.chat(request, retries, **options)
+        return reply
 
-    def _answer(self, request: GenerationRequest) -> Reply:
+    def _reply(self, request: GenerationRequest) -> Reply:
         started = time.perf_counter()
-        answer = self.chat(request)
+        reply = self.chat(request)
         milliseconds = (time.perf_counter() - started) * 1e3
-        text, problem = ("", answer.problem) if answer.problem else _words(answer.body)
-        usage = answer.body.get("usage")
-        told = usage if isinstance(usage, Mapping) else {}
-        tokens_in, tokens_out = (_count(told.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-        return Reply(text, tokens_in, tokens_out, milliseconds, problem)
+        text, error = ("", reply.error) if reply.error else _completion_text(reply.body)
+        reported = reply.body.get("usage")
+        usage = reported if isinstance(reported, Mapping) else {}
+        tokens_in, tokens_out = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+        return Reply(text, tokens_in, tokens_out, milliseconds, error)
 
 
 class ScoringEndpoint(Endpoint):
-    """An ``Endpoint`` that tells the probabilities of its tokens, and so is a ``Scorer`` too."""
+    """An ``Endpoint`` that reports the probabilities of its tokens, which makes it a ``Scorer``."""
 
     order_matters = True
 
     def score_options(
         self, images: Sequence[Image.Image | None], questions: Sequence[str], options: Sequence[Sequence[str]]
     ) -> list[Scores]:
-        """Log-probabilities of each item's options: of their letters as the first word of the answer.
+        """Log-probabilities of each item's options: of their letters as the first token of the reply.
 
-        A letter the endpoint does not list gets the probability of the least likely token that it does list, which is
-        the most it can have. An item without an answer, or without any of its letters, is all NaN.
+        A letter that the endpoint does not list gets the probability of the least likely listed token, which is an
+        upper bound. An item without a reply, or without any of its letters, is all NaN.
 
         Raises:
             InputError: the numbers of items differ, or an item has no options or more than 20.
         """
         check_items(images, questions, options)
-        if (most := max(map(len, options), default=0)) > len(LETTERS):
-            raise InputError(
-                f"an item has {most} options", f"an endpoint scores at most {len(LETTERS)} options at once"
-            )
+        if (largest := max(map(len, options), default=0)) > len(LETTERS):
+            raise InputError(f"an item has {largest} options", f"an endpoint scores at most {len(LETTERS)} options")
         if not images:
             return []
-        with ThreadPoolExecutor(max_workers=min(PARALLEL, len(images))) as threads:
-            found = list(threads.map(self._score, images, questions, options))
-        self.last_error = next((problem for _, problem in found if problem), "")
-        return [scores for scores, _ in found]
+        with ThreadPoolExecutor(max_workers=min(MAX_CONCURRENT_REQUESTS, len(images))) as threads:
+            scored = list(threads.map(self._score, images, questions, options))
+        self.last_error = next((error for _, error in scored if error), "")
+        return [scores for scores, _ in scored]
 
-    def facts(self) -> dict[str, str]:
-        """What is known of it, in short strings."""
-        return super().facts() | {"scoring": "probabilities of the options' letters as the first token of the answer"}
+    def facts(self) -> dict[str, Fact]:
+        """As for every endpoint, and the scoring method."""
+        return super().facts() | {"scoring": "probabilities of the options' letters as the first token of the reply"}
 
     def _score(self, image: Image.Image | None, question: str, options: Sequence[str]) -> tuple[Scores, str]:
-        """The scores, and why there are none."""
+        """The scores, and the reason if there are none."""
         letters = LETTERS[: len(options)]
-        listed = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, options, strict=True))
-        prompt = CHOOSE.format(question=question, options=listed).strip()
+        lines = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, options, strict=True))
+        prompt = CHOICE_PROMPT.format(question=question, options=lines).strip()
         request = GenerationRequest(prompt, () if image is None else (image,), max_tokens=1)
-        answer = self.chat(request, logprobs=True, top_logprobs=len(LETTERS))
-        first = _first_token(answer.body)
-        found = {letter: [p for token, p in first if _letter(token) == letter] for letter in letters}
-        if not any(found.values()):
-            return np.full(len(options), np.nan), answer.problem or NO_LETTER
-        least = min(p for _, p in first)
-        return log_softmax(np.array([np.logaddexp.reduce(ps) if ps else least for ps in found.values()])), ""
+        reply = self.chat(request, logprobs=True, top_logprobs=len(LETTERS))
+        candidates = _first_token(reply.body)
+        by_letter = {letter: [p for token, p in candidates if _letter(token) == letter] for letter in letters}
+        if not any(by_letter.values()):
+            return np.full(len(options), np.nan), reply.error or NO_LETTER
+        bound = min(p for _, p in candidates)
+        return log_softmax(np.array([np.logaddexp.reduce(ps) if ps else bound for ps in by_letter.values()])), ""
 
 
 class RemoteEmbedder:
     """An ``Embedder`` behind the address of a Clerestory server.
 
     Args:
-        wire: the connection.
-        model: its name there.
-        about: its entry in the server's list of models.
+        client: of the server.
+        model: its name at the server.
+        entry: its entry in the server's list of models.
     """
 
-    def __init__(self, wire: HttpClient, model: str, about: Mapping[str, Any]) -> None:
-        self.wire, self.model, self.host = wire, model, wire.host
-        self.dims: tuple[int, ...] = tuple(int(d) for d in about["dimensions"])
-        self.says = str(about.get("digest", ""))
-        self.digest = _address(wire, model, self.says)
+    def __init__(self, client: HttpClient, model: str, entry: Mapping[str, Any]) -> None:
+        self.client, self.model, self.host = client, model, client.host
+        self.dims: tuple[int, ...] = tuple(int(d) for d in entry["dimensions"])
+        self.reported_digest = str(entry.get("digest", ""))
+        self.digest = _remote_digest(client, model, self.reported_digest)
 
     def embed_images(self, images: Sequence[Image.Image], dim: int | None = None) -> Matrix:
         """Unit rows ``(N, D)`` float32.
 
         Raises:
-            CapabilityError: the endpoint gives no embeddings, whatever was tried.
+            CapabilityError: the endpoint returned no embeddings, even after the retries.
         """
         return self._embed([data_url(image) for image in images], dim)
 
@@ -175,94 +187,92 @@ class RemoteEmbedder:
         """Unit rows ``(N, D)`` float32; errors as ``embed_images``."""
         return self._embed(list(texts), dim)
 
-    def facts(self) -> dict[str, str]:
-        """What is known of it, in short strings."""
+    def facts(self) -> dict[str, Fact]:
+        """Address, name, embedding widths and reported digest."""
         return {
             "kind": "Clerestory server",
-            "endpoint": self.wire.base,
+            "endpoint": self.client.base,
             "model": self.model,
-            "dims": " ".join(map(str, self.dims)),
-            "pinned": f"{NOT_PINNED}; it says that it is {self.says[:12] or 'unknown'}",
+            "dims": self.dims,
+            "pinned": NOT_PINNED,
+            "reported_digest": self.reported_digest or "unknown",
         }
 
     def _embed(self, inputs: list[str], dim: int | None) -> Matrix:
         width = self.dims[-1] if dim is None else dim
         if width not in self.dims:
-            raise CapabilityError(
-                f"embeddings of width {dim} were asked for", f"it has {', '.join(map(str, self.dims))}"
-            )
+            raise no_such_dim(width, self.dims)
         out = np.empty((len(inputs), width), np.float32)
-        for start in range(0, len(inputs), INPUTS):
-            some = inputs[start : start + INPUTS]
-            body = {"model": self.model, "input": some, "dimensions": width}
-            answer = self.wire.post("embeddings", body)
-            rows = _rows(answer.body, len(some), width)
+        for start in range(0, len(inputs), EMBEDDING_BATCH_SIZE):
+            batch = inputs[start : start + EMBEDDING_BATCH_SIZE]
+            reply = self.client.post("embeddings", {"model": self.model, "input": batch, "dimensions": width})
+            rows = _rows(reply.body, len(batch), width)
             if rows is None:
-                reason = answer.problem or "the endpoint answered without an embedding for each input"
-                raise CapabilityError(reason, f"look at the server at {self.wire.base}, then run this again")
-            out[start : start + len(some)] = rows
+                reason = reply.error or "the endpoint did not return an embedding for each input"
+                raise CapabilityError(reason, f"check the server at {self.client.base}, then run this again")
+            out[start : start + len(batch)] = rows
         return out
 
 
-def open_endpoint(ref: str, patience: RetryPolicy | None = None) -> Endpoint | RemoteEmbedder:
-    """Open ``openai:http://host/v1#model``; without ``#model`` the only model that is served there.
+def open_endpoint(ref: str, retry_policy: RetryPolicy | None = None) -> Endpoint | RemoteEmbedder:
+    """Open ``openai:http://host/v1#model``; without ``#model`` the only model of the endpoint.
 
-    One short question finds out whether the endpoint tells probabilities, which makes it a ``Scorer``.
+    One short request determines whether the endpoint reports probabilities, which makes it a ``Scorer``.
 
     Raises:
-        InputError: it is not an address, nothing answers there, or what answers does not speak this API.
-        NotFound: there is no such model there.
+        InputError: the address is invalid, nothing responds there, or the response is not that of this API.
+        NotFound: the endpoint does not serve the model.
     """
     base, _, model = ref.removeprefix(PREFIX).partition("#")
-    wire = HttpClient(base, patience)
-    listed = _listed(wire, model)
+    client = HttpClient(base, retry_policy)
+    served = _served_models(client, model)
     if not model:
-        if len(listed) != 1:
-            raise InputError(f"{wire.base} serves {len(listed)} models", f"name one of them: {FORM}", list(listed)[:3])
-        model = next(iter(listed))
-    elif listed and model not in listed:
-        raise not_found(f"model at {wire.base}", model, listed)
-    about = listed.get(model, {})
-    if "digest" in about and isinstance(about.get("dimensions"), list):
-        return RemoteEmbedder(wire, model, about)
-    probe = Endpoint(wire, model).chat(
+        if len(served) != 1:
+            fix = f"name one of them: {ADDRESS_FORM}"
+            raise InputError(f"{client.base} serves {len(served)} models", fix, list(served)[:3])
+        model = next(iter(served))
+    elif served and model not in served:
+        raise not_found(f"model at {client.base}", model, served)
+    entry = served.get(model, {})
+    if "digest" in entry and isinstance(entry.get("dimensions"), list):
+        return RemoteEmbedder(client, model, entry)
+    probe = Endpoint(client, model).chat(
         GenerationRequest("Say A.", max_tokens=1), retries=0, logprobs=True, top_logprobs=1
     )
-    return (ScoringEndpoint if _first_token(probe.body) else Endpoint)(wire, model)
+    return (ScoringEndpoint if _first_token(probe.body) else Endpoint)(client, model)
 
 
 def data_url(image: Image.Image) -> str:
-    """A picture as a PNG ``data:`` URL."""
+    """An image as a PNG ``data:`` URL."""
     content = io.BytesIO()
     rgb(image).save(content, "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _address(wire: HttpClient, model: str, *parameters: str) -> str:
-    """Content address of what is known of a remote model."""
-    return digest({"endpoint": wire.base, "model": model, "parameters": list(parameters)})
+def _remote_digest(client: HttpClient, model: str, *parameters: str) -> str:
+    """Content address of the known properties of a remote model."""
+    return digest({"endpoint": client.base, "model": model, "parameters": list(parameters)})
 
 
-def _listed(wire: HttpClient, model: str) -> dict[str, Mapping[str, Any]]:
-    """The models of the endpoint; empty where it does not list them but one was named."""
-    answer = wire.get("models")
-    if answer.status in (401, 403):
-        raise InputError(
-            f"{wire.base} wants a key ({answer.problem})", f"set it in the environment: {' or '.join(KEYS)}"
-        )
-    if answer.status in (404, 405) and model:
+def _served_models(client: HttpClient, model: str) -> dict[str, Mapping[str, Any]]:
+    """The models of the endpoint; empty if it does not list them and ``model`` is set."""
+    reply = client.get("models")
+    if reply.status in (401, 403):
+        fix = f"set it in the environment: {' or '.join(API_KEY_VARIABLES)}"
+        raise InputError(f"{client.base} requires a key ({reply.error})", fix)
+    if reply.status in (404, 405) and model:
         return {}
-    if answer.problem:
-        fix = "check the address, and that the server is running; it usually ends in /v1"
-        raise InputError(f"{wire.base} does not answer as an OpenAI-compatible endpoint: {answer.problem}", fix)
-    entries = answer.body.get("data")
+    if reply.error:
+        fix = "check the address, and that the server is running; the address usually ends in /v1"
+        raise InputError(f"{client.base} does not respond as an OpenAI-compatible endpoint: {reply.error}", fix)
+    entries = reply.body.get("data")
     entries = entries if isinstance(entries, list) else []
     return {str(entry["id"]): entry for entry in entries if isinstance(entry, dict) and "id" in entry}
 
 
 def _message(request: GenerationRequest) -> dict[str, Any]:
-    pictures = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in request.images]
-    content = [*pictures, {"type": "text", "text": request.prompt}] if pictures else request.prompt
+    images = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in request.images]
+    content = [*images, {"type": "text", "text": request.prompt}] if images else request.prompt
     return {"role": "user", "content": content}
 
 
@@ -272,32 +282,32 @@ def _choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
     return first if isinstance(first, Mapping) else {}
 
 
-def _words(body: Mapping[str, Any]) -> tuple[str, str]:
-    """The words of a completion, or the reason why there are none."""
+def _completion_text(body: Mapping[str, Any]) -> tuple[str, str]:
+    """The text of a completion, and the reason if there is none."""
     choice = _choice(body)
     if not choice:
-        return "", "the endpoint answered without a choice"
+        return "", "the response of the endpoint has no completion"
     message = choice.get("message")
     content = message.get("content") if isinstance(message, Mapping) else None
     if isinstance(content, list):
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
     if not isinstance(content, str) or not content.strip():
-        return "", f"the endpoint answered without words (it ended for: {choice.get('finish_reason', 'unknown')})"
+        return "", f"the completion has no text (finish reason: {choice.get('finish_reason', 'unknown')})"
     return content.strip(), ""
 
 
 def _first_token(body: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """The likely first tokens of an answer with their log-probabilities; empty where they are not told."""
-    told = _choice(body).get("logprobs")
-    content = told.get("content") if isinstance(told, Mapping) else None
+    """The candidates for the first token with their log-probabilities; empty if the endpoint reports none."""
+    logprobs = _choice(body).get("logprobs")
+    content = logprobs.get("content") if isinstance(logprobs, Mapping) else None
     first = content[0] if isinstance(content, list) and content else None
-    likely = first.get("top_logprobs") if isinstance(first, Mapping) else None
-    found = []
-    for each in likely if isinstance(likely, list) else []:
+    top = first.get("top_logprobs") if isinstance(first, Mapping) else None
+    candidates = []
+    for each in top if isinstance(top, list) else []:
         token, logprob = (each.get("token"), each.get("logprob")) if isinstance(each, Mapping) else (None, None)
         if isinstance(token, str) and isinstance(logprob, int | float) and math.isfinite(logprob):
-            found.append((token, float(logprob)))
-    return found
+            candidates.append((token, float(logprob)))
+    return candidates
 
 
 def _letter(token: str) -> str:
@@ -314,7 +324,7 @@ def _count(value: object) -> int:
 
 
 def _rows(body: Mapping[str, Any], count: int, width: int) -> Matrix | None:
-    """The embeddings of an answer in the order of the inputs, or None where they are not what was asked for."""
+    """The embeddings of a response in the order of the inputs; None if their number or width is wrong."""
     data = body.get("data")
     if not isinstance(data, list) or len(data) != count:
         return None
