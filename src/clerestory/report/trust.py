@@ -12,6 +12,7 @@ from clerestory.core.findings import finding_codes
 from clerestory.report import format
 from clerestory.report.model import EVALUATION, BenchmarkTrust
 from clerestory.report.view import TableView, TrustView
+from clerestory.report.vocabulary import TASK_TERMS
 from clerestory.store import Store
 
 ARTIFACT = "validity"
@@ -105,6 +106,12 @@ def title(trust: BenchmarkTrust) -> str:
     return f"{format.slice_value('task', trust.task)}{on}"
 
 
+def short_title(trust: BenchmarkTrust) -> str:
+    """``multiple choice (test)``."""
+    task = TASK_TERMS.get(trust.task, trust.task.replace("_", " "))
+    return f"{task} ({trust.split})" if trust.split else task
+
+
 def anchor(trust: BenchmarkTrust) -> str:
     """Where the reasons are on the page."""
     safe = "".join(c if c.isalnum() else "-" for c in f"{trust.task}-{trust.split}".lower())
@@ -115,7 +122,15 @@ def trust_view(trust: BenchmarkTrust | None) -> TrustView | None:
     """A label as the pages show it; None for a benchmark that was not checked."""
     if trust is None:
         return None
-    return TrustView(STATES[trust.label], LABELS[trust.label], title(trust), anchor(trust), trust.reasons, trust.passed)
+    return TrustView(
+        STATES[trust.label],
+        LABELS[trust.label],
+        title(trust),
+        short_title(trust),
+        anchor(trust),
+        trust.reasons,
+        trust.passed,
+    )
 
 
 def trust_views(trust: Sequence[BenchmarkTrust], some: Iterable[tuple[str, str]]) -> tuple[TrustView, ...]:

@@ -28,6 +28,7 @@ class TrustView:
         state: ``yes``, ``unsure`` or ``no``.
         label: the same in words.
         name: the benchmark in plain words.
+        short: its standard term and split, for narrow places.
         anchor: where its reasons are on the page.
         reasons: why not, one sentence each.
         passed: the checks without objection.
@@ -36,6 +37,7 @@ class TrustView:
     state: str
     label: str
     name: str
+    short: str
     anchor: str
     reasons: tuple[str, ...]
     passed: tuple[str, ...] = ()

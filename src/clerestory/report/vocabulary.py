@@ -39,6 +39,19 @@ _TASKS = {
     "cost": "cost",
     "validity": "benchmark validity",
 }
+# The standard terms alone, for narrow places.
+TASK_TERMS = {
+    "image_to_text": "image to text",
+    "text_to_image": "text to image",
+    "zero_shot": "zero-shot",
+    "linear_probe": "linear probe",
+    "knn": "k-NN",
+    "caption": "captioning",
+    "multiple_choice": "multiple choice",
+    "yes_no": "yes/no VQA",
+    "short_answer": "short-answer VQA",
+    "ood": "OOD",
+}
 _SPLITS = {
     "train": "the training pictures",
     "val": "the validation pictures",

@@ -52,8 +52,8 @@ def classes_in_words(evidence: Evidence) -> str:
     if not number:
         return ""
     label_field = format.slice_key(evidence.facts.text("classes.label_field"))
-    listed = ", ".join(names) + (", …" if number > len(names) else "")
-    return f"The {number} classes are the values of “{label_field}”: {listed}."
+    more = f" and {number - len(names)} more" if number > len(names) else ""
+    return f"The {number} classes are the values of “{label_field}”: {', '.join(names)}{more}."
 
 
 def _accuracies(evidence: Evidence, split: str) -> list[tuple[str, Measurement]]:

@@ -30,11 +30,24 @@ def chapter(data: ReportData) -> Chapter:
     if evidence is None or not figures:
         absent = why_not(evidence, "fairness", data.name, "Fairness was not evaluated.")
         return Chapter("fairness", title, short, 80, "fairness", absent=(absent,))
-    small = [f for f in evidence.findings if f.code == SMALL_GROUP and f.state == "not_run"]
     return Chapter(
         "fairness", title, short, 80, "fairness", _answer(evidence), LEAD, figures, tables=_tables(evidence),
-        warnings=tuple(format.sentence(f.message) for f in small),
+        warnings=_warnings(evidence),
     )  # fmt: skip
+
+
+def _warnings(evidence: Evidence) -> tuple[str, ...]:
+    """What was too small to measure, each once with the groups concerned."""
+    groups: dict[str, list[str]] = {}
+    for f in evidence.findings:
+        if f.code == SMALL_GROUP and f.state == "not_run":
+            named = "" if f.details.text("value") else format.slice_value("group", f.details.text("group"))
+            groups.setdefault(format.sentence(f.message), []).append(named)
+    return tuple(_prefixed(list(dict.fromkeys(filter(None, names))), message) for message, names in groups.items())
+
+
+def _prefixed(groups: list[str], message: str) -> str:
+    return f"{format.capital(format.listing(groups))}: {message}" if groups else message
 
 
 def _groups(evidence: Evidence) -> list[tuple[str, str]]:
@@ -104,7 +117,7 @@ def _label(group: str, value: str) -> str:
 def _too_small(evidence: Evidence, group: str) -> list[str]:
     """The values of a group that have too few samples to be measured."""
     found = (f.details for f in evidence.findings if f.code == SMALL_GROUP)
-    return [_label(group, d.text("value")) for d in found if d.get("group") == group and "value" in d]
+    return [_label(group, d.text("value")) for d in found if d.get("group") == group and d.text("value")]
 
 
 def _row(evidence: Evidence, group: str, split: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ LEAD = (
     "the response times within which 95 and 99 of 100 requests are answered (p95, p99)."
 )
 _OWN_RATE = "half its own"
+ARRIVALS = {"poisson": "Poisson", "uniform": "uniform"}
 
 
 def chapter(data: ReportData) -> Chapter:
@@ -125,8 +126,9 @@ def _load_settings(evidence: Evidence) -> list[tuple[str, str]]:
 
     how = ""
     if "load.seconds" in facts:
+        arrivals = ARRIVALS.get(facts.text("load.arrivals"), "")
         how = (
-            f"{format.slice_value('operation', facts.text('load.operation'))}, {facts.text('load.arrivals')} arrivals "
+            f"{format.slice_value('operation', facts.text('load.operation'))}, {arrivals} arrivals "
             f"for {format.duration(facts.number('load.seconds'))}, at most "
             f"{format.plural(facts.whole('load.max_in_flight'), 'request')} in flight"
         )

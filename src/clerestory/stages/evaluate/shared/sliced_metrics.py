@@ -101,7 +101,8 @@ def too_small(slice_: Tags, concepts: int, minimum: int, code: FindingCode = fin
     """A slice with too few concepts to be measured."""
     noun = "concept" if concepts == 1 else "concepts"
     message = f"the slice {slice_} has {concepts} {noun}, below the minimum of {minimum}, so it was not measured"
-    return code.finding(str(slice_), message, count=concepts, minimum=minimum)
+    group, value = slice_.get("group", ""), slice_.get("value", "")
+    return code.finding(str(slice_), message, count=concepts, minimum=minimum, group=group, value=value)
 
 
 def measure_or_explain(compute: Callable[[], Measurement], where: str, code: FindingCode) -> Measured:

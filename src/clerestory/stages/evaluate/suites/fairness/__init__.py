@@ -152,7 +152,7 @@ def _accuracies(rows: Rows, split: str, group: str, minimum: int) -> Measured:
     slice_ = {"task": TaskName.ZERO_SHOT, "split": split, "group": group}
     if len(concepts_by_value(rows, where, "query", "score")) < 2:
         message = f"fewer than two values of {group} have {minimum} concepts, so they were not compared"
-        return [], [findings.SMALL_GROUP.finding(str(Tags(slice_)), message, minimum=minimum)]
+        return [], [findings.SMALL_GROUP.finding(str(Tags(slice_)), message, minimum=minimum, group=group, split=split)]
 
     def accuracy(value: str) -> list[Measurement]:
         recipe = Recipe("mean", "score", Tags({**where, "query": value}), CLUSTER_COLUMN)
@@ -256,7 +256,9 @@ def _skews(rows: Rows, split: str, group: str, minimum: int) -> Measured:
         if queries < minimum:
             message = f"{queries} neutral queries are below the minimum of {minimum}, so {name} was not measured"
             notes.append(
-                findings.SMALL_GROUP.finding(str(Tags(slice_)), message, count=queries, minimum=minimum, metric=name)
+                findings.SMALL_GROUP.finding(
+                    str(Tags(slice_)), message, count=queries, minimum=minimum, metric=name, group=group
+                )
             )
     return measurements, notes
 
