@@ -211,13 +211,13 @@ def _remove_old_caches(path: Path) -> None:
 def _drop_blank(icons: list[Icon], images: list[bytes]) -> tuple[list[Icon], list[bytes], list[Finding]]:
     """Skip the few icons that are completely white (meant as overlays)."""
     blank = render.render(render.svg_document({"body": ""}, {}))
-    kept, findings = [], []
+    visible, findings = [], []
     for icon, image in zip(icons, images, strict=True):
         if image != blank:
-            kept.append((icon, image))
+            visible.append((icon, image))
         else:
             findings.append(data_findings.blank_icon(icon.id))
-    return [icon for icon, _ in kept], [image for _, image in kept], findings
+    return [icon for icon, _ in visible], [image for _, image in visible], findings
 
 
 def _samples(

@@ -30,21 +30,21 @@ def check_home(home: Path) -> None:
         check_format(str(row[0]), f"the store {home}", str(home / "models" / names[0]) if names else "")
 
 
-def check_format(found: str, location: str, model: str = "") -> None:
+def check_format(version: str, location: str, model: str = "") -> None:
     """Refuse another format with one sentence and the command that uses the content of the store again.
 
     Args:
-        found: the format of the store.
+        version: the format of the store.
         location: its folder or address, for people.
         model: the folder of one of its models, where it is known.
 
     Raises:
         InputError: the store has the format of another version.
     """
-    if found == SCHEMA_VERSION:
+    if version == SCHEMA_VERSION:
         return
-    formats = f"store format {found}, and this version reads format {SCHEMA_VERSION}"
-    if not found.isdigit() or int(found) > int(SCHEMA_VERSION):
+    formats = f"store format {version}, and this version reads format {SCHEMA_VERSION}"
+    if not version.isdigit() or int(version) > int(SCHEMA_VERSION):
         message = f"{location} was created by a newer version of Clerestory ({formats})"
         raise InputError(message, "upgrade Clerestory, or use another store with --home")
     raise InputError(

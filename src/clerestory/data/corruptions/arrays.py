@@ -61,11 +61,11 @@ def zoom_indices(size: int, zoom: float) -> tuple[NDArray[np.intp], Floats]:
     Returns:
         (N,) the left neighbour of each position, and (N,) the weight of the right neighbour; N ≥ ``size``.
     """
-    kept = ceil(size / zoom)
-    first = (size - kept) // 2
-    count = round(kept * zoom)
-    position = np.arange(count) * ((kept - 1) / (count - 1))
-    left = np.minimum(position.astype(np.intp), kept - 2)
+    central = ceil(size / zoom)
+    first = (size - central) // 2
+    count = round(central * zoom)
+    position = np.arange(count) * ((central - 1) / (count - 1))
+    left = np.minimum(position.astype(np.intp), central - 2)
     return left + first, (position - left).astype(np.float32)
 
 

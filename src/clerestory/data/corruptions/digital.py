@@ -15,9 +15,9 @@ from clerestory.data.corruptions.parameters import PARAMETERS
 
 def contrast(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """Every channel moves towards its mean."""
-    (kept,) = PARAMETERS["contrast"][severity - 1]
+    (factor,) = PARAMETERS["contrast"][severity - 1]
     means_C = image_HWC.mean(axis=(0, 1), dtype=np.float64)
-    table_CV = (np.arange(256.0) - means_C[:, None]) * kept + means_C[:, None]
+    table_CV = (np.arange(256.0) - means_C[:, None]) * factor + means_C[:, None]
     tables = np.zeros((256, 256), np.uint8)
     tables[:3] = to_bytes(table_CV)
     return lookup(tables, np.arange(3, dtype=np.uint8), image_HWC)
@@ -82,9 +82,9 @@ def _lookup_factor(table: Floats, rows_HW: Bytes, columns_HW: Bytes) -> Floats:
 
 def pixelate(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """A low resolution, enlarged again."""
-    (kept,) = PARAMETERS["pixelate"][severity - 1]
+    (scale,) = PARAMETERS["pixelate"][severity - 1]
     height, width = image_HWC.shape[:2]
-    small = Image.fromarray(image_HWC).resize((int(width * kept), int(height * kept)), Image.Resampling.BOX)
+    small = Image.fromarray(image_HWC).resize((int(width * scale), int(height * scale)), Image.Resampling.BOX)
     return np.array(small.resize((width, height), Image.Resampling.NEAREST))
 
 

@@ -86,9 +86,11 @@ def edges(values_HW: Bytes, low: int, high: int) -> NDArray[np.bool_]:
     ys, xs = np.nonzero(slope[1:-1, 1:-1] > low)
     if not len(ys):
         return np.zeros(values_HW.shape, dtype=bool)
-    kept = _crests(slope.reshape(-1), (ys + 1) * slope.shape[1] + xs + 1, slope.shape[1], dx[ys, xs], dy[ys, xs])
+    maxima = _local_maxima(
+        slope.reshape(-1), (ys + 1) * slope.shape[1] + xs + 1, slope.shape[1], dx[ys, xs], dy[ys, xs]
+    )
     weak = np.zeros(values_HW.shape, dtype=bool)
-    weak[ys[kept], xs[kept]] = True
+    weak[ys[maxima], xs[maxima]] = True
     parts, count = ndimage.label(weak, np.ones((3, 3)))
     strong = np.zeros(count + 1, dtype=bool)
     strong[parts[weak & (slope[1:-1, 1:-1] > high)]] = True
@@ -97,7 +99,7 @@ def edges(values_HW: Bytes, low: int, high: int) -> NDArray[np.bool_]:
     return edge
 
 
-def _crests(
+def _local_maxima(
     slope: NDArray[np.int32], place: NDArray[np.intp], line: int, dx: NDArray[np.int32], dy: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
     """Non-maximum suppression across the edge, whose direction is one of four."""

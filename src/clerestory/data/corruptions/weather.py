@@ -11,7 +11,7 @@ from clerestory.data.corruptions.parameters import PARAMETERS
 
 def snow(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """Flakes that fall at an angle, over a brighter and paler image."""
-    mean, spread, zoom, threshold, radius, sigma, kept = PARAMETERS["snow"][severity - 1]
+    mean, spread, zoom, threshold, radius, sigma, image_weight = PARAMETERS["snow"][severity - 1]
     height, width = image_HWC.shape[:2]
     flakes = rng.standard_normal((height, width), dtype=np.float32)
     flakes *= np.float32(spread)
@@ -29,8 +29,8 @@ def snow(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     light += out[..., 2] * np.float32(1.5 * 0.114)
     light += np.float32(127.5)
     np.maximum(out, repeat_channels(light), out=out)
-    out *= np.float32(1 - kept)
-    out += image_HWC * np.float32(kept)
+    out *= np.float32(1 - image_weight)
+    out += image_HWC * np.float32(image_weight)
     out += repeat_channels(flakes)
     return to_bytes(out)
 
