@@ -1,7 +1,7 @@
 """The nineteen corruptions beside the package imagecorruptions: speed, equality, and whether all of them run.
 
-The peer lives in an environment of its own (``bench/.peers/imagecorruptions``, made here when it is missing) and
-answers as a process, so that its needs never meet ours. Both use one thread.
+The peer lives in an environment of its own (``bench/.peers/imagecorruptions``, created here when it is missing) and
+answers as a process, so that its requirements do not conflict with ours. Both use one thread.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ DETERMINISTIC = ("defocus_blur", "zoom_blur", "brightness", "contrast", "pixelat
 RANDOM = ("gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "snow", "elastic_transform", "speckle_noise")
 SIZES = ((64, 64), (224, 224), (65, 97))
 
-# Reads one question a line: [picture, name, severity, seed, where to save]; answers [seconds] or [null, what failed].
+# Reads one request per line: [image, name, severity, seed, output file]; answers [seconds] or [null, type of error].
 SERVE = """
 import json, sys, time, warnings
 warnings.simplefilter("ignore")
 import cv2, numpy
 from imagecorruptions import corrupt
 cv2.setNumThreads(1)
-pictures = {}
+images = {}
 answers, sys.stdout = sys.stdout, sys.stderr
 for line in sys.stdin:
     file, name, severity, seed, out = json.loads(line)
-    picture = pictures[file] if file in pictures else pictures.setdefault(file, numpy.load(file))
+    image = images[file] if file in images else images.setdefault(file, numpy.load(file))
     numpy.random.seed(seed)
     try:
         start = time.perf_counter()
-        made = corrupt(picture, severity, name)
+        made = corrupt(image, severity, name)
         answer = [time.perf_counter() - start]
         if out:
             numpy.save(out, made)
-    except Exception as error:  # whatever the peer raises is what it cannot do today, and is reported by its name
+    except Exception as error:  # whatever the peer raises is reported by its name
         answer = [None, type(error).__name__]
     answers.write(json.dumps(answer) + "\\n")
     answers.flush()
@@ -88,7 +88,7 @@ class Peer:
         return None if answer[0] is None else float(answer[0])
 
     def made(self, image: NDArray[np.uint8], name: str, severity: int, seed: int = 0) -> NDArray[np.uint8]:
-        """What it makes of the picture."""
+        """The corrupted image."""
         out = str(self.folder / "made.npy")
         if self.seconds(image, name, severity, seed, out) is None:
             raise RuntimeError(f"{PEER} fails in {name}")
@@ -97,9 +97,9 @@ class Peer:
 
 
 def rows() -> list[Row]:
-    """Every promise about the corruptions."""
-    pictures = [drawn(*size) for size in SIZES]
-    done = [all_run(pictures)]
+    """Every requirement on the corruptions."""
+    images = [drawn(*size) for size in SIZES]
+    done = [all_run(images)]
     try:
         python = installed()
     except (OSError, subprocess.SubprocessError) as error:
@@ -111,11 +111,11 @@ def rows() -> list[Row]:
         }
         return done + [Row(name, float("nan"), "", bar, False, 0, PEER, reason) for name, bar in bars.items()]
     with tempfile.TemporaryDirectory() as folder, answering(python, Path(folder)) as peer:
-        return [*done, speed(peer, pictures[1]), difference(peer, pictures), distribution(peer, pictures[1])]
+        return [*done, speed(peer, images[1]), difference(peer, images), distribution(peer, images[1])]
 
 
 def drawn(height: int, width: int) -> NDArray[np.uint8]:
-    """A picture with slopes, edges and fine grain; the same every time."""
+    """An image with slopes, edges and fine grain; the same every time."""
     y, x = np.mgrid[:height, :width]
     layers = [128 + 100 * np.sin(x / 20), y * (255 / height), (x // 16 + y // 16) % 2 * 200 + 20]
     image = np.stack(layers, axis=-1) + np.random.default_rng(0).normal(0, 6, (height, width, 3))
@@ -124,9 +124,9 @@ def drawn(height: int, width: int) -> NDArray[np.uint8]:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def all_run(pictures: list[NDArray[np.uint8]]) -> Row:
-    """How many of all corruptions, severities and sizes give a picture of the same shape."""
-    cases = [(image, name, severity) for image in pictures for name in NAMES for severity in SEVERITIES]
+def all_run(images: list[NDArray[np.uint8]]) -> Row:
+    """How many of all corruptions, severities and sizes give an image of the same shape."""
+    cases = [(image, name, severity) for image in images for name in NAMES for severity in SEVERITIES]
     good = sum(corrupt(image, name, severity).shape == image.shape for image, name, severity in cases)
     note = "sizes " + ", ".join(f"{width}×{height}" for height, width in SIZES)
     return Row(
@@ -161,14 +161,14 @@ def speed(peer: Peer, image: NDArray[np.uint8]) -> Row:
     return Row("corruptions, speed against the peer", ratio, "×", "≥ 4 ×", ratio >= 4, len(ours), PEER, note)
 
 
-def difference(peer: Peer, pictures: list[NDArray[np.uint8]]) -> Row:
-    """The largest difference of any value of any picture, over the corruptions in which nothing is drawn at random."""
+def difference(peer: Peer, images: list[NDArray[np.uint8]]) -> Row:
+    """The largest difference of any value of any image, over the corruptions in which nothing is drawn at random."""
     worst = 0
-    cases = [(image, name, severity) for image in pictures for name in DETERMINISTIC for severity in SEVERITIES]
+    cases = [(image, name, severity) for image in images for name in DETERMINISTIC for severity in SEVERITIES]
     for image, name, severity in cases:
         gap = np.abs(peer.made(image, name, severity).astype(int) - corrupt(image, name, severity))
         worst = max(worst, int(gap.max()))
-    note = "the peer fails in gaussian_blur, which the tests compare with a mended peer"
+    note = "the peer fails in gaussian_blur, which the tests compare with a repaired peer"
     return Row(
         "corruptions, largest difference where nothing is random",
         worst,

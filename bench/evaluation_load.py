@@ -1,7 +1,7 @@
 """Open-loop load against a real server whose delays are known: p99 against that of an ideal observer.
 
-The server of ``tests/stages/evaluate/delay_server.py`` runs in a process of its own on the loopback address. It takes
-50 to 200 ms, and for 2 s it answers nothing. The same is measured by a closed loop, which must get it wrong.
+The server of ``tests/support/delay_server.py`` runs in a process of its own on the loopback address. It takes
+50 to 200 ms, and stalls for 2 s. The same is measured by a closed loop, which must get it wrong.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from clerestory.stages.evaluate.suites.latency.load import Http, LoadConfig, Payload, arrivals, json_field, run_load
+from clerestory.stages.evaluate.suites.latency.load import LoadConfig, arrivals
+from clerestory.stages.evaluate.suites.latency.load_generator import run_load
+from clerestory.stages.evaluate.suites.latency.load_http import HttpPayload, HttpTarget, json_field
 from table import Row, publish
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,19 +22,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.stages.evaluate.closed_loop import closed_loop
 from tests.support.delay_server import Law, running
 
-CONFIG = LoadConfig(rate=75, seconds=20, warm_up=3, slo_ms=250, timeout=10, most_in_flight=400)
+CONFIG = LoadConfig(rate=75, seconds=20, warm_up=3, slo_ms=250, timeout=10, max_in_flight=400)
 LAW = Law(stall_at=10, stall=2)
 # As many as keep up with the rate on average: 75 per second at 125 ms each.
 WORKERS = 9
 
 
-def target(base: str) -> Http:
+def target(base: str) -> HttpTarget:
     """Request k goes to the address of k, so that the server knows its delay."""
-    return Http(base, lambda index: Payload({"input": index}, path=f"/{index}"), json_field("data"))
+    return HttpTarget(base, lambda index: HttpPayload({"input": index}, path=f"/{index}"), json_field("data"))
 
 
 def rows() -> list[Row]:
-    """The bar and its control; about a minute."""
+    """The bar and its control; takes about a minute."""
     due = arrivals(CONFIG)
     ideal = LAW.ideal_ms(due)[due >= CONFIG.warm_up]
     truth = float(np.quantile(ideal, 0.99))
@@ -74,7 +76,7 @@ def rows() -> list[Row]:
             abs(hidden / truth - 1) > 0.05,
             len(closed),
             "ideal observer of the open schedule",
-            f"{hidden:.0f} ms; {WORKERS} workers that ask again when answered do not see the stall",
+            f"{hidden:.0f} ms; {WORKERS} workers that wait for their answers do not measure the stall",
         ),
     ]
 

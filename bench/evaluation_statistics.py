@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from scipy import stats as distributions
 
 from clerestory.core.evidence import Recipe
+from clerestory.stages.evaluate.shared.class_prompts import prediction_columns
 from clerestory.stats.aggregate import aggregate
 from clerestory.stats.paired import paired_difference
-from clerestory.stats.ranking import best_ranks, classify
+from clerestory.stats.ranking import best_ranks
 from clerestory.stats.verdict import gate_difference
 from table import Row, publish
 
@@ -143,7 +144,7 @@ def ranking_rows() -> Iterator[Row]:
         first, theirs, last = (side(name, folder, peer) for name in ("ours", "theirs", "ours"))
     seconds, peak, against = min(first.seconds, last.seconds), max(first.peak, last.peak), "clip-benchmark 1.6.2"
     unequal = [name for name, value in theirs.values.items() if last.values.get(name) != value]
-    told = ", ".join(f"{name} {last.values.get(name)} ≠ {theirs.values[name]}" for name in unequal)
+    differences = ", ".join(f"{name} {last.values.get(name)} ≠ {theirs.values[name]}" for name in unequal)
     yield Row(
         "retrieval and zero-shot metrics equal to clip-benchmark's",
         len(theirs.values) - len(unequal),
@@ -152,7 +153,7 @@ def ranking_rows() -> Iterator[Row]:
         not unequal,
         IMAGES * (2 + TEXTS_EACH),
         against,
-        told or ", ".join(f"{name} {value:.4f}" for name, value in theirs.values.items()),
+        differences or ", ".join(f"{name} {value:.4f}" for name, value in theirs.values.items()),
     )
     ratio, ranking = theirs.seconds / seconds, (theirs.seconds - theirs.product) / max(seconds - last.product, 1e-3)
     yield Row(
@@ -244,26 +245,25 @@ def ours(folder: Path) -> Side:
             block = images[first : first + step]
             np.matmul(block, turned, out=buffer[: len(block)])
         product = min(product, time.perf_counter() - start)
-    found = classify(seen, classes)
-    values["acc1"] = float((found.predicted == target).mean())
-    values["acc5"] = float((found.top == target[:, None]).any(axis=1).mean())
-    rows = {"score": (found.predicted == target).astype(np.float64), "class": target.astype(str).astype(object)}
+    logits = seen.astype(np.float64) @ classes.astype(np.float64).T
+    rows = {"score": prediction_columns(logits, target)["score"], "class": target.astype(str).astype(object)}
+    values["acc1"] = aggregate(rows, Recipe("mean", "score")).value
     values["mean_per_class_recall"] = aggregate(rows, Recipe("mean_of_groups", "score", against="class")).value
     return Side(values, seconds, product, peak)
 
 
 def theirs(folder: Path) -> Side:
-    """The peer's own ``evaluate`` functions, with a model that hands out the embeddings of the folder."""
+    """The peer's own ``evaluate`` functions, with a model that returns the embeddings of the folder."""
     import torch
 
-    # It lies in bench/.peers, on this process's path alone.
+    # Installed in bench/.peers, which is on the path of this process only.
     retrieval = importlib.import_module("clip_benchmark.metrics.zeroshot_retrieval")
     classification = importlib.import_module("clip_benchmark.metrics.zeroshot_classification")
 
     torch.set_num_threads(1)
     images, texts, seen, classes, target = (torch.from_numpy(np.load(folder / f"{name}.npy")) for name in FILES)
 
-    class Given:
+    class FixedEmbeddings:
         def encode_image(self, rows: torch.Tensor) -> torch.Tensor:
             return rows
 
@@ -277,7 +277,7 @@ def theirs(folder: Path) -> Side:
     captions = [list(range(TEXTS_EACH * i, TEXTS_EACH * (i + 1))) for i in range(IMAGES)]
     pairs = Loader((images[block], captions[block]) for block in blocks)
     before, start = memory("VmRSS"), time.perf_counter()
-    values = retrieval.evaluate(Given(), pairs, torch.tensor, "cpu", amp=False, recall_k_list=list(RECALLS))
+    values = retrieval.evaluate(FixedEmbeddings(), pairs, torch.tensor, "cpu", amp=False, recall_k_list=list(RECALLS))
     seconds, peak = time.perf_counter() - start, memory("VmHWM") - before
     start = time.perf_counter()
     texts @ images.t()
@@ -287,8 +287,9 @@ def theirs(folder: Path) -> Side:
     vars(classification)["float"] = lambda array: array.item()
     labelled = Loader((seen[block], target[block]) for block in blocks)
     values |= classification.evaluate(
-        Given(), labelled, None, None, None, "cpu", amp=False, load_clfs=[str(folder / "classifier.pt")]
+        FixedEmbeddings(), labelled, None, None, None, "cpu", amp=False, load_clfs=[str(folder / "classifier.pt")]
     )
+    del values["acc5"]  # an evaluation does not measure it
     return Side({name: float(value) for name, value in values.items()}, seconds, product, peak)
 
 

@@ -31,7 +31,7 @@ def ranks(data: Dataset, folder: Path, work: Path) -> dict[str, dict[str, Any]]:
         )
         results[split] = {
             "ranks": [int(rank) for rank in own_ranks],
-            "concepts": [concept_of(retrieval.samples[i], config.lang) for i in scored],
+            "concepts": [concept_of(retrieval.samples[i], config.language) for i in scored],
             "captions": len(retrieval.captions),
         }
     return results
