@@ -108,15 +108,15 @@ def test_a_locked_tower_is_asked_once_and_then_never_again(
 ) -> None:
     model: Any = open_folder(clip)
     asked: list[int] = []
-    embed = model.picture_rows
-    model.picture_rows = lambda inputs: asked.append(len(inputs["pixel_values"])) or embed(inputs)
+    embed = model.encode_images
+    model.encode_images = lambda inputs: asked.append(len(inputs["pixel_values"])) or embed(inputs)
     tune(model, new, retained, quick(lock="image"), store)
     pictures = len(train_pairs(new, 0, 0)) + len(split_pairs(new, "val")) + len(split_pairs(retained, "val"))
     assert sum(asked) == pictures + 1  # and the grey picture that shows which weights the tower has
     asked.clear()
     again: Any = open_folder(clip)
-    embed_again = again.picture_rows
-    again.picture_rows = lambda inputs: asked.append(len(inputs["pixel_values"])) or embed_again(inputs)
+    embed_again = again.encode_images
+    again.encode_images = lambda inputs: asked.append(len(inputs["pixel_values"])) or embed_again(inputs)
     tune(again, new, retained, quick(lock="image", seed=1), store)
     assert sum(asked) == 1
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from clerestory.core.codec import Fact
-from clerestory.models.adapters.hf_chat import ChatModel, continued
+from clerestory.models.adapters.hf_chat import ChatModel, append_options
 from clerestory.models.clip_scorer import GREY
 from clerestory.stages.train.losses import IGNORE
 from clerestory.stages.train.shuffle import SampleRng
@@ -75,7 +75,7 @@ class TrainableChatModel:
         prompt, inputs = self.model.inputs(self.config.question, [image])  # type: ignore[list-item]  # an image
         ids_1L = torch.tensor([[*self.model.answer_ids(prompt, answer), *self._end()]])
         prompt_length = inputs["input_ids"].shape[1]
-        inputs = continued(inputs, ids_1L, torch.ones_like(ids_1L))
+        inputs = append_options(inputs, ids_1L, torch.ones_like(ids_1L))
         labels = inputs["input_ids"].clone()
         labels[:, :prompt_length] = IGNORE
         return {**inputs, "labels": labels}
