@@ -5,12 +5,11 @@ Pure: the same rows give the same reason, so ``verify`` can derive it again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clerestory.core.codec import Fact
+from clerestory.core.codec import Facts
 from clerestory.core.errors import InputError, closest
 from clerestory.core.evidence import Direction, Measurement
 from clerestory.core.release import Cause, Outcome, Reason, Rule
@@ -37,7 +36,7 @@ class ComparedModel:
     evidence: str
     measured: Measurement
     rows: Rows
-    facts: Mapping[str, Fact]
+    facts: Facts
 
 
 @dataclass(frozen=True)
