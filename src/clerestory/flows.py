@@ -72,7 +72,7 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     for line in _describe_starter(store, starter):
         say(f"     {line}")
 
-    say("2/7  data      add the pictures")
+    say("2/7  data      add the images")
     data = add_dataset(store, DEMO_NAME, who=who, why="demo", progress=progress)
     say(f"     {_describe_data(data)}")
 
@@ -80,7 +80,7 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     trained = train(data, config or TrainConfig(preset="nano"), store, progress)
     say(f"     {_describe_training(trained)}")
 
-    say("4/7  evaluate  both on pictures they have never seen")
+    say("4/7  evaluate  both on images they have never seen")
     models = dict((*trained.checkpoints, (STARTER, starter)))
     for label, model in models.items():
         # The checkpoints are only for the rehearsal; the model that stays in use gets the full evaluation.
@@ -166,7 +166,7 @@ def _describe_starter(store: Store, model: str) -> list[str]:
         facts, minutes = evidence.facts, evidence.cost.seconds / 60
         lines.append(
             f"{facts.text('preset')}: {facts.whole('parameters'):,} parameters, {facts.whole('steps'):,} steps in "
-            f"{minutes:.0f} minutes, on {facts.whole('images'):,} pictures"
+            f"{minutes:.0f} minutes, on {facts.whole('images'):,} images"
         )
     return [*lines, "use it while the rest runs: clerestory serve, in another terminal"]
 
@@ -175,7 +175,7 @@ def _describe_data(data: Dataset) -> str:
     splits = Counter(sample.split for sample in data)
     licences = {sample.licence for sample in data}
     sizes = ", ".join(f"{name} {count:,}" for name, count in sorted(splits.items()))
-    return f"{len(data):,} pictures ({sizes}); {len(licences)} licences; digest {short(data.digest)}"
+    return f"{len(data):,} images ({sizes}); {len(licences)} licences; digest {short(data.digest)}"
 
 
 def _describe_training(result: TrainResult) -> str:

@@ -16,7 +16,7 @@ from tests.support.images import write_circle_images
 from tests.support.tiny_hf import make_clip, make_llava
 from tests.support.tiny_model import make_tiny_model
 
-from clerestory.apps.describe import describe
+from clerestory.apps.captioning import caption_images
 from clerestory.apps.loading import OWN_CAPABILITIES, load_model, privacy_notice
 from clerestory.apps.search import build_index, search
 from clerestory.core.errors import CapabilityError, NotFound
@@ -50,11 +50,11 @@ def test_a_folder_of_photographs_is_searched_with_a_clip(store: Store, photograp
     hits = search(model, build_index(model, data, store), "a red circle", 4)
     assert {hit.sample.id for hit in hits} == {sample.id for sample in data}
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
-    with pytest.raises(CapabilityError, match="captioning needs a model that can describe"):
-        describe(loaded, [Image.new("RGB", (9, 9))])
+    with pytest.raises(CapabilityError, match="captioning needs a model that can generate captions"):
+        caption_images(loaded, [Image.new("RGB", (9, 9))])
 
 
-def test_our_own_model_can_what_is_said_of_it(store: Store, tmp_path: Path) -> None:
+def test_a_trained_model_has_the_declared_capabilities(store: Store, tmp_path: Path) -> None:
     folder = make_tiny_model(tmp_path / "tiny")
     by_folder, _ = load_model(store, str(folder))
     by_digest, _ = load_model(store, store.put_model(folder))
@@ -70,14 +70,14 @@ def test_a_folder_needs_no_dot_unless_a_release_has_its_name(
     assert load_model(store, "hf:clip")[0].digest == load_model(store, "hf:./clip")[0].digest
 
 
-def test_a_reference_that_nothing_has_is_a_sentence(store: Store) -> None:
+def test_an_unknown_reference_is_an_error_of_one_sentence(store: Store) -> None:
     with pytest.raises(NotFound, match="hf:openai/clip"):
         load_model(store, "openai/clip")
-    with pytest.raises(NotFound, match="names no model"):
+    with pytest.raises(NotFound, match="has no model name"):
         load_model(store, "hf:")
 
 
-def test_what_is_not_local_is_told() -> None:
+def test_a_remote_host_is_announced() -> None:
     assert "api.example.com" in privacy_notice("openai:https://api.example.com/v1#m")
     assert privacy_notice("openai:http://127.0.0.1:1/v1#m") == privacy_notice("hf:a/b") == privacy_notice("") == ""
 
@@ -116,7 +116,7 @@ def test_the_command_line_describes_through_an_endpoint(tmp_path: Path, photogra
         assert "pictures are not taken" in done.stderr
 
 
-def test_without_a_network_it_is_told_how_to_bring_a_model(tmp_path: Path, photographs: Path) -> None:
+def test_without_a_network_the_error_explains_how_to_copy_a_model(tmp_path: Path, photographs: Path) -> None:
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}
     arguments = ("use", "search", "x", "--model", "hf:openai/clip-vit-base-patch32", "--data", str(photographs))
     done = run(tmp_path, *arguments, code=2, **offline)
@@ -138,18 +138,18 @@ def test_a_model_in_the_cache_of_the_hub_needs_no_network(tmp_path: Path, photog
     assert json.loads(by_name.stdout) == json.loads(by_folder.stdout)
 
 
-def test_the_command_line_tells_where_pictures_go(tmp_path: Path, photographs: Path) -> None:
+def test_the_command_line_announces_a_remote_host(tmp_path: Path, photographs: Path) -> None:
     with endpoint() as server:
         picture = str(photographs / "red circle.png")
-        # 0.0.0.0 reaches this computer, but is no loopback address: nothing tells that it is this computer.
+        # 0.0.0.0 reaches this computer, but is no loopback address: it counts as another computer.
         elsewhere = server.ref.replace("127.0.0.1", "0.0.0.0")
         done = run(tmp_path, "use", "describe", picture, "--model", elsewhere, NO_PROXY="*")
-        assert "notice: pictures and words are sent to 0.0.0.0, which is not this computer" in done.stderr
+        assert "notice: images and text are sent to 0.0.0.0, which is another computer" in done.stderr
         done = run(tmp_path, "use", "describe", picture, "--model", server.ref)
         assert "notice" not in done.stderr
 
 
-def test_an_unknown_model_of_an_endpoint_is_a_sentence(tmp_path: Path, photographs: Path) -> None:
+def test_an_unknown_model_of_an_endpoint_is_an_error_of_one_sentence(tmp_path: Path, photographs: Path) -> None:
     with endpoint() as server:
         ref = server.ref.replace(MODEL, "tiny-visoin")
         done = run(tmp_path, "use", "describe", str(photographs / "red circle.png"), "--model", ref, code=2)

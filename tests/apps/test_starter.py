@@ -1,4 +1,4 @@
-"""The model that comes with Clerestory: it is what its evidence says, and answers where nothing is live yet."""
+"""The starter: it matches its evidence, and is used where no release is live yet."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def test_a_changed_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     changed = bytearray(weights.read_bytes())
     changed[-1] ^= 1
     weights.write_bytes(changed)
-    with pytest.raises(IntegrityError, match="its evidence speaks of"):
+    with pytest.raises(IntegrityError, match="its evidence is for"):
         starter_evidence()
 
 
-def test_it_answers_where_nothing_is_live(store: Store) -> None:
+def test_it_is_used_where_no_release_is_live(store: Store) -> None:
     for named in ("icons@3", "shoes@live"):
         assert live_or_starter(store, named) == (named, "")
     ref, why = live_or_starter(store, "icons@live")

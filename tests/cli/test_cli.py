@@ -1,4 +1,4 @@
-"""The command line through a real subprocess: one line of a model's life on a folder of pictures."""
+"""The command line through a real subprocess: the life of one model on a folder of images."""
 
 from __future__ import annotations
 
@@ -87,25 +87,25 @@ def trained(shell: Shell) -> str:
     return model
 
 
-def test_what_is_kept_out_is_named(shell: Shell, trained: str) -> None:
+def test_unreadable_images_are_listed(shell: Shell, trained: str) -> None:
     shown = shell.json("data", "show", "pictures")
     rows = (shell.folder / "pictures" / "captions.csv").read_text(encoding="utf-8").splitlines()
     broken = next(number for number, row in enumerate(rows) if row.startswith("broken.png"))
     unreadable = [f["where"] for f in shown["findings"] if f["code"] == "CLR-D001"]
     assert unreadable == [f"captions.csv, row {broken}"]
     assert unreadable[0] in shell.run("data", "show", "pictures").stdout
-    assert shell.json("data", "list")[0]["size"] == shown["size"]
+    assert shell.json("data", "list")[0]["samples"] == shown["samples"]
 
 
 def test_a_model_goes_through_its_life(shell: Shell, trained: str) -> None:
     again = shell.run("train", "--data", "pictures", "--config", "tiny.toml")
-    assert "nothing has changed" in again.stderr
+    assert "the store already has this model" in again.stderr
 
     undecided = shell.json("release", "gate", trained, "--data", "pictures", "--dry-run", code=3)
     assert undecided["verdict"] == "cannot_tell"
     assert any("clerestory evaluate" in reason["command"] for reason in undecided["reasons"])
 
-    evidence = shell.json("evaluate", trained[:12], "--data", "pictures", "--parts", "retrieval,captions")
+    evidence = shell.json("evaluate", trained[:12], "--data", "pictures", "--suites", "retrieval,captioning")
     assert all(m["n"] >= 1 and (m["interval"] or m["no_interval"]) for m in evidence["measurements"])
 
     refused = shell.json("release", "gate", trained, "--data", "pictures", "--name", "mine", code=1)
@@ -125,34 +125,34 @@ def test_a_model_goes_through_its_life(shell: Shell, trained: str) -> None:
     listed = shell.json("release", "list")
     assert {r["ref"]: r["aliases"] for r in listed}["mine@2"] == ["live"]
     assert "ship" in shell.run("release", "show", "mine@live").stdout
-    assert shell.json("release", "verify", "mine@live")["holds"]
+    assert shell.json("release", "verify", "mine@live")["passed"]
 
-    hits = shell.json("use", "search", "a", "cat", "--data", "pictures", "--model", "mine@live", "--most", "5")
+    hits = shell.json("use", "search", "a", "cat", "--data", "pictures", "--model", "mine@live", "--limit", "5")
     assert len(hits) == 5
-    told = shell.run(
+    done = shell.run(
         "use", "describe", "pictures/0.png", "pictures/broken.png", "--model", "mine@live", "--csv", "out.csv", code=2
     )
-    assert "broken.png is left out" in told.stderr
+    assert "broken.png is skipped" in done.stderr
     assert "0.png" in (shell.folder / "out.csv").read_text(encoding="utf-8")
 
     files = shell.json("report", "mine@live", "--data", "pictures", "--out", "page.html")
     assert "mine@2" in Path(shell.folder / files["html"]).read_text(encoding="utf-8")
 
 
-def test_a_flipped_byte_is_found(shell: Shell, trained: str) -> None:
+def test_a_flipped_byte_is_detected(shell: Shell, trained: str) -> None:
     weights = next((shell.folder / "home" / "models" / trained).glob("*.safetensors"))
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.chmod(0o644)
     weights.write_bytes(content)
-    told = shell.json("release", "verify", trained, code=1)
-    assert any(weights.name in f["where"] + f["message"] for f in told["findings"] if f["state"] == "fail")
+    checks = shell.json("release", "verify", trained, code=1)
+    assert any(weights.name in f["where"] + f["message"] for f in checks["findings"] if f["state"] == "fail")
     content[-1] ^= 1
     weights.write_bytes(content)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["trian"], "did you mean: train"),
         (["release", "rolback"], "did you mean: rollback"),
@@ -165,19 +165,19 @@ def test_a_flipped_byte_is_found(shell: Shell, trained: str) -> None:
         (["use", "search", "cat", "--model", "nobody@live"], "nobody"),
     ],
 )
-def test_wrong_input_is_one_sentence_with_the_fix(shell: Shell, arguments: list[str], said: str) -> None:
+def test_invalid_input_is_one_sentence_with_the_remedy(shell: Shell, arguments: list[str], message: str) -> None:
     (shell.folder / "typo.toml").write_text("stepz = 3\n", encoding="utf-8")
-    told = shell.run(*arguments, code=2)
-    assert said in told.stderr
-    assert "fix: " in told.stderr
-    assert told.stdout == ""
+    done = shell.run(*arguments, code=2)
+    assert message in done.stderr
+    assert "fix: " in done.stderr
+    assert done.stdout == ""
 
 
 def test_errors_are_json_too(shell: Shell) -> None:
-    told = shell.run("evaluate", "icons@9", "--json", code=2)
-    assert json.loads(told.stderr)["error"]["fix"]
+    done = shell.run("evaluate", "icons@9", "--json", code=2)
+    assert json.loads(done.stderr)["error"]["fix"]
 
 
-def test_an_empty_folder_is_refused(shell: Shell) -> None:
+def test_an_empty_folder_is_rejected(shell: Shell) -> None:
     (shell.folder / "empty").mkdir(exist_ok=True)
     assert "fix: " in shell.run("data", "add", "empty", code=2).stderr

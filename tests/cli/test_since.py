@@ -1,4 +1,4 @@
-"""``evaluate --since live``: only what is not fresh is measured again, and what changed is told."""
+"""``evaluate --since live``: only stale and missing suites are measured again, and changes are reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from clerestory.core.release import Policy, Rule
 from clerestory.core.sample import Dataset
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.evaluate.diff import changes
+from clerestory.stages.evaluate.diff import diff_evaluations
 from clerestory.stages.release import promote, run_gate
 from clerestory.store import Store
 
@@ -40,7 +40,7 @@ def holding(*measurements: Measurement) -> Evidence:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "worse", "alarming"),
+    ("before", "after", "worse", "regression"),
     [
         (number("recall@1", 0.5, 0.02), number("recall@1", 0.4, 0.02), True, True),
         (number("recall@1", 0.5, 0.02), number("recall@1", 0.49, 0.02), True, False),
@@ -52,28 +52,26 @@ def holding(*measurements: Measurement) -> Evidence:
     ],
 )  # fmt: skip
 def test_worse_alarms_only_beyond_uncertainty_and_a_busy_machine(
-    before: Measurement, after: Measurement, worse: bool, alarming: bool
+    before: Measurement, after: Measurement, worse: bool, regression: bool
 ) -> None:
-    [change] = changes(holding(before), holding(after)).changed
-    assert (change.worse, change.alarming) == (worse, alarming)
+    [change] = diff_evaluations(holding(before), holding(after)).changed
+    assert (change.worse, change.regression) == (worse, regression)
 
 
 def test_same_new_and_gone_are_counted() -> None:
     same, gone, new = (number(name, 0.5, 0.1) for name in ("same", "gone", "new"))
-    found = changes(holding(same, gone), holding(same, new))
+    found = diff_evaluations(holding(same, gone), holding(same, new))
     assert (found.changed, found.same, found.new, found.gone) == ((), 1, 1, 1)
 
 
-class Told:
-    """A live release of a tiny model, and what the command says of it."""
+class World:
+    """A live release of a tiny model, and the output of the command."""
 
     def __init__(self, store: Store, data: Dataset, folder: Path) -> None:
         self.store, self.data = store, data
         self.model = open_model(store.model_folder(store.put_model(folder)))
         self.evidence = evaluate(self.model, data, CONFIG, store)
-        release = run_gate(
-            store, self.model.digest, data.digest, name="icons", policy=POLICY, who="Ada", why="first"
-        )
+        release = run_gate(store, self.model.digest, data.digest, name="icons", policy=POLICY, who="Ada", why="first")
         promote(release.ref, store, "Ada", "first")
 
     def since(self, since: str = "live", config: EvaluateConfig = CONFIG) -> tuple[int, str]:
@@ -83,38 +81,38 @@ class Told:
 
 
 @pytest.fixture
-def told(store: Store, few_icons: Dataset, tiny_model: Path) -> Told:
-    return Told(store, few_icons, tiny_model)
+def world(store: Store, few_icons: Dataset, tiny_model: Path) -> World:
+    return World(store, few_icons, tiny_model)
 
 
-def test_what_holds_is_kept_what_is_stale_is_measured_again_and_a_drop_is_exit_1(
-    told: Told, monkeypatch: pytest.MonkeyPatch
+def test_fresh_suites_are_reused_stale_ones_measured_again_and_a_drop_is_exit_code_1(
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, said = told.since()
+    code, said = world.since()
     assert code == 0
     assert "✓ fresh" in said
-    assert "kept" in said
-    assert "0 numbers differ" in said
+    assert "from the store" in said
+    assert "0 numbers changed" in said
 
     with monkeypatch.context() as other:
         other.setattr("clerestory.stages.evaluate.fingerprint.environment_digest", lambda: "0" * 64)
-        code, said = told.since()
+        code, said = world.since()
     assert code == 0
     assert "? stale" in said
     assert "the machine or its libraries changed" in said
     assert "measured in" in said
 
-    # The live release was better than anything this model can do: evidence of it that says so.
+    # Evidence that the release was better than this model can be.
     grand = dataclasses.replace(
-        told.evidence,
-        subject=dataclasses.replace(told.evidence.subject, code="0" * 64),
-        measurements=tuple(_best(m) for m in told.evidence.measurements),
+        world.evidence,
+        subject=dataclasses.replace(world.evidence.subject, code="0" * 64),
+        measurements=tuple(_best(m) for m in world.evidence.measurements),
         made="2026-11-23T18:01:10+00:00",
     )
-    made = told.store.put_evidence(grand)
-    decision = told.store.release("icons", 1).decision
-    told.store.add_release("icons", told.model.digest, [made], decision, "Ada", "grand")
-    code, said = told.since("icons@2")
+    made = world.store.put_evidence(grand)
+    decision = world.store.release("icons", 1).decision
+    world.store.add_release("icons", world.model.digest, [made], decision, "Ada", "grand")
+    code, said = world.since("icons@2")
     assert code == 1
     assert "✗ worse" in said
 
@@ -125,31 +123,31 @@ def _best(measured: Measurement) -> Measurement:
     return dataclasses.replace(measured, value=1.0, interval=Interval(0.999, 1.0, "t"), no_interval="", recipe=None)
 
 
-def test_a_missing_part_is_made_and_nothing_else(told: Told) -> None:
-    code, said = told.since(config=dataclasses.replace(CONFIG, parts=("retrieval", "bias")))
+def test_only_the_missing_suite_is_measured(world: World) -> None:
+    code, said = world.since(config=dataclasses.replace(CONFIG, suites=("retrieval", "fairness")))
     lines = {line.split()[0]: line for line in said.splitlines() if line.strip()}
     assert code == 0
-    assert "kept" in lines["retrieval"]
-    assert "· missing" in lines["bias"]
-    assert "measured in" in lines["bias"]
+    assert "from the store" in lines["retrieval"]
+    assert "· missing" in lines["fairness"]
+    assert "measured in" in lines["fairness"]
 
 
-def test_an_unknown_release_and_an_ambiguous_alias_are_told(told: Told) -> None:
+def test_an_unknown_release_and_an_ambiguous_alias_are_errors(world: World) -> None:
     with pytest.raises(NotFound):
-        told.since("icons@7")
-    release = told.store.release("icons", 1)
-    told.store.add_release("shoes", release.model, release.evidence, release.decision, "Ada", "another line")
-    with pytest.raises(InputError, match="several lines of models: icons, shoes"):
-        told.since("live")
+        world.since("icons@7")
+    release = world.store.release("icons", 1)
+    world.store.add_release("shoes", release.model, release.evidence, release.decision, "Ada", "another name")
+    with pytest.raises(InputError, match="ambiguous: the store has the model names icons, shoes"):
+        world.since("live")
 
 
-def test_release_show_lists_every_part(told: Told, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["release", "show", "icons@1", "--home", str(told.store.home)]) == 0
+def test_release_show_lists_every_suite(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["release", "show", "icons@1", "--home", str(world.store.home)]) == 0
     shown = capsys.readouterr()
     assert "✓ fresh" in shown.out
     assert "· missing" in shown.out
     assert "next: clerestory evaluate icons@1 --since icons@1" in shown.err
-    assert run(["release", "show", "icons@1", "--json", "--home", str(told.store.home)]) == 0
-    states = {part["name"]: part["state"] for part in json.loads(capsys.readouterr().out)["parts"]}
+    assert run(["release", "show", "icons@1", "--json", "--home", str(world.store.home)]) == 0
+    states = {suite["name"]: suite["state"] for suite in json.loads(capsys.readouterr().out)["suites"]}
     assert states["retrieval"] == "fresh"
-    assert states["captions"] == "missing"
+    assert states["captioning"] == "missing"

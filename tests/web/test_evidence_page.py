@@ -70,10 +70,10 @@ def test_a_label_is_text_icon_and_colour(label: str, tone: str) -> None:
 
 
 def test_reasons_cannot_break_the_page(client: TestClient, world: World) -> None:
-    reason = {"code": "CLR-E060", "level": "no", "about": "<script>alert(1)</script>", "words": "<b>62%</b>"}
-    labels = {"a/b": {"task": "text_to_image", "split": "test", "trust": "no", "reasons": [reason], "passed": []}}
+    reason = {"code": "CLR-E060", "level": "no", "message": "<script>alert(1)</script> <b>62%</b>"}
+    labels = {"a/b": {"task": "text_to_image", "split": "test", "verdict": "no", "reasons": [reason], "passed": []}}
     evidence = world.store.evidence(world.live.evidence[0])
-    artifacts = Tags({**evidence.artifacts, "trust": world.store.blobs.put(canonical(labels))})
+    artifacts = Tags({**evidence.artifacts, "validity": world.store.blobs.put(canonical(labels))})
     where = world.store.put_evidence(
         replace(evidence, artifacts=artifacts, subject=replace(evidence.subject, model=""))
     )

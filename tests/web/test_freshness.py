@@ -17,8 +17,8 @@ from clerestory.core.digest import canonical
 from clerestory.core.evidence import Cost, Evidence
 from clerestory.core.release import Policy, Reason, Rule
 from clerestory.stages.evaluate import EvaluateConfig
+from clerestory.stages.evaluate.context import EvaluationRequest
 from clerestory.stages.evaluate.fingerprint import suite_kind, suite_subject
-from clerestory.stages.evaluate.suite import EvaluationRequest
 from clerestory.stages.evaluate.suites import SUITES
 from clerestory.store import open_store
 from clerestory.web import create_app
@@ -59,16 +59,16 @@ def test_each_suite_is_fresh_stale_or_missing_in_text_icon_and_colour(
     client: TestClient, world: World, path: str
 ) -> None:
     put_suite(world, "retrieval")
-    put_suite(world, "captions", code="0" * 64)
+    put_suite(world, "captioning", code="0" * 64)
     page = client.get(path).text
     shown = states(page)
     assert len(shown) == len(SUITES)
-    about = {suite.name: suite.about[:1].upper() + suite.about[1:] for suite in SUITES}
+    about = {suite.name: suite.description[:1].upper() + suite.description[1:] for suite in SUITES}
     assert re.fullmatch(
         r"yes Up to date measured .* ago ?, took 12 s", shown[about["retrieval"]].replace("\N{NO-BREAK SPACE}", " ")
     )
-    assert shown[about["captions"]].startswith("unsure Stale the code changed since")
-    assert shown[about["speed"]] == "soft Missing never measured for this model"
+    assert shown[about["captioning"]].startswith("unsure Stale the code changed since")
+    assert shown[about["latency"]] == "soft Missing never measured for this model"
     assert f"1 of {len(SUITES)} parts of its evaluation are up to date; 1 is stale and" in page
     assert "clerestory evaluate icons@2 --since icons@2" in page
     assert page.count('<span class="state unsure pill"><svg class="icon"') == 1, "never colour alone"

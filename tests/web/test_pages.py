@@ -17,7 +17,7 @@ from clerestory.web import create_app
 
 
 def pictures_of(page: str) -> list[str]:
-    return re.findall(r'<img src="(/pictures/[^"]+)" alt=""', page)
+    return re.findall(r'<img src="(/images/[^"]+)" alt=""', page)
 
 
 def visible(page: str) -> str:
@@ -47,14 +47,14 @@ def test_the_pictures_are_the_models_nearest(client: TestClient, world: World) -
     searcher = client.app.state.server.follower.loaded.searcher  # type: ignore[attr-defined]  # behind the ASGI type
     best = searcher.model.embed_texts(["a red heart"])[0] @ searcher.index.embeddings().T
     wanted = searcher.index.samples[int(best.argmax())]
-    assert f"/pictures/{wanted.id}?" in pictures_of(client.get("/", params={"q": "a red heart"}).text)[0]
+    assert f"/images/{wanted.id}?" in pictures_of(client.get("/", params={"q": "a red heart"}).text)[0]
 
 
 def test_a_style_narrows_the_search_and_stays_in_the_links(client: TestClient) -> None:
     page = client.get("/", params={"q": "flag", "style": "noto"}).text
     found = pictures_of(page)
     assert found
-    assert all(each.startswith("/pictures/noto/") for each in found)
+    assert all(each.startswith("/images/noto/") for each in found)
     assert '<option value="noto" selected>' in page
     assert "style=noto" in re.findall(r'href="(/\?like=[^"]+)"', page)[0]
 
@@ -70,7 +70,7 @@ def test_more_like_one_picture(client: TestClient, world: World) -> None:
     page = client.get("/", params={"like": sample.id}).text
     assert "More like this" in page
     assert sample.licence in page
-    assert f"/pictures/{sample.id}?" not in "".join(pictures_of(page))
+    assert f"/images/{sample.id}?" not in "".join(pictures_of(page))
 
 
 def test_show_more_continues_after_the_last_picture(client: TestClient) -> None:
@@ -103,14 +103,14 @@ def test_an_unknown_picture_is_a_friendly_404(client: TestClient) -> None:
     answer = client.get("/", params={"like": "noto/cat-fce"})
     assert answer.status_code == 404
     assert "There is no picture named" in answer.text
-    assert client.get("/pictures/none/such").status_code == 404
+    assert client.get("/images/none/such").status_code == 404
 
 
 def test_pictures_are_cached_by_the_browser(client: TestClient, world: World) -> None:
     sample = world.data.samples[0]
-    first = client.get(f"/pictures/{sample.id}")
+    first = client.get(f"/images/{sample.id}")
     assert digest_bytes(first.content) == sample.image
-    again = client.get(f"/pictures/{sample.id}", headers={"if-none-match": first.headers["etag"]})
+    again = client.get(f"/images/{sample.id}", headers={"if-none-match": first.headers["etag"]})
     assert again.status_code == 304
     assert "max-age=300" in first.headers["cache-control"]
 
@@ -121,7 +121,7 @@ def test_pictures_are_cached_by_the_browser(client: TestClient, world: World) ->
 def begin(client: TestClient, count: int = 3) -> str:
     """A review of some pictures of one colour; gives its address."""
     colours = ("tomato", "navy", "gold", "teal")
-    files = [("pictures", (f"{colours[i]}.png", solid_image(colour=colours[i]))) for i in range(count)]
+    files = [("images", (f"{colours[i]}.png", solid_image(colour=colours[i]))) for i in range(count)]
     return client.post("/describe", files=files).url.path
 
 
@@ -193,7 +193,7 @@ def test_an_empty_caption_cannot_be_accepted(client: TestClient) -> None:
 def test_more_pictures_join_the_review(client: TestClient) -> None:
     review = begin(client, 2)
     step(client, review, "accept-1", caption_1="red")
-    page = client.post(f"{review}/more", files=[("pictures", ("late.png", solid_image(colour="teal")))]).text
+    page = client.post(f"{review}/more", files=[("images", ("late.png", solid_image(colour="teal")))]).text
     assert "1 of 3 accepted" in page
     assert "Undo" in page
     assert "adding 1 picture" in page

@@ -57,7 +57,7 @@ def test_host_names_are_read_as_browsers_write_them() -> None:
     ],
 )
 def test_a_form_is_accepted_from_our_own_pages_only(client: TestClient, headers: dict[str, str], status: int) -> None:
-    asked = client.build_request("POST", "/describe", files=[("pictures", ("", b""))])
+    asked = client.build_request("POST", "/describe", files=[("images", ("", b""))])
     del asked.headers["origin"]
     asked.headers.update(headers)
     assert client.send(asked).status_code == status

@@ -85,6 +85,6 @@ def test_without_pictures_everything_but_search_works(world: World) -> None:
         assert answer.status_code == 400
         assert "without pictures" in answer.text
         assert "Try it with" not in client.get("/describe").text
-        page = client.post("/describe", files=[("pictures", ("a.png", solid_image()))])
+        page = client.post("/describe", files=[("images", ("a.png", solid_image()))])
         assert "0 of 1 accepted" in page.text
         assert "has not been measured" in page.text

@@ -51,11 +51,11 @@ def test_the_api_answers_a_hostile_picture_with_a_typed_error(client: TestClient
 
 
 def test_the_form_names_every_bad_file_and_goes_on_with_the_good_ones(client: TestClient) -> None:
-    files = [("pictures", ("first.png", solid_image(), "image/png"))]
-    files += [("pictures", (f"{kind}.png", content, "image/png")) for kind, (content, _, _) in HOSTILE.items()]
+    files = [("images", ("first.png", solid_image(), "image/png"))]
+    files += [("images", (f"{kind}.png", content, "image/png")) for kind, (content, _, _) in HOSTILE.items()]
     files += [
-        ("pictures", ("empty.png", b"", "image/png")),
-        ("pictures", ("last.jpg", solid_image(kind="JPEG"), "image/jpeg")),
+        ("images", ("empty.png", b"", "image/png")),
+        ("images", ("last.jpg", solid_image(kind="JPEG"), "image/jpeg")),
     ]
     page = client.post("/describe", files=files)
     assert page.status_code == 200
@@ -71,13 +71,13 @@ def test_the_form_names_every_bad_file_and_goes_on_with_the_good_ones(client: Te
 
 def test_pictures_beyond_the_bound_are_named(client: TestClient) -> None:
     small = solid_image(size=(4, 4))
-    page = client.post("/describe", files=[("pictures", (f"{i}.png", small)) for i in range(MAX_IMAGES + 1)])
+    page = client.post("/describe", files=[("images", (f"{i}.png", small)) for i in range(MAX_IMAGES + 1)])
     assert f"<b>{MAX_IMAGES}.png</b>: one upload has at most {MAX_IMAGES} pictures" in page.text
     assert f'id="name-{MAX_IMAGES}"' in page.text
 
 
 def test_a_form_without_a_picture_says_so(client: TestClient) -> None:
-    answer = client.post("/describe", files=[("pictures", ("", b""))])
+    answer = client.post("/describe", files=[("images", ("", b""))])
     assert answer.status_code == 400
     assert "No picture was chosen" in answer.text
 
@@ -188,7 +188,7 @@ def test_a_length_that_is_too_small_does_not_smuggle(server: str) -> None:
 
 def test_a_form_that_ends_early_is_refused(server: str) -> None:
     kind = "Content-Type: multipart/form-data; boundary=x"
-    body = b'--x\r\nContent-Disposition: form-data; name="pictures"; filename="a.png"\r\n\r\n' + solid_image()
+    body = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n' + solid_image()
     answer = talk(server, head(server, "/describe", kind, "Content-Length: 99999"), body, close=True)
     assert b" 303 " not in answer.split(b"\r\n")[0]
     assert httpx.get(f"{server}/healthz").status_code == 200
@@ -196,8 +196,8 @@ def test_a_form_that_ends_early_is_refused(server: str) -> None:
 
 def test_a_large_file_in_a_form_is_counted_and_not_kept(server: str) -> None:
     files = [
-        ("pictures", ("large.png", solid_image() + b"\0" * (3 * MAX_IMAGE_BYTES))),
-        ("pictures", ("fine.png", solid_image())),
+        ("images", ("large.png", solid_image() + b"\0" * (3 * MAX_IMAGE_BYTES))),
+        ("images", ("fine.png", solid_image())),
     ]
     answer = httpx.post(
         f"{server}/describe", files=files, headers={"origin": server}, follow_redirects=True, timeout=60

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from clerestory.core.errors import NotFound
 from clerestory.models import AnyModel, open_reference
-from clerestory.models.resolve import FORMS, is_outside, leaves_for, open_folder
+from clerestory.models.resolve import REFERENCE_FORMS, is_model_location, open_folder, remote_host
 from clerestory.store import ResolvedModel, Store
 
-OWN_CAPABILITIES = ("Embedder", "Scorer", "Describer")  # of every model trained by Clerestory
+OWN_CAPABILITIES = ("Embedder", "Scorer", "Captioner")  # of every model trained by Clerestory
 
 
 def load_model(store: Store, ref: str) -> tuple[AnyModel, ResolvedModel]:
@@ -26,7 +26,7 @@ def load_model(store: Store, ref: str) -> tuple[AnyModel, ResolvedModel]:
     Raises:
         NotFound, IntegrityError, CapabilityError, InputError: as ``Store.resolve`` and ``models.open_reference``.
     """
-    if is_outside(ref):
+    if is_model_location(ref):
         model = open_reference(ref)
         return model, ResolvedModel(model.digest, None)
     try:
@@ -36,14 +36,16 @@ def load_model(store: Store, ref: str) -> tuple[AnyModel, ResolvedModel]:
             model = open_reference(ref)
             return model, ResolvedModel(model.digest, None)
         if "/" in ref:  # probably a name of the Hugging Face hub
-            raise NotFound(error.message, f"for a model of the Hugging Face hub write hf:{ref}; {FORMS}") from error
+            raise NotFound(
+                error.message, f"for a model of the Hugging Face hub write hf:{ref}; {REFERENCE_FORMS}"
+            ) from error
         raise
     return open_folder(store.model_folder(resolved.digest), ref), resolved
 
 
 def is_external(ref: str) -> bool:
     """Whether a reference names a model outside the store: of the hub, behind an endpoint, or in a folder."""
-    return is_outside(ref) or (Path(ref) / "config.json").is_file()
+    return is_model_location(ref) or (Path(ref) / "config.json").is_file()
 
 
 def known_models(store: Store) -> list[tuple[str, tuple[str, ...]]]:
@@ -53,5 +55,5 @@ def known_models(store: Store) -> list[tuple[str, tuple[str, ...]]]:
 
 def privacy_notice(ref: str) -> str:
     """One sentence for the user if the model runs on another computer; empty if no data leaves this one."""
-    host = leaves_for(ref)
-    return f"pictures and text are sent to {host}, which is another computer" if host else ""
+    host = remote_host(ref)
+    return f"images and text are sent to {host}, which is another computer" if host else ""

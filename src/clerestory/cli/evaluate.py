@@ -11,7 +11,7 @@ from clerestory.apps.loading import is_external, load_model, privacy_notice
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.self_test import run_self_test
 from clerestory.cli.since import evaluate_since
-from clerestory.cli.summary import everything, summary, trust_labels
+from clerestory.cli.summary import benchmark_verdicts, everything, summary
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
@@ -51,7 +51,7 @@ def evaluate_(
         task: A task file, the folder of a pack or its name; only that task runs, unless --suites names more.
         suites: The suites to run, such as retrieval,vqa (default: all of them).
         prices: A price file for the cost of requests.
-        since: Measure only what is stale or missing since a release (live, icons@3), and show what changed; exit code 1
+        since: Measure only stale and missing suites, and show what changed since a release (live, icons@3); exit code 1
             if something is worse.
         self_test: Inject known faults into a copy of the model instead, and show which gates detect them; exit code 1
             if one is missed.
@@ -71,11 +71,11 @@ def evaluate_(
         name = resolved.release.name if resolved.release else ""
         return evaluate_since(store, loaded, dataset, config, since, out, name)
     evidence = evaluate(loaded, dataset, config, store, out)
-    labels = trust_labels(evidence, store)
-    lines: list[Any] = summary(evidence, labels)
+    verdicts = benchmark_verdicts(evidence, store)
+    lines: list[Any] = summary(evidence, verdicts)
     if everything_:
         lines = [everything(evidence), *(f"{f.code} {f.where}: {f.message}" for f in evidence.findings)]
-    out.result({"id": evidence.id, "trust": labels, **encode(evidence)}, *lines, f"evidence  {evidence.id}")
+    out.result({"id": evidence.id, "validity": verdicts, **encode(evidence)}, *lines, f"evidence  {evidence.id}")
     if not evidence.measurements:
         return UNDECIDED
     if not (task and is_external(model)):  # the gate decides on models in the store only

@@ -38,7 +38,7 @@ class Command(NamedTuple):
 
 # The commands that are not stages; a stage's command comes from its spec.
 OTHERS = {
-    "demo": Command("The whole life of a model on real pictures, in ten minutes.", 0, "clerestory.cli.demo:demo_"),
+    "demo": Command("The whole life of a model on real images, in ten minutes.", 0, "clerestory.cli.demo:demo_"),
     "data": Command("Add datasets and look at them.", 10),
     "serve": Command("Open the pages and the HTTP API on this computer.", 70, "clerestory.cli.serve:serve_"),
     "report": Command("A report on a model, as HTML and JSON.", 80, "clerestory.cli.report:report_"),
@@ -67,8 +67,8 @@ SUBCOMMANDS = {
         "list": "List the packs that were added.",
     },
     "use": {
-        "search": "Search pictures by text, in any phrasing.",
-        "describe": "Suggest captions for pictures.",
+        "search": "Search images by text, in any phrasing.",
+        "describe": "Suggest captions for images.",
     },
 }
 EPILOGUE = """

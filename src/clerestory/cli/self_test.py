@@ -12,7 +12,7 @@ from clerestory.cli.output import Output
 from clerestory.core.codec import encode
 from clerestory.core.evidence import Evidence
 from clerestory.core.sample import Dataset
-from clerestory.models.protocols import Embedder, need
+from clerestory.models.protocols import Embedder, require_capability
 from clerestory.report.format import number
 from clerestory.stages.evaluate.findings import FAULT_MISSED
 from clerestory.stages.evaluate.selftest import SelfTestConfig, self_test
@@ -31,7 +31,7 @@ def run_self_test(store: Store, ref: str, data: Dataset, out: Output) -> int:
     """
 
     def load() -> Embedder:
-        return need(load_model(store, ref)[0], "Embedder", "the self-test")
+        return require_capability(load_model(store, ref)[0], "Embedder", "the self-test")
 
     evidence = self_test(load(), data, SelfTestConfig(), store, reload=load, progress=out)
     missed = any(finding.code == FAULT_MISSED.code for finding in evidence.findings)

@@ -17,7 +17,7 @@ from clerestory.core.sample import Dataset
 from clerestory.core.units import duration
 from clerestory.report.format import number
 from clerestory.stages.evaluate import EvaluateConfig, SuiteState, evaluate, freshness
-from clerestory.stages.evaluate.diff import EvaluationDiff, MeasurementChange, changes
+from clerestory.stages.evaluate.diff import EvaluationDiff, MeasurementChange, diff_evaluations
 from clerestory.store import Store
 
 STATES = {"fresh": ("✓ fresh", "green"), "stale": ("? stale", "yellow"), "missing": ("· missing", "dim")}
@@ -54,14 +54,18 @@ def evaluate_since(
     out.say(_tally(states))
     evidence = evaluate(model, data, config, store, out)
     now = {state.name: state for state in freshness(model.digest, data.digest, store, config)}
-    diff = changes(before, evidence) if before is not None else EvaluationDiff((), 0, len(evidence.measurements), 0)
+    diff = (
+        diff_evaluations(before, evidence)
+        if before is not None
+        else EvaluationDiff((), 0, len(evidence.measurements), 0)
+    )
     out.result(
         {
             "since": release.ref,
             "suites": [{**encode(state), "measured_again": _measured_again(state, now)} for state in states],
             "evidence": evidence.id,
             "before": before.id if before else "",
-            "changed": [{**encode(change), "alarming": change.alarming} for change in diff.changed],
+            "changed": [{**encode(change), "regression": change.regression} for change in diff.changed],
             "same": diff.same,
             "new": diff.new,
             "gone": diff.gone,
@@ -70,11 +74,11 @@ def evaluate_since(
         *_change_lines(diff, release, before),
         f"evidence  {evidence.id}",
     )
-    if diff.alarming and release.model != model.digest:
+    if diff.regressions and release.model != model.digest:
         out.next(f"clerestory compare {short(model.digest)} {release.ref}")
     elif any(_measured_again(state, now) for state in states):
         out.next(f"clerestory release gate {short(model.digest)}")
-    return 1 if diff.alarming else 0
+    return 1 if diff.regressions else 0
 
 
 def freshness_table(states: list[SuiteState]) -> Table:
@@ -134,7 +138,7 @@ def _cells(change: MeasurementChange) -> list[str | Text]:
         label, style = "· changed", "dim"
     if change.machine_dependent:
         label, style = "· machine", "dim"
-    elif not change.beyond:
+    elif not change.significant:
         label, style = "· within chance", "dim"
     return [
         Text(label, style),

@@ -12,6 +12,7 @@ from rich.text import Text
 from clerestory.core.evidence import Evidence, Finding, Measurement
 from clerestory.report.format import amount, number, slice_words
 from clerestory.report.topics import TOPICS
+from clerestory.report.trust import ARTIFACT
 from clerestory.stats.metrics import Topic, metric
 from clerestory.store import Store
 
@@ -23,25 +24,25 @@ TRUST = {"yes": ("✓ yes", "green"), "careful": ("? with care", "yellow"), "no"
 MAX_WARNINGS = 6
 
 
-def trust_labels(evidence: Evidence, store: Store) -> dict[str, Any]:
-    """The trust label of each benchmark, ``task/split``; empty without a validity suite."""
-    blob = evidence.artifacts.get("trust", "")
-    labels: dict[str, Any] = json.loads(store.blobs.get(blob)) if blob else {}
-    return labels
+def benchmark_verdicts(evidence: Evidence, store: Store) -> dict[str, Any]:
+    """The verdict on the validity of each benchmark, by ``task/split``; empty if the validity suite was not run."""
+    blob = evidence.artifacts.get(ARTIFACT, "")
+    verdicts: dict[str, Any] = json.loads(store.blobs.get(blob)) if blob else {}
+    return verdicts
 
 
-def summary(evidence: Evidence, labels: Mapping[str, Any]) -> list[str | Text | Table]:
-    """The headline metrics with their intervals, the trust label of each benchmark, and the first warnings."""
+def summary(evidence: Evidence, verdicts: Mapping[str, Any]) -> list[str | Text | Table]:
+    """The headline metrics with their intervals, the validity of each benchmark, and the first warnings."""
     lines: list[str | Text | Table] = []
     for topic, title in TOPICS.items():
         headlines = headline_metrics(topic, evidence.measurements)
         if headlines:
-            lines += [Text(f"\n{title}", "bold"), _table(headlines, labels)]
-    doubts = [(name, label) for name, label in labels.items() if label["trust"] != "yes"]
-    if labels:
+            lines += [Text(f"\n{title}", "bold"), _table(headlines, verdicts)]
+    doubts = [(name, verdict) for name, verdict in verdicts.items() if verdict["verdict"] != "yes"]
+    if verdicts:
         lines.append(Text("\nCan these benchmarks be trusted?", "bold"))
         lines.append(_doubt_table(doubts) if doubts else "yes, no check raised an objection")
-    shown_codes = {reason["code"] for _, label in doubts for reason in label["reasons"]}
+    shown_codes = {reason["code"] for _, verdict in doubts for reason in verdict["reasons"]}
     return [*lines, *warnings([finding for finding in evidence.findings if finding.code not in shown_codes])]
 
 
@@ -93,11 +94,11 @@ def _is_headline(m: Measurement, topic: Topic) -> bool:
     return not extra or (m.name == "effective_robustness" and extra <= {"shift"})
 
 
-def _table(measurements: Sequence[Measurement], labels: Mapping[str, Any]) -> Table:
+def _table(measurements: Sequence[Measurement], verdicts: Mapping[str, Any]) -> Table:
     table = Table("", "value and 95 % interval", "n", "on", "trusted?", box=None, show_header=True)
     for m in measurements:
-        label = labels.get(f"{m.slice.get('task', '')}/{m.slice.get('split', '')}")
-        trusted, style = TRUST[label["trust"]] if label else ("", "")
+        verdict = verdicts.get(f"{m.slice.get('task', '')}/{m.slice.get('split', '')}")
+        trusted, style = TRUST[verdict["verdict"]] if verdict else ("", "")
         table.add_row(metric(m.name).title, brief_number(m), f"{m.n:,}", slice_words(m.slice), Text(trusted, style))
     return table
 
@@ -109,9 +110,9 @@ def brief_number(m: Measurement) -> str:
 
 def _doubt_table(doubts: Sequence[tuple[str, Any]]) -> Table:
     table = Table(box=None, show_header=False)
-    for name, label in doubts:
-        trusted, style = TRUST[label["trust"]]
-        for position, reason in enumerate(label["reasons"]):
+    for name, verdict in doubts:
+        trusted, style = TRUST[verdict["verdict"]]
+        for position, reason in enumerate(verdict["reasons"]):
             first = position == 0
             table.add_row(Text(trusted if first else "", style), name if first else "", reason["message"])
     return table

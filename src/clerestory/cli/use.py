@@ -7,32 +7,32 @@ from pathlib import Path
 
 from rich.table import Table
 
+from clerestory.apps.captioning import caption_images, captions_csv
 from clerestory.apps.datasets import load_dataset
-from clerestory.apps.describe import captions_csv, describe
 from clerestory.apps.loading import known_models, load_model, privacy_notice
 from clerestory.apps.search import build_index, search
 from clerestory.apps.starter import live_or_starter
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.errors import DataError, InputError
 from clerestory.data.images import decode_image
-from clerestory.models.protocols import AnyModel, Suggestion, need
+from clerestory.models.protocols import AnyModel, CaptionCandidate, require_capability
 from clerestory.store import Store, open_store
 
 
 def search_(
     *words: str, data: str = "icons", model: str = "icons@live", limit: int = 10, common: Common = PLAIN
 ) -> None:
-    """Search pictures by text, in any phrasing.
+    """Search images by text, in any phrasing.
 
     Args:
         words: The query, such as: a happy cat.
         data: The dataset to search: its name, or any source that "data add" accepts.
         model: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), or
             openai:http://host/v1#model, or starter.
-        limit: The maximum number of pictures.
+        limit: The maximum number of images.
     """
     store = open_store(common.home)
-    embedder = need(_load(store, model, common), "Embedder", "searching images", known_models(store))
+    embedder = require_capability(_load(store, model, common), "Embedder", "searching images", known_models(store))
     index = build_index(embedder, load_dataset(store, data, common.out), store, common.out)
     hits = search(embedder, index, " ".join(words), limit)
     table = Table("similarity", "sample", "caption", box=None)
@@ -45,14 +45,14 @@ def search_(
 def describe_(
     *files: Path, model: str = "icons@live", limit: int = 3, csv: Path | None = None, common: Common = PLAIN
 ) -> int:
-    """Suggest captions for pictures.
+    """Suggest captions for images.
 
     Args:
         files: JPEG, PNG or WEBP files.
         model: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), or
             openai:http://host/v1#model, or starter.
-        limit: The maximum number of suggestions for each picture.
-        csv: Write the best suggestion for each picture to this file, to review and edit.
+        limit: The maximum number of suggestions for each image.
+        csv: Write the best suggestion for each image to this file, to review and edit.
     """
     out = common.out
     images, read = [], []
@@ -64,12 +64,12 @@ def describe_(
             reason = error.strerror if isinstance(error, OSError) else str(error)
             out.say(f"{path} is skipped: {reason}")
     if not images:
-        raise DataError("none of the files is a readable picture", "give the paths of JPEG, PNG or WEBP files")
+        raise DataError("none of the files is a readable image", "give the paths of JPEG, PNG or WEBP files")
     store = open_store(common.home)
-    describer = need(_load(store, model, common), "Describer", "captioning", known_models(store))
-    suggestions = describe(describer, images, limit)
-    if problem := getattr(describer, "trouble", ""):
-        out.say(f"some pictures have no suggestion: {problem}")
+    captioner = require_capability(_load(store, model, common), "Captioner", "captioning", known_models(store))
+    suggestions = caption_images(captioner, images, limit)
+    if problem := getattr(captioner, "last_error", ""):
+        out.say(f"some images have no suggestion: {problem}")
     table = Table("file", "suggestion", "confidence", box=None)
     rows = []
     for path, some in zip(read, suggestions, strict=True):
@@ -95,5 +95,5 @@ def _load(store: Store, ref: str, common: Common) -> AnyModel:
     return load_model(store, ref)[0]
 
 
-def _suggestion(suggestion: Suggestion) -> dict[str, object]:
+def _suggestion(suggestion: CaptionCandidate) -> dict[str, object]:
     return {"text": suggestion.text, "score": None if isnan(suggestion.score) else suggestion.score}

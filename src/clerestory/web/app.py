@@ -85,7 +85,7 @@ def _routes() -> list[Route | Mount]:
         Route("/releases/{name}/{number:int}", releases.release_page, methods=["GET"]),
         Route("/evidence/{id}.json", releases.evidence_json, methods=["GET"]),
         Route("/evidence/{id}", releases.evidence_page, methods=["GET"]),
-        Route("/pictures/{sample:path}", images.image, methods=["GET"]),
+        Route("/images/{sample:path}", images.image, methods=["GET"]),
         Route("/v1/embeddings", api.embeddings, methods=["POST"]),
         Route("/v1/models", api.models, methods=["GET"]),
         Route("/healthz", api.health, methods=["GET"]),

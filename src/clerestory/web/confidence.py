@@ -22,7 +22,7 @@ from clerestory.core.errors import UploadError
 from clerestory.core.provenance import code_digest
 from clerestory.core.sample import TEST, TEST_STYLE, TRAIN, VAL, Dataset, Sample
 from clerestory.data.images import decode_image
-from clerestory.models.protocols import Describer, Embedder
+from clerestory.models.protocols import Captioner, Embedder
 from clerestory.stats.ranking import top
 from clerestory.store import Store
 
@@ -99,7 +99,7 @@ def explain(calibrator: ScoreCalibrator | None, queries: str, correct_when: str)
 
 
 def fit_calibrators(
-    model: Embedder | Describer, index: SearchIndex | None, data: Dataset | None, store: Store
+    model: Embedder | Captioner, index: SearchIndex | None, data: Dataset | None, store: Store
 ) -> Calibrators:
     """Fit the calibrators, or read them from the store if that was done before."""
     if index is None or data is None or not isinstance(model, Embedder):
@@ -155,11 +155,11 @@ def _search_answers(
 
 
 def _fit_captions(
-    model: Embedder | Describer, data: Dataset, samples: Sequence[Sample], held_out: bool
+    model: Embedder | Captioner, data: Dataset, samples: Sequence[Sample], held_out: bool
 ) -> ScoreCalibrator | None:
     """Fit on suggested captions; one is correct if it equals a caption of the image."""
-    if not isinstance(model, Describer):
-        return None  # no remote model is both an Embedder and a Describer, so no image is sent anywhere here
+    if not isinstance(model, Captioner):
+        return None  # no remote model is both an Embedder and a Captioner, so no image is sent anywhere here
     answers, num_captioned = [], 0
     for sample in samples[:: max(1, len(samples) // MAX_CAPTIONED)][:MAX_CAPTIONED]:
         try:
@@ -168,7 +168,7 @@ def _fit_captions(
             continue
         num_captioned += 1
         captions = {caption.text.casefold() for caption in sample.captions}
-        answers += [(s.score, s.text.casefold() in captions) for s in model.describe([image], 3)[0]]
+        answers += [(s.score, s.text.casefold() in captions) for s in model.caption_images([image], 3)[0]]
     return _fit(answers, num_captioned, held_out)
 
 

@@ -13,12 +13,12 @@ from PIL import Image
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from clerestory.apps.describe import captions_csv, describe
+from clerestory.apps.captioning import caption_images, captions_csv
 from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
 from clerestory.core.units import duration
 from clerestory.data.images import decode_image
-from clerestory.report import format
+from clerestory.web import labels
 from clerestory.web.confidence import explain
 from clerestory.web.images import SHORT_LIVED, image_response, thumbnail
 from clerestory.web.model_follower import LoadedModel
@@ -52,7 +52,7 @@ class StepResult(NamedTuple):
 async def start_page(request: Request) -> Response:
     """``GET /describe``: choose images."""
     server = server_state(request)
-    loaded = _require_describer(server.follower.loaded)
+    loaded = _require_captioner(server.follower.loaded)
     examples = min(MAX_EXAMPLES, len(server.data)) if server.data is not None else 0
     return page(request, "describe.html", {"model": loaded, "examples": examples} | _drop_context(server))
 
@@ -61,14 +61,14 @@ async def upload(request: Request) -> Response:
     """``POST /describe`` and ``POST /describe/{review}/more``: describe uploaded images, one after another."""
     server = server_state(request)
     with server.queue.admit():
-        loaded = _require_describer(server.follower.loaded)
+        loaded = _require_captioner(server.follower.loaded)
         review = server.reviews.get(request.path_params["review"]) if "review" in request.path_params else None
         items: list[ReviewItem] = []
         rejected: list[RejectedFile] = []
         num_before = len(review.page.items) if review else 0
         last_number = review.page.last_number if review else 0
         async for part in form_parts(request):
-            if part.field != "pictures" or part.file is None or not (part.file or part.content or part.error):
+            if part.field != "images" or part.file is None or not (part.file or part.content or part.error):
                 continue
             name = file_name(part.file)
             try:
@@ -93,7 +93,7 @@ async def examples(request: Request) -> Response:
     if server.data is None or not len(server.data):
         raise RequestRejected("this server has no example pictures", "choose some of your own")
     with server.queue.admit():
-        loaded = _require_describer(server.follower.loaded)
+        loaded = _require_captioner(server.follower.loaded)
         items = []
         for number, sample in enumerate(_example_samples(server.data), start=1):
             content = server.data.read(sample)
@@ -201,8 +201,8 @@ def _review_item(loaded: LoadedModel, content: bytes, name: str, number: int) ->
 
 def _proposals(loaded: LoadedModel, image: Image.Image) -> tuple[Proposal, ...]:
     calibrator = loaded.calibrators.captions
-    suggestions = describe(loaded.model, [image], MAX_PROPOSALS)[0]
-    if not suggestions and (problem := getattr(loaded.model, "trouble", "")):
+    suggestions = caption_images(loaded.model, [image], MAX_PROPOSALS)[0]
+    if not suggestions and (problem := getattr(loaded.model, "last_error", "")):
         raise UploadError(f"the model returned no suggestion: {problem}", "try again later", status=502)
     return tuple(
         Proposal(s.text, calibrator.confidence(s.score) if calibrator and not isnan(s.score) else None)
@@ -210,7 +210,7 @@ def _proposals(loaded: LoadedModel, image: Image.Image) -> tuple[Proposal, ...]:
     )
 
 
-def _require_describer(loaded: LoadedModel) -> LoadedModel:
+def _require_captioner(loaded: LoadedModel) -> LoadedModel:
     if not loaded.can_describe:
         raise CapabilityError(
             f"{loaded.ref} searches pictures but cannot write captions",
@@ -231,7 +231,7 @@ def _add(review: Review, items: list[ReviewItem], rejected: list[RejectedFile]) 
     if review.page == ReviewPage():
         review.page = added(review.page)  # the first upload cannot be undone
     else:
-        review.step(f"adding {format.plural(len(items), 'picture')}", added)
+        review.step(f"adding {labels.num_images(len(items))}", added)
 
 
 def _example_samples(data: Dataset) -> list[Sample]:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from clerestory.core.release import Release
 from clerestory.report import format
-from clerestory.stages.evaluate.diff import release_freshness
-from clerestory.stages.evaluate.freshness import SuiteState
+from clerestory.stages.evaluate.diff import SuiteState, release_freshness
 from clerestory.web import labels
 from clerestory.web.state import ServerState
 

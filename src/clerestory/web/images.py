@@ -82,7 +82,7 @@ def content_type(content: bytes) -> str:
 
 
 async def image(request: Request) -> Response:
-    """``GET /pictures/{sample id}``."""
+    """``GET /images/{sample id}``."""
     server = request.app.state.server
     if server.data is None:
         raise NotFound("the server was started without pictures", "start it with --data")

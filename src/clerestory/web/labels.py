@@ -89,8 +89,13 @@ def digests(subject: Subject) -> list[tuple[str, str, str]]:
 
 
 def changes(names: Iterable[str]) -> str:
-    """The changed digests of a subject as text: ``the code and the pictures``."""
+    """The changed digests of a subject as text: ``the code and the settings``."""
     return format.listing([_DIGESTS[name] for name in names])
+
+
+def num_images(count: int) -> str:
+    """A number of images as text."""
+    return "1 picture" if count == 1 else f"{count:,} pictures"
 
 
 def capital(text: str) -> str:

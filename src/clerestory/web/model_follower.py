@@ -16,8 +16,8 @@ from clerestory.apps.search import build_index
 from clerestory.core.errors import ClerestoryError, IntegrityError
 from clerestory.core.release import Release
 from clerestory.core.sample import Dataset
-from clerestory.models import AnyModel, Describer, Embedder, Model, find_text_tower, open_model
-from clerestory.models.resolve import leaves_for
+from clerestory.models import AnyModel, Captioner, ClerestoryEncoder, Embedder, find_text_tower, open_model
+from clerestory.models.resolve import remote_host
 from clerestory.models.text_tower import MAX_TOKENS
 from clerestory.store import Store
 from clerestory.web.confidence import Calibrators, fit_calibrators
@@ -61,7 +61,7 @@ class LoadedModel:
     @property
     def can_describe(self) -> bool:
         """Whether the model writes captions."""
-        return isinstance(self.model, Describer)
+        return isinstance(self.model, Captioner)
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -186,7 +186,11 @@ class ModelFollower:
             index = build_index(model, self.data, self.store)
             searcher = ImageSearcher(model, index)
             calibrators = fit_calibrators(model, index, self.data, self.store)
-        tokens = TokenCounter(find_text_tower(model.config.text_tower_digest)) if isinstance(model, Model) else None
+        tokens = (
+            TokenCounter(find_text_tower(model.config.text_tower_digest))
+            if isinstance(model, ClerestoryEncoder)
+            else None
+        )
         seconds = time.perf_counter() - start
         return LoadedModel(ref, release, model, searcher, calibrators, tokens, seconds, remote_host)
 
@@ -212,7 +216,7 @@ class FixedModel(ModelFollower):
         try:
             model, resolved = load_model(self.store, self.name)
             ref = resolved.release.ref if resolved.release else self.name
-            self._current = self._prepare(ref, resolved.release, model, start, leaves_for(self.name))
+            self._current = self._prepare(ref, resolved.release, model, start, remote_host(self.name))
             LOG.info("serving %s (ready in %.1f s)", self.name, self._current.load_seconds)
         except ClerestoryError as error:
             self._report(str(error))

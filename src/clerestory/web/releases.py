@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from dataclasses import dataclass
 
@@ -16,13 +17,14 @@ from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.release import Policy, Reason, Release, Rule
 from clerestory.core.stage import stages
 from clerestory.report import format
+from clerestory.report.headline import reason_views
 from clerestory.report.model import BenchmarkTrust
 from clerestory.report.topics import topic_views
-from clerestory.report.trust import benchmark, label_of, title, trust_of, trust_view
-from clerestory.report.view import TrustView
+from clerestory.report.trust import title, trust_of
+from clerestory.report.view import ReasonView
 from clerestory.stages.evaluate import EvaluateConfig
+from clerestory.stages.evaluate.context import EvaluationRequest
 from clerestory.stages.evaluate.fingerprint import suite_kind, suite_subject
-from clerestory.stages.evaluate.suite import EvaluationRequest
 from clerestory.stages.evaluate.suites import SUITES
 from clerestory.stages.release.decision import changed_digests
 from clerestory.store import JournalRecord, Store, alias_target
@@ -41,24 +43,18 @@ class RuleView:
     """The outcome of one rule of a decision.
 
     Attributes:
-        reason: the outcome with its message, as the gate recorded it.
+        view: the outcome as reports show it.
         label: the outcome for people.
-        rule: the rule; None if the policy cannot be read.
-        measurement: the measurement it was decided on; None if it cannot be read.
-        required: the bound of the rule, such as "at least 50 %"; empty for a relative rule.
+        required: the bound of the rule, such as "at least 50 %"; empty for a relative rule or without a measurement.
         doubt: why the rule failed although the value alone meets the bound; empty otherwise.
-        bar: the measurement and its bound as a drawing; None for a relative rule.
-        trust: the validity of the benchmark; None where it was not checked.
+        bar: the measurement and its bound as a drawing; None where ``required`` is empty.
     """
 
-    reason: Reason
+    view: ReasonView
     label: labels.StateLabel
-    rule: Rule | None = None
-    measurement: Measurement | None = None
     required: str = ""
     doubt: str = ""
     bar: IntervalBar | None = None
-    trust: TrustView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +141,12 @@ def _release_view(store: Store, release: Release, records: list[JournalRecord] |
     if records is None:
         records = store.journal.records(f"{release.name}@")
     promotions = [record for record in records if alias_target(record.event.details, "live") == release.number]
-    by_name = _policy_rules(store, release)
-    evidence: dict[str, Evidence | None] = {}
-    rules = [_rule_view(store, reason, by_name.get(reason.rule), evidence) for reason in release.decision.reasons]
-    rules.sort(key=lambda view: ("fail", "cannot_tell", "pass").index(view.reason.outcome))
+    policy = _policy(store, release)
+    evidence = _evidence_of(store, release)
+    trust = [label for each in evidence.values() for label in trust_of(each, store)]
+    bounds = {rule.name: rule for rule in policy.rules if not rule.is_relative} if policy else {}
+    views = reason_views(release.decision, policy, evidence, trust)
+    rules = [_rule_view(view, bounds.get(view.reason.rule)) for view in views]
     return ReleaseView(
         release,
         labels.VERDICTS[release.decision.verdict],
@@ -174,40 +172,35 @@ def _summary(release: Release) -> str:
     return format.sentence("; ".join(sentences))
 
 
-def _policy_rules(store: Store, release: Release) -> dict[str, Rule]:
+def _policy(store: Store, release: Release) -> Policy | None:
+    """The policy of the decision; None if it cannot be read, which `release verify` reports."""
     try:
-        policy = decode(Policy, json.loads(store.blobs.get(release.decision.policy_digest)))
+        return decode(Policy, json.loads(store.blobs.get(release.decision.policy_digest)))
     except (ClerestoryError, ValueError):
-        return {}  # the reasons still have their messages; `release verify` reports the unreadable policy
-    return {rule.name: rule for rule in policy.rules}
+        return None
 
 
-def _rule_view(store: Store, reason: Reason, rule: Rule | None, read: dict[str, Evidence | None]) -> RuleView:
-    """``read`` caches the evidence of the reasons by id."""
-    label = labels.OUTCOMES[reason.outcome]
-    if reason.evidence and reason.evidence not in read:
-        try:
-            read[reason.evidence] = store.evidence(reason.evidence)
-        except ClerestoryError:
-            read[reason.evidence] = None  # its own page shows the problem
-    evidence = read.get(reason.evidence)
-    measurement = evidence.find(rule.metric, rule.where) if evidence and rule else None
-    if rule is None or evidence is None or measurement is None:
-        return RuleView(reason, label, rule)
-    trust = trust_view(label_of(trust_of(evidence, store), *benchmark(measurement)))
-    if rule.is_relative:
-        return RuleView(reason, label, rule, measurement, trust=trust)
+def _evidence_of(store: Store, release: Release) -> dict[str, Evidence]:
+    """The readable evidence of the decision by id; the page of an unreadable one shows the problem."""
+    readable = {}
+    for evidence_id in dict.fromkeys(reason.evidence for reason in release.decision.reasons if reason.evidence):
+        with contextlib.suppress(ClerestoryError):
+            readable[evidence_id] = store.evidence(evidence_id)
+    return readable
+
+
+def _rule_view(view: ReasonView, rule: Rule | None) -> RuleView:
+    label, measurement = labels.OUTCOMES[view.reason.outcome], view.measurement
+    if rule is None or measurement is None:
+        return RuleView(view, label)
     bound = rule.at_least if rule.at_least is not None else rule.at_most
     direction = "at least" if rule.at_least is not None else "at most"
     return RuleView(
-        reason,
+        view,
         label,
-        rule,
-        measurement,
         required=f"{direction} {labels.percent(bound or 0.0, measurement.unit)}",
-        doubt=_doubt(reason, rule, measurement),
+        doubt=_doubt(view.reason, rule, measurement),
         bar=interval_bar(measurement, label.tone, bound),
-        trust=trust,
     )
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from clerestory.apps.search import SearchHit
 from clerestory.core.errors import CapabilityError
 from clerestory.core.sample import Sample
-from clerestory.report import format
+from clerestory.web import labels
 from clerestory.web.confidence import Confidence, ScoreCalibrator, explain
 from clerestory.web.model_follower import LoadedModel
 from clerestory.web.state import server_state
@@ -123,10 +123,10 @@ def _views(hits: list[SearchHit], calibrator: ScoreCalibrator | None) -> list[Se
 
 
 def _summary(shown: int, total: int, seconds: float, searched: bool) -> str:
-    pictures = format.plural(total, "picture")
+    among = labels.num_images(total)
     if not searched:
-        return f"{shown} of {pictures}"
-    return f"the {shown} best matches of {pictures}, in {max(1, round(1000 * seconds))} ms"
+        return f"{shown} of {among}"
+    return f"the {shown} best matches of {among}, in {max(1, round(1000 * seconds))} ms"
 
 
 def _heading(wanted: SearchRequest, like: Sample | None, any_hits: bool) -> str:

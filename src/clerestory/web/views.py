@@ -18,6 +18,7 @@ from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import ClerestoryError, ConfigError, InputError, NotFound, UploadError
 from clerestory.core.units import duration, memory
 from clerestory.report import format
+from clerestory.stats.metrics import metric
 from clerestory.web import labels
 from clerestory.web.interval_bar import interval_bar
 from clerestory.web.model_follower import LoadedModel
@@ -44,6 +45,7 @@ def _environment() -> Environment:
         fmt=format,
         duration=duration,
         memory=memory,
+        metric=metric,
         percent=labels.percent,
         fact_text=labels.fact_text,
         interval_bar=interval_bar,
@@ -68,7 +70,7 @@ def url(path: str, **query: str | int | None) -> str:
 
 def image_url(sample_id: str, image: str) -> str:
     """The address of a sample's image, with its digest, so that it may be cached for ever."""
-    return f"/pictures/{quote(sample_id, safe='/')}?v={image[:12]}"
+    return f"/images/{quote(sample_id, safe='/')}?v={image[:12]}"
 
 
 def page(request: Request, template: str, context: Mapping[str, object], status: int = 200) -> HTMLResponse:

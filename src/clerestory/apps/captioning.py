@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from clerestory.core.errors import InputError
-from clerestory.models.protocols import AnyModel, Describer, Suggestion, need
+from clerestory.models.protocols import AnyModel, CaptionCandidate, Captioner, require_capability
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -18,17 +18,19 @@ BYTE_ORDER_MARK = "\ufeff"
 FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠")
 
 
-def describe(model: AnyModel | Describer, images: Sequence[Image.Image], n: int = 3) -> list[list[Suggestion]]:
+def caption_images(
+    model: AnyModel | Captioner, images: Sequence[Image.Image], n: int = 3
+) -> list[list[CaptionCandidate]]:
     """Up to ``n`` suggestions for each image, best first; an empty list for an image without any.
 
     Raises:
         CapabilityError: the model cannot write captions.
         InputError: ``n`` is less than 1.
     """
-    describer = need(model, "Describer", "captioning")
+    captioner = require_capability(model, "Captioner", "captioning")
     if n < 1:
         raise InputError(f"the number of suggestions is {n}", "request at least one")
-    return describer.describe(list(images), n) if images else []
+    return captioner.caption_images(list(images), n) if images else []
 
 
 def captions_csv(rows: Iterable[Mapping[str, object]]) -> str:

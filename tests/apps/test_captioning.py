@@ -9,26 +9,26 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.support.colour_tiles import ColourModel, Mute
 
-from clerestory.apps.describe import captions_csv, describe
+from clerestory.apps.captioning import caption_images, captions_csv
 from clerestory.core.errors import CapabilityError, InputError
 
 
 def test_each_picture_gets_its_suggestions() -> None:
     images = [Image.new("RGB", (5, 5), colour) for colour in ("crimson", "navy", "gold")]
-    crimson, navy, gold = describe(ColourModel(silent="navy"), images, 2)
+    crimson, navy, gold = caption_images(ColourModel(silent="navy"), images, 2)
     assert [s.text for s in crimson][0] == "crimson tile"
     assert [s.text for s in gold][0] == "gold tile"
     assert navy == []
     assert len(crimson) == 2
     assert 1 >= crimson[0].score >= crimson[1].score >= 0
-    assert describe(ColourModel(), []) == []
+    assert caption_images(ColourModel(), []) == []
 
 
-def test_what_cannot_be_described_says_so() -> None:
-    with pytest.raises(CapabilityError, match="captioning needs a model that can describe pictures"):
-        describe(Mute(ColourModel()), [Image.new("RGB", (5, 5))])
+def test_invalid_requests_are_errors() -> None:
+    with pytest.raises(CapabilityError, match="captioning needs a model that can generate captions"):
+        caption_images(Mute(ColourModel()), [Image.new("RGB", (5, 5))])
     with pytest.raises(InputError, match="at least one"):
-        describe(ColourModel(), [Image.new("RGB", (5, 5))], 0)
+        caption_images(ColourModel(), [Image.new("RGB", (5, 5))], 0)
 
 
 def read(text: str) -> list[list[str]]:
@@ -38,14 +38,14 @@ def read(text: str) -> list[list[str]]:
 def test_the_table_has_a_header_and_every_row() -> None:
     text = captions_csv(
         [
-            {"picture": "a.png", "caption": 'a "red" tile, big'},
-            {"picture": "b.png", "caption": "Größe 日本", "score": 0.5},
+            {"file": "a.png", "caption": 'a "red" tile, big'},
+            {"file": "b.png", "caption": "Größe 日本", "score": 0.5},
         ]
     )
     assert text.startswith("\ufeff")
     assert text.endswith("\r\n")
     assert read(text) == [
-        ["picture", "caption", "score"],
+        ["file", "caption", "score"],
         ["a.png", 'a "red" tile, big', ""],
         ["b.png", "Größe 日本", "0.5"],
     ]
