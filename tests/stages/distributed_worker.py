@@ -1,7 +1,7 @@
-"""One process of several: ``… distributed_worker.py steps FOLDER STEPS [FIELD=VALUE …]``, or ``… parts``.
+"""One process of several: ``… distributed_worker.py steps FOLDER STEPS [FIELD=VALUE …]``, or ``… exchange``.
 
-``steps`` goes on from the checkpoint in the folder, saves another, and the first process leaves the whole state;
-``parts`` holds what the processes exchange against one process that has everything.
+``steps`` resumes from the checkpoint in the folder and saves another; the main process writes the whole state.
+``exchange`` compares the values that processes exchange with those of one process that has all samples.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from clerestory.stages.train.run import prepare_run
 def steps(folder: Path, until: int, fields: list[str]) -> None:
     from tests.support.shapes import shapes
 
-    told: dict[str, Any] = {"preset": "tiny", "steps": 60, "batch_size": 16, "threads": 1, "device": "cpu"}
-    told |= dict(field.split("=") for field in fields)
-    config = decode(TrainConfig, told)
+    settings: dict[str, Any] = {"preset": "tiny", "steps": 60, "batch_size": 16, "threads": 1, "device": "cpu"}
+    settings |= dict(field.split("=") for field in fields)
+    config = decode(TrainConfig, settings)
     folder.mkdir(parents=True, exist_ok=True)
     with current_engine(config) as engine:
         run = prepare_run(shapes(), config.resolved(), folder, QUIET, engine=engine)
         run.restore()
-        begun = run.position.step
+        resumed_at = run.position.step
         while run.position.step < until:
             run.step()
         run.save()
@@ -42,16 +42,16 @@ def steps(folder: Path, until: int, fields: list[str]) -> None:
         state = {name: full_tensor(tensor).clone() for name, tensor in run.state().items()}
         run.loader.close()
         if engine.is_main:
-            torch.save({"state": state, "begun": begun, "sharded": all(sharded)}, folder / "state.pt")
+            torch.save({"state": state, "resumed_at": resumed_at, "sharded": all(sharded)}, folder / "state.pt")
 
 
-def parts() -> None:
+def exchange() -> None:
     distributed.init_process_group("gloo")
     ranks = Ranks(distributed.get_rank(), distributed.get_world_size())
     assert ranks.means({"a": float(ranks.rank), "b": 1.0}) == {"a": 0.5, "b": 1.0}
     assert ranks.any(ranks.rank == 1)
     assert not ranks.any(False)
-    assert ranks.broadcast({"of": ranks.rank}) == {"of": 0}
+    assert ranks.broadcast({"rank": ranks.rank}) == {"rank": 0}
     assert [ranks.shard_size(count) for count in (1, 2, 3)] == ([1, 1, 2] if ranks.rank == 0 else [0, 1, 1])
     value = torch.tensor([1.0, 5.0])[ranks.rank] * ranks.mean_weight(1 + 2 * ranks.rank)
     assert ranks.means({"mean": float(value)})["mean"] == (1 * 1 + 3 * 5) / 4
@@ -92,7 +92,7 @@ def parts() -> None:
 
 
 def _loss(norm: nn.Module, x: Tensor, target: Tensor) -> tuple[float, Tensor]:
-    """A mean over pictures of something that is not linear in the norm's output."""
+    """A mean over images that is not linear in the norm's output."""
     x = x.clone().requires_grad_()
     norm.zero_grad()
     loss = (norm(x).sin() * target).square().flatten(1).sum(1).mean()
@@ -102,7 +102,7 @@ def _loss(norm: nn.Module, x: Tensor, target: Tensor) -> tuple[float, Tensor]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "parts":
-        parts()
+    if sys.argv[1] == "exchange":
+        exchange()
     else:
         steps(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

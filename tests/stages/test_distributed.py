@@ -1,4 +1,4 @@
-"""Several processes do what one does: real ones, started as people start them, on the CPU."""
+"""Several real processes, started by torchrun on the CPU, are equivalent to one."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """What ``torchrun --standalone --nproc-per-node N`` does."""
+    """Run ``torchrun --standalone --nproc-per-node N``."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return _done([*command, *arguments])
 
 
-def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
+def single_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     return _done([sys.executable, *arguments])
 
 
@@ -48,17 +48,17 @@ def _done(command: list[str]) -> subprocess.CompletedProcess[str]:
     return done
 
 
-def left(folder: Path) -> dict[str, Any]:
+def saved_state(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = torch.load(folder / "state.pt")
     return found
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """Everything one process has after six steps."""
+    """The state of one process after six steps."""
     folder = tmp_path_factory.mktemp("single")
-    alone(WORKER, "steps", str(folder), "6")
-    state: dict[str, torch.Tensor] = left(folder)["state"]
+    single_process(WORKER, "steps", str(folder), "6")
+    state: dict[str, torch.Tensor] = saved_state(folder)["state"]
     return state
 
 
@@ -69,14 +69,14 @@ def assert_same_weights(mine: dict[str, torch.Tensor], theirs: dict[str, torch.T
             torch.testing.assert_close(mine[name], tensor, atol=1e-5, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
 
 
-def test_what_is_exchanged_equals_one_process_that_has_everything() -> None:
-    torchrun(2, WORKER, "parts")
+def test_exchanged_values_equal_those_of_one_process() -> None:
+    torchrun(2, WORKER, "exchange")
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_take_the_steps_of_one(tmp_path: Path, single: dict[str, torch.Tensor], parallel: str) -> None:
     torchrun(2, WORKER, "steps", str(tmp_path), "6", f"parallelism={parallel}")
-    found = left(tmp_path)
+    found = saved_state(tmp_path)
     assert found["sharded"] == (parallel == "fsdp")
     assert_same_weights(found["state"], single)
     lines = (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()
@@ -84,16 +84,16 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, single: dict[str, t
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
-def test_any_number_of_processes_goes_on_from_any_other(tmp_path: Path, single: dict[str, torch.Tensor]) -> None:
+def test_any_number_of_processes_resumes_from_any_other(tmp_path: Path, single: dict[str, torch.Tensor]) -> None:
     torchrun(2, WORKER, "steps", str(tmp_path), "2", "parallelism=ddp")
     torchrun(4, WORKER, "steps", str(tmp_path), "4", "parallelism=fsdp")
-    assert left(tmp_path)["begun"] == 2
-    alone(WORKER, "steps", str(tmp_path), "5")
-    assert left(tmp_path)["begun"] == 4
+    assert saved_state(tmp_path)["resumed_at"] == 2
+    single_process(WORKER, "steps", str(tmp_path), "5")
+    assert saved_state(tmp_path)["resumed_at"] == 4
     torchrun(2, WORKER, "steps", str(tmp_path), "6", "parallelism=fsdp")
-    assert left(tmp_path)["begun"] == 5
-    assert_same_weights(left(tmp_path)["state"], single)
-    assert not list(tmp_path.glob(".checkpoint*")), "nothing half written is left"
+    assert saved_state(tmp_path)["resumed_at"] == 5
+    assert_same_weights(saved_state(tmp_path)["state"], single)
+    assert not list(tmp_path.glob(".checkpoint*")), "no partial checkpoint is left"
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-6"]
 
 
@@ -104,19 +104,20 @@ def free_port() -> int:
         return port
 
 
-def test_when_one_process_is_killed_the_other_says_so_and_the_run_goes_on(tmp_path: Path) -> None:
-    """From shards, through the command, as on a cluster."""
+def test_when_one_process_is_killed_the_other_reports_it_and_the_run_resumes(tmp_path: Path) -> None:
+    """From shards, by the command line, as on a cluster."""
     write_shards(shapes(), tmp_path / "shards", "tar", 4000)
     steps = 40
-    toml = f'preset = "tiny"\nsteps = {steps}\nbatch = 16\nthreads = 1\ncheckpoint_every = 3\nvalidate_every = 20\n'
+    toml = f'preset = "tiny"\nsteps = {steps}\nbatch_size = 16\nthreads = 1\n'
+    toml += "checkpoint_every = 3\nvalidate_every = 20\n"
     (tmp_path / "tiny.toml").write_text(toml, encoding="utf-8")
     train = [*CLERESTORY, "train", "--data", str(tmp_path / "shards"), "--config", str(tmp_path / "tiny.toml")]
     train += ["--home", str(tmp_path / "home"), "--json"]
     port = str(free_port())
     processes = []
     for rank in ("0", "1"):
-        told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        env = environment(**told, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        env = environment(**variables, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
         processes.append(
             subprocess.Popen(
                 [sys.executable, *train], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -132,21 +133,21 @@ def test_when_one_process_is_killed_the_other_says_so_and_the_run_goes_on(tmp_pa
             process.communicate()
     assert processes[0].returncode == 2, errors
     assert out == ""
-    told_lines = [line for line in errors.splitlines() if line.startswith('{"error"')]
-    assert len(told_lines) == 1
-    assert "another process" in json.loads(told_lines[0])["error"]["message"]
+    error_lines = [line for line in errors.splitlines() if line.startswith('{"error"')]
+    assert len(error_lines) == 1
+    assert "another process" in json.loads(error_lines[0])["error"]["message"]
     assert "Traceback" not in errors
 
     (log,) = (tmp_path / "home").glob("runs/train-*/log.jsonl")
     before = log.read_text(encoding="utf-8").splitlines()
     done = torchrun(2, *train)
     result = json.loads(done.stdout)
-    assert (result["facts"]["processes"], result["facts"]["parallel"]) == ("2", "ddp")
+    assert (result["facts"]["processes"], result["facts"]["parallelism"]) == (2, "ddp")
     store = open_store(tmp_path / "home")
     assert store.model_folder(result["model"])
     (evidence,) = store.find_evidence("train")
     after = store.blobs.get(evidence.artifacts["log"]).decode().splitlines()
-    assert after[:3] == before[:3], "the run went on, it did not start anew"
+    assert after[:3] == before[:3], "the run resumed, it did not start again"
     assert [json.loads(line)["step"] for line in after if "loss" in json.loads(line)] == list(range(1, steps + 1))
 
 
@@ -159,19 +160,19 @@ def wait_for_checkpoint(home: Path, processes: list[subprocess.Popen[str]]) -> N
         time.sleep(0.01)
 
 
-def test_a_process_on_its_own_has_the_engine_that_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_process_has_the_plain_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     with current_engine(TrainConfig()) as engine:
         assert engine is SINGLE_PROCESS
-    monkeypatch.setenv("WORLD_SIZE", "8")  # a job scheduler's, without the rest of what torchrun tells
+    monkeypatch.setenv("WORLD_SIZE", "8")  # of a job scheduler, without torchrun's other variables
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with current_engine(TrainConfig(parallelism="fsdp")) as engine:
         assert engine is SINGLE_PROCESS
 
 
-def test_what_several_processes_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_that_several_processes_do_not_support_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="shared evenly by 3"):
-        Ranks(0, 3).check(16)
-    Ranks(0, 4).check(16)
+        Ranks(0, 3).check_batch_size(16)
+    Ranks(0, 4).check_batch_size(16)
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match="grad_accum_steps"), current_engine(TrainConfig(grad_accum_steps=4)):

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from clerestory.core.errors import ConfigError
 from clerestory.models.moe.balancing import ExpertLoad
-from clerestory.stages.train.losses import contrastive
+from clerestory.stages.train.losses import bank_softmax_loss
 from clerestory.stages.train.monitor import Monitor, MonitorThresholds, StepRecord
 from clerestory.stages.train.monitor.detectors import ALL
 from clerestory.stages.train.monitor.findings import CODES
@@ -229,7 +229,7 @@ def test_guessing_is_the_loss_of_equal_similarities() -> None:
     one = unit(1, 8)
     texts, bank = one.expand(6, -1), one.expand(9, -1)
     images = one.expand(6, -1)
-    loss = contrastive(images, texts, bank, torch.arange(6), (4, 8), 0.1, 0.5)
+    loss = bank_softmax_loss(images, texts, bank, torch.arange(6), (4, 8), 0.1, 0.5)
     assert chance_loss(6, 9, 0.5) == pytest.approx(float(loss), rel=1e-4)
     assert chance_loss(128) == pytest.approx(math.log(128))
 
@@ -267,7 +267,9 @@ def test_loads_are_shares_of_a_fair_share() -> None:
         counts = (1000, 1000, 1000, tokens)
         monitored = expert_loads([counts])
         assert monitored is not None
-        assert monitored.dead == len(ExpertLoad(counts).dead) == dead, "the monitor and the router agree on what is dead"
+        assert monitored.dead == len(ExpertLoad(counts).dead) == dead, (
+            "the monitor and the router agree on what is dead"
+        )
     assert expert_loads([]) is None
     assert expert_loads([[0, 0]]) is None
 
