@@ -22,7 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.stages.evaluate.closed_loop import closed_loop
 from tests.support.delay_server import Law, running
 
-CONFIG = LoadConfig(rate=75, seconds=20, warm_up=3, slo_ms=250, timeout=10, max_in_flight=400)
+CONFIG = LoadConfig(
+    arrival_rate_per_s=75, seconds=20, warm_up_seconds=3, slo_ms=250, timeout_seconds=10, max_in_flight=400
+)
 LAW = Law(stall_at=10, stall=2)
 # As many as keep up with the rate on average: 75 per second at 125 ms each.
 WORKERS = 9
@@ -36,13 +38,13 @@ def target(base: str) -> HttpTarget:
 def rows() -> list[Row]:
     """The bar and its control; takes about a minute."""
     due = arrivals(CONFIG)
-    ideal = LAW.ideal_ms(due)[due >= CONFIG.warm_up]
+    ideal = LAW.ideal_ms(due)[due >= CONFIG.warm_up_seconds]
     truth = float(np.quantile(ideal, 0.99))
     with running(LAW) as base:
         result = run_load(target(base), CONFIG)
     found = {m.name: m for m in result.measurements()}
     with running(LAW) as base:
-        closed = asyncio.run(closed_loop(target(base), WORKERS, CONFIG.warm_up, CONFIG.seconds))
+        closed = asyncio.run(closed_loop(target(base), WORKERS, CONFIG.warm_up_seconds, CONFIG.seconds))
     p99, good = found["load_p99"].value, found["goodput"].value
     hidden = float(np.quantile(closed, 0.99))
     late = np.quantile(result.late_ms, 0.99)

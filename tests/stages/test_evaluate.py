@@ -291,7 +291,7 @@ def test_two_runs_differ_in_time_only(data: Dataset, evidence: Evidence, store: 
 def test_texts_are_timed_on_words_the_model_has_not_met(data: Dataset, store: Store) -> None:
     model = ColourModel()
     evaluate(model, data, QUICK, store)
-    timed = [text for text in model.texts_seen if text.startswith("picture ")]
+    timed = [text for text in model.texts_seen if text.startswith("image ")]
     assert len(timed) == len(set(timed)) > QUICK.latency_samples + QUICK.warm_up_requests
 
 

@@ -19,7 +19,9 @@ from clerestory.stages.evaluate.suites.latency.load_generator import RequestFail
 from clerestory.stages.evaluate.suites.latency.load_http import HttpPayload, HttpTarget, json_field
 from clerestory.stats.aggregate import recompute
 
-CONFIG = LoadConfig(rate=75, seconds=20, warm_up=2, slo_ms=250, timeout=10, max_in_flight=400)
+CONFIG = LoadConfig(
+    arrival_rate_per_s=75, seconds=20, warm_up_seconds=2, slo_ms=250, timeout_seconds=10, max_in_flight=400
+)
 
 
 class Simulated:
@@ -55,13 +57,15 @@ def p99(result: LoadResult) -> float:
 
 def ideal(config: LoadConfig, law: Law) -> np.ndarray:
     due = arrivals(config)
-    return law.ideal_ms(due)[due >= config.warm_up]
+    return law.ideal_ms(due)[due >= config.warm_up_seconds]
 
 
 @pytest.mark.parametrize("kind", ["poisson", "uniform"])
 @pytest.mark.parametrize("stall", [0.0, 2.0])
 def test_every_latency_is_that_of_an_ideal_observer(kind: str, stall: float) -> None:
-    config = LoadConfig(rate=75, seconds=20, warm_up=2, arrivals=kind, timeout=10, max_in_flight=400)  # type: ignore[arg-type]  # parametrised
+    config = LoadConfig(
+        arrival_rate_per_s=75, seconds=20, warm_up_seconds=2, arrivals=kind, timeout_seconds=10, max_in_flight=400
+    )  # type: ignore[arg-type]  # parametrised
     law = Law(stall=stall)
     result = run_virtually(offer_load(Simulated(law), config))
     np.testing.assert_allclose([one.ms for one in result.requests], ideal(config, law), rtol=0, atol=1e-6)
@@ -75,7 +79,7 @@ def test_every_latency_is_that_of_an_ideal_observer(kind: str, stall: float) -> 
 def test_a_closed_loop_hides_the_stall() -> None:
     law = Law()
     truth = np.quantile(ideal(CONFIG, law), 0.99)
-    seen = np.quantile(run_virtually(closed_loop(Simulated(law), 9, CONFIG.warm_up, CONFIG.seconds)), 0.99)
+    seen = np.quantile(run_virtually(closed_loop(Simulated(law), 9, CONFIG.warm_up_seconds, CONFIG.seconds)), 0.99)
     assert truth > 1500
     assert seen < 0.2 * truth
 
@@ -83,7 +87,7 @@ def test_a_closed_loop_hides_the_stall() -> None:
 def test_few_slots_do_not_hide_the_stall_either() -> None:
     law = Law()
     target = Simulated(law)
-    config = LoadConfig(rate=75, seconds=20, warm_up=2, timeout=30, max_in_flight=16)
+    config = LoadConfig(arrival_rate_per_s=75, seconds=20, warm_up_seconds=2, timeout_seconds=30, max_in_flight=16)
     result = run_virtually(offer_load(target, config))
     assert target.most == 16
     assert p99(result) > np.quantile(ideal(config, law), 0.99)
@@ -106,7 +110,15 @@ def test_requests_without_an_answer_count_as_the_longest_wait() -> None:
                 raise ValueError("no such picture")
             await asyncio.sleep(0.1)
 
-    config = LoadConfig(rate=50, seconds=20, warm_up=0, arrivals="uniform", slo_ms=150, timeout=2, max_in_flight=500)
+    config = LoadConfig(
+        arrival_rate_per_s=50,
+        seconds=20,
+        warm_up_seconds=0,
+        arrivals="uniform",
+        slo_ms=150,
+        timeout_seconds=2,
+        max_in_flight=500,
+    )
     result = run_virtually(offer_load(Broken(), config))
     rows = result.rows()
     assert len(rows["ms"]) == 1000
@@ -135,7 +147,9 @@ def test_a_request_that_never_got_a_slot_is_counted() -> None:
         async def answer(self, index: int) -> None:
             await asyncio.sleep(60)
 
-    config = LoadConfig(rate=10, seconds=10, warm_up=0, arrivals="uniform", timeout=5, max_in_flight=3)
+    config = LoadConfig(
+        arrival_rate_per_s=10, seconds=10, warm_up_seconds=0, arrivals="uniform", timeout_seconds=5, max_in_flight=3
+    )
     result = run_virtually(offer_load(Stuck(), config))
     statuses = [one.status for one in result.requests]
     assert (statuses.count("timeout"), statuses.count("unsent")) == (3, 97)
@@ -153,7 +167,9 @@ def test_an_answer_after_the_timeout_is_no_answer() -> None:
         async def answer(self, index: int) -> None:
             await asyncio.sleep(3)
 
-    config = LoadConfig(rate=10, seconds=5, warm_up=0, arrivals="uniform", timeout=2, max_in_flight=100)
+    config = LoadConfig(
+        arrival_rate_per_s=10, seconds=5, warm_up_seconds=0, arrivals="uniform", timeout_seconds=2, max_in_flight=100
+    )
     result = run_virtually(offer_load(Slow(), config))
     assert {one.status for one in result.requests} == {"timeout"}
 
@@ -163,9 +179,9 @@ def test_warm_up_is_sent_and_dropped() -> None:
         async def answer(self, index: int) -> None:
             await asyncio.sleep(5 if asyncio.get_running_loop().time() < 1.2 else 0.01)
 
-    config = LoadConfig(rate=20, seconds=10, warm_up=2, arrivals="uniform", timeout=30)
+    config = LoadConfig(arrival_rate_per_s=20, seconds=10, warm_up_seconds=2, arrivals="uniform", timeout_seconds=30)
     result = run_virtually(offer_load(Cold(), config))
-    assert result.warm_up == 40
+    assert result.warm_up_requests == 40
     assert len(result.requests) == 200
     assert max(one.ms for one in result.requests) == pytest.approx(10)
     assert result.achieved == pytest.approx(20, rel=0.01)
@@ -181,7 +197,9 @@ def test_a_server_too_slow_for_the_rate_is_seen() -> None:
             async with self.lock:
                 await asyncio.sleep(0.2)
 
-    config = LoadConfig(rate=10, seconds=20, warm_up=0, arrivals="uniform", timeout=100, max_in_flight=500)
+    config = LoadConfig(
+        arrival_rate_per_s=10, seconds=20, warm_up_seconds=0, arrivals="uniform", timeout_seconds=100, max_in_flight=500
+    )
     result = run_virtually(offer_load(OneAtATime(), config))
     # Request k is due at k/10 and answered at (k + 1)/5: the queue grows without end.
     expected = [(k + 1) * 200 - k * 100 for k in range(200)]
@@ -208,27 +226,29 @@ def test_an_interval_of_p99_is_not_claimed_where_one_stall_decides_it() -> None:
 
 
 def test_poisson_arrivals_have_the_rate_and_the_spread_of_poisson() -> None:
-    due = arrivals(LoadConfig(rate=200, seconds=500, warm_up=0))
+    due = arrivals(LoadConfig(arrival_rate_per_s=200, seconds=500, warm_up_seconds=0))
     assert len(due) == pytest.approx(100_000, abs=4 * math.sqrt(100_000))
     assert due[0] > 0
     assert (np.diff(due) > 0).all()
     counts = np.bincount(due.astype(int), minlength=500)
     assert np.var(counts) / np.mean(counts) == pytest.approx(1, abs=0.3)
-    assert np.array_equal(due, arrivals(LoadConfig(rate=200, seconds=500, warm_up=0)))
-    assert not np.array_equal(due[:100], arrivals(LoadConfig(rate=200, seconds=500, warm_up=0, seed=1))[:100])
+    assert np.array_equal(due, arrivals(LoadConfig(arrival_rate_per_s=200, seconds=500, warm_up_seconds=0)))
+    assert not np.array_equal(
+        due[:100], arrivals(LoadConfig(arrival_rate_per_s=200, seconds=500, warm_up_seconds=0, seed=1))[:100]
+    )
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"rate": 0},
-        {"rate": math.nan},
+        {"arrival_rate_per_s": 0},
+        {"arrival_rate_per_s": math.nan},
         {"seconds": -1},
-        {"warm_up": -0.1},
+        {"warm_up_seconds": -0.1},
         {"max_in_flight": 0},
         {"arrivals": "bursts"},
         {"slo_ms": 30_000},
-        {"rate": 1e9},
+        {"arrival_rate_per_s": 1e9},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object]) -> None:
@@ -238,7 +258,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, object]) ->
 
 def test_a_load_without_a_request_is_refused() -> None:
     with pytest.raises(ConfigError, match="no request arrives"):
-        arrivals(LoadConfig(rate=0.001, seconds=1, warm_up=0, arrivals="poisson"))
+        arrivals(LoadConfig(arrival_rate_per_s=0.001, seconds=1, warm_up_seconds=0, arrivals="poisson"))
 
 
 def test_threads_run_every_call_and_no_more_at_once_than_allowed() -> None:
@@ -254,7 +274,7 @@ def test_threads_run_every_call_and_no_more_at_once_than_allowed() -> None:
         if index == 3:
             raise RuntimeError("broken")
 
-    config = LoadConfig(rate=400, seconds=0.2, warm_up=0, arrivals="uniform", max_in_flight=4)
+    config = LoadConfig(arrival_rate_per_s=400, seconds=0.2, warm_up_seconds=0, arrivals="uniform", max_in_flight=4)
     result = run_load(ThreadTarget(call, 4), config)
     assert seen == set(range(80))
     assert 1 <= most <= 4
@@ -263,7 +283,15 @@ def test_threads_run_every_call_and_no_more_at_once_than_allowed() -> None:
 
 def test_http_answers_and_every_kind_of_failure() -> None:
     special = {3: "/500", 4: "/429", 5: "/garbage", 6: "/never"}
-    config = LoadConfig(rate=100, seconds=0.2, warm_up=0, arrivals="uniform", slo_ms=900, timeout=5, max_in_flight=32)
+    config = LoadConfig(
+        arrival_rate_per_s=100,
+        seconds=0.2,
+        warm_up_seconds=0,
+        arrivals="uniform",
+        slo_ms=900,
+        timeout_seconds=5,
+        max_in_flight=32,
+    )
     law = Law(shortest=0.0, longest=0.001, stall=0.0)
 
     def payload(index: int) -> HttpPayload:
@@ -272,7 +300,8 @@ def test_http_answers_and_every_kind_of_failure() -> None:
     with running(law) as base:
         result = run_load(HttpTarget(base, payload, json_field("data")), config)
         refused = run_load(
-            HttpTarget("http://127.0.0.1:9/", lambda index: HttpPayload()), LoadConfig(rate=50, seconds=0.1)
+            HttpTarget("http://127.0.0.1:9/", lambda index: HttpPayload()),
+            LoadConfig(arrival_rate_per_s=50, seconds=0.1),
         )
     told = {one.index: (one.status, one.reason) for one in result.requests if one.status != "ok"}
     assert told == {

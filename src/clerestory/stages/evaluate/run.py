@@ -78,7 +78,7 @@ def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, pr
     if stored is not None:
         return stored
     supported = _supported(model, suites)
-    results = [_suite_evidence(suite, context) for suite in supported]
+    results = {suite.name: _suite_evidence(suite, context) for suite in supported}
     notes = list(context.split_findings) if any(suite.needs_captions for suite in suites) else []
     notes += [_unsupported(suite, model) for suite in suites if suite not in supported]
     evidence = _combined(evaluation_subject(suites, context.request), results, notes, store)
@@ -138,19 +138,19 @@ def _suite_evidence(suite: Suite, context: EvaluationContext) -> Evidence:
     return evidence
 
 
-def _combined(subject: Subject, results: list[Evidence], notes: list[Finding], store: Store) -> Evidence:
-    """The evidence of all suites as one: joined rows, one list of measurements."""
-    rows = join_rows(read_rows(store.blobs.get(result.rows)) for result in results if result.rows)
-    artifacts = {name: blob for result in results for name, blob in result.artifacts.items()}
+def _combined(subject: Subject, results: dict[str, Evidence], notes: list[Finding], store: Store) -> Evidence:
+    """The evidence of all suites, by their names, as one: joined rows, one list of measurements."""
+    rows = join_rows(read_rows(store.blobs.get(result.rows)) for result in results.values() if result.rows)
+    artifacts = {name: blob for result in results.values() for name, blob in result.artifacts.items()}
     artifacts |= _examples(artifacts, store)
-    facts = {name: value for result in results for name, value in result.facts.items()}
-    facts |= {result.kind.replace(KIND, "suite", 1): result.id for result in results}
+    facts = {name: value for result in results.values() for name, value in result.facts.items()}
+    facts |= {f"suite.{name}": result.id for name, result in results.items()}
     return Evidence(
         kind=KIND,
         subject=subject,
-        measurements=tuple(m for result in results for m in result.measurements),
-        findings=tuple(dict.fromkeys([*(f for result in results for f in result.findings), *notes])),
-        cost=_total(result.cost for result in results),
+        measurements=tuple(m for result in results.values() for m in result.measurements),
+        findings=tuple(dict.fromkeys([*(f for result in results.values() for f in result.findings), *notes])),
+        cost=_total(result.cost for result in results.values()),
         made=now(),
         rows=store.blobs.put(write_rows(rows)),
         artifacts=Tags(artifacts),

@@ -98,7 +98,11 @@ def _load(context: EvaluationContext, operation: Operation, images: Images, sing
         seconds = min(seconds, MAX_REQUESTS / rate)
         rate = max(rate, MIN_REQUESTS / seconds)
     load = LoadConfig(
-        rate=float(f"{rate:.3g}"), seconds=seconds, warm_up=seconds / 10, seed=config.seed, max_in_flight=1
+        arrival_rate_per_s=float(f"{rate:.3g}"),
+        seconds=seconds,
+        warm_up_seconds=seconds / 10,
+        seed=config.seed,
+        max_in_flight=1,
     )
 
     def call(index: int) -> object:

@@ -52,35 +52,37 @@ class LoadConfig:
     """The settings of an open-loop load.
 
     Attributes:
-        rate: requests per second that arrive on average, however fast they are answered.
+        arrival_rate_per_s: requests per second that arrive on average, however fast they are answered.
         seconds: how long arrivals are measured, after the warm-up.
-        warm_up: for how many seconds requests arrive before that; they are sent like the others and then dropped.
+        warm_up_seconds: how long requests arrive before that; they are sent like the others and then dropped.
         arrivals: ``poisson`` (independent users: exponential gaps) or ``uniform`` (equal gaps).
         slo_ms: the time within which an answer is good, in milliseconds from when the request was due.
-        timeout: after how many seconds from when it was due a request is given up.
+        timeout_seconds: after how many seconds from when it was due a request is given up.
         seed: of the Poisson arrivals.
         max_in_flight: how many requests may be in flight at once; a further one waits, and its clock runs.
     """
 
-    rate: Annotated[float, Above0] = 5.0
+    arrival_rate_per_s: Annotated[float, Above0] = 5.0
     seconds: Annotated[float, Above0] = 10.0
-    warm_up: Annotated[float, Range(0)] = 1.0
+    warm_up_seconds: Annotated[float, Range(0)] = 1.0
     arrivals: Arrivals = "poisson"
     slo_ms: Annotated[float, Above0] = 500.0
-    timeout: Annotated[float, Above0] = 30.0
+    timeout_seconds: Annotated[float, Above0] = 30.0
     seed: int = 0
     max_in_flight: Annotated[int, Range(1)] = 64
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.slo_ms >= self.timeout * 1e3:
+        if self.slo_ms >= self.timeout_seconds * 1e3:
             # A request that is given up counts as the timeout, which must not be good.
             raise ConfigError(
-                f"LoadConfig.slo_ms is {self.slo_ms:g}, not below the timeout of {self.timeout * 1e3:g} ms",
-                "raise timeout, or lower slo_ms",
+                f"LoadConfig.slo_ms is {self.slo_ms:g}, not below the timeout of {self.timeout_seconds * 1e3:g} ms",
+                "raise timeout_seconds, or lower slo_ms",
             )
-        if self.rate * (self.seconds + self.warm_up) > MAX_REQUESTS:
-            raise ConfigError(f"the load has more than {MAX_REQUESTS:,} requests", "lower rate or seconds")
+        if self.arrival_rate_per_s * (self.seconds + self.warm_up_seconds) > MAX_REQUESTS:
+            raise ConfigError(
+                f"the load has more than {MAX_REQUESTS:,} requests", "lower arrival_rate_per_s or seconds"
+            )
 
 
 def arrivals(config: LoadConfig) -> Floats:
@@ -91,19 +93,22 @@ def arrivals(config: LoadConfig) -> Floats:
     Raises:
         ConfigError: no request arrives in the measured time.
     """
-    end = config.warm_up + config.seconds
+    end = config.warm_up_seconds + config.seconds
     if config.arrivals == "uniform":
-        due = np.arange(math.ceil(config.rate * end)) / config.rate
+        due = np.arange(math.ceil(config.arrival_rate_per_s * end)) / config.arrival_rate_per_s
     else:
         random = np.random.default_rng(config.seed)
-        expected = config.rate * end
-        due = np.cumsum(random.exponential(1 / config.rate, math.ceil(expected + 10 * math.sqrt(expected) + 10)))
+        expected = config.arrival_rate_per_s * end
+        due = np.cumsum(
+            random.exponential(1 / config.arrival_rate_per_s, math.ceil(expected + 10 * math.sqrt(expected) + 10))
+        )
         while due[-1] < end:  # once in more than 10**20 seeds
-            due = np.concatenate([due, due[-1] + np.cumsum(random.exponential(1 / config.rate, 16))])
+            due = np.concatenate([due, due[-1] + np.cumsum(random.exponential(1 / config.arrival_rate_per_s, 16))])
     due = due[due < end]
-    if not (due >= config.warm_up).any():
+    if not (due >= config.warm_up_seconds).any():
         raise ConfigError(
-            f"no request arrives within {config.seconds:g} s at a rate of {config.rate:g}", "raise rate or seconds"
+            f"no request arrives within {config.seconds:g} s at a rate of {config.arrival_rate_per_s:g}",
+            "raise arrival_rate_per_s or seconds",
         )
     return due
 
@@ -142,20 +147,20 @@ class LoadResult:
     Attributes:
         config: its settings.
         requests: those that were due in the measured time, in order.
-        warm_up: how many requests were sent before that and are dropped.
+        warm_up_requests: how many requests were sent before that and are dropped.
         timer_ms: how many milliseconds longer than requested short sleeps took on this machine, ascending.
     """
 
     config: LoadConfig
     requests: tuple[LoadRequest, ...]
-    warm_up: int
+    warm_up_requests: int
     timer_ms: tuple[float, ...]
 
     @property
     def achieved(self) -> float:
         """Answers to measured requests per second, until the last of these ended or the measured time was over."""
-        end = max(self.config.warm_up + self.config.seconds, max(one.finished for one in self.requests))
-        return sum(one.status == Status.OK for one in self.requests) / (end - self.config.warm_up)
+        end = max(self.config.warm_up_seconds + self.config.seconds, max(one.finished for one in self.requests))
+        return sum(one.status == Status.OK for one in self.requests) / (end - self.config.warm_up_seconds)
 
     @property
     def late_ms(self) -> Floats:
@@ -170,7 +175,7 @@ class LoadResult:
         columns: dict[str, NDArray[Any]] = {}
         texts: Mapping[str, list[str]] = {
             "task": [str(TaskName.LOAD)] * len(self.requests),
-            "rate": [rate or f"{self.config.rate:g}"] * len(self.requests),
+            "rate": [rate or f"{self.config.arrival_rate_per_s:g}"] * len(self.requests),
             "status": [str(one.status) for one in self.requests],
             "reason": [one.reason for one in self.requests],
             WINDOW_COLUMN: [self.window(one) for one in self.requests],
@@ -183,13 +188,13 @@ class LoadResult:
 
     def window(self, request: LoadRequest) -> str:
         """The twentieth of the measured time in which a request was due: its cluster."""
-        elapsed = (request.scheduled - self.config.warm_up) / self.config.seconds
+        elapsed = (request.scheduled - self.config.warm_up_seconds) / self.config.seconds
         return f"{min(math.floor(elapsed * WINDOWS), WINDOWS - 1) + 1} of {WINDOWS}"
 
     def measurements(self, where: Mapping[str, str] | None = None, rate: str = "") -> list[Measurement]:
         """Quantiles of latency and goodput, from ``rows(rate)``; ``where`` is added to their slice."""
         rows = self.rows(rate)
-        tags = Tags({"task": TaskName.LOAD, "rate": rate or f"{self.config.rate:g}"})
+        tags = Tags({"task": TaskName.LOAD, "rate": rate or f"{self.config.arrival_rate_per_s:g}"})
         named = Tags({**(where or {}), **tags})
         found = [
             measure(rows, Recipe("quantile", "ms", tags, WINDOW_COLUMN, q), name, named)
@@ -208,13 +213,13 @@ class LoadResult:
         late_ms = np.quantile(self.late_ms, [0.5, LATE_QUANTILE])
         return {
             "load.arrivals": config.arrivals,
-            "load.rate_per_s": config.rate,
+            "load.rate_per_s": config.arrival_rate_per_s,
             "load.seconds": config.seconds,
             "load.seed": config.seed,
             "load.max_in_flight": config.max_in_flight,
-            "load.warm_up_seconds": config.warm_up,
-            "load.warm_up_requests": self.warm_up,
-            "load.timeout_seconds": config.timeout,
+            "load.warm_up_seconds": config.warm_up_seconds,
+            "load.warm_up_requests": self.warm_up_requests,
+            "load.timeout_seconds": config.timeout_seconds,
             "load.slo_ms": config.slo_ms,
             "load.offered_per_s": len(self.requests) / config.seconds,
             "load.achieved_per_s": self.achieved,
@@ -226,7 +231,7 @@ class LoadResult:
 
     @property
     def _where(self) -> str:
-        return f"task={TaskName.LOAD}, rate={self.config.rate:g}"
+        return f"task={TaskName.LOAD}, rate={self.config.arrival_rate_per_s:g}"
 
     def _unanswered(self) -> list[Finding]:
         reasons = Counter(one.reason for one in self.requests if one.status != Status.OK)
@@ -236,9 +241,8 @@ class LoadResult:
         named = "; ".join(f"{times} × {reason}" for reason, times in reasons.most_common(MAX_NAMED))
         affected = [name for name, q in QUANTILES.items() if 1 - count / total < q]
         above = f" {', '.join(affected)} fall among them and are at least the timeout." if affected else ""
-        message = (
-            f"{count} of {total} requests were not answered and count as {self.config.timeout:g} s: {named}.{above}"
-        )
+        timeout = f"{self.config.timeout_seconds:g} s"
+        message = f"{count} of {total} requests were not answered and count as {timeout}: {named}.{above}"
         code = findings.UNANSWERED_REQUESTS
         if count == total:
             return [code.finding(self._where, message, severity="error", state="fail", count=count, requests=total)]
@@ -260,7 +264,7 @@ class LoadResult:
         if not count:
             return []
         waits_ms = [(one.sent - one.woken) * 1e3 for one in self.requests if one.queued and one.status != Status.UNSENT]
-        longest = max(waits_ms, default=self.config.timeout * 1e3)
+        longest = max(waits_ms, default=self.config.timeout_seconds * 1e3)
         message = (
             f"{count} requests waited up to {longest:.0f} ms to be sent because {self.config.max_in_flight} were in "
             "flight; their latencies include the wait"

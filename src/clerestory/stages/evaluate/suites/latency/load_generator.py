@@ -97,7 +97,7 @@ def run_load(target: Target, config: LoadConfig, progress: Progress = QUIET) -> 
 async def offer_load(target: Target, config: LoadConfig, progress: Progress = QUIET) -> LoadResult:
     """Offer a load and record what becomes of each request.
 
-    Takes ``warm_up + seconds``, and then until the last request is answered or given up (at most ``timeout``; a
+    Takes the warm-up and ``seconds``, and then until the last request is answered or given up (at most the timeout; a
     call in a thread is waited for).
 
     Args:
@@ -112,7 +112,7 @@ async def offer_load(target: Target, config: LoadConfig, progress: Progress = QU
     loop = asyncio.get_running_loop()
     overshoots = await _timer_overshoots()
     async with target:
-        with progress.task(f"Load of {config.rate:g} requests per second", len(due)) as bar:
+        with progress.task(f"Load of {config.arrival_rate_per_s:g} requests per second", len(due)) as bar:
             origin = loop.time() + HEAD_START
             run = _Run(target, config, origin)
             tasks = []
@@ -123,7 +123,7 @@ async def offer_load(target: Target, config: LoadConfig, progress: Progress = QU
                 tasks.append(task)
             sent = await asyncio.gather(*tasks)
             await run.settle()
-    measured = tuple(one for one in sent if one.scheduled >= config.warm_up)
+    measured = tuple(one for one in sent if one.scheduled >= config.warm_up_seconds)
     return LoadResult(config, measured, len(sent) - len(measured), overshoots)
 
 
@@ -159,7 +159,7 @@ class _Run:
 
     async def request(self, index: int, due: float, woken: float) -> LoadRequest:
         """Send request ``index`` as soon as there is a slot; ``due`` and ``woken`` are loop times."""
-        deadline = due + self._config.timeout
+        deadline = due + self._config.timeout_seconds
         queued = self._slots.locked()
         record = partial(self._record, index=index, due=due, woken=woken, queued=queued)
         try:
@@ -178,7 +178,7 @@ class _Run:
             self._given_up.add(work)
             if self._target.cancellable:
                 work.cancel()
-        reason = f"no answer within {self._config.timeout:g} s"
+        reason = f"no answer within {self._config.timeout_seconds:g} s"
         return record(sent=sent, end=_End(Status.TIMEOUT, reason, self._loop.time()))
 
     async def settle(self) -> None:
@@ -204,7 +204,7 @@ class _Run:
             sent=sent - self._origin,
             finished=end.finished - self._origin,
             # A request without an answer counts as the longest wait there is, never as a fast one.
-            ms=elapsed if end.status == Status.OK else self._config.timeout * 1e3,
+            ms=elapsed if end.status == Status.OK else self._config.timeout_seconds * 1e3,
             status=end.status,
             reason=end.reason,
             queued=queued,

@@ -49,7 +49,7 @@ def request_of(context: EvaluationContext, operation: Operation, batch: Images) 
     model, images = context.model, [image for _, image in batch]
     if operation == Operation.EMBED_TEXT:
         fresh = time.time_ns()
-        texts = [f"picture {fresh + i} of {sample.caption}" for i, (sample, _) in enumerate(batch)]
+        texts = [f"image {fresh + i} of {sample.caption}" for i, (sample, _) in enumerate(batch)]
         return lambda: model.embed_texts(texts)
     if operation == Operation.DESCRIBE:
         return lambda: model.caption_images(images, context.config.captions_per_image)

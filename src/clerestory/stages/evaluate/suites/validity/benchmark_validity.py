@@ -22,7 +22,7 @@ from clerestory.stages.evaluate import findings
 from clerestory.stats.aggregate import Rows, aggregate
 from clerestory.stats.intervals import cluster_variance
 from clerestory.stats.paired import paired_difference
-from clerestory.stats.power import minimum_detectable, reach
+from clerestory.stats.power import effect_in_errors, minimum_detectable_effect
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -228,19 +228,19 @@ def _size(benchmark: Benchmark, positions: Ints) -> ValidityReason | None:
         keys = item_keys(benchmark.rows, positions)
         other = max(others, key=len)
         paired = paired_difference(correct, np.array([other.get(key, np.nan) for key in keys]), groups)
-        effect, models = minimum_detectable(paired), "two models like these"
+        effect, models = minimum_detectable_effect(paired), "two models like these"
     if effect is None:
         variance = cluster_variance(correct, groups)
         if variance <= 0:
             # All alike: add one success and one failure, as Agresti & Coull (1998) do, with clusters as items.
             share = (correct.sum() + 1) / (len(correct) + 2)
             variance = share * (1 - share) / len(numbers)
-        effect, models = reach() * float(np.sqrt(2 * variance)), "two models of this variance"
+        effect, models = effect_in_errors() * float(np.sqrt(2 * variance)), "two models of this variance"
     more = int(np.ceil(len(numbers) * (effect / DETECTABLE.careful) ** 2)) - len(numbers)
-    needed = f"; detecting 5 points takes {more:,} more concepts" if more > 0 else ""
+    additional_samples = f"; detecting 5 points takes {more:,} more concepts" if more > 0 else ""
     message = (
         f"{len(positions):,} items of {len(numbers):,} concepts can distinguish {models} that differ by at least "
-        f"{effect * 100:.1f} points{needed}"
+        f"{effect * 100:.1f} points{additional_samples}"
     )
     return _reason(findings.TOO_FEW_ITEMS, message, effect, DETECTABLE, len(positions))
 
