@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from tests.stages.train_losses.oracles import saved_bytes
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from clerestory.stages.train.losses import Ring, grad_cache_step, nested_sigmoid_loss, sigmoid_loss, softmax_loss
+from clerestory.stages.train.losses import Ring, grad_cache_step, matryoshka, sigmoid_loss, softmax_loss
 
 SIZES = (2, 4)
 DIMS = (3, 8, 12)
@@ -67,7 +68,8 @@ def _one(name: str, case: dict[str, torch.Tensor], ring: Ring) -> dict[str, torc
 
     def loss() -> torch.Tensor:
         if name.startswith("sigmoid nested"):
-            return nested_sigmoid_loss(images, texts, scale, bias, DIMS, own_B=own, ring=ring, rows=5)
+            nested = partial(sigmoid_loss, own_B=own, ring=ring, rows=5)
+            return matryoshka(nested, (images, texts), DIMS, parameters=(scale, bias))
         if name.startswith("sigmoid"):
             return sigmoid_loss(images, texts, scale, bias, own_B=own, ring=ring, rows=5)
         return softmax_loss(images, texts, scale, own_B=own, ring=ring, rows=5)
@@ -83,7 +85,8 @@ def _one(name: str, case: dict[str, torch.Tensor], ring: Ring) -> dict[str, torc
 
     def fixed() -> torch.Tensor:
         if name.startswith("sigmoid nested"):
-            return nested_sigmoid_loss(same, same, scale, bias, DIMS, ring=ring)
+            nested = partial(sigmoid_loss, ring=ring)
+            return matryoshka(nested, (same, same), DIMS, parameters=(scale, bias))
         if name.startswith("sigmoid"):
             return sigmoid_loss(same, same, scale, bias, ring=ring)
         return softmax_loss(same, same, scale, ring=ring)

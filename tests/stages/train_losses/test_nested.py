@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -15,7 +16,6 @@ from clerestory.stages.train.losses import (
     grad_cache_step,
     linear_cross_entropy,
     matryoshka,
-    nested_sigmoid_loss,
     sigmoid_loss,
     softmax_loss,
 )
@@ -97,51 +97,45 @@ def plain_sum(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor, own_B:
 
 @pytest.mark.parametrize(("count", "width", "rows"), [(1, 16, None), (33, 16, None), (33, 20, 7), (40, 17, 1)])
 @pytest.mark.parametrize("numbered", [False, True])
-def test_shared_products_give_the_plain_sum(count: int, width: int, rows: int | None, numbered: bool) -> None:
+def test_unnormalised_rows_in_tiles_give_the_plain_sum(
+    count: int, width: int, rows: int | None, numbered: bool
+) -> None:
     draw = torch.Generator().manual_seed(4)
     images, texts = (3 * torch.randn(count, width, generator=draw, requires_grad=False) for _ in range(2))
     leaves = (images.requires_grad_(), texts.requires_grad_(), *numbers(2))
     own = torch.arange(count) % 11 if numbered else None
-    value = nested_sigmoid_loss(*leaves, DIMS, WEIGHTS, own_B=own, rows=rows)
+    loss = partial(sigmoid_loss, own_B=own, rows=rows)
+    value = matryoshka(loss, leaves[:2], DIMS, WEIGHTS, parameters=leaves[2:])
     wanted = plain_sum(*leaves, own_B=own)
     torch.testing.assert_close(value, wanted)
     assert gap(torch.autograd.grad(3 * value, leaves), torch.autograd.grad(3 * wanted, leaves)) < 1e-5
-    assert saved_bytes(lambda: nested_sigmoid_loss(*leaves, DIMS)) <= 4 * (2 * images.numel() + 2)
+    assert saved_bytes(lambda: matryoshka(loss, leaves[:2], DIMS, parameters=leaves[2:])) <= 4 * (
+        2 * images.numel() + 2
+    )
     with torch.no_grad():
-        torch.testing.assert_close(nested_sigmoid_loss(*leaves, DIMS, WEIGHTS, own_B=own), wanted.detach())
+        value = matryoshka(loss, leaves[:2], DIMS, WEIGHTS, parameters=leaves[2:])
+        torch.testing.assert_close(value, wanted.detach())
 
 
-def test_shared_products_double_precision_gradcheck() -> None:
+def test_double_precision_gradcheck_with_equal_captions() -> None:
     leaves = (*unit_pairs(5, 6, dtype=torch.float64), *numbers(2, torch.float64))
+    loss = partial(sigmoid_loss, own_B=torch.tensor([0, 1, 0, 2, 3]))
     assert torch.autograd.gradcheck(
-        lambda *given: nested_sigmoid_loss(*given, (1, 3, 5), (0.5, 1.0, 2.0), own_B=torch.tensor([0, 1, 0, 2, 3])),
+        lambda images, texts, *rest: matryoshka(loss, (images, texts), (1, 3, 5), (0.5, 1.0, 2.0), parameters=rest),
         leaves,
     )
 
 
-def test_shared_products_with_one_side_locked_and_in_half_precision() -> None:
+def test_one_side_locked_with_trained_scale_and_bias() -> None:
     images, texts = unit_pairs(30, 16)
     rest = numbers(2)
-    value = nested_sigmoid_loss(images, texts.detach(), *rest, DIMS, WEIGHTS)
+    value = matryoshka(sigmoid_loss, (images, texts.detach()), DIMS, WEIGHTS, parameters=rest)
     wanted = plain_sum(images, texts, *rest)
     assert gap(torch.autograd.grad(value, (images, *rest)), torch.autograd.grad(wanted, (images, *rest))) < 1e-5
-    only = nested_sigmoid_loss(images.detach(), texts, 6.0, -2.0, DIMS, WEIGHTS)
+    fixed = tuple(number.detach() for number in rest)
+    only = matryoshka(sigmoid_loss, (images.detach(), texts), DIMS, WEIGHTS, parameters=fixed)
     wanted = plain_sum(images, texts, *rest)
     assert gap(torch.autograd.grad(only, [texts]), torch.autograd.grad(wanted, [texts])) < 1e-5
-    halves = tuple(t.detach().bfloat16().requires_grad_() for t in (images, texts))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        value = nested_sigmoid_loss(*halves, *rest, DIMS, WEIGHTS)
-    got = torch.autograd.grad(value, (*halves, *rest))
-    assert gap(got, torch.autograd.grad(plain_sum(images, texts, *rest), (images, texts, *rest))) < 3e-2
-
-
-def test_widths_that_do_not_rise_are_said() -> None:
-    pair = unit_pairs(4, 8)
-    for dims in ((), (0, 4), (4, 9), (4, 2), (4, 4)):
-        with pytest.raises(InputError, match="no rising prefixes"):
-            nested_sigmoid_loss(*pair, 1.0, 0.0, dims)
-    with pytest.raises(InputError, match="2 weights"):
-        nested_sigmoid_loss(*pair, 1.0, 0.0, (4,), (1.0, 2.0))
 
 
 def test_what_does_not_fit_is_said() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch.multiprocessing
 from tests.stages.train_losses.oracles import gap, unit_pairs
 from tests.stages.train_losses.ring_worker import DIMS, SIZES, towers, work
 
-from clerestory.stages.train.losses import Ring, nested_sigmoid_loss, sigmoid_loss, softmax_loss
+from clerestory.stages.train.losses import Ring, matryoshka, sigmoid_loss, softmax_loss
 
 COUNT, WIDTH = 24, 12
 
@@ -36,7 +37,8 @@ def _alone(name: str, case: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     leaves = {key: case[key].clone().requires_grad_() for key in ("images", "texts", "scale", "bias")}
     own = case.get("own")
     if name.startswith("sigmoid nested"):
-        loss = nested_sigmoid_loss(*leaves.values(), DIMS, own_B=own)
+        images, texts, *parameters = leaves.values()
+        loss = matryoshka(partial(sigmoid_loss, own_B=own), (images, texts), DIMS, parameters=parameters)
     elif name.startswith("sigmoid"):
         loss = sigmoid_loss(leaves["images"], leaves["texts"], leaves["scale"], leaves["bias"], own_B=own)
     else:

@@ -5,7 +5,6 @@ from clerestory.stages.train.losses.cappa import CaptionBatch, autoregressive_in
 from clerestory.stages.train.losses.gradcache import grad_cache_step
 from clerestory.stages.train.losses.linear_cross_entropy import IGNORE, linear_cross_entropy
 from clerestory.stages.train.losses.matryoshka import matryoshka
-from clerestory.stages.train.losses.matryoshka_sigmoid import nested_sigmoid_loss
 from clerestory.stages.train.losses.ring import Ring
 from clerestory.stages.train.losses.sigmoid import sigmoid_loss
 from clerestory.stages.train.losses.softmax import softmax_loss
@@ -20,7 +19,6 @@ __all__ = [
     "grad_cache_step",
     "linear_cross_entropy",
     "matryoshka",
-    "nested_sigmoid_loss",
     "sigmoid_loss",
     "softmax_loss",
 ]

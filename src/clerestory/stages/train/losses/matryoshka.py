@@ -5,8 +5,7 @@ Matryoshka representation learning (Kusupati et al. 2022, arXiv:2205.13147) sums
     loss = sum(w * f(F.normalize(images[:, :d]), F.normalize(texts[:, :d])) for d, w in zip(dims, weights))
 
 Written so, autograd keeps every width's tensors until the backward pass. Here each width's gradient is computed at once
-and added into one sum per embedding, so the memory is that of the full width alone, however many widths there are. For
-the sigmoid loss ``nested_sigmoid_loss`` shares the products as well.
+and added into one sum per embedding, so the memory is that of the full width alone, however many widths there are.
 
 Shape suffixes: B rows, D full width.
 """
