@@ -45,9 +45,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'clerestory' has no attribute {name!r}")
     from clerestory.core.stage import import_path
 
-    # Kept here: importing `clerestory.report` binds the module to the name of its function.
-    globals()[name] = value = import_path(path)
-    return value
+    return import_path(path)
 
 
 def __dir__() -> list[str]:
