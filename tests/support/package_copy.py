@@ -30,7 +30,7 @@ class PackageCopy:
         for name in COPIED:
             source, target = ROOT / name, root / name
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "model.safetensors"))
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             elif source.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(source, target)

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clerestory.core.codec import encode
-from clerestory.core.progress import Task
+from clerestory.core.progress import ProgressTask
 
 EVERYWHERE = Group("Everywhere", sort_key=99)
 
@@ -76,7 +76,7 @@ class Output:
             self.stderr.print(Text.assemble(("next: ", "dim"), command), soft_wrap=True)
 
     @contextmanager
-    def task(self, label: str, total: int) -> Iterator[Task]:
+    def task(self, label: str, total: int) -> Iterator[ProgressTask]:
         """A progress bar with the remaining time, on a terminal; nothing elsewhere."""
         if self.quiet or not self.stderr.is_terminal:
             yield _Silent()

@@ -1,1 +1,1 @@
-"""The nouns, their digests, the error tree and the registry of extensions. Imports nothing heavy."""
+"""The domain types, their digests, the contracts between stages, and the errors. Imports nothing heavy."""

@@ -1,4 +1,4 @@
-"""Nouns to plain JSON data and back; the same reader loads configuration files and reports unknown keys."""
+"""Frozen values to plain JSON data and back; the same reader loads configuration files and reports unknown keys."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _scalar(name: str, value: Any) -> str | int | float | bool:
 
 
 def encode(value: Any) -> Any:
-    """Plain JSON data (dict, list, str, int, float, bool, None) of a noun."""
+    """Plain JSON data (dict, list, str, int, float, bool, None) of a value."""
     if value is None or isinstance(value, str | bool | int | float):
         return value.value if isinstance(value, Enum) else value
     if isinstance(value, Enum):
@@ -140,7 +140,7 @@ def encode(value: Any) -> Any:
 
 
 def decode(kind: type[T], data: Any, where: str = "") -> T:
-    """Read ``data`` (plain JSON or TOML data) as the noun or configuration ``kind``.
+    """Read ``data`` (plain JSON or TOML data) as the data class ``kind``.
 
     Raises:
         ConfigError: an unknown key (with the closest known ones), a missing key or a wrong type; the

@@ -12,7 +12,7 @@ from clerestory.core.codec import encode
 
 
 def canonical(value: Any) -> bytes:
-    """The RFC 8785 bytes of a noun or of plain JSON data; equal values give equal bytes on any machine."""
+    """The RFC 8785 bytes of a data class or of plain JSON data; equal values give equal bytes on any machine."""
     return rfc8785.dumps(encode(value))
 
 

@@ -1,4 +1,4 @@
-"""What was measured and noticed: measurements, findings, and the evidence they make up."""
+"""Measurements, findings, and the evidence that consists of them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Interval:
     """A confidence interval.
 
     Attributes:
-        low, high: its ends, in the measurement's unit.
-        method: how it was made, such as ``cluster-t``.
+        low, high: its bounds, in the measurement's unit.
+        method: how it was computed, such as ``cluster-t``.
         level: its nominal coverage.
     """
 
@@ -32,20 +32,20 @@ class Interval:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
-            raise ValueError(f"an interval needs finite ends in order, got {self.low}, {self.high}")
+            raise ValueError(f"an interval needs finite bounds in order, got {self.low}, {self.high}")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a measurement follows from the per-sample rows, so that anyone can compute it again.
+    """How a measurement is computed from the per-sample rows, so that anyone can recompute it.
 
     Attributes:
         statistic: a name known to ``clerestory.stats.aggregate``, such as ``mean``, ``share_at_most``, ``quantile``.
         column: the column of the rows it is computed from.
-        where: the rows it is computed on: all these columns equal these values; ``*`` is any value but an empty one.
-        cluster: the column whose values are independent of one another; empty when every row is.
+        where: the rows it is computed on: these columns equal these values; ``*`` is any value except the empty one.
+        cluster: the column whose values are independent of one another; empty when every row is independent.
         parameter: ``k`` of ``share_at_most``, ``q`` of ``quantile``; 0 where the statistic takes none.
-        against: the second column of a statistic of two, such as whether the answer was right; empty for most.
+        against: the second column of a statistic of two columns, such as the correctness of answers; empty for most.
     """
 
     statistic: str
@@ -58,19 +58,19 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A number that may be believed: with its n, its interval (or why there is none), its unit and slice.
+    """A number with its n, its interval (or the reason why it has none), its unit and its slice.
 
     Attributes:
         name: such as ``recall@10``.
         value: finite.
         unit: such as ``share``, ``ms``, ``rank``.
-        n: how many rows it was computed from, at least 1.
+        n: the number of rows it was computed from, at least 1.
         interval: its confidence interval, or None with the reason in ``no_interval``.
         no_interval: why there is no interval; given exactly when ``interval`` is None.
         slice: what it was computed on, such as ``task=image_to_text, split=test``.
         direction: which way is better.
-        clusters: how many independent clusters the rows form, when they form any.
-        recipe: how it follows from the evidence's rows, when it does.
+        clusters: the number of independent clusters that the rows form; None where they form none.
+        recipe: how it is computed from the rows of the evidence; None where it is not computed from rows.
 
     Raises:
         ValueError: built without n, or with neither an interval nor the reason for having none.
@@ -130,7 +130,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The digests that a piece of evidence holds for; when one of them changes, it is stale.
+    """The digests for which a piece of evidence is valid; when one of them changes, the evidence is stale.
 
     Attributes:
         model, data, code, config, environment: SHA-256 each, empty where the evidence does not depend on it.
@@ -143,14 +143,14 @@ class Subject:
     environment: str = ""
 
     def differs(self, other: Subject) -> tuple[str, ...]:
-        """The names of the digests that are not the same in ``other``."""
+        """The names of the digests that differ in ``other``."""
         names = ("model", "data", "code", "config", "environment")
         return tuple(name for name in names if getattr(self, name) != getattr(other, name))
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a run took: wall and processor seconds, peak resident memory in MiB."""
+    """The cost of a run: wall-clock and processor seconds, peak resident memory in MiB."""
 
     seconds: float
     cpu_seconds: float
@@ -162,12 +162,13 @@ class Evidence:
     """Measurements and findings about exactly one subject; never edited once stored.
 
     Attributes:
-        kind: which stage made it: ``train``, ``evaluate``.
-        subject: what it holds for.
-        measurements, findings: what was measured and noticed.
-        cost: what it took.
-        made: when, ISO 8601 in UTC.
-        rows: SHA-256 of the stored per-sample records (Parquet), empty when there are none.
+        kind: of the stage that produced it, such as ``evaluate``.
+        subject: the digests for which it is valid.
+        measurements: the numbers, each with its interval.
+        findings: the observations.
+        cost: of the run that produced it.
+        made: the time, ISO 8601 in UTC.
+        rows: SHA-256 of the stored per-sample rows (Parquet), empty without rows.
         artifacts: SHA-256 of further stored files by name (``log``, ``examples``).
         facts: what a reader needs to know besides the measurements: names, sizes, settings; numbers are numbers.
     """

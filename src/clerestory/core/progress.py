@@ -1,4 +1,4 @@
-"""How a long stage tells what it is doing, without knowing who listens."""
+"""Progress of long stages, independent of how it is displayed."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
-class Task(Protocol):
-    """One bar."""
+class ProgressTask(Protocol):
+    """One progress bar."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Move on by some steps; ``note`` is shown behind the bar (a loss, a file name)."""
+        """Advance by some steps; ``note`` is shown beside the bar (a loss, a file name)."""
 
 
 class Progress(Protocol):
-    """Somebody who shows how far a stage is."""
+    """Displays the progress of a stage."""
 
-    def task(self, label: str, total: int) -> AbstractContextManager[Task]:
-        """A bar of ``total`` steps, for use in a ``with`` block."""
+    def task(self, label: str, total: int) -> AbstractContextManager[ProgressTask]:
+        """A progress bar of ``total`` steps, for use in a ``with`` block."""
 
     def say(self, line: str) -> None:
-        """One line for a person."""
+        """Display one line."""
 
 
 class _Quiet:
-    """Listens to nothing."""
+    """Displays nothing."""
 
     @contextmanager
-    def task(self, label: str, total: int) -> Iterator[Task]:
+    def task(self, label: str, total: int) -> Iterator[ProgressTask]:
         yield self
 
     def advance(self, steps: int = 1, note: str = "") -> None:

@@ -142,7 +142,7 @@ class Unscored(StrEnum):
     UNREADABLE_IMAGE = "unreadable_image"
     NO_ANSWER = "no_answer"  # the model, mostly one behind an endpoint, did not answer; asking again may help
     NO_CAPTION_WRITTEN = "no_caption_written"  # the model wrote an empty caption
-    UNKNOWN_LABEL = "unknown_label"  # the sample's label is none of the classes
+    UNKNOWN_LABEL = "unknown_label"  # the sample's label is not one of the classes
     NO_CORRECT_ANSWER = "no_correct_answer"  # the data does not say what is correct
     IMAGE_TOO_SMALL = "image_too_small"  # to be corrupted
     NO_SYNONYM = "no_synonym"

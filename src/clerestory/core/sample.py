@@ -1,4 +1,4 @@
-"""What a model learns from and is examined on: samples and the data sets they form."""
+"""Samples and datasets: the data on which models are trained and evaluated."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from clerestory.core.errors import not_found
 from clerestory.core.evidence import Finding
 
 TRAIN, VAL, TEST, TEST_STYLE = "train", "val", "test", "test_style"
-SUPPLEMENT = "supplement"  # the group of samples that are there to be learnt from beside the others; its value is "yes"
+SUPPLEMENT = "supplement"  # the group of samples that only supplement the training data; its value is "yes"
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """One text that belongs to a picture.
+    """One text of an image.
 
     Attributes:
-        text: the words.
+        text: the caption itself.
         lang: BCP 47 language tag.
-        kind: ``name`` (the picture's own short caption) or ``keyword`` (a word people would search with).
+        kind: ``name`` (the image's own short caption) or ``keyword`` (a search term).
     """
 
     text: str
@@ -33,17 +33,17 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture and what is known of it.
+    """One image with its captions and metadata.
 
     Attributes:
-        id: unique in its data set and stable over rebuilds, such as ``openmoji/violin``.
-        image: SHA-256 of the picture's encoded bytes.
-        captions: every caption; the first is *the* caption used where one is wanted.
-        concept: what the picture shows, whatever the drawing; the cluster of intervals and of splits.
-        groups: slices to examine, such as ``style``, ``skin_tone``.
+        id: unique in its dataset and stable over rebuilds, such as ``openmoji/violin``.
+        image: SHA-256 of the image's encoded bytes.
+        captions: all captions; the first one is used where a single caption is needed.
+        concept: what the image shows, whatever the drawing; the cluster of intervals and of splits.
+        groups: slices to evaluate, such as ``style``, ``skin_tone``.
         licence: SPDX expression, empty when unknown.
-        source: where it comes from, such as a pinned package or a file name.
-        split: ``train``, ``val``, ``test`` or ``test_style``; empty when the data set has no splits.
+        source: its origin, such as a pinned package or a file name.
+        split: ``train``, ``val``, ``test`` or ``test_style``; empty when the dataset has no splits.
     """
 
     id: str
@@ -57,21 +57,21 @@ class Sample:
 
     @property
     def caption(self) -> str:
-        """The first caption's text, empty when there is none."""
+        """The text of the first caption, empty without captions."""
         return self.captions[0].text if self.captions else ""
 
 
 class Dataset:
     """An ordered, fingerprinted set of samples: same content, same digest, on any machine.
 
-    Samples are kept in the order of their ids, so the order a source lists them in does not matter.
+    Samples are sorted by id, so the order in which a source lists them does not matter.
 
     Args:
-        name: what people call it.
+        name: its name for people.
         samples: the samples; ids must be unique.
-        read: returns the encoded bytes of a sample's picture.
-        findings: what was noticed while bringing the data in (pictures kept out, and why).
-        digest: the known digest, when the caller has checked the content against it; computed otherwise.
+        read: returns the encoded bytes of a sample's image.
+        findings: observations from reading the source, such as the images that were left out.
+        digest: the digest, if the caller has verified the content against it; computed otherwise.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Dataset:
         return whole.hexdigest()
 
     def where(self, keep: Callable[[Sample], bool]) -> Dataset:
-        """The samples for which ``keep`` holds, as a data set of its own with a digest of its own."""
+        """The samples for which ``keep`` holds, as a dataset with a digest of its own."""
         return Dataset(self.name, [s for s in self.samples if keep(s)], self.read, self.findings)
 
     def split(self, name: str) -> Dataset:

@@ -29,7 +29,7 @@ class StageSpec:
 
     Attributes:
         kind: of the evidence it produces, such as ``evaluate``; a suite's evidence is ``evaluate.retrieval``.
-        label: the noun for people, such as ``evaluation``.
+        label: its name for people, such as ``evaluation``.
         verb: its command, ``clerestory <verb>``; empty when it has none.
         verb_past: what happened to a model that went through it, such as ``evaluated``.
         help: one line for ``clerestory --help``.

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from clerestory.core.codec import encode
 from clerestory.core.digest import digest_bytes, digest_file
 from clerestory.core.errors import ConfigError, InputError, IntegrityError
-from clerestory.core.progress import QUIET, Progress, Task
+from clerestory.core.progress import QUIET, Progress, ProgressTask
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data import parquet
 from clerestory.data.shards.index import INDEX_FILE, LAYOUT, SCHEMA, TABLE_FILE, Kind, Shard, ShardIndex
@@ -76,7 +76,7 @@ def write_shards(
     return index
 
 
-def _fill(data: Dataset, folder: Path, kind: Kind, shard_bytes: int, task: Task) -> ShardIndex:
+def _fill(data: Dataset, folder: Path, kind: Kind, shard_bytes: int, task: ProgressTask) -> ShardIndex:
     shards: list[Shard] = []
     locations: list[tuple[int, int, int]] = []
     first = 0
