@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from clerestory.apps import starter
 from clerestory.apps.loading import load_model
 from clerestory.apps.starter import add_starter, live_or_starter, starter_evidence
+from clerestory.core.codec import encode
+from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import IntegrityError
 from clerestory.core.sample import VAL
 from clerestory.data.icons import open_icons
@@ -31,8 +34,24 @@ def test_it_goes_into_a_store_with_its_evidence_and_stays_small(store: Store) ->
     assert add_starter(store) == digest
     assert store.verify_model(digest) == []
     (evidence,) = store.find_evidence("train", model=digest)
-    assert store.blobs.get(evidence.artifacts["log"]).count(b"\n") >= int(evidence.facts["steps"])
+    assert store.blobs.get(evidence.artifacts["log"]).count(b"\n") >= evidence.facts.whole("steps")
     assert (starter_folder() / "model.safetensors").stat().st_size <= 20e6
+
+
+def test_its_evidence_was_carried_over_from_an_earlier_format_and_not_edited() -> None:
+    """The original, whose SHA-256 is its own id, lies beside it: all numbers and digests are the same."""
+    (evidence,) = starter_evidence()
+    original_id = evidence.artifacts["original_evidence"]
+    content = (starter_folder().with_name("artifacts") / original_id).read_bytes()
+    assert digest_bytes(content) == original_id == evidence.facts["carried_over_from"]
+    original = json.loads(content)
+    carried = encode(evidence)
+    renamed = {"pictures": "images", "vocabulary": "vocab_size", "batch": "batch_size"}
+    facts = {renamed.get(name, name): value for name, value in original.pop("facts").items()}
+    assert facts == {name: str(value) for name, value in carried.pop("facts").items() if name != "carried_over_from"}
+    assert original.pop("artifacts") == {"log": evidence.artifacts["log"]}
+    assert set(carried.pop("artifacts")) == {"log", "original_evidence"}
+    assert original == carried
 
 
 def test_a_changed_file_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
