@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.report.parsing import Parsed
-from tests.support.paired_rows import Columns, put_examination, put_model, rows
+from tests.support.paired_rows import Columns, put_evaluation, put_model, rows
 
 from clerestory.apps.datasets import add_dataset
 from clerestory.cli.main import run
@@ -34,7 +34,7 @@ class Desk:
         for model, found in ((self.a, a), (self.b, b)):
             for i, sample in enumerate(self.data):  # the first rows are about pictures that are there
                 found["sample"][i] = sample.id
-            put_examination(self.store, model, found, data=self.data.digest)
+            put_evaluation(self.store, model, found, data=self.data.digest)
 
     def run(self, *more: str) -> int:
         return run(["compare", self.a[:12], self.b[:12], "--data", "shapes", "--home", str(self.store.home), *more])
@@ -56,8 +56,18 @@ def desk(store: Store, tmp_path: Path) -> Desk:
     [
         ({"": (0.0, 0.3)}, 900, 0, "is better than"),
         ({"": (0.3, 0.0)}, 900, 1, "is worse than"),
-        ({"": (0.15, 0.2)}, 90, 3, "inconclusive at finding the caption of a picture (image to text), on concepts it never saw (test), needs "),
-        ({}, 900, 0, "no difference at finding the caption of a picture (image to text), on concepts it never saw (test)"),
+        (
+            {"": (0.15, 0.2)},
+            90,
+            3,
+            "inconclusive at finding the caption of a picture (image to text), on concepts it never saw (test), needs ",
+        ),
+        (
+            {},
+            900,
+            0,
+            "no difference at finding the caption of a picture (image to text), on concepts it never saw (test)",
+        ),
     ],
 )
 def test_the_first_line_is_the_answer_and_the_exit_code_says_the_same(

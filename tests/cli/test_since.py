@@ -46,7 +46,7 @@ def holding(*measurements: Measurement) -> Evidence:
         (number("recall@1", 0.5, 0.02), number("recall@1", 0.49, 0.02), True, False),
         (number("recall@1", 0.5, 0.02), number("recall@1", 0.6, 0.02), False, False),
         (number("ece", 0.1, 0.01, direction="lower"), number("ece", 0.2, 0.01, direction="lower"), True, True),
-        (number("p95", 10, 1, "ms", "lower"), number("p95", 90, 1, "ms", "lower"), True, False),
+        (number("latency_p95", 10, 1, "ms", "lower"), number("latency_p95", 90, 1, "ms", "lower"), True, False),
         (number("t", 1.0, 0.1, "ratio", "none"), number("t", 2.0, 0.1, "ratio", "none"), False, False),
         (number("share", 0.5, None), number("share", 0.49, None), True, True),
     ],

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 from tests.support.endpoint import endpoint
-from tests.support.task_files import TASK, quiz, write_task
+from tests.support.task_files import TASK, write_quiz, write_task
 
 from clerestory.cli.main import run
 from clerestory.store import open_store
@@ -38,7 +38,7 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
 
 @pytest.fixture
 def task(tmp_path: Path) -> str:
-    quiz(tmp_path, 24)
+    write_quiz(tmp_path, 24)
     return str(write_task(tmp_path))
 
 
@@ -65,14 +65,14 @@ def test_a_pack_goes_round(shell: Shell, tiny_model: Path, task: str, tmp_path: 
     accuracy = [m["value"] for m in by_name["measurements"] if m["name"] == "accuracy"]
     assert accuracy == [m["value"] for m in by_folder["measurements"] if m["name"] == "accuracy"]
     Path(folder, "README.md").write_text("changed", encoding="utf-8")
-    assert "README.md is not what it was" in shell.text("evaluate", str(tiny_model), "--task", folder, code=1)
+    assert "README.md has changed" in shell.text("evaluate", str(tiny_model), "--task", folder, code=1)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (('"choices"', '"choice"'), "did you mean: choices"),
-        (('"multiple_choice"', '"short_answer"'), "needs a model that can answer questions in words"),
+        (('"multiple_choice"', '"short_answer"'), "needs a model that can generate text"),
         (('kind = "', 'knid = "'), "no setting 'knid'"),
     ],
 )

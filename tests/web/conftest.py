@@ -1,4 +1,4 @@
-"""A store with a refused and a live release of tiny models on a few hundred icons, and a server on top of it."""
+"""A store with a refused and a live release of tiny models on a few hundred icons, and a server for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FOUND = {"task": "text_to_image", "split": "test"}
 
 @dataclass(frozen=True)
 class World:
-    """A store, its pictures, and the releases in it."""
+    """A store, its dataset, and its two releases."""
 
     store: Store
     data: Dataset
@@ -38,13 +38,13 @@ class World:
     live: Release
 
 
-def policy(least: float, name: str = "tests") -> Policy:
-    """Two rules; a random model holds both exactly when ``least`` is 0."""
+def policy(minimum: float, name: str = "tests") -> Policy:
+    """Two rules; a random model passes both exactly when ``minimum`` is 0."""
     found = Rule(
         "pictures found by their caption",
         "recall@10",
         Tags(FOUND),
-        at_least=least,
+        at_least=minimum,
         why="Search is what most people use the model for.",
     )
     fast = Rule(
@@ -58,28 +58,28 @@ def policy(least: float, name: str = "tests") -> Policy:
     return Policy(name, (found, fast))
 
 
-def put_to_gate(store: Store, data: Dataset, folder: Path, least: float, why: str) -> Release:
-    """Examine a model for real and register what the gate says."""
+def evaluate_and_gate(store: Store, data: Dataset, folder: Path, minimum: float, why: str) -> Release:
+    """Evaluate a model and register the decision of the gate."""
     model = store.put_model(folder)
-    # Every part, each as small as it may be: the pages show them all.
+    # Every suite, each as small as possible: the pages show all of them.
     config = EvaluateConfig(
         caption_samples=6, latency_samples=3, warm_up_requests=1, corruption_samples=2, vqa_samples=8, load_seconds=0.2
     )
     evaluate(open_model(store.model_folder(model)), data, config, store)
-    return register("icons", gate(model, store, policy(least), data.digest), store, "ada", why, Tags(checkpoint=why))
+    return register("icons", gate(model, store, policy(minimum), data.digest), store, "ada", why, Tags(checkpoint=why))
 
 
 def build_world(home: Path, data: Dataset, first: Path, second: Path) -> World:
     store = open_store(home)
-    refused = put_to_gate(store, data, first, 0.99, "early")
-    live = put_to_gate(store, data, second, 0.0, "final")
+    refused = evaluate_and_gate(store, data, first, 0.99, "early")
+    live = evaluate_and_gate(store, data, second, 0.0, "final")
     promote(live.ref, store, "grace", "it holds every rule")
     return World(store, data, refused, live)
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset, tiny_model: Path) -> Iterator[World]:
-    """Only read from; tests that move aliases make their own."""
+    """Read-only; tests that move aliases make their own."""
     other = make_tiny_model(tmp_path_factory.mktemp("other") / "model", few_icons, seed=1)
     made = build_world(tmp_path_factory.mktemp("web") / "home", few_icons, other, tiny_model)
     yield made
@@ -87,7 +87,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset, tiny_mod
 
 
 def wait_ready(client: httpx.Client) -> None:
-    """Until the model is loaded; patient, since another job may have the machine."""
+    """Wait until the model is loaded; patiently, since other jobs may use the machine."""
     until = time.monotonic() + 240
     while client.get("/readyz").status_code != 200:
         assert time.monotonic() < until, client.get("/readyz").text
@@ -96,7 +96,7 @@ def wait_ready(client: httpx.Client) -> None:
 
 @pytest.fixture(scope="session")
 def client(world: World) -> Iterator[TestClient]:
-    """The application without a network, as a page of its own would talk to it."""
+    """The application without a network, called as by one of its own pages."""
     app = create_app(world.store, world.data)
     with TestClient(app, base_url=BASE, headers={"origin": BASE}, raise_server_exceptions=False) as made:
         wait_ready(made)
@@ -105,7 +105,7 @@ def client(world: World) -> Iterator[TestClient]:
 
 @pytest.fixture(scope="session")
 def server(world: World) -> Iterator[str]:
-    """A real server on a free port of the loopback address; gives its address without the last slash."""
+    """A real server on a free port of the loopback address; yields its URL without the last slash."""
     listening = _listen("127.0.0.1", 0)
     config = uvicorn.Config(create_app(world.store, world.data), log_level="error", ws="none")
     running = uvicorn.Server(config)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.tiny_model import make_tiny_model
-from tests.web.conftest import World, build_world, put_to_gate
+from tests.web.conftest import World, build_world, evaluate_and_gate
 
 from clerestory.core.sample import Dataset
 from clerestory.stages.release import promote, rollback
@@ -36,7 +36,7 @@ def test_it_follows_the_alias_and_recovers(own: World, tmp_path: Path) -> None:
     assert first.release.ref == "icons@2"
     assert follower.not_ready_reason == ""
 
-    third = put_to_gate(own.store, own.data, make_tiny_model(tmp_path / "third", own.data, seed=3), 0.0, "third")
+    third = evaluate_and_gate(own.store, own.data, make_tiny_model(tmp_path / "third", own.data, seed=3), 0.0, "third")
     promote(third.ref, own.store, "grace", "newer")
     follower.poll()
     assert follower.loaded.release.ref == "icons@3"
@@ -48,7 +48,9 @@ def test_it_follows_the_alias_and_recovers(own: World, tmp_path: Path) -> None:
     follower.poll()
     assert follower.loaded is first  # the previous one is still in memory: a rollback loads nothing
 
-    fourth = put_to_gate(own.store, own.data, make_tiny_model(tmp_path / "fourth", own.data, seed=4), 0.0, "fourth")
+    fourth = evaluate_and_gate(
+        own.store, own.data, make_tiny_model(tmp_path / "fourth", own.data, seed=4), 0.0, "fourth"
+    )
     promote(fourth.ref, own.store, "grace", "newest")
     weights = own.store.model_folder(fourth.model) / "model.safetensors"
     whole = weights.read_bytes()
