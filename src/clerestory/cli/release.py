@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
+from clerestory.apps.starter import stored_model
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
@@ -40,7 +41,7 @@ def gate_(
     """Decide by the policy whether a model may ship: ship (exit code 0), do not ship (1), or cannot decide (3).
 
     Args:
-        model: A model's digest, or a release to decide on again.
+        model: A model's digest, the starter, or a release to decide on again.
         data: The dataset that its evidence was measured on (default: icons, or the data of the first --task).
         task: A task that it was evaluated on: its file, the folder of its pack or its name.
         name: The model name of the release.
@@ -49,9 +50,10 @@ def gate_(
         dry_run: Only decide; do not register a release.
     """
     store = open_store(common.home)
-    digest = store.resolve(model).digest
     rules = load_policy(policy)
     from clerestory.cli.evaluate import evaluation_data  # here, because it imports torch
+
+    digest = stored_model(store, model)
 
     dataset = evaluation_data(store, data, task, common.out)
     if dry_run:

@@ -10,13 +10,12 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from clerestory.apps.datasets import load_dataset
-from clerestory.apps.starter import add_starter
+from clerestory.apps.starter import stored_model
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.settings import read_toml, settings_table, with_settings
 from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
-from clerestory.models.starter import STARTER
 from clerestory.stages.train import TrainConfig, train
 from clerestory.stages.train.distributed.ray import train_on_ray
 from clerestory.stages.train.estimate import estimate_training, store_estimate
@@ -98,19 +97,6 @@ def train_(
         ),
     )
     out.next(f"clerestory evaluate {short(result.model)} --data {data}")
-
-
-def stored_model(store: Store, ref: str) -> str:
-    """The digest of a model in the store; the starter or a model folder is added first.
-
-    Raises:
-        NotFound: the store has no such model.
-    """
-    if ref == STARTER:
-        return add_starter(store)
-    if (Path(ref) / "config.json").is_file():
-        return store.put_model(ref)
-    return store.resolve(ref).digest
 
 
 def estimate(data: Dataset, config: TrainConfig, store: Store, price: float | None, out: Output) -> None:
