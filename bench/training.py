@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+import training_loader
 import training_losses
 import training_moe
 import training_resume
@@ -20,6 +21,7 @@ SECTIONS = {
     "moe": training_moe.rows,
     "trust": training_trust.rows,
     "throughput": training_throughput.rows,
+    "loader": training_loader.rows,
     "tune": training_tune.rows,
     "resume": training_resume.rows,
 }
