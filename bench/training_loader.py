@@ -143,12 +143,14 @@ def _children() -> list[int]:
     """The child processes of this process (Linux)."""
     found = []
     for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
         try:
-            if (
-                folder.name.isdigit()
-                and int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == os.getpid()
-            ):
-                found.append(int(folder.name))
+            parent = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(parent) == os.getpid():
+            found.append(int(folder.name))
     return found
 
 
