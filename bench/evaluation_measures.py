@@ -13,7 +13,7 @@ from torchmetrics.functional.classification.calibration_error import _ce_compute
 from clerestory.core.evidence import Recipe
 from clerestory.stats.aggregate import aggregate
 from clerestory.stats.calibration import BINS
-from clerestory.stats.ood import Curve
+from clerestory.stats.ood import DetectionCurve
 from clerestory.stats.robustness import published_lines, source
 from table import Row
 
@@ -66,7 +66,7 @@ def _detection(trials: int = 30) -> Row:
         score = rng.normal(inside, 1.0)
         if seed % 2:
             score = np.round(score, 1)
-        curve = Curve(score, inside)
+        curve = DetectionCurve(score, inside)
         areas = (curve.auroc, curve.aupr, curve.opposite().aupr, curve.fpr95)
         ours = np.array([area()[0] for area in areas])
         largest = max(largest, float(np.abs(ours - _peer(inside, score)).max()))

@@ -169,7 +169,7 @@ def test_what_cannot_be_calibrated_says_so() -> None:
         reliability([0.5], [1], bins=0)
     with pytest.raises(ConfigError, match="width or mass"):
         reliability([0.5], [1], kind="middle")  # type: ignore[arg-type]  # a wrong kind is the point
-    with pytest.raises(InputError, match="no class"):
+    with pytest.raises(InputError, match="not a class"):
         nll([[0.1, 0.2]], [2])
     with pytest.raises(InputError, match="row 0 of the scores is not finite"):
         fit_temperature([[math.nan, 1.0]], [0])

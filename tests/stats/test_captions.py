@@ -76,7 +76,7 @@ def test_words_are_lower_case_without_punctuation() -> None:
 
 
 def test_captions_that_cannot_be_scored_say_so() -> None:
-    with pytest.raises(InputError, match="two pictures"):
+    with pytest.raises(InputError, match="two images"):
         cider_d(["a"], [["a"]])
     with pytest.raises(InputError, match="has no reference"):
         cider_d(["a", "b"], [["a"], []])
@@ -90,5 +90,5 @@ def test_clip_scores_by_hand() -> None:
         clip_score(image, text[:2])
     with pytest.raises(InputError, match="not finite"):
         clip_score([[math.nan]], [[1.0]])
-    with pytest.raises(InputError, match="row 0 of the captions is all nought"):
+    with pytest.raises(InputError, match="row 0 of the captions is zero"):
         clip_score([[1.0]], [[0.0]])

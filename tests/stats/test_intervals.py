@@ -148,4 +148,4 @@ def test_one_cluster_gives_a_reason_instead_of_an_interval(groups: np.ndarray) -
 
 
 def test_clusters_that_do_not_differ_give_a_reason() -> None:
-    assert "do not differ" in str(mean_interval(np.full(10, 0.3), np.arange(10)))
+    assert "have the same mean" in str(mean_interval(np.full(10, 0.3), np.arange(10)))

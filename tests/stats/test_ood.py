@@ -13,11 +13,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from clerestory.core.errors import ConfigError, InputError
 from clerestory.stats import ood
-from clerestory.stats.ood import Curve
+from clerestory.stats.ood import DetectionCurve
 
 
 def auroc(score: ArrayLike, inside: ArrayLike) -> float:
-    return float(Curve(score, inside).auroc()[0])
+    return float(DetectionCurve(score, inside).auroc()[0])
 
 
 # Few distinct scores, so that ties are the rule.
@@ -38,7 +38,7 @@ def oracle(inside: np.ndarray, score: np.ndarray, weights: np.ndarray | None = N
 
 
 def ours(inside: np.ndarray, score: np.ndarray) -> list[float]:
-    curve = Curve(score, inside)
+    curve = DetectionCurve(score, inside)
     return [float(area()[0]) for area in (curve.auroc, curve.aupr, curve.opposite().aupr, curve.fpr95)]
 
 
@@ -68,7 +68,7 @@ def test_weights_count_as_copies() -> None:
     rng = np.random.default_rng(1)
     score, inside = rng.integers(0, 9, 60).astype(float), rng.integers(0, 2, 60)
     weights = rng.integers(0, 4, (5, 60)).astype(float)
-    curve = Curve(score, inside)
+    curve = DetectionCurve(score, inside)
     found = np.array([m(weights) for m in (curve.auroc, curve.aupr, curve.opposite().aupr, curve.fpr95)])
     for b, row in enumerate(weights):
         copies = np.repeat(np.arange(60), row.astype(int))
@@ -76,7 +76,7 @@ def test_weights_count_as_copies() -> None:
 
 
 def test_a_draw_of_one_class_is_not_a_number() -> None:
-    curve = Curve(np.array([1.0, 2.0, 3.0]), np.array([1, 0, 1]))
+    curve = DetectionCurve(np.array([1.0, 2.0, 3.0]), np.array([1, 0, 1]))
     for weights in ([[1.0, 0.0, 1.0]], [[0.0, 2.0, 0.0]]):
         for method in (curve.auroc, curve.aupr, curve.opposite().aupr, curve.fpr95):
             assert np.isnan(method(np.array(weights))).all()
@@ -157,9 +157,9 @@ def test_what_cannot_be_told_apart_says_so() -> None:
         ood.knn([[0.0, 0.0]], [[1.0, 0.0]], 1)
     with pytest.raises(InputError, match="2 and 1 columns"):
         ood.knn([[0.0, 1.0]], [[1.0]], 1)
-    with pytest.raises(ConfigError, match="neighbour number 3"):
+    with pytest.raises(ConfigError, match="k = 3 is not in 1…1"):
         ood.knn([[1.0]], [[1.0]], 3)
     with pytest.raises(ConfigError, match="shrinkage"):
         ood.mahalanobis([[1.0]], [[1.0], [2.0]], [0, 0], 2.0)
-    with pytest.raises(InputError, match="do not differ"):
+    with pytest.raises(InputError, match="are constant within every class"):
         ood.mahalanobis([[1.0]], [[1.0], [2.0]], [0, 1])

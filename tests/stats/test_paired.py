@@ -13,11 +13,19 @@ from statsmodels.stats.multitest import multipletests
 
 from clerestory.core.errors import InputError
 from clerestory.core.evidence import Interval
-from clerestory.stats.paired import Difference, NoWorse, holm, match, mcnemar, paired_difference, shown_no_worse
+from clerestory.stats.paired import (
+    Difference,
+    NonInferiority,
+    holm,
+    match_rows,
+    mcnemar,
+    non_inferiority,
+    paired_difference,
+)
 
 
-def no_worse(a: np.ndarray, b: np.ndarray, groups: np.ndarray, margin: float, alpha: float = 0.05) -> NoWorse:
-    return shown_no_worse(paired_difference(a, b, groups), margin, alpha)
+def no_worse(a: np.ndarray, b: np.ndarray, groups: np.ndarray, margin: float, alpha: float = 0.05) -> NonInferiority:
+    return non_inferiority(paired_difference(a, b, groups), margin, alpha)
 
 
 def interval_of(difference: Difference) -> Interval:
@@ -130,8 +138,8 @@ def test_equal_scores_of_other_kinds() -> None:
         299 * 2.78 / 302, rel=0.02
     )
     same = np.full(30, 7.0)
-    assert "same amount" in paired_difference(same, same, np.arange(30)).no_interval
-    assert "same amount" in paired_difference(same, same - 2, np.arange(30)).no_interval
+    assert "same in all clusters" in paired_difference(same, same, np.arange(30)).no_interval
+    assert "same in all clusters" in paired_difference(same, same - 2, np.arange(30)).no_interval
 
 
 def test_one_cluster_tells_nothing_and_few_are_named() -> None:
@@ -161,12 +169,12 @@ def test_nothing_to_pair_is_said() -> None:
 
 def test_rows_are_matched_by_their_keys() -> None:
     ours, theirs = [("b", "clean"), ("a", "clean"), ("a", "blind")], [("a", "clean"), ("c", "clean"), ("b", "clean")]
-    left, right = match(ours, theirs)
+    left, right = match_rows(ours, theirs)
     assert (left.tolist(), right.tolist()) == ([0, 1], [2, 0])
     with pytest.raises(InputError, match="'x' occurs twice"):
-        match(["x", "y", "x"], ["x"])
+        match_rows(["x", "y", "x"], ["x"])
     with pytest.raises(InputError, match="no sample in common"):
-        match(["x"], ["y"])
+        match_rows(["x"], ["y"])
 
 
 @given(st.integers(0, 40), st.integers(0, 40))
@@ -194,7 +202,7 @@ def test_mid_p_is_the_textbooks() -> None:
 
 
 def test_mcnemar_takes_right_or_wrong_only() -> None:
-    with pytest.raises(InputError, match="right-or-wrong"):
+    with pytest.raises(InputError, match="binary scores"):
         mcnemar(np.array([0.5]), np.array([1.0]))
     assert mcnemar(np.array([np.nan, 1.0]), np.array([1.0, 0.0]))[:2] == (1, 0)
 

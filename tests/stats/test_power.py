@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.power import TTestPower
 
 from clerestory.stats.paired import paired_difference
-from clerestory.stats.power import minimum_detectable, needed, reach
+from clerestory.stats.power import additional_samples, effect_in_errors, minimum_detectable_effect
 
 
 def scores(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -20,15 +20,17 @@ def scores(seed: int, n: int) -> tuple[np.ndarray, np.ndarray]:
 def test_effect_is_the_formula_on_the_real_pair() -> None:
     a, b = scores(1, 400)
     difference = paired_difference(a, b, np.arange(400))
-    assert reach() == pytest.approx(1.959964 + 0.841621, abs=1e-5)
-    assert minimum_detectable(difference) == pytest.approx(reach() * np.std(a - b, ddof=1) / 20, rel=1e-9)
+    assert effect_in_errors() == pytest.approx(1.959964 + 0.841621, abs=1e-5)
+    assert minimum_detectable_effect(difference) == pytest.approx(
+        effect_in_errors() * np.std(a - b, ddof=1) / 20, rel=1e-9
+    )
 
 
 @pytest.mark.parametrize(("alpha", "sides"), [(0.05, 2), (0.01, 2), (0.01, 1)])
 def test_sample_size_is_that_of_statsmodels(alpha: float, sides: int) -> None:
     a, b = scores(2, 100)
     difference = paired_difference(a, b, np.arange(100))
-    more = needed(difference, 0.1, alpha, 0.8, sides)  # type: ignore[arg-type]  # sides is 1 or 2
+    more = additional_samples(difference, 0.1, alpha, 0.8, sides)  # type: ignore[arg-type]  # sides is 1 or 2
     assert more is not None
     wanted = TTestPower().solve_power(
         0.1 / difference.sd, alpha=alpha, power=0.8, alternative="two-sided" if sides == 2 else "larger"
@@ -41,8 +43,8 @@ def test_correlated_rows_need_more() -> None:
     a, b = scores(3, 100)
     alone = paired_difference(a, b, np.arange(100))
     copied = paired_difference(np.repeat(a, 8), np.repeat(b, 8), np.repeat(np.arange(100), 8))
-    assert minimum_detectable(copied) == pytest.approx(minimum_detectable(alone), rel=1e-9)
-    ours, theirs = needed(copied, 0.05), needed(alone, 0.05)
+    assert minimum_detectable_effect(copied) == pytest.approx(minimum_detectable_effect(alone), rel=1e-9)
+    ours, theirs = additional_samples(copied, 0.05), additional_samples(alone, 0.05)
     assert ours is not None
     assert theirs is not None
     assert ours.rows == pytest.approx(8 * theirs.rows, abs=8)
@@ -51,7 +53,7 @@ def test_correlated_rows_need_more() -> None:
 
 def test_the_effect_is_seen_as_often_as_promised() -> None:
     rng, n, rounds, seen = np.random.default_rng(4), 300, 1500, 0
-    effect = reach() * math.sqrt(2) / math.sqrt(n)
+    effect = effect_in_errors() * math.sqrt(2) / math.sqrt(n)
     for _ in range(rounds):
         found = paired_difference(rng.normal(effect, 1, n), rng.normal(0, 1, n), np.arange(n))
         assert found.p is not None
@@ -64,7 +66,7 @@ def test_the_effect_is_seen_as_often_as_promised() -> None:
 def test_smaller_effects_never_need_fewer(one: float, other: float) -> None:
     a, b = scores(5, 50)
     difference = paired_difference(a, b, np.arange(50))
-    small, large = (needed(difference, effect) for effect in sorted((one, other)))
+    small, large = (additional_samples(difference, effect) for effect in sorted((one, other)))
     assert small is not None
     assert large is not None
     assert small.rows >= large.rows
@@ -72,7 +74,7 @@ def test_smaller_effects_never_need_fewer(one: float, other: float) -> None:
 
 def test_unknown_spread_needs_an_unknown_number() -> None:
     nothing = paired_difference(np.ones(4), np.ones(4), np.zeros(4, dtype=int))
-    assert minimum_detectable(nothing) is None
-    assert needed(nothing, 0.1) is None
+    assert minimum_detectable_effect(nothing) is None
+    assert additional_samples(nothing, 0.1) is None
     with pytest.raises(ValueError, match="above 0"):
-        needed(nothing, 0.0)
+        additional_samples(nothing, 0.0)

@@ -46,9 +46,9 @@ def test_corruption_errors_by_hand() -> None:
 
 
 def test_a_reference_that_hardly_errs_is_refused() -> None:
-    with pytest.raises(InputError, match=r"errs in only 0\.5% under fog, too little"):
+    with pytest.raises(InputError, match=r"error rate of only 0\.5% under fog, too little"):
         corruption_error("mce", {"fog": [0.2]}, {"fog": [0.005]})
-    with pytest.raises(InputError, match=r"loses only 0\.0% under fog"):
+    with pytest.raises(InputError, match=r"adds only 0\.0% under fog"):
         corruption_error("relative_mce", {"fog": [0.2]}, {"fog": [0.3]}, 0.1, 0.3)
     with pytest.raises(InputError, match="no row has a score"):
         corruption_error("mce", {}, REFERENCE)
@@ -108,5 +108,5 @@ def test_what_no_line_can_tell_is_refused() -> None:
         effective_robustness(0.99, 0.4, "imagenet_v2", 1000, 1000)
     with pytest.raises(NotFound, match="imagenet_v2"):
         effective_robustness(0.5, 0.4, "imagenet_v3", 1000, 1000)
-    with pytest.raises(InputError, match="makes no interval"):
+    with pytest.raises(InputError, match="no interval for accuracy"):
         effective_robustness(0.5, 1.4, "imagenet_v2", 1000, 1000)

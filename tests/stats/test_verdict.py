@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from clerestory.core.errors import ConfigError
 from clerestory.stats.paired import paired_difference
-from clerestory.stats.verdict import Gate, Verdict, gate_difference, judge
+from clerestory.stats.verdict import ComparisonVerdict, GateResult, gate_difference, judge_difference
 
 OPPOSITE = {"better": "worse", "worse": "better", "no_difference": "no_difference", "inconclusive": "inconclusive"}
 
@@ -20,9 +20,9 @@ def answers(n: int, won: int, lost: int) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def compared(n: int, won: int, lost: int, margin: float = 0.01) -> Verdict:
+def compared(n: int, won: int, lost: int, margin: float = 0.01) -> ComparisonVerdict:
     a, b = answers(n, won, lost)
-    return judge(paired_difference(a, b, np.arange(n)), margin)
+    return judge_difference(paired_difference(a, b, np.arange(n)), margin)
 
 
 @pytest.mark.parametrize(
@@ -39,75 +39,75 @@ def compared(n: int, won: int, lost: int, margin: float = 0.01) -> Verdict:
 )
 def test_words(n: int, won: int, lost: int, word: str) -> None:
     found = compared(n, won, lost)
-    assert found.word == word
-    assert (found.needs is not None) == (word == "inconclusive")
-    assert f"on {n:,} samples" in found.sentence
+    assert found.outcome == word
+    assert (found.additional is not None) == (word == "inconclusive")
+    assert f"on {n:,} samples" in found.message
 
 
 def test_sentences() -> None:
-    assert compared(1000, 60, 20).sentence == (
+    assert compared(1000, 60, 20).message == (
         "A is better than B: +4 points (95 % interval +2.24 to +5.75) on 1,000 samples."
     )
-    assert compared(2000, 0, 0).sentence == (
+    assert compared(2000, 0, 0).message == (
         "A is as good as B; they differ by less than a margin of 1 point: +0 points (95 % interval -0.139 to "
         "+0.139) on 2,000 samples."
     )
-    assert "it takes about" in compared(200, 5, 5).sentence
+    assert "more samples are needed" in compared(200, 5, 5).message
 
 
 def test_what_it_needs_is_enough() -> None:
     """With as many samples as it asked for, and the two as alike as they seemed, the verdict is there."""
     first = compared(400, 8, 8)
-    assert first.needs is not None
-    n = 400 + first.needs.rows
-    assert compared(n, n // 50, n // 50).word == "no_difference"
-    assert first.needs.rows > 1500
-    assert compared(800, 16, 16).word == "inconclusive"
+    assert first.additional is not None
+    n = 400 + first.additional.rows
+    assert compared(n, n // 50, n // 50).outcome == "no_difference"
+    assert first.additional.rows > 1500
+    assert compared(800, 16, 16).outcome == "inconclusive"
 
 
 def test_enough_samples_and_still_between_asks_for_more() -> None:
     found = compared(20_000, 300, 185)
-    assert found.word == "better"
-    undecided = judge(paired_difference(*answers(20_000, 240, 210), np.arange(20_000)), margin=0.002)
-    assert undecided.word == "inconclusive"
-    assert undecided.needs is not None
-    assert undecided.needs.rows > 0
+    assert found.outcome == "better"
+    undecided = judge_difference(paired_difference(*answers(20_000, 240, 210), np.arange(20_000)), margin=0.002)
+    assert undecided.outcome == "inconclusive"
+    assert undecided.additional is not None
+    assert undecided.additional.rows > 0
 
 
 def test_lower_is_better() -> None:
     a, b = answers(1000, 60, 20)
     difference = paired_difference(a, b, np.arange(1000))
-    assert judge(difference, direction="lower").word == "worse"
+    assert judge_difference(difference, direction="lower").outcome == "worse"
 
 
 def test_other_comparisons_can_take_a_verdict_back_and_never_give_one() -> None:
     difference = paired_difference(*answers(1000, 40, 20), np.arange(1000))
-    assert judge(difference).word == "better"
-    assert judge(difference, p=0.2).word == "inconclusive"
+    assert judge_difference(difference).outcome == "better"
+    assert judge_difference(difference, p=0.2).outcome == "inconclusive"
     level = paired_difference(*answers(200, 5, 5), np.arange(200))
-    assert judge(level, p=0.001).word == "inconclusive"
+    assert judge_difference(level, p=0.001).outcome == "inconclusive"
 
 
 def test_a_difference_too_small_to_matter_is_named() -> None:
-    found = judge(paired_difference(*answers(100_000, 300, 150), np.arange(100_000)))
-    assert found.word == "better"
-    assert "by less than a margin of 1 point" in found.sentence
+    found = judge_difference(paired_difference(*answers(100_000, 300, 150), np.arange(100_000)))
+    assert found.outcome == "better"
+    assert "by less than a margin of 1 point" in found.message
 
 
 def test_clusters_unscored_rows_and_units_are_in_the_sentence() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.normal(20, 5, 90), rng.normal(10, 5, 90)
     a[:3] = np.nan
-    found = judge(paired_difference(a, b, np.arange(90) % 9), 1.0, "lower", "ms", ("new", "old"))
-    assert found.sentence.startswith("new is worse than old: +")
-    assert " ms (95 % interval" in found.sentence
-    assert "on 87 samples in 9 clusters, 3 more not scored for both; only 9 clusters" in found.sentence
+    found = judge_difference(paired_difference(a, b, np.arange(90) % 9), 1.0, "lower", "ms", ("new", "old"))
+    assert found.message.startswith("new is worse than old: +")
+    assert " ms (95 % interval" in found.message
+    assert "on 87 samples in 9 clusters, 3 more not scored for both; only 9 clusters" in found.message
 
 
 def test_no_spread_is_inconclusive_with_the_reason() -> None:
-    found = judge(paired_difference(np.ones(5), np.ones(5), np.zeros(5, dtype=int)))
-    assert found.word == "inconclusive"
-    assert "one cluster" in found.sentence
+    found = judge_difference(paired_difference(np.ones(5), np.ones(5), np.zeros(5, dtype=int)))
+    assert found.outcome == "inconclusive"
+    assert "one cluster" in found.message
 
 
 @given(st.integers(2, 3000), st.integers(0, 60), st.integers(0, 60))
@@ -115,11 +115,11 @@ def test_no_spread_is_inconclusive_with_the_reason() -> None:
 def test_swapping_the_two_gives_the_opposite_word(n: int, won: int, lost: int) -> None:
     won, lost = min(won, n // 2), min(lost, n // 2)
     one, other = compared(n, won, lost), compared(n, lost, won)
-    assert one.word == OPPOSITE[other.word]
-    assert one.needs == other.needs
+    assert one.outcome == OPPOSITE[other.outcome]
+    assert one.additional == other.additional
 
 
-def gate(n: int, won: int, lost: int, margin: float = 0.01, alpha: float = 0.01) -> Gate:
+def gate(n: int, won: int, lost: int, margin: float = 0.01, alpha: float = 0.01) -> GateResult:
     candidate, live = answers(n, won, lost)
     return gate_difference(candidate, live, np.arange(n), margin, alpha)
 
@@ -138,18 +138,16 @@ def gate(n: int, won: int, lost: int, margin: float = 0.01, alpha: float = 0.01)
 )
 def test_gate(n: int, won: int, lost: int, answer: str) -> None:
     found = gate(n, won, lost)
-    assert found.answer == answer
-    assert (found.needs is not None) == (answer == "cannot_tell")
+    assert found.outcome == answer
+    assert (found.additional is not None) == (answer == "cannot_tell")
 
 
 def test_gate_sentences() -> None:
-    assert gate(2000, 20, 60).sentence.startswith(
-        "The candidate is worse than the live model: -2 points (98 % interval"
-    )
-    assert "a little worse, by less than 1 point" in gate(100_000, 150, 300).sentence
+    assert gate(2000, 20, 60).message.startswith("The candidate is worse than the live model: -2 points (98 % interval")
+    assert "a little worse, by less than 1 point" in gate(100_000, 150, 300).message
     found = gate(2000, 20, 28)
-    assert found.needs is not None
-    assert f"it takes about {found.needs.rows:,} more samples" in found.sentence
+    assert found.additional is not None
+    assert f"about {found.additional.rows:,} more samples are needed" in found.message
     assert found.detectable == pytest.approx(0.011, abs=0.0005)
 
 
@@ -160,19 +158,19 @@ def test_gate_where_lower_is_better() -> None:
         left = gate_difference(one, other, np.arange(2000))
         right = gate_difference(other, one, np.arange(2000), direction="lower")
         assert left == right
-        assert left.answer == "fail"
+        assert left.outcome == "fail"
 
 
 def test_gate_counts_a_lost_cluster_once() -> None:
     """Sixty lost rows of three concepts are three losses, not sixty."""
     candidate, live = answers(2000, 0, 60)
-    assert gate_difference(candidate, live, np.arange(2000)).answer == "fail"
-    assert gate_difference(candidate, live, np.arange(2000) // 20).answer == "cannot_tell"
+    assert gate_difference(candidate, live, np.arange(2000)).outcome == "fail"
+    assert gate_difference(candidate, live, np.arange(2000) // 20).outcome == "cannot_tell"
 
 
 def test_gate_of_one_cluster_cannot_tell() -> None:
     found = gate_difference(np.ones(9), np.ones(9), np.zeros(9, dtype=int))
-    assert (found.answer, found.needs, found.p) == ("cannot_tell", None, None)
+    assert (found.outcome, found.additional, found.p) == ("cannot_tell", None, None)
 
 
 @pytest.mark.parametrize(("margin", "alpha"), [(0.0, 0.01), (-1.0, 0.01), (0.01, 0.0), (0.01, 0.7)])
@@ -190,7 +188,7 @@ def test_gate_catches_two_points_and_seldom_cries_wolf(drop: float, least: float
         chance = rng.random(2000)
         flipped = np.where(live, chance < (0.01 + drop) / 0.75, chance < 0.01 / 0.25)
         candidate = live ^ flipped
-        failed += gate_difference(candidate.astype(float), live.astype(float), np.arange(2000)).answer == "fail"
+        failed += gate_difference(candidate.astype(float), live.astype(float), np.arange(2000)).outcome == "fail"
     assert least <= failed / rounds <= most
 
 
@@ -199,5 +197,5 @@ def test_gate_seldom_passes_a_drop_of_the_margin() -> None:
     for _ in range(rounds):
         draw = rng.random(3000)
         won, lost = int((draw < 0.01).sum()), int((draw > 0.98).sum())
-        passed += gate(3000, won, lost).answer == "pass"
+        passed += gate(3000, won, lost).outcome == "pass"
     assert passed / rounds <= 0.02

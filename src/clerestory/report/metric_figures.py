@@ -23,7 +23,7 @@ SPLITS = (TEST, TEST_STYLE)
 RECALL = "recall@{k}"
 MAX_BARS = 16
 UNKNOWN = "—"
-HEAD = ("Metric", "Measured on", "Value and interval", "n", "Chance level")
+HEAD = ("Metric", "Measured on", "Value and interval", "Samples", "Chance level")
 WHOLE_TASK = {"task", "split"}
 CHANCE_NOTE = "The dashed tick is the chance level: what guessing would reach."
 

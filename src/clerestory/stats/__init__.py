@@ -1,1 +1,1 @@
-"""Metrics, intervals and aggregates. Numbers in, numbers out: no files, no models, no pictures."""
+"""Metrics, intervals and aggregates. Numbers in, numbers out: no files, no models, no images."""

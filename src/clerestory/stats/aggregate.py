@@ -1,8 +1,8 @@
-"""From per-sample rows to measurements, by recipes that anyone can follow again.
+"""From per-sample rows to measurements, by recipes that anyone can recompute.
 
 ``rows`` is a table as columns: a mapping from names to equally long arrays, text columns as strings and number
 columns as numbers. An empty number (NaN or None) means *unscored*: such a row is left out and ``n`` says how many
-were scored, so an answer that never came is not a score of 0. The statistics are in ``clerestory.stats.statistics``.
+were scored, so a missing answer is not a score of 0. The statistics are in ``clerestory.stats.statistics``.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from clerestory.core.codec import Tags
 from clerestory.core.errors import ConfigError, InputError, not_found
 from clerestory.core.evidence import Interval, Measurement, Recipe
 from clerestory.stats.metrics import metric
-from clerestory.stats.statistics import STATISTICS, Selected, Statistic
+from clerestory.stats.statistics import STATISTICS, SelectedRows, Statistic
 
 Rows = Mapping[str, NDArray[Any]]
 ANY = "*"
 
 
 class Aggregate(NamedTuple):
-    """What a recipe gives.
+    """The result of a recipe.
 
     Attributes:
         value: the number.
-        n: how many scored rows it was computed from.
-        clusters: how many clusters they form; None where the recipe names no cluster column.
+        n: the number of scored rows.
+        clusters: the number of clusters they form; None where the recipe names no cluster column.
         interval: its confidence interval, or None.
         no_interval: why there is no interval; empty when there is one.
     """
@@ -43,26 +43,26 @@ class Aggregate(NamedTuple):
 
 
 def aggregate(rows: Rows, recipe: Recipe, level: float = 0.95) -> Aggregate:
-    """Follow one recipe over the rows.
+    """Compute one recipe over the rows.
 
-    The recipe's ``where`` picks the rows whose columns equal its values; the value ``*`` stands for anything but an
-    empty text, so that ``severity=*`` is every corrupted picture. Sums are exactly rounded (``math.fsum``) and draws
-    are seeded, so the same rows give the same numbers.
+    The recipe's ``where`` selects the rows whose columns equal its values; the value ``*`` stands for anything but an
+    empty text, so that ``severity=*`` is every corrupted image. Sums are exactly rounded (``math.fsum``) and draws are
+    seeded, so the same rows give the same numbers.
 
     Raises:
-        NotFound: the rows have no such column, or there is no such statistic.
-        InputError: no scored row is left, or they do not allow the statistic (one class only, too few groups).
-        ConfigError: a recipe that the statistic cannot follow: a quantile outside 0…1, no second column.
+        NotFound: unknown column or statistic.
+        InputError: no scored row remains, or the rows do not allow the statistic (one class only, too few groups).
+        ConfigError: a recipe that the statistic cannot use: a quantile outside 0…1, no second column.
     """
     if recipe.statistic not in STATISTICS:
         raise not_found("statistic", recipe.statistic, STATISTICS)
     statistic = STATISTICS[recipe.statistic]
-    chosen = _select(rows, recipe, statistic, level)
-    value, found = statistic.compute(chosen)
-    clusters = int(chosen.groups.max()) + 1 if recipe.cluster else None
-    if isinstance(found, Interval):
-        return Aggregate(value, len(chosen.values), clusters, found, "")
-    return Aggregate(value, len(chosen.values), clusters, None, found)
+    selected = _select(rows, recipe, statistic, level)
+    value, interval = statistic.compute(selected)
+    clusters = int(selected.groups.max()) + 1 if recipe.cluster else None
+    if isinstance(interval, Interval):
+        return Aggregate(value, len(selected.values), clusters, interval, "")
+    return Aggregate(value, len(selected.values), clusters, None, interval)
 
 
 def measure(
@@ -96,20 +96,20 @@ def measure(
 
 
 def recompute(rows: Rows, claimed: Measurement) -> Measurement:
-    """The same measurement, computed again from the rows; equal to ``claimed`` when that is true to them.
+    """A measurement recomputed from the rows; equal to ``claimed`` if that follows from them.
 
     Raises:
-        InputError: the measurement names no recipe, or the rows do not have what it needs.
+        InputError: the measurement has no recipe, or the rows lack what it needs.
     """
     if claimed.recipe is None:
-        raise InputError(f"{claimed.key} does not say how it was computed", "evaluate the model again")
+        raise InputError(f"{claimed.key} has no recipe", "evaluate the model again")
     level = claimed.interval.level if claimed.interval else 0.95
     value, n, clusters, interval, reason = aggregate(rows, claimed.recipe, level)
     return dataclasses.replace(claimed, value=value, n=n, clusters=clusters, interval=interval, no_interval=reason)
 
 
-def _select(rows: Rows, recipe: Recipe, statistic: Statistic, level: float) -> Selected:
-    """The scored rows that the recipe and its statistic are about."""
+def _select(rows: Rows, recipe: Recipe, statistic: Statistic, level: float) -> SelectedRows:
+    """The scored rows of the recipe and its statistic."""
     # float64 turns the None of an object column into NaN.
     values = _column(rows, recipe.column).astype(np.float64)
     keep = ~np.isnan(values)
@@ -126,7 +126,7 @@ def _select(rows: Rows, recipe: Recipe, statistic: Statistic, level: float) -> S
             keep &= ~np.isnan(more[name])
     _require(keep, recipe)
     groups = np.zeros(int(keep.sum()), dtype=np.int64)
-    chosen = Selected(
+    chosen = SelectedRows(
         values[keep],
         against[keep] if len(against) else against,
         groups,
@@ -149,16 +149,16 @@ def _select(rows: Rows, recipe: Recipe, statistic: Statistic, level: float) -> S
 
 
 def _against(rows: Rows, recipe: Recipe, statistic: Statistic) -> tuple[NDArray[Any], tuple[str, str]]:
-    """The second column as the statistic takes it, and the two values of a contrast."""
+    """The second column in the type that the statistic takes, and the two values of a contrast."""
     if statistic.against == "nothing":
         return np.array([]), ("", "")
     if not recipe.against:
-        raise ConfigError(f"{recipe.statistic} needs a second column", "name it in the recipe's against")
+        raise ConfigError(f"the statistic {recipe.statistic} needs a second column", "name it in the recipe's against")
     if statistic.against == "contrast":
         parts = recipe.against.split(":", 2)
         if len(parts) != 3 or not parts[1] or parts[1] == parts[2]:
             raise ConfigError(
-                f"{recipe.against!r} does not say what to compare", "write it as column:first:second, both different"
+                f"{recipe.against!r} is not a contrast", "write it as column:first:second, with two different values"
             )
         return _column(rows, parts[0]), (parts[1], parts[2])
     column = _column(rows, recipe.against)
@@ -179,7 +179,7 @@ def _column(rows: Rows, name: str) -> NDArray[Any]:
 
 
 def _groups(rows: Rows, recipe: Recipe, keep: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """One cluster number per row that is kept, in the order of first appearance."""
+    """One cluster number per selected row, in the order of first appearance."""
     if not recipe.cluster:
         return np.arange(int(keep.sum()))
     names = _column(rows, recipe.cluster)[keep].tolist()

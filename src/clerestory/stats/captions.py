@@ -1,6 +1,6 @@
-"""How good is a caption? CIDEr-D against references, CLIPScore against the picture itself.
+"""Metrics of captions: CIDEr-D against references, CLIPScore against the image itself.
 
-Dimensions: N captions, D features, R references.
+Dimensions: N captions, D features.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from clerestory.stats.ood import unit_rows
 Floats = NDArray[np.float64]
 Vector = dict[tuple[str, ...], float]
 
-LONGEST = 4
+MAX_NGRAM = 4
 SIGMA = 6.0
 SCALE = 10.0
 CLIP_WEIGHT = 2.5
@@ -29,9 +29,9 @@ _WORD = re.compile(r"\w+(?:['’]\w+)*")
 def tokenise(text: str) -> list[str]:
     """Lower-case words without punctuation.
 
-    A simple stand-in for the Penn Treebank tokeniser of the original: words are runs of letters, digits and
-    underscores; an apostrophe inside a word stays (the original splits ``it's`` into ``it`` and ``'s``); a hyphen
-    parts words. Published CIDEr numbers were made with the original, so compare numbers of this one with one another.
+    A simple replacement of the original's Penn Treebank tokeniser: words are runs of letters, digits and underscores;
+    an apostrophe inside a word stays (the original splits ``it's`` into ``it`` and ``'s``); a hyphen separates words.
+    Published CIDEr values were computed with the original, so values of this one compare only with one another.
     """
     return _WORD.findall(text.lower())
 
@@ -39,27 +39,27 @@ def tokenise(text: str) -> list[str]:
 class CiderD:
     """CIDEr-D (Vedantam et al. 2015) with the document frequencies of one set of references.
 
-    For each n in 1…4, n-grams are weighted by count · ln(I / number of pictures whose references hold the n-gram), I
-    being the number of pictures. The candidate's counts are clipped to the reference's, the product with the reference
-    is divided by both lengths, a Gaussian (σ = 6) of the difference in words is multiplied in, and the mean over n and
-    over references is taken, times 10. A candidate equal to its only reference scores 10, but only 2.5 · its number of
-    words when it has fewer than four; words that go with every picture weigh nothing.
+    For each n in 1…4, n-grams are weighted by count · ln(I / number of images whose references contain the n-gram),
+    with I images. The candidate's counts are clipped to the reference's; their product is divided by both lengths,
+    multiplied by a Gaussian (σ = 6) of the difference in words, averaged over n and over references, and multiplied by
+    10. A candidate equal to its only reference scores 10, but only 2.5 · its number of words when it has fewer than
+    four; words in the references of every image have no weight.
 
     Args:
-        references: one list of captions per picture.
+        references: one list of captions per image.
 
     Raises:
-        InputError: fewer than two pictures, so that every n-gram would weigh nothing.
+        InputError: fewer than two images, so that every n-gram would have no weight.
     """
 
     def __init__(self, references: Sequence[Sequence[str]]) -> None:
         if len(references) < 2:
             raise InputError(
-                f"CIDEr weighs words by how many pictures they go with, and there are {len(references)}",
-                "give the references of two pictures or more, better of hundreds",
+                f"CIDEr needs the references of two images or more, got {len(references)}",
+                "give those of the whole split",
             )
-        self._pictures = len(references)
-        self._found = Counter(
+        self._num_images = len(references)
+        self._document_counts = Counter(
             gram for captions in references for gram in {g for c in captions for g in _ngrams(tokenise(c))}
         )
 
@@ -70,21 +70,21 @@ class CiderD:
             InputError: it has no reference.
         """
         if not references:
-            raise InputError(f"the caption {candidate[:40]!r} has no reference", "leave it out, or add one")
+            raise InputError(f"the caption {candidate[:40]!r} has no reference", "add one, or remove the caption")
         words = tokenise(candidate)
-        ours = self._vectors(words)
+        vectors = self._vectors(words)
         total = 0.0
         for reference in references:
             other = tokenise(reference)
-            closeness = sum(_clipped_cosine(a, b) for a, b in zip(ours, self._vectors(other), strict=True)) / LONGEST
-            total += closeness * math.exp(-((len(words) - len(other)) ** 2) / (2 * SIGMA**2))
+            cosines = [_clipped_cosine(a, b) for a, b in zip(vectors, self._vectors(other), strict=True)]
+            total += sum(cosines) / MAX_NGRAM * math.exp(-((len(words) - len(other)) ** 2) / (2 * SIGMA**2))
         return SCALE * total / len(references)
 
     def _vectors(self, words: list[str]) -> list[Vector]:
         """The weighted n-grams of each length."""
-        vectors: list[Vector] = [{} for _ in range(LONGEST)]
+        vectors: list[Vector] = [{} for _ in range(MAX_NGRAM)]
         for gram, count in _ngrams(words).items():
-            rarity = math.log(self._pictures / max(1, self._found[gram]))
+            rarity = math.log(self._num_images / max(1, self._document_counts[gram]))
             vectors[len(gram) - 1][gram] = count * rarity
         return vectors
 
@@ -92,16 +92,16 @@ class CiderD:
 def clip_score(image_ND: ArrayLike, text_ND: ArrayLike) -> Floats:
     """CLIPScore of each caption (N,): 2.5 · max(cosine, 0), 0…2.5 (Hessel et al. 2021).
 
-    The embeddings must come from one dual encoder, and a number says nothing beside that of another encoder.
+    The embeddings must come from one dual encoder; scores of different encoders are not comparable.
 
     Raises:
-        InputError: embeddings that do not pair up, are not finite, or are all nought.
+        InputError: embeddings of different shapes, not finite, or zero.
     """
-    return CLIP_WEIGHT * np.maximum(_cosines(image_ND, text_ND, "pictures"), 0.0)
+    return CLIP_WEIGHT * np.maximum(_cosines(image_ND, text_ND, "images"), 0.0)
 
 
 def _ngrams(words: list[str]) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(words[i : i + n]) for n in range(1, LONGEST + 1) for i in range(len(words) - n + 1))
+    return Counter(tuple(words[i : i + n]) for n in range(1, MAX_NGRAM + 1) for i in range(len(words) - n + 1))
 
 
 def _clipped_cosine(ours: Vector, theirs: Vector) -> float:
@@ -120,6 +120,6 @@ def _cosines(first: ArrayLike, second: ArrayLike, name: str) -> Floats:
             f"the embeddings have the shapes {a_ND.shape} and {b_ND.shape}", "give one row of each per pair"
         )
     if not (np.isfinite(a_ND).all() and np.isfinite(b_ND).all()):
-        raise InputError("an embedding is not finite", "leave unscored samples out")
+        raise InputError("an embedding is not finite", "remove unscored samples")
     found: Floats = np.einsum("nd,nd->n", unit_rows(a_ND, name), unit_rows(b_ND, "captions"))
     return found

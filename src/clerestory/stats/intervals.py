@@ -1,8 +1,8 @@
-"""Confidence intervals that know about clusters.
+"""Confidence intervals that respect clusters.
 
-Rows of one cluster (the eight drawings of one concept, say) resemble one another, so they count for less than as
-many independent rows. Every function takes ``groups``: one cluster number (0, 1, …) per row. Where every row stands
-for itself, pass ``np.arange(n)``.
+Rows of one cluster (such as the drawings of one concept) resemble one another, so they carry less information than as
+many independent rows. Every function takes ``groups``: one cluster number (0, 1, …) per row; ``np.arange(n)`` for
+independent rows.
 
 | method | for | source |
 |---|---|---|
@@ -11,7 +11,7 @@ for itself, pass ``np.arange(n)``.
 | ``order-statistics`` | quantiles of independent rows | exact, from the binomial distribution |
 | ``cluster-woodruff`` | quantiles of clustered rows | Woodruff 1952, with the effective n of the clusters |
 
-A function returns the interval, or one sentence that says why there is none.
+A function returns the interval, or one sentence on why there is none.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ Ints = NDArray[np.int64]
 
 FEW_CLUSTERS = 20
 FEW_EVENTS = 10.0
+ONE_CLUSTER = "all rows are in one cluster, so the variance between clusters is unknown"
+NO_VARIANCE = "all clusters have the same mean, so the variance between clusters is unknown"
 
 
 def cluster_variance(values: Floats, groups: Ints) -> float:
@@ -47,10 +49,10 @@ def mean_interval(values: Floats, groups: Ints, level: float = 0.95) -> Interval
     """Interval of a mean: ``cluster-t``."""
     clusters = _count(groups)
     if clusters < 2:
-        return "all rows belong to one cluster, so their spread says nothing about others"
+        return ONE_CLUSTER
     mean, variance = math.fsum(values) / len(values), cluster_variance(values, groups)
     if variance <= 0.0:
-        return "the clusters do not differ at all, so their spread says nothing about others"
+        return NO_VARIANCE
     half = _t(level, clusters) * math.sqrt(variance)
     return Interval(mean - half, mean + half, "cluster-t", level)
 
@@ -58,17 +60,17 @@ def mean_interval(values: Floats, groups: Ints, level: float = 0.95) -> Interval
 def share_interval(hits: Floats, groups: Ints, level: float = 0.95) -> Interval | str:
     """Interval of a share, from a 0/1 value per row: ``cluster-t`` cut to 0…1, or ``cluster-wilson``.
 
-    Wilson's takes over where the other is known to be too short: fewer than 20 clusters, or fewer than 10 hits or
-    misses after the correction for clusters. A share of exactly 0 or 1 therefore still has a true interval.
+    Wilson's is used where the other is known to be too short: fewer than 20 clusters, or fewer than 10 hits or misses
+    after the correction for clusters. A share of exactly 0 or 1 therefore still has an interval.
     """
     clusters = _count(groups)
     if clusters < 2:
-        return "all rows belong to one cluster, so their spread says nothing about others"
+        return ONE_CLUSTER
     share = math.fsum(hits) / len(hits)
     size = effective_size(hits, groups)
     rare = min(share, 1 - share) * size < FEW_EVENTS
     if rare:
-        # The spread between clusters cannot be judged from a few hits; taking one row per cluster is cautious.
+        # The variance between clusters cannot be estimated from a few hits; one row per cluster is conservative.
         size = min(size, float(clusters))
     if rare or clusters < FEW_CLUSTERS:
         return wilson(share, size, _t(level, clusters), level)
@@ -81,16 +83,16 @@ def wilson(share: float, size: float, critical: float, level: float) -> Interval
     square = critical * critical
     centre = (share + square / (2 * size)) / (1 + square / size)
     half = critical / (1 + square / size) * math.sqrt(share * (1 - share) / size + square / (4 * size * size))
-    # Rounding must not move the ends past the point, which they touch at 0 and at 1.
+    # Rounding must not move the bounds past the point, which they touch at 0 and at 1.
     low, high = max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)
     return Interval(low, high, "cluster-wilson", level)
 
 
 def effective_size(hits: Floats, groups: Ints) -> float:
-    """How many independent rows would tell a share as precisely as these clustered ones.
+    """The effective sample size: as many independent rows would estimate a share as precisely as these clustered ones.
 
-    Where the variance cannot be seen (all hits or all misses, or clusters that cancel out exactly) it is taken to be
-    the number of clusters, the cautious choice. It is never more than the number of rows.
+    Where the variance cannot be estimated (all hits or all misses, or clusters that cancel out exactly) it is the
+    number of clusters, the conservative choice. It is never more than the number of rows.
     """
     clusters = _count(groups)
     share = math.fsum(hits) / len(hits)
@@ -105,8 +107,8 @@ def quantile_interval(values: Floats, groups: Ints, q: float, level: float = 0.9
 
     ``order-statistics`` where every row is its own cluster, else ``cluster-woodruff``.
 
-    Both ends are values that occur. Where the rows are too few for an end to exist (the 95th percentile of 20 rows
-    may well lie above all of them), the answer is a sentence with the number of rows it takes.
+    Both bounds are observed values. Where the rows are too few for a bound to exist (the 95th percentile of 20 rows may
+    lie above all of them), the result is a sentence with the number of rows needed.
     """
     ordered = np.sort(values)
     if _count(groups) == len(values):
@@ -121,14 +123,14 @@ def _exact_quantile(ordered: Floats, q: float, level: float) -> Interval | str:
     high = int(distributions.binom.isf(tail, n, q)) + 1
     if low < 1 or high > n:
         needed = math.ceil(math.log(tail) / math.log(max(q, 1 - q)))
-        return f"{n} rows cannot bound the {q:g} quantile at level {level:g}; it takes about {needed}"
+        return f"{n} rows cannot bound the {q:g} quantile at level {level:g}; about {needed} are needed"
     return Interval(float(ordered[low - 1]), float(ordered[high - 1]), "order-statistics", level)
 
 
 def _woodruff(values: Floats, ordered: Floats, groups: Ints, q: float, level: float) -> Interval | str:
     n, clusters = len(values), _count(groups)
     if clusters < 2:
-        return "all rows belong to one cluster, so their spread says nothing about others"
+        return ONE_CLUSTER
     point = np.quantile(ordered, q)
     below = (values <= point).astype(np.float64)
     if below.all():
@@ -136,7 +138,7 @@ def _woodruff(values: Floats, ordered: Floats, groups: Ints, q: float, level: fl
     half = _t(level, clusters) * math.sqrt(q * (1 - q) / effective_size(below, groups))
     low, high = math.floor(n * (q - half)), math.ceil(n * (q + half)) + 1
     if low < 1 or high > n:
-        return f"{clusters} clusters cannot bound the {q:g} quantile at level {level:g}; it takes more of them"
+        return f"{clusters} clusters cannot bound the {q:g} quantile at level {level:g}; more are needed"
     return Interval(float(ordered[low - 1]), float(ordered[high - 1]), "cluster-woodruff", level)
 
 

@@ -37,7 +37,7 @@ class Metric:
         meaning: one or two plain sentences.
         topic: the question it answers, when its slice does not say otherwise.
         machine_dependent: it also depends on what else the machine is doing.
-        counts_answers: a share of answers, which can be said as so many of 100.
+        counts_answers: a share of answers, which can be written as N of 100.
         headline: belongs into a short summary; of a template, the parameters that do.
         base: name of the template, or the name itself.
         parameter: value of the template's field; None without one.
@@ -137,7 +137,7 @@ _QUALITY = (
         "share",
         "higher",
         "Caption similarity (chrF)",
-        "Character sequences that the first suggestion shares with the reference caption: 0 is none, 1 is all.",
+        "Character sequences that the first suggestion shares with the reference caption: 0 for none, 1 for all.",
         headline=True,
     ),
     Metric(
@@ -188,7 +188,7 @@ _ROBUSTNESS = (
         "ratio",
         "lower",
         "Mean corruption error (mCE)",
-        "Errors on corrupted images relative to a baseline: 1 is as many as the baseline makes, 0 is none.",
+        "Errors on corrupted images relative to a baseline: 1 means as many as the baseline, 0 means no errors.",
         "robustness",
         headline=True,
     ),

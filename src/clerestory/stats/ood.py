@@ -1,6 +1,6 @@
-"""Does a model notice what it was not made for? Scores, and how well they tell in- from out-of-distribution.
+"""Out-of-distribution detection: scores, and how well they separate in- from out-of-distribution samples.
 
-Every score is higher for what looks *more in-distribution*, and in-distribution is the positive class everywhere.
+Every score is higher for samples that look *more in-distribution*; in-distribution is always the positive class.
 
 Dimensions: N samples, K classes, D features, M training samples.
 
@@ -14,8 +14,8 @@ Dimensions: N samples, K classes, D features, M training samples.
 | ``mcm`` | cosines to class prompts | largest softmax of cosine / T; Ming et al. 2022 |
 
 Ties: samples of equal score pass a threshold together. AUROC counts a tied pair as half, AUPR is the average precision
-Σ (R_i − R_{i−1}) · P_i over distinct thresholds, and FPR95 is the least false-positive rate among the thresholds that
-keep at least 95 % of the in-distribution samples: scikit-learn's definitions.
+Σ (R_i − R_{i−1}) · P_i over distinct thresholds, and FPR95 is the lowest false-positive rate among the thresholds that
+accept at least 95 % of the in-distribution samples: scikit-learn's definitions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 SCORES = ("msp", "max_logit", "energy", "mahalanobis", "knn", "mcm")
-KEPT = 0.95
+MIN_TPR = 0.95
 BLOCK = 1 << 22
 
 
@@ -63,23 +63,23 @@ def mcm(cosines_NK: ArrayLike, temperature: float = 1.0) -> Floats:
 def mahalanobis(
     features_ND: ArrayLike, train_MD: ArrayLike, labels_M: ArrayLike, shrinkage: float | None = None
 ) -> Floats:
-    """Minus the least squared Mahalanobis distance to a class mean.
+    """Minus the squared Mahalanobis distance to the nearest class mean.
 
     Args:
-        features_ND: what to score.
+        features_ND: features to score.
         train_MD: training features.
         labels_M: their classes, of any type.
-        shrinkage: how far the shared covariance of the residuals is drawn towards a multiple of the identity, 0…1;
-            None takes the optimum of Ledoit & Wolf (2004), which stays invertible when D exceeds M.
+        shrinkage: of the shared covariance of the residuals towards a multiple of the identity, 0…1; None for the
+            optimum of Ledoit & Wolf (2004), which is invertible even when D exceeds M.
 
     Raises:
-        InputError: features that are not finite, of unequal width, or all the same within every class.
+        InputError: features that are not finite, have different widths, or are constant within every class.
         ConfigError: a shrinkage outside 0…1.
     """
     x_ND, train = _pair(features_ND, train_MD)
     names, numbers = np.unique(np.asarray(labels_M), return_inverse=True)
     if len(numbers) != len(train):
-        raise InputError(f"{len(train)} training features have {len(numbers)} labels", "give one label each")
+        raise InputError(f"{len(train)} training features have {len(numbers)} labels", "give one label per feature")
     counts = np.bincount(numbers)
     means_KD = np.zeros((len(names), train.shape[1]))
     np.add.at(means_KD, numbers, train)
@@ -88,10 +88,12 @@ def mahalanobis(
     covariance_DD = residuals_MD.T @ residuals_MD / len(train)
     scale = float(np.trace(covariance_DD)) / len(covariance_DD)
     if scale <= 0.0:
-        raise InputError("the training features do not differ within any class", "give several samples per class")
+        raise InputError(
+            "the training features are constant within every class", "give several different samples per class"
+        )
     share = ledoit_wolf(residuals_MD) if shrinkage is None else shrinkage
     if not 0 <= share <= 1:
-        raise ConfigError(f"the shrinkage {share:g} lies outside 0…1", "leave it out for the Ledoit-Wolf optimum")
+        raise ConfigError(f"the shrinkage {share:g} lies outside 0…1", "omit it for the Ledoit-Wolf optimum")
     shrunk_DD = (1 - share) * covariance_DD + share * scale * np.eye(len(covariance_DD))
     try:
         factor, _ = cho_factor(shrunk_DD, lower=True)
@@ -127,17 +129,17 @@ def ledoit_wolf(residuals_MD: Floats) -> float:
 def knn(features_ND: ArrayLike, train_MD: ArrayLike, k: int = 10, metric: Literal["cosine", "l2"] = "cosine") -> Floats:
     """Minus the distance to the k-th nearest training sample: 1 − cosine, or Euclidean.
 
-    Worked out in blocks of rows, so memory stays at some 32 MiB for any number of samples.
+    Computed in blocks of rows, so memory stays at about 32 MiB for any number of samples.
 
     Raises:
-        InputError: features that are not finite, of unequal width, or (for cosines) all nought.
-        ConfigError: fewer training samples than ``k``, or another metric.
+        InputError: features that are not finite, have different widths, or (for cosines) are zero.
+        ConfigError: fewer training samples than ``k``, or an unknown metric.
     """
     x_ND, train = _pair(features_ND, train_MD)
     if not 1 <= k <= len(train):
-        raise ConfigError(f"there is no neighbour number {k} among {len(train)} training samples", "give a smaller k")
+        raise ConfigError(f"k = {k} is not in 1…{len(train)}, the number of training samples", "choose another k")
     if metric not in ("cosine", "l2"):
-        raise ConfigError(f"{metric!r} is no distance", "it is cosine or l2")
+        raise ConfigError(f"{metric!r} is not a metric of distance", "use cosine or l2")
     if metric == "cosine":
         x_ND, train = unit_rows(x_ND, "features"), unit_rows(train, "training features")
     found = np.empty(len(x_ND))
@@ -149,44 +151,44 @@ def knn(features_ND: ArrayLike, train_MD: ArrayLike, k: int = 10, metric: Litera
     return -found
 
 
-class Curve:
-    """Scores sorted once, for the areas and rates at any weights of the rows (as a bootstrap needs them).
+class DetectionCurve:
+    """Scores sorted once, for areas and rates at any weights of the rows (as a bootstrap needs them).
 
-    Rows that are sorted already, highest score first, save a copy of the weights.
+    Rows sorted by descending score save a copy of the weights.
 
     Args:
         score: (N,), higher = more in-distribution.
         in_distribution: (N,), 1 or 0.
 
     Every method takes ``weights_BN``, one row of weights per draw (None: every sample counts once), and returns (B,),
-    with NaN for a draw in which one of the classes has no weight.
+    NaN for a draw in which one of the classes has no weight.
 
     Raises:
-        InputError: scores that are not finite, or only one of the two classes is there.
+        InputError: scores that are not finite, or only one of the two classes.
     """
 
     def __init__(self, score: ArrayLike, in_distribution: ArrayLike) -> None:
         score_N = np.asarray(score, dtype=np.float64)
         inside = np.asarray(in_distribution, dtype=np.float64)
         if score_N.ndim != 1 or score_N.shape != inside.shape or not np.isfinite(score_N).all():
-            raise InputError("the scores are not one finite number per sample", "leave unscored samples out")
+            raise InputError("the scores are not one finite number per sample", "remove unscored samples")
         if not np.isin(inside, (0.0, 1.0)).all():
-            raise InputError("in_distribution holds something other than 0 and 1", "give 1 for in-distribution, else 0")
+            raise InputError("in_distribution has values other than 0 and 1", "give 1 for in-distribution, else 0")
         if inside.min(initial=1.0) == inside.max(initial=0.0) or not len(inside):
             which = "in-distribution" if len(inside) and inside[0] else "out-of-distribution"
             raise InputError(
-                f"all {len(inside)} samples are {which}, so there is nothing to tell apart",
-                "add samples of the other kind",
+                f"all {len(inside)} samples are {which}, so detection cannot be measured",
+                "add samples of the other class",
             )
         self._sorted = bool((np.diff(score_N) <= 0).all())
         self._order = np.argsort(-score_N, kind="stable")
         self._score_N, self._inside_N = score_N[self._order], inside[self._order]
         self._ends = np.flatnonzero(np.append(np.diff(self._score_N) != 0, True))
 
-    def opposite(self) -> Curve:
+    def opposite(self) -> DetectionCurve:
         """The same samples with out-of-distribution as the positive class, by low scores."""
         back = np.argsort(self._order, kind="stable")
-        return Curve(-self._score_N[back], 1 - self._inside_N[back])
+        return DetectionCurve(-self._score_N[back], 1 - self._inside_N[back])
 
     def auroc(self, weights_BN: Floats | None = None) -> Floats:
         """The trapezoid under the curve of true against false positives, in exact halves."""
@@ -200,7 +202,7 @@ class Curve:
     def aupr(self, weights_BN: Floats | None = None) -> Floats:
         """Average precision of the positive class."""
         hits_BT, all_BT = self._counts(weights_BN)
-        # Where nothing has passed yet, nothing was hit: 0 / tiny is 0.
+        # Before the first threshold there are no positives: 0 / tiny is 0.
         precision_BT = hits_BT / np.maximum(all_BT, np.finfo(np.float64).tiny)
         gained_B = hits_BT[:, 0] * precision_BT[:, 0] + np.einsum(
             "bt,bt->b", np.diff(hits_BT, axis=1), precision_BT[:, 1:]
@@ -210,14 +212,14 @@ class Curve:
     def fpr95(self, weights_BN: Floats | None = None) -> Floats:
         """False-positive rate at the first threshold with a true-positive rate of at least 0.95."""
         hits_BT, all_BT = self._counts(weights_BN)
-        kept_BT = hits_BT / np.maximum(hits_BT[:, -1:], np.finfo(np.float64).tiny)
-        first_B1 = (kept_BT >= KEPT).argmax(axis=1)[:, None]
+        tpr_BT = hits_BT / np.maximum(hits_BT[:, -1:], np.finfo(np.float64).tiny)
+        first_B1 = (tpr_BT >= MIN_TPR).argmax(axis=1)[:, None]
         slips_B = np.take_along_axis(all_BT, first_B1, axis=1) - np.take_along_axis(hits_BT, first_B1, axis=1)
         found_B = _divide(slips_B[:, 0], all_BT[:, -1] - hits_BT[:, -1])
         return np.where(hits_BT[:, -1] > 0, found_B, np.nan)
 
     def _counts(self, weights_BN: Floats | None) -> tuple[Floats, Floats]:
-        """Weights of the true positives and of all that pass each distinct threshold, strictest first."""
+        """Weights of the true positives and of all accepted rows at each distinct threshold, strictest first."""
         weights = np.ones((1, len(self._order))) if weights_BN is None else weights_BN
         sorted_BN = weights if self._sorted else weights[:, self._order]
         hits_BN, all_BN = np.cumsum(sorted_BN * self._inside_N, axis=1), np.cumsum(sorted_BN, axis=1)
@@ -230,18 +232,18 @@ def unit_rows(x_ND: Floats, name: str) -> Floats:
     """Rows of length 1.
 
     Raises:
-        InputError: a row is all nought.
+        InputError: a row is zero.
     """
     lengths_N1 = np.linalg.norm(x_ND, axis=1, keepdims=True)
     if (lengths_N1 == 0).any():
         at = int((lengths_N1 == 0).argmax())
-        raise InputError(f"row {at} of the {name} is all nought, so it has no direction", "leave it out")
+        raise InputError(f"row {at} of the {name} is zero, so it has no direction", "remove it")
     found: Floats = x_ND / lengths_N1
     return found
 
 
 def _divide(above: Floats, below: Floats) -> Floats:
-    """NaN where the divisor is nought."""
+    """The quotient; NaN where the divisor is 0."""
     full = np.broadcast_to(below, above.shape)
     found: Floats = np.divide(above, full, out=np.full(above.shape, np.nan), where=full > 0)
     return found
@@ -267,5 +269,5 @@ def _finite(values: ArrayLike, name: str) -> Floats:
         raise InputError(f"the {name} have the shape {found.shape}", "give one row per sample")
     if not np.isfinite(found).all():
         at = int((~np.isfinite(found).all(axis=1)).argmax())
-        raise InputError(f"row {at} of the {name} is not finite", "leave unscored samples out")
+        raise InputError(f"row {at} of the {name} is not finite", "remove unscored samples")
     return found

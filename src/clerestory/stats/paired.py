@@ -1,18 +1,18 @@
-"""Two models on the same samples: the difference, its interval and its p value.
+"""Two models on the same samples: the difference, its interval and its p-value.
 
-Two models that answer the same questions agree on most of them, so the rows are joined first and only the
-*differences* ``a - b`` are looked at: their spread is far smaller than that of either model. Rows of one cluster (the
-drawings of one concept) are not independent, so errors are those between clusters.
+Two models that answer the same questions agree on most of them, so the rows are paired first and the *differences*
+``a - b`` are analysed: their variance is far smaller than that of either model. Rows of one cluster (the drawings of
+one concept) are not independent, so standard errors are cluster-robust.
 
 | method | for | source |
 |---|---|---|
 | ``paired-cluster-t`` | scores of any kind | Liang & Zeger 1986 on the differences, t on C-1 degrees of freedom |
-| ``paired-bonett-price`` | right or wrong | the same with one imagined cluster lost and one won; Bonett & Price 2012 |
+| ``paired-bonett-price`` | binary scores | the same with one pseudo-cluster lost and one won; Bonett & Price 2012 |
 
-Right-or-wrong answers that hardly differ are where the plain t test errs: two models that disagree on 3 of 2,000
-samples have a spread known from 3 samples. The two imagined clusters make that honest, are hardly felt where there are
-many differences, and give an interval even where there is none: 2,000 equal answers bound the difference, 20 do not.
-With one row to a cluster this is Bonett & Price's interval, and its p value follows the exact McNemar test closely.
+The plain t test is anti-conservative for binary scores that hardly differ: the variance of two models that disagree on
+3 of 2,000 samples is estimated from 3 samples. The two pseudo-clusters correct that, have little effect where there are
+many differences, and give an interval even where there are none: 2,000 equal answers bound the difference, 20 do not.
+With one row per cluster this is Bonett & Price's interval, and its p-value follows the exact McNemar test closely.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from scipy import special
 
 from clerestory.core.errors import InputError
 from clerestory.core.evidence import Interval
+from clerestory.stats.intervals import ONE_CLUSTER
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,20 +36,20 @@ FEW_CLUSTERS = 20
 
 
 class Difference(NamedTuple):
-    """How much higher ``a`` is than ``b`` on the rows both have a score for.
+    """The difference of ``a`` and ``b`` on the rows that both scored.
 
     Attributes:
         value: the mean of ``a - b``.
-        n: how many rows both scored.
-        clusters: how many clusters they form.
+        n: number of rows that both scored.
+        clusters: number of clusters they form.
         interval: of the value, or None.
         p: of no difference, two-sided, from the same distribution as the interval; None where that is None.
-        sd: what one independent row would have to spread by for ``sd / √n`` to be the standard error, clusters
-            included; 0 where it is not known.
-        centre: of the interval: the value, drawn towards 0 by the imagined clusters where there are any.
+        sd: the standard deviation of one independent row for which ``sd / √n`` is the cluster-robust standard error; 0
+            where it is unknown.
+        centre: of the interval: the value, shrunk towards 0 by the pseudo-clusters where there are any.
         no_interval: why there is no interval; empty when there is one.
-        dropped: how many rows only one of the two scored, or neither; they are in no number here.
-        caution: what to keep in mind, one sentence; empty for nothing.
+        dropped: number of rows that only one of the two scored, or neither; they are excluded from all numbers.
+        caution: a caveat, one sentence; empty for none.
     """
 
     value: float
@@ -68,13 +69,13 @@ class Difference(NamedTuple):
         return self.sd / math.sqrt(self.n)
 
 
-class NoWorse(NamedTuple):
-    """Whether ``a`` is shown to be less than a margin below ``b``.
+class NonInferiority(NamedTuple):
+    """The result of a test whether ``a`` is less than a margin below ``b``.
 
     Attributes:
-        holds: it is.
-        low: one-sided lower bound of ``a - b``; None where the rows give none.
-        p: of "``a`` is lower by the margin or more"; None where the rows give none.
+        holds: non-inferiority is shown.
+        low: one-sided lower bound of ``a - b``; None where it cannot be computed.
+        p: of the hypothesis that ``a`` is lower by the margin or more; None where it cannot be computed.
     """
 
     holds: bool
@@ -83,13 +84,13 @@ class NoWorse(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """The exact test of right-or-wrong pairs.
+    """The exact test of binary pairs.
 
     Attributes:
-        only_a: how many only ``a`` got right.
-        only_b: how many only ``b`` got right.
+        only_a: number of pairs that only ``a`` answered correctly.
+        only_b: number of pairs that only ``b`` answered correctly.
         p: two-sided.
-        p_lower: one-sided, of "``a`` is no lower than ``b``"; small where ``a`` is lower.
+        p_lower: one-sided, of the hypothesis that ``a`` is not lower than ``b``; small where ``a`` is lower.
     """
 
     only_a: int
@@ -98,8 +99,8 @@ class McNemar(NamedTuple):
     p_lower: float
 
 
-def match(keys_a: Sequence[Hashable], keys_b: Sequence[Hashable]) -> tuple[Ints, Ints]:
-    """Where the rows of the same key, such as (id, condition), stand in both tables, in the order of the first.
+def match_rows(keys_a: Sequence[Hashable], keys_b: Sequence[Hashable]) -> tuple[Ints, Ints]:
+    """The places of the rows of the same key, such as (id, condition), in both tables, in the order of the first.
 
     Raises:
         InputError: a key occurs twice in one table, or the tables share none.
@@ -109,32 +110,34 @@ def match(keys_a: Sequence[Hashable], keys_b: Sequence[Hashable]) -> tuple[Ints,
         place = {key: i for i, key in enumerate(keys)}
         if len(place) < len(keys):
             twice = next(key for i, key in enumerate(keys) if place[key] != i)
-            raise InputError(f"{twice!r} occurs twice, so its rows cannot be paired", "evaluate the model again")
+            raise InputError(
+                f"the key {twice!r} occurs twice, so its rows cannot be paired", "evaluate the model again"
+            )
         places.append(place)
     shared = [key for key in keys_a if key in places[1]]
     if not shared:
-        raise InputError("the two have no sample in common", "evaluate both on the same data and task")
+        raise InputError("the two models have no sample in common", "evaluate both on the same data and task")
     left, right = ([place[key] for key in shared] for place in places)
     return np.array(left, dtype=np.int64), np.array(right, dtype=np.int64)
 
 
 def paired_difference(a: Floats, b: Floats, groups: Ints, level: float = 0.95) -> Difference:
-    """The mean of ``a - b`` with its cluster-robust interval and p value. Swapping the two flips every sign exactly.
+    """The mean of ``a - b`` with its cluster-robust interval and p-value. Swapping the two flips every sign exactly.
 
     Args:
         a: (N,) scores; NaN where there is none.
         b: (N,) scores of the same rows.
-        groups: (N,) cluster numbers of any kind; ``np.arange(N)`` where every row stands for itself.
+        groups: (N,) cluster numbers of any kind; ``np.arange(N)`` for independent rows.
         level: of the interval.
 
     Raises:
         InputError: the three differ in length, or no row is scored in both.
     """
     if not len(a) == len(b) == len(groups):
-        raise InputError(f"{len(a)}, {len(b)} and {len(groups)} rows cannot be paired", "join the rows by their id")
+        raise InputError(f"{len(a)}, {len(b)} and {len(groups)} rows cannot be paired", "pair the rows by their id")
     keep = np.isfinite(a) & np.isfinite(b)
     if not keep.any():
-        raise InputError("no sample is scored for both", "evaluate both on the same data and task")
+        raise InputError("no sample is scored for both models", "evaluate both on the same data and task")
     a, b = a[keep], b[keep]
     group_N: Ints = np.unique(groups[keep], return_inverse=True)[1]
     differences = a - b
@@ -146,40 +149,40 @@ def paired_difference(a: Floats, b: Floats, groups: Ints, level: float = 0.95) -
         return Difference(value, n, clusters, None, None, 0.0, value, reason, dropped, caution)
 
     if clusters < 2:
-        return without("all rows belong to one cluster, so their spread says nothing about others")
-    jump = _imagined(a, b, differences)
+        return without(ONE_CLUSTER)
+    jump = _pseudo_difference(a, b, differences)
     centre, variance = _spread(differences, group_N, clusters, jump)
     if variance <= 0.0:
-        return without("every cluster differs by the same amount, so the spread says nothing about others")
+        return without("the difference is the same in all clusters, so its variance is unknown")
     error, freedom = math.sqrt(variance), clusters - 1
     half = -float(special.stdtrit(freedom, (1 - level) / 2)) * error
     method = "paired-bonett-price" if jump else "paired-cluster-t"
-    # Shares differ by no more than 1, which t on a few degrees of freedom does not know.
-    farthest = 1.0 if is_binary(a) and is_binary(b) else math.inf
-    low, high = max(centre - half, -farthest), min(centre + half, farthest)
+    # Differences of shares are within ±1, which a t interval on a few degrees of freedom ignores.
+    limit = 1.0 if is_binary(a) and is_binary(b) else math.inf
+    low, high = max(centre - half, -limit), min(centre + half, limit)
     interval = Interval(min(low, value), max(high, value), method, level)
     p = min(1.0, 2 * float(special.stdtr(freedom, -abs(centre) / error)))
     return Difference(value, n, clusters, interval, p, error * math.sqrt(n), centre, "", dropped, caution)
 
 
-def shown_no_worse(difference: Difference, margin: float, alpha: float = 0.05) -> NoWorse:
-    """``no_worse`` of a difference that is known already."""
+def non_inferiority(difference: Difference, margin: float, alpha: float = 0.05) -> NonInferiority:
+    """One-sided non-inferiority test: is ``a`` shown, at ``alpha``, to be less than ``margin`` below ``b``?"""
     if difference.interval is None:
-        return NoWorse(False, None, None)
+        return NonInferiority(False, None, None)
     freedom = difference.clusters - 1
     low = difference.centre + float(special.stdtrit(freedom, alpha)) * difference.error
     p = float(special.stdtr(freedom, -(difference.centre + margin) / difference.error))
-    return NoWorse(p < alpha, low, p)
+    return NonInferiority(p < alpha, low, p)
 
 
 def mcnemar(a: Floats, b: Floats, mid: bool = False) -> McNemar:
-    """The exact McNemar test of independent right-or-wrong pairs (McNemar 1947): a coin for every disagreement.
+    """The exact McNemar test of independent binary pairs (McNemar 1947): a binomial test of the disagreements.
 
     Args:
-        a: (N,) noughts and ones; NaN where there is none, and such a pair is left out.
+        a: (N,) zeros and ones; pairs with a NaN are excluded.
         b: (N,) of the same rows, which must be independent of one another.
-        mid: the mid-p value (Lancaster 1961; Fagerland et al. 2013): half the probability of what was seen counts. Its
-            false alarms are close to the level instead of far below it, now and then a little above.
+        mid: the mid-p-value (Lancaster 1961; Fagerland et al. 2013): the observed outcome counts half. Its
+            false-positive rate is close to the level instead of far below it, sometimes slightly above.
 
     Raises:
         InputError: values other than 0 and 1.
@@ -187,7 +190,7 @@ def mcnemar(a: Floats, b: Floats, mid: bool = False) -> McNemar:
     keep = np.isfinite(a) & np.isfinite(b)
     a, b = a[keep], b[keep]
     if not (is_binary(a) and is_binary(b)):
-        raise InputError("McNemar's test takes right-or-wrong answers, 1 or 0", "compare other scores by their mean")
+        raise InputError("McNemar's test needs binary scores, 1 or 0", "compare other scores by their mean")
     only_a, only_b = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
     total, fewer = only_a + only_b, min(only_a, only_b)
     tail, lower = 2 * _coin(fewer, total), _coin(only_a, total)
@@ -198,7 +201,7 @@ def mcnemar(a: Floats, b: Floats, mid: bool = False) -> McNemar:
 
 
 def holm(pvalues: Sequence[float]) -> list[float]:
-    """The p values, adjusted so that all of them together err at most as often as one should (Holm 1979)."""
+    """The p-values adjusted for the family-wise error rate (Holm 1979)."""
     order = sorted(range(len(pvalues)), key=lambda i: pvalues[i])
     adjusted, highest = [0.0] * len(pvalues), 0.0
     for place, i in enumerate(order):
@@ -207,10 +210,10 @@ def holm(pvalues: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _imagined(a: Floats, b: Floats, differences: Floats) -> float:
-    """By how much a row of an imagined cluster differs: 1 for right or wrong; 0 where none is needed.
+def _pseudo_difference(a: Floats, b: Floats, differences: Floats) -> float:
+    """The difference of a row in a pseudo-cluster: 1 for binary scores; 0 where no pseudo-cluster is needed.
 
-    Scores of other kinds need them only where the two never differ; then a row may jump over all scores seen.
+    Scores of other kinds need them only where the two models never differ; then it is the range of all scores.
     """
     if is_binary(a) and is_binary(b):
         return 1.0
@@ -220,9 +223,9 @@ def _imagined(a: Floats, b: Floats, differences: Floats) -> float:
 
 
 def _spread(differences: Floats, groups: Ints, clusters: int, jump: float) -> tuple[float, float]:
-    """The centre and the variance of the mean, with two imagined clusters of average size where ``jump`` is given.
+    """The centre and the variance of the mean, with two pseudo-clusters of average size where ``jump`` is not 0.
 
-    They differ as much as the clusters that differ do; where none does, in every row by ``jump``.
+    They differ as much as the clusters that differ do; where none does, by ``jump`` in every row.
     """
     sums, sizes = np.bincount(groups, weights=differences), np.bincount(groups).astype(np.float64)
     if jump:
@@ -238,7 +241,7 @@ def _spread(differences: Floats, groups: Ints, clusters: int, jump: float) -> tu
 
 
 def _coin(heads: int, tosses: int) -> float:
-    """The chance of at most that many heads."""
+    """The probability of at most that many heads."""
     return float(special.bdtr(heads, tosses, 0.5)) if heads >= 0 else 0.0
 
 

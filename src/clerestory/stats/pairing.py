@@ -1,7 +1,7 @@
-"""Two evaluations of the same questions, laid side by side: the rows of one model next to those of another.
+"""Pair the rows of two evaluations: the same questions answered by two models.
 
 A question is the same where task, split, operation, condition, severity, sample and query are. The sample of a
-text→image row is an answer (the picture whose rank it is) and so no part of the question. Where one question was put
+text→image row is an answer (the image whose rank it is) and not a part of the question. Where one question was asked
 several times, the first is paired with the first, the second with the second.
 """
 
@@ -17,24 +17,21 @@ from numpy.typing import NDArray
 from clerestory.core.codec import Facts
 from clerestory.core.errors import InputError
 from clerestory.core.evidence import Recipe
-from clerestory.stats.aggregate import ANY, Rows
-from clerestory.stats.paired import Floats, Ints, match
+from clerestory.core.rows import ANY, MIXED, QUESTION_COLUMNS, TEXT_COLUMNS, TaskName
+from clerestory.stats.aggregate import Rows
+from clerestory.stats.paired import Floats, Ints, match_rows
 
-QUESTION = ("task", "split", "operation", "condition", "severity", "sample", "query")
-ANSWERED_BY_SAMPLE = ("text_to_image",)
-# Text columns that say what was asked or answered and are no group of the data.
-NOT_GROUPS = {*QUESTION, "concept", "answer", "unscored", "image", "prompt", "target"}
-MIXED = "mixed"
+ANSWERED_BY_SAMPLE = (TaskName.TEXT_TO_IMAGE,)
 
 
 @dataclass(frozen=True)
-class Joined:
-    """Where the rows of the same question stand.
+class PairedRows:
+    """The places of the rows of the same questions in two tables.
 
     Attributes:
         a: (N,) places in the first table.
         b: (N,) places in the second.
-        only_a, only_b: how many questions only one of them has.
+        only_a, only_b: numbers of questions that only one of them has.
     """
 
     a: Ints
@@ -43,23 +40,23 @@ class Joined:
     only_b: int
 
 
-def join(a: Rows, b: Rows, where: Mapping[str, str] | None = None) -> Joined:
+def join(a: Rows, b: Rows, where: Mapping[str, str] | None = None) -> PairedRows:
     """Pair the rows of two tables, in the order of the first; only rows with the values of ``where`` (``*``: any).
 
     Raises:
         InputError: they have no question in common.
     """
     mine, theirs = _chosen(a, where or {}), _chosen(b, where or {})
-    places_a, places_b = match(_keys(a, mine), _keys(b, theirs))
+    places_a, places_b = match_rows(_keys(a, mine), _keys(b, theirs))
     n = len(places_a)
-    return Joined(mine[places_a], theirs[places_b], len(mine) - n, len(theirs) - n)
+    return PairedRows(mine[places_a], theirs[places_b], len(mine) - n, len(theirs) - n)
 
 
 def scores(rows: Rows, recipe: Recipe, places: Ints) -> Floats:
-    """What each of some rows adds to a mean: the cell itself, or for ``share_at_most`` 1 or 0; NaN where unscored.
+    """The score of each row in a mean: the cell itself, or for ``share_at_most`` 1 or 0; NaN where unscored.
 
     Raises:
-        InputError: the statistic is no mean over rows, so it cannot be compared pair by pair.
+        InputError: the statistic is not a mean over rows, so it cannot be compared pair by pair.
     """
     if recipe.statistic not in ("mean", "share_at_most") or recipe.column not in rows:
         raise InputError(
@@ -73,7 +70,7 @@ def scores(rows: Rows, recipe: Recipe, places: Ints) -> Floats:
 
 
 def clusters(rows: Rows, column: str, places: Ints) -> Ints:
-    """The cluster number of each of some rows; every row its own where the table has no such column."""
+    """The cluster number of each row; every row is its own cluster where the table has no such column."""
     if not column or column not in rows:
         return np.arange(len(places))
     numbers: dict[Any, int] = {}
@@ -81,12 +78,12 @@ def clusters(rows: Rows, column: str, places: Ints) -> Ints:
 
 
 def groups_of(rows: Rows) -> list[str]:
-    """The columns that are groups of the data, such as ``style``, by name."""
-    return sorted(name for name, cells in rows.items() if name not in NOT_GROUPS and cells.dtype.kind == "O")
+    """The names of the columns that are groups of the data, such as ``style``."""
+    return sorted(name for name, cells in rows.items() if name not in TEXT_COLUMNS and cells.dtype.kind == "O")
 
 
 def group_values(rows: Rows, column: str, places: Ints) -> list[str]:
-    """The values of a group among some rows, by name; rows about several values belong to none."""
+    """The values of a group among some rows, sorted; rows about several values have none."""
     return sorted(set(rows[column][places].tolist()) - {"", MIXED})
 
 
@@ -115,9 +112,9 @@ def _chosen(rows: Rows, where: Mapping[str, str]) -> Ints:
 
 
 def _keys(rows: Rows, places: Ints) -> list[tuple[Any, ...]]:
-    """The question of each row, with the number of its repetition at the end."""
+    """The question of each row, with its repetition number at the end."""
     none = [""] * len(places)
-    columns = [rows[name][places].tolist() if name in rows else none for name in QUESTION]
+    columns = [rows[name][places].tolist() if name in rows else none for name in QUESTION_COLUMNS]
     seen: dict[tuple[Any, ...], int] = {}
     keys = []
     for cells in zip(*columns, strict=True):

@@ -1,9 +1,9 @@
-"""Ranks of the right answers among candidates, by counting instead of sorting.
+"""Ranks of the correct answers among candidates, by counting instead of sorting.
 
-Legend: Q queries, N candidates, C classes, D dimensions, B queries in a block, P right pairs in a block, R relevant
+Legend: Q queries, N candidates, C classes, D dimensions, B queries in a block, P relevant pairs in a block, R relevant
 candidates of one query, K places.
 
-The naive definition, which the tests use as the oracle::
+The naive definition, which the tests use as an oracle::
 
     for q in range(Q):
         best = max(scores[q, j] for j in range(N) if relevant(q, j))
@@ -26,13 +26,11 @@ Ties = Literal["pessimistic", "mid"]
 
 BLOCK_SCORES = 1 << 23
 ROUNDING = 1e-6
-# A column of this many noughts and ones still adds up within one byte.
-BYTE_ROWS = 255
 TOP = 5
 
 
-class Classified(NamedTuple):
-    """The classes an image looks most like.
+class Classification(NamedTuple):
+    """The classes with the highest scores of each image.
 
     Attributes:
         predicted: (Q,) the class of the highest score; -1 where an image has no score.
@@ -56,7 +54,7 @@ def best_ranks(
 ) -> NDArray[np.float64]:
     """The rank (1 = first) of every query's best relevant candidate by dot product.
 
-    A candidate is relevant to a query when their labels are equal; a query may have several. Never holds more than
+    A candidate is relevant to a query when their labels are equal; a query may have several. Allocates at most
     ``max(block_scores, N)`` scores at once (4 bytes each, and one more for the comparison).
 
     Args:
@@ -64,12 +62,12 @@ def best_ranks(
         candidates: (N, D).
         query_labels: (Q,).
         candidate_labels: (N,).
-        ties: a wrong candidate with the same score counts as ahead (``pessimistic``, so that equal scores never earn
-            a model anything), or the rank is its expectation under a random order of the tied (``mid``; with one
+        ties: an irrelevant candidate with the same score counts as ahead (``pessimistic``, so that constant scores get
+            the worst rank), or the rank is its expectation under a random order of the ties (``mid``; with one
             relevant candidate the usual mid-rank).
-        tolerance: scores that differ by no more than this are the same. Float32 products of identical rows may
-            differ in their last bits with their place in the matrix; 0 takes the scores literally.
-        block_scores: how many scores to compute at a time.
+        tolerance: scores that differ by no more than this are equal. Float32 products of identical rows may differ in
+            their last bits with their place in the matrix; 0 compares the scores exactly.
+        block_scores: scores to compute at a time.
 
     Returns:
         (Q,) float64; NaN for a query with no relevant candidate.
@@ -94,8 +92,8 @@ def average_precision(
 ) -> NDArray[np.float64]:
     """The average precision of every query over all its relevant candidates; their mean is mAP.
 
-    The precision at a relevant candidate is the share of relevant ones among those up to it, with every wrong candidate
-    of the same score (up to the tolerance) ahead of it. Without ties that is ``sklearn.metrics``'
+    The precision at a relevant candidate is the share of relevant ones among those up to it, with every irrelevant
+    candidate of the same score (up to the tolerance) ahead of it. Without ties that is ``sklearn.metrics``'
     ``average_precision_score``. Arguments are those of ``best_ranks``.
 
     Returns:
@@ -115,14 +113,14 @@ def average_precision(
 
 def classify(
     images: NDArray[np.float32], classes: NDArray[np.float32], k: int = TOP, block_scores: int = BLOCK_SCORES
-) -> Classified:
-    """Zero-shot classification: the classes of the highest dot products, the earlier class where they are equal.
+) -> Classification:
+    """Zero-shot classification: the classes of the highest dot products; the earlier class in a tie.
 
     Args:
         images: (Q, D).
         classes: (C, D), one embedding for each class (of an ensemble of prompts: their normalised mean).
-        k: how many classes to tell for each image; at most C.
-        block_scores: how many scores to compute at a time.
+        k: number of classes for each image, at most C.
+        block_scores: scores to compute at a time.
     """
     k = min(k, len(classes))
     top_QK = np.full((len(images), k), -1, dtype=np.int64)
@@ -138,11 +136,11 @@ def classify(
             if place == 0:
                 best_Q[block] = np.where(usable, scores_B, np.nan)
             scores_BC[rows, chosen] = -np.inf
-    return Classified(top_QK[:, 0], top_QK, best_Q)
+    return Classification(top_QK[:, 0], top_QK, best_Q)
 
 
 def chance_recall(candidates: int, relevant: Sequence[int] | NDArray[np.int64], k: int) -> float:
-    """Recall@k of guessing: the mean over queries of the chance that k of N random candidates hold a relevant one.
+    """Recall@k of guessing: the mean probability over queries that k of N random candidates include a relevant one.
 
     For a query with r relevant candidates that is ``1 - C(N-r, k) / C(N, k)``; with one it is k/N.
     """
@@ -159,7 +157,7 @@ def chance_recall(candidates: int, relevant: Sequence[int] | NDArray[np.int64], 
 
 
 def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
-    """The places of the k highest scores, best first; equal scores in their order of place; NaN never."""
+    """The places of the k highest scores, best first; ties in the order of their places; no NaN."""
     usable = np.where(np.isnan(scores), -np.inf, scores)
     k = min(k, int((usable > -np.inf).sum()))
     if k <= 0:
@@ -170,7 +168,7 @@ def top(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
 
 
 class _Members:
-    """Which candidates bear a label, looked up for many queries at once."""
+    """The candidates of a label, looked up for many queries at once."""
 
     def __init__(self, labels: NDArray[np.int64]) -> None:
         self.order = np.argsort(labels, kind="stable")
@@ -198,14 +196,14 @@ def _blocks(
 
 
 def _highest(own_P: NDArray[np.float32], row_P: NDArray[np.int64], rows: int) -> NDArray[np.float32]:
-    """The highest score of every row's right pairs; -inf where there are none."""
+    """The highest score of the relevant pairs of each row; -inf where there are none."""
     best_B = np.full(rows, -np.inf, dtype=own_P.dtype)
     _raise(best_B, row_P, own_P)
     return best_B
 
 
 def _raise(best: NDArray[np.float32], places: NDArray[np.int64], scores: NDArray[np.float32]) -> None:
-    """Raise each best score to those at its place; a NaN stays one, and leaves its query without a rank."""
+    """Raise the best scores to those at their places; a NaN stays and leaves its query without a rank."""
     with np.errstate(invalid="ignore"):
         np.maximum.at(best, places, scores)
 
@@ -213,7 +211,7 @@ def _raise(best: NDArray[np.float32], places: NDArray[np.int64], scores: NDArray
 def _count(
     scores_BN: NDArray[np.float32], best_B: NDArray[np.float32], tolerance: float, ties: Ties
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many scores of every row are at least as high as its best right one, and (for mid-ranks) how many higher."""
+    """Per row the scores at least as high as its best relevant one, and (for mid-ranks) the higher ones."""
     mask_BN = np.greater_equal(scores_BN, (best_B - tolerance)[:, None])
     level_B = _true(mask_BN)
     if ties == "pessimistic":
@@ -246,7 +244,7 @@ def _finish(
     right: NDArray[np.int64],
     ties: Ties,
 ) -> NDArray[np.float64]:
-    """Ranks from counts: of wrong ones at least as high, of wrong ones higher, and of right ones at the best."""
+    """Ranks from counts: irrelevant ones at least as high, irrelevant ones higher, and relevant ones at the best."""
     ranks = 1.0 + level if ties == "pessimistic" else 1.0 + ahead + (level - ahead) / (1 + right)
     return np.where(np.isfinite(best), ranks, np.nan)
 

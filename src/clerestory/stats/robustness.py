@@ -1,7 +1,6 @@
-"""How much does a model lose when the pictures change, and is that less than one would expect?
+"""Robustness: reference errors of corruptions, and effective robustness to natural distribution shifts.
 
-- Corruption errors against a reference model's (Hendrycks & Dietterich 2019).
-- Effective robustness: how far a model lies above the line that public models follow (Taori et al. 2020).
+Effective robustness is how far a model lies above the line that public models follow (Taori et al. 2020).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from scipy.special import expit, logit, ndtri
 from clerestory.core.errors import InputError, not_found
 from clerestory.core.evidence import Interval
 
-# Below these a reference's errors are too few to divide by: the ratio would say more about it than about the model.
+# With lower values the reference has too few errors to divide by, or the line too poor a fit.
 MIN_REFERENCE_ERROR = 0.01
 MIN_R2 = 0.8
 
@@ -30,22 +29,22 @@ def check_reference(error: float, corruption: str, relative: bool = False) -> No
         InputError: it is smaller.
     """
     if error < MIN_REFERENCE_ERROR:
-        what = "loses only" if relative else "errs in only"
+        what = "adds only" if relative else "has an error rate of only"
         raise InputError(
-            f"the reference {what} {error:.1%} under {corruption}, too little to compare with",
-            "take a weaker reference, or look at the accuracy under corruptions instead",
+            f"the baseline {what} {error:.1%} under {corruption}, too little to divide by",
+            "use a weaker baseline, or the accuracy under corruptions instead",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class RobustnessFit:
-    """A fitted line logit(y) = slope · logit(x) + intercept over public models, x and y accuracies.
+    """A line logit(y) = slope · logit(x) + intercept fitted to public models, x and y accuracies.
 
     Attributes:
         slope, intercept: of the line, both axes as logits.
-        r2: the share of the variance (of logits) that it explains.
-        residual_sd: spread of the models about it, in logits, with n − 2 degrees of freedom.
-        n: how many models.
+        r2: coefficient of determination (of logits).
+        residual_sd: residual standard deviation, in logits, with n − 2 degrees of freedom.
+        n: number of models.
         x_low, x_high: their range of x, as accuracies.
         x_mean, x_spread: mean of logit(x), and Σ (logit(x) − mean)².
     """
@@ -61,14 +60,14 @@ class RobustnessFit:
     x_spread: float
 
 
-class Effective(NamedTuple):
+class EffectiveRobustness(NamedTuple):
     """Effective robustness.
 
     Attributes:
         value: accuracy under the shift minus ``expected``.
         interval: of the value, for the sampling error of both accuracies and that of the line.
-        expected: what public models of the same accuracy reach under the shift.
-        scatter: standard deviation of public models about the line there, to judge the value by.
+        expected: accuracy of public models of the same accuracy under the shift.
+        scatter: standard deviation of public models around the line there, for comparison with the value.
     """
 
     value: float
@@ -83,27 +82,27 @@ def published_lines() -> dict[str, RobustnessFit]:
 
 
 def source() -> dict[str, str]:
-    """Where the lines come from: name, URL, licence, SHA-256 of the table, and how they were fitted."""
+    """The source of the lines: name, URL, licence, SHA-256 of the table, and the method of the fit."""
     return dict(_published()["source"])
 
 
 def effective_robustness(
     accuracy_in: float, accuracy_shift: float, shift: str, n_in: int, n_shift: int, level: float = 0.95
-) -> Effective:
-    """Accuracy under a natural shift beyond what the accuracy on ImageNet lets one expect (Taori et al. 2020).
+) -> EffectiveRobustness:
+    """Accuracy under a natural shift beyond the one expected from the accuracy on ImageNet (Taori et al. 2020).
 
     Args:
         accuracy_in: zero-shot accuracy on ImageNet's validation set.
         accuracy_shift: zero-shot accuracy under the shift.
         shift: such as ``imagenet_v2``; ``published_lines()`` has them all.
-        n_in: how many pictures the first accuracy is from.
-        n_shift: how many pictures the second accuracy is from.
+        n_in: number of images of the first accuracy.
+        n_shift: number of images of the second accuracy.
         level: of the interval.
 
     Raises:
-        NotFound: there is no such shift.
+        NotFound: unknown shift.
         InputError: public models do not follow a line there (R² < 0.8), ``accuracy_in`` lies outside theirs, or
-            something is no accuracy, count or level.
+            an accuracy, count or level is invalid.
     """
     lines = published_lines()
     if shift not in lines:
@@ -115,12 +114,12 @@ def effective_robustness(
     if not line.x_low <= accuracy_in <= line.x_high:
         raise InputError(
             f"the accuracy {accuracy_in:.1%} lies outside {line.x_low:.1%}…{line.x_high:.1%}, where {shift} was fitted",
-            "effective robustness cannot be told for this model; compare the accuracies themselves",
+            "effective robustness is undefined for this model; compare the accuracies themselves",
         )
     if not 0 <= accuracy_shift <= 1 or min(n_in, n_shift) < 1 or not 0 < level < 1:
         raise InputError(
-            f"accuracy {accuracy_shift:g} of {n_in} and {n_shift} pictures at level {level:g} makes no interval",
-            "give a share, counts of at least 1, and a level such as 0.95",
+            f"no interval for accuracy {accuracy_shift:g} of {n_in} and {n_shift} images at level {level:g}",
+            "give an accuracy in 0…1, counts of at least 1, and a level such as 0.95",
         )
     at = float(logit(accuracy_in))
     expected = float(expit(line.slope * at + line.intercept))
@@ -130,7 +129,7 @@ def effective_robustness(
     fit = (line.residual_sd * steep) ** 2 * (1 / line.n + (at - line.x_mean) ** 2 / line.x_spread)
     variance = _binomial(accuracy_shift, n_shift) + carried**2 * _binomial(accuracy_in, n_in) + fit
     value, half = accuracy_shift - expected, float(ndtri((1 + level) / 2)) * math.sqrt(variance)
-    return Effective(
+    return EffectiveRobustness(
         value, Interval(value - half, value + half, "delta-method", level), expected, line.residual_sd * steep
     )
 

@@ -1,4 +1,4 @@
-"""Per-sample rows to Parquet bytes and back: the one place that says how they are kept.
+"""Per-sample rows to Parquet bytes and back: the only place that knows their stored form.
 
 Text columns are strings, number columns 64-bit floats whose empty cells are nulls. The bytes are read back to
 exactly the same arrays, so that every aggregate computed from them is exactly the same.

@@ -1,4 +1,4 @@
-"""The statistics that a recipe can name: from the selected rows to a value and its interval.
+"""The statistics of recipes: from the selected rows to a value and its interval.
 
 | name | column | against | parameter | interval |
 |---|---|---|---|---|
@@ -6,25 +6,25 @@
 | ``share_at_most`` | any number | | k | as a share |
 | ``quantile`` | any number | | q | ``order-statistics``, ``cluster-woodruff`` |
 | ``ratio`` | numerator | denominator | factor, 0 → 1 | linearised |
-| ``chance_corrected`` | 0…1, 1 = right | each row's chance level | | linearised |
+| ``chance_corrected`` | 0…1, 1 = correct | each row's chance level | | linearised |
 | ``contrast`` | any number | ``column:first:second`` | | linearised |
 | ``paired`` | one model's score | the other's | | ``clerestory.stats.paired`` |
 | ``mean_of_groups`` | any number | group column | | linearised |
-| ``mce``, ``relative_mce`` | 0…1, 1 = right | corruption column | | linearised |
-| ``ece_width``, ``ece_mass`` | confidence | 0…1, 1 = right | bins, 0 → 15 | bootstrap |
+| ``mce``, ``relative_mce`` | 0…1, 1 = correct | corruption column | | linearised |
+| ``ece_width``, ``ece_mass`` | confidence | 0…1, 1 = correct | bins, 0 → 15 | bootstrap |
 | ``auroc``, ``aupr_in``, ``aupr_out``, ``fpr95`` | score | 1 in-, 0 out-of-distribution | | bootstrap |
 | ``correlation`` | any number | any number | | bootstrap |
 | ``worst_group``, ``largest_gap`` | any number | group column | n_min, 0 → 10 | joint bootstrap |
 | ``equalised_odds`` | any number: which rows are scored | group column | n_min, 0 → 10 | joint bootstrap |
 
 - *linearised*: each row's influence on the value, summed over clusters, with t on C − 1 degrees of freedom (method
-  ``cluster-t``); *bootstrap*: ``clerestory.stats.bootstrap``; *joint bootstrap*: ``cluster-bootstrap-sup``, which
-  keeps 0 within reach where all groups are alike.
-- ``contrast`` is the mean where the column equals ``first`` minus that where it equals ``second``; clusters that have
-  rows in both are paired, so what they share does not widen the interval. ``chance_corrected`` is the mean of
+  ``cluster-t``); *bootstrap*: ``clerestory.stats.bootstrap``; *joint bootstrap*: ``cluster-bootstrap-sup``, whose
+  interval can include 0 where all groups are alike.
+- ``contrast`` is the mean where the column equals ``first`` minus that where it equals ``second``; clusters with
+  rows in both are paired, so that shared variance does not widen the interval. ``chance_corrected`` is the mean of
   (x − c) / (1 − c).
-- ``mean_of_groups`` gives every group the same weight. ``mce`` takes the rows that have a ``severity``, and needs the
-  reference's score of each row in the column ``reference``; ``relative_mce`` also takes those whose corruption is
+- ``mean_of_groups`` gives every group the same weight. ``mce`` uses the rows that have a ``severity``, and needs the
+  baseline's score of each row in the column ``reference``; ``relative_mce`` also uses those whose corruption is
   ``clean``.
 - ``equalised_odds`` reads the columns ``answer`` and ``target``.
 """
@@ -43,34 +43,42 @@ from scipy.sparse import csr_matrix
 
 from clerestory.core.errors import ConfigError, InputError
 from clerestory.core.evidence import Interval
-from clerestory.stats.bootstrap import BLOCK_WEIGHTS, LARGEST_UNDEFINED, Columns, cluster_bootstrap, cluster_counts
+from clerestory.core.rows import Condition
+from clerestory.stats.bootstrap import (
+    BLOCK_WEIGHTS,
+    MAX_UNDEFINED,
+    NO_VARIANCE_OF_DRAWS,
+    Columns,
+    cluster_bootstrap,
+    cluster_counts,
+)
 from clerestory.stats.calibration import BINS, bin_edges, bin_numbers, checked
-from clerestory.stats.fairness import N_MIN, NO_GROUP, Groups, OddsCells, group_means, split_groups
-from clerestory.stats.intervals import mean_interval, quantile_interval, share_interval
-from clerestory.stats.ood import Curve
+from clerestory.stats.fairness import N_MIN, NO_GROUP, GroupCodes, OddsCells, group_means, split_groups
+from clerestory.stats.intervals import NO_VARIANCE, ONE_CLUSTER, mean_interval, quantile_interval, share_interval
+from clerestory.stats.ood import DetectionCurve
 from clerestory.stats.paired import paired_difference
 from clerestory.stats.robustness import check_reference
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Found = tuple[float, Interval | str]
+Estimate = tuple[float, Interval | str]
 
-CLEAN = "clean"
+CLEAN = Condition.CLEAN
 SEVERITY = "severity"
 REFERENCE = "reference"
-# A curve passes over its weights several times: a block that fits the processor's cache is twice as fast.
+# A curve reads its weights several times: a block that fits the CPU cache is twice as fast.
 CURVE_WEIGHTS = 1 << 16
 DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Selected:
-    """The rows that a recipe is computed on.
+class SelectedRows:
+    """The rows of a recipe.
 
     Attributes:
         values: (N,) the recipe's column.
-        against: (N,) its second column: numbers or texts, whichever the statistic takes; empty where it takes none.
+        against: (N,) its second column: numbers or texts, as the statistic requires; empty where it takes none.
         groups: (N,) cluster numbers.
         parameter: the recipe's.
         pair: the two values of a ``contrast``.
@@ -93,68 +101,70 @@ class Statistic:
 
     Attributes:
         compute: the value and its interval, or why there is none.
-        against: what the second column holds.
-        more: further columns it reads: numbers that must be there for a row to be scored, or texts.
-        narrow: which of the scored rows it is about; all when None.
+        against: the type of the second column.
+        more: further columns it reads: numbers that a scored row must have, or texts.
+        narrow: selects among the scored rows; all when None.
     """
 
-    compute: Callable[[Selected], Found]
+    compute: Callable[[SelectedRows], Estimate]
     against: Literal["nothing", "numbers", "texts", "contrast"] = "nothing"
     more: tuple[tuple[str, Literal["numbers", "texts"]], ...] = ()
-    narrow: Callable[[Selected], Bools] | None = None
+    narrow: Callable[[SelectedRows], Bools] | None = None
 
 
-def _mean(rows: Selected) -> Found:
-    # A mean of noughts and ones is a share, and has the interval of one.
+def _mean(rows: SelectedRows) -> Estimate:
+    # A mean of zeros and ones is a share and gets the interval of a share.
     binary = bool(np.isin(rows.values, (0.0, 1.0)).all())
     interval = (share_interval if binary else mean_interval)(rows.values, rows.groups, rows.level)
     return math.fsum(rows.values) / len(rows.values), interval
 
 
-def _share_at_most(rows: Selected) -> Found:
+def _share_at_most(rows: SelectedRows) -> Estimate:
     hits = (rows.values <= rows.parameter).astype(np.float64)
     return math.fsum(hits) / len(hits), share_interval(hits, rows.groups, rows.level)
 
 
-def _quantile(rows: Selected) -> Found:
+def _quantile(rows: SelectedRows) -> Estimate:
     if not 0 < rows.parameter < 1:
-        raise ConfigError(f"the quantile {rows.parameter:g} lies outside 0…1", "give 0.5 for the median")
+        raise ConfigError(f"the quantile {rows.parameter:g} is outside 0…1", "use 0.5 for the median")
     value = float(np.quantile(rows.values, rows.parameter))
     return value, quantile_interval(rows.values, rows.groups, rows.parameter, rows.level)
 
 
-def _ratio(rows: Selected) -> Found:
+def _ratio(rows: SelectedRows) -> Estimate:
     below = math.fsum(rows.against)
     if below <= 0:
-        raise InputError(f"the ratio divides by {below:g}", "it takes rows whose denominators add up to more than 0")
+        raise InputError(
+            f"the denominator of the ratio is {below:g}", "give rows whose denominators add up to more than 0"
+        )
     ratio = math.fsum(rows.values) / below
     factor = rows.parameter or 1.0
     influence_N = factor * (rows.values - ratio * rows.against) / below
     return factor * ratio, linearised(factor * ratio, influence_N, rows)
 
 
-def _chance_corrected(rows: Selected) -> Found:
+def _chance_corrected(rows: SelectedRows) -> Estimate:
     if not ((rows.against >= 0) & (rows.against < 1)).all():
-        raise InputError("a chance level lies outside 0…1, or is 1", "give each row 1 / its number of options")
+        raise InputError("a chance level is outside 0…1, or is 1", "give each row 1 / its number of options")
     return _mean(replace(rows, values=(rows.values - rows.against) / (1 - rows.against)))
 
 
-def _paired(chosen: Selected) -> Found:
+def _paired(chosen: SelectedRows) -> Estimate:
     found = paired_difference(chosen.values, chosen.against, chosen.groups, chosen.level)
     return found.value, found.interval or found.no_interval
 
 
-def _contrast(rows: Selected) -> Found:
+def _contrast(rows: SelectedRows) -> Estimate:
     first, second = (np.asarray(rows.against == name) for name in rows.pair)
     for name, chosen in zip(rows.pair, (first, second), strict=True):
         if not chosen.any():
-            raise InputError(f"no scored row is {name!r}, so there is nothing to compare", "evaluate the model on both")
+            raise InputError(f"no scored row is {name!r}, so there is no contrast", "evaluate the model on both")
     parts = [_centred(rows.values, chosen) for chosen in (first, second)]
     value = parts[0][0] - parts[1][0]
     return value, linearised(value, parts[0][1] - parts[1][1], rows)
 
 
-def _mean_of_groups(rows: Selected) -> Found:
+def _mean_of_groups(rows: SelectedRows) -> Estimate:
     names = sorted(set(rows.against.tolist()))
     parts = [_centred(rows.values, np.asarray(rows.against == name)) for name in names]
     value = math.fsum(mean for mean, _ in parts) / len(parts)
@@ -163,22 +173,22 @@ def _mean_of_groups(rows: Selected) -> Found:
     return value, linearised(value, influence_N, rows, (0.0, 1.0) if shares else None)
 
 
-def _mce(rows: Selected) -> Found:
+def _mce(rows: SelectedRows) -> Estimate:
     return _corruption_ratio(rows, relative=False)
 
 
-def _relative_mce(rows: Selected) -> Found:
+def _relative_mce(rows: SelectedRows) -> Estimate:
     return _corruption_ratio(rows, relative=True)
 
 
-def _corruption_ratio(rows: Selected, relative: bool) -> Found:
-    """The mean over corruptions of error / reference's error, of both above their clean ones when ``relative``."""
+def _corruption_ratio(rows: SelectedRows, relative: bool) -> Estimate:
+    """The mean over corruptions of error / baseline's error, each minus its clean error when ``relative``."""
     errors_N, reference_N = 1 - rows.values, 1 - rows.more[REFERENCE]
     names = sorted(set(rows.against.tolist()) - {CLEAN})
     clean = np.asarray(rows.against == CLEAN)
     if not names or (relative and not clean.any()):
         missing = "clean" if names else "corrupted"
-        raise InputError(f"no scored row is {missing}", "evaluate the model on clean and on corrupted pictures")
+        raise InputError(f"no scored row is {missing}", "evaluate the model on clean and on corrupted images")
     ratios, influence_N = [], np.zeros(len(errors_N))
     for name in names:
         chosen = np.asarray(rows.against == name)
@@ -193,11 +203,11 @@ def _corruption_ratio(rows: Selected, relative: bool) -> Found:
     return value, linearised(value, influence_N, rows)
 
 
-def _ece(kind: Literal["width", "mass"]) -> Callable[[Selected], Found]:
-    def compute(rows: Selected) -> Found:
+def _ece(kind: Literal["width", "mass"]) -> Callable[[SelectedRows], Estimate]:
+    def compute(rows: SelectedRows) -> Estimate:
         confidence_N, correct_N = checked(rows.values, rows.against)
         bins = int(rows.parameter) or BINS
-        # The bins of all rows stay those of every draw.
+        # Every draw uses the bins of all rows.
         numbers = bin_numbers(confidence_N, bin_edges(confidence_N, bins, kind))
         gaps = csr_matrix((confidence_N - correct_N, (np.arange(len(numbers)), numbers)), (len(numbers), bins))
 
@@ -210,24 +220,22 @@ def _ece(kind: Literal["width", "mass"]) -> Callable[[Selected], Found]:
     return compute
 
 
-def _curve(name: Literal["auroc", "aupr", "fpr95"], opposite: bool = False) -> Callable[[Selected], Found]:
-    def compute(rows: Selected) -> Found:
-        # Sorted by the scores once, so that no draw need be.
+def _curve(name: Literal["auroc", "aupr", "fpr95"], opposite: bool = False) -> Callable[[SelectedRows], Estimate]:
+    def compute(rows: SelectedRows) -> Estimate:
+        # Sorted by the scores once instead of in every draw.
         order = np.argsort(rows.values if opposite else -rows.values, kind="stable")
         rows = replace(rows, values=rows.values[order], against=rows.against[order], groups=rows.groups[order])
-        curve = Curve(rows.values, rows.against)
+        curve = DetectionCurve(rows.values, rows.against)
         method: Callable[[Floats], Floats] = getattr(curve.opposite() if opposite else curve, name)
         return _drawn(lambda columns, weights_RN: method(weights_RN), rows, CURVE_WEIGHTS)
 
     return compute
 
 
-def _correlation(rows: Selected) -> Found:
+def _correlation(rows: SelectedRows) -> Estimate:
     if np.ptp(rows.values) == 0 or np.ptp(rows.against) == 0:
-        raise InputError(
-            "one of the two columns is the same in all rows, so nothing correlates", "take rows that differ"
-        )
-    # Centred first, so that the sums of squares do not cancel.
+        raise InputError("one of the two columns is constant, so a correlation is undefined", "give rows that differ")
+    # Centred first for numerical precision.
     x_N, y_N = rows.values - rows.values.mean(), rows.against - rows.against.mean()
     columns_N5 = np.column_stack([x_N, y_N, x_N * x_N, y_N * y_N, x_N * y_N])
 
@@ -240,7 +248,7 @@ def _correlation(rows: Selected) -> Found:
     return _drawn(pearson, rows, bounds=(-1.0, 1.0))
 
 
-def _worst_group(rows: Selected) -> Found:
+def _worst_group(rows: SelectedRows) -> Estimate:
     split = _split(rows)
     means_G = group_means(rows.values, split)[0]
 
@@ -251,7 +259,7 @@ def _worst_group(rows: Selected) -> Found:
     return float(means_G.min()), _within_error(float(means_G.min()), error, rows, -math.inf)
 
 
-def _largest_gap(rows: Selected) -> Found:
+def _largest_gap(rows: SelectedRows) -> Estimate:
     split = _split(rows)
     means_G = group_means(rows.values, split)[0]
 
@@ -262,7 +270,7 @@ def _largest_gap(rows: Selected) -> Found:
     return float(np.ptp(means_G)), _within_error(float(np.ptp(means_G)), error, rows, 0.0)
 
 
-def _equalised_odds(rows: Selected) -> Found:
+def _equalised_odds(rows: SelectedRows) -> Estimate:
     cells = OddsCells(rows.more["answer"], rows.more["target"], _split(rows), _n_min(rows))
     tpr_1GK, fpr_1GK = cells.rates(np.ones((1, len(rows.values))))
     value = float(cells.widest(tpr_1GK, fpr_1GK)[2][0])
@@ -274,32 +282,32 @@ def _equalised_odds(rows: Selected) -> Found:
     return value, _within_error(value, error, rows, 0.0)
 
 
-def _within_error(value: float, error: Callable[[Floats], Floats], rows: Selected, lowest: float) -> Interval | str:
-    """Value ± the error that 95 % of the draws keep within: ``cluster-bootstrap-sup``.
+def _within_error(value: float, error: Callable[[Floats], Floats], rows: SelectedRows, lowest: float) -> Interval | str:
+    """Value ± the 95 % quantile of the draws' errors: ``cluster-bootstrap-sup``.
 
-    The largest of several noisy differences lies above 0 even where all groups are alike, in the rows as in every draw
-    of them, so quantiles of its draws never reach 0. What a draw's errors in all groups at once amount to bounds the
-    error of the extreme (the triangle inequality), whichever group it is; cautious, and 0 stays within reach.
+    The largest of several noisy differences is above 0 even where all groups are alike, in the rows and in every draw,
+    so quantiles of its draws never include 0. The largest error of a draw over all groups bounds the error of the
+    extreme group, whichever it is (triangle inequality); this is conservative and can include 0.
     """
     clusters = int(rows.groups.max()) + 1
     if clusters < 2:
-        return "all rows belong to one cluster, so their spread says nothing about others"
+        return ONE_CLUSTER
     step = max(BLOCK_WEIGHTS // max(len(rows.groups), clusters), 1)
     drawn = cluster_counts(clusters, DRAWS, 0, step)
     errors = np.concatenate([error(counts_RC[:, rows.groups]) for counts_RC in drawn])
     usable = errors[np.isfinite(errors)]
-    if len(usable) < (1 - LARGEST_UNDEFINED) * len(errors):
-        return f"{len(errors) - len(usable)} of {len(errors)} draws lack a group: it has too few clusters"
+    if len(usable) < (1 - MAX_UNDEFINED) * len(errors):
+        return f"{len(errors) - len(usable)} of {len(errors)} draws lack a group, which has too few clusters"
     half = float(np.quantile(usable, rows.level))
     if half == 0.0:
-        return "every draw gives the same value, so the spread says nothing about others"
+        return NO_VARIANCE_OF_DRAWS
     shares = bool(((rows.values >= 0) & (rows.values <= 1)).all())
     low, high = (0.0, 1.0) if shares else (lowest, math.inf)
     return Interval(max(value - half, low), min(value + half, high), "cluster-bootstrap-sup", rows.level)
 
 
 def linearised(
-    value: float, influence_N: Floats, rows: Selected, within: tuple[float, float] | None = None
+    value: float, influence_N: Floats, rows: SelectedRows, within: tuple[float, float] | None = None
 ) -> Interval | str:
     """Interval of a smooth statistic from each row's influence on it: ``cluster-t`` (Taylor linearisation).
 
@@ -308,11 +316,11 @@ def linearised(
     sums = np.bincount(rows.groups, weights=influence_N)
     count = len(sums)
     if count < 2:
-        return "all rows belong to one cluster, so their spread says nothing about others"
+        return ONE_CLUSTER
     variance = count / (count - 1) * math.fsum(sums * sums)
-    # Rounding leaves a trace of what would be 0.
+    # Rounding leaves a small remainder of a variance of 0.
     if variance <= (1e-12 * max(abs(value), 1e-300)) ** 2:
-        return "the clusters do not differ at all, so their spread says nothing about others"
+        return NO_VARIANCE
     half = float(distributions.t.ppf((1 + rows.level) / 2, count - 1)) * math.sqrt(variance)
     low, high = within or (-math.inf, math.inf)
     return Interval(max(value - half, min(low, value)), min(value + half, max(high, value)), "cluster-t", rows.level)
@@ -320,11 +328,11 @@ def linearised(
 
 def _drawn(
     statistic: Callable[[Columns, Floats], Floats],
-    rows: Selected,
+    rows: SelectedRows,
     block_weights: int = BLOCK_WEIGHTS,
     bounds: tuple[float, float] = (0.0, 1.0),
-) -> Found:
-    """The value with every row counted once, and the bootstrap's interval within the statistic's bounds."""
+) -> Estimate:
+    """The value on all rows, and the bootstrap interval within the statistic's bounds."""
     value = float(statistic((), np.ones((1, len(rows.values))))[0])
     found = cluster_bootstrap(statistic, (), rows.groups, level=rows.level, block_weights=block_weights, bounds=bounds)
     return value, found
@@ -337,32 +345,32 @@ def _centred(values_N: Floats, chosen: Bools) -> tuple[float, Floats]:
     return mean, np.where(chosen, (values_N - mean) / count, 0.0)
 
 
-def _n_min(rows: Selected) -> int:
+def _n_min(rows: SelectedRows) -> int:
     return int(rows.parameter) or N_MIN
 
 
-def _split(rows: Selected) -> Groups:
+def _split(rows: SelectedRows) -> GroupCodes:
     return split_groups(rows.against, _n_min(rows))
 
 
-def _large(rows: Selected) -> Bools:
+def _large(rows: SelectedRows) -> Bools:
     return _split(rows).codes >= 0
 
 
-def _named(rows: Selected) -> Bools:
+def _named(rows: SelectedRows) -> Bools:
     return np.array([str(name) not in NO_GROUP for name in rows.against.tolist()], dtype=np.bool_)
 
 
-def _in_pair(rows: Selected) -> Bools:
+def _in_pair(rows: SelectedRows) -> Bools:
     chosen: Bools = np.asarray(rows.against == rows.pair[0]) | np.asarray(rows.against == rows.pair[1])
     return chosen
 
 
-def _corrupted(rows: Selected) -> Bools:
+def _corrupted(rows: SelectedRows) -> Bools:
     return np.asarray(rows.more[SEVERITY].astype(str) != "")
 
 
-def _corrupted_or_clean(rows: Selected) -> Bools:
+def _corrupted_or_clean(rows: SelectedRows) -> Bools:
     chosen: Bools = _corrupted(rows) | np.asarray(rows.against == CLEAN)
     return chosen
 

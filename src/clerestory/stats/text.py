@@ -9,8 +9,8 @@ def chrf(hypothesis: str, reference: str, order: int = 6, beta: float = 2.0) -> 
     """Character n-gram F score, 0…1 (chrF2; Popović 2015).
 
     Whitespace is ignored, case is not. Precision and recall are averaged over the n-gram lengths 1…``order`` that both
-    texts are long enough to have, then joined with recall weighing ``beta`` times as much: the definition that
-    sacreBLEU prints as ``chrF2|nc:6|nw:0|space:no|eff:yes`` (times 100). Two texts of which one is empty score 0.
+    texts are long enough for, then combined with recall weighted ``beta`` times as much: the definition that sacreBLEU
+    prints as ``chrF2|nc:6|nw:0|space:no|eff:yes`` (times 100). Two texts of which one is empty score 0.
     """
     left, right = "".join(hypothesis.split()), "".join(reference.split())
     lengths = range(1, min(order, len(left), len(right)) + 1)

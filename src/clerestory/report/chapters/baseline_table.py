@@ -29,7 +29,7 @@ def chapter(data: ReportData) -> Chapter | None:
         lead = f"{data.name} and {other.ref} have no measurement in common."
         return Chapter(anchor, title, short, 130, lead=lead)
     standing = "refused" if other.decision.verdict == "refuse" else "live"
-    head = ("Metric", f"{other.ref} ({standing})", data.name, f"{data.name} is", "n")
+    head = ("Metric", f"{other.ref} ({standing})", data.name, f"{data.name} is", "Samples")
     table = TableView(f"{data.name} beside {other.ref}", head, tuple(_row(m, twin) for m, twin in pairs))
     lead = (
         "“Better” and “worse” are stated only where the two intervals do not overlap, which is a cautious test. "

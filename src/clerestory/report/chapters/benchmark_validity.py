@@ -11,8 +11,7 @@ from clerestory.report.chapters.classification import TASKS
 from clerestory.report.chapters.common import one, why_not
 from clerestory.report.metric_figures import bars
 from clerestory.report.model import ReportData
-from clerestory.report.trust import benchmark, trust_view
-from clerestory.report.trust import title as benchmark_title
+from clerestory.report.trust import benchmark, short_title, trust_view
 from clerestory.report.view import Chapter, Figure, TableView
 from clerestory.stats.metrics import metric
 
@@ -52,19 +51,19 @@ def _answer(data: ReportData) -> str:
     trust = data.diagnostics.trust
     if not trust:
         return ""
-    by = {label: [benchmark_title(t) for t in trust if t.label == label] for label in ("no", "careful", "yes")}
+    by = {label: [short_title(t) for t in trust if t.label == label] for label in ("no", "careful", "yes")}
     total = len(trust)
     parts = [f"do not trust {_some(by['no'], total)}"] if by["no"] else []
     parts += [f"be careful with {_some(by['careful'], total)}"] if by["careful"] else []
     parts += [f"{'all' if len(by['yes']) == total else len(by['yes'])} can be trusted"] if by["yes"] else []
-    return f"Of the {format.plural(total, 'benchmark')} used here, {', '.join(parts)}."
+    return f"Of the {format.plural(total, 'benchmark')} used here: {'; '.join(parts)}."
 
 
 def _some(names: list[str], total: int) -> str:
     """How many, and their names where they are few."""
     if len(names) == total > 1:
         return "all of them"
-    return f"{len(names)} ({format.listing(names)})" if len(names) < MAX_NAMED else str(len(names))
+    return f"{len(names)}, {format.listing(names)}" if len(names) < MAX_NAMED else str(len(names))
 
 
 def _ablated(evidence: Evidence) -> list[tuple[str, str]]:
@@ -103,7 +102,7 @@ def _figures(evidence: Evidence, chance_levels: Sequence[Measurement]) -> tuple[
 def _tables(evidence: Evidence) -> tuple[TableView, ...]:
     shown = [m for name in METRICS for m in evidence.measurements if m.name == name]
     rows = tuple((metric(m.name).title, _where(m), format.number(m), format.counted(m)) for m in shown)
-    head = ("Metric", "Measured on", "Value and interval", "n")
+    head = ("Metric", "Measured on", "Value and interval", "Samples")
     return (TableView("Image ablation and contamination", head, rows),) if rows else ()
 
 

@@ -100,7 +100,7 @@ def _diagram(task: str, split: str, pair: dict[bool, ReliabilityDiagram]) -> Fig
         for heading, bins in shown
         for b in bins
     )
-    table = TableView(title, ("Answers", "Mean confidence", "Accuracy", "n"), rows)
+    table = TableView(title, ("Answers", "Mean confidence", "Accuracy", "Samples"), rows)
     note = (
         "Whiskers are 95% confidence intervals of the accuracy of each group of answers. "
         f"n = {format.count(sum(b.n for b in shown[0][1]))} answers."
@@ -130,7 +130,7 @@ def _table(evidence: Evidence, trust: Sequence[BenchmarkTrust]) -> tuple[TableVi
                 format.counted(m),
             )
         )
-    head = ("Measured on", "As stated", "Temperature-scaled", "Temperature", "n")
+    head = ("Measured on", "As stated", "Temperature-scaled", "Temperature", "Samples")
     caption = "Calibration error (ECE): 0 is perfect"
     return (with_trust(TableView(caption, head, tuple(rows)), about, trust),) if rows else ()
 

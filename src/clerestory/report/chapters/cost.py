@@ -61,8 +61,8 @@ def _answer(evidence: Evidence) -> str:
     m = min(correct, key=lambda m: m.value)
     each = evidence.find(REQUESTS, dict(m.slice))
     every = f"1,000,000 requests cost {format.amount(1000 * each.value, m.unit)}, and " if each else ""
-    where = format.slice_words(m.slice)
-    return f"At its cheapest ({where}), {every}1,000,000 correct answers {format.amount(1000 * m.value, m.unit)}."
+    where = f"{format.slice_value('task', m.slice['of'])}, on {format.slice_value('split', m.slice.get('split', ''))}"
+    return f"Cheapest, for {where}: {every}1,000,000 correct answers {format.amount(1000 * m.value, m.unit)}."
 
 
 def _figure(evidence: Evidence) -> Figure | None:
@@ -103,7 +103,7 @@ def _by_task(evidence: Evidence, trust: Sequence[BenchmarkTrust]) -> TableView |
         price = format.number(correct) if correct else "no correct answer, so no price"
         each = format.amount(m.value, m.unit) if shared else format.number(m)
         rows.append((format.slice_words(m.slice), each, price, format.counted(m)))
-    head = ("Task", "1,000 requests", "1,000 correct answers", "n")
+    head = ("Task", "1,000 requests", "1,000 correct answers", "Samples")
     caption = f"By task (the cost of requests has no interval: {shared})" if shared else "By task"
     return with_trust(TableView(caption, head, tuple(rows)), about, trust)
 
@@ -119,4 +119,4 @@ def _by_operation(evidence: Evidence) -> TableView | None:
         for m in _costs(evidence, REQUESTS)
         if "operation" in m.slice
     )
-    return TableView("By operation", ("Operation", "Batch size", "1,000 requests", "n"), rows) if rows else None
+    return TableView("By operation", ("Operation", "Batch size", "1,000 requests", "Samples"), rows) if rows else None

@@ -130,7 +130,7 @@ def _row(evidence: Evidence, group: str, split: str) -> tuple[str, ...]:
 def _tables(evidence: Evidence) -> tuple[TableView, ...]:
     tables = []
     rows = tuple(_row(evidence, *key) for key in _groups(evidence))
-    head = ("Groups by", "Worst-group accuracy", "Largest accuracy gap", "Equalised odds", "n")
+    head = ("Groups by", "Worst-group accuracy", "Largest accuracy gap", "Equalised odds", "Samples")
     if rows:
         tables.append(TableView("Differences between groups (of gaps and odds, 0 is best)", head, rows))
     searches = [
@@ -151,7 +151,7 @@ def _tables(evidence: Evidence) -> tuple[TableView, ...]:
             )
             for m in searches
         )
-        head = ("Metric", "Groups by", "Value and interval", "In random order", "n")
+        head = ("Metric", "Groups by", "Value and interval", "In random order", "Samples")
         tables.append(TableView("Searches that name no group (0 is proportional)", head, rows))
     return tuple(tables)
 

@@ -268,5 +268,5 @@ def _summary(evidence: Evidence, trust: Sequence[BenchmarkTrust]) -> tuple[Table
         )
         for m in shown
     )
-    head = ("Metric", "Measured on", "Value and interval", "n", "Meaning")
+    head = ("Metric", "Measured on", "Value and interval", "Samples", "Meaning")
     return (with_trust(TableView("Robustness in numbers", head, rows), shown, trust),)

@@ -40,7 +40,7 @@ def chapter(data: ReportData) -> Chapter:
     changed = tested.record.changed
     stale = (f"This self-test is out of date: {format.listing(changed)} changed since.",) if changed else ()
     sums = tuple(_row(tested.record.evidence, gate) for gate in ("", *tested.gates))
-    table = TableView("Detection rate and false alarms", ("Check", "Faults detected", "False alarms", "n"), sums)
+    table = TableView("Detection rate and false alarms", ("Check", "Faults detected", "False alarms", "Samples"), sums)
     return Chapter(
         "self-test", title, short, 120, answer=answer, lead=LEAD, tables=(table,), warnings=stale,
         matrix=Matrix("Injected faults and the checks that detect them", head, rows),

@@ -111,7 +111,7 @@ def _tables(evidence: Evidence) -> tuple[TableView, ...]:
     if load:
         rows = [(what, "", value, "") for what, value in _load_settings(evidence) if value]
         rows += [(metric(m.name).title, _rate(m), format.number(m), format.counted(m)) for m in load]
-        head = ("While requests keep arriving", "Rate", "Value and interval", "n")
+        head = ("While requests keep arriving", "Rate", "Value and interval", "Samples")
         tables.append(TableView("Under load", head, tuple(rows)))
     tables += [t for t in (_batches(evidence, "throughput"), _batches(evidence, "energy"), _memory(evidence)) if t]
     return tuple(tables)
@@ -175,7 +175,7 @@ def _memory(evidence: Evidence) -> TableView | None:
         for m in evidence.measurements
         if m.name == "peak_memory"
     )
-    return TableView("Memory", ("Metric", "Value", "Scope", "n"), rows) if rows else None
+    return TableView("Memory", ("Metric", "Value", "Scope", "Samples"), rows) if rows else None
 
 
 def _rate(m: Measurement) -> str:

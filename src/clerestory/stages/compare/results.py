@@ -12,8 +12,8 @@ from clerestory.stages.compare.paired_scores import PairedScores, Slice, slices
 from clerestory.stats.aggregate import Rows
 from clerestory.stats.paired import Difference, holm, is_binary, mcnemar, paired_difference
 from clerestory.stats.pairing import clusters
-from clerestory.stats.power import minimum_detectable
-from clerestory.stats.verdict import judge
+from clerestory.stats.power import minimum_detectable_effect
+from clerestory.stats.verdict import judge_difference
 
 
 def compare_slices(pairs: PairedScores, config: CompareConfig, names: tuple[str, str]) -> list[ComparisonRow]:
@@ -50,7 +50,7 @@ def compare_slices(pairs: PairedScores, config: CompareConfig, names: tuple[str,
             n=difference.n,
             clusters=difference.clusters,
             dropped=_num_rows(pairs.rows, part) - difference.n,
-            detectable=minimum_detectable(difference, config.alpha),
+            detectable=minimum_detectable_effect(difference, config.alpha),
             outcome="inconclusive",
             additional_rows=None,
             message="",
@@ -69,14 +69,14 @@ def _with_outcomes(
         adjusted |= zip(family, holm([compared[i][0].p_value or 0.0 for i in family]), strict=True)
     results = []
     for i, (row, difference) in enumerate(compared):
-        verdict = judge(difference, config.margin, names=names, p=adjusted.get(i))
+        verdict = judge_difference(difference, config.margin, names=names, p=adjusted.get(i))
         results.append(
             replace(
                 row,
                 p_adjusted=adjusted.get(i),
-                outcome=verdict.word,
-                additional_rows=verdict.needs.rows if verdict.needs else None,
-                message=verdict.sentence,
+                outcome=verdict.outcome,
+                additional_rows=verdict.additional.rows if verdict.additional else None,
+                message=verdict.message,
             )
         )
     return results

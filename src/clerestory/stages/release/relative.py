@@ -17,7 +17,7 @@ from clerestory.stages.release.rules import format_margin, outcome_of, subject
 from clerestory.stats.aggregate import Rows
 from clerestory.stats.paired import FEW_CLUSTERS, Floats, Ints, holm
 from clerestory.stats.pairing import clusters, different_candidates, group_values, groups_of, join, scores
-from clerestory.stats.verdict import Gate, gate_difference
+from clerestory.stats.verdict import GateResult, gate_difference
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class _PairedRows:
     direction: Direction
     unit: str
 
-    def test(self, rule: Rule, chosen: Ints | None = None) -> Gate:
+    def test(self, rule: Rule, chosen: Ints | None = None) -> GateResult:
         """The non-inferiority test on all questions, or on some."""
         pick = slice(None) if chosen is None else chosen
         margin = rule.no_worse_by if rule.no_worse_by is not None else 0.0
@@ -118,12 +118,12 @@ def _compare(rule: Rule, candidate: ComparedModel, reference: ComparedModel) -> 
     beginning = f"{subject(rule)} against {reference.name}"
     if not rule.each_group:
         test = pairs.test(rule)
-        return _reason(rule, test.answer, f"{beginning}: {test.sentence}", test, pairs.unit)
+        return _reason(rule, test.outcome, f"{beginning}: {test.message}", test, pairs.unit)
     tests, too_small = _test_groups(rule, candidate.rows, joined.a, pairs)
     return _combine(rule, beginning, tests, too_small, pairs.unit)
 
 
-def _test_groups(rule: Rule, rows: Rows, places: Ints, pairs: _PairedRows) -> tuple[dict[str, Gate], list[str]]:
+def _test_groups(rule: Rule, rows: Rows, places: Ints, pairs: _PairedRows) -> tuple[dict[str, GateResult], list[str]]:
     """The test of every value of the group, and the values with too few independent concepts for one."""
     column = _group_column(rule, rows)
     cells = rows[column][places]
@@ -140,11 +140,11 @@ def _test_groups(rule: Rule, rows: Rows, places: Ints, pairs: _PairedRows) -> tu
     return tests, too_small
 
 
-def _combine(rule: Rule, beginning: str, tests: dict[str, Gate], too_small: list[str], unit: str) -> Reason:
+def _combine(rule: Rule, beginning: str, tests: dict[str, GateResult], too_small: list[str], unit: str) -> Reason:
     """The outcome of all values together, with the numbers of the least favourable one."""
     adjusted = dict(zip(tests, holm([_p_value(test) for test in tests.values()]), strict=True))
     outcomes: dict[str, Outcome] = {
-        value: "cannot_tell" if test.answer == "fail" and adjusted[value] >= rule.alpha else test.answer
+        value: "cannot_tell" if test.outcome == "fail" and adjusted[value] >= rule.alpha else test.outcome
         for value, test in tests.items()
     }
     note = f" (too few concepts to test: {', '.join(too_small)})" if too_small else ""
@@ -155,19 +155,19 @@ def _combine(rule: Rule, beginning: str, tests: dict[str, Gate], too_small: list
         if not values:
             continue
         first, chance = tests[values[0]], ""
-        if outcome != first.answer:
+        if outcome != first.outcome:
             chance = f" Among {len(tests)} groups that may be chance (adjusted p = {adjusted[values[0]]:.2g})."
-        message = f"{beginning}, {phrase} {', '.join(values)}{note}. {values[0]}: {first.sentence}{chance}"
+        message = f"{beginning}, {phrase} {', '.join(values)}{note}. {values[0]}: {first.message}{chance}"
         return replace(_reason(rule, outcome, message, first, unit), groups=tuple(values))
     first = tests[by_p_value[0]]
     message = (
         f"{beginning}: none of {len(tests)} values of {rule.each_group} is worse by {format_margin(rule, unit)}{note}. "
-        f"The lowest is {by_p_value[0]}: {first.sentence}"
+        f"The lowest is {by_p_value[0]}: {first.message}"
     )
     return replace(_reason(rule, "pass", message, first, unit), groups=(by_p_value[0],))
 
 
-def _reason(rule: Rule, outcome: Outcome, message: str, test: Gate, unit: str) -> Reason:
+def _reason(rule: Rule, outcome: Outcome, message: str, test: GateResult, unit: str) -> Reason:
     causes: dict[Outcome, Cause] = {"pass": "not_worse", "fail": "worse", "cannot_tell": "inconclusive"}
     interval = test.difference.interval
     return Reason(
@@ -181,11 +181,11 @@ def _reason(rule: Rule, outcome: Outcome, message: str, test: Gate, unit: str) -
         bound=rule.no_worse_by,
         unit=unit,
         n=test.difference.n,
-        additional_rows=test.needs.rows if test.needs and outcome == "cannot_tell" else None,
+        additional_rows=test.additional.rows if test.additional and outcome == "cannot_tell" else None,
     )
 
 
-def _p_value(test: Gate) -> float:
+def _p_value(test: GateResult) -> float:
     return 1.0 if test.p is None else test.p
 
 

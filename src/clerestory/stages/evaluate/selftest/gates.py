@@ -50,7 +50,7 @@ def quality(before: PipelineOutputs, after: PipelineOutputs, probe: ProbeSet, co
         keep = concepts >= 0
         clusters: Ints = np.unique(concepts[keep], return_inverse=True)[1].astype(np.int64)
         test = gate_difference(new[keep], old[keep], clusters, config.margin, config.alpha)
-        alarms.append(Alarm(test.answer == "fail", -test.difference.value, test.sentence))
+        alarms.append(Alarm(test.outcome == "fail", -test.difference.value, test.message))
     return max(alarms, key=lambda alarm: (alarm.raised, alarm.value))
 
 
