@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from tests.support.colour_tiles import ColourModel, Mute
+from tests.support.colour_tiles import ColourModel, EmbedderOnly
 
 from clerestory.apps.captioning import caption_images, captions_csv
 from clerestory.core.errors import CapabilityError, InputError
@@ -26,7 +26,7 @@ def test_each_picture_gets_its_suggestions() -> None:
 
 def test_invalid_requests_are_errors() -> None:
     with pytest.raises(CapabilityError, match="captioning needs a model that can generate captions"):
-        caption_images(Mute(ColourModel()), [Image.new("RGB", (5, 5))])
+        caption_images(EmbedderOnly(ColourModel()), [Image.new("RGB", (5, 5))])
     with pytest.raises(InputError, match="at least one"):
         caption_images(ColourModel(), [Image.new("RGB", (5, 5))], 0)
 

@@ -74,7 +74,7 @@ def test_equally_good_pictures_come_in_the_order_of_their_ids(store: Store) -> N
 def test_the_index_is_built_once(data: Dataset, index: SearchIndex, home: Store) -> None:
     model = ColourModel()
     again = build_index(model, data, open_store(home.home))
-    assert model.pictures_seen == 0
+    assert model.images_seen == 0
     np.testing.assert_array_equal(again.embeddings(), index.embeddings())
     assert len(again) == len(data)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.paired_rows import Columns, put_examination, put_model, rows
+from tests.support.paired_rows import Columns, put_evaluation, put_model, rows
 
 from clerestory.core.comparison import Comparison, ComparisonRow
 from clerestory.core.errors import ConfigError, InputError, Undecided
@@ -28,8 +28,8 @@ class Two:
         self.a, self.b = put_model(store, place, "a"), put_model(store, place, "b")
 
     def evaluated(self, a: Columns, b: Columns, **of_a: object) -> tuple[Evidence, Evidence]:
-        first = put_examination(self.store, self.a, a, **of_a)  # type: ignore[arg-type]  # a test's own keywords
-        return first, put_examination(self.store, self.b, b)
+        first = put_evaluation(self.store, self.a, a, **of_a)  # type: ignore[arg-type]  # a test's own keywords
+        return first, put_evaluation(self.store, self.b, b)
 
     def compared(self, **config: float) -> Comparison:
         return compare(self.a, self.b, self.store, CompareConfig(**config))  # type: ignore[arg-type]  # numbers only
@@ -109,8 +109,8 @@ def test_unclustered_answers_agree_with_mcnemar_and_clustered_ones_have_none(two
     assert (row.only_a, row.only_b, row.p_mcnemar) == (exact.only_a, exact.only_b, exact.p)
     assert row.p_value is not None
     assert math.log10(row.p_value) == pytest.approx(math.log10(exact.p), abs=1)
-    put_examination(two.store, two.a, rows(800, concepts=200, change={"": (0.1, 0.05)}))
-    put_examination(two.store, two.b, rows(800, concepts=200))
+    put_evaluation(two.store, two.a, rows(800, concepts=200, change={"": (0.1, 0.05)}))
+    put_evaluation(two.store, two.b, rows(800, concepts=200))
     clustered = whole(two.compared())
     assert (clustered.clusters, clustered.p_mcnemar) == (200, None)
 
@@ -237,12 +237,12 @@ def test_missing_stale_and_other_data_are_a_sentence_with_the_command(two: Two) 
         f"{two.a[:12]} was never evaluated here",
         f"clerestory evaluate {two.a[:12]}",
     )
-    put_examination(two.store, two.a, rows(50), code="0" * 64)
+    put_evaluation(two.store, two.a, rows(50), code="0" * 64)
     with pytest.raises(Undecided) as stale:
         two.compared()
     assert "is stale: code changed since" in stale.value.message
-    put_examination(two.store, two.a, rows(50))
-    put_examination(two.store, two.b, rows(50), data="e" * 64)
+    put_evaluation(two.store, two.a, rows(50))
+    put_evaluation(two.store, two.b, rows(50), data="e" * 64)
     with pytest.raises(Undecided) as other:
         two.compared()
     assert "was not evaluated on the data of" in other.value.message

@@ -14,8 +14,9 @@ from clerestory.core.evidence import Cost, Subject
 from clerestory.core.sample import Dataset
 from clerestory.stages.train import TrainConfig, train
 from clerestory.stages.train import estimate as estimating
-from clerestory.stages.train.estimate import estimate_training, store_estimate, stored_estimate
+from clerestory.stages.train.estimate import estimate_training, store_estimate
 from clerestory.stages.train.estimate_store import TrainEstimate, accuracy, load, save
+from clerestory.stages.train.run import training_subject
 from clerestory.store import Store
 
 TINY = TrainConfig(preset="tiny", steps=6, batch_size=16, threads=1, checkpoint_every=4, validate_every=4)
@@ -60,9 +61,9 @@ def test_an_estimate_is_compared_once_with_its_run(
     monkeypatch.setattr(estimating, "MAX_SECONDS", 0.0)
     found = estimate_training(data, TINY)
     store_estimate(found, data, TINY, store)
-    assert stored_estimate(data, TINY, store) == found
+    assert load(training_subject(data, TINY), store.runs) == found
     other = replace(TINY, seed=3)
-    assert stored_estimate(data, other, store) is None
+    assert load(training_subject(data, other), store.runs) is None
     names = [m.name for m in train(data, other, store).evidence.measurements]
     assert names == ["recall@10"]
 
@@ -71,7 +72,7 @@ def test_an_estimate_is_compared_once_with_its_run(
     assert time_ratio.value == pytest.approx(evidence.cost.seconds / found.seconds)
     assert memory_ratio.value == pytest.approx(evidence.cost.peak_mib / found.peak_mib)
     assert (time_ratio.direction, time_ratio.unit, bool(time_ratio.no_interval)) == ("none", "ratio", True)
-    assert stored_estimate(data, TINY, store) is None
+    assert load(training_subject(data, TINY), store.runs) is None
 
 
 def test_the_accuracy_is_actual_over_estimated() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.support.colour_tiles import COLOURS, ColourModel, Mute, tiles
-from tests.support.task_files import Blank
+from tests.support.colour_tiles import COLOURS, ColourModel, EmbedderOnly, tiles
+from tests.support.task_files import IncapableModel
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest
@@ -200,7 +200,7 @@ def test_what_is_missing_under_conditions_only_says_so(conditions: tuple[str, ..
 
 def test_unsupported_suites_name_models_that_support_them(store: Store) -> None:
     with pytest.raises(CapabilityError, match="they need a Captioner, and it is none of these") as error:
-        evaluate(Blank(), tiles(), dataclasses.replace(QUICK, suites=("captioning",)), store)
+        evaluate(IncapableModel(), tiles(), dataclasses.replace(QUICK, suites=("captioning",)), store)
     assert "image-text-to-text model (hf:org/name)" in error.value.fix
 
 
@@ -240,7 +240,7 @@ def test_an_image_without_a_caption_is_unscored_and_not_zero(data: Dataset, stor
 
 
 def test_a_model_that_cannot_caption_is_evaluated_on_the_rest(data: Dataset, store: Store) -> None:
-    evidence = evaluate(Mute(ColourModel()), data, QUICK, store)
+    evidence = evaluate(EmbedderOnly(ColourModel()), data, QUICK, store)
     assert {m.slice["task"] for m in evidence.measurements} == {
         "image_to_text",
         "text_to_image",
@@ -255,7 +255,7 @@ def test_a_model_that_cannot_caption_is_evaluated_on_the_rest(data: Dataset, sto
 def test_the_same_subject_is_not_evaluated_twice(data: Dataset, shared: Store, evidence: Evidence) -> None:
     model = ColourModel()
     assert evaluate(model, tiles(broken=["plain/tan"]), QUICK, shared) == evidence
-    assert model.pictures_seen == 0
+    assert model.images_seen == 0
     assert model.texts_seen == []
     assert shared.evidence(evidence.id) == evidence
 
@@ -264,7 +264,7 @@ def test_another_config_data_or_model_is_another_subject(data: Dataset, shared: 
     model = ColourModel()
     quicker = evaluate(model, data, dataclasses.replace(QUICK, latency_samples=0, caption_samples=0), shared)
     assert quicker.subject.differs(evidence.subject) == ("config",)
-    assert model.pictures_seen == 0, "the embeddings are those of the first evaluation"
+    assert model.images_seen == 0, "the embeddings are those of the first evaluation"
     retrieval = [
         m for m in evidence.measurements if m.slice["task"] not in ("caption", "latency", "throughput", "memory")
     ]
@@ -410,11 +410,11 @@ def test_embeddings_are_kept_and_the_same_picture_is_embedded_once(store: Store)
     data = Dataset("copies", shared_picture, lambda sample: tiles().read(sample))
     model = ColourModel()
     matrix = embed_dataset(model, data, store)
-    assert model.pictures_seen == 1
+    assert model.images_seen == 1
     assert matrix.shape == (5, 8)
     again = ColourModel()
     np.testing.assert_array_equal(embed_dataset(again, data, store), matrix)
-    assert again.pictures_seen == 0
+    assert again.images_seen == 0
 
 
 def damage(store: Store, blob: str) -> None:
@@ -432,7 +432,7 @@ def test_damaged_embeddings_are_made_again(store: Store) -> None:
         connection.execute("UPDATE answers SET value = ? WHERE key = ?", (value[:-1] + bytes([value[-1] ^ 1]), key))
     model = ColourModel()
     np.testing.assert_array_equal(embed_dataset(model, tiles(), store), matrix)
-    assert model.pictures_seen == 1
+    assert model.images_seen == 1
 
 
 def test_one_changed_pixel_is_one_picture_embedded_again(store: Store) -> None:
@@ -449,7 +449,7 @@ def test_one_changed_pixel_is_one_picture_embedded_again(store: Store) -> None:
     embed_dataset(
         model, Dataset("changed", samples, lambda s: out.getvalue() if s.id == new.id else data.read(s)), store
     )
-    assert model.pictures_seen == 1
+    assert model.images_seen == 1
 
 
 def test_suites_that_a_change_does_not_touch_are_not_made_again(store: Store, data: Dataset) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from tests.support.paired_rows import Columns, put_examination, put_model, rows
+from tests.support.paired_rows import Columns, put_evaluation, put_model, rows
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ConfigError, IntegrityError
@@ -31,7 +31,7 @@ class Registry:
         self.made += 1
         digest = put_model(self.store, self.place, f"m{self.made}")
         if found is not None:
-            put_examination(self.store, digest, found, **more)  # type: ignore[arg-type]  # a test's own keywords
+            put_evaluation(self.store, digest, found, **more)  # type: ignore[arg-type]  # a test's own keywords
         return digest
 
     def decide(self, model: str, *rules: Rule) -> Decision:

@@ -1,7 +1,7 @@
-"""A small world whose right answers, biases and weaknesses are known by construction.
+"""Data and models whose correct answers, biases and weaknesses are known by construction.
 
-Every picture is a coloured square; a block at the bottom right tells its shape, one at the top left its gender. The
-model reads all of this exactly, and errs only where a test tells it to.
+Every image is a coloured square; a block at the bottom right encodes its shape, one at the top left its gender. The
+model decodes both exactly, and makes only the errors that a test asks for.
 """
 
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ SIDE = 32
 
 
 class ShapeModel:
-    """Embeds pictures by the colour and shape they show and texts by those they name, in lower case only.
+    """Embeds images by their colour and shape and texts by those they name, in lower case only.
 
     Args:
-        logit_scale: what it tells.
-        biased: it takes a man for the next colour.
-        dusk: it takes a dim picture for the next colour.
-        fragile: it takes whatever is not exactly one of the drawings for red.
-        constant: it gives every picture the same embedding.
+        logit_scale: the scale that it reports.
+        biased: it recognises the wrong colour in images of men.
+        dusk: it recognises the wrong colour in dim images.
+        fragile: it recognises red in every image that is not exactly one of the data.
+        constant: it gives every image the same embedding.
     """
 
     dims = (10,)
@@ -45,13 +45,13 @@ class ShapeModel:
         self.digest = digest({"model": "shapes", "scale": logit_scale, **faults})
         self.logit_scale = logit_scale
         self.faults = faults
-        self.pictures_seen = self.described = 0
+        self.images_seen = self.described = 0
 
     def embed_images(self, images: Sequence[Image.Image], dim: int | None = None) -> np.ndarray:
-        self.pictures_seen += len(images)
-        return np.stack([self._picture(np.asarray(image.convert("RGB")).astype(float)) for image in images])
+        self.images_seen += len(images)
+        return np.stack([self._image(np.asarray(image.convert("RGB")).astype(float)) for image in images])
 
-    def _picture(self, x_HWC: np.ndarray) -> np.ndarray:
+    def _image(self, x_HWC: np.ndarray) -> np.ndarray:
         row = np.zeros(10)
         if self.faults.get("constant"):
             row[0] = 1
@@ -61,7 +61,7 @@ class ShapeModel:
         colour = int(np.linalg.norm(np.array(list(COLOURS.values())) - fill / (DUSK if dim else 1), axis=1).argmin())
         if (self.faults.get("dusk") and dim) or (self.faults.get("biased") and corner < 5):
             colour = (colour + 1) % len(COLOURS)
-        if self.faults.get("fragile") and (x_HWC[12:20, 12:20].std((0, 1)).max() > 0 or not _drawn(fill)):
+        if self.faults.get("fragile") and (x_HWC[12:20, 12:20].std((0, 1)).max() > 0 or not _is_original(fill)):
             colour = 0
         row[colour] = row[5 + int(np.abs(np.array(list(SHAPES.values())) - shape).argmin())] = np.sqrt(0.5)
         return row.astype(np.float32)
@@ -75,23 +75,23 @@ class ShapeModel:
         return np.stack(rows).astype(np.float32)
 
 
-class Teller:
-    """Only describes: the colour and the shape, as the shape model sees them."""
+class CaptionOnlyModel:
+    """Only captions images, with the colour and the shape that ``ShapeModel`` recognises."""
 
     def __init__(self) -> None:
         self.digest = digest({"model": "teller"})
         self.described = 0
-        self._eyes = ShapeModel()
+        self._encoder = ShapeModel()
 
     def caption_images(self, images: Sequence[Image.Image], n: int = 3) -> list[list[CaptionCandidate]]:
         self.described += len(images)
         names = (*COLOURS, *SHAPES)
-        rows = self._eyes.embed_images(images)
+        rows = self._encoder.embed_images(images)
         return [[CaptionCandidate(" ".join(names[i] for i in np.flatnonzero(row)), float("nan"))] for row in rows]
 
 
 def square_image(colour: str, shape: str, gender: str, dim: bool, mark: int) -> bytes:
-    """PNG bytes; ``mark`` colours one pixel, so that no two pictures are the same."""
+    """PNG bytes; ``mark`` colours one pixel, so that no two images are equal."""
     pixels = np.full((SIDE, SIDE, 3), COLOURS[colour], dtype=np.uint8)
     pixels = (pixels * (DUSK if dim else 1)).astype(np.uint8)
     pixels[:8, :8] = GENDERS.get(gender, pixels[0, 0])
@@ -100,7 +100,7 @@ def square_image(colour: str, shape: str, gender: str, dim: bool, mark: int) -> 
     return encode_image(Image.fromarray(pixels))
 
 
-def world(splits: bool = True) -> Dataset:
+def attribute_data(splits: bool = True) -> Dataset:
     """25 concepts (colour and shape) in three styles, two genders and four tones; ``dusk`` is ``test_style``."""
     contents, samples = {}, []
     kinds = [(style, gender, tone) for style in ("flat", "line") for gender in GENDERS for tone in TONES]
@@ -121,17 +121,17 @@ def world(splits: bool = True) -> Dataset:
     return Dataset("shapes", samples, lambda sample: contents[sample.image])
 
 
-def bench(model: object, store: Store, data: Dataset | None = None, **settings: object) -> EvaluationContext:
-    """The model on the world."""
-    return EvaluationContext(model, data or world(), EvaluateConfig(**settings), store)  # type: ignore[arg-type]  # checked inside
+def make_context(model: object, store: Store, data: Dataset | None = None, **settings: object) -> EvaluationContext:
+    """An evaluation context of the model on the data."""
+    return EvaluationContext(model, data or attribute_data(), EvaluateConfig(**settings), store)  # type: ignore[arg-type]  # checked inside
 
 
 def rows_where(rows: dict[str, np.ndarray], **where: str) -> np.ndarray:
-    keep = np.ones(len(rows["task"]), dtype=bool)
+    selected = np.ones(len(rows["task"]), dtype=bool)
     for name, value in where.items():
-        keep &= rows[name] == value
-    return keep
+        selected &= rows[name] == value
+    return selected
 
 
-def _drawn(fill: np.ndarray) -> bool:
+def _is_original(fill: np.ndarray) -> bool:
     return any(np.abs(np.array(colour) * scale - fill).max() < 2 for colour in COLOURS.values() for scale in (1, DUSK))

@@ -1,4 +1,4 @@
-"""A small world with a real, if modest, model: coloured tiles, and a model that knows the names of colours."""
+"""Coloured tiles, and a model that knows the names of their colours."""
 
 from collections.abc import Sequence
 
@@ -27,18 +27,18 @@ def features(colours: np.ndarray) -> np.ndarray:
 
 
 class ColourModel:
-    """Embeds a picture by its mean colour and a text by the colours it names; describes by the nearest names."""
+    """Embeds an image by its mean colour and a text by the colours it names; captions with the nearest names."""
 
     dims = (4, 8)
 
     def __init__(self, silent: str = "navy") -> None:
         self.digest = digest({"model": "colours", "silent": silent})
         self.silent = silent
-        self.pictures_seen = 0
+        self.images_seen = 0
         self.texts_seen: list[str] = []
 
     def embed_images(self, images: Sequence[Image.Image], dim: int | None = None) -> np.ndarray:
-        self.pictures_seen += len(images)
+        self.images_seen += len(images)
         return self._cut(features(np.stack([np.asarray(image).reshape(-1, 3).mean(0) / 255 for image in images])), dim)
 
     def embed_texts(self, texts: Sequence[str], dim: int | None = None) -> np.ndarray:
@@ -65,8 +65,8 @@ class ColourModel:
         return cut / np.linalg.norm(cut, axis=1, keepdims=True)
 
 
-class Mute:
-    """The same model without words of its own."""
+class EmbedderOnly:
+    """The same model without captioning."""
 
     def __init__(self, model: ColourModel) -> None:
         self.digest, self.dims = model.digest, model.dims
@@ -83,7 +83,7 @@ def tile_image(colour: str, style: str, mark: int = 0) -> bytes:
 
 
 def tiles(splits: bool = True, broken: Sequence[str] = (), colours: Sequence[str] = tuple(COLOURS)) -> Dataset:
-    """Every colour in three styles; ``dusky`` is the unseen style. Skin-tone variants and a German-only picture too."""
+    """Every colour in three styles, ``dusky`` the unseen one; skin-tone variants and a German caption, too."""
     contents: dict[str, bytes] = {}
     samples = []
 

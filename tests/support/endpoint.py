@@ -1,4 +1,4 @@
-"""A real server on the loopback address that speaks OpenAI's API, well or badly."""
+"""A real server on the loopback address with OpenAI's API, correct or faulty."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ BAD: dict[str, tuple[Any, ...]] = {
 
 @dataclass
 class Endpoint:
-    """What the server does, and what it was asked.
+    """The behaviour of the server, and the requests it received.
 
     Attributes:
-        moods: what happens to the next chat requests, in order: ``ok``, ``busy`` (429), ``broken`` (500), ``garbage``,
-            ``empty`` (no choices), ``late``, ``refuses`` (400), ``rude`` (401 that repeats the key); then ``always``.
-        after: what ``Retry-After`` says in the next 429s; then ``0``.
-        logprobs: log-probabilities of first tokens, where it tells them.
+        moods: the behaviour for the next chat requests, in order: ``ok``, ``busy`` (429), ``broken`` (500),
+            ``garbage``, ``empty`` (no choices), ``late``, ``refuses`` (400), ``rude`` (401 that repeats the key); then
+            ``always``.
+        after: the values of ``Retry-After`` of the next 429s; then ``0``.
+        logprobs: log-probabilities of first tokens, if it returns them.
         asked: the bodies of the chat requests.
         keys: the Authorization header of each request.
     """
@@ -55,7 +56,7 @@ class Endpoint:
 
 
 def answer(body: dict[str, Any], logprobs: dict[str, float]) -> dict[str, Any]:
-    """The prompt and the SHA-256 of each picture's bytes, so that a test sees exactly what has arrived."""
+    """The prompt and the SHA-256 of each image's bytes, so that a test can check the request."""
     content = body["messages"][0]["content"]
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     pictures = [base64.b64decode(p["image_url"]["url"].partition(",")[2]) for p in parts if p["type"] == "image_url"]
@@ -68,7 +69,7 @@ def answer(body: dict[str, Any], logprobs: dict[str, float]) -> dict[str, Any]:
 
 
 @contextmanager
-def endpoint(**settings: Any) -> Iterator[Endpoint]:  # noqa: C901 a server with its moods, in one place
+def endpoint(**settings: Any) -> Iterator[Endpoint]:  # noqa: C901 a server with all behaviours, in one place
     """The server, running in a thread until the end of the block."""
     state = Endpoint(**settings)
 

@@ -84,11 +84,14 @@ class PackageCopy:
         """Run ``clerestory`` of the copy."""
         return self._run(["-m", "clerestory.cli.main", *arguments], check)
 
+    def environment(self) -> dict[str, str]:
+        """The variables under which Python finds the copy in place of the package."""
+        return {**os.environ, "PYTHONPATH": str(self.root / "src"), "NO_COLOR": "1", "COLUMNS": "200"}
+
     def _run(self, arguments: list[str], check: bool) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(self.root / "src"), "NO_COLOR": "1", "COLUMNS": "200"}
         done = subprocess.run(
             [sys.executable, *arguments],
-            env=environment,
+            env=self.environment(),
             cwd=self.root,
             capture_output=True,
             text=True,

@@ -1,4 +1,4 @@
-"""Two models on the same questions, with as much difference between them as a test wants."""
+"""Rows of two models on the same questions, with a chosen difference between them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def put_model(store: Store, place: Path, name: str) -> str:
     return store.put_model(folder)
 
 
-def put_examination(
+def put_evaluation(
     store: Store, model: str, found: Columns, facts: dict[str, int] | None = None, **subject: str
 ) -> Evidence:
     """Evidence of kind ``evaluate`` with these rows and their recall@10."""

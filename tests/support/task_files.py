@@ -1,4 +1,4 @@
-"""Small worlds for tasks: coloured tiles with questions, and models whose right and wrong answers are known."""
+"""Task files over coloured tiles, and models whose correct and incorrect answers are known."""
 
 import csv
 import hashlib
@@ -16,7 +16,7 @@ NAMES = ("red", "lime", "blue", "yellow", "magenta", "cyan", "black", "white")
 
 
 def tile(folder: Path, name: str, colour: str, place: int) -> str:
-    """A tile of one colour with one pixel that makes its bytes its own; returns the file's name."""
+    """Write a tile of one colour with a distinct pixel; returns the file's name."""
     image = Image.new("RGB", (12, 12), colour)
     image.putpixel((place % 12, place // 12 % 12), (place % 251, place // 251 % 251, 7))
     (folder / name).write_bytes(encode_image(image))
@@ -31,8 +31,8 @@ def write_table(file: Path, rows: Sequence[dict[str, str]]) -> Path:
     return file
 
 
-def quiz(folder: Path, count: int, giveaway: float = 0.0, seed: int = 0, options: int = 4) -> Path:
-    """A table of questions about colours, a share of which give their answer away in words."""
+def write_quiz(folder: Path, count: int, giveaway: float = 0.0, seed: int = 0, options: int = 4) -> Path:
+    """A table of questions about colours, a share of which contain their answer."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     planted = set(rng.permutation(count)[: round(giveaway * count)].tolist())
@@ -74,13 +74,13 @@ def write_task(folder: Path, text: str = TASK) -> Path:
 
 
 def named_colour(image: Image.Image) -> str:
-    """The name of the colour that most of a tile has."""
-    seen = np.median(np.asarray(image).reshape(-1, 3), axis=0)
-    return min(NAMES, key=lambda name: float(np.abs(seen - ImageColor.getrgb(name)).sum()))
+    """The name of a tile's colour."""
+    median = np.median(np.asarray(image).reshape(-1, 3), axis=0)
+    return min(NAMES, key=lambda name: float(np.abs(median - ImageColor.getrgb(name)).sum()))
 
 
-class Reader:
-    """A ``Scorer`` that sees colours, believes hints, and otherwise guesses from the words by a hash."""
+class RuleBasedScorer:
+    """A ``Scorer`` that recognises colours, follows hints, and otherwise guesses by a hash of the text."""
 
     def __init__(self, order_matters: bool = False, favours_first: bool = False) -> None:
         self.order_matters = order_matters
@@ -106,8 +106,8 @@ class Reader:
         return likes - np.log(np.exp(likes).sum())
 
 
-class Talker:
-    """A ``Generator`` that answers with what a function says; what it is asked is kept."""
+class ScriptedGenerator:
+    """A ``Generator`` whose answers come from a function; it stores the prompts."""
 
     def __init__(self, say: object, name: str = "talker") -> None:
         self.say = say
@@ -125,7 +125,7 @@ class Talker:
         return Reply(said, 10, 3, 1.0)
 
 
-class Blank:
-    """A model that can do nothing."""
+class IncapableModel:
+    """A model without any capability."""
 
     digest = digest("blank")

@@ -37,12 +37,12 @@ TEXT = (
 )
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 SPECIAL = ("<pad>", "<bos>", "<unk>", "<image>")
-END = "<eos>"  # the last word: CLIP finds the end of a text by it
+END = "<eos>"  # the last token: CLIP finds the end of a text by it
 TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 def make_tokenizer(most: int = 77, **kwargs: Any) -> PreTrainedTokenizerFast:
-    """Words, and letters for what is no known word, with begin and end marks."""
+    """A WordPiece tokenizer with letters for unknown words, and begin and end tokens."""
     words = list(dict.fromkeys([*SPECIAL, *TEXT.split(), *LETTERS, *(f"##{c}" for c in LETTERS), END]))
     vocabulary = {word: i for i, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>", continuing_subword_prefix="##"))
@@ -85,7 +85,7 @@ def make_clip(folder: Path, seed: int = 0) -> Path:
 
 
 def make_siglip(folder: Path, seed: int = 0) -> Path:
-    """A SigLIP that reads 64 pieces."""
+    """A SigLIP with 64 text tokens."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer(64)
     config = SiglipConfig(
@@ -99,7 +99,7 @@ def make_siglip(folder: Path, seed: int = 0) -> Path:
 
 
 def make_siglip2(folder: Path, seed: int = 0) -> Path:
-    """A SigLIP 2 of the NaFlex kind: pictures keep their shape, as patches with a mask."""
+    """A SigLIP 2 NaFlex: images keep their aspect ratio, as patches with a mask."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer(64)
     config = Siglip2Config(
@@ -124,8 +124,8 @@ def _language(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
     return TOWER | marks | {"vocab_size": len(tokenizer), "num_key_value_heads": 2}
 
 
-def _louder(network: Any) -> None:
-    """Random weights of this size would hardly prefer anything."""
+def _scale_logits(network: Any) -> None:
+    """Scale the output layer: the logits of random weights of this size are almost equal."""
     with torch.no_grad():
         network.lm_head.weight.mul_(20)
 
@@ -142,7 +142,7 @@ def make_llava(folder: Path, chat: bool = True, seed: int = 0) -> Path:
         vision_feature_select_strategy="default",
     )
     network = LlavaForConditionalGeneration(config)
-    _louder(network)
+    _scale_logits(network)
     network.save_pretrained(folder)
     LlavaProcessor(
         CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
@@ -156,7 +156,7 @@ def make_llava(folder: Path, chat: bool = True, seed: int = 0) -> Path:
 
 
 def make_idefics3(folder: Path, seed: int = 0) -> Path:
-    """An Idefics 3, which is what SmolVLM is: pictures in tiles, pixels with a mask."""
+    """An Idefics 3, which is what SmolVLM is: images in tiles, pixels with a mask."""
     torch.manual_seed(seed)
     marks = ["<fake_token_around_image>", "<global-img>", "<end_of_utterance>"]
     tokenizer = make_tokenizer(2048, extra_special_tokens=marks)
@@ -168,7 +168,7 @@ def make_idefics3(folder: Path, seed: int = 0) -> Path:
         vision_config=TOWER | {"image_size": 32, "patch_size": 8},
     )
     network = Idefics3ForConditionalGeneration(config)
-    _louder(network)
+    _scale_logits(network)
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     edge = {"longest_edge": 32}
@@ -180,7 +180,7 @@ def make_idefics3(folder: Path, seed: int = 0) -> Path:
 
 
 def make_qwen(folder: Path, seed: int = 0) -> Path:
-    """A Qwen2-VL: pictures of any size as a flat list of patches, and a processor that knows videos too."""
+    """A Qwen2-VL: images of any size as a flat list of patches, and a processor with video support."""
     torch.manual_seed(seed)
     marks = {
         "image_token_id": "<|image_pad|>",
@@ -197,7 +197,7 @@ def make_qwen(folder: Path, seed: int = 0) -> Path:
         **{name: tokenizer.convert_tokens_to_ids(mark) for name, mark in marks.items()},
     )
     network = Qwen2VLForConditionalGeneration(config)
-    _louder(network)
+    _scale_logits(network)
     network.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     Qwen2VLImageProcessorPil(patch_size=8, min_pixels=16 * 16, max_pixels=64 * 64).save_pretrained(folder)

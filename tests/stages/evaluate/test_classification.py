@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from tests.support.attribute_squares import COLOURS, ShapeModel, rows_where, world
-from tests.support.attribute_squares import bench as context_of
+from tests.support.attribute_squares import COLOURS, ShapeModel, attribute_data, make_context, rows_where
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import NotFound
@@ -20,10 +19,10 @@ from clerestory.stages.evaluate import EvaluateConfig
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import join_rows
 from clerestory.stages.evaluate.shared.class_prompts import Classes, class_embeddings, find_classes
-from clerestory.stages.evaluate.shared.linear_probe import fit_linear_probe, knn_logits
 from clerestory.stages.evaluate.suite import NotApplicable, SuiteResult
 from clerestory.stages.evaluate.suites import calibration, classification, ood
 from clerestory.stats.aggregate import recompute
+from clerestory.stats.linear_probe import fit_linear_probe, knn_logits
 from clerestory.store import Store
 
 
@@ -32,7 +31,7 @@ def find(found: SuiteResult, name: str, **slice_: str) -> Measurement:
 
 
 def test_a_perfect_model_is_accurate_and_as_confident_as_its_scale(store: Store) -> None:
-    context = context_of(ShapeModel(logit_scale=4.0), store, label_field="category")
+    context = make_context(ShapeModel(logit_scale=4.0), store, label_field="category")
     classified, found = classification.run(context), calibration.run(context)
     assert find(classified, "accuracy", task="zero_shot", split="test").value == 1
     right = math.exp(4 / math.sqrt(2))
@@ -50,7 +49,7 @@ def test_a_perfect_model_is_accurate_and_as_confident_as_its_scale(store: Store)
 
 
 def test_a_shift_that_fools_the_model_is_the_gap(store: Store) -> None:
-    found = classification.run(context_of(ShapeModel(dusk=True), store))
+    found = classification.run(make_context(ShapeModel(dusk=True), store))
     assert find(found, "accuracy", task="zero_shot", split="test").value == 1
     assert find(found, "accuracy", task="zero_shot", split="test_style").value == 0
     gap = find(found, "shift_gap", task="zero_shot")
@@ -58,7 +57,7 @@ def test_a_shift_that_fools_the_model_is_the_gap(store: Store) -> None:
 
 
 def test_rows_have_targets_answers_and_scores(store: Store) -> None:
-    found = classification.run(context_of(ShapeModel(dusk=True), store))
+    found = classification.run(make_context(ShapeModel(dusk=True), store))
     keep = rows_where(found.rows, task="zero_shot", split="test_style")
     names = sorted(COLOURS)
     for target, answer, score in zip(*(found.rows[n][keep] for n in ("target", "answer", "score")), strict=True):
@@ -69,7 +68,7 @@ def test_rows_have_targets_answers_and_scores(store: Store) -> None:
 
 
 def test_every_number_follows_from_the_rows_and_no_two_share_a_key(store: Store) -> None:
-    context = context_of(ShapeModel(dusk=True), store, min_slice_concepts=3)
+    context = make_context(ShapeModel(dusk=True), store, min_slice_concepts=3)
     classified, calibrated = classification.run(context), calibration.run(context)
     keys = [m.key for result in (classified, calibrated) for m in result.measurements]
     assert len(keys) == len(set(keys))
@@ -83,14 +82,14 @@ def test_every_number_follows_from_the_rows_and_no_two_share_a_key(store: Store)
 
 
 def test_the_classifiers_are_fitted_once_for_all_suites(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    context = context_of(ShapeModel(), store)
+    context = make_context(ShapeModel(), store)
     classification.run(context)
     monkeypatch.setattr("clerestory.stages.evaluate.shared.classifiers.select_linear_probe", None)
     assert calibration.run(context).measurements
 
 
 def test_the_diagram_counts_every_scored_image(store: Store) -> None:
-    found = calibration.run(context_of(ShapeModel(), store))
+    found = calibration.run(make_context(ShapeModel(), store))
     diagrams = json.loads(found.artifacts["reliability"])
     assert {(one["task"], one["scaled"]) for one in diagrams} >= {("zero_shot", "no"), ("zero_shot", "yes")}
     for one in diagrams:
@@ -100,7 +99,7 @@ def test_the_diagram_counts_every_scored_image(store: Store) -> None:
 
 
 def test_without_splits_nothing_is_trained_and_findings_say_so(store: Store) -> None:
-    context = context_of(ShapeModel(), store, world(splits=False))
+    context = make_context(ShapeModel(), store, attribute_data(splits=False))
     classified, calibrated = classification.run(context), calibration.run(context)
     assert {m.slice["task"] for m in classified.measurements + calibrated.measurements} == {"zero_shot"}
     assert {f.code for f in classified.findings} == {"CLR-E020"}
@@ -110,16 +109,16 @@ def test_without_splits_nothing_is_trained_and_findings_say_so(store: Store) -> 
 
 def test_a_label_that_is_not_there_is_named_with_the_nearest(store: Store) -> None:
     with pytest.raises(NotFound, match="categry") as error:
-        find_classes(context_of(ShapeModel(), store, label_field="categry"))
+        find_classes(make_context(ShapeModel(), store, label_field="categry"))
     assert "category" in str(error.value)
 
 
 def test_a_label_that_names_nothing_is_unscored(store: Store) -> None:
-    data = world()
+    data = attribute_data()
     changed = [s for s in data if s.groups["category"] != "blue"]
     other = [s for s in data if s.groups["category"] == "blue"]
     other = [replace(s, groups=Tags({**s.groups, "category": "other"})) for s in other]
-    found = classification.run(context_of(ShapeModel(), store, Dataset("shapes", changed + other, data.read)))
+    found = classification.run(make_context(ShapeModel(), store, Dataset("shapes", changed + other, data.read)))
     keep = rows_where(found.rows, task="zero_shot") & (found.rows["target"] == "")
     assert keep.any()
     assert np.isnan(found.rows["score"][keep]).all()
@@ -127,7 +126,7 @@ def test_a_label_that_names_nothing_is_unscored(store: Store) -> None:
 
 
 def test_prompts_are_averaged_and_made_unit_rows(store: Store) -> None:
-    rows = class_embeddings(context_of(ShapeModel(), store), Classes("category", ("red", "blue")))
+    rows = class_embeddings(make_context(ShapeModel(), store), Classes("category", ("red", "blue")))
     assert np.allclose(np.linalg.norm(rows, axis=1), 1)
     assert rows[0, 0] > 0.9
     assert Classes("emoji_group", ()).description("food-drink") == "food and drink"
@@ -159,7 +158,7 @@ def test_neighbours_vote_like_scikit_learns() -> None:
 
 
 def test_a_perfect_model_detects_the_held_out_classes(store: Store) -> None:
-    found = ood.run(context_of(ShapeModel(), store))
+    found = ood.run(make_context(ShapeModel(), store))
     for score in ("mcm", "knn", "msp", "max_logit"):
         assert find(found, "ood_auroc", task="ood", score=score).value == 1
         assert find(found, "ood_fpr95", task="ood", score=score).value == 0
@@ -175,7 +174,7 @@ def test_a_perfect_model_detects_the_held_out_classes(store: Store) -> None:
 
 
 def test_a_constant_model_detects_nothing(store: Store) -> None:
-    found = ood.run(context_of(ShapeModel(constant=True), store))
+    found = ood.run(make_context(ShapeModel(constant=True), store))
     for score in ("mcm", "knn", "energy"):
         assert find(found, "ood_auroc", task="ood", score=score).value == 0.5
     assert any("mahalanobis" in f.where for f in found.findings), "it cannot be computed, and that is said"

@@ -7,8 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.stages.evaluate.test_classification import find
-from tests.support.attribute_squares import COLOURS, SHAPES, ShapeModel, Teller, rows_where, world
-from tests.support.attribute_squares import bench as context_of
+from tests.support.attribute_squares import (
+    COLOURS,
+    SHAPES,
+    CaptionOnlyModel,
+    ShapeModel,
+    attribute_data,
+    make_context,
+    rows_where,
+)
 from tests.support.colour_tiles import ColourModel, tiles
 from tests.support.oracles import mce
 
@@ -40,7 +47,7 @@ REAL = ("retrieval", "text_perturbation", "corruption", "fairness", "classificat
 def under(tmp_path_factory: pytest.TempPathFactory) -> tuple[EvaluationContext, object]:
     """A model that knows nothing but exact drawings, under every corruption."""
     store = open_store(tmp_path_factory.mktemp("corrupt") / "home")
-    made = context_of(ShapeModel(fragile=True), store, corruption_samples=12)
+    made = make_context(ShapeModel(fragile=True), store, corruption_samples=12)
     return made, corruptions.run(made)
 
 
@@ -94,16 +101,16 @@ def test_corruption_errors_follow_from_the_rows(under: tuple) -> None:
 
 def test_a_second_run_corrupts_and_asks_nothing_again(under: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     first, found = under
-    seen = first.model.pictures_seen
+    seen = first.model.images_seen
     again = EvaluationContext(first.model, first.data, first.config, first.store)
     monkeypatch.setattr("clerestory.stages.evaluate.suites.corruption.corrupted_embeddings.corrupt", None)
     second = corruptions.run(again)
-    assert first.model.pictures_seen == seen
+    assert first.model.images_seen == seen
     assert all((second.rows[name].astype(str) == found.rows[name].astype(str)).all() for name in found.rows)
 
 
 def test_a_corrupted_picture_is_what_the_corruption_makes_of_it_and_known_by_what_went_in(store: Store) -> None:
-    made = context_of(ShapeModel(), store)
+    made = make_context(ShapeModel(), store)
     sample = made.splits["test"].samples[3]
     degraded = CorruptedEmbeddings(made, [sample])
     clean = np.asarray(made.read_image(sample))
@@ -135,16 +142,16 @@ def test_the_baseline_is_the_nearest_mean_colour() -> None:
 
 
 def test_pictures_too_small_are_unscored_and_no_pictures_is_not_applicable(store: Store) -> None:
-    found = corruptions.run(context_of(ColourModel(), store, tiles(), corruption_samples=3))
+    found = corruptions.run(make_context(ColourModel(), store, tiles(), corruption_samples=3))
     keep = rows_where(found.rows, condition="fog")
     assert set(found.rows["unscored"][keep]) == {"image_too_small"}
     assert np.isnan(found.rows["rank"][keep]).all()
     with pytest.raises(NotApplicable):
-        corruptions.run(context_of(ShapeModel(), store, corruption_samples=0))
+        corruptions.run(make_context(ShapeModel(), store, corruption_samples=0))
 
 
 def test_a_model_that_reads_lower_case_only_loses_everything_to_capitals(store: Store) -> None:
-    found = text_perturbation.run(context_of(ShapeModel(), store))
+    found = text_perturbation.run(make_context(ShapeModel(), store))
     where = {"task": "text_to_image", "split": "test"}
     assert find(found, "recall@10", **where, condition="upper_case").value == 0
     assert find(found, "recall@10_loss", **where, condition="upper_case").value == 1
@@ -187,7 +194,7 @@ def test_what_cannot_be_changed_says_why() -> None:
 
 
 def test_a_model_that_mistakes_men_is_told_by_every_measure_of_bias(store: Store) -> None:
-    found = fairness.run(context_of(ShapeModel(biased=True), store, min_group_concepts=5))
+    found = fairness.run(make_context(ShapeModel(biased=True), store, min_group_concepts=5))
     where = {"task": "zero_shot", "split": "test", "group": "gender"}
     assert find(found, "accuracy", **where, value="man").value == 0
     assert find(found, "accuracy", **where, value="woman").value == 1
@@ -207,7 +214,7 @@ def test_a_model_that_mistakes_men_is_told_by_every_measure_of_bias(store: Store
 
 
 def test_a_fair_model_has_no_gap(store: Store) -> None:
-    found = fairness.run(context_of(ShapeModel(), store, min_group_concepts=5))
+    found = fairness.run(make_context(ShapeModel(), store, min_group_concepts=5))
     where = {"task": "zero_shot", "split": "test", "group": "gender"}
     assert find(found, "largest_gap", **where).value == 0
     assert find(found, "equalised_odds", **where).value == 0
@@ -215,10 +222,10 @@ def test_a_fair_model_has_no_gap(store: Store) -> None:
 
 
 def test_a_group_with_two_members_is_named_and_not_measured(store: Store) -> None:
-    data = world()
+    data = attribute_data()
     chosen = [s for s in data if s.split == "test" and s.groups["gender"] == "none"][:2]
     rare = [dataclasses.replace(s, id=f"{s.id}-rare", groups=Tags({**s.groups, "gender": "nonbinary"})) for s in chosen]
-    found = fairness.run(context_of(ShapeModel(), store, Dataset("rare", [*data, *rare], data.read)))
+    found = fairness.run(make_context(ShapeModel(), store, Dataset("rare", [*data, *rare], data.read)))
     note = next(f for f in found.findings if "value=nonbinary" in f.where)
     assert note.code == "CLR-E022"
     assert "below the minimum of 10" in note.message
@@ -231,11 +238,11 @@ def test_a_group_with_two_members_is_named_and_not_measured(store: Store) -> Non
 
 def test_descriptions_are_scored_by_caption_and_by_picture(store: Store) -> None:
     class Speaking(ShapeModel):
-        caption_images = Teller.caption_images
-        _eyes = ShapeModel()
+        caption_images = CaptionOnlyModel.caption_images
+        _encoder = ShapeModel()
         described = 0
 
-    made = context_of(Speaking(), store, caption_samples=6, splits=("test",))
+    made = make_context(Speaking(), store, caption_samples=6, splits=("test",))
     found = captioning.run(made)
     keep = rows_where(found.rows, task="caption")
     assert keep.sum() == 6
@@ -247,20 +254,20 @@ def test_descriptions_are_scored_by_caption_and_by_picture(store: Store) -> None
 
 
 def test_a_describer_that_embeds_nothing_is_measured_and_not_asked_twice(store: Store) -> None:
-    model = Teller()
+    model = CaptionOnlyModel()
     config = EvaluateConfig(caption_samples=5, splits=("test",), suites=("captioning",))
-    evidence = evaluate(model, world(), config, store)
+    evidence = evaluate(model, attribute_data(), config, store)
     assert evidence.find("chrf", {"task": "caption", "split": "test"}) is not None
     assert evidence.find("clip_score", {"task": "caption", "split": "test"}) is None
     assert model.described == 5
-    captioning.run(EvaluationContext(model, world(), config, store))
+    captioning.run(EvaluationContext(model, attribute_data(), config, store))
     assert model.described == 5
-    captioning.run(EvaluationContext(model, world(), dataclasses.replace(config, caption_samples=7), store))
+    captioning.run(EvaluationContext(model, attribute_data(), dataclasses.replace(config, caption_samples=7), store))
     assert model.described == 7
 
 
 def test_retrieval_has_average_precision(store: Store) -> None:
-    found = retrieval.run(context_of(ShapeModel(), store))
+    found = retrieval.run(make_context(ShapeModel(), store))
     clean = rows_where(found.rows, task="image_to_text")
     rank = found.rows["rank"][clean]
     assert np.allclose(found.rows["precision"][clean], 1 / rank), "one right caption: precision is that at its rank"

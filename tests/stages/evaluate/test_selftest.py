@@ -58,9 +58,9 @@ def test_every_number_follows_from_the_rows_and_is_made_once(store: Store) -> No
         "fingerprint",
         "labels",
     }
-    asked = model.pictures_seen
+    asked = model.images_seen
     assert self_test(model, tiles(), QUICK, store).id == evidence.id
-    assert model.pictures_seen == asked
+    assert model.images_seen == asked
 
 
 class Nervous(ColourModel):

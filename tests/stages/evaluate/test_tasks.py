@@ -9,7 +9,17 @@ import pytest
 from PIL import Image
 from tests.support.colour_tiles import ColourModel
 from tests.support.paired_rows import put_model
-from tests.support.task_files import NAMES, TASK, Blank, Reader, Talker, named_colour, quiz, write_table, write_task
+from tests.support.task_files import (
+    NAMES,
+    TASK,
+    IncapableModel,
+    RuleBasedScorer,
+    ScriptedGenerator,
+    named_colour,
+    write_quiz,
+    write_table,
+    write_task,
+)
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import CapabilityError, ConfigError, DataError
@@ -39,8 +49,8 @@ def value(evidence: Evidence, name: str, **where: str) -> float:
 
 
 def test_blind_solvable_items_are_measured(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 2000, giveaway=0.3)
-    evidence = run(store, Reader(), write_task(tmp_path))
+    write_quiz(tmp_path, 2000, giveaway=0.3)
+    evidence = run(store, RuleBasedScorer(), write_task(tmp_path))
     assert value(evidence, "accuracy") == 1.0
     assert value(evidence, "blind_solvable") == pytest.approx(0.30, abs=0.03)
     assert value(evidence, "blind_gain") == pytest.approx(1 - value(evidence, "accuracy", condition="blind"))
@@ -54,20 +64,20 @@ def test_blind_solvable_items_are_measured(store: Store, tmp_path: Path) -> None
 
 
 def test_without_blind_solvable_items_the_share_is_zero(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 800)
-    assert value(run(store, Reader(), write_task(tmp_path)), "blind_solvable") == pytest.approx(0, abs=0.045)
+    write_quiz(tmp_path, 800)
+    assert value(run(store, RuleBasedScorer(), write_task(tmp_path)), "blind_solvable") == pytest.approx(0, abs=0.045)
 
 
 def test_a_model_that_only_likes_the_first_option_earns_chance(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 60)
-    evidence = run(store, Reader(order_matters=True, favours_first=True), write_task(tmp_path))
+    write_quiz(tmp_path, 60)
+    evidence = run(store, RuleBasedScorer(order_matters=True, favours_first=True), write_task(tmp_path))
     assert value(evidence, "accuracy") == pytest.approx(0.25)
     assert value(evidence, "accuracy_all_orders") == 0.0
 
 
 def test_a_shuffled_picture_is_never_its_own(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 40)
-    rows = read_rows(store.blobs.get(run(store, Reader(), write_task(tmp_path)).rows))
+    write_quiz(tmp_path, 40)
+    rows = read_rows(store.blobs.get(run(store, RuleBasedScorer(), write_task(tmp_path)).rows))
     own = {s: i for s, i, c in zip(rows["sample"], rows["image"], rows["condition"], strict=True) if c == "clean"}
     shuffled = {s: i for s, i, c in zip(rows["sample"], rows["image"], rows["condition"], strict=True) if "shuf" in c}
     assert set(own) == set(shuffled)
@@ -78,8 +88,8 @@ def test_a_shuffled_picture_is_never_its_own(store: Store, tmp_path: Path) -> No
 
 
 def test_answers_are_asked_once_and_a_changed_question_is_asked_again(store: Store, tmp_path: Path) -> None:
-    table = quiz(tmp_path, 20)
-    model = Reader()
+    table = write_quiz(tmp_path, 20)
+    model = RuleBasedScorer()
     first = run(store, model, write_task(tmp_path))
     assert model.asked == 60
     assert run(store, model, tmp_path / "mine.toml").id == first.id
@@ -91,7 +101,7 @@ def test_answers_are_asked_once_and_a_changed_question_is_asked_again(store: Sto
 
 
 def test_replies_are_parsed_by_letter_by_text_and_by_mention(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 24)
+    write_quiz(tmp_path, 24)
 
     def say(request: GenerationRequest) -> str | Exception:
         if not request.images:
@@ -102,7 +112,7 @@ def test_replies_are_parsed_by_letter_by_text_and_by_mention(store: Store, tmp_p
         forms = (letter, f"({letter})", f"The answer is {letter}.", colour.upper(), f"It looks {colour} to me!")
         return forms[len(colour) % len(forms)]
 
-    evidence = run(store, Talker(say), write_task(tmp_path))
+    evidence = run(store, ScriptedGenerator(say), write_task(tmp_path))
     assert value(evidence, "accuracy") == 1.0
     assert value(evidence, "accuracy_all_orders") == 1.0
     assert evidence.find("blind_gain", {"task": "colours", "split": "test"}) is None
@@ -114,7 +124,7 @@ def test_replies_are_parsed_by_letter_by_text_and_by_mention(store: Store, tmp_p
 
 def test_an_item_of_which_one_order_failed_is_unscored(store: Store, tmp_path: Path) -> None:
     """Who always says A would earn 1 of 3 instead of 1 of 4 if the failed order were left out of the mean."""
-    quiz(tmp_path, 12)
+    write_quiz(tmp_path, 12)
     answers = {sample.groups["answer"] for sample in open_task_data(load_task(write_task(tmp_path)))}
 
     def say(request: GenerationRequest) -> str | Exception:
@@ -123,7 +133,7 @@ def test_an_item_of_which_one_order_failed_is_unscored(store: Store, tmp_path: P
         seen = named_colour(request.images[0]) if request.images else min(answers)
         return ConnectionError("HTTP 500") if told[1] == seen else "A"
 
-    evidence = run(store, Talker(say), write_task(tmp_path))
+    evidence = run(store, ScriptedGenerator(say), write_task(tmp_path))
     assert evidence.find("accuracy", {"task": "colours", "split": "test"}) is None
     rows = read_rows(store.blobs.get(evidence.rows))
     clean = rows["condition"] == "clean"
@@ -134,7 +144,7 @@ def test_an_item_of_which_one_order_failed_is_unscored(store: Store, tmp_path: P
 
 def test_the_gain_is_over_items_that_are_scored_with_and_without_the_picture(store: Store, tmp_path: Path) -> None:
     """Blind answers fail where the question is hard: the gain of the rest is 0, whatever the hard ones would say."""
-    quiz(tmp_path, 20)
+    write_quiz(tmp_path, 20)
     short = TASK.replace("multiple_choice", "short_answer").replace('options = "choices"\n', "")
 
     def say(request: GenerationRequest) -> str | Exception:
@@ -143,7 +153,7 @@ def test_the_gain_is_over_items_that_are_scored_with_and_without_the_picture(sto
             return ConnectionError("HTTP 500") if hard else "none"
         return named_colour(request.images[0]) if hard else "none"
 
-    evidence = run(store, Talker(say), write_task(tmp_path, short))
+    evidence = run(store, ScriptedGenerator(say), write_task(tmp_path, short))
     gain = evidence.find("blind_gain", {"task": "colours", "split": "test"})
     assert gain is not None
     assert value(evidence, "accuracy") == 0.5
@@ -152,19 +162,21 @@ def test_the_gain_is_over_items_that_are_scored_with_and_without_the_picture(sto
 
 
 def test_a_refusal_is_wrong_and_an_empty_reply_is_unscored(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 10)
-    refusing = run(store, Talker(lambda _: "I am sorry, I cannot help with that.", "sorry"), write_task(tmp_path))
+    write_quiz(tmp_path, 10)
+    refusing = run(
+        store, ScriptedGenerator(lambda _: "I am sorry, I cannot help with that.", "sorry"), write_task(tmp_path)
+    )
     assert value(refusing, "accuracy") == 0.0
-    silent = run(store, Talker(lambda _: "  ", "silent"), write_task(tmp_path))
+    silent = run(store, ScriptedGenerator(lambda _: "  ", "silent"), write_task(tmp_path))
     assert not [m for m in silent.measurements if m.slice.get("condition") != "majority"]
     assert any("the reply is empty" in f.message for f in silent.findings)
 
 
 def test_errors_are_asked_again(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 6)
+    write_quiz(tmp_path, 6)
     data = open_task_data(load_task(write_task(tmp_path)))
     config = EvaluateConfig(suites=("tasks",), tasks=(str(tmp_path / "mine.toml"),))
-    broken = Talker(lambda _: ConnectionError("HTTP 500"))
+    broken = ScriptedGenerator(lambda _: ConnectionError("HTTP 500"))
     first = evaluate(broken, data, config, store)
     assert not first.find("accuracy", {"task": "colours", "split": "test"})
     asked = len(broken.prompts)
@@ -177,16 +189,16 @@ def test_errors_are_asked_again(store: Store, tmp_path: Path) -> None:
     assert "only the unanswered samples are requested" in unanswered[0].fix
     assert "6 samples of split 'test' are unscored for colours (18 times)" in unanswered[0].message
     assert "HTTP 500" in unanswered[0].message
-    mended = evaluate(Talker(lambda _: "A"), data, config, store)
+    mended = evaluate(ScriptedGenerator(lambda _: "A"), data, config, store)
     assert mended.find("accuracy", {"task": "colours", "split": "test"})
-    silent = Talker(lambda _: ConnectionError("HTTP 500"))
+    silent = ScriptedGenerator(lambda _: ConnectionError("HTTP 500"))
     assert evaluate(silent, data, config, store).id == mended.id
     assert not silent.prompts
 
 
 def test_a_reworded_finding_changes_no_decision_of_the_gate(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 6)
-    evidence = run(store, Talker(lambda _: ConnectionError("HTTP 500")), write_task(tmp_path))
+    write_quiz(tmp_path, 6)
+    evidence = run(store, ScriptedGenerator(lambda _: ConnectionError("HTTP 500")), write_task(tmp_path))
     policy = Policy("p", (Rule("colours", "accuracy", Tags(task="colours", split="test"), at_least=0.5),))
 
     def decide(name: str, findings: Sequence[Finding]) -> Decision:
@@ -216,7 +228,7 @@ class UnreliableCaptioner:
 
 
 def test_captions_that_an_endpoint_did_not_give_are_asked_for_again(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 6)
+    write_quiz(tmp_path, 6)
     task = 'name = "colours"\nkind = "caption"\ndata = "quiz.csv"\n'
     table = (tmp_path / "quiz.csv").read_text().splitlines()
     (tmp_path / "quiz.csv").write_text("\n".join([table[0] + ",caption", *(f"{row},a red tile" for row in table[1:])]))
@@ -232,16 +244,16 @@ def test_captions_that_an_endpoint_did_not_give_are_asked_for_again(store: Store
 
 
 def test_pictures_kept_out_of_a_task_are_named(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 6)
+    write_quiz(tmp_path, 6)
     (tmp_path / "00002.png").write_bytes(b"no picture")
-    evidence = run(store, Reader(), write_task(tmp_path))
+    evidence = run(store, RuleBasedScorer(), write_task(tmp_path))
     assert [f.where for f in evidence.findings if f.code == "CLR-D001"] == ["quiz.csv, row 3"]
 
 
 def test_yes_or_no_and_short_answers(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 8)
+    write_quiz(tmp_path, 8)
     short = TASK.replace("multiple_choice", "short_answer").replace('options = "choices"\n', "")
-    seeing = Talker(lambda request: f"A {named_colour(request.images[0])}." if request.images else "red")
+    seeing = ScriptedGenerator(lambda request: f"A {named_colour(request.images[0])}." if request.images else "red")
     evidence = run(store, seeing, write_task(tmp_path, short))
     assert value(evidence, "accuracy") == 1.0
     rows = [
@@ -250,13 +262,13 @@ def test_yes_or_no_and_short_answers(store: Store, tmp_path: Path) -> None:
     ]
     write_table(tmp_path / "quiz.csv", rows)
     task = 'name = "colours"\nkind = "yes_no"\ndata = "quiz.csv"\nquestion = "question"\nanswer = "truth"\n'
-    always = run(store, Talker(lambda _: "Yes, it is.", "yes"), write_task(tmp_path, task))
+    always = run(store, ScriptedGenerator(lambda _: "Yes, it is.", "yes"), write_task(tmp_path, task))
     assert value(always, "accuracy") == 0.5
     assert value(always, "blind_gain") == 0.0
 
 
 def embedder_table(folder: Path) -> Path:
-    quiz(folder, 64)
+    write_quiz(folder, 64)
     rows = open_data(folder / "quiz.csv")
     table = [
         {"image": s.source, "colour": s.groups["answer"], "caption": f"{s.groups['answer']} tile", "split": split}
@@ -286,12 +298,12 @@ def test_retrieval_and_captions(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_small_group_is_named_and_not_measured(store: Store, tmp_path: Path) -> None:
-    table = quiz(tmp_path, 30)
+    table = write_quiz(tmp_path, 30)
     text = table.read_text().splitlines()
     text[1] = text[1].replace("small", "tiny")
     text[3] = text[3].replace("small", "tiny")
     table.write_text("\n".join(text))
-    evidence = run(store, Reader(), write_task(tmp_path))
+    evidence = run(store, RuleBasedScorer(), write_task(tmp_path))
     assert [m.slice["size"] for m in evidence.measurements if "size" in m.slice] == ["large", "small"]
     small = [f for f in evidence.findings if f.code == "CLR-E022"]
     assert len(small) == 1
@@ -301,18 +313,18 @@ def test_a_small_group_is_named_and_not_measured(store: Store, tmp_path: Path) -
 
 
 def test_a_missing_column_is_one_sentence(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 3)
+    write_quiz(tmp_path, 3)
     with pytest.raises(DataError) as caught:
-        run(store, Reader(), write_task(tmp_path, TASK.replace('"choices"', '"choice"')))
+        run(store, RuleBasedScorer(), write_task(tmp_path, TASK.replace('"choices"', '"choice"')))
     assert "no column 'choice'" in caught.value.message
     assert "'choices'" in caught.value.fix
     assert caught.value.closest[0] == "choices"
 
 
 def test_for_a_model_without_the_capability_others_are_suggested(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 3)
+    write_quiz(tmp_path, 3)
     with pytest.raises(CapabilityError) as caught:
-        run(store, Blank(), write_task(tmp_path))
+        run(store, IncapableModel(), write_task(tmp_path))
     assert "'colours' needs a model that can" in caught.value.message
     assert "hf:org/name" in caught.value.fix
     assert required_capabilities(load_task(tmp_path / "mine.toml")) == ("Scorer", "Generator")
@@ -391,7 +403,7 @@ def test_an_answer_of_the_table_may_be_words_a_letter_or_a_number() -> None:
 
 
 def test_a_table_without_splits_is_asked_about_whole(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 40)
+    write_quiz(tmp_path, 40)
     rows = [
         {"image": f"{i % 20:05d}.png", "colour": NAMES[i % 8], "text": "one of forty", "concept": f"thing {i}"}
         for i in range(40)

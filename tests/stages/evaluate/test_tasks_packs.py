@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.support.task_files import TASK, Reader, quiz, write_table, write_task
+from tests.support.task_files import TASK, RuleBasedScorer, write_quiz, write_table, write_task
 
 from clerestory.core.errors import ClerestoryError, ConfigError, Conflict, IntegrityError, NotFound
 from clerestory.data import open_data
@@ -29,7 +29,7 @@ high = 0.6
 
 @pytest.fixture
 def task(tmp_path: Path) -> Task:
-    quiz(tmp_path / "work", 12)
+    write_quiz(tmp_path / "work", 12)
     return load_task(write_task(tmp_path / "work", TASK + BASELINE))
 
 
@@ -67,7 +67,7 @@ def test_a_pack_runs_as_the_task_it_was_made_of(store: Store, pack: Path, task: 
     shutil.rmtree(folder)
     assert pack_names(store) == ["colours", "colours@1"]
     data = open_task_data(find_task("colours", store))
-    evidence = evaluate(Reader(), data, EvaluateConfig(suites=("tasks",), tasks=("colours",)), store)
+    evidence = evaluate(RuleBasedScorer(), data, EvaluateConfig(suites=("tasks",), tasks=("colours",)), store)
     found = evidence.find("accuracy", {"task": "colours", "split": "test"})
     assert found is not None
     assert found.value == 1.0
@@ -120,7 +120,7 @@ def test_a_wrong_pack_file_is_one_sentence(store: Store, pack: Path, old: str, n
 
 
 def test_without_a_licence_nothing_is_shared(tmp_path: Path) -> None:
-    quiz(tmp_path, 3)
+    write_quiz(tmp_path, 3)
     task = load_task(write_task(tmp_path, TASK.replace('licence = "CC0-1.0"\n', "")))
     with pytest.raises(ConfigError, match="states no licence"):
         export_pack(task, tmp_path / "pack", "0.1")

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from tests.support.task_files import Reader, Talker, named_colour, quiz, write_table, write_task
+from tests.support.task_files import (
+    RuleBasedScorer,
+    ScriptedGenerator,
+    named_colour,
+    write_quiz,
+    write_table,
+    write_task,
+)
 
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Cost, Evidence, Subject
@@ -39,8 +46,8 @@ def reason(told: dict[str, Any], code: str) -> dict[str, Any]:
 
 
 def test_a_benchmark_solved_without_the_image_is_not_valid(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 500, giveaway=0.6)
-    evidence = run(store, Reader(), write_task(tmp_path))
+    write_quiz(tmp_path, 500, giveaway=0.6)
+    evidence = run(store, RuleBasedScorer(), write_task(tmp_path))
     told = label(store, evidence)
     assert told["verdict"] == "no"
     blind = reason(told, "CLR-E060")
@@ -54,13 +61,13 @@ def test_a_benchmark_solved_without_the_image_is_not_valid(store: Store, tmp_pat
 
 
 def test_unanswered_questions_speak_against_the_number(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 60)
+    write_quiz(tmp_path, 60)
 
     def say(request: GenerationRequest) -> str | Exception:
         colour = named_colour(request.images[0]) if request.images else ""
         return TimeoutError("too late") if colour in ("red", "blue") else colour or "none"
 
-    evidence = run(store, Talker(say), write_task(tmp_path))
+    evidence = run(store, ScriptedGenerator(say), write_task(tmp_path))
     told = label(store, evidence)
     silent = reason(told, "CLR-E066")
     accuracy = evidence.find("accuracy", {"task": "colours", "split": "test"})
@@ -73,8 +80,8 @@ def test_unanswered_questions_speak_against_the_number(store: Store, tmp_path: P
 
 
 def test_a_sound_benchmark_passes(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 1500)
-    evidence = run(store, Reader(), write_task(tmp_path))
+    write_quiz(tmp_path, 1500)
+    evidence = run(store, RuleBasedScorer(), write_task(tmp_path))
     told = label(store, evidence)
     assert {each["code"] for each in told["passed"]} >= {"CLR-E060", "CLR-E061", "CLR-E063", "CLR-E065"}
     assert told["verdict"] == "yes", told["reasons"]
@@ -84,8 +91,8 @@ def test_a_sound_benchmark_passes(store: Store, tmp_path: Path) -> None:
 
 
 def test_few_items_do_not_discriminate(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 8)
-    small = reason(label(store, run(store, Reader(), write_task(tmp_path))), "CLR-E062")
+    write_quiz(tmp_path, 8)
+    small = reason(label(store, run(store, RuleBasedScorer(), write_task(tmp_path))), "CLR-E062")
     assert small["level"] == "no"
     assert "detecting 5 points takes 558 more concepts" in small["message"]
 
@@ -102,7 +109,7 @@ def test_images_of_the_training_split_are_counted(store: Store, tmp_path: Path) 
         (tmp_path / f"copy{i}.bin.png").write_bytes(content)
         rows.append(rows[i] | {"image": f"copy{i}.bin.png", "split": "train", "concept": f"copy {i}"})
     write_table(tmp_path / "quiz.csv", rows)
-    evidence = run(store, Reader(), write_task(tmp_path))
+    evidence = run(store, RuleBasedScorer(), write_task(tmp_path))
     told = reason(label(store, evidence), "CLR-E061")
     assert told["value"] == pytest.approx(2 / 40)
     assert told["level"] == "careful"
@@ -133,7 +140,7 @@ def test_the_same_shape_in_another_colour_is_another_picture(store: Store, tmp_p
         image.save(tmp_path / f"{i}.png")
         rows.append({"image": f"{i}.png", "caption": name, "split": split})
     data = open_data(write_table(tmp_path / "discs.csv", rows))
-    bench = EvaluationContext(Reader(), data, EvaluateConfig(), store)
+    bench = EvaluationContext(RuleBasedScorer(), data, EvaluateConfig(), store)
     assert list(contaminated_samples(bench, data, data.split("test").samples)) == ["0.png"]
 
 
@@ -143,7 +150,7 @@ def test_repeated_items_and_options_are_found(store: Store, tmp_path: Path) -> N
     rows[5]["choices"] = "red|lime|blue|Red."
     rows[5]["answer"] = "lime"
     write_table(tmp_path / "quiz.csv", rows)
-    evidence = run(store, Reader(), write_task(tmp_path))
+    evidence = run(store, RuleBasedScorer(), write_task(tmp_path))
     told = reason(label(store, evidence), "CLR-E063")
     assert told["value"] == pytest.approx(3 / 32, abs=1e-5)
     assert told["level"] == "no"
@@ -154,13 +161,13 @@ def test_one_image_with_two_labels_is_a_doubtful_label(store: Store, tmp_path: P
     rows = drawings(tmp_path, 30)
     rows.append(rows[0] | {"answer": next(c for c in rows[0]["choices"].split("|") if c != rows[0]["answer"])})
     write_table(tmp_path / "quiz.csv", rows)
-    told = reason(label(store, run(store, Reader(), write_task(tmp_path))), "CLR-E065")
+    told = reason(label(store, run(store, RuleBasedScorer(), write_task(tmp_path))), "CLR-E065")
     assert told["value"] == pytest.approx(2 / 31, abs=1e-5)
     assert "2 items share an image" in told["message"]
 
 
 def test_labels_that_several_models_contradict_are_doubtful(store: Store, tmp_path: Path) -> None:
-    table = quiz(tmp_path, 40)
+    table = write_quiz(tmp_path, 40)
     rows = table.read_text().splitlines()
     # A wrong label: what the picture shows is another of its options.
     cells = rows[1].split(",")
@@ -168,10 +175,10 @@ def test_labels_that_several_models_contradict_are_doubtful(store: Store, tmp_pa
     cells[-4] = next(c for c in cells[-5].split("|") if c != right)
     rows[1] = ",".join(cells)
     table.write_text("\n".join(rows) + "\n")
-    sharp = Reader()
+    sharp = RuleBasedScorer()
     sharp.sure = 9.0
     run(store, sharp, write_task(tmp_path))
-    other = Reader(order_matters=True)
+    other = RuleBasedScorer(order_matters=True)
     other.sure = 9.0
     told = reason(label(store, run(store, other, write_task(tmp_path))), "CLR-E065")
     assert told["value"] == pytest.approx(1 / 40)
@@ -179,22 +186,22 @@ def test_labels_that_several_models_contradict_are_doubtful(store: Store, tmp_pa
 
 
 def test_items_that_every_model_solves_do_not_discriminate(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 50)
-    alone = label(store, run(store, Reader(), write_task(tmp_path)))
+    write_quiz(tmp_path, 50)
+    alone = label(store, run(store, RuleBasedScorer(), write_task(tmp_path)))
     assert "CLR-E064" not in {each["code"] for each in alone["reasons"] + alone["passed"]}
-    both = label(store, run(store, Reader(order_matters=True), write_task(tmp_path)))
+    both = label(store, run(store, RuleBasedScorer(order_matters=True), write_task(tmp_path)))
     assert reason(both, "CLR-E064")["value"] == 1.0
     assert both["verdict"] == "no"
     # The other model's label is stale now, for it reads this one's answers; the rest of its evidence is not.
-    model = Reader()
+    model = RuleBasedScorer()
     again = label(store, run(store, model, write_task(tmp_path)))
     assert model.asked == 0
     assert reason(again, "CLR-E064")["value"] == 1.0
 
 
 def test_checkpoints_of_one_training_are_no_other_models(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 50)
-    one, other = Reader(), Reader(order_matters=True)
+    write_quiz(tmp_path, 50)
+    one, other = RuleBasedScorer(), RuleBasedScorer(order_matters=True)
     facts = Tags(model=one.digest, early_model=other.digest)
     store.put_evidence(Evidence("train", Subject(model=one.digest), (), (), Cost(0, 0, 0), "2026-01-01", facts=facts))
     run(store, one, write_task(tmp_path))
@@ -203,16 +210,16 @@ def test_checkpoints_of_one_training_are_no_other_models(store: Store, tmp_path:
 
 
 def test_nothing_changed_is_nothing_made_again(store: Store, tmp_path: Path) -> None:
-    quiz(tmp_path, 12)
-    first = run(store, Reader(), write_task(tmp_path))
-    assert run(store, Reader(), write_task(tmp_path)).id == first.id
+    write_quiz(tmp_path, 12)
+    first = run(store, RuleBasedScorer(), write_task(tmp_path))
+    assert run(store, RuleBasedScorer(), write_task(tmp_path)).id == first.id
     assert len(store.find_evidence("evaluate")) == 1
     assert len(store.find_evidence("evaluate.validity")) == 1
 
 
 def drawings(folder: Path, count: int) -> list[dict[str, str]]:
     """Rows about pictures of some shapes each, so that no two look alike."""
-    table = quiz(folder, count)
+    table = write_quiz(folder, count)
     data = open_data(table, keep_columns=("question", "choices", "answer"))
     rng = np.random.default_rng(1)
     rows = []

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 from tests.support.colour_tiles import ColourModel, tiles
-from tests.support.task_files import NAMES, Blank, Reader, Talker, named_colour, tile, write_table
+from tests.support.task_files import (
+    NAMES,
+    IncapableModel,
+    RuleBasedScorer,
+    ScriptedGenerator,
+    named_colour,
+    tile,
+    write_table,
+)
 
 from clerestory.core.errors import CapabilityError
 from clerestory.core.evidence import Evidence
@@ -68,7 +76,7 @@ def test_half_of_the_answers_are_yes_whatever_is_asked(colours: Dataset) -> None
 
 
 def test_who_sees_answers_and_who_is_blind_guesses(store: Store, colours: Dataset) -> None:
-    evidence = run(store, Reader(), colours)
+    evidence = run(store, RuleBasedScorer(), colours)
     where = {"task": "multiple_choice", "split": "test"}
     full, gain, solvable = (evidence.find(name, where) for name in ("accuracy", "blind_gain", "blind_solvable"))
     assert full is not None
@@ -84,7 +92,7 @@ def test_a_generator_is_asked_in_every_order_and_freely(store: Store, colours: D
     def say(request: GenerationRequest) -> str:
         return f"It is {named_colour(request.images[0])}." if request.images else "I cannot see anything."
 
-    model = Talker(say, "names colours")
+    model = ScriptedGenerator(say, "names colours")
     evidence = run(store, model, colours, asked=20)
     for task in ("multiple_choice", "short_answer"):
         found = evidence.find("accuracy", {"task": task, "split": "test"})
@@ -116,4 +124,4 @@ def test_a_model_that_cannot_answer_is_named(store: Store, colours: Dataset) -> 
         for f in evidence.findings
     )
     with pytest.raises(CapabilityError):
-        evaluate(Blank(), tiles(), EvaluateConfig(suites=("retrieval",)), store)
+        evaluate(IncapableModel(), tiles(), EvaluateConfig(suites=("retrieval",)), store)

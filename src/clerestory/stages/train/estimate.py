@@ -94,11 +94,6 @@ def store_estimate(estimate: TrainEstimate, data: Dataset, config: TrainConfig, 
     estimate_store.save(estimate, training_subject(data, config), store.runs)
 
 
-def stored_estimate(data: Dataset, config: TrainConfig, store: Store) -> TrainEstimate | None:
-    """The estimate stored for a run that has not been completed yet."""
-    return estimate_store.load(training_subject(data, config), store.runs)
-
-
 def _time_steps(run: Run, settings: ResolvedConfig) -> tuple[float, list[float]]:
     """The extra seconds of the first steps, and the times of the steps after them.
 
