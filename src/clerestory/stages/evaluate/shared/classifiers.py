@@ -32,13 +32,7 @@ from clerestory.stages.evaluate.shared.class_prompts import (
     logit_scale,
     unscored_reasons,
 )
-from clerestory.stages.evaluate.shared.linear_probe import (
-    NEIGHBOURS,
-    SMOOTHING,
-    VOTE_TEMPERATURE,
-    knn_logits,
-    select_linear_probe,
-)
+from clerestory.stats.linear_probe import NEIGHBOURS, SMOOTHING, VOTE_TEMPERATURE, knn_logits, select_linear_probe
 
 MAX_TRAIN_SAMPLES = 4000
 HELD_OUT_SHARE = 0.1

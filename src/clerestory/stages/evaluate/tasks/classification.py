@@ -19,7 +19,6 @@ from clerestory.models.protocols import logit_scale_of
 from clerestory.stages.evaluate.cached_embeddings import embed_images_by_key, read_image
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import MissingScore, RowBuilder
-from clerestory.stages.evaluate.shared.linear_probe import knn_logits, select_linear_probe
 from clerestory.stages.evaluate.suite import SuiteResult
 from clerestory.stages.evaluate.tasks.answer_parsing import option_score
 from clerestory.stages.evaluate.tasks.items import TaskItem, column_value, make_items, training_samples
@@ -33,6 +32,7 @@ from clerestory.stages.evaluate.tasks.scored_item import (
 )
 from clerestory.stages.evaluate.tasks.task import Task
 from clerestory.stages.evaluate.tasks.task_metrics import chance_of, measure_task, task_facts
+from clerestory.stats.linear_probe import knn_logits, select_linear_probe
 
 Floats = NDArray[np.float64]
 

@@ -20,7 +20,6 @@ from clerestory.stages.evaluate.cached_embeddings import read_image
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import MissingScore, RowBuilder, has_scores, join_rows
 from clerestory.stages.evaluate.samples import batches, caption_in, concept_of, normalize_caption
-from clerestory.stages.evaluate.shared.cached_captions import cached_captions
 from clerestory.stages.evaluate.shared.retrieval_split import (
     image_to_text,
     make_retrieval_split,
@@ -36,7 +35,7 @@ from clerestory.stages.evaluate.tasks.items import (
     select_task_samples,
     training_samples,
 )
-from clerestory.stages.evaluate.tasks.memoised_queries import MemoisedModel, Query
+from clerestory.stages.evaluate.tasks.memoised_queries import MemoisedModel, Query, cached_captions
 from clerestory.stages.evaluate.tasks.multiple_choice import Rephrase, score_with_options, score_with_replies
 from clerestory.stages.evaluate.tasks.scored_item import NAN, ablated_images, add_row, score_majority
 from clerestory.stages.evaluate.tasks.task import Task, check_model

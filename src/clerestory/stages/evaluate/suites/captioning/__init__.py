@@ -33,8 +33,8 @@ from clerestory.stages.evaluate.samples import (
     normalize_caption,
     select_samples,
 )
-from clerestory.stages.evaluate.shared.cached_captions import GeneratedCaptions, cached_captions
 from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
+from clerestory.stages.evaluate.tasks.memoised_queries import GeneratedCaptions, cached_captions
 from clerestory.stats.aggregate import measure
 from clerestory.stats.captions import CiderD, clip_score
 from clerestory.stats.text import chrf

@@ -32,11 +32,11 @@ from clerestory.stages.evaluate.shared.class_prompts import (
     unscored_reasons,
 )
 from clerestory.stages.evaluate.shared.classifiers import LabelledFeatures, hold_out_concepts, labelled_features
-from clerestory.stages.evaluate.shared.linear_probe import LinearProbe, select_linear_probe
 from clerestory.stages.evaluate.shared.sliced_metrics import Measured, measure_or_explain
 from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
 from clerestory.stats import ood
 from clerestory.stats.aggregate import Rows, measure
+from clerestory.stats.linear_probe import LinearProbe, select_linear_probe
 
 HELD_OUT_SHARE = 0.3
 MIN_CLASSES = 3

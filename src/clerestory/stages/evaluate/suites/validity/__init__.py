@@ -125,7 +125,7 @@ def _of_benchmark(rows: Rows, task: str, split: str) -> Rows:
 def _find_contamination(context: EvaluationContext, benchmarks: Sequence[Benchmark]) -> None:
     """Fill in the test images that are in the training split; a task is compared with its own data."""
     data: dict[str, Dataset] = {
-        task.name: open_task_data(task) for task in tasks.named(context.config.tasks, context.store)
+        task.name: open_task_data(task) for task in tasks.configured_tasks(context.config.tasks, context.store)
     }
     groups: dict[str, list[Benchmark]] = {}
     for benchmark in benchmarks:
