@@ -29,6 +29,11 @@ def plural(items: int, one: str, many: str = "") -> str:
     return f"{count(items)} {one if items == 1 else many or one + 's'}"
 
 
+def images(number: int) -> str:
+    """A number of images, in the word for people who are not engineers."""
+    return plural(number, "picture")
+
+
 def listing(parts: list[str] | tuple[str, ...], last: str = "and") -> str:
     """``a, b and c``."""
     if len(parts) < 2:

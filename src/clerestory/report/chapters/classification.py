@@ -39,7 +39,7 @@ def chapter(data: ReportData) -> Chapter:
     where = format.slice_value("split", groups[0][0])
     against = f" Guessing would classify {100 * guess:.2g} of 100 correctly." if guess else ""
     answer = (
-        f"It classifies {hundred(best, 'pictures')} correctly, on {where}, with its best method ({label}).{against}"
+        f"It classifies {hundred(best, images=True)} correctly, on {where}, with its best method ({label}).{against}"
     )
     return Chapter(
         "classification", title, short, 50, "quality", answer, f"{LEAD} {classes_in_words(evidence)}".strip(), (shown,)

@@ -32,9 +32,9 @@ def first_split(evidence: Evidence, *tasks: str) -> str:
     return next((s for s in SPLITS if s in seen), next(iter(seen), ""))
 
 
-def hundred(m: Measurement, noun: str = "") -> str:
-    """``57 of 100 images (between 53 and 61)``, with the interval where there is one."""
-    text = format.value_of_hundred(m) + (f" {noun}" if noun else "")
+def hundred(m: Measurement, images: bool = False) -> str:
+    """``57 of 100 (between 53 and 61)``, of images or of other answers."""
+    text = format.value_of_hundred(m) + (" pictures" if images else "")
     interval = format.between(m) or f"no interval: {m.no_interval}"
     return f"{text} ({interval})"
 

@@ -15,10 +15,10 @@ def summary(data: DatasetSummary) -> DatasetView:
         line = f"The evidence is about the data set {short(data.digest)}, which is not registered in this store."
         return DatasetView(f"Data set {short(data.digest)}", (line,), (), ())
     if not data.counted:
-        line = f"{format.plural(data.size, 'picture')}; their details were not available when this report was made."
+        line = f"{format.images(data.size)}; their details were not available when this report was made."
         return DatasetView(f"{name} ({short(data.digest)})", (line,), (), ())
     lines = [
-        f"{format.plural(data.size, 'picture')} of {format.plural(data.concepts, 'concept')} with "
+        f"{format.images(data.size)} of {format.plural(data.concepts, 'concept')} with "
         f"{format.plural(data.captions, 'caption')} in {format.plural(len(data.languages), 'language')} "
         f"({', '.join(data.languages[:12])}{'…' if len(data.languages) > 12 else ''})."
     ]
@@ -30,14 +30,14 @@ def summary(data: DatasetSummary) -> DatasetView:
 def _licence_warnings(data: DatasetSummary) -> list[str]:
     alike = [item for item in data.licences if format.share_alike(item.licence)]
     warnings = [
-        f"Share-alike: {format.plural(item.images, 'picture')} under {item.licence}"
+        f"Share-alike: {format.images(item.images)} under {item.licence}"
         + (f" ({format.listing([format.slice_value('style', s) for s in item.styles])})" if item.styles else "")
         + ". Works made from them may have to carry the same licence; seek legal advice before you sell them."
         for item in alike
     ]
     unknown = sum(item.images for item in data.licences if not item.licence)
     if unknown:
-        warnings.append(f"{format.plural(unknown, 'picture')} without a recorded licence.")
+        warnings.append(f"{format.images(unknown)} without a recorded licence.")
     return warnings
 
 

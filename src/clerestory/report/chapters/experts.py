@@ -15,13 +15,13 @@ _MODALITIES = {"image": "pictures", "text": "texts"}
 
 
 def chapter(data: ReportData) -> Chapter | None:
-    """Load of each expert, and for which pictures it is chosen."""
+    """Load of each expert, and the images and texts it is chosen for."""
     usage = data.experts
     if usage is None or not usage.layers:
         return None
     lead = (
         "An expert is a small network; a router sends each image patch or text token to a few of them. This was "
-        f"measured on {format.count(usage.images)} pictures{_split(usage.split)}. Specialisation alone is not an "
+        f"measured on {format.images(usage.images)}{_split(usage.split)}. Specialisation alone is not an "
         "advantage: only a comparison with a dense model shows whether the experts help."
     )
     strongest = _most_specialised(usage)

@@ -61,7 +61,7 @@ def _answer(evidence: Evidence, severities: Sequence[Measurement], split: str) -
     parts = []
     if clean is not None and worst is not None:
         parts.append(
-            f"Even under the strongest corruption, {hundred(worst, 'pictures')} have the correct caption in the first "
+            f"Even under the strongest corruption, {hundred(worst, images=True)} have the correct caption in the first "
             f"10 (recall@10); without corruption {hundred(clean)}."
         )
     mce = one(evidence, "mce", task=CLASSIFICATION, split=split)
@@ -147,7 +147,7 @@ def _extent(evidence: Evidence) -> str:
         return ""
     severities = evidence.facts.whole("corruption.severities")
     return (
-        f"{format.plural(samples, 'picture')} under {format.plural(corruptions, 'corruption')} at "
+        f"{format.images(samples)} under {format.plural(corruptions, 'corruption')} at "
         f"{severities} {'severity' if severities == 1 else 'severities'}."
     )
 
