@@ -124,7 +124,7 @@ class TrainBatches(Dataset[tuple[Tensor, Tensor]]):
     def __init__(self, run: Run, turn: int) -> None:
         self.run, self.first = run, turn * TURN
         config = run.settings.config
-        self.recipe = AugmentConfig(run.model.config.image_size, config.style, config.seed)
+        self.recipe = AugmentConfig(run.model.config.image_size, config.style_strength, config.seed)
 
     def __len__(self) -> int:
         return TURN

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from clerestory.core.codec import Facts
 from clerestory.core.evidence import Finding
@@ -89,11 +90,12 @@ class Monitor:
 
 def _finding(state: _DetectorState, recovered: bool) -> Finding:
     span = f"step {state.first}" if state.first == state.last else f"steps {state.first} to {state.last}"
+    numbers: dict[str, Any] = dict(state.details)
     return state.detector.code.finding(
         state.detector.where,
         f"{span}: {state.message}" + ("; the run has recovered" if recovered else ""),
         state="warn" if recovered else "fail",
-        **state.details,
+        **numbers,
         first_step=state.first,
         last_step=state.last,
         recovered=recovered,

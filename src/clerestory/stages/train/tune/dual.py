@@ -154,18 +154,21 @@ class TrainableDualEncoder:
             return 1.0 / temperature
         return float(getattr(self.model, "logit_scale", 0.0)) or DEFAULT_SCALE
 
-    def _loss(self, images_BD: Tensor, texts_BD: Tensor, own_B: Tensor) -> Tensor:
+    def _loss(self, images_BD: Tensor, texts_BD: Tensor, caption_B: Tensor) -> Tensor:
         scale = self._scale()
         if self.sigmoid:
             bias = self._shared_scalar("logit_bias")
-            return sigmoid_loss(images_BD, texts_BD, scale, 0.0 if bias is None else bias, own_B=own_B)
-        loss = softmax_loss(images_BD, texts_BD, scale, own_B=own_B)
+            return sigmoid_loss(images_BD, texts_BD, scale, 0.0 if bias is None else bias, caption_B=caption_B)
+        loss = softmax_loss(images_BD, texts_BD, scale, caption_B=caption_B)
         shorter = self.model.dims[:-1]
         if not shorter:
             return loss
         share = [NESTED_WEIGHT / len(shorter)] * len(shorter)
         nested = matryoshka(
-            lambda images, texts: softmax_loss(images, texts, scale, own_B=own_B), (images_BD, texts_BD), shorter, share
+            lambda images, texts: softmax_loss(images, texts, scale, caption_B=caption_B),
+            (images_BD, texts_BD),
+            shorter,
+            share,
         )
         return loss + nested
 

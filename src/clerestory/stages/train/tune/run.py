@@ -253,7 +253,7 @@ def _store(run: _TuningRun, curve: InterpolationCurve, store: Store) -> tuple[st
 
 
 def _findings(run: _TuningRun, loop: TuningLoop, curve: InterpolationCurve) -> tuple[Finding, ...]:
-    skipped = ()
+    skipped: tuple[Finding, ...] = ()
     if loop.skipped:
         message = f"{loop.skipped} of {loop.step} steps had a non-finite loss or gradient and were skipped"
         skipped = (SKIPPED_STEPS.finding("training", message, count=loop.skipped, steps=loop.step),)
