@@ -19,7 +19,7 @@ LEAD = (
     "Single requests are sent one at a time, on the machine of the evaluation. Upright lines are the median (p50) and "
     "the response times within which 95 and 99 of 100 requests are answered (p95, p99)."
 )
-_OWN_RATE = "half its own"
+_OWN_RATE = "half of capacity"
 ARRIVALS = {"poisson": "Poisson", "uniform": "uniform"}
 
 

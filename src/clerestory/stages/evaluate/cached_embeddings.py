@@ -76,7 +76,7 @@ def embed_images_by_key(
         keys: identify the exact content of each image: the SHA-256 of its bytes, and of how they were processed.
         load: gives the image at a position; called only for images that are not cached.
         cache: holds the embeddings.
-        progress: told about each batch.
+        progress: reports each batch.
         batch_size: images at a time.
         label: of the progress bar.
         names: of the images, for errors; the keys by default.

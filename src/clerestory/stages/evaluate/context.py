@@ -49,7 +49,7 @@ class EvaluationContext:
         data: all of the data, with every split.
         config: what to measure, and on how many samples.
         store: holds cached answers and evidence.
-        progress: told about each step.
+        progress: reports each step.
     """
 
     def __init__(

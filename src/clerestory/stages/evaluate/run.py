@@ -64,7 +64,7 @@ def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, pr
         data: images with captions; only the splits named in ``config`` are evaluated, all of it if it has none.
         config: what to measure, and on how many samples.
         store: holds answers, rows and evidence.
-        progress: told about each step.
+        progress: reports each step.
 
     Raises:
         NotFound: the data has none of the configured splits, or there is no suite of a configured name.

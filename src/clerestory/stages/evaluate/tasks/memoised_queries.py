@@ -61,7 +61,7 @@ class MemoisedModel:
         model: a ``Scorer`` or a ``Generator``.
         cache: holds answers; errors are not cached, so the queries are sent again.
         batch_size: queries per batch, and images held at a time.
-        progress: told about each batch.
+        progress: reports each batch.
     """
 
     def __init__(self, model: Any, cache: AnswerCache, batch_size: int = 64, progress: Progress = QUIET) -> None:

@@ -30,7 +30,7 @@ from clerestory.stages.evaluate.suites.latency.timing import (
 from clerestory.stats.aggregate import Rows, measure
 
 # Without a configured rate: half of what the model could do one by one. The slice carries this label, not the number.
-OWN_RATE, OWN_SHARE = "half its own", 0.5
+DEFAULT_RATE, CAPACITY_SHARE = "half of capacity", 0.5
 MAX_RATE, MAX_REQUESTS, MIN_REQUESTS = 500.0, 1000.0, 5.0
 
 
@@ -69,7 +69,7 @@ def run(context: EvaluationContext) -> SuiteResult:
     if config.load_seconds:
         load = _load(context, operations[0], images, singles)
         tables.append(_load_rows(context, load, operations[0], images))
-        measurements += load.measurements(rate="" if config.arrival_rate_per_s else OWN_RATE)
+        measurements += load.measurements(rate="" if config.arrival_rate_per_s else DEFAULT_RATE)
         # One request at a time is how the model is served, so a queue is normal here.
         notes += [note for note in load.findings() if note.code != findings.QUEUED_REQUESTS.code]
         facts |= load.facts() | {"load.operation": operations[0]}
@@ -93,7 +93,7 @@ def _load(context: EvaluationContext, operation: Operation, images: Images, sing
     rate, seconds = config.arrival_rate_per_s, config.load_seconds
     if not rate:
         median = float(np.median(singles["ms"][singles["operation"] == operation]))
-        rate = min(OWN_SHARE * 1e3 / max(median, 1e-3), MAX_RATE)
+        rate = min(CAPACITY_SHARE * 1e3 / max(median, 1e-3), MAX_RATE)
         # A thousand requests suffice for a fast model; a slow one gets at least a few.
         seconds = min(seconds, MAX_REQUESTS / rate)
         rate = max(rate, MIN_REQUESTS / seconds)
@@ -112,7 +112,7 @@ def _load(context: EvaluationContext, operation: Operation, images: Images, sing
 
 
 def _load_rows(context: EvaluationContext, load: LoadResult, operation: Operation, images: Images) -> Rows:
-    rows = load.rows(rate="" if context.config.arrival_rate_per_s else OWN_RATE)
+    rows = load.rows(rate="" if context.config.arrival_rate_per_s else DEFAULT_RATE)
     samples = [images[request.index % len(images)][0] for request in load.requests]
     texts = {
         "operation": [str(operation)] * len(samples),

@@ -103,7 +103,7 @@ async def offer_load(target: Target, config: LoadConfig, progress: Progress = QU
     Args:
         target: answers the requests; opened and closed here.
         config: the load.
-        progress: told as requests end.
+        progress: reports each request that ends.
 
     Raises:
         ConfigError: no request arrives in the measured time.
