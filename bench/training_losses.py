@@ -296,7 +296,7 @@ def gradcache_rows() -> Iterator[Row]:
         "",
         f"saved for one micro-batch {one:.1f} MiB (weights included), for the whole batch "
         f"{saved_bytes(whole) / MIB:.0f} MiB; "
-        f"{min(times['pieces']) / min(times['whole']):.2f} × the time",
+        f"{min(times['micro']) / min(times['whole']):.2f} × the time",
     )
 
 
