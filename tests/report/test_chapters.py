@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from tests.support.colour_tiles import ColourModel, tiles
 from clerestory.core.codec import Facts, Tags
 from clerestory.core.digest import canonical
 from clerestory.core.evidence import Cost, Evidence, Finding, Measurement, Recipe, Subject
+from clerestory.core.stage import StageSpec, stages
 from clerestory.report import ReportData, build, collect, render_html, render_json, render_markdown
 from clerestory.report.chapters.audit_trail import finding_views
 from clerestory.report.collect import _Reader
@@ -26,6 +28,7 @@ from clerestory.report.trust import trust_of
 from clerestory.report.view import Chapter, ReportPage
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stats.aggregate import measure, recompute
+from clerestory.stats.metrics import CURRENCY, metric
 from clerestory.stats.rows import read_rows, write_rows
 from clerestory.store import Store, open_store
 
@@ -129,6 +132,39 @@ def test_every_question_has_an_answer_or_says_why_not(page: ReportPage) -> None:
     assert chapter(page, "validity").answer.startswith("Of the ")
 
 
+def test_every_measurement_is_of_a_registered_metric(evaluated: tuple[Store, ReportData]) -> None:
+    store, data = evaluated
+    measured = [m for kind in stages() for e in store.find_evidence(kind) for m in e.measurements]
+    measured += [*data.diagnostics.by_severity, *data.diagnostics.chance_levels]
+    assert len({m.name for m in measured}) > 25
+    for m in measured:
+        known = metric(m.name)
+        assert known.registered, m.name
+        assert m.direction == known.direction, m.name
+        assert m.unit == known.unit or known.unit == CURRENCY, m.name
+
+
+def test_a_new_stage_adds_a_chapter(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage names its chapters in its spec; its newest evidence about the model is on the page."""
+    store, model = world.store, world.final.model
+    attack = Evidence("attack", Subject(model=model), (), (), Cost(1, 1, 1), "2026-11-26T09:00:00+00:00")
+    store.put_evidence(attack)
+    spec = StageSpec("attack", "attack", chapters=("tests.report.test_chapters:attack_chapter",))
+    for name in ("page", "collect"):
+        monkeypatch.setattr(sys.modules[f"clerestory.report.{name}"], "stages", lambda: {**stages(), "attack": spec})
+    page = build(collect(store, "icons@live"))
+    anchors = [c.anchor for c in page.chapters]
+    assert anchors.index("robustness") < anchors.index("attack") < anchors.index("calibration")
+    assert chapter(page, "attack").answer == "1 piece of evidence"
+    assert 'id="attack"' in render_html(page)
+    assert "## Attacks" in render_markdown(page)
+
+
+def attack_chapter(data: ReportData) -> Chapter | None:
+    found = data.of_kind("attack")
+    return Chapter("attack", "Attacks", "Attacks", order=65, answer="1 piece of evidence") if found else None
+
+
 def test_pictures_too_small_to_damage_are_named_as_the_reason(page: ReportPage) -> None:
     reasons = [a.message for a in chapter(page, "robustness").absent]
     assert any("too small" in message for message in reasons)
@@ -197,7 +233,9 @@ def test_an_unreadable_label_is_named_and_the_rest_is_shown(world: World) -> Non
     data = collect(world.store, "icons@live")
     record = data.of_kind("evaluate")
     assert record is not None
-    blob = world.store.blobs.put(b'{"x": {"task": "a", "split": "b", "verdict": "perhaps", "reasons": [], "passed": []}}')
+    blob = world.store.blobs.put(
+        b'{"x": {"task": "a", "split": "b", "verdict": "perhaps", "reasons": [], "passed": []}}'
+    )
     broken = replace(record.evidence, artifacts=Tags({**record.evidence.artifacts, "validity": blob}))
     assert trust_of(broken, world.store) == ()
     reader = _Reader(world.store)
@@ -239,12 +277,12 @@ def test_damage_is_drawn_for_each_family_beside_the_baseline(world: World) -> No
     for name in ("fog", "snow"):
         for severity in ("1", "2", "3"):
             where = {"split": "test", "condition": name, "severity": severity}
-            for task, column, statistic, metric in (
+            for task, column, statistic, measured in (
                 ("image_to_text", "rank", "share_at_most", "recall@10"),
                 ("zero_shot", "score", "mean", "accuracy"),
             ):
                 tags = Tags({"task": task, **where})
-                extra.append(measure(rows, Recipe(statistic, column, tags, "concept", 10.0), metric, tags))
+                extra.append(measure(rows, Recipe(statistic, column, tags, "concept", 10.0), measured, tags))
     record = data.of_kind("evaluate")
     assert record is not None
     evidence = replace(record.evidence, measurements=(*record.evidence.measurements, *extra))

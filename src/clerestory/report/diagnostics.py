@@ -123,8 +123,7 @@ def read_self_test(record: EvidenceRecord, rows: Rows) -> SelfTestResult:
     """Injected faults against gates, from the rows of evidence of kind ``self_test``."""
     cases: dict[str, tuple[str, dict[str, bool]]] = {}
     rebuilds = alarms = 0
-    described = "description" if "description" in rows else "words"
-    columns = (rows[name].tolist() for name in ("case", "name", described, "gate", "caught"))
+    columns = (rows[name].tolist() for name in ("case", "name", "description", "gate", "caught"))
     for case, name, description, gate, caught in zip(*columns, strict=True):
         if case == "fault":
             cases.setdefault(name, (description, {}))[1][gate] = bool(caught)

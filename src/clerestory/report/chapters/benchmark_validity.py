@@ -56,14 +56,14 @@ def _answer(data: ReportData) -> str:
     parts = [f"do not trust {_some(by['no'], total)}"] if by["no"] else []
     parts += [f"be careful with {_some(by['careful'], total)}"] if by["careful"] else []
     parts += [f"{'all' if len(by['yes']) == total else len(by['yes'])} can be trusted"] if by["yes"] else []
-    return f"Of the {format.plural(total, 'benchmark')} used here: {'; '.join(parts)}."
+    return f"Of the {format.plural(total, 'benchmark')} used here, {'; '.join(parts)}."
 
 
 def _some(names: list[str], total: int) -> str:
     """How many, and their names where they are few."""
     if len(names) == total > 1:
         return "all of them"
-    return f"{len(names)}, {format.listing(names)}" if len(names) < MAX_NAMED else str(len(names))
+    return f"{len(names)}: {format.listing(names)}" if len(names) < MAX_NAMED else str(len(names))
 
 
 def _ablated(evidence: Evidence) -> list[tuple[str, str]]:
