@@ -63,7 +63,7 @@ def gate_fails(drop: float, seed: int, samples: int = 2000, churn: float = 0.01,
     for _ in range(TRIALS):
         live, chance = rng.random(samples) < right, rng.random(samples)
         candidate = live ^ np.where(live, chance < (churn + drop) / right, chance < churn / (1 - right))
-        failed += gate_difference(candidate.astype(np.float64), live.astype(np.float64), groups).answer == "fail"
+        failed += gate_difference(candidate.astype(np.float64), live.astype(np.float64), groups).outcome == "fail"
     return failed
 
 

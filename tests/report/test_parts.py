@@ -17,6 +17,7 @@ from tests.report.world import examples, make_data, training_log
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Interval, Measurement, Recipe
 from clerestory.core.sample import Dataset
+from clerestory.core.units import duration
 from clerestory.report import format
 from clerestory.report.examples import read_examples
 from clerestory.report.svg.canvas import AxisScale, ceiling, ticks
@@ -59,7 +60,7 @@ def test_likeness_is_no_count() -> None:
     [(0.4, "0.4 s"), (8.26, "8.3 s"), (12.4, "12 s"), (252, "4 min 12 s"), (7500, "2 h 5 min"), (3600, "1 h")],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert format.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 def test_times_lists_and_licences() -> None:

@@ -9,10 +9,8 @@ from datetime import UTC, datetime
 
 from clerestory.core.evidence import Measurement
 from clerestory.core.stage import stages
-from clerestory.core.units import duration as duration
-from clerestory.core.units import memory as memory
 from clerestory.report.vocabulary import EVENTS, KINDS, OUTCOMES, SLICES, VERDICTS, Words
-from clerestory.stats.metrics import metric as metric
+from clerestory.stats.metrics import metric
 
 SHARE, MILLISECONDS = "share", "ms"
 # Units that say nothing beside the name of the measurement.
@@ -50,11 +48,6 @@ def sentence(text: str) -> str:
 def capital(text: str) -> str:
     """The text with a capital first letter."""
     return text[:1].upper() + text[1:]
-
-
-def lower_first(text: str) -> str:
-    """The text with a small first letter, to continue a sentence; abbreviations stay."""
-    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def decimals(value: float, unit: str, low: float | None = None, high: float | None = None) -> int:

@@ -127,7 +127,7 @@ _QUALITY = (
         "accuracy",
         "share",
         "higher",
-        "Accuracy",
+        "Correct answers (accuracy)",
         "How often the answer is correct.",
         counts_answers=True,
         headline=True,

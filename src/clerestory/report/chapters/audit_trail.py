@@ -10,6 +10,7 @@ from clerestory.core.codec import Fact, Tags
 from clerestory.core.digest import short
 from clerestory.core.evidence import Evidence, Finding
 from clerestory.core.findings import finding_codes
+from clerestory.core.units import duration, memory
 from clerestory.report import format, headline
 from clerestory.report.metric_figures import table
 from clerestory.report.model import EvidenceRecord, JournalEntry, ReportData
@@ -78,8 +79,8 @@ def evidence_view(record: EvidenceRecord, listed_by_topic: bool = False) -> Evid
     )
     facts = (
         ("Produced", format.when(e.made)),
-        ("Took", f"{format.duration(e.cost.seconds)}, {format.duration(e.cost.cpu_seconds)} of CPU time"),
-        ("Peak memory", format.memory(e.cost.peak_mib)),
+        ("Took", f"{duration(e.cost.seconds)}, {duration(e.cost.cpu_seconds)} of CPU time"),
+        ("Peak memory", memory(e.cost.peak_mib)),
         *_facts(e),
     )
     state, label = ("unsure", "out of date") if record.changed else ("yes", "up to date")

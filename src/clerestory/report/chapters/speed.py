@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.rows import TaskName
+from clerestory.core.units import duration
 from clerestory.report import format
 from clerestory.report.chapters.common import one, pick, why_not
 from clerestory.report.metric_figures import UNKNOWN, basis, figure, interval_kinds, slug
@@ -129,7 +130,7 @@ def _load_settings(evidence: Evidence) -> list[tuple[str, str]]:
         arrivals = ARRIVALS.get(facts.text("load.arrivals"), "")
         how = (
             f"{format.slice_value('operation', facts.text('load.operation'))}, {arrivals} arrivals "
-            f"for {format.duration(facts.number('load.seconds'))}, at most "
+            f"for {duration(facts.number('load.seconds'))}, at most "
             f"{format.plural(facts.whole('load.max_in_flight'), 'request')} in flight"
         )
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clerestory.core.units import duration
 from clerestory.report import format
 from clerestory.report.model import TRAINING, LogSeries, ReportData, TrainingLog
 from clerestory.report.svg import charts
@@ -81,7 +82,7 @@ def _note(data: ReportData) -> str:
         return "There is no record of this model's training in the store."
     evidence = record.evidence
     cost, made = evidence.cost, format.when(evidence.made)
-    text = f"Trained in {format.duration(cost.seconds)} ({format.duration(cost.cpu_seconds)} of CPU time), {made}."
+    text = f"Trained in {duration(cost.seconds)} ({duration(cost.cpu_seconds)} of CPU time), {made}."
     if evidence.facts.get("early_model") == data.model:
         step = data.training.early_step if data.training else 0
         text += " This model is the early checkpoint" + (f" of step {format.count(step)}." if step else ".")
