@@ -166,7 +166,13 @@ def _(copy: PackageCopy, todo: CheckList) -> None:
 
 @dataclass(frozen=True)
 class World:
-    """The copy with all additions; for each kind the existing files it changed and the new ones; what the product says."""
+    """The copy with all additions.
+
+    Attributes:
+        copy: the package with everything in it.
+        changed, created: for each kind the existing files that it changed, and the new ones.
+        said: the results of ``USE``.
+    """
 
     copy: PackageCopy
     changed: dict[str, set[str]]
@@ -279,7 +285,7 @@ def test_an_addition_changes_the_named_files_and_three_at_most(world: World, kin
 
 def test_the_table_of_counts(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        print(f"\n{world.table()}")
+        print(f"\n{world.table()}")  # noqa: T201 the counts are wanted in the log
     assert set(world.changed) == set(CHECK_LISTS)
 
 
