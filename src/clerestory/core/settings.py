@@ -69,7 +69,7 @@ def check_settings(config: Any) -> None:
     Raises:
         ConfigError: names the setting, its value and what it accepts.
     """
-    kind = type(config)
+    kind: type = type(config)
     for name, annotation in setting_types(kind).items():
         _check(f"{kind.__name__}.{name}", getattr(config, name), annotation)
 
