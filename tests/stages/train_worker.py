@@ -20,11 +20,11 @@ def main() -> None:
         preset="tiny",
         seed=seed,
         steps=steps,
-        batch=16,
+        batch_size=16,
         threads=1,
         checkpoint_every=4,
         validate_every=8,
-        workers=workers,
+        num_workers=workers,
     )
     print(train(shapes(), config, open_store(home)).model)  # noqa: T201  # what the parent reads
 

@@ -19,8 +19,8 @@ def naive_sigmoid(images_BD: Tensor, texts_BD: Tensor, scale: Tensor | float, bi
 
 def naive_softmax(images_BD: Tensor, texts_BD: Tensor, scale: Tensor | float) -> Tensor:
     s_BB = scale * images_BD @ texts_BD.T
-    own_B = torch.arange(len(images_BD))
-    return (F.cross_entropy(s_BB, own_B) + F.cross_entropy(s_BB.T, own_B)) / 2
+    caption_B = torch.arange(len(images_BD))
+    return (F.cross_entropy(s_BB, caption_B) + F.cross_entropy(s_BB.T, caption_B)) / 2
 
 
 def unit_pairs(count: int, width: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:

@@ -68,11 +68,11 @@ def _one(name: str, case: dict[str, torch.Tensor], ring: Ring) -> dict[str, torc
 
     def loss() -> torch.Tensor:
         if name.startswith("sigmoid nested"):
-            nested = partial(sigmoid_loss, own_B=own, ring=ring, rows=5)
+            nested = partial(sigmoid_loss, caption_B=own, ring=ring, rows=5)
             return matryoshka(nested, (images, texts), DIMS, parameters=(scale, bias))
         if name.startswith("sigmoid"):
-            return sigmoid_loss(images, texts, scale, bias, own_B=own, ring=ring, rows=5)
-        return softmax_loss(images, texts, scale, own_B=own, ring=ring, rows=5)
+            return sigmoid_loss(images, texts, scale, bias, caption_B=own, ring=ring, rows=5)
+        return softmax_loss(images, texts, scale, caption_B=own, ring=ring, rows=5)
 
     if name.endswith("compiled"):
         loss = torch.compile(loss, backend="aot_eager")

@@ -57,7 +57,7 @@ def test_double_precision_gradcheck(ours: Loss, naive: Loss) -> None:
     leaves = (*unit_pairs(6, 5, dtype=torch.float64), *numbers(ours, torch.float64, scale=3.0))
     assert torch.autograd.gradcheck(lambda *given: ours(*given, rows=4), leaves)
     own = torch.tensor([0, 1, 0, 2, 2, 3])
-    assert torch.autograd.gradcheck(lambda *given: ours(*given, own_B=own, rows=4), leaves)
+    assert torch.autograd.gradcheck(lambda *given: ours(*given, caption_B=own, rows=4), leaves)
 
 
 @BOTH
@@ -73,7 +73,7 @@ def test_a_few_rows_live_at_a_time(ours: Loss, naive: Loss) -> None:
     count, width, rows = 200, 8, 10
     leaves = (*unit_pairs(count, width), *numbers(ours))
     with Largest() as made:
-        ours(*leaves, own_B=torch.arange(count) % 150, rows=rows).backward()
+        ours(*leaves, caption_B=torch.arange(count) % 150, rows=rows).backward()
     assert made.numbers <= max(rows * count, count * width)
     with Largest() as plain:
         naive(*leaves).backward()
@@ -114,7 +114,7 @@ def test_sigmoid_leaves_out_pictures_of_the_same_caption() -> None:
         for j in range(6)
         if i == j or own[i] != own[j]
     ]
-    value = sigmoid_loss(images, texts, 4.0, -1.0, own_B=own, rows=4)
+    value = sigmoid_loss(images, texts, 4.0, -1.0, caption_B=own, rows=4)
     torch.testing.assert_close(value, torch.stack(terms).sum() / 6)
     assert value < sigmoid_loss(images, texts, 4.0, -1.0)
 
@@ -127,7 +127,7 @@ def test_softmax_leaves_out_pictures_of_the_same_caption() -> None:
     for i in range(5):
         others = [j for j in range(5) if j == i or own[j] != own[i]]
         parts += [s_BB[i, others].logsumexp(0) - s_BB[i, i], s_BB[others, i].logsumexp(0) - s_BB[i, i]]
-    torch.testing.assert_close(softmax_loss(images, texts, 4.0, own_B=own, rows=2), torch.stack(parts).mean())
+    torch.testing.assert_close(softmax_loss(images, texts, 4.0, caption_B=own, rows=2), torch.stack(parts).mean())
 
 
 @BOTH
@@ -178,8 +178,8 @@ def test_it_compiles_without_a_graph_break(ours: Loss, naive: Loss) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda x, y: (x, y[:3]), "no pairs"),
-        (lambda x, y: (x[:0], y[:0]), "no pairs"),
+        (lambda x, y: (x, y[:3]), "have the shapes"),
+        (lambda x, y: (x[:0], y[:0]), "have the shapes"),
         (lambda x, y: (x, y.double()), "floating-point type"),
     ],
 )
@@ -192,5 +192,5 @@ def test_wrong_settings_are_said() -> None:
     images, texts = unit_pairs(4, 2)
     with pytest.raises(InputError, match="0 rows"):
         sigmoid_loss(images, texts, 1.0, 0.0, rows=0)
-    with pytest.raises(InputError, match="do not name 4 pairs"):
-        softmax_loss(images, texts, 1.0, own_B=torch.arange(3))
+    with pytest.raises(InputError, match="3 caption numbers for 4 pairs"):
+        softmax_loss(images, texts, 1.0, caption_B=torch.arange(3))

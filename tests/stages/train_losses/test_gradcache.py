@@ -24,7 +24,8 @@ class Pair(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.image, self.text = (
-            nn.Sequential(nn.Linear(wide, 32), nn.GELU(), nn.Dropout(dropout), nn.Linear(32, WIDTH)) for wide in (20, 9)
+            nn.Sequential(nn.Linear(sum_dtype, 32), nn.GELU(), nn.Dropout(dropout), nn.Linear(32, WIDTH))
+            for sum_dtype in (20, 9)
         )
         self.scale, self.bias = nn.Parameter(torch.tensor(8.0)), nn.Parameter(torch.tensor(-4.0))
         self.to(dtype)
@@ -49,7 +50,7 @@ class Pair(nn.Module):
 
 def batch(count: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     draw = torch.Generator().manual_seed(1)
-    return tuple(torch.randn(count, wide, generator=draw, dtype=dtype) for wide in (20, 9))  # type: ignore[return-value]  # two
+    return tuple(torch.randn(count, sum_dtype, generator=draw, dtype=dtype) for sum_dtype in (20, 9))  # type: ignore[return-value]  # two
 
 
 def pieces(pair: tuple[Tensor, Tensor], size: int) -> list[tuple[Tensor, Tensor]]:
@@ -182,5 +183,5 @@ def test_processes_agree_only_once_a_step() -> None:
 
 def test_nothing_to_learn_from() -> None:
     model = Pair()
-    with pytest.raises(InputError, match="without micro-batches"):
+    with pytest.raises(InputError, match="no micro-batches"):
         grad_cache_step(model.images, model.texts, model.sigmoid, [])

@@ -38,11 +38,11 @@ def _alone(name: str, case: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     own = case.get("own")
     if name.startswith("sigmoid nested"):
         images, texts, *parameters = leaves.values()
-        loss = matryoshka(partial(sigmoid_loss, own_B=own), (images, texts), DIMS, parameters=parameters)
+        loss = matryoshka(partial(sigmoid_loss, caption_B=own), (images, texts), DIMS, parameters=parameters)
     elif name.startswith("sigmoid"):
-        loss = sigmoid_loss(leaves["images"], leaves["texts"], leaves["scale"], leaves["bias"], own_B=own)
+        loss = sigmoid_loss(leaves["images"], leaves["texts"], leaves["scale"], leaves["bias"], caption_B=own)
     else:
-        loss = softmax_loss(leaves["images"], leaves["texts"], leaves["scale"], own_B=own)
+        loss = softmax_loss(leaves["images"], leaves["texts"], leaves["scale"], caption_B=own)
     (3 * loss).backward()
     gradients = {key: leaf.grad for key, leaf in leaves.items() if leaf.grad is not None}
     return gradients | {"loss": loss.detach()}
@@ -103,5 +103,5 @@ def test_micro_batches_in_data_parallel_processes_equal_one_batch(folder: Path) 
 def test_alone_there_is_nothing_to_send() -> None:
     ring = Ring.over()
     assert (ring.rank, ring.size, ring.group) == (0, 1, None)
-    (made,) = ring.travel((torch.ones(2),), lambda block, owner: (block[0] + owner,), torch.add)
+    (made,) = ring.exchange((torch.ones(2),), lambda block, owner: (block[0] + owner,), torch.add)
     assert made.tolist() == [1, 1]

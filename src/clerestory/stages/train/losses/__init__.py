@@ -1,4 +1,4 @@
-"""What the model is told while it trains, and how little memory telling it takes."""
+"""Loss functions with a small memory footprint."""
 
 from clerestory.stages.train.losses.bank_softmax import bank_softmax_loss
 from clerestory.stages.train.losses.cappa import CaptionBatch, autoregressive_inputs, cappa_inputs

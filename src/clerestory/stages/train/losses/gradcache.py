@@ -1,10 +1,11 @@
-"""Contrastive batches larger than memory: embed twice, keep only the embeddings.
+"""GradCache: contrastive batches larger than memory, by embedding twice.
 
 A contrastive loss needs all embeddings of a batch at once, but not all activations (Gao, Zhang, Han, Callan 2021,
 "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", arXiv:2101.06983). So: embed every
 micro-batch without a graph; compute the loss of all embeddings and its gradient with respect to them; then embed each
-micro-batch again, with a graph, and push its share of that gradient through. Memory is that of one micro-batch; time
-one more forward pass. The random state of each first pass is put back for the second, so dropout drops the same.
+micro-batch again, with a graph, and backpropagate its share of that gradient. This needs the memory of one micro-batch
+and one additional forward pass. The random state of each first pass is restored for the second, so that dropout is the
+same.
 """
 
 from __future__ import annotations
@@ -33,20 +34,21 @@ def grad_cache_step(
 ) -> Tensor:
     """Add the gradients of one large batch to the parameters, a micro-batch at a time.
 
-    Equal to ``loss(cat(images), cat(texts)).backward()``, and for encoders with extra losses to the backward pass of
-    that plus their means. A layer that looks at other rows of its batch (batch normalisation) sees the micro-batch. A
-    layer that counts in its forward pass should count only where ``torch.is_grad_enabled()``, or be in ``modules``.
+    Equal to ``loss(cat(images), cat(texts)).backward()``; extra losses of the encoders are averaged over the
+    micro-batches and added. A layer that depends on other rows of its batch (batch normalisation) sees the
+    micro-batch. A layer that counts in its forward pass should count only if ``torch.is_grad_enabled()``, or be in
+    ``modules``.
 
     Args:
-        encode_image: pictures of one micro-batch to embeddings ``(b, D)``, or to ``(embeddings, extra loss)``; the
-            extra loss (expert balance, say) is averaged over the micro-batches and added.
+        encode_image: images of one micro-batch to embeddings ``(b, D)``, or to ``(embeddings, extra loss)``; an extra
+            loss is, for example, that of expert balancing.
         encode_text: the same for texts.
-        loss: of all images' and all texts' embeddings; its own parameters (scale, bias) get their gradients too. A
-            gradient scaler's or an accumulation's factor belongs in here and in the extra losses.
-        micro_batches: pairs of what the two encoders take; gone through twice.
-        modules: their buffers (running statistics, counts) are put back after the first pass: a step counts once.
+        loss: of the embeddings of all images and all texts; its parameters (scale, bias) get gradients, too. The factor
+            of a gradient scaler or of an accumulation must be in it and in the extra losses.
+        micro_batches: pairs of inputs of the two encoders; iterated twice.
+        modules: their buffers (running statistics, counts) are restored after the first pass: a step counts once.
         no_sync: for data parallel training ``model.no_sync``: entered for all micro-batches but the last. The gradients
-            of the loss's own parameters come before, so average those over the processes yourself.
+            of the loss's parameters are computed before; the caller averages them over the processes.
 
     Returns:
         The loss with the extra losses, without a graph.
@@ -55,7 +57,7 @@ def grad_cache_step(
         InputError: there is no micro-batch.
     """
     if not micro_batches:
-        raise InputError("a step without micro-batches has nothing to learn from", "give at least one")
+        raise InputError("there are no micro-batches", "give at least one")
     share = 1 / len(micro_batches)
     buffers = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers()]
     states: list[tuple[Tensor, Tensor | None]] = []
@@ -63,52 +65,52 @@ def grad_cache_step(
     texts: list[Tensor] = []
     extras: list[Tensor] = []
     with torch.no_grad():
-        for image_part, text_part in micro_batches:
+        for image_input, text_input in micro_batches:
             states.append(_random_state())
-            for rows, encode, part in ((images, encode_image, image_part), (texts, encode_text, text_part)):
-                row_bD, more = _split(encode(part))
+            for rows, encode, inputs in ((images, encode_image, image_input), (texts, encode_text, text_input)):
+                row_bD, extra = _split(encode(inputs))
                 rows.append(row_bD)
-                if more is not None:
-                    extras.append(share * more)
+                if extra is not None:
+                    extras.append(share * extra)
         for buffer, before in buffers:
             buffer.copy_(before)
-    torch.clear_autocast_cache()  # older torch would reuse the half-precision weights of the pass without a graph
+    torch.clear_autocast_cache()  # it may hold half-precision weights of the pass without a graph
 
     image_ND, text_ND = (torch.cat(rows).requires_grad_() for rows in (images, texts))
     sizes = [len(row) for row in images], [len(row) for row in texts]
     del images, texts
     value = loss(image_ND, text_ND)
-    torch.autograd.backward(value)  # not autograd.grad: the loss's own parameters learn here
+    torch.autograd.backward(value)  # not autograd.grad: the parameters of the loss need gradients, too
     image_grads, text_grads = (
         torch.split(torch.zeros_like(rows) if rows.grad is None else rows.grad, size)
         for rows, size in zip((image_ND, text_ND), sizes, strict=True)
     )
 
     after = _random_state()
-    for number, (image_part, text_part) in enumerate(micro_batches):
+    for number, (image_input, text_input) in enumerate(micro_batches):
         _set_random_state(states[number])
         with no_sync() if number + 1 < len(micro_batches) else nullcontext():
-            image = encode_image(image_part)
-            text = encode_text(text_part)
-            _push(image, image_grads[number], text, text_grads[number], share)
+            image = encode_image(image_input)
+            text = encode_text(text_input)
+            _backward(image, image_grads[number], text, text_grads[number], share)
     _set_random_state(after)
     return value.detach() + sum(extras)
 
 
-def _push(image: Encoded, image_grad_bD: Tensor, text: Encoded, text_grad_bD: Tensor, share: float) -> None:
-    """One backward pass for both encoders; a locked one, whose embeddings have no graph, is left out."""
-    ends: list[Tensor] = []
-    weights: list[Tensor] = []
+def _backward(image: Encoded, image_grad_bD: Tensor, text: Encoded, text_grad_bD: Tensor, share: float) -> None:
+    """One backward pass through both encoders; a locked one, whose embeddings have no graph, is skipped."""
+    outputs: list[Tensor] = []
+    grads: list[Tensor] = []
     for encoded, grad_bD in ((image, image_grad_bD), (text, text_grad_bD)):
-        rows_bD, more = _split(encoded)
-        ends.append(rows_bD)
-        weights.append(grad_bD)
-        if more is not None:
-            ends.append(more)
-            weights.append(torch.full_like(more, share))
-    learnt = [(end, weight) for end, weight in zip(ends, weights, strict=True) if end.requires_grad]
-    if learnt:
-        torch.autograd.backward([end for end, _ in learnt], [weight for _, weight in learnt])
+        rows_bD, extra = _split(encoded)
+        outputs.append(rows_bD)
+        grads.append(grad_bD)
+        if extra is not None:
+            outputs.append(extra)
+            grads.append(torch.full_like(extra, share))
+    trained = [(output, grad) for output, grad in zip(outputs, grads, strict=True) if output.requires_grad]
+    if trained:
+        torch.autograd.backward([output for output, _ in trained], [grad for _, grad in trained])
 
 
 def _split(encoded: Encoded) -> tuple[Tensor, Tensor | None]:

@@ -1,15 +1,15 @@
-"""Cross-entropy straight from hidden states: the logits of a few words at a time, never of all.
+"""Output layer and cross-entropy in one function, without ever materialising all logits.
 
-A caption batch's logits are its largest tensor: 256 captions of 64 words over 32,000 word pieces are 2 GiB in float32,
-and autograd keeps their softmax beside them. Here the output layer and the cross-entropy are one function that makes
-the logits of a few positions, turns them into gradients at once and forgets them (the idea of Wijmans et al. 2024,
-"Cut Your Losses in Large-Vocabulary Language Models", arXiv:2411.09009, and of Hsu et al. 2024, "Liger Kernel",
-arXiv:2410.10989). The naive formula, the oracle of the tests::
+The logits of a caption batch are its largest tensor: 256 captions of 64 tokens with a vocabulary of 32,000 are 2 GiB in
+float32, and autograd keeps their softmax as well. Here the output layer and the cross-entropy are one function that
+computes the logits of a few positions, turns them into gradients at once and discards them (Wijmans et al. 2024,
+"Cut Your Losses in Large-Vocabulary Language Models", arXiv:2411.09009; Hsu et al. 2024, "Liger Kernel",
+arXiv:2410.10989). The naive formula, which the tests compare with::
 
     logits_NV = hidden_ND @ weight_VD.T + bias_V
     loss = F.cross_entropy(logits_NV, target_N, ignore_index=ignore, label_smoothing=smoothing)
 
-Shape suffixes: N positions, M positions that count, C positions of one tile, D width, V vocabulary.
+Shape suffixes: N positions, M positions that are not ignored, C positions of one tile, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from clerestory.core.errors import InputError
-from clerestory.stages.train.losses.tiling import add_product, product, spans, tile_rows, wide
+from clerestory.stages.train.losses.tiling import add_product, product, spans, sum_dtype, tile_rows
 
 IGNORE = -100
-# Every tile adds to the gradient of the whole output layer, which is larger than any cache: few tiles, then.
-LEAST_ROWS = 128
+# Every tile adds to the gradient of the whole output layer, which exceeds any cache; so there should be few tiles.
+MIN_ROWS = 128
 
 
 def linear_cross_entropy(
@@ -37,32 +37,32 @@ def linear_cross_entropy(
     smoothing: float = 0.0,
     rows: int | None = None,
 ) -> Tensor:
-    """Mean cross-entropy of an output layer's words; saves the gradients (N·D + V·D + V floats), no logits.
+    """Mean cross-entropy of an output layer; saves the gradients (N·D + V·D + V floats), no logits.
 
-    Positions to be ignored cost nothing: they are left out before the first product. Where every position is ignored
-    the loss is 0 with gradients of 0 (``F.cross_entropy`` gives NaN), so that a batch of padding spoils no step. A
-    GPU is waited for once, to learn how many positions count, which breaks a compiled graph.
+    Ignored positions cost nothing: they are removed before the first product. If all positions are ignored, the loss is
+    0 with zero gradients (``F.cross_entropy`` returns NaN), so that a batch of padding does not invalidate a step. A
+    GPU is synchronised once, for the number of positions, which breaks a compiled graph.
 
     Args:
-        hidden: what enters the output layer, ``(..., D)``.
-        weight_VD: the output layer, often the word embeddings themselves.
-        target: the right words, of the shape of ``hidden`` without D.
+        hidden: input of the output layer, ``(..., D)``.
+        weight_VD: the output layer, often the token embeddings.
+        target: the token ids, with the shape of ``hidden`` without D.
         bias_V: of the output layer.
-        ignore: the target of positions that do not count.
-        smoothing: share of the target spread over all words (Szegedy et al. 2016, arXiv:1512.00567).
-        rows: positions of one tile; chosen by device when left out.
+        ignore: the target of ignored positions.
+        smoothing: label smoothing (Szegedy et al. 2016, arXiv:1512.00567).
+        rows: positions of one tile; depends on the device by default.
 
     Raises:
-        InputError: shapes that do not fit, a smoothing outside 0…1, or ``rows`` below 1.
+        InputError: the shapes do not match, the smoothing is outside 0…1, or ``rows`` is below 1.
     """
     if hidden.shape[:-1] != target.shape or weight_VD.ndim != 2 or hidden.shape[-1] != weight_VD.shape[1]:
         shapes = f"{tuple(hidden.shape)}, {tuple(weight_VD.shape)} and {tuple(target.shape)}"
         raise InputError(
-            f"hidden states, output layer and targets of shapes {shapes} do not fit",
+            f"the shapes of hidden states, output layer and targets do not match: {shapes}",
             "give (..., D), (V, D) and one target per hidden state",
         )
     if not 0 <= smoothing <= 1:
-        raise InputError(f"a label smoothing of {smoothing} is no share", "give a number from 0 to 1")
+        raise InputError(f"label smoothing is {smoothing}", "give a number from 0 to 1")
     with torch.autocast(hidden.device.type, enabled=False):
         out = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]  # torch leaves it without types
             hidden.flatten(0, -2),
@@ -88,46 +88,46 @@ class _LinearCrossEntropy(torch.autograd.Function):
         ignore: int,
         smoothing: float,
         rows: int | None,
-        learning: bool,
+        grad_enabled: bool,
     ) -> Tensor:
-        kept, words = wide(hidden_ND.dtype), len(weight_VD)
+        dtype, vocab_size = sum_dtype(hidden_ND.dtype), len(weight_VD)
         layer_VD = weight_VD.to(hidden_ND.dtype)
-        for_hidden, for_weight, for_bias = (learning and need for need in ctx.needs_input_grad[:3])
+        for_hidden, for_weight, for_bias = (grad_enabled and need for need in ctx.needs_input_grad[:3])
         position_M = (target_N != ignore).nonzero().flatten()
-        grad_hidden_ND = torch.zeros_like(hidden_ND, dtype=kept) if for_hidden else None
-        grad_weight_VD = torch.zeros_like(weight_VD, dtype=kept) if for_weight else None
-        grad_bias_V = torch.zeros_like(bias_V, dtype=kept) if for_bias and bias_V is not None else None
-        loss = hidden_ND.new_zeros((), dtype=kept)
-        for part in spans(len(position_M), tile_rows(words, hidden_ND.device, rows, LEAST_ROWS)):
-            position_C = position_M[part]
-            h_CD, right_C1 = hidden_ND[position_C], target_N[position_C, None]
+        grad_hidden_ND = torch.zeros_like(hidden_ND, dtype=dtype) if for_hidden else None
+        grad_weight_VD = torch.zeros_like(weight_VD, dtype=dtype) if for_weight else None
+        grad_bias_V = torch.zeros_like(bias_V, dtype=dtype) if for_bias and bias_V is not None else None
+        loss = hidden_ND.new_zeros((), dtype=dtype)
+        for tile in spans(len(position_M), tile_rows(vocab_size, hidden_ND.device, rows, MIN_ROWS)):
+            position_C = position_M[tile]
+            h_CD, target_C1 = hidden_ND[position_C], target_N[position_C, None]
             s_CV = product(h_CD, layer_VD.T)
             if bias_V is not None:
                 s_CV += bias_V
             total_C1 = s_CV.logsumexp(dim=1, keepdim=True)
-            wanted_C1 = (1 - smoothing) * s_CV.gather(1, right_C1)
+            target_logit_C1 = (1 - smoothing) * s_CV.gather(1, target_C1)
             if smoothing:
-                wanted_C1 += smoothing * s_CV.mean(dim=1, keepdim=True)
-            loss = loss + (total_C1 - wanted_C1).sum()
+                target_logit_C1 += smoothing * s_CV.mean(dim=1, keepdim=True)
+            loss = loss + (total_C1 - target_logit_C1).sum()
             if not (for_hidden or for_weight or for_bias):
                 continue
             g_CV = s_CV.sub_(total_C1).exp_()
             if smoothing:
-                g_CV -= smoothing / words
-            g_CV.scatter_(1, right_C1, g_CV.gather(1, right_C1) + (smoothing - 1))
+                g_CV -= smoothing / vocab_size
+            g_CV.scatter_(1, target_C1, g_CV.gather(1, target_C1) + (smoothing - 1))
             if grad_hidden_ND is not None:
-                grad_hidden_ND[position_C] = (g_CV.to(h_CD.dtype) @ layer_VD).to(kept)
+                grad_hidden_ND[position_C] = (g_CV.to(h_CD.dtype) @ layer_VD).to(dtype)
             if grad_weight_VD is not None:
                 add_product(grad_weight_VD, g_CV.T, h_CD)
             if grad_bias_V is not None:
                 grad_bias_V += g_CV.sum(dim=0)
         count = max(len(position_M), 1)
-        found = (grad_hidden_ND, grad_weight_VD, grad_bias_V)
-        for grad in found:
+        grads = (grad_hidden_ND, grad_weight_VD, grad_bias_V)
+        for grad in grads:
             if grad is not None:
                 grad /= count
         ctx.dtypes = hidden_ND.dtype, weight_VD.dtype, None if bias_V is None else bias_V.dtype
-        ctx.save_for_backward(*found)
+        ctx.save_for_backward(*grads)
         return loss / count
 
     @staticmethod

@@ -1,11 +1,11 @@
-"""One loss at several nested widths, so that the first numbers of an embedding are an embedding.
+"""A loss at several nested widths, so that a prefix of an embedding is an embedding, too.
 
 Matryoshka representation learning (Kusupati et al. 2022, arXiv:2205.13147) sums a loss over prefixes of the embedding::
 
     loss = sum(w * f(F.normalize(images[:, :d]), F.normalize(texts[:, :d])) for d, w in zip(dims, weights))
 
-Written so, autograd keeps every width's tensors until the backward pass. Here each width's gradient is computed at once
-and added into one sum per embedding, so the memory is that of the full width alone, however many widths there are.
+Written like this, autograd keeps the tensors of every width until the backward pass. Here the gradient of each width is
+computed at once and accumulated, so the memory is that of the full width alone, for any number of widths.
 
 Shape suffixes: B rows, D full width.
 """
@@ -33,74 +33,74 @@ def matryoshka(
 ) -> Tensor:
     """The weighted sum of a loss over prefixes of its embeddings.
 
-    Two towers: ``matryoshka(sigmoid_loss, (images, texts), (64, 128, 256), parameters=(scale, bias))``. An output layer
-    with one weight for all widths (the paper's MRL-E)::
+    With two towers: ``matryoshka(sigmoid_loss, (images, texts), (64, 128, 256), parameters=(scale, bias))``. With an
+    output layer shared by all widths (MRL-E in the paper)::
 
         matryoshka(lambda h, w: linear_cross_entropy(h, w, target), (hidden, weight), (64, 256), unit=False)
 
-    Under ``torch.compile`` it breaks the graph and runs as it is.
+    Under ``torch.compile`` it breaks the graph and runs eagerly.
 
     Args:
-        loss: ``loss(*prefixes, *parameters)`` gives one number. Over a ring, all processes must use equal dims.
+        loss: ``loss(*prefixes, *parameters)`` returns a scalar. Over a ring, all processes must use the same dims.
         embeddings: tensors whose last dimension is nested.
-        dims: the widths, each between 1 and the embeddings'; name the full width to include it.
-        weights: of each width, 1 when left out.
-        parameters: what else the loss learns (scale, bias). A tensor that the loss uses without being named here or in
-            ``embeddings`` gets no gradient.
-        unit: prefixes are made unit rows first.
+        dims: the widths, each between 1 and the full width, which must be named to be included.
+        weights: of each width; 1 by default.
+        parameters: trained parameters of the loss (scale, bias). A tensor that the loss uses but that is neither here
+            nor in ``embeddings`` gets no gradient.
+        unit: whether to normalise the prefixes to unit rows.
 
     Raises:
-        InputError: no widths, a width that the embeddings lack, or not one weight per width.
+        InputError: there are no widths, a width is outside the embeddings, or the numbers of weights and widths differ.
     """
     weights = [1.0] * len(dims) if weights is None else weights
     widest = min((e.shape[-1] for e in embeddings), default=0)
     if not dims or min(dims) < 1 or max(dims) > widest:
-        raise InputError(f"widths {list(dims)} are no prefixes of embeddings of width {widest}", f"give 1 to {widest}")
+        raise InputError(f"the widths {list(dims)} do not fit embeddings of width {widest}", f"give 1 to {widest}")
     if len(weights) != len(dims):
-        raise InputError(f"{len(weights)} weights do not fit {len(dims)} widths", "give one weight per width")
-    plan = _Plan(loss, tuple(dims), tuple(weights), len(embeddings), unit, torch.is_grad_enabled())
-    return cast(Tensor, _Nested.apply(plan, *embeddings, *parameters))  # type: ignore[no-untyped-call]  # torch leaves it without types
+        raise InputError(f"there are {len(weights)} weights for {len(dims)} widths", "give one weight per width")
+    arguments = _Arguments(loss, tuple(dims), tuple(weights), len(embeddings), unit, torch.is_grad_enabled())
+    return cast(Tensor, _Matryoshka.apply(arguments, *embeddings, *parameters))  # type: ignore[no-untyped-call]  # torch leaves it without types
 
 
-class _Plan:
-    """What to compute; an object, because autograd looks into tuples for tensors."""
+class _Arguments:
+    """The arguments; an object, because autograd searches tuples for tensors."""
 
     def __init__(
         self,
         loss: Callable[..., Tensor],
         dims: tuple[int, ...],
         weights: tuple[float, ...],
-        nested: int,
+        num_embeddings: int,
         unit: bool,
-        learning: bool,
+        grad_enabled: bool,
     ) -> None:
         self.loss, self.dims, self.weights = loss, dims, weights
-        self.nested, self.unit, self.learning = nested, unit, learning
+        self.num_embeddings, self.unit, self.grad_enabled = num_embeddings, unit, grad_enabled
 
     def prefix(self, tensor: Tensor, dim: int) -> Tensor:
         return F.normalize(tensor[..., :dim], dim=-1) if self.unit else tensor[..., :dim]
 
 
-class _Nested(torch.autograd.Function):
+class _Matryoshka(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: _Plan, *tensors: Tensor) -> Tensor:
-        wanted = [plan.learning and need for need in ctx.needs_input_grad[1:]]
-        leaves = [t.detach().requires_grad_(need) for t, need in zip(tensors, wanted, strict=True)]
-        learnt = [leaf for leaf, need in zip(leaves, wanted, strict=True) if need]
-        sums = [torch.zeros_like(leaf) for leaf in learnt]
+    def forward(ctx: Any, arguments: _Arguments, *tensors: Tensor) -> Tensor:
+        needs_grad = [arguments.grad_enabled and need for need in ctx.needs_input_grad[1:]]
+        leaves = [t.detach().requires_grad_(need) for t, need in zip(tensors, needs_grad, strict=True)]
+        trained = [leaf for leaf, need in zip(leaves, needs_grad, strict=True) if need]
+        sums = [torch.zeros_like(leaf) for leaf in trained]
         total: Tensor | None = None
-        for dim, weight in zip(plan.dims, plan.weights, strict=True):
-            with torch.set_grad_enabled(bool(learnt)):
-                prefixes = [plan.prefix(leaf, dim) for leaf in leaves[: plan.nested]]
-                value = weight * plan.loss(*prefixes, *leaves[plan.nested :])
-            if learnt:
-                for sum_, grad in zip(sums, torch.autograd.grad(value, learnt, allow_unused=True), strict=True):
+        for dim, weight in zip(arguments.dims, arguments.weights, strict=True):
+            with torch.set_grad_enabled(bool(trained)):
+                prefixes = [arguments.prefix(leaf, dim) for leaf in leaves[: arguments.num_embeddings]]
+                value = weight * arguments.loss(*prefixes, *leaves[arguments.num_embeddings :])
+            if trained:
+                for sum_, grad in zip(sums, torch.autograd.grad(value, trained, allow_unused=True), strict=True):
                     if grad is not None:
                         sum_ += grad
             total = value.detach() if total is None else total + value.detach()
         assert total is not None
-        kept = iter(sums)
-        ctx.save_for_backward(*(next(kept) if need else None for need in wanted))
+        grads = iter(sums)
+        ctx.save_for_backward(*(next(grads) if need else None for need in needs_grad))
         return total
 
     @staticmethod

@@ -1,9 +1,9 @@
-"""Blocks that go around a ring of processes, and what they bring home.
+"""Ring exchange of blocks between processes, with their results.
 
-Every process keeps its pictures; the texts travel. At each stop a process works on the block that is there, and what
-it makes of it (the texts' gradients, say) travels one stop behind the block and comes home with the sum of all. So
-nothing is gathered: a process holds two blocks and two results, whatever the number of processes (the exchange of
-Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", section 3.3, with the gradient on board).
+Every process keeps its images; the texts are passed around the ring. At each hop a process computes its result for the
+block it has received (such as the gradients of the texts); the results follow one hop behind and return to the owner of
+the block, summed over all processes. So nothing is gathered: a process holds two blocks and two results, for any number
+of processes (Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training", section 3.3, extended by the gradients).
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Merge = Callable[[Tensor, Tensor], Tensor]
 BLOCK, RESULT = 1, 2
 
 
-class Pending:
-    """Tensors on their way to the next process, and the ones on their way here."""
+class Transfer:
+    """Tensors in transfer to the next process and from the previous one."""
 
-    def __init__(self, sent: Block, arriving: Block, works: list[dist.Work]) -> None:
-        self._sent, self._arriving, self._works = sent, arriving, works
+    def __init__(self, sent: Block, received: Block, works: list[dist.Work]) -> None:
+        self._sent, self._received, self._works = sent, received, works
 
     def wait(self) -> Block:
-        """What has arrived; only after this may what was sent be changed."""
+        """The received tensors; the sent tensors must not be modified before."""
         for work in self._works:
             work.wait()
-        return self._arriving
+        return self._received
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class Ring:
     """The processes that share one batch, in the order of their ranks.
 
     Attributes:
-        rank: this process.
-        size: how many there are.
-        group: their process group; None when this process is alone.
+        rank: of this process.
+        size: number of processes.
+        group: their process group; None for a single process.
     """
 
     rank: int = 0
@@ -51,45 +51,45 @@ class Ring:
 
     @classmethod
     def over(cls, group: dist.ProcessGroup | None = None) -> Ring:
-        """The ring of a process group, by default of all processes; alone where nothing is distributed."""
+        """The ring of a process group, by default of all processes; of this process alone without torch.distributed."""
         if not (dist.is_available() and dist.is_initialized()):
             return cls()
         group = group or dist.group.WORLD
         return cls(dist.get_rank(group), dist.get_world_size(group), group)
 
-    def travel(self, block: Block, work: Work, merge: Merge) -> Block:
-        """Take a block once around and return what all the processes made of it.
+    def exchange(self, block: Block, work: Work, merge: Merge) -> Block:
+        """Pass a block once around the ring and return the merged results of all processes.
 
-        While one block is worked on, the next one is already on its way.
+        The next block is transferred while one is being processed.
 
         Args:
-            block: this process's tensors; of the same shapes in every process.
-            work: ``work(block, owner)`` gives this process's result for the block of process ``owner``, new tensors of
-                the same shapes in every process. An empty result is not sent.
-            merge: joins two results of one block, tensor by tensor.
+            block: this process's tensors; with the same shapes in every process.
+            work: ``work(block, owner)`` returns this process's result for the block of process ``owner``: new tensors
+                with the same shapes in every process. An empty result is not sent.
+            merge: combines two results of a block, tensor by tensor.
         """
-        made: Block = ()
-        behind: Pending | None = None
+        result: Block = ()
+        results: Transfer | None = None
         for hop in range(self.size):
-            ahead = self._pass_on(block, BLOCK) if hop + 1 < self.size else None
-            made = work(block, (self.rank - hop) % self.size)
-            if behind is not None:
-                made = tuple(merge(mine, theirs) for mine, theirs in zip(made, behind.wait(), strict=True))
-            behind = self._pass_on(made, RESULT) if self.size > 1 and made else None
-            if ahead is not None:
-                block = ahead.wait()
-        return made if behind is None else behind.wait()
+            next_block = self._pass_on(block, BLOCK) if hop + 1 < self.size else None
+            result = work(block, (self.rank - hop) % self.size)
+            if results is not None:
+                result = tuple(merge(own, others) for own, others in zip(result, results.wait(), strict=True))
+            results = self._pass_on(result, RESULT) if self.size > 1 and result else None
+            if next_block is not None:
+                block = next_block.wait()
+        return result if results is None else results.wait()
 
-    def _pass_on(self, tensors: Block, tag: int) -> Pending:
+    def _pass_on(self, tensors: Block, tag: int) -> Transfer:
         assert self.group is not None
         right = dist.get_global_rank(self.group, (self.rank + 1) % self.size)
         left = dist.get_global_rank(self.group, (self.rank - 1) % self.size)
         sent = tuple(t.contiguous() for t in tensors)
-        arriving = tuple(torch.empty_like(t) for t in sent)
-        several = 8 * tag  # one tag per tensor: two messages of one pair of processes are never confused
-        operations = [dist.P2POp(dist.isend, t, right, self.group, several + i) for i, t in enumerate(sent)]
-        operations += [dist.P2POp(dist.irecv, t, left, self.group, several + i) for i, t in enumerate(arriving)]
-        return Pending(sent, arriving, dist.batch_isend_irecv(operations))
+        received = tuple(torch.empty_like(t) for t in sent)
+        first_tag = 8 * tag  # a tag of its own for each tensor, so that messages cannot be mixed up
+        operations = [dist.P2POp(dist.isend, t, right, self.group, first_tag + i) for i, t in enumerate(sent)]
+        operations += [dist.P2POp(dist.irecv, t, left, self.group, first_tag + i) for i, t in enumerate(received)]
+        return Transfer(sent, received, dist.batch_isend_irecv(operations))
 
 
-ALONE = Ring()
+SINGLE_RING = Ring()

@@ -88,9 +88,9 @@ def test_a_locked_side_and_no_gradient_at_all() -> None:
         assert not matryoshka(lambda a, b: sigmoid_loss(a, b, 5.0, 0.0), (images, texts), DIMS).requires_grad
 
 
-def plain_sum(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor, own_B: Tensor | None = None) -> Tensor:
+def plain_sum(images: Tensor, texts: Tensor, scale: Tensor, bias: Tensor, caption_B: Tensor | None = None) -> Tensor:
     return sum(
-        w * sigmoid_loss(F.normalize(images[:, :d]), F.normalize(texts[:, :d]), scale, bias, own_B=own_B)
+        w * sigmoid_loss(F.normalize(images[:, :d]), F.normalize(texts[:, :d]), scale, bias, caption_B=caption_B)
         for d, w in zip(DIMS, WEIGHTS, strict=True)
     )
 
@@ -104,9 +104,9 @@ def test_unnormalised_rows_in_tiles_give_the_plain_sum(
     images, texts = (3 * torch.randn(count, width, generator=draw, requires_grad=False) for _ in range(2))
     leaves = (images.requires_grad_(), texts.requires_grad_(), *numbers(2))
     own = torch.arange(count) % 11 if numbered else None
-    loss = partial(sigmoid_loss, own_B=own, rows=rows)
+    loss = partial(sigmoid_loss, caption_B=own, rows=rows)
     value = matryoshka(loss, leaves[:2], DIMS, WEIGHTS, parameters=leaves[2:])
-    wanted = plain_sum(*leaves, own_B=own)
+    wanted = plain_sum(*leaves, caption_B=own)
     torch.testing.assert_close(value, wanted)
     assert gap(torch.autograd.grad(3 * value, leaves), torch.autograd.grad(3 * wanted, leaves)) < 1e-5
     assert saved_bytes(lambda: matryoshka(loss, leaves[:2], DIMS, parameters=leaves[2:])) <= 4 * (
@@ -119,7 +119,7 @@ def test_unnormalised_rows_in_tiles_give_the_plain_sum(
 
 def test_double_precision_gradcheck_with_equal_captions() -> None:
     leaves = (*unit_pairs(5, 6, dtype=torch.float64), *numbers(2, torch.float64))
-    loss = partial(sigmoid_loss, own_B=torch.tensor([0, 1, 0, 2, 3]))
+    loss = partial(sigmoid_loss, caption_B=torch.tensor([0, 1, 0, 2, 3]))
     assert torch.autograd.gradcheck(
         lambda images, texts, *rest: matryoshka(loss, (images, texts), (1, 3, 5), (0.5, 1.0, 2.0), parameters=rest),
         leaves,
@@ -141,7 +141,7 @@ def test_one_side_locked_with_trained_scale_and_bias() -> None:
 def test_what_does_not_fit_is_said() -> None:
     pair = unit_pairs(4, 8)
     for dims in ((), (0, 4), (4, 9)):
-        with pytest.raises(InputError, match="no prefixes"):
+        with pytest.raises(InputError, match="do not fit embeddings"):
             matryoshka(softmax_loss, pair, dims)
     with pytest.raises(InputError, match="2 weights"):
         matryoshka(softmax_loss, pair, (4,), (1.0, 2.0))

@@ -128,9 +128,9 @@ def test_it_runs_beside_a_compiled_graph() -> None:
 
 def test_what_does_not_fit_is_said() -> None:
     hidden, weight, bias, target = layer()
-    with pytest.raises(InputError, match="do not fit"):
+    with pytest.raises(InputError, match="do not match"):
         linear_cross_entropy(hidden, weight, target[:, 1:])
-    with pytest.raises(InputError, match=r"smoothing of 1\.5"):
+    with pytest.raises(InputError, match=r"smoothing is 1\.5"):
         linear_cross_entropy(hidden, weight, target, smoothing=1.5)
 
 
@@ -143,7 +143,7 @@ def test_each_word_from_the_words_before() -> None:
     assert batch.targets_BT[0].tolist() == [7, 8, END, IGNORE, IGNORE]
     assert batch.targets_BT[2].tolist() == [4, 5, 6, 7, END]
     assert not batch.parallel_B.any()
-    assert batch.may_see()[1, 0].tolist() == torch.ones(5, 5).tril().bool().tolist()
+    assert batch.attention_mask()[1, 0].tolist() == torch.ones(5, 5).tril().bool().tolist()
 
 
 @pytest.mark.parametrize(("share", "rows"), [(0.0, 0), (0.5, 4), (0.75, 6), (1.0, 8)])
@@ -155,7 +155,7 @@ def test_a_share_is_predicted_all_at_once(share: float, rows: int) -> None:
     plain = autoregressive_inputs(ids, pad=PAD)
     assert torch.equal(batch.inputs_BT[~batch.parallel_B], plain.inputs_BT[~batch.parallel_B])
     assert torch.equal(batch.targets_BT, plain.targets_BT)
-    seen_BTT = batch.may_see()[:, 0]
+    seen_BTT = batch.attention_mask()[:, 0]
     assert seen_BTT[batch.parallel_B].all()
     assert not seen_BTT[~batch.parallel_B][:, 0, 1:].any()
 
@@ -170,9 +170,9 @@ def test_the_draw_is_the_generators() -> None:
 
 
 def test_wrong_shares_and_masks_are_said() -> None:
-    with pytest.raises(InputError, match="in parallel"):
+    with pytest.raises(InputError, match="parallel prediction"):
         cappa_inputs(IDS, 1.2, mask=MASK, pad=PAD)
-    with pytest.raises(InputError, match="one id"):
+    with pytest.raises(InputError, match="both have the id"):
         cappa_inputs(IDS, 0.5, mask=PAD, pad=PAD)
     with pytest.raises(InputError, match="nothing to predict"):
         autoregressive_inputs(IDS[:, :1], pad=PAD)
