@@ -80,7 +80,7 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     trained = train(data, config or TrainConfig(preset="nano"), store, progress)
     say(f"     {_describe_training(trained)}")
 
-    say("4/7  evaluate  both on images they have never seen")
+    say("4/7  evaluate  on images that the models have never seen")
     models = dict((*trained.checkpoints, (STARTER, starter)))
     for label, model in models.items():
         # The checkpoints are only for the rehearsal; the model that stays in use gets the full evaluation.

@@ -14,7 +14,8 @@ from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
 from clerestory.report.model import BenchmarkTrust
 from clerestory.report.topics import topic_views
-from clerestory.report.trust import trust_of, trust_view
+from clerestory.report.trust import title, trust_of, trust_view
+from clerestory.web.labels import capital
 from clerestory.web.views import _environment
 
 LABELS = {"yes": "can be trusted", "careful": "Be careful", "no": "Do not trust"}
@@ -65,7 +66,7 @@ def test_a_label_is_text_icon_and_colour(label: str, tone: str) -> None:
     assert LABELS[label] in shown
     assert f'class="tone-{tone}"' in shown
     assert '<svg class="icon"' in shown
-    assert "Answering yes or no" in shown
+    assert f": {capital(title(trust))}</span>" in shown
     assert str(macros.trust(None)).strip() == ""  # type: ignore[attr-defined]
 
 
@@ -80,4 +81,5 @@ def test_reasons_cannot_break_the_page(client: TestClient, world: World) -> None
     page = client.get(f"/evidence/{where}").text
     assert "<script>alert" not in page
     assert "<b>62%" not in page
-    assert "Do not trust 1 benchmark on this page: a picture for words, on things it never saw." in text(page)
+    benchmark = title(BenchmarkTrust("text_to_image", "test", "no"))
+    assert f"Do not trust 1 benchmark on this page: {benchmark}." in text(page)

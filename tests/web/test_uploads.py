@@ -33,8 +33,8 @@ HOSTILE = {
     "SVG": (SVG, 415, "not a JPEG, PNG or WEBP"),
     "HTML named .png": (b"<!doctype html><script>alert(1)</script>", 415, "not a JPEG, PNG or WEBP"),
     "GIF": (b"GIF89a" + b"\0" * 100, 415, "not a JPEG, PNG or WEBP"),
-    "truncated": (solid_image(size=(200, 200))[:120], 400, "damaged or cut off"),
-    "only a head": (b"\x89PNG\r\n\x1a\n", 400, "damaged or cut off"),
+    "truncated": (solid_image(size=(200, 200))[:120], 400, "damaged or truncated"),
+    "only a head": (b"\x89PNG\r\n\x1a\n", 400, "damaged or truncated"),
     "bomb": (bomb(), 413, "more than 25 megapixels"),
     "too many bytes": (solid_image() + b"\0" * MAX_IMAGE_BYTES, 413, "larger than 10 MB"),
 }

@@ -79,6 +79,6 @@ def live_or_starter(store: Store, ref: str) -> tuple[str, str]:
         store.resolve(ref)
     except NotFound:
         if store.releases(DEFAULT_NAME):
-            return ref, ""  # it has releases and none is live: somebody decided that
+            return ref, ""  # a release exists but none is live: that was a decision
         return STARTER, f"no release of {DEFAULT_NAME} is live yet, so the starter, the included model, is used"
     return ref, ""

@@ -70,7 +70,7 @@ def run_stage(spec: StageSpec, ref: str, data: str, settings: dict[str, object],
     from clerestory.store import open_store
 
     out, store = common.out, open_store(common.home)
-    config = decode(_config_type(spec), settings, f"the settings of {spec.verb}")
+    config: object = decode(_config_type(spec), settings, f"the settings of {spec.verb}")
     if notice := privacy_notice(ref):
         out.say(f"notice: {notice}")
     model, _ = load_model(store, ref)
@@ -88,8 +88,8 @@ def show_evidence(evidence: Evidence, out: Output) -> None:
     findings = Table("finding", "where", "message", box=None)
     for finding in evidence.findings:
         findings.add_row(finding.code, finding.where, finding.message)
-    lines = [everything(evidence), *([findings] if evidence.findings else []), f"evidence  {evidence.id}"]
-    out.result({"id": evidence.id, **encode(evidence)}, *lines)
+    tables = [everything(evidence), findings] if evidence.findings else [everything(evidence)]
+    out.result({"id": evidence.id, **encode(evidence)}, *tables, f"evidence  {evidence.id}")
 
 
 def _config_type(spec: StageSpec) -> type:
