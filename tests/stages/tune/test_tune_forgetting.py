@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from tests.support.tiny_hf import make_clip
 
-from clerestory.core.progress import Task
+from clerestory.core.progress import ProgressTask
 from clerestory.core.sample import Dataset
 from clerestory.models.resolve import open_folder
 from clerestory.stages.train.tune import TuneConfig, TuneResult, tune
@@ -25,14 +25,14 @@ LOOK = {"lock": "none", "batch_size": 48, "threads": 1, "num_validations": 4, "s
 DESTRUCTIVE, GENTLE = 2e-2, 1e-6
 
 
-class Heard:
-    """A progress that remembers what it was told, and when."""
+class RecordingProgress:
+    """Records the lines in their order."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     @contextmanager
-    def task(self, label: str, total: int) -> Iterator[Task]:
+    def task(self, label: str, total: int) -> Iterator[ProgressTask]:
         yield self
 
     def advance(self, steps: int = 1, note: str = "") -> None:
@@ -42,10 +42,12 @@ class Heard:
         self.lines.append(line)
 
 
-def run(folder: Path, new: Dataset, retained: Dataset, store: Store, **changes: Any) -> tuple[TuneResult, Heard]:
-    heard = Heard()
-    result = tune(open_folder(folder), new, retained, TuneConfig(**(LOOK | changes)), store, heard)
-    return result, heard
+def run(
+    folder: Path, new: Dataset, retained: Dataset, store: Store, **changes: Any
+) -> tuple[TuneResult, RecordingProgress]:
+    progress = RecordingProgress()
+    result = tune(open_folder(folder), new, retained, TuneConfig(**(LOOK | changes)), store, progress)
+    return result, progress
 
 
 def codes(result: TuneResult) -> set[str]:
@@ -60,31 +62,31 @@ def score(result: TuneResult, phase: str, of: str = "retention", alpha: float | 
 def test_a_destructive_fine_tuning_is_named_while_it_can_be_stopped(
     clip: Path, new: Dataset, retained: Dataset, store: Store
 ) -> None:
-    result, heard = run(clip, new, retained, store, learning_rate=DESTRUCTIVE, alphas=(1.0,))
+    result, progress = run(clip, new, retained, store, learning_rate=DESTRUCTIVE, alphas=(1.0,))
     assert {"CLR-T040", "CLR-T041"} <= codes(result)
     assert score(result, "after") < 0.5 * score(result, "before")
-    told = next(line for line in heard.lines if "CLR-T04" in line)
+    told = next(line for line in progress.lines if "CLR-T04" in line)
     named = next(f for f in result.evidence.findings if f.code == "CLR-T040")
     assert named.details["step"] <= STEPS // 2
     assert f"step {named.details['step']}: " in named.message
     assert ". Fix: " in told
-    assert sum("CLR-T041" in line for line in heard.lines) == 1
+    assert sum("CLR-T041" in line for line in progress.lines) == 1
     # It was said before the last step, not after.
-    place = heard.lines.index(told)
-    assert any(line.startswith("step ") for line in heard.lines[place + 1 :])
+    place = progress.lines.index(told)
+    assert any(line.startswith("step ") for line in progress.lines[place + 1 :])
 
 
 def test_a_gentle_one_is_left_in_peace(clip: Path, new: Dataset, retained: Dataset, store: Store) -> None:
-    result, heard = run(clip, new, retained, store, learning_rate=GENTLE, alphas=(1.0,))
+    result, progress = run(clip, new, retained, store, learning_rate=GENTLE, alphas=(1.0,))
     assert not codes(result) & {"CLR-T040", "CLR-T041", "CLR-T042", "CLR-T045"}
-    assert not [line for line in heard.lines if "CLR-" in line]
+    assert not [line for line in progress.lines if "CLR-" in line]
     assert abs(score(result, "change")) < 0.05
 
 
 def test_stop_goes_back_to_the_last_look_at_which_enough_was_kept(
     clip: Path, new: Dataset, retained: Dataset, store: Store
 ) -> None:
-    result, heard = run(clip, new, retained, store, learning_rate=DESTRUCTIVE, on_forgetting="stop", alphas=(1.0,))
+    result, progress = run(clip, new, retained, store, learning_rate=DESTRUCTIVE, on_forgetting="stop", alphas=(1.0,))
     facts = result.evidence.facts
     assert facts["stopped"] is True
     assert facts["steps"] < STEPS
@@ -92,7 +94,7 @@ def test_stop_goes_back_to_the_last_look_at_which_enough_was_kept(
     kept = [m.value for m in validations[:-1]]
     assert score(result, "after") == (kept[-1] if kept else score(result, "before"))
     assert score(result, "after") > validations[-1].value
-    assert any(line.startswith("stopped") for line in heard.lines)
+    assert any(line.startswith("stopped") for line in progress.lines)
 
 
 def test_blend_keeps_the_stated_share(clip: Path, new: Dataset, retained: Dataset, store: Store) -> None:
