@@ -120,7 +120,7 @@ class BatchContrastive(ContrastiveLoss):
         ring = Ring.over() if batch.ranks.world_size > 1 else Ring()
         shorter = len(batch.dims) - 1
         weights = [self.matryoshka_weight / max(1, shorter)] * shorter + [1.0]
-        loss = partial(loss, own_B=batch.caption_B, ring=ring)
+        loss = partial(loss, caption_B=batch.caption_B, ring=ring)
         return matryoshka(loss, (batch.images_BE, batch.texts_BE), batch.dims, weights, parameters=parameters)
 
 
