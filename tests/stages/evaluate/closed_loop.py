@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-from clerestory.stages.evaluate.suites.latency.load import Target
+from clerestory.stages.evaluate.suites.latency.load_generator import Target
 
 
 async def closed_loop(target: Target, workers: int, warm_up: float, seconds: float) -> NDArray[np.float64]:
