@@ -87,7 +87,7 @@ def rows() -> list[Row]:
     """One ratio for each number of workers."""
     data = open_data("icons")
     concepts = set(sorted({sample.concept for sample in data})[::CONCEPT_STEP])
-    data = data.where(lambda sample: sample.split == TRAIN and sample.concept in concepts)
+    data = data.filter(lambda sample: sample.split == TRAIN and sample.concept in concepts)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -29,7 +29,7 @@ def few_icons(icons: Dataset) -> Dataset:
     plain = [s for s in icons if s.groups["style"] in styles and s.groups["skin_tone"] == "none"]
     concepts = set(sorted({s.concept for s in plain})[::12])
     ids = {s.id for s in plain if s.concept in concepts}
-    return icons.where(lambda s: s.id in ids)
+    return icons.filter(lambda s: s.id in ids)
 
 
 @pytest.fixture(scope="session")

@@ -114,7 +114,7 @@ def measure_palette(
         measurements=(measured,),
         findings=(FEW_IMAGES.finding(data.name, f"{len(samples)} images", count=len(samples)),),
         cost=meter.cost,
-        made=now(),
+        created=now(),
         rows=store.blobs.put(write_rows(rows)),
         facts=Facts(images=len(samples)),
     )

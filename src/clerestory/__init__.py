@@ -43,9 +43,9 @@ def __getattr__(name: str) -> Any:
     path = None if name.startswith("_") else _EXPORTS.get(name) or _exports().get(name)
     if path is None:
         raise AttributeError(f"module 'clerestory' has no attribute {name!r}")
-    from clerestory.core.stage import import_path
+    from clerestory.core.stage import import_object
 
-    return import_path(path)
+    return import_object(path)
 
 
 def __dir__() -> list[str]:

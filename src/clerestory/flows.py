@@ -165,8 +165,8 @@ def _describe_starter(store: Store, model: str) -> list[str]:
     for evidence in store.find_evidence("train", model=model)[:1]:
         facts, minutes = evidence.facts, evidence.cost.seconds / 60
         lines.append(
-            f"{facts.text('preset')}: {facts.whole('parameters'):,} parameters, {facts.whole('steps'):,} steps in "
-            f"{minutes:.0f} minutes, on {facts.whole('images'):,} images"
+            f"{facts.text('preset')}: {facts.integer('parameters'):,} parameters, {facts.integer('steps'):,} steps in "
+            f"{minutes:.0f} minutes, on {facts.integer('images'):,} images"
         )
     return [*lines, "use it while the rest runs: clerestory serve, in another terminal"]
 
@@ -181,7 +181,7 @@ def _describe_data(data: Dataset) -> str:
 def _describe_training(result: TrainResult) -> str:
     facts, seconds = result.evidence.facts, result.evidence.cost.seconds
     note = " (from an earlier run)" if result.cached else ""
-    return f"{facts.whole('parameters'):,} parameters, {facts.whole('steps'):,} steps in {seconds:.0f} s{note}"
+    return f"{facts.integer('parameters'):,} parameters, {facts.integer('steps'):,} steps in {seconds:.0f} s{note}"
 
 
 def _describe_retrieval(evidence: Evidence) -> str:
@@ -206,6 +206,6 @@ def _describe_other_metrics(evidence: Evidence) -> list[str]:
 
 
 def _describe_decision(decision: Decision) -> str:
-    verdict = {"ship": "ship", "refuse": "do not ship", "cannot_tell": "cannot decide"}[decision.verdict]
+    verdict = {"ship": "ship", "refuse": "do not ship", "cannot_decide": "cannot decide"}[decision.verdict]
     messages = [reason.message for reason in decision.reasons if reason.outcome != "pass"]
     return f"{verdict} — {messages[0] if messages else f'all {len(decision.reasons)} rules passed'}"

@@ -17,7 +17,7 @@ from tests.support.tiny_hf import make_clip, make_llava
 from tests.support.tiny_model import make_tiny_model
 
 from clerestory.apps.captioning import caption_images
-from clerestory.apps.loading import OWN_CAPABILITIES, load_model, privacy_notice
+from clerestory.apps.loading import CLERESTORY_CAPABILITIES, load_model, privacy_notice
 from clerestory.apps.search import build_index, search
 from clerestory.core.errors import CapabilityError, NotFound
 from clerestory.data import open_data
@@ -58,7 +58,7 @@ def test_a_trained_model_has_the_declared_capabilities(store: Store, tmp_path: P
     folder = make_tiny_model(tmp_path / "tiny")
     by_folder, _ = load_model(store, str(folder))
     by_digest, _ = load_model(store, store.put_model(folder))
-    assert capabilities(by_folder) == OWN_CAPABILITIES
+    assert capabilities(by_folder) == CLERESTORY_CAPABILITIES
     assert by_folder.digest == by_digest.digest
 
 

@@ -102,7 +102,7 @@ def test_a_model_goes_through_its_life(shell: Shell, trained: str) -> None:
     assert "the store already has this model" in again.stderr
 
     undecided = shell.json("release", "gate", trained, "--data", "pictures", "--dry-run", code=3)
-    assert undecided["verdict"] == "cannot_tell"
+    assert undecided["verdict"] == "cannot_decide"
     assert any("clerestory evaluate" in reason["command"] for reason in undecided["reasons"])
 
     evidence = shell.json("evaluate", trained[:12], "--data", "pictures", "--suites", "retrieval,captioning")

@@ -107,7 +107,7 @@ def test_fresh_suites_are_reused_stale_ones_measured_again_and_a_drop_is_exit_co
         world.evidence,
         subject=dataclasses.replace(world.evidence.subject, code="0" * 64),
         measurements=tuple(_best(m) for m in world.evidence.measurements),
-        made="2026-11-23T18:01:10+00:00",
+        created="2026-11-23T18:01:10+00:00",
     )
     made = world.store.put_evidence(grand)
     decision = world.store.release("icons", 1).decision

@@ -17,7 +17,7 @@ from clerestory.cli.main import commands, run
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Cost, Evidence, Finding, Interval, Measurement, Subject
 from clerestory.core.settings import Range, check_settings
-from clerestory.core.stage import StageSpec, import_path, stages
+from clerestory.core.stage import StageSpec, import_object, stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def test_its_settings_are_listed_with_their_ranges(spec: StageSpec, capsys: pyte
 def test_the_public_names_of_stages_are_reachable_from_the_package(spec: StageSpec) -> None:
     for one in stages().values():
         for name, path in one.exports.items():
-            assert getattr(cl, name) is import_path(path), name
+            assert getattr(cl, name) is import_object(path), name
     for name in ("compare", "tune", "evaluate", "train", "report", "open_store", "probe"):
         assert callable(getattr(cl, name)), name
         assert callable(getattr(cl, name)), f"{name}, a second time"

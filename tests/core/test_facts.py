@@ -26,15 +26,20 @@ def test_facts_keep_their_types_through_canonical_json() -> None:
 
 def test_the_typed_accessors_refuse_another_type() -> None:
     facts = Facts(classes=12, share=0.25, field="style", merged=True, languages=["en"])
-    assert (facts.whole("classes"), facts.number("share"), facts.text("field")) == (12, 0.25, "style")
-    assert facts.items_of("languages") == ("en",)
-    assert (facts.whole("none"), facts.number("none"), facts.text("none"), facts.items_of("none")) == (0, 0, "", ())
+    assert (facts.integer("classes"), facts.number("share"), facts.text("field")) == (12, 0.25, "style")
+    assert facts.string_items("languages") == ("en",)
+    assert (facts.integer("none"), facts.number("none"), facts.text("none"), facts.string_items("none")) == (
+        0,
+        0,
+        "",
+        (),
+    )
     for read, name in (
-        (facts.whole, "share"),
-        (facts.whole, "merged"),
+        (facts.integer, "share"),
+        (facts.integer, "merged"),
         (facts.number, "field"),
         (facts.text, "classes"),
-        (facts.items_of, "field"),
+        (facts.string_items, "field"),
     ):
         with pytest.raises(TypeError, match=name):
             read(name)  # type: ignore[operator]

@@ -83,9 +83,9 @@ def test_release_survives_json() -> None:
 def test_the_cheapest_command_answers_what_cannot_be_told_before_what_fails() -> None:
     reasons = (
         Reason("a", "fail", "below_minimum", "m", command="train"),
-        Reason("b", "cannot_tell", "stale", "m", command="evaluate"),
+        Reason("b", "cannot_decide", "stale", "m", command="evaluate"),
     )
-    assert Decision("cannot_tell", "p", "d", "m", reasons).command == "evaluate"
+    assert Decision("cannot_decide", "p", "d", "m", reasons).command == "evaluate"
 
 
 def test_evidence_finds_by_exact_slice() -> None:
@@ -94,7 +94,7 @@ def test_evidence_finds_by_exact_slice() -> None:
 
 
 def test_subjects_name_what_differs() -> None:
-    assert Subject(model="a", code="c").differs(Subject(model="a", code="d")) == ("code",)
+    assert Subject(model="a", code="c").differing_fields(Subject(model="a", code="d")) == ("code",)
 
 
 @given(st.permutations([a_sample(name) for name in "abcdef"]))

@@ -209,7 +209,7 @@ def test_invalid_requests_are_reported_and_write_nothing(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="size"):
         write_shards(data, tmp_path / "new", shard_bytes=0)
     with pytest.raises(InputError, match="is empty"):
-        write_shards(data.where(lambda sample: False), tmp_path / "new")
+        write_shards(data.filter(lambda sample: False), tmp_path / "new")
     broken = Dataset("broken", data.samples, lambda sample: b"something else")
     with pytest.raises(IntegrityError, match="p/000"):
         write_shards(broken, tmp_path / "new")

@@ -95,15 +95,15 @@ def test_options_score_as_the_mean_likelihood_of_their_tokens(
             found.append(float(logits.log_softmax(-1)[token]))
             ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
         expected.append(np.mean(found))
-    np.testing.assert_allclose(model.likelihoods(picture, QUESTION, OPTIONS).numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(model.log_likelihoods(picture, QUESTION, OPTIONS).numpy(), expected, atol=1e-4)
     scores = model.score_options([picture], [QUESTION], [OPTIONS])[0]
     np.testing.assert_allclose(scores, expected - np.log(np.exp(expected).sum()), atol=1e-4)
 
 
 def test_many_options_score_as_few_do(model: ChatModel, pictures: list[Image.Image]) -> None:
     many = [f"{colour} {thing}" for colour in ("red", "blue", "green") for thing in "abcdefgh"]
-    whole = model.likelihoods(pictures[0], QUESTION, many)
-    alone = torch.cat([model.likelihoods(pictures[0], QUESTION, [option]) for option in many])
+    whole = model.log_likelihoods(pictures[0], QUESTION, many)
+    alone = torch.cat([model.log_likelihoods(pictures[0], QUESTION, [option]) for option in many])
     torch.testing.assert_close(whole, alone, atol=1e-4, rtol=1e-4)
 
 
@@ -139,7 +139,7 @@ def test_tiles_and_flat_patches_go_with_every_option(make: object, tmp_path: Pat
             longer["mm_token_type_ids"] = torch.nn.functional.pad(inputs["mm_token_type_ids"], (0, len(more)))
         logits = model.network(**(inputs | longer)).logits[0, asked.shape[1] - 1 : -1].log_softmax(-1)
         expected.append(float(logits[range(len(more)), more].mean()))
-    np.testing.assert_allclose(model.likelihoods(pictures[0], QUESTION, OPTIONS).numpy(), expected, atol=1e-4)
+    np.testing.assert_allclose(model.log_likelihoods(pictures[0], QUESTION, OPTIONS).numpy(), expected, atol=1e-4)
     first, second, blind = model.score_options([*pictures, None], [QUESTION] * 3, [OPTIONS] * 3)
     assert not np.allclose(first, second, atol=1e-6)
     assert not np.allclose(first, blind, atol=1e-6)

@@ -95,7 +95,7 @@ def test_options_score_as_clips_own_logits(pictures: list[Image.Image], tmp_path
     assert "grey" in model.facts()["no_image"]
     with pytest.raises(InputError, match="item 0 has no options"):
         model.score_options([None], ["x"], [[]])
-    with pytest.raises(InputError, match="differ"):
+    with pytest.raises(InputError, match=r"questions \(2\) and lists of options \(1\) differ"):
         model.score_options([None], ["x", "y"], [["a"]])
 
 

@@ -51,7 +51,7 @@ def test_undecided_model(own_world: World, tmp_path: Path) -> None:
     model = store.put_model(make_model(tmp_path / "other", "other"))
     store.put_evidence(examination(store, own_world.data, model, 0.5))
     page = build(collect(store, model[:10], own_world.data))
-    assert page.decision.word == "Cannot tell"
+    assert page.decision.word == "Cannot decide"
     assert page.decision.command == f"clerestory release gate {short(model)}"
     assert not page.reasons
     assert chapter(page, "retrieval").figures, "what was measured is shown all the same"
@@ -71,13 +71,13 @@ def test_cannot_tell(world: World) -> None:
     data = collect(world.store, "icons@2", world.data)
     assert data.release is not None
     reason = replace(
-        data.release.decision.reasons[0], outcome="cannot_tell", evidence="", command="clerestory evaluate X"
+        data.release.decision.reasons[0], outcome="cannot_decide", evidence="", command="clerestory evaluate X"
     )
-    decision = Decision("cannot_tell", "icons version 1", "", data.model, (reason,))
+    decision = Decision("cannot_decide", "icons version 1", "", data.model, (reason,))
     page = build(replace(data, release=replace(data.release, decision=decision), aliases=(), promotion=None))
     assert page.decision.title == "It cannot be decided yet whether icons@2 may ship."
     assert page.decision.command == "clerestory evaluate X"
-    assert "No evidence" in render_html(page)
+    assert '<p class="links">No evidence</p>' in render_html(page)
 
 
 def test_rolled_back_since(own_world: World) -> None:
@@ -153,7 +153,7 @@ def test_missing_log_and_policy(own_world: World) -> None:
     page = build(collect(store, "icons@2", own_world.data))
     assert not chapter(page, "training").figures
     assert any("training curve" in n for n in page.notices)
-    assert any("policy" in n for n in page.notices)
+    assert any(n.startswith("Not shown: policy icons version 1") for n in page.notices)
     assert all(r.message and not r.plain for r in page.reasons)
     assert "There is no training log to draw" in render_html(page)
 
@@ -182,7 +182,7 @@ def test_nothing_known_at_all() -> None:
         "no record of this model",
     ):
         assert words in html
-    assert "Cannot tell" in render_markdown(page)
+    assert "Cannot decide" in render_markdown(page)
 
 
 def test_share_alike_is_named(world: World) -> None:

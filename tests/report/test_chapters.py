@@ -167,7 +167,7 @@ def attack_chapter(data: ReportData) -> Chapter | None:
 
 def test_pictures_too_small_to_damage_are_named_as_the_reason(page: ReportPage) -> None:
     reasons = [a.message for a in chapter(page, "robustness").absent]
-    assert any("too small" in message for message in reasons)
+    assert any("too small to be corrupted" in message for message in reasons)
 
 
 def test_the_card_has_every_measurement_once(evaluated: tuple[Store, ReportData], page: ReportPage) -> None:

@@ -98,7 +98,7 @@ def test_rare_values_are_added_up() -> None:
 def with_card(world: World, content: bytes) -> None:
     (trained,) = world.store.find_evidence("train", model=world.final.model)
     artifacts = Tags({**trained.artifacts, "experts": world.store.blobs.put(content)})
-    world.store.put_evidence(replace(trained, artifacts=artifacts, made="2026-11-25T09:00:00+00:00"))
+    world.store.put_evidence(replace(trained, artifacts=artifacts, created="2026-11-25T09:00:00+00:00"))
 
 
 def page_of(world: World, folder: Path) -> str:

@@ -263,14 +263,14 @@ def test_the_same_subject_is_not_evaluated_twice(data: Dataset, shared: Store, e
 def test_another_config_data_or_model_is_another_subject(data: Dataset, shared: Store, evidence: Evidence) -> None:
     model = ColourModel()
     quicker = evaluate(model, data, dataclasses.replace(QUICK, latency_samples=0, caption_samples=0), shared)
-    assert quicker.subject.differs(evidence.subject) == ("config",)
+    assert quicker.subject.differing_fields(evidence.subject) == ("config",)
     assert model.images_seen == 0, "the embeddings are those of the first evaluation"
     retrieval = [
         m for m in evidence.measurements if m.slice["task"] not in ("caption", "latency", "throughput", "memory")
     ]
     assert list(quicker.measurements) == retrieval
     other = evaluate(ColourModel(silent="none"), data, dataclasses.replace(QUICK, latency_samples=0), shared)
-    assert "model" in other.subject.differs(evidence.subject)
+    assert "model" in other.subject.differing_fields(evidence.subject)
 
 
 def test_the_subject_names_everything_it_depends_on(data: Dataset, evidence: Evidence) -> None:
@@ -351,7 +351,7 @@ def test_a_missing_split_is_a_finding(data: Dataset, store: Store) -> None:
 
 def test_too_little_data_is_a_sentence_with_the_fix(store: Store) -> None:
     with pytest.raises(DataError, match=r"1 concepts.*add images of other concepts"):
-        evaluate(ColourModel(), tiles(colours=["red"]).where(lambda s: s.concept == "red"), QUICK, store)
+        evaluate(ColourModel(), tiles(colours=["red"]).filter(lambda s: s.concept == "red"), QUICK, store)
     french = dataclasses.replace(QUICK, language="fr")
     with pytest.raises(
         DataError, match="no image of split 'test' has a caption in 'fr'.*set language to one of de, en"
@@ -488,7 +488,7 @@ def test_the_real_thing_on_some_icons(tiny_model: Path, few_icons: Dataset, stor
     for measurement in evidence.measurements:
         assert recompute(rows, measurement) == measurement
     for split in ("test", "test_style"):
-        plain = few_icons.where(lambda s, split=split: s.split == split and s.groups["skin_tone"] == "none")
+        plain = few_icons.filter(lambda s, split=split: s.split == split and s.groups["skin_tone"] == "none")
         recall = evidence.find("recall@1", {"task": "image_to_text", "split": split})
         assert recall is not None
         assert recall.interval is not None

@@ -90,7 +90,7 @@ class Life:
             measurements=tuple(found),
             findings=(),
             cost=Cost(1.0, 1.0, 1.0),
-            made=now(),
+            created=now(),
             rows=self.store.blobs.put(write_rows(rows)),
             artifacts=Tags(examples=self.store.blobs.put(canonical({"model": model}))),
         )
@@ -223,7 +223,7 @@ def test_a_number_without_an_interval_cannot_be_compared_by_it() -> None:
     measured = Measurement("recall@10", 0.6, "share", 1, None, "one cluster has no spread")
     reason = check_bound(Rule("r", "recall@10", at_least=0.1), measured, "")
     assert (reason.outcome, reason.cause, reason.message) == (
-        "cannot_tell",
+        "cannot_decide",
         "no_interval",
         "recall@10 has no interval (n = 1): one cluster has no spread.",
     )
@@ -275,7 +275,7 @@ def test_an_early_checkpoint_is_told_which_model_was_finished(life: Life) -> Non
 def test_without_evidence_nothing_can_be_told(life: Life) -> None:
     model = life.model()
     decision = life.decide(model)
-    assert decision.verdict == "cannot_tell"
+    assert decision.verdict == "cannot_decide"
     assert decision.command == f"clerestory evaluate {model[:12]} --data icons"
     assert "was never evaluated here (0 pieces of evidence)" in decision.reasons[0].message
     assert {reason.evidence for reason in decision.reasons} == {""}
@@ -293,7 +293,7 @@ def test_stale_evidence_no_longer_counts(life: Life, changed: str, words: str) -
     model = life.model()
     stale = life.evaluated(model, **{changed: "0" * 64})
     decision = life.decide(model)
-    assert decision.verdict == "cannot_tell"
+    assert decision.verdict == "cannot_decide"
     assert decision.command == f"clerestory evaluate {model[:12]} --data icons"
     assert {reason.evidence for reason in decision.reasons} == {stale.id}
     assert {(reason.cause, reason.changed) for reason in decision.reasons} == {("stale", (changed,))}
@@ -321,7 +321,7 @@ def causes(decision: Decision) -> dict[str, str]:
 def test_evidence_with_unanswered_samples_of_the_rules_task_does_not_count(life: Life) -> None:
     model = unanswered(life, "text_to_image")
     decision = gate(model, life.store, Policy("p", BOUNDS), DATA, tasks=("mine.toml",))
-    assert decision.verdict == "cannot_tell"
+    assert decision.verdict == "cannot_decide"
     assert decision.command == f"clerestory evaluate {model[:12]} --data icons --task mine.toml"
     met = dict.fromkeys((rule.where["task"] for rule in BOUNDS), "meets_bound")
     assert causes(decision) == met | {"text_to_image": "unanswered"}
@@ -346,7 +346,7 @@ def test_the_typed_fields_of_a_finding_decide_and_not_its_message(life: Life) ->
 
 def test_another_models_evidence_does_not_count(life: Life) -> None:
     life.evaluated(life.model())
-    assert life.decide(life.model()).verdict == "cannot_tell"
+    assert life.decide(life.model()).verdict == "cannot_decide"
 
 
 def test_a_rule_about_nothing_that_was_measured_names_the_closest(life: Life) -> None:
@@ -354,7 +354,7 @@ def test_a_rule_about_nothing_that_was_measured_names_the_closest(life: Life) ->
     life.evaluated(model)
     rule = replace(POLICY.rules[0], where=Tags(task="image_to_text", split="tset"))
     decision = life.decide(model, Policy("p", (rule,)))
-    assert decision.verdict == "cannot_tell"
+    assert decision.verdict == "cannot_decide"
     assert "the closest is recall@10[split=test, task=image_to_text]" in decision.reasons[0].message
 
 
@@ -391,7 +391,7 @@ def test_only_what_may_ship_is_promoted(life: Life) -> None:
     ):
         promote("icons@1", life.store, "Ada", "please")
     register("icons", life.decide(life.model()), life.store, "Ada", "not evaluated")
-    with pytest.raises(Refused, match=r"the verdict of the gate is 'cannot tell': .* — clerestory evaluate"):
+    with pytest.raises(Refused, match=r"the verdict of the gate is 'cannot decide': .* — clerestory evaluate"):
         promote("icons@2", life.store, "Ada", "please")
     assert life.store.aliases() == []
 

@@ -1,4 +1,4 @@
-"""Rules that compare with what is live: they pass, fail or cannot tell, and are derived again from the rows."""
+"""Rules that compare with what is live: they pass, fail or cannot decide, and are derived again from the rows."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_too_few_samples_cannot_tell_and_say_how_many_more(registry: Registry) -
     registry.live(rows(90))
     candidate = registry.release(registry.model(rows(90, change={"": (0.1, 0.15)}, seed=2)), WHOLE)
     [reason] = candidate.decision.reasons
-    assert (candidate.decision.verdict, reason.cause) == ("cannot_tell", "inconclusive")
+    assert (candidate.decision.verdict, reason.cause) == ("cannot_decide", "inconclusive")
     assert reason.additional_rows is not None
     assert reason.additional_rows > 0
     assert "more samples" in reason.message
@@ -129,7 +129,7 @@ def test_groups_with_too_few_concepts_are_named_and_not_tested(registry: Registr
 def test_an_unknown_group_says_which_there_are(registry: Registry) -> None:
     registry.live(rows(60))
     [reason] = registry.decide(registry.model(rows(60)), dataclasses.replace(GROUPS, each_group="stile")).reasons
-    assert (reason.outcome, reason.cause) == ("cannot_tell", "unknown_group")
+    assert (reason.outcome, reason.cause) == ("cannot_decide", "unknown_group")
     assert "they have style" in reason.message
 
 
@@ -137,7 +137,7 @@ def test_ranks_among_other_numbers_of_answers_are_not_compared(registry: Registr
     registry.live(rows(300))
     model = registry.model(rows(300), facts={"candidates.image_to_text.test": 90})
     [reason] = registry.decide(model, WHOLE).reasons
-    assert (reason.outcome, reason.cause) == ("cannot_tell", "not_comparable")
+    assert (reason.outcome, reason.cause) == ("cannot_decide", "not_comparable")
     assert "90 for one model, 500 for the other" in reason.message
 
 
@@ -146,7 +146,7 @@ def test_evidence_of_live_on_other_data_does_not_count(registry: Registry) -> No
     model = registry.model(rows(300), data="e" * 64)
     decision = gate(model, registry.store, Policy("icons", (WHOLE,)), "e" * 64)
     [reason] = decision.reasons
-    assert (reason.outcome, reason.cause) == ("cannot_tell", "reference_not_measured")
+    assert (reason.outcome, reason.cause) == ("cannot_decide", "reference_not_measured")
     assert "never measured, or its evidence is stale" in reason.message
     assert reason.command == f"clerestory evaluate {live.ref}"
 

@@ -176,13 +176,13 @@ def test_only_train_and_val_are_read_and_only_trains_words_are_known(data: Datas
     assert {data[s.id].caption for s in data if s.split == "train"} == {
         run.train_data.train.texts[i] for i in run.train_data.train.captions.tolist()
     }
-    alone = data.where(lambda s: s.split == "train")
+    alone = data.filter(lambda s: s.split == "train")
     other = prepare(alone, 32, 24, load_text_tower(), QUIET)
     np.testing.assert_array_equal(other.rotation_EE, run.train_data.rotation_EE)
 
 
 def test_data_with_nothing_to_learn_from_is_refused(data: Dataset, store: Store) -> None:
-    one = data.where(lambda s: s.concept == "red-square")
+    one = data.filter(lambda s: s.concept == "red-square")
     with pytest.raises(DataError, match="1 concepts"):
         train(one, TINY, store)
 

@@ -130,16 +130,16 @@ def gate(n: int, won: int, lost: int, margin: float = 0.01, alpha: float = 0.01)
         (5000, 20, 20, "pass"),
         (2000, 0, 0, "pass"),
         (2000, 20, 60, "fail"),
-        (2000, 20, 28, "cannot_tell"),
-        (30, 0, 0, "cannot_tell"),
-        (2, 0, 0, "cannot_tell"),
+        (2000, 20, 28, "cannot_decide"),
+        (30, 0, 0, "cannot_decide"),
+        (2, 0, 0, "cannot_decide"),
         (100_000, 150, 300, "pass"),
     ],
 )
 def test_gate(n: int, won: int, lost: int, answer: str) -> None:
     found = gate(n, won, lost)
     assert found.outcome == answer
-    assert (found.additional is not None) == (answer == "cannot_tell")
+    assert (found.additional is not None) == (answer == "cannot_decide")
 
 
 def test_gate_sentences() -> None:
@@ -165,12 +165,12 @@ def test_gate_counts_a_lost_cluster_once() -> None:
     """Sixty lost rows of three concepts are three losses, not sixty."""
     candidate, live = answers(2000, 0, 60)
     assert gate_difference(candidate, live, np.arange(2000)).outcome == "fail"
-    assert gate_difference(candidate, live, np.arange(2000) // 20).outcome == "cannot_tell"
+    assert gate_difference(candidate, live, np.arange(2000) // 20).outcome == "cannot_decide"
 
 
 def test_gate_of_one_cluster_cannot_tell() -> None:
     found = gate_difference(np.ones(9), np.ones(9), np.zeros(9, dtype=int))
-    assert (found.outcome, found.additional, found.p) == ("cannot_tell", None, None)
+    assert (found.outcome, found.additional, found.p) == ("cannot_decide", None, None)
 
 
 @pytest.mark.parametrize(("margin", "alpha"), [(0.0, 0.01), (-1.0, 0.01), (0.01, 0.0), (0.01, 0.7)])

@@ -52,7 +52,7 @@ def make_evidence(store: Store) -> Callable[..., Evidence]:
             measurements=(measured,),
             findings=(finding,),
             cost=Cost(1.0, 0.5, 100.25),
-            made=now(),
+            created=now(),
             rows=store.blobs.put(b"rows"),
             artifacts=Tags(log=store.blobs.put(b"log")),
         )

@@ -85,7 +85,7 @@ def put_evaluation(
         measurements=measured,
         findings=(),
         cost=Cost(1.0, 1.0, 1.0),
-        made=now(),
+        created=now(),
         rows=store.blobs.put(write_rows(found)),
         facts=Facts(FACTS if facts is None else facts),
     )

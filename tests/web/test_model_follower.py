@@ -19,7 +19,7 @@ from clerestory.web.security import RequestRejected
 def own(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset, tiny_model: Path) -> Iterator[World]:
     """A store whose aliases may be moved, with a handful of pictures."""
     ids = {sample.id for sample in few_icons.samples[::6]}
-    data = few_icons.where(lambda sample: sample.id in ids)
+    data = few_icons.filter(lambda sample: sample.id in ids)
     other = make_tiny_model(tmp_path_factory.mktemp("b") / "model", few_icons, seed=2)
     made = build_world(tmp_path_factory.mktemp("live") / "home", data, other, tiny_model)
     yield made

@@ -9,7 +9,7 @@ from clerestory.models import AnyModel, open_reference
 from clerestory.models.resolve import REFERENCE_FORMS, is_model_location, open_folder, remote_host
 from clerestory.store import ResolvedModel, Store
 
-OWN_CAPABILITIES = ("Embedder", "Scorer", "Captioner")  # of every model trained by Clerestory
+CLERESTORY_CAPABILITIES = ("Embedder", "Scorer", "Captioner")  # of every model trained by Clerestory
 
 
 def load_model(store: Store, ref: str) -> tuple[AnyModel, ResolvedModel]:
@@ -50,7 +50,7 @@ def is_external(ref: str) -> bool:
 
 def known_models(store: Store) -> list[tuple[str, tuple[str, ...]]]:
     """The releases in the store with their capabilities, newest first, for ``models.need``."""
-    return [(release.ref, OWN_CAPABILITIES) for release in store.releases()]
+    return [(release.ref, CLERESTORY_CAPABILITIES) for release in store.releases()]
 
 
 def privacy_notice(ref: str) -> str:

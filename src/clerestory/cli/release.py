@@ -21,9 +21,9 @@ from clerestory.store import Store, open_store
 VERDICTS = {
     "ship": ("✓ ship", "bold green", 0),
     "refuse": ("✗ do not ship", "bold red", 1),
-    "cannot_tell": ("? cannot decide", "bold yellow", 3),
+    "cannot_decide": ("? cannot decide", "bold yellow", 3),
 }
-OUTCOMES = {"pass": ("✓", "green"), "fail": ("✗", "red"), "cannot_tell": ("?", "yellow")}
+OUTCOMES = {"pass": ("✓", "green"), "fail": ("✗", "red"), "cannot_decide": ("?", "yellow")}
 
 
 def gate_(

@@ -96,8 +96,8 @@ def _suite_table(states: list[SuiteState], now: dict[str, SuiteState]) -> Table:
     table = Table(*heads, box=None)
     for state in states:
         label, style = STATES[state.state]
-        reason = stale_reason(state) or ("" if state.made else "never measured")
-        took = duration(state.seconds) if state.made else ""
+        reason = stale_reason(state) or ("" if state.created else "never measured")
+        took = duration(state.seconds) if state.created else ""
         cells: list[str | Text] = [state.name, Text(label, style), reason, took]
         if now:
             again = _measured_again(state, now)
@@ -119,7 +119,7 @@ def _tally(states: list[SuiteState]) -> str:
 def _change_lines(diff: EvaluationDiff, release: Release, before: Evidence | None) -> list[str | Text | Table]:
     if before is None:
         return [f"{release.ref} was never evaluated on this data, so there are no earlier numbers to compare with"]
-    summary = f"since {release.ref} ({before.made}): {len(diff.changed)} numbers changed, {diff.same} are the same"
+    summary = f"since {release.ref} ({before.created}): {len(diff.changed)} numbers changed, {diff.same} are the same"
     summary += f", {diff.new} are new" if diff.new else ""
     summary += f", {diff.gone} are gone" if diff.gone else ""
     if not diff.changed:

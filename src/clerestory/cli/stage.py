@@ -18,7 +18,7 @@ from clerestory.cli.settings import read_toml, settings_table, with_settings
 from clerestory.core.codec import decode, encode
 from clerestory.core.errors import ConfigError
 from clerestory.core.evidence import Evidence
-from clerestory.core.stage import StageSpec, import_path, stages
+from clerestory.core.stage import StageSpec, import_object, stages
 
 UNDECIDED = 3
 
@@ -74,7 +74,7 @@ def run_stage(spec: StageSpec, ref: str, data: str, settings: dict[str, object],
     if notice := privacy_notice(ref):
         out.say(f"notice: {notice}")
     model, _ = load_model(store, ref)
-    evidence: Evidence = import_path(spec.run)(model, load_dataset(store, data, out), config, store, out)
+    evidence: Evidence = import_object(spec.run)(model, load_dataset(store, data, out), config, store, out)
     show_evidence(evidence, out)
     if not evidence.measurements:
         return UNDECIDED
@@ -93,7 +93,7 @@ def show_evidence(evidence: Evidence, out: Output) -> None:
 
 
 def _config_type(spec: StageSpec) -> type:
-    config = import_path(spec.config) if spec.config else None
+    config = import_object(spec.config) if spec.config else None
     if not isinstance(config, type):
         raise ConfigError(f"the stage {spec.kind} has no settings", "correct the config of its StageSpec")
     return config

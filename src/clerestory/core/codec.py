@@ -14,7 +14,6 @@ from clerestory.core.errors import ConfigError, closest
 
 T = TypeVar("T")
 
-
 Fact = str | int | float | bool | tuple[str | int | float | bool, ...]
 V = TypeVar("V", covariant=True)
 
@@ -78,28 +77,28 @@ class Facts(_Frozen[Fact]):
         self._items = tuple(sorted((str(k), _fact(str(k), v)) for k, v in merged.items()))
 
     def text(self, name: str, default: str = "") -> str:
-        """A fact that is a string; ``default`` where there is none of this name."""
+        """A fact that is a string; ``default`` if there is no fact of this name."""
         value = self.get(name, default)
         if not isinstance(value, str):
             raise TypeError(f"the fact {name!r} is {value!r}, not a string")
         return value
 
     def number(self, name: str, default: float = 0) -> float:
-        """A fact that is a number; ``default`` where there is none of this name."""
+        """A fact that is a number; ``default`` if there is no fact of this name."""
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise TypeError(f"the fact {name!r} is {value!r}, not a number")
         return value
 
-    def whole(self, name: str, default: int = 0) -> int:
-        """A fact that is an integer; ``default`` where there is none of this name."""
+    def integer(self, name: str, default: int = 0) -> int:
+        """A fact that is an integer; ``default`` if there is no fact of this name."""
         value = self.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"the fact {name!r} is {value!r}, not an integer")
         return value
 
-    def items_of(self, name: str) -> tuple[str, ...]:
-        """A fact that is a tuple, its items as text; empty where there is none of this name."""
+    def string_items(self, name: str) -> tuple[str, ...]:
+        """A fact that is a tuple, its items as strings; empty if there is no fact of this name."""
         value = self.get(name, ())
         if not isinstance(value, tuple):
             raise TypeError(f"the fact {name!r} is {value!r}, not a list")
@@ -140,11 +139,11 @@ def encode(value: Any) -> Any:
 
 
 def decode(kind: type[T], data: Any, where: str = "") -> T:
-    """Read ``data`` (plain JSON or TOML data) as the data class ``kind``.
+    """Read plain JSON or TOML data as the data class ``kind``.
 
     Raises:
         ConfigError: an unknown key (with the closest known ones), a missing key or a wrong type; the
-            message names the place, such as ``rules[0].metric``.
+            message names the location, such as ``rules[0].metric``.
     """
     return typing.cast(T, _decode(kind, data, where or kind.__name__))
 
@@ -166,7 +165,7 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
     if origin is Literal:
         if data not in args:
             near = closest(str(data), [str(a) for a in args])
-            raise ConfigError(f"{where} is {data!r}", f"it takes one of {', '.join(map(str, args))}", near)
+            raise ConfigError(f"{where} is {data!r}", f"it accepts {', '.join(map(str, args))}", near)
         return data
     if origin is tuple:
         return _decode_tuple(args, data, where)
@@ -176,8 +175,8 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
         return _decode_dataclass(kind, data, where)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
-    wrong_bool = isinstance(data, bool) and kind is not bool
-    _expect(isinstance(data, kind) and not wrong_bool, where, f"a value of type {kind.__name__}", data)
+    is_other_bool = isinstance(data, bool) and kind is not bool
+    _expect(isinstance(data, kind) and not is_other_bool, where, f"a value of type {kind.__name__}", data)
     return data
 
 
@@ -214,7 +213,7 @@ def _decode_dataclass(kind: type, data: Any, where: str) -> Any:
         if key not in fields:
             raise ConfigError(
                 f"{where} has no setting {key!r}",
-                f"it takes {', '.join(fields)}",
+                f"its settings are {', '.join(fields)}",
                 closest(str(key), fields),
             )
     for name, field in fields.items():
@@ -224,6 +223,6 @@ def _decode_dataclass(kind: type, data: Any, where: str) -> Any:
     return kind(**{key: _decode(hints[key], item, f"{where}.{key}") for key, item in data.items()})
 
 
-def _expect(holds: bool, where: str, wanted: str, got: Any) -> None:
-    if not holds:
-        raise ConfigError(f"{where} is {got!r}", f"it takes {wanted}")
+def _expect(is_valid: bool, where: str, expected: str, value: Any) -> None:
+    if not is_valid:
+        raise ConfigError(f"{where} is {value!r}", f"it accepts {expected}")

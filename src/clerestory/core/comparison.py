@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 ComparisonOutcome = Literal["better", "worse", "no_difference", "inconclusive"]
-# The conditions of a question, in families that are compared as a whole.
+# Conditions are compared in these families, each as a whole.
 ConditionFamily = Literal["clean", "corrupted", "perturbed_text", "ablated"]
 ExclusionReason = Literal["machine_dependent", "different_candidates", "unmatched_queries", "too_few_clusters"]
 
@@ -76,7 +76,7 @@ class Flip:
     Attributes:
         task, split, condition, severity: of the question; the condition itself, such as ``fog``.
         family: the family of its condition.
-        sample: the image's id.
+        sample: the id of the sample.
         caption: the query, or the correct answer.
         correct: the model that answered correctly, ``a`` or ``b``.
         answer_a, answer_b: the two answers; empty where the answer is a rank.
@@ -101,11 +101,11 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """What was left out of a comparison.
+    """Rows that a comparison leaves out.
 
     Attributes:
         reason: ``machine_dependent`` (timings), ``different_candidates`` (ranks among different numbers of
-            candidates), ``unmatched_queries`` (only one of the models was asked) or ``too_few_clusters`` (of a group).
+            candidates), ``unmatched_queries`` (evaluated for one model only) or ``too_few_clusters`` (of a group).
         message: one sentence; nothing parses it.
         task, split, group: which questions; empty for all.
         values: of the group.
@@ -128,7 +128,7 @@ class Comparison:
         model_a, model_b: their digests.
         evidence_a, evidence_b: ids of the two evaluations.
         data: digest of the data of both evaluations.
-        margin: the largest difference that does not matter.
+        margin: the equivalence margin: the largest difference that is negligible.
         alpha: the family-wise error rate of claimed differences.
         results: those that cover all samples first.
         flips: the samples that flipped furthest, by task and direction.

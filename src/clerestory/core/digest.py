@@ -27,7 +27,7 @@ def digest_bytes(content: bytes) -> str:
 
 
 def digest_file(path: Path) -> str:
-    """SHA-256 (64 hex characters) of a file, read in pieces."""
+    """SHA-256 (64 hex characters) of a file, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -35,7 +35,7 @@ def digest_file(path: Path) -> str:
 def digest_folder(folder: Path) -> tuple[str, dict[str, str]]:
     """The digest of a folder and of each file in it: ``(digest, {relative posix path: SHA-256})``.
 
-    The folder's digest is that of the mapping, so it depends on names and bytes and on nothing else.
+    The folder's digest is that of the mapping, so it depends on names and bytes only.
     """
     files = {
         path.relative_to(folder).as_posix(): digest_file(path) for path in sorted(folder.rglob("*")) if path.is_file()

@@ -11,7 +11,7 @@ ClerestoryError                exit code
 ├── IntegrityError             1   stored content does not match its digest; names the file
 ├── Refused                    1   the gate refuses the release
 ├── Conflict                   1   another process changed the alias first
-└── Undecided                  3   cannot decide: evidence is missing or stale
+└── Undecided                  3   no decision is possible: evidence is missing or stale
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Conflict(ClerestoryError):
 
 
 class Undecided(ClerestoryError):
-    """Cannot decide: evidence is missing or stale."""
+    """No decision is possible: evidence is missing or stale."""
 
     exit_code = 3
 

@@ -44,8 +44,8 @@ class Recipe:
         column: the column of the rows it is computed from.
         where: the rows it is computed on: these columns equal these values; ``*`` is any value except the empty one.
         cluster: the column whose values are independent of one another; empty when every row is independent.
-        parameter: ``k`` of ``share_at_most``, ``q`` of ``quantile``; 0 where the statistic takes none.
-        against: the second column of a statistic of two columns, such as the correctness of answers; empty for most.
+        parameter: ``k`` of ``share_at_most``, ``q`` of ``quantile``; 0 if the statistic has none.
+        against: the second column of a statistic of two columns, such as the correctness of answers; otherwise empty.
     """
 
     statistic: str
@@ -66,11 +66,11 @@ class Measurement:
         unit: such as ``share``, ``ms``, ``rank``.
         n: the number of rows it was computed from, at least 1.
         interval: its confidence interval, or None with the reason in ``no_interval``.
-        no_interval: why there is no interval; given exactly when ``interval`` is None.
+        no_interval: why there is no interval; not empty exactly when ``interval`` is None.
         slice: what it was computed on, such as ``task=image_to_text, split=test``.
         direction: which way is better.
-        clusters: the number of independent clusters that the rows form; None where they form none.
-        recipe: how it is computed from the rows of the evidence; None where it is not computed from rows.
+        clusters: the number of independent clusters that the rows form; None if they form none.
+        recipe: how it is computed from the rows of the evidence; None if it is not computed from rows.
 
     Raises:
         ValueError: built without n, or with neither an interval nor the reason for having none.
@@ -112,9 +112,9 @@ class Finding:
         where: the sample, file, slice or setting it is about.
         message: one sentence for people; nothing parses it.
         fix: what to do about it.
-        reason: why, as the value of an enum; empty where the code says it all.
-        count: how many samples, rows or steps it concerns; None where that means nothing.
-        details: its other ingredients by name, such as ``task``, ``split``, ``group``.
+        reason: the cause, as the value of an enum; empty if the code has one cause only.
+        count: how many samples, rows or steps it concerns; None if that does not apply.
+        details: further typed facts by name, such as ``task``, ``split``, ``group``.
     """
 
     code: str
@@ -133,7 +133,7 @@ class Subject:
     """The digests for which a piece of evidence is valid; when one of them changes, the evidence is stale.
 
     Attributes:
-        model, data, code, config, environment: SHA-256 each, empty where the evidence does not depend on it.
+        model, data, code, config, environment: SHA-256 each, empty if the evidence does not depend on it.
     """
 
     model: str = ""
@@ -142,7 +142,7 @@ class Subject:
     config: str = ""
     environment: str = ""
 
-    def differs(self, other: Subject) -> tuple[str, ...]:
+    def differing_fields(self, other: Subject) -> tuple[str, ...]:
         """The names of the digests that differ in ``other``."""
         names = ("model", "data", "code", "config", "environment")
         return tuple(name for name in names if getattr(self, name) != getattr(other, name))
@@ -167,10 +167,10 @@ class Evidence:
         measurements: the numbers, each with its interval.
         findings: the observations.
         cost: of the run that produced it.
-        made: the time, ISO 8601 in UTC.
+        created: the time, ISO 8601 in UTC.
         rows: SHA-256 of the stored per-sample rows (Parquet), empty without rows.
         artifacts: SHA-256 of further stored files by name (``log``, ``examples``).
-        facts: what a reader needs to know besides the measurements: names, sizes, settings; numbers are numbers.
+        facts: typed context of the measurements: names, sizes, settings.
     """
 
     kind: str
@@ -178,7 +178,7 @@ class Evidence:
     measurements: tuple[Measurement, ...]
     findings: tuple[Finding, ...]
     cost: Cost
-    made: str
+    created: str
     rows: str = ""
     artifacts: Tags = field(default_factory=Tags)
     facts: Facts = field(default_factory=Facts)
@@ -190,5 +190,5 @@ class Evidence:
 
     def find(self, name: str, where: Mapping[str, str]) -> Measurement | None:
         """The measurement of this name whose slice is exactly ``where``."""
-        wanted = Tags(where)
-        return next((m for m in self.measurements if m.name == name and m.slice == wanted), None)
+        slice_ = Tags(where)
+        return next((m for m in self.measurements if m.name == name and m.slice == slice_), None)

@@ -31,7 +31,7 @@ def find(kind: str, name: str) -> Any:
     """Import and return one extension.
 
     Raises:
-        NotFound: nothing of this kind has the name.
+        NotFound: no extension of this kind has the name.
         ClerestoryError: the extension is registered but cannot be imported.
     """
     registered = _registered(kind)
@@ -47,13 +47,13 @@ def find(kind: str, name: str) -> Any:
         ) from error
 
 
-def lazy_exports(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+def lazy_exports(package: str, import_paths: Mapping[str, str]) -> Callable[[str], Any]:
     """The ``__getattr__`` of a package whose public names are imported on first use.
 
     Args:
         package: the package's ``__name__``.
-        places: each name with its place, ``module:attribute``; the module is relative to the package where it begins
-            with a dot, and the attribute may be left out where it equals the name.
+        import_paths: ``module:attribute`` by name; the module is relative to the package if it begins with a dot, and
+            the attribute may be left out if it equals the name.
 
     Example::
 
@@ -61,9 +61,9 @@ def lazy_exports(package: str, places: Mapping[str, str]) -> Callable[[str], Any
     """
 
     def getattr_(name: str) -> Any:
-        if name not in places:
+        if name not in import_paths:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module, _, attribute = places[name].partition(":")
+        module, _, attribute = import_paths[name].partition(":")
         return getattr(import_module(module, package), attribute or name)
 
     return getattr_

@@ -21,7 +21,7 @@ LEFTOVER_SECONDS = 24 * 3600
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut."""
+    """Flush the names in a folder to the disk, so that they survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -39,7 +39,7 @@ def make_folder(folder: Path) -> None:
 
 
 def temporary_path(folder: Path, name: str = "") -> Path:
-    """A path in ``folder`` that no other process uses; hidden and starting with ``name`` where one is given."""
+    """A path in ``folder`` that no other process uses; hidden and starting with ``name`` if one is given."""
     unique = f"{os.getpid()}-{secrets.token_hex(8)}"
     return folder / (f".{name}.{unique}" if name else unique)
 
@@ -59,7 +59,7 @@ def atomic_path(target: Path, temporary_folder: Path | None = None) -> Iterator[
 
     Args:
         target: where the file appears; its folder is created.
-        temporary_folder: where the unfinished file lies, on the same file system; beside ``target`` by default.
+        temporary_folder: folder of the unfinished file, on the same file system; by default that of ``target``.
     """
     make_folder(target.parent)
     hidden = target.name if temporary_folder is None else ""
@@ -80,7 +80,7 @@ def write_atomic(target: Path, content: bytes, temporary_folder: Path | None = N
     Args:
         target: where the file appears; its folder is created.
         content: its bytes.
-        temporary_folder: where the unfinished file lies, on the same file system; beside ``target`` by default.
+        temporary_folder: folder of the unfinished file, on the same file system; by default that of ``target``.
         mode: permissions of the new file.
     """
     with atomic_path(target, temporary_folder) as temporary:
@@ -103,7 +103,7 @@ def copy_folder(source: Path, target: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left unfinished in a folder of temporary files more than a day ago."""
+    """Remove temporary files that killed processes left in a folder more than a day ago."""
     oldest = time.time() - LEFTOVER_SECONDS
     for path in folder.iterdir():
         try:
@@ -115,7 +115,7 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock between processes; the system releases it when the holder dies."""
+    """Hold an exclusive lock between processes; the system releases it when the process dies."""
     make_folder(path.parent)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -1,4 +1,4 @@
-"""The registry of finding codes: a permanent code, its severity, its title and its place in the documentation.
+"""The registry of finding codes: a permanent code, its severity, its title and its entry in the documentation.
 
 Each owner keeps its codes as constants in one module (``clerestory.data.findings``), lists them in ``CODES`` there and
 registers that tuple: a stage in its ``StageSpec``, anything else as an entry point ``findings.<owner>``.
@@ -13,7 +13,7 @@ from clerestory.core.codec import Fact, Facts
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.evidence import Finding, Severity, State
 from clerestory.core.extensions import find, names
-from clerestory.core.stage import import_path, stages
+from clerestory.core.stage import import_object, stages
 
 PAGE = "docs/reference/findings.md"
 
@@ -38,7 +38,7 @@ class FindingCode:
 
     @property
     def documentation(self) -> str:
-        """Where it is explained: ``docs/reference/findings.md#clr-d001``."""
+        """The page and anchor that explain it: ``docs/reference/findings.md#clr-d001``."""
         return f"{PAGE}#{self.code.lower()}"
 
     def finding(
@@ -57,13 +57,13 @@ class FindingCode:
 
         Args:
             where: the sample, file, slice or setting it is about.
-            message: one sentence; nothing may parse it.
+            message: one sentence; no code may parse it.
             fix: in place of the code's.
             state: in place of the code's.
             severity: in place of the code's.
-            reason: why, as the value of an enum, for code that has to tell causes apart.
+            reason: the cause, as the value of an enum, for code that distinguishes causes.
             count: how many samples, rows or steps it concerns.
-            details: its other ingredients, each under a name of its own.
+            details: further typed facts, by name.
         """
         return Finding(
             code=self.code,
@@ -85,13 +85,13 @@ def finding_codes() -> dict[str, FindingCode]:
     Raises:
         ClerestoryError: two owners registered the same code.
     """
-    found: dict[str, FindingCode] = {}
+    by_code: dict[str, FindingCode] = {}
     registered = [find("findings", owner) for owner in names("findings")]
-    registered += [import_path(spec.findings) for spec in stages().values() if spec.findings]
+    registered += [import_object(spec.findings) for spec in stages().values() if spec.findings]
     for codes in registered:
         for code in codes:
-            if found.setdefault(code.code, code) != code:
+            if by_code.setdefault(code.code, code) != code:
                 raise ClerestoryError(
                     f"the finding code {code.code} is registered twice", "give one of them a new code"
                 )
-    return dict(sorted(found.items()))
+    return dict(sorted(by_code.items()))

@@ -26,13 +26,14 @@ from clerestory.core.stage import stage
 PACKAGE = Path(__file__).resolve().parents[1]
 LIBRARIES = ("numpy", "scipy", "torch", "transformers", "tokenizers", "safetensors", "pillow", "pyarrow", "resvg_py")
 
+
 def now() -> str:
     """The time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def person() -> str:
-    """The name of the user: ``CLERESTORY_WHO`` where it is set, else the user's login name."""
+    """The name of the user: ``CLERESTORY_WHO`` if it is set, else the user's login name."""
     try:
         return os.environ.get("CLERESTORY_WHO") or getpass.getuser()
     except OSError:
@@ -43,7 +44,7 @@ def person() -> str:
 def code_digest(*layers: str, excluded: tuple[str, ...] = ()) -> str:
     """SHA-256 over the Python source of some layers, such as ``code_digest("core", "models", "stages/train")``.
 
-    A layer is a folder or a file (without ``.py``) of the package, or of an installed package where the path begins
+    A layer is a folder or a file (without ``.py``) of the package, or of an installed package if the path begins
     with its name and a colon: ``my_package:stages/mine``. Evidence carries the digest of the layers it depends on, so a
     change elsewhere does not make it stale.
 
@@ -51,16 +52,16 @@ def code_digest(*layers: str, excluded: tuple[str, ...] = ()) -> str:
         layers: folders and files.
         excluded: folders and files below these that are left out.
     """
-    whole = hashlib.sha256()
+    hasher = hashlib.sha256()
     for layer in sorted(layers):
         root, path = _package_path(layer)
-        place = root / path if path else root
-        files = sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+        source = root / path if path else root
+        files = sorted(source.rglob("*.py")) if source.is_dir() else [source.with_suffix(".py")]
         for file in files:
             name = file.relative_to(root).as_posix()
             if not any(name == f"{each}.py" or name.startswith(f"{each}/") for each in excluded):
-                whole.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return whole.hexdigest()
+                hasher.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return hasher.hexdigest()
 
 
 def _package_path(layer: str) -> tuple[Path, str]:
@@ -70,51 +71,51 @@ def _package_path(layer: str) -> tuple[Path, str]:
         return PACKAGE, layer
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise ClerestoryError(f"the code layer {layer!r} names no installed package", "correct it in its StageSpec")
+        raise ClerestoryError(f"the package of the layer {layer!r} is not installed", "correct it in its StageSpec")
     return Path(spec.submodule_search_locations[0]), path
 
 
 @lru_cache(maxsize=64)
 def imported_files(module: str, layer: str) -> tuple[str, ...]:
-    """The files of a layer (without ``.py``) that a module needs: its own, and what these import there in turn.
+    """The files of a layer (without ``.py``) that a module imports, directly or indirectly, and its own file.
 
-    Read from the import statements, so no list has to be kept, and none can be incomplete.
+    Read from the import statements, so there is no list that could be incomplete.
 
     Args:
         module: such as ``clerestory.stages.evaluate.suites.ood``.
         layer: such as ``stages/evaluate``; imports from elsewhere are not followed.
     """
-    found: set[str] = set()
+    visited: set[str] = set()
     queue = [_file_of(module)]
     while queue:
         file = queue.pop()
-        if file and file.startswith(layer + "/") and file not in found:
-            found.add(file)
+        if file and file.startswith(layer + "/") and file not in visited:
+            visited.add(file)
             queue += _imports_of(file)
-    return tuple(sorted(found))
+    return tuple(sorted(visited))
 
 
 @lru_cache(maxsize=512)
 def _imports_of(file: str) -> tuple[str, ...]:
     """The files of this package that a file imports."""
-    found = []
+    files = []
     for node in ast.walk(ast.parse((PACKAGE / f"{file}.py").read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
-            # ``from package import name`` means the module of that name where there is one, else the package itself.
+            # ``from package import name`` means the module of that name if there is one, else the package itself.
             names = [_file_of(f"{node.module}.{alias.name}") for alias in node.names]
-            found += [name or _file_of(node.module) for name in names]
+            files += [name or _file_of(node.module) for name in names]
         elif isinstance(node, ast.Import):
-            found += [_file_of(alias.name) for alias in node.names]
-    return tuple(dict.fromkeys(filter(None, found)))
+            files += [_file_of(alias.name) for alias in node.names]
+    return tuple(dict.fromkeys(filter(None, files)))
 
 
 def _file_of(module: str) -> str:
-    """The file of a module of this package, without ``.py``; empty where there is none."""
+    """The file of a module of this package, without ``.py``; empty if there is none."""
     first, _, rest = module.partition(".")
-    place = rest.replace(".", "/")
-    if first != PACKAGE.name or not place:
+    path = rest.replace(".", "/")
+    if first != PACKAGE.name or not path:
         return ""
-    return next((name for name in (place, f"{place}/__init__") if (PACKAGE / f"{name}.py").is_file()), "")
+    return next((name for name in (path, f"{path}/__init__") if (PACKAGE / f"{name}.py").is_file()), "")
 
 
 def stage_code(kind: str) -> str:
@@ -125,7 +126,7 @@ def stage_code(kind: str) -> str:
 
 @lru_cache(maxsize=1)
 def environment() -> dict[str, str]:
-    """What numbers may depend on besides code and data: interpreter, machine and library versions."""
+    """Interpreter, machine and library versions: the part of the environment that numbers may depend on."""
     facts = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
     for name in LIBRARIES:
         try:

@@ -7,8 +7,8 @@ from typing import Literal
 
 from clerestory.core.codec import Tags
 
-Verdict = Literal["ship", "refuse", "cannot_tell"]
-Outcome = Literal["pass", "fail", "cannot_tell"]
+Verdict = Literal["ship", "refuse", "cannot_decide"]
+Outcome = Literal["pass", "fail", "cannot_decide"]
 Cause = Literal[
     # pass
     "meets_bound",
@@ -18,7 +18,7 @@ Cause = Literal[
     "below_minimum",
     "above_maximum",
     "worse",
-    # cannot_tell
+    # cannot_decide
     "not_measured",
     "unknown_measurement",
     "stale",
@@ -92,8 +92,8 @@ class Reason:
 
     Attributes:
         rule: the rule's name.
-        outcome: ``pass``, ``fail`` or ``cannot_tell``.
-        cause: what led to the outcome, for code; the message says it to people.
+        outcome: ``pass``, ``fail`` or ``cannot_decide``.
+        cause: why the rule has this outcome, for programs; the message explains it to people.
         message: one sentence with the numbers; nothing parses it.
         evidence: id of the evidence of the model; empty without any.
         reference_evidence: of a relative rule, id of the evidence of the other model; empty without any.
@@ -128,10 +128,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The answer of a policy for one model.
+    """The result of applying a policy to one model.
 
     Attributes:
-        verdict: ``ship``, ``refuse`` or ``cannot_tell``.
+        verdict: ``ship``, ``refuse`` or ``cannot_decide``.
         policy: the policy's name and version.
         policy_digest: SHA-256 of its canonical JSON.
         model: the model's digest.
@@ -148,7 +148,7 @@ class Decision:
     def command(self) -> str:
         """The cheapest command that could change the verdict; empty when it is ``ship``."""
         blocking = [reason for reason in self.reasons if reason.outcome != "pass" and reason.command]
-        blocking.sort(key=lambda reason: reason.outcome != "cannot_tell")
+        blocking.sort(key=lambda reason: reason.outcome != "cannot_decide")
         return blocking[0].command if blocking else ""
 
 
@@ -162,7 +162,7 @@ class Release:
         model: the model's digest.
         evidence: ids of the evidence that the decision rests on.
         decision: the decision of the gate.
-        parent: the number of the release that was live when this one was made; 0 if there was none.
+        parent: the number of the release that was live when this one was created; 0 if there was none.
         who, why, when: the author, the reason and the time (ISO 8601, UTC).
         notes: further information, such as ``checkpoint=final``.
     """

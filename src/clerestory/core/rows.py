@@ -57,16 +57,16 @@ NUMBER_COLUMNS = (
     "cost",
     "amount",
 )
-# Groups that always have a column; data may bring others.
+# Groups that always have a column; a dataset may have others.
 GROUP_COLUMNS = ("style", "gender", "skin_tone", "emoji_group", "concept_split", "licence")
-# Columns that tell one question from another.
+# Columns that identify a question.
 QUESTION_COLUMNS = ("task", "split", "operation", "condition", "severity", "sample", "query")
 # The column whose values are independent of one another: the clusters of intervals.
 CLUSTER_COLUMN = "concept"
 
 ANY = "*"  # in a recipe: any value but the empty one
 MIXED = "mixed"  # the value of a group on which the samples of a row disagree
-WHOLE_DATA = "all"  # the split of data in which no sample has one
+ALL_SAMPLES = "all"  # the split name of data without splits
 
 
 class TaskName(StrEnum):
@@ -97,14 +97,14 @@ class TaskName(StrEnum):
 
 
 class Operation(StrEnum):
-    """What a timed or priced request asks of a model."""
+    """The operation of a timed or priced request."""
 
     EMBED_IMAGE = "embed_image"
     EMBED_TEXT = "embed_text"
     DESCRIBE = "describe"
 
 
-# Tasks about the machine or about other rows: two models are not compared on them question by question.
+# Tasks that measure the machine: two models are not compared on them question by question.
 MACHINE_TASKS = frozenset(
     {TaskName.LATENCY, TaskName.LOAD, TaskName.THROUGHPUT, TaskName.MEMORY, TaskName.ENERGY, TaskName.COST}
 )
@@ -124,7 +124,7 @@ class Condition(StrEnum):
     WORD_ORDER = "word_order"
 
 
-# Controls that show how much of a score comes from the image.
+# Control conditions that show how much of a score comes from the image.
 ABLATIONS = (Condition.BLIND, Condition.SHUFFLED_IMAGE, Condition.MAJORITY)
 TEXT_PERTURBATIONS = (
     Condition.TYPOS,
@@ -136,7 +136,7 @@ TEXT_PERTURBATIONS = (
 
 
 class Unscored(StrEnum):
-    """Why a row has no score. What an endpoint said stands in ``unscored_detail``."""
+    """Why a row has no score. The error text of an endpoint is in ``unscored_detail``."""
 
     NO_CAPTION = "no_caption"  # no caption in the language of the evaluation
     UNREADABLE_IMAGE = "unreadable_image"

@@ -18,7 +18,7 @@ SUPPLEMENT = "supplement"  # the group of samples that only supplement the train
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """One text of an image.
+    """One caption of an image.
 
     Attributes:
         text: the caption itself.
@@ -39,7 +39,7 @@ class Sample:
         id: unique in its dataset and stable over rebuilds, such as ``openmoji/violin``.
         image: SHA-256 of the image's encoded bytes.
         captions: all captions; the first one is used where a single caption is needed.
-        concept: what the image shows, whatever the drawing; the cluster of intervals and of splits.
+        concept: what the image shows, in any drawing style; the cluster of intervals and the unit of splits.
         groups: slices to evaluate, such as ``style``, ``skin_tone``.
         licence: SPDX expression, empty when unknown.
         source: its origin, such as a pinned package or a file name.
@@ -107,18 +107,18 @@ class Dataset:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of every sample in the order of ids."""
-        whole = hashlib.sha256()
+        hasher = hashlib.sha256()
         for sample in self.samples:
-            whole.update(hashlib.sha256(canonical(sample)).digest())
-        return whole.hexdigest()
+            hasher.update(hashlib.sha256(canonical(sample)).digest())
+        return hasher.hexdigest()
 
-    def where(self, keep: Callable[[Sample], bool]) -> Dataset:
-        """The samples for which ``keep`` holds, as a dataset with a digest of its own."""
-        return Dataset(self.name, [s for s in self.samples if keep(s)], self.read, self.findings)
+    def filter(self, predicate: Callable[[Sample], bool]) -> Dataset:
+        """The samples for which ``predicate`` is true, as a dataset with a digest of its own."""
+        return Dataset(self.name, [s for s in self.samples if predicate(s)], self.read, self.findings)
 
     def split(self, name: str) -> Dataset:
         """The samples of one split."""
         splits = {sample.split for sample in self.samples if sample.split}
         if name not in splits:
             raise not_found("split", name, splits)
-        return self.where(lambda sample: sample.split == name)
+        return self.filter(lambda sample: sample.split == name)

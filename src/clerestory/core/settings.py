@@ -27,7 +27,7 @@ class Range:
     """The numbers that a setting accepts.
 
     Attributes:
-        minimum, maximum: the bounds; None where there is none.
+        minimum, maximum: the bounds; None if there is none.
         exclusive_minimum, exclusive_maximum: whether the bound itself is excluded.
     """
 
@@ -56,7 +56,7 @@ def setting_types(config: type) -> dict[str, Any]:
 
 @cache
 def setting_range(config: type, name: str) -> Range | None:
-    """The range of one setting, None where it has none."""
+    """The range of one setting, None if it has none."""
     return _range_of(setting_types(config)[name])
 
 
@@ -64,7 +64,7 @@ def check_settings(config: Any) -> None:
     """Check every setting of a configuration against its annotation.
 
     Numbers must be finite and lie within their ``Range``, integers must be integers, and a ``Literal`` must be one of
-    its values; None is accepted where the annotation allows it. The types of other values are the codec's business.
+    its values; None is accepted if the annotation allows it. The codec checks the types of other values.
 
     Raises:
         ConfigError: names the setting, its value and what it accepts.
@@ -109,20 +109,20 @@ def _accepted(annotation: Any) -> list[Any]:
 
 def _items(accepted: list[Any], position: int) -> list[Any]:
     """The annotations of one item of a tuple."""
-    found = []
+    annotations = []
     for kind in accepted:
         if get_origin(kind) is tuple:
             arguments = get_args(kind)
             if len(arguments) == 2 and arguments[1] is Ellipsis:
-                found.append(arguments[0])
+                annotations.append(arguments[0])
             elif position < len(arguments):
-                found.append(arguments[position])
-    return found
+                annotations.append(arguments[position])
+    return annotations
 
 
 def _range_of(annotation: Any) -> Range | None:
     if get_origin(annotation) is Annotated:
         return next((extra for extra in get_args(annotation)[1:] if isinstance(extra, Range)), None)
     if get_origin(annotation) in (Union, types.UnionType):
-        return next((found for member in get_args(annotation) if (found := _range_of(member))), None)
+        return next((bounds for member in get_args(annotation) if (bounds := _range_of(member))), None)
     return None

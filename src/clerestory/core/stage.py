@@ -1,4 +1,4 @@
-"""How a stage announces itself: one light value that everything else looks up.
+"""How a stage registers itself: one small ``StageSpec`` that the other layers read.
 
 A stage is a folder of ``clerestory.stages`` (or any installed package) with a ``spec.py``, registered in
 ``pyproject.toml``::
@@ -6,8 +6,8 @@ A stage is a folder of ``clerestory.stages`` (or any installed package) with a `
     [project.entry-points."clerestory"]
     "stage.evaluate" = "clerestory.stages.evaluate.spec:SPEC"
 
-``core`` names no stage, so a new one changes no code that existing evidence depends on. A spec imports nothing heavy:
-what runs is named by import path and imported when it is used.
+No stage is named in ``core``, so adding one does not change code that existing evidence depends on. A spec imports
+nothing heavy: its functions are given by import path and imported when they are used.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class StageSpec:
         verb: its command, ``clerestory <verb>``; empty when it has none.
         verb_past: what happened to a model that went through it, such as ``evaluated``.
         help: one line for ``clerestory --help``.
-        order: its place in that list, and of its chapters in a report; low comes first.
+        order: its position in that list, and of its chapters in a report; lowest first.
         code_layers: the folders and files (without ``.py``) of the package that its numbers depend on.
         code_excluded: folders and files below these that they do not depend on.
-        gate_kinds: the kinds of evidence of this stage that a policy may ask for.
-        command: the command that produces its evidence, with the places ``{model}`` (a reference), ``{data}``
+        gate_kinds: the kinds of evidence of this stage that a policy may use.
+        command: the command that produces its evidence, with the placeholders ``{model}`` (a reference), ``{data}``
             (options that name the data, each with a space before it) and, of a comparison, ``{reference}`` (the other
             model).
         presets: values of the option ``--preset`` of a command that makes models, smallest model first.
-        run: the verb, ``(model, data, config, store, progress) -> Evidence``; for stages whose command is the generic
-            one.
+        run: the function of the verb, ``(model, data, config, store, progress) -> Evidence``; for stages with the
+            generic command.
         config: the configuration class of ``run``.
         exports: names reachable as ``clerestory.<name>``, with their import paths.
         chapters: import paths of its report chapters.
@@ -75,7 +75,7 @@ def stages() -> dict[str, StageSpec]:
         ClerestoryError: a registered spec cannot be imported, is not a ``StageSpec``, or has another kind than its
             entry point.
     """
-    found = []
+    specs = []
     for kind in names("stage"):
         spec = find("stage", kind)
         if not isinstance(spec, StageSpec) or spec.kind != kind:
@@ -83,8 +83,8 @@ def stages() -> dict[str, StageSpec]:
                 f"the entry point stage.{kind} does not name the StageSpec of that kind",
                 "correct it in the pyproject.toml of the package that registers it",
             )
-        found.append(spec)
-    return {spec.kind: spec for spec in sorted(found, key=lambda spec: (spec.order, spec.kind))}
+        specs.append(spec)
+    return {spec.kind: spec for spec in sorted(specs, key=lambda spec: (spec.order, spec.kind))}
 
 
 def stage(kind: str) -> StageSpec:
@@ -100,7 +100,7 @@ def stage(kind: str) -> StageSpec:
     return known[base]
 
 
-def import_path(path: str) -> Any:
+def import_object(path: str) -> Any:
     """The object that an import path ``module:attribute`` names; the module itself without ``:attribute``."""
     module, _, attribute = path.partition(":")
     loaded = import_module(module)

@@ -7,8 +7,8 @@ def duration(seconds: float) -> str:
     """``0.42 s``, ``8.3 s``, ``42 s``, ``4 min 30 s``, ``3 h 12 min``."""
     if seconds < 9.5:
         return f"{seconds:.2g} s"
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    total = round(seconds)
+    hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
     parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
     return " ".join(f"{amount} {unit}" for amount, unit in parts if amount)
 

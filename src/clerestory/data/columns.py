@@ -86,7 +86,7 @@ class Columns:
         self.keep_columns = {wanted: lower.get(wanted.strip().lower(), "") for wanted in keep_columns}
         for wanted, name in self.keep_columns.items():
             if not name:
-                raise no_column(wanted, where, self.names)
+                raise missing_column(wanted, where, self.names)
         plain = {name.strip().lower(): name for name in reversed(self.names) if name not in set(exclude)}
         self.image = _first(plain, IMAGE_COLUMNS)
         self.captions = [(plain[name], "en") for name in CAPTION_COLUMNS if name in plain]
@@ -151,7 +151,7 @@ class Columns:
         return findings + ([data_findings.column_as_group(sorted(groups))] if groups else [])
 
 
-def no_column(wanted: str, where: str, names: Iterable[str]) -> DataError:
+def missing_column(wanted: str, where: str, names: Iterable[str]) -> DataError:
     """The error for a column that does not exist, with the closest ones and those that do."""
     present = [name for name in names if name]
     listed = ", ".join(map(repr, present[:20])) + (f" and {len(present) - 20} more" if len(present) > 20 else "")

@@ -95,7 +95,7 @@ def translate_load_errors(folder: Path, component: str, read: Callable[[], T]) -
             "install that package, or use a model that does not need it",
         ) from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        if _brings_code(folder):
+        if _has_custom_code(folder):
             raise CapabilityError(
                 f"{folder.name} needs code of its own, and code that comes with a model is never run",
                 "use a model whose architecture is part of transformers",
@@ -132,7 +132,7 @@ def _check_finite(folder: Path, network: nn.Module) -> None:
             raise IntegrityError(f"the weights of {folder.name} are not finite: {name}", FETCH_AGAIN)
 
 
-def _brings_code(folder: Path) -> bool:
+def _has_custom_code(folder: Path) -> bool:
     try:
         return "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -251,7 +251,7 @@ def check_caption_count(n: int) -> None:
         raise InputError(f"the number of captions is {n}", "request at least one")
 
 
-def no_such_dim(dim: int, dims: Sequence[int]) -> CapabilityError:
+def unknown_dim(dim: int, dims: Sequence[int]) -> CapabilityError:
     """The error for embeddings of a width that the model does not have."""
     return CapabilityError(
         f"the model has no embeddings of width {dim}", f"use one of its widths: {', '.join(map(str, dims))}"

@@ -24,7 +24,7 @@ from clerestory.models.loading import load_component, load_network, quiet_transf
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor, normalise, to_pixels
 from clerestory.models.projection import prefix
-from clerestory.models.protocols import CaptionCandidate, Matrix, Scores, check_caption_count, no_such_dim
+from clerestory.models.protocols import CaptionCandidate, Matrix, Scores, check_caption_count, unknown_dim
 from clerestory.models.text_tower import TextTower, load_text_tower
 
 BATCH_SIZE = 64
@@ -131,7 +131,7 @@ class ClerestoryEncoder:
         if dim is None:
             return self.dims[-1]
         if dim not in self.dims:
-            raise no_such_dim(dim, self.dims)
+            raise unknown_dim(dim, self.dims)
         return dim
 
     def _pixels(self, images: Sequence[Image.Image]) -> list[torch.Tensor]:

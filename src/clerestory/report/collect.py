@@ -153,7 +153,7 @@ class _Reader:
         found += [e for kind in more for e in self.store.find_evidence(kind, model=model)[:1]]
         if not any(e.kind == TRAINING for e in found):
             found += self._training_of(model)
-        return tuple(_record(e) for e in sorted(found, key=lambda e: (e.made, e.id)))
+        return tuple(_record(e) for e in sorted(found, key=lambda e: (e.created, e.id)))
 
     def _training_of(self, model: str) -> list[Evidence]:
         """The training a model comes from: as its final model, or as its early checkpoint."""
@@ -182,7 +182,7 @@ class _Reader:
         if not log:
             self.missing.append("training curves — the training evidence has no log")
             return None
-        return self.attempt("training curves", lambda: read_log(self.store.blobs.get(log), facts.whole("early_step")))
+        return self.attempt("training curves", lambda: read_log(self.store.blobs.get(log), facts.integer("early_step")))
 
     def experts(self, record: EvidenceRecord | None) -> ExpertUsage | None:
         """The usage of the experts; None for a dense model."""
@@ -280,4 +280,4 @@ def _record(evidence: Evidence) -> EvidenceRecord:
     code = stage_code(evidence.kind) if evidence.kind in stages() and subject.code else subject.code
     environment = environment_digest() if subject.environment else ""
     today = Subject(subject.model, subject.data, code, subject.config, environment)
-    return EvidenceRecord(evidence, evidence.id, subject.differs(today))
+    return EvidenceRecord(evidence, evidence.id, subject.differing_fields(today))

@@ -174,12 +174,12 @@ def slice_words(where: Mapping[str, str]) -> str:
 
 
 def verdict(name: str) -> Words:
-    """A decision's verdict: ``Yes``/``No``/``Cannot tell`` and what it means."""
-    return VERDICTS.get(name, VERDICTS["cannot_tell"])
+    """A decision's verdict: ``Yes``/``No``/``Cannot decide`` and what it means."""
+    return VERDICTS.get(name, VERDICTS["cannot_decide"])
 
 
 def outcome(name: str) -> str:
-    """A rule's outcome: ``met``, ``not met``, ``cannot tell``."""
+    """A rule's outcome: ``met``, ``not met``, ``cannot decide``."""
     return OUTCOMES.get(name, name.replace("_", " "))
 
 

@@ -20,9 +20,9 @@ from clerestory.report.trust import benchmark, label_of, trust_view
 from clerestory.report.view import DecisionView, Highlight, ReasonView
 from clerestory.stats.metrics import metric
 
-STATES = {"ship": "yes", "refuse": "no", "cannot_tell": "unsure"}
-OUTCOME_STATES = {"pass": "yes", "fail": "no", "cannot_tell": "unsure"}
-_OUTCOME_ORDER = ("fail", "cannot_tell", "pass")
+STATES = {"ship": "yes", "refuse": "no", "cannot_decide": "unsure"}
+OUTCOME_STATES = {"pass": "yes", "fail": "no", "cannot_decide": "unsure"}
+_OUTCOME_ORDER = ("fail", "cannot_decide", "pass")
 MAX_HIGHLIGHTS = 3
 
 
@@ -32,7 +32,7 @@ def decision(data: ReportData) -> DecisionView:
     if release is None:
         return DecisionView(
             "unsure",
-            "Cannot tell",
+            "Cannot decide",
             f"The model {data.name} was not submitted to the gate yet.",
             ("So there is no decision, and it is not live in this store.",),
             f"clerestory release gate {data.name}",
@@ -44,7 +44,7 @@ def decision(data: ReportData) -> DecisionView:
         ("ship", True): f"{release.ref} may ship, and it is live.",
         ("ship", False): f"{release.ref} may ship. It is not live.",
         ("refuse", False): f"{release.ref} must not ship.",
-        ("cannot_tell", False): f"It cannot be decided yet whether {release.ref} may ship.",
+        ("cannot_decide", False): f"It cannot be decided yet whether {release.ref} may ship.",
     }
     contradiction = f"{release.ref} is live although its decision is “{words.title.lower()}”."
     lines = [_live(data, release), _submitted(release), _rules(release)]

@@ -48,7 +48,7 @@ def recalls(evidence: Evidence, where: dict[str, str]) -> list[Measurement]:
 
 def candidates(evidence: Evidence, task: str, split: str) -> int:
     """How many candidates a retrieval query has; 0 when the evidence does not say."""
-    return evidence.facts.whole(f"candidates.{task}.{split}")
+    return evidence.facts.integer(f"candidates.{task}.{split}")
 
 
 def chance(evidence: Evidence, m: Measurement) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from clerestory.core.digest import short
-from clerestory.core.stage import import_path, stages
+from clerestory.core.stage import import_object, stages
 from clerestory.report import format, headline
 from clerestory.report.chapters import (
     audit_trail,
@@ -88,7 +88,7 @@ def build(data: ReportData) -> ReportPage:
 
 def build_chapters(data: ReportData) -> tuple[Chapter, ...]:
     """The built-in chapters and those of the registered stages, in their order."""
-    added: list[MakeChapter] = [import_path(path) for spec in stages().values() for path in spec.chapters]
+    added: list[MakeChapter] = [import_object(path) for spec in stages().values() for path in spec.chapters]
     made = [chapter for make in (*CHAPTERS, *added) if (chapter := make(data)) is not None]
     return tuple(_with_trust(c, data.diagnostics.trust) for c in sorted(made, key=lambda c: c.order))
 

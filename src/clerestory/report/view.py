@@ -234,7 +234,7 @@ class DecisionView:
 
     Attributes:
         state: ``yes``, ``no`` or ``unsure``.
-        word: ``Yes``, ``No`` or ``Cannot tell``.
+        word: ``Yes``, ``No`` or ``Cannot decide``.
         title: one sentence.
         lines: since when, by whom, why.
         command: what to run next, empty for nothing.

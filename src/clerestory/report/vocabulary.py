@@ -147,6 +147,6 @@ EVENTS = {
 VERDICTS = {
     "ship": Words("Yes", "it may ship"),
     "refuse": Words("No", "it must not ship"),
-    "cannot_tell": Words("Cannot tell", "evidence is missing or out of date"),
+    "cannot_decide": Words("Cannot decide", "evidence is missing or out of date"),
 }
-OUTCOMES = {"pass": "met", "fail": "not met", "cannot_tell": "cannot tell"}
+OUTCOMES = {"pass": "met", "fail": "not met", "cannot_decide": "cannot decide"}

@@ -99,7 +99,7 @@ def different_candidates(a: Facts, b: Facts, task: str, split: str) -> str:
     key = f"candidates.{task}.{split}"
     if a.get(key) == b.get(key):
         return ""
-    first, second = (f"{facts.whole(key):,}" if key in facts else "unknown" for facts in (a, b))
+    first, second = (f"{facts.integer(key):,}" if key in facts else "unknown" for facts in (a, b))
     return f"the numbers of candidates differ: {first} for one model, {second} for the other"
 
 

@@ -3,7 +3,7 @@
 - ``judge_difference``: is A better than B? The interval excludes 0: ``better`` or ``worse``. It lies within the margin:
   ``no_difference``. Neither: ``inconclusive``, with the number of additional samples that would settle it.
 - ``gate_difference``: may A replace B? Shown to be less than the margin worse (non-inferiority): ``pass``.
-  Significantly worse: ``fail``. Neither: ``cannot_tell``, with the number of additional samples that would settle it.
+  Significantly worse: ``fail``. Neither: ``cannot_decide``, with the number of additional samples that would settle it.
 
 Absence of evidence is not evidence of absence: a small test set gives ``inconclusive``, not ``no_difference``.
 """
@@ -29,7 +29,7 @@ from clerestory.stats.paired import (
 from clerestory.stats.power import AdditionalSamples, Sides, additional_samples, minimum_detectable_effect
 
 Outcome = Literal["better", "worse", "no_difference", "inconclusive"]
-GateOutcome = Literal["pass", "fail", "cannot_tell"]
+GateOutcome = Literal["pass", "fail", "cannot_decide"]
 
 
 class ComparisonVerdict(NamedTuple):
@@ -50,8 +50,8 @@ class GateResult(NamedTuple):
     """Whether a candidate may replace the live model, on one set of samples.
 
     Attributes:
-        outcome: ``pass``, ``fail`` or ``cannot_tell``.
-        additional: how many more samples ``cannot_tell`` needs; None for the others and where it is unknown.
+        outcome: ``pass``, ``fail`` or ``cannot_decide``.
+        additional: how many more samples ``cannot_decide`` needs; None for the others and where it is unknown.
         message: one sentence with the numbers.
         difference: candidate minus live, in the direction of better.
         p: one-sided, of the hypothesis that the candidate is not worse; None where it cannot be computed.
@@ -150,7 +150,7 @@ def gate_difference(
     p = _drop(a, b, difference)
     if difference.interval is None or p is None:
         message = f"The data cannot show whether the candidate is worse: {difference.no_interval}."
-        return GateResult("cannot_tell", None, message, difference, None, None)
+        return GateResult("cannot_decide", None, message, difference, None, None)
     numbers, detectable = _numbers(difference, unit), minimum_detectable_effect(difference, alpha, sides=1)
     limit, dropped = _amount(margin, unit), p < alpha
     if non_inferiority(difference, margin, alpha).holds:
@@ -162,7 +162,7 @@ def gate_difference(
         )
     additional = _additional(difference, margin, alpha, 1)
     message = f"The data cannot show whether the candidate is worse by {limit}: {numbers}{_requirement(additional)}."
-    return GateResult("cannot_tell", additional, message, difference, p, detectable)
+    return GateResult("cannot_decide", additional, message, difference, p, detectable)
 
 
 def _drop(a: Floats, b: Floats, difference: Difference) -> float | None:

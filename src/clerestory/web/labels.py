@@ -21,17 +21,17 @@ class StateLabel(NamedTuple):
 VERDICTS = {
     "ship": StateLabel("Yes, it may ship", "yes", "yes"),
     "refuse": StateLabel("No, it must not ship", "no", "no"),
-    "cannot_tell": StateLabel("Cannot decide yet", "unsure", "unsure"),
+    "cannot_decide": StateLabel("Cannot decide yet", "unsure", "unsure"),
 }
 VERDICTS_SHORT = {
     "ship": StateLabel("May ship", "yes", "yes"),
     "refuse": StateLabel("Must not ship", "no", "no"),
-    "cannot_tell": StateLabel("Cannot decide", "unsure", "unsure"),
+    "cannot_decide": StateLabel("Cannot decide", "unsure", "unsure"),
 }
 OUTCOMES = {
     "pass": StateLabel("Passed", "yes", "yes"),
     "fail": StateLabel("Failed", "no", "no"),
-    "cannot_tell": StateLabel("Cannot decide", "unsure", "unsure"),
+    "cannot_decide": StateLabel("Cannot decide", "unsure", "unsure"),
 }
 FINDINGS = {
     "pass": StateLabel("Passed", "yes", "yes"),

@@ -161,7 +161,7 @@ def _summary(release: Release) -> str:
     reasons = release.decision.reasons
     total = len(reasons)
     failed = [reason.rule for reason in reasons if reason.outcome == "fail"]
-    undecided = [reason.rule for reason in reasons if reason.outcome == "cannot_tell"]
+    undecided = [reason.rule for reason in reasons if reason.outcome == "cannot_decide"]
     if not failed and not undecided:
         return "The one rule of the policy passed." if total == 1 else f"All {total} rules of the policy passed."
     sentences = []
@@ -260,7 +260,7 @@ def _changed(store: Store, evidence: Evidence) -> list[str]:
         return list(changed_digests(evidence)) if evidence.kind in stages() else []
     request = EvaluationRequest(evidence.subject.model, evidence.subject.data, EvaluateConfig(), store)
     # The settings were the choice of whoever ran it, so other ones do not make it stale.
-    return [name for name in evidence.subject.differs(suite_subject(suite, request)) if name != "config"]
+    return [name for name in evidence.subject.differing_fields(suite_subject(suite, request)) if name != "config"]
 
 
 def _distrusted(trust: tuple[BenchmarkTrust, ...]) -> str:

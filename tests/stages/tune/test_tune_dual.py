@@ -282,7 +282,7 @@ def test_bad_input_is_told_in_a_sentence(clip: Path, new: Dataset, store: Store,
         TuneConfig(alphas=(0.5, 2.0))
     with pytest.raises(DataError, match="'elsewhere' of new has 0 different captions"):
         tune(open_folder(clip), new, new, quick(), store, retention_split="elsewhere")
-    only_test = new.where(lambda s: s.split == "val")
+    only_test = new.filter(lambda s: s.split == "val")
     with pytest.raises(DataError, match="no split train"):
         tune(open_folder(clip), only_test, known, quick(), store)
     with pytest.raises(CapabilityError, match="sigmoid loss needs"):

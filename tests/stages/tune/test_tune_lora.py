@@ -46,7 +46,7 @@ CHATS = [make_llava, make_qwen, make_idefics3]
 def few() -> Dataset:
     """A handful of pictures, for models that take their time."""
     data = counted_shapes("few", train_images=2, template="the {colour} {shape}")
-    return data.where(lambda s: "one" in s.concept)
+    return data.filter(lambda s: "one" in s.concept)
 
 
 def rows_of(model: Any, data: Dataset) -> np.ndarray[Any, Any]:
@@ -146,9 +146,9 @@ def test_a_model_that_answers_learns_captions(make: Any, tmp_path: Path, few: Da
     PeftModel.from_pretrained(with_adapter.network, tmp_path / "out" / "adapter").eval()
     pairs = train_pairs(few, 0, 0)
     image = pairs.images([0])[0]
-    likely = [m.likelihoods(image, "what is this ?", pairs.captions) for m in (merged, with_adapter)]
+    likely = [m.log_likelihoods(image, "what is this ?", pairs.captions) for m in (merged, with_adapter)]
     torch.testing.assert_close(likely[0], likely[1], atol=1e-4, rtol=0)
-    was = open_folder(folder).likelihoods(image, "what is this ?", pairs.captions)  # type: ignore[attr-defined]  # a chat model
+    was = open_folder(folder).log_likelihoods(image, "what is this ?", pairs.captions)  # type: ignore[attr-defined]  # a chat model
     assert float(likely[0].mean()) > float(was.mean())
     before, after = (load_file(f / "model.safetensors") for f in (folder, tmp_path / "out"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}

@@ -97,17 +97,17 @@ class ChatModel:
         """
         check_items(images, questions, options)
         return [
-            log_softmax(self.likelihoods(image, question, choices).double().numpy())
+            log_softmax(self.log_likelihoods(image, question, choices).double().numpy())
             for image, question, choices in zip(images, questions, options, strict=True)
         ]
 
     @torch.inference_mode()
-    def likelihoods(self, image: Image.Image | None, question: str, options: Sequence[str]) -> Tensor:
+    def log_likelihoods(self, image: Image.Image | None, question: str, options: Sequence[str]) -> Tensor:
         """Mean log-likelihood (O,) of the tokens of each option, given image and question."""
         with self._lock:
             prompt, inputs = self.inputs(question, [] if image is None else [image])
             batches = [
-                self._likelihoods(inputs, prompt, options[i : i + OPTION_BATCH_SIZE])
+                self._log_likelihoods(inputs, prompt, options[i : i + OPTION_BATCH_SIZE])
                 for i in range(0, len(options), OPTION_BATCH_SIZE)
             ]
         return torch.cat(batches)
@@ -205,7 +205,7 @@ class ChatModel:
         has_prompt = len(ids) >= len(prompt) and bool((ids[: len(prompt)] == prompt).all())
         return ids[len(prompt) :] if has_prompt else ids
 
-    def _likelihoods(self, inputs: dict[str, Tensor], prompt: str, options: Sequence[str]) -> Tensor:
+    def _log_likelihoods(self, inputs: dict[str, Tensor], prompt: str, options: Sequence[str]) -> Tensor:
         ids = [self.answer_ids(prompt, option) for option in options]
         lengths = [max(1, len(row)) for row in ids]
         pad = self.tokenizer.pad_token_id or 0

@@ -35,7 +35,7 @@ from clerestory.models.adapters.loading import (
     rgb,
 )
 from clerestory.models.clip_scorer import GREY, NO_IMAGE, score_by_similarity
-from clerestory.models.protocols import Matrix, Scores, no_such_dim
+from clerestory.models.protocols import Matrix, Scores, unknown_dim
 
 BATCH_SIZE = 32
 SIGLIP_TOKENS = 64  # SigLIP was trained on texts padded to this length, without an attention mask
@@ -113,7 +113,7 @@ class DualEncoder:
 
     def _check(self, dim: int | None) -> None:
         if dim not in (None, self.dims[-1]):
-            raise no_such_dim(int(dim or 0), self.dims)
+            raise unknown_dim(int(dim or 0), self.dims)
 
     def _in_batches(self, items: Sequence[Any], embed: Callable[[Sequence[Any]], Tensor]) -> Matrix:
         batches = [embed(items[i : i + BATCH_SIZE]) for i in range(0, len(items), BATCH_SIZE)]

@@ -33,7 +33,7 @@ from clerestory.models.protocols import (
     Scores,
     check_caption_count,
     check_items,
-    no_such_dim,
+    unknown_dim,
 )
 
 PREFIX = "openai:"
@@ -201,7 +201,7 @@ class RemoteEmbedder:
     def _embed(self, inputs: list[str], dim: int | None) -> Matrix:
         width = self.dims[-1] if dim is None else dim
         if width not in self.dims:
-            raise no_such_dim(width, self.dims)
+            raise unknown_dim(width, self.dims)
         out = np.empty((len(inputs), width), np.float32)
         for start in range(0, len(inputs), EMBEDDING_BATCH_SIZE):
             batch = inputs[start : start + EMBEDDING_BATCH_SIZE]

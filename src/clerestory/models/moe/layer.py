@@ -123,7 +123,7 @@ class MixtureOfExperts(StackedExperts):
         tokens_ND = flat_ND if rows is None else flat_ND.index_select(0, rows)
         routing = self.route(tokens_ND)
         counts_E = tokens_per_expert(routing.experts_NK, self.num_experts)
-        if self.training and not recomputing():
+        if self.training and not is_recomputation():
             self.counts_E += counts_E
         for hook in self._routing_hooks:
             hook(RoutingEvent(routing, valid_N, shape[:-1]))
@@ -158,6 +158,6 @@ def mixtures(model: nn.Module) -> dict[str, MixtureOfExperts]:
     return {name: module for name, module in model.named_modules() if isinstance(module, MixtureOfExperts)}
 
 
-def recomputing() -> bool:
+def is_recomputation() -> bool:
     """Whether this forward pass is the recomputation of activation checkpointing, inside the backward pass."""
     return torch._C._current_graph_task_id() != -1

@@ -78,7 +78,7 @@ def evidence_view(record: EvidenceRecord, listed_by_topic: bool = False) -> Evid
         *((f"artifact {name}", digest) for name, digest in e.artifacts.items()),
     )
     facts = (
-        ("Produced", format.when(e.made)),
+        ("Produced", format.when(e.created)),
         ("Took", f"{duration(e.cost.seconds)}, {duration(e.cost.cpu_seconds)} of CPU time"),
         ("Peak memory", memory(e.cost.peak_mib)),
         *_facts(e),

@@ -155,5 +155,5 @@ def _unknown_classes(evidence: Evidence) -> Figure | None:
 
 
 def _classes(evidence: Evidence, which: str) -> str:
-    names, number = evidence.facts.items_of(f"ood.{which}"), evidence.facts.whole(f"ood.{which}_count")
+    names, number = evidence.facts.string_items(f"ood.{which}"), evidence.facts.integer(f"ood.{which}_count")
     return ", ".join(names) + (f" and {number - len(names)} more" if number > len(names) else "")

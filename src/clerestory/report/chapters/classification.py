@@ -48,7 +48,7 @@ def chapter(data: ReportData) -> Chapter:
 
 def classes_in_words(evidence: Evidence) -> str:
     """``The 12 classes are the values of style: …``; empty where the evidence does not say."""
-    number, names = evidence.facts.whole("classes.count"), evidence.facts.items_of("classes.names")
+    number, names = evidence.facts.integer("classes.count"), evidence.facts.string_items("classes.names")
     if not number:
         return ""
     label_field = format.slice_key(evidence.facts.text("classes.label_field"))
@@ -63,5 +63,5 @@ def _accuracies(evidence: Evidence, split: str) -> list[tuple[str, Measurement]]
 
 def chance_level(evidence: Evidence) -> float | None:
     """The accuracy of guessing a class; None where the evidence does not say how many there are."""
-    classes = evidence.facts.whole("classes.count")
+    classes = evidence.facts.integer("classes.count")
     return 1 / classes if classes else None

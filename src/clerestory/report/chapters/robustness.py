@@ -142,10 +142,13 @@ def _overall(evidence: Evidence, severities: Sequence[Measurement], split: str) 
 
 def _extent(evidence: Evidence) -> str:
     """How many images, corruptions and severities; empty where the evidence does not say."""
-    samples, corruptions = evidence.facts.whole("corruption.samples"), evidence.facts.whole("corruption.corruptions")
+    samples, corruptions = (
+        evidence.facts.integer("corruption.samples"),
+        evidence.facts.integer("corruption.corruptions"),
+    )
     if not samples:
         return ""
-    severities = evidence.facts.whole("corruption.severities")
+    severities = evidence.facts.integer("corruption.severities")
     return (
         f"{format.images(samples)} under {format.plural(corruptions, 'corruption')} at "
         f"{severities} {'severity' if severities == 1 else 'severities'}."

@@ -131,7 +131,7 @@ def _load_settings(evidence: Evidence) -> list[tuple[str, str]]:
         how = (
             f"{format.slice_value('operation', facts.text('load.operation'))}, {arrivals} arrivals "
             f"for {duration(facts.number('load.seconds'))}, at most "
-            f"{format.plural(facts.whole('load.max_in_flight'), 'request')} in flight"
+            f"{format.plural(facts.integer('load.max_in_flight'), 'request')} in flight"
         )
     return [
         ("Offered rate", per_second("load.offered_per_s")),

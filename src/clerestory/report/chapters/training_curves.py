@@ -81,7 +81,7 @@ def _note(data: ReportData) -> str:
     if record is None:
         return "There is no record of this model's training in the store."
     evidence = record.evidence
-    cost, made = evidence.cost, format.when(evidence.made)
+    cost, made = evidence.cost, format.when(evidence.created)
     text = f"Trained in {duration(cost.seconds)} ({duration(cost.cpu_seconds)} of CPU time), {made}."
     if evidence.facts.get("early_model") == data.model:
         step = data.training.early_step if data.training else 0

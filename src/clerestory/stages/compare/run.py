@@ -115,7 +115,7 @@ def compare(
         measurements=measurements,
         findings=(),
         cost=meter.cost,
-        made=now(),
+        created=now(),
         rows=store.blobs.put(write_rows(pairs.rows)),
         artifacts=Tags({ARTIFACT: store.blobs.put(canonical(comparison))}),
         facts=Facts(

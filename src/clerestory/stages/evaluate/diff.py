@@ -26,7 +26,7 @@ class SuiteState:
         description: what the suite evaluates, in a few plain words.
         state: ``fresh``, ``stale`` or ``missing``.
         changed: what differs from the evidence: ``data``, ``code``, ``config``, ``environment``.
-        made: when the evidence was made, ISO 8601; empty when it is missing.
+        created: when the evidence was created, ISO 8601; empty when it is missing.
         seconds: how long that took; 0 when it is missing.
         id: of the evidence; empty when it is missing.
     """
@@ -35,7 +35,7 @@ class SuiteState:
     description: str
     state: Freshness
     changed: tuple[str, ...] = ()
-    made: str = ""
+    created: str = ""
     seconds: float = 0.0
     id: str = ""
 
@@ -118,11 +118,11 @@ def freshness(model: str, data: str, store: Store, config: EvaluateConfig | None
         if not stored:
             states.append(SuiteState(suite.name, suite.description, "missing"))
             continue
-        best = min(stored, key=lambda each: len(each.subject.differs(today)))
-        changed = best.subject.differs(today)
+        best = min(stored, key=lambda each: len(each.subject.differing_fields(today)))
+        changed = best.subject.differing_fields(today)
         state: Freshness = "stale" if changed else "fresh"
         seconds = best.cost.seconds
-        states.append(SuiteState(suite.name, suite.description, state, changed, best.made, seconds, best.id))
+        states.append(SuiteState(suite.name, suite.description, state, changed, best.created, seconds, best.id))
     return states
 
 
@@ -142,6 +142,6 @@ def release_freshness(store: Store, release: Release, data: str = "") -> list[Su
 
 def _ignoring_settings(state: SuiteState) -> SuiteState:
     changed = tuple(name for name in state.changed if name != "config")
-    if state.made and not changed:
+    if state.created and not changed:
         return replace(state, changed=(), state="fresh")
     return replace(state, changed=changed)

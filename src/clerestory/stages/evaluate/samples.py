@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from clerestory.core.errors import DataError, not_found
 from clerestory.core.evidence import Finding
-from clerestory.core.rows import WHOLE_DATA
+from clerestory.core.rows import ALL_SAMPLES
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.config import EvaluateConfig
@@ -67,11 +67,11 @@ def choose_splits(data: Dataset, config: EvaluateConfig) -> tuple[dict[str, Data
         DataError: no split can be evaluated.
         NotFound: none of the configured splits is in the data.
     """
-    base = data.where(is_base_image)
+    base = data.filter(is_base_image)
     sizes = Counter(sample.split for sample in base)
     notes = [_excluded_variants(len(data) - len(base))] if len(base) < len(data) else []
     if set(sizes) <= {""}:
-        wanted = {WHOLE_DATA: base}
+        wanted = {ALL_SAMPLES: base}
     else:
         wanted = {name: base.split(name) for name in config.splits if sizes[name]}
     if not wanted:
@@ -86,7 +86,7 @@ def choose_splits(data: Dataset, config: EvaluateConfig) -> tuple[dict[str, Data
             problems.append(problem)
     if not usable:
         raise DataError(problems[0].message, problems[0].fix)
-    if WHOLE_DATA not in wanted:
+    if ALL_SAMPLES not in wanted:
         problems += [_absent(name) for name in config.splits if not sizes[name]]
     return usable, notes + problems
 

@@ -42,7 +42,7 @@ def gate(model: str, store: Store, policy: Policy, data: str, name: str = "", ta
         tasks: references of the tasks whose data this is, for the suggested commands.
 
     Returns:
-        ``ship`` if every rule passes, ``refuse`` if one fails, else ``cannot_tell``.
+        ``ship`` if every rule passes, ``refuse`` if one fails, else ``cannot_decide``.
 
     Raises:
         NotFound: the store has no such model.
@@ -70,7 +70,7 @@ def changed_digests(evidence: Evidence, data: str = "") -> tuple[str, ...]:
         config=evidence.subject.config,
         environment=environment_digest(),
     )
-    return evidence.subject.differs(current)
+    return evidence.subject.differing_fields(current)
 
 
 def describe_changes(changed: tuple[str, ...]) -> str:
@@ -126,7 +126,7 @@ def _reason(rule: Rule, candidate: _Candidate) -> Reason:
     if stored:
         return _stale(rule, stored, candidate.data, commands)
     message = f"{subject(rule)} is unknown: this model was never {_past(rule)} here (0 pieces of evidence)."
-    return Reason(rule.name, "cannot_tell", "not_measured", message, command=commands.measure())
+    return Reason(rule.name, "cannot_decide", "not_measured", message, command=commands.measure())
 
 
 def _check(rule: Rule, candidate: _Candidate, evidence: Evidence, measured: Measurement, commands: Commands) -> Reason:
@@ -152,7 +152,7 @@ def _check(rule: Rule, candidate: _Candidate, evidence: Evidence, measured: Meas
     )
     return Reason(
         rule.name,
-        "cannot_tell",
+        "cannot_decide",
         "reference_not_measured",
         message,
         evidence.id,
@@ -185,10 +185,10 @@ def _compared(name: str, evidence: Evidence, measured: Measurement, store: Store
 
 def _unanswered(rule: Rule, evidence: Evidence, commands: Commands) -> Reason:
     message = (
-        f"samples of this rule's task were unanswered when the model was {_past(rule)} ({evidence.made[:10]}), so that "
+        f"samples of this rule's task were unanswered when the model was {_past(rule)} ({evidence.created[:10]}), so that "
         "evidence does not count; answers are cached, and a further run requests only the unanswered samples."
     )
-    return Reason(rule.name, "cannot_tell", "unanswered", message, evidence.id, command=commands.measure())
+    return Reason(rule.name, "cannot_decide", "unanswered", message, evidence.id, command=commands.measure())
 
 
 def _stale(rule: Rule, stored: list[Evidence], data: str, commands: Commands) -> Reason:
@@ -197,12 +197,12 @@ def _stale(rule: Rule, stored: list[Evidence], data: str, commands: Commands) ->
     measured = evidence.find(rule.metric, rule.where)
     value = f"was {format_value(measured.value, measured.unit)}" if measured else "is unknown"
     message = (
-        f"{rule.metric} {value}, but the closest evidence ({evidence.made[:10]}) was produced "
+        f"{rule.metric} {value}, but the closest evidence ({evidence.created[:10]}) was produced "
         f"{describe_changes(changed)}, so it no longer counts."
     )
     return Reason(
         rule.name,
-        "cannot_tell",
+        "cannot_decide",
         "stale",
         message,
         evidence.id,
@@ -219,8 +219,8 @@ def _unknown_measurement(rule: Rule, evidence: Evidence) -> Reason:
     keys = [measured.key for measured in evidence.measurements]
     near = closest(wanted, keys, 1)
     hint = f"; the closest is {near[0]}" if near else ""
-    message = f"none of the {len(keys)} measurements of {evidence.made[:10]} is {wanted}{hint}."
-    return Reason(rule.name, "cannot_tell", "unknown_measurement", message, evidence.id)
+    message = f"none of the {len(keys)} measurements of {evidence.created[:10]} is {wanted}{hint}."
+    return Reason(rule.name, "cannot_decide", "unknown_measurement", message, evidence.id)
 
 
 def _past(rule: Rule) -> str:

@@ -128,7 +128,7 @@ def _require_ship(release: Release) -> None:
     decision = release.decision
     if decision.verdict == "ship":
         return
-    verdict = "do not ship" if decision.verdict == "refuse" else "cannot tell"
+    verdict = "do not ship" if decision.verdict == "refuse" else "cannot decide"
     blocking = [reason for reason in decision.reasons if reason.outcome != "pass"]
     first = f": {blocking[0].message.rstrip('.')}" if blocking else ""
     raise Refused(

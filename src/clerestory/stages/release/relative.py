@@ -76,17 +76,17 @@ class _NotDecidable(Exception):
 def check_relative(rule: Rule, candidate: ComparedModel, reference: ComparedModel) -> Reason:
     """Whether a candidate is shown to be no worse than another release by ``rule.no_worse_by``.
 
-    ``fail`` means shown to be worse; ``cannot_tell`` that these samples show neither, and how many more they need to
+    ``fail`` means shown to be worse; ``cannot_decide`` that these samples show neither, and how many more they need to
     be. With ``each_group`` the rule must hold for each value of the group. A value fails if its p value, adjusted for
     the number of values (Holm 1979), is below ``alpha``. Values with fewer than 20 clusters are named and not tested.
     """
     try:
         reason = _compare(rule, candidate, reference)
     except _NotDecidable as error:
-        reason = Reason(rule.name, "cannot_tell", error.cause, error.message)
+        reason = Reason(rule.name, "cannot_decide", error.cause, error.message)
     except InputError as error:
         fix = f"; {error.fix}" if error.fix else ""
-        reason = Reason(rule.name, "cannot_tell", "not_comparable", f"{error.message}{fix}.")
+        reason = Reason(rule.name, "cannot_decide", "not_comparable", f"{error.message}{fix}.")
     return replace(reason, evidence=candidate.evidence, reference_evidence=reference.evidence)
 
 
@@ -144,12 +144,12 @@ def _combine(rule: Rule, beginning: str, tests: dict[str, GateResult], too_small
     """The outcome of all values together, with the numbers of the least favourable one."""
     adjusted = dict(zip(tests, holm([_p_value(test) for test in tests.values()]), strict=True))
     outcomes: dict[str, Outcome] = {
-        value: "cannot_tell" if test.outcome == "fail" and adjusted[value] >= rule.alpha else test.outcome
+        value: "cannot_decide" if test.outcome == "fail" and adjusted[value] >= rule.alpha else test.outcome
         for value, test in tests.items()
     }
     note = f" (too few concepts to test: {', '.join(too_small)})" if too_small else ""
     by_p_value = sorted(tests, key=lambda value: _p_value(tests[value]))
-    beginnings: tuple[tuple[Outcome, str], ...] = (("fail", "worse for"), ("cannot_tell", "not settled for"))
+    beginnings: tuple[tuple[Outcome, str], ...] = (("fail", "worse for"), ("cannot_decide", "not settled for"))
     for outcome, phrase in beginnings:
         values = [value for value in by_p_value if outcomes[value] == outcome]
         if not values:
@@ -168,7 +168,7 @@ def _combine(rule: Rule, beginning: str, tests: dict[str, GateResult], too_small
 
 
 def _reason(rule: Rule, outcome: Outcome, message: str, test: GateResult, unit: str) -> Reason:
-    causes: dict[Outcome, Cause] = {"pass": "not_worse", "fail": "worse", "cannot_tell": "inconclusive"}
+    causes: dict[Outcome, Cause] = {"pass": "not_worse", "fail": "worse", "cannot_decide": "inconclusive"}
     interval = test.difference.interval
     return Reason(
         rule=rule.name,
@@ -181,7 +181,7 @@ def _reason(rule: Rule, outcome: Outcome, message: str, test: GateResult, unit: 
         bound=rule.no_worse_by,
         unit=unit,
         n=test.difference.n,
-        additional_rows=test.additional.rows if test.additional and outcome == "cannot_tell" else None,
+        additional_rows=test.additional.rows if test.additional and outcome == "cannot_decide" else None,
     )
 
 

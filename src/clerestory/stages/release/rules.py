@@ -51,7 +51,7 @@ def outcome_of(cause: Cause) -> Outcome:
     """The outcome that a cause leads to."""
     if cause in ("meets_bound", "not_worse", "no_reference"):
         return "pass"
-    return "fail" if cause in ("below_minimum", "above_maximum", "worse") else "cannot_tell"
+    return "fail" if cause in ("below_minimum", "above_maximum", "worse") else "cannot_decide"
 
 
 def overall_verdict(outcomes: Iterable[Outcome]) -> Verdict:
@@ -59,7 +59,7 @@ def overall_verdict(outcomes: Iterable[Outcome]) -> Verdict:
     distinct = set(outcomes)
     if "fail" in distinct:
         return "refuse"
-    return "ship" if distinct == {"pass"} else "cannot_tell"
+    return "ship" if distinct == {"pass"} else "cannot_decide"
 
 
 def subject(rule: Rule) -> str:

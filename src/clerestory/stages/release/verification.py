@@ -191,29 +191,29 @@ def _derive_outcome(
 ) -> Outcome:
     """The outcome of a rule on the evidence that its reason names; an undecided one stays undecided."""
     evidence = sound.get(reason.evidence)
-    if reason.outcome == "cannot_tell" or evidence is None:
-        return "cannot_tell"
+    if reason.outcome == "cannot_decide" or evidence is None:
+        return "cannot_decide"
     if (evidence.kind, evidence.subject.model) != (rule.evidence, release.model):
-        return "cannot_tell"
+        return "cannot_decide"
     measured = evidence.find(rule.metric, rule.where)
     if measured is None:
-        return "cannot_tell"
+        return "cannot_decide"
     if not rule.is_relative:
         return check_bound(rule, measured, evidence.id).outcome
     if not reason.reference_evidence:
-        return "pass" if _had_no_reference(rule, release, store) else "cannot_tell"
+        return "pass" if _had_no_reference(rule, release, store) else "cannot_decide"
     return _derive_relative(rule, evidence, sound.get(reason.reference_evidence), store)
 
 
 def _derive_relative(rule: Rule, candidate: Evidence, reference: Evidence | None, store: Store) -> Outcome:
     """The outcome of a relative rule again, from the rows of both models."""
     if reference is None or reference.kind != rule.evidence:
-        return "cannot_tell"
+        return "cannot_decide"
     models = []
     for evidence in (candidate, reference):
         measured = evidence.find(rule.metric, rule.where)
         if measured is None or not evidence.rows:
-            return "cannot_tell"
+            return "cannot_decide"
         rows = read_rows(store.blobs.get(evidence.rows))
         models.append(ComparedModel(short(evidence.subject.model), evidence.id, measured, rows, evidence.facts))
     return check_relative(rule, models[0], models[1]).outcome

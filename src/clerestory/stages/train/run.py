@@ -108,7 +108,7 @@ def _train(data: Dataset, config: TrainConfig, store: Store, progress: Progress,
         measurements=(*validation, *(estimate_store.accuracy(estimate, meter.cost) if estimate else ())),
         findings=_findings(run),
         cost=meter.cost,
-        made=now(),
+        created=now(),
         artifacts=Tags({name: store.blobs.put(content) for name, content in files.items()}),
         facts=_facts(run, data, final, early, late),
     )

@@ -79,7 +79,7 @@ def labelled_features(
     """
     if split in context.splits:
         return None
-    base = context.data.where(lambda sample: sample.split == split and is_base_image(sample))
+    base = context.data.filter(lambda sample: sample.split == split and is_base_image(sample))
     sampled = select_samples(base, MAX_TRAIN_SAMPLES, context.config.seed)
     labelled = [sample for sample, label in zip(sampled, classes.of(sampled), strict=True) if label >= 0]
     if not labelled:

@@ -243,7 +243,7 @@ class Explosion(Detector):
         )
 
 
-class RetentionLoss(Detector):
+class RetainedRecallDrop(Detector):
     """Recall on what the model knew before has dropped."""
 
     code, where = findings.FORGETTING, "earlier knowledge"
@@ -280,7 +280,7 @@ class RetentionLoss(Detector):
         )
 
 
-class ValidationLoss(RetentionLoss):
+class ValidationRecallDrop(RetainedRecallDrop):
     """Recall on the validation images has dropped."""
 
     where = "validation images"
@@ -450,6 +450,6 @@ ALL: tuple[type[Detector], ...] = (
     DeadExperts,
     Plateau,
     Shortcut,
-    RetentionLoss,
-    ValidationLoss,
+    RetainedRecallDrop,
+    ValidationRecallDrop,
 )

@@ -22,7 +22,7 @@ from clerestory.stages.train.shuffle import SampleRng
 from clerestory.stages.train.tune.caption_pairs import CaptionPairs, Ints
 from clerestory.stages.train.tune.config import Kind, TuneConfig
 from clerestory.stages.train.tune.trainable import Floats
-from clerestory.stages.train.tune.weights import unlocked_weights, weights_used
+from clerestory.stages.train.tune.weights import unlocked_weights, used_weights
 
 NUM_CHOICES = 4  # captions to rank: the correct one and others of the set
 
@@ -44,8 +44,8 @@ class TrainableChatModel:
     def __init__(self, model: ChatModel, config: TuneConfig) -> None:
         self.model, self.network, self.digest = model, model.network, model.digest
         self.config = config
-        language = weights_used(self.network, self._text_only_logits)
-        all_used = weights_used(self.network, lambda: self.network(**model.inputs(config.question, [GREY])[1]).logits)
+        language = used_weights(self.network, self._text_only_logits)
+        all_used = used_weights(self.network, lambda: self.network(**model.inputs(config.question, [GREY])[1]).logits)
         vision = all_used - language
         self.trained = {
             "image": unlocked_weights(vision, language, "image"),
@@ -87,9 +87,9 @@ class TrainableChatModel:
     def _reciprocal_ranks(self, pairs: CaptionPairs) -> Iterator[float]:
         for row in range(len(pairs)):
             options = self._options(pairs, row)
-            likelihoods = self.model.likelihoods(pairs.images([row])[0], self.config.question, options)
-            rank = int((likelihoods >= likelihoods[0]).sum())
-            yield 1.0 / rank if bool(torch.isfinite(likelihoods).all()) else 0.0
+            log_likelihoods = self.model.log_likelihoods(pairs.images([row])[0], self.config.question, options)
+            rank = int((log_likelihoods >= log_likelihoods[0]).sum())
+            yield 1.0 / rank if bool(torch.isfinite(log_likelihoods).all()) else 0.0
 
     def _options(self, pairs: CaptionPairs, row: int) -> Sequence[str]:
         """The correct caption first, then others."""

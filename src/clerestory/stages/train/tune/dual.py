@@ -29,7 +29,7 @@ from clerestory.stages.train.tune.cache import EmbeddingCache, uncached_rows
 from clerestory.stages.train.tune.caption_pairs import CaptionPairs, Ints
 from clerestory.stages.train.tune.config import Kind, TuneConfig
 from clerestory.stages.train.tune.trainable import Floats
-from clerestory.stages.train.tune.weights import SHARED_SCALARS, all_weights, unlocked_weights, weights_used
+from clerestory.stages.train.tune.weights import SHARED_SCALARS, all_weights, unlocked_weights, used_weights
 
 Tower = Literal["image", "text"]
 TOWERS: tuple[Tower, Tower] = ("image", "text")
@@ -77,8 +77,8 @@ class TrainableDualEncoder:
         self.kind: Kind = "own" if isinstance(model, ClerestoryEncoder) else "dual"
         self.config, self.cache = config, cache
         used = {
-            "image": weights_used(self.network, lambda: model.encode_images(model.preprocess_images([GREY]))),
-            "text": weights_used(self.network, lambda: model.encode_texts(model.preprocess_texts(["a"]))),
+            "image": used_weights(self.network, lambda: model.encode_images(model.preprocess_images([GREY]))),
+            "text": used_weights(self.network, lambda: model.encode_texts(model.preprocess_texts(["a"]))),
         }
         self.locked = frozenset({config.lock} & set(TOWERS))
         self.trained = used["image"] | used["text"]

@@ -123,7 +123,7 @@ def tune(
         measurements=run.table.measurements(rows),
         findings=_findings(run, loop, curve),
         cost=meter.cost,
-        made=now(),
+        created=now(),
         rows=store.blobs.put(write_rows(rows)),
         artifacts=Tags({"log": store.blobs.put(loop.log.path.read_bytes()), **files}),
         facts=_facts(run, loop, curve, base, model_digest),

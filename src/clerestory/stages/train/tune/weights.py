@@ -27,7 +27,7 @@ def all_weights(network: nn.Module) -> Weights:
     return weights
 
 
-def weights_used(network: nn.Module, forward: Callable[[], Tensor]) -> frozenset[str]:
+def used_weights(network: nn.Module, forward: Callable[[], Tensor]) -> frozenset[str]:
     """The names of the weights that an output depends on, found by autograd, so for any architecture."""
     weights = all_weights(network)
     before = {name: tensor.requires_grad for name, tensor in weights.items()}

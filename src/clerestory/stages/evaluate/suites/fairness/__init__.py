@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from clerestory.core.codec import Fact, Tags
 from clerestory.core.digest import digest
 from clerestory.core.evidence import Finding, Measurement, Recipe
-from clerestory.core.rows import CLUSTER_COLUMN, MIXED, WHOLE_DATA, Condition, TaskName, Unscored
+from clerestory.core.rows import ALL_SAMPLES, CLUSTER_COLUMN, MIXED, Condition, TaskName, Unscored
 from clerestory.core.sample import Dataset
 from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.context import EvaluationContext
@@ -59,7 +59,7 @@ Floats = NDArray[np.float64]
 def run(context: EvaluationContext) -> SuiteResult:
     """One row per image and group, and one per neutral query, group and metric."""
     split, minimum = context.first_split, context.config.min_group_concepts
-    data = context.data if split == WHOLE_DATA else context.data.split(split)
+    data = context.data if split == ALL_SAMPLES else context.data.split(split)
     classes: Classes | None = None
     facts: dict[str, Fact] = {"fairness.split": split}
     try:

@@ -73,7 +73,7 @@ def collect_benchmarks(context: EvaluationContext) -> list[Benchmark]:
             if not len(scored_rows(own)):
                 continue
             theirs = [some for other in others if len((some := _of_benchmark(other, task, split))["task"])]
-            duplicates = evidence.facts.whole(f"task.{task}.duplicate_options")
+            duplicates = evidence.facts.integer(f"task.{task}.duplicate_options")
             benchmarks.append(Benchmark(task, split, own, theirs, duplicate_options=duplicates))
     _find_contamination(context, benchmarks)
     return benchmarks
