@@ -19,7 +19,7 @@ from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.suites import validity
 from clerestory.stages.evaluate.tasks import suite as tasks_suite
 from clerestory.stages.evaluate.tasks.items import open_task_data
-from clerestory.stages.evaluate.tasks.resolve import find_task
+from clerestory.stages.evaluate.tasks.packs import find_task
 from clerestory.store import Store, open_store
 
 # The suites of an evaluation on a task alone: the task itself, and the validity of the benchmark.

@@ -10,8 +10,7 @@ from clerestory import __version__
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
-from clerestory.stages.evaluate.tasks.packs import Pack, export_pack, verify_pack
-from clerestory.stages.evaluate.tasks.resolve import add_pack, find_task, installed_packs
+from clerestory.stages.evaluate.tasks.packs import Pack, add_pack, export_pack, find_task, installed_packs, verify_pack
 from clerestory.store import open_store
 
 

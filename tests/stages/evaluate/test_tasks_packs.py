@@ -11,8 +11,15 @@ from clerestory.data import open_data
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.tasks import Task, load_task
 from clerestory.stages.evaluate.tasks.items import open_task_data
-from clerestory.stages.evaluate.tasks.packs import export_pack, read_pack, verify_pack
-from clerestory.stages.evaluate.tasks.resolve import add_pack, find_task, installed_packs, pack_names
+from clerestory.stages.evaluate.tasks.packs import (
+    add_pack,
+    export_pack,
+    find_task,
+    installed_packs,
+    pack_names,
+    read_pack,
+    verify_pack,
+)
 from clerestory.store import Store
 
 BASELINE = """

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 from clerestory.core.extensions import lazy_exports
 
 if TYPE_CHECKING:
-    from clerestory.stages.evaluate.selftest.config import SelfTestConfig
+    from clerestory.stages.evaluate.config import SelfTestConfig
     from clerestory.stages.evaluate.selftest.faults import FAULTS
     from clerestory.stages.evaluate.selftest.run import self_test
 
 __all__ = ["FAULTS", "SelfTestConfig", "self_test"]
 
-__getattr__ = lazy_exports(__name__, {"FAULTS": ".faults", "SelfTestConfig": ".config", "self_test": ".run"})
+__getattr__ = lazy_exports(
+    __name__, {"FAULTS": ".faults", "SelfTestConfig": "clerestory.stages.evaluate.config", "self_test": ".run"}
+)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from clerestory.stages.evaluate.selftest.config import SelfTestConfig
+from clerestory.stages.evaluate.config import SelfTestConfig
 from clerestory.stages.evaluate.selftest.probe import Ints, PipelineOutputs, ProbeSet
 from clerestory.stats.intervals import share_interval
 from clerestory.stats.verdict import gate_difference

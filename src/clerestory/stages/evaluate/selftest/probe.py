@@ -13,7 +13,7 @@ from clerestory.core.errors import DataError
 from clerestory.core.sample import Dataset
 from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.cached_embeddings import read_image
-from clerestory.stages.evaluate.config import EvaluateConfig
+from clerestory.stages.evaluate.config import EvaluateConfig, SelfTestConfig
 from clerestory.stages.evaluate.samples import (
     batches,
     caption_in,
@@ -22,7 +22,6 @@ from clerestory.stages.evaluate.samples import (
     normalize_caption,
     select_samples,
 )
-from clerestory.stages.evaluate.selftest.config import SelfTestConfig
 from clerestory.stats.ranking import best_ranks
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset
 from clerestory.models.protocols import Embedder
+from clerestory.stages.evaluate.config import SelfTestConfig
 from clerestory.stages.evaluate.findings import FAULT_MISSED, FAULT_NOT_APPLICABLE
-from clerestory.stages.evaluate.selftest.config import SelfTestConfig
 from clerestory.stages.evaluate.selftest.faults import FAULTS
 from clerestory.stages.evaluate.selftest.gates import GATES
 from clerestory.stages.evaluate.selftest.probe import PipelineOutputs, ProbeSet, make_probe_set, run_pipeline
@@ -86,7 +86,7 @@ def self_test(
         measurements=tuple(measurements),
         findings=tuple(findings),
         cost=meter.cost,
-        made=now(),
+        created=now(),
         rows=store.blobs.put(write_rows(rows)),
         facts=Facts(
             images=len(probe.images),

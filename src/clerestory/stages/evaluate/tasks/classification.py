@@ -27,11 +27,13 @@ from clerestory.stages.evaluate.tasks.scored_item import (
     ScoredItem,
     ablated_images,
     add_row,
+    chance_of,
+    measure_task,
     probability_scores,
     score_majority,
+    task_facts,
 )
 from clerestory.stages.evaluate.tasks.task import Task
-from clerestory.stages.evaluate.tasks.task_metrics import chance_of, measure_task, task_facts
 from clerestory.stats.linear_probe import knn_logits, select_linear_probe
 
 Floats = NDArray[np.float64]

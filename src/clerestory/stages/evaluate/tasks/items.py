@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from clerestory.core.errors import DataError
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.rows import WHOLE_DATA
+from clerestory.core.rows import ALL_SAMPLES
 from clerestory.core.sample import TEST, TRAIN, VAL, Dataset, Sample
 from clerestory.data import open_data
-from clerestory.data.columns import no_column
+from clerestory.data.columns import missing_column
 from clerestory.data.splits import split_of
 from clerestory.stages.evaluate.samples import concept_of, select_samples
 from clerestory.stages.evaluate.tasks.answer_parsing import (
@@ -64,7 +64,7 @@ def open_task_data(task: Task, progress: Progress = QUIET) -> Dataset:
     columns = {name for sample in data for name in sample.groups} | set(SAMPLE_FIELDS)
     for column in task.columns:
         if column not in columns:
-            raise no_column(column, task.data, sorted(columns))
+            raise missing_column(column, task.data, sorted(columns))
     if task.kind in TRAINED_KINDS and not any(sample.split for sample in data):
         samples = [replace(sample, split=split_of(sample.concept or sample.id)) for sample in data]
         return Dataset(data.name, samples, data.read, data.findings)
@@ -94,8 +94,8 @@ def select_task_samples(task: Task, data: Dataset, seed: int) -> tuple[str, list
         NotFound: the data has no such split.
     """
     splits = {sample.split for sample in data}
-    name = task.split or (TEST if TEST in splits else WHOLE_DATA)
-    samples = data.samples if name == WHOLE_DATA else data.split(name).samples
+    name = task.split or (TEST if TEST in splits else ALL_SAMPLES)
+    samples = data.samples if name == ALL_SAMPLES else data.split(name).samples
     return name, select_samples(samples, task.max_items, seed) if task.max_items else list(samples)
 
 

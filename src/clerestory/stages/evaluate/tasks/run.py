@@ -37,9 +37,16 @@ from clerestory.stages.evaluate.tasks.items import (
 )
 from clerestory.stages.evaluate.tasks.memoised_queries import MemoisedModel, Query, cached_captions
 from clerestory.stages.evaluate.tasks.multiple_choice import Rephrase, score_with_options, score_with_replies
-from clerestory.stages.evaluate.tasks.scored_item import NAN, ablated_images, add_row, score_majority
+from clerestory.stages.evaluate.tasks.scored_item import (
+    NAN,
+    ablated_images,
+    add_row,
+    chance_of,
+    measure_task,
+    score_majority,
+    task_facts,
+)
 from clerestory.stages.evaluate.tasks.task import Task, check_model
-from clerestory.stages.evaluate.tasks.task_metrics import chance_of, measure_task, task_facts
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.text import chrf
 

@@ -16,7 +16,7 @@ from clerestory.stages.evaluate.findings import NO_EFFECTIVE_ROBUSTNESS
 from clerestory.stages.evaluate.row_builder import join_rows
 from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.tasks.items import open_task_data
-from clerestory.stages.evaluate.tasks.resolve import find_task
+from clerestory.stages.evaluate.tasks.packs import find_task
 from clerestory.stages.evaluate.tasks.run import release_capabilities, run_task
 from clerestory.stages.evaluate.tasks.task import IMAGENET, Task, check_model
 from clerestory.stats.robustness import effective_robustness, source
