@@ -144,9 +144,6 @@ def _(copy: PackageCopy, todo: CheckList) -> None:
 @addition("stage")
 def _(copy: PackageCopy, todo: CheckList) -> None:
     insert(copy, todo, "pyproject.toml", before='"stage.release" =')
-    copy.replace(
-        "pyproject.toml", '"clerestory.stages.compare"]', '"clerestory.stages.compare", "clerestory.stages.palette"]'
-    )
     entry = '<a id="clr-z001"></a>\n\n### CLR-Z001: few images\n\n*Information.* A few.\n\n**Fix:** add images.\n'
     copy.append("docs/reference/findings.md", f"\n{entry}")
     copy.replace(

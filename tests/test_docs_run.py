@@ -77,7 +77,7 @@ SMALLER_PYTHON = {
     'TrainConfig(preset="nano")': 'TrainConfig(preset="tiny", steps=2, batch_size=16, threads=1)',
     "EvaluateConfig()": 'EvaluateConfig(suites=("retrieval",))',
 }
-FOLDERS = ("pictures", "images", "photos", "photographs", "my-pictures", "new", "held", "shapes")
+FOLDERS = ("pictures", "images", "photos", "photographs", "my-images", "new", "held", "shapes")
 POLICY = """
 name = "small"
 [[rules]]
@@ -233,7 +233,10 @@ def test_what_is_not_run_is_on_a_page() -> None:
 
 
 def test_the_lines_of_the_readme_after_the_demo_run_in_a_shell(place: Path) -> None:
-    """As they stand, with nothing but ``source .venv/bin/activate`` before them; only ``serve`` is left out."""
+    """As they stand, after ``source .venv/bin/activate``; only ``serve`` is left out.
+
+    Slow, because each line is a process that loads torch.
+    """
     block = next(b for b in blocks(ROOT / "README.md") if b.language in SHELLS and "activate" in b.text)
     (place / ".venv").symlink_to(ROOT / ".venv")
     script = "\n".join(line for line in block.text.splitlines() if not line.startswith("clerestory serve"))

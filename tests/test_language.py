@@ -3,9 +3,10 @@
 Each test lists every offence as ``path:line: words -> write this instead``. To work through one package, run
 ``python tests/test_language.py src/clerestory/store``: it prints the offences under a path prefix, and counts per rule.
 
-It reads the Python, HTML, Markdown and TOML files of ``src/clerestory``, ``bench`` and ``docs``, and ``README.md``, but
-not the changelog, which is history. An ADR may quote a retired word in quotation marks or italics. To retire a name or
-a phrase, add it to a table below; a pattern must never match standard terms or good English, so narrow it until then.
+It reads the Python, HTML, Markdown and TOML files of ``src/clerestory``, ``bench`` and ``docs``, ``README.md`` and
+``CONTRIBUTING.md``, but not the changelog, which is history. An ADR may quote a retired word in quotation marks or
+italics. To retire a name or a phrase, add it to a table below; a pattern must never match standard terms or good
+English, so narrow it until then.
 """
 
 # ruff: noqa: T201 (a script as well)
@@ -258,7 +259,7 @@ class Source:
 
 @cache
 def sources() -> list[Source]:
-    files = [ROOT / "README.md"]
+    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
     for top, ends in (("src/clerestory", "py html md toml"), ("bench", "py md toml"), ("docs", "md")):
         files += [file for end in ends.split() for file in (ROOT / top).rglob(f"*.{end}")]
     gc.disable()  # syntax trees are many objects, and none of them is garbage
