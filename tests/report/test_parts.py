@@ -57,7 +57,18 @@ def test_likeness_is_no_count() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4, "0.4 s"), (8.26, "8.3 s"), (12.4, "12 s"), (252, "4 min 12 s"), (7500, "2 h 5 min"), (3600, "1 h")],
+    [
+        (0.4, "0.4 s"),
+        (0.42, "0.42 s"),
+        (8.26, "8.3 s"),
+        (12.4, "12 s"),
+        (42.4, "42 s"),
+        (252, "4 min 12 s"),
+        (270, "4 min 30 s"),
+        (7500, "2 h 5 min"),
+        (3600, "1 h"),
+        (11_520, "3 h 12 min"),
+    ],
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text

@@ -38,6 +38,11 @@ def test_a_name_is_resolved_to_base_and_parameter(name, base, parameter, unit, d
     assert "{" not in found.title + found.meaning
 
 
+def test_a_title_has_the_parameter_of_the_name():
+    assert metric("recall@7").title == "Correct answer in the first 7 (recall@7)"
+    assert metric("latency_p95").title == "Response time of single requests, percentile 95 (latency p95)"
+
+
 def test_the_numbers_of_a_comparison_have_a_role():
     assert metric("recall@10.difference").role == "difference"
     assert metric("accuracy.a").base == "accuracy"

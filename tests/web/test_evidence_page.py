@@ -14,8 +14,7 @@ from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
 from clerestory.report.model import BenchmarkTrust
 from clerestory.report.topics import topic_views
-from clerestory.report.trust import title, trust_of, trust_view
-from clerestory.web.labels import capital
+from clerestory.report.trust import trust_of, trust_view
 from clerestory.web.views import _environment
 
 LABELS = {"yes": "can be trusted", "careful": "Be careful", "no": "Do not trust"}
@@ -60,13 +59,13 @@ def test_the_evidence_of_one_suite_has_the_label_too(client: TestClient, world: 
 
 @pytest.mark.parametrize(("label", "tone"), [("yes", "yes"), ("careful", "unsure"), ("no", "no")])
 def test_a_label_is_text_icon_and_colour(label: str, tone: str) -> None:
-    macros = _environment().get_template("trust.html").module
+    macros, icons = (_environment().get_template(name).module for name in ("trust.html", "icons.html"))
     trust = BenchmarkTrust("yes_no", "test", label, ("Size: too small (CLR-E062).",))
     shown = str(macros.trust(trust_view(trust)))  # type: ignore[attr-defined]  # a macro of the template
     assert LABELS[label] in shown
     assert f'class="tone-{tone}"' in shown
-    assert '<svg class="icon"' in shown
-    assert f": {capital(title(trust))}</span>" in shown
+    assert str(icons.icon(tone)).strip() in shown  # type: ignore[attr-defined]
+    assert ": Yes-or-no questions (VQA), on concepts it never saw (test)</span>" in shown
     assert str(macros.trust(None)).strip() == ""  # type: ignore[attr-defined]
 
 
@@ -81,5 +80,5 @@ def test_reasons_cannot_break_the_page(client: TestClient, world: World) -> None
     page = client.get(f"/evidence/{where}").text
     assert "<script>alert" not in page
     assert "<b>62%" not in page
-    benchmark = title(BenchmarkTrust("text_to_image", "test", "no"))
+    benchmark = "finding the picture for a text (text to image), on concepts it never saw (test)"
     assert f"Do not trust 1 benchmark on this page: {benchmark}." in text(page)

@@ -138,6 +138,16 @@ def test_one_side_locked_with_trained_scale_and_bias() -> None:
     assert gap(torch.autograd.grad(only, [texts]), torch.autograd.grad(wanted, [texts])) < 1e-5
 
 
+def test_half_precision_under_autocast() -> None:
+    images, texts = unit_pairs(30, 16)
+    rest = numbers(2)
+    halves = tuple(t.detach().bfloat16().requires_grad_() for t in (images, texts))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = matryoshka(sigmoid_loss, halves, DIMS, WEIGHTS, parameters=rest)
+    found = torch.autograd.grad(value, (*halves, *rest))
+    assert gap(found, torch.autograd.grad(plain_sum(images, texts, *rest), (images, texts, *rest))) < 3e-2
+
+
 def test_what_does_not_fit_is_said() -> None:
     pair = unit_pairs(4, 8)
     for dims in ((), (0, 4), (4, 9)):
