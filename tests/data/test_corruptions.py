@@ -18,10 +18,10 @@ from clerestory.core.errors import ClerestoryError, ConfigError, InputError
 from clerestory.data.corruptions import FAMILIES, NAMES, SEVERITIES, corrupt, corrupt_many
 from clerestory.data.corruptions.blur import _pixel_sources
 from clerestory.data.corruptions.engine import CORRUPTIONS, image_rng
-from clerestory.data.corruptions.frosting import TEXTURES, _texture, random_crop
+from clerestory.data.corruptions.frost_textures import TEXTURES, _texture, random_crop
 from clerestory.data.corruptions.parameters import PARAMETERS
 from clerestory.data.corruptions.sheet import main
-from clerestory.data.corruptions.spattering import distance
+from clerestory.data.corruptions.spatter import distance
 from clerestory.data.corruptions.weather import plasma
 
 # Hendrycks & Dietterich (ICLR 2019): fifteen in four families, and four for validation.

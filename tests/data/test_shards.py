@@ -24,11 +24,11 @@ from clerestory.core.errors import ConfigError, InputError, IntegrityError
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data import open_data
 from clerestory.data.shards import Shards, is_sharded, open_shards, verify_shards, write_shards
-from clerestory.data.shards.index import Kind
+from clerestory.data.shards.index import ShardKind
 from clerestory.stages.train.sharding import shard
 from clerestory.stages.train.shuffle import ShuffledOrder
 
-KINDS: tuple[Kind, Kind] = ("parquet", "tar")
+KINDS: tuple[ShardKind, ShardKind] = ("parquet", "tar")
 both = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -48,7 +48,7 @@ def pictures(count: int = 50) -> Dataset:
 
 
 @both
-def test_shards_open_as_the_same_data_set(tmp_path: Path, kind: Kind) -> None:
+def test_shards_open_as_the_same_data_set(tmp_path: Path, kind: ShardKind) -> None:
     data = pictures()
     index = write_shards(data, tmp_path / "out", kind, shard_bytes=900)
     assert len(index.shards) > 5
@@ -61,7 +61,7 @@ def test_shards_open_as_the_same_data_set(tmp_path: Path, kind: Kind) -> None:
 
 
 @both
-def test_equal_data_gives_equal_bytes(tmp_path: Path, kind: Kind) -> None:
+def test_equal_data_gives_equal_bytes(tmp_path: Path, kind: ShardKind) -> None:
     first, second = (write_shards(pictures(), tmp_path / name, kind, shard_bytes=2000) for name in "ab")
     assert first == second
 
@@ -100,7 +100,7 @@ def test_a_parquet_shard_opens_by_itself(tmp_path: Path) -> None:
     seed=st.integers(0, 2**32),
 )
 def test_the_order_does_not_know_of_shards_and_ranks(
-    kind: Kind, shard_bytes: int, world: int, start: int, seed: int
+    kind: ShardKind, shard_bytes: int, world: int, start: int, seed: int
 ) -> None:
     data, batch, steps = pictures(), 12, 10
     wanted = [
@@ -121,7 +121,7 @@ def test_the_order_does_not_know_of_shards_and_ranks(
 
 @both
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_the_order_does_not_know_of_workers(tmp_path: Path, kind: Kind, workers: int) -> None:
+def test_the_order_does_not_know_of_workers(tmp_path: Path, kind: ShardKind, workers: int) -> None:
     data = pictures()
     write_shards(data, tmp_path / "s", kind, shard_bytes=1500)
     shards = Shards(tmp_path / "s")
@@ -140,14 +140,14 @@ def test_the_order_does_not_know_of_workers(tmp_path: Path, kind: Kind, workers:
 
 
 @both
-def test_shards_travel_to_a_spawned_worker(tmp_path: Path, kind: Kind) -> None:
+def test_shards_travel_to_a_spawned_worker(tmp_path: Path, kind: ShardKind) -> None:
     write_shards(pictures(), tmp_path / "s", kind, shard_bytes=1500)
     shards = Shards(tmp_path / "s")
     assert pickle.loads(pickle.dumps(shards))[17] == shards[17]
 
 
 @both
-def test_a_damaged_picture_names_its_shard(tmp_path: Path, kind: Kind) -> None:
+def test_a_damaged_picture_names_its_shard(tmp_path: Path, kind: ShardKind) -> None:
     data = pictures()
     index = write_shards(data, tmp_path / "s", kind, shard_bytes=2000)
     third = index.shards[2]
@@ -167,7 +167,7 @@ def test_a_damaged_picture_names_its_shard(tmp_path: Path, kind: Kind) -> None:
 
 
 @both
-def test_a_shard_cut_off_or_missing_is_named_at_once(tmp_path: Path, kind: Kind) -> None:
+def test_a_shard_cut_off_or_missing_is_named_at_once(tmp_path: Path, kind: ShardKind) -> None:
     index = write_shards(pictures(), tmp_path / "s", kind, shard_bytes=2000)
     path = tmp_path / "s" / index.shards[1].file
     whole = path.read_bytes()
@@ -180,7 +180,7 @@ def test_a_shard_cut_off_or_missing_is_named_at_once(tmp_path: Path, kind: Kind)
 
 
 @both
-def test_rubbish_of_the_right_size_is_named(tmp_path: Path, kind: Kind) -> None:
+def test_rubbish_of_the_right_size_is_named(tmp_path: Path, kind: ShardKind) -> None:
     index = write_shards(pictures(), tmp_path / "s", kind, shard_bytes=2000)
     path = tmp_path / "s" / index.shards[1].file
     path.write_bytes(bytes(index.shards[1].bytes))

@@ -1,4 +1,4 @@
-"""Sources of images and captions: the embedded icons, folders, tables and Parquet files.
+"""Sources of images and captions: the built-in icons, folders, tables and Parquet files.
 
 The names below are imported on first use, so that a caller who only needs ``decode_image`` does not load Arrow.
 """

@@ -32,8 +32,8 @@ def assemble(
         rows: every row, with an id, and the scan of its image.
         read: returns the encoded bytes of a sample's image.
         findings: earlier findings about the same source.
-        derive: fill in missing concepts and splits.
-        splits: fill in splits too; otherwise a table without splits stays without.
+        derive: derive missing concepts and splits.
+        splits: with ``derive``, derive missing splits as well.
 
     Raises:
         DataError: no row is usable.
@@ -100,12 +100,12 @@ def _split_conflicts(rows: Iterable[RawRow]) -> list[Finding]:
 def _derive(rows: list[tuple[RawRow, ImageScan]], splits: bool) -> None:
     """Fill in missing concepts (the first caption, else the digest of the image) and splits by concept.
 
-    Concepts with a byte-identical image go to the same split, whatever their names.
+    Concepts with a byte-identical image are assigned to the same split.
     """
     for row, scan in rows:
         if not row.concept:
-            words = re.sub(r"\W+", " ", row.captions[0].text.casefold()).strip() if row.captions else ""
-            row.concept = words or scan.sha256[:16]
+            text = re.sub(r"\W+", " ", row.captions[0].text.casefold()).strip() if row.captions else ""
+            row.concept = text or scan.sha256[:16]
     if not splits:
         return
     links: list[tuple[Hashable, Hashable]] = [(row.concept, ("image", scan.sha256)) for row, scan in rows]

@@ -9,6 +9,6 @@ import platformdirs
 
 
 def cache_folder() -> Path:
-    """``CLERESTORY_CACHE`` where it is set, else the user's cache folder for Clerestory."""
+    """``CLERESTORY_CACHE`` if it is set, else the user's cache folder for Clerestory."""
     folder = os.environ.get("CLERESTORY_CACHE") or platformdirs.user_cache_dir("clerestory")
     return Path(folder).expanduser()

@@ -42,10 +42,10 @@ class RawRow:
 
     Attributes:
         where: how findings refer to the row: ``captions.csv, row 3``.
-        id: as given; empty when the table has none.
-        file: the path of the image as given; empty when the row contains the bytes.
+        id: as in the table; empty if it has no id.
+        file: the path of the image as in the table; empty if the row contains the bytes.
         captions, concept, groups, licence, source, split: as in ``Sample``.
-        sha256: of the image bytes according to the row; empty when the row does not state it.
+        sha256: of the image bytes according to the row; empty if the row does not have one.
     """
 
     where: str
@@ -65,8 +65,8 @@ class Columns:
 
     Args:
         names: the columns.
-        exclude: columns with the bytes of the images, which are read elsewhere.
-        keep_columns: columns that become groups unshortened, under these names, with lists as JSON; a task stores its
+        exclude: columns with the bytes of the images, which another function reads.
+        keep_columns: columns whose full values become groups, under these names, with lists as JSON; a task stores its
             questions and answers like this.
         where: how errors refer to the table.
 
@@ -83,26 +83,30 @@ class Columns:
     ) -> None:
         self.names = [name for name in names if name]
         lower = {name.strip().lower(): name for name in reversed(self.names)}
-        self.keep_columns = {wanted: lower.get(wanted.strip().lower(), "") for wanted in keep_columns}
-        for wanted, name in self.keep_columns.items():
+        self.keep_columns = {requested: lower.get(requested.strip().lower(), "") for requested in keep_columns}
+        for requested, name in self.keep_columns.items():
             if not name:
-                raise missing_column(wanted, where, self.names)
-        plain = {name.strip().lower(): name for name in reversed(self.names) if name not in set(exclude)}
-        self.image = _first(plain, IMAGE_COLUMNS)
-        self.captions = [(plain[name], "en") for name in CAPTION_COLUMNS if name in plain]
-        self.captions += [(plain[n], m[1]) for n in sorted(plain) if (m := _LANGUAGE.match(n))]
-        self.keywords = [plain[name] for name in KEYWORD_COLUMNS if name in plain]
-        self.concept = _first(plain, CONCEPT_COLUMNS)
-        self.licence = _first(plain, LICENCE_COLUMNS)
-        self.id, self.split, self.source, self.groups, self.sha256 = (_first(plain, (name,)) for name in PLAIN_COLUMNS)
+                raise missing_column(requested, where, self.names)
+        by_name = {name.strip().lower(): name for name in reversed(self.names) if name not in set(exclude)}
+        self.image = _first(by_name, IMAGE_COLUMNS)
+        self.captions = [(by_name[name], "en") for name in CAPTION_COLUMNS if name in by_name]
+        self.captions += [(by_name[n], m[1]) for n in sorted(by_name) if (m := _LANGUAGE.match(n))]
+        self.keywords = [by_name[name] for name in KEYWORD_COLUMNS if name in by_name]
+        self.concept = _first(by_name, CONCEPT_COLUMNS)
+        self.licence = _first(by_name, LICENCE_COLUMNS)
+        self.id, self.split, self.source, self.groups, self.sha256 = (
+            _first(by_name, (name,)) for name in PLAIN_COLUMNS
+        )
         used = {name for name, _ in self.captions} | set(self.keywords) | set(exclude)
-        used |= {plain[name] for name in KNOWN_COLUMNS if name in plain}
-        self.others = [name for name in self.names if name not in used and name not in self.keep_columns.values()]
+        used |= {by_name[name] for name in KNOWN_COLUMNS if name in by_name}
+        self.extra_columns = [
+            name for name in self.names if name not in used and name not in self.keep_columns.values()
+        ]
         self.unused: dict[str, UnusedColumn] = {}
         self.group_columns: set[str] = set()
 
     def read_row(self, row: Mapping[str, Any], where: str) -> tuple[RawRow, list[Finding]]:
-        """A row and the findings about its captions; an unknown split is left as it is."""
+        """A row and the findings about its captions; an unknown split is not changed."""
         findings: list[Finding] = []
         captions: list[Caption] = []
         for column, lang in self.captions:
@@ -126,7 +130,7 @@ class Columns:
 
     def _groups(self, row: Mapping[str, Any]) -> dict[str, str]:
         groups = {str(k): _text(v) for k, v in _mapping(row.get(self.groups)).items() if _text(v)}
-        for column in self.others:
+        for column in self.extra_columns:
             value = row.get(column)
             if isinstance(value, list | dict | bytes):
                 self.unused[column] = UnusedColumn.NOT_TEXT
@@ -138,11 +142,11 @@ class Columns:
         for column in self.unused:
             groups.pop(column.strip(), None)
         return groups | {
-            wanted: text for wanted, name in self.keep_columns.items() if (text := _unshortened(row.get(name)))
+            requested: text for requested, name in self.keep_columns.items() if (text := _full_text(row.get(name)))
         }
 
     def findings(self) -> list[Finding]:
-        """The use of the columns without a predefined meaning; call it once every row has been read."""
+        """Findings about the columns without a predefined meaning; call it after the last row."""
         groups = self.group_columns - set(self.unused)
         findings = [
             data_findings.unused_column(column, reason, MAX_GROUP_LENGTH)
@@ -151,24 +155,24 @@ class Columns:
         return findings + ([data_findings.column_as_group(sorted(groups))] if groups else [])
 
 
-def missing_column(wanted: str, where: str, names: Iterable[str]) -> DataError:
+def missing_column(requested: str, where: str, names: Iterable[str]) -> DataError:
     """The error for a column that does not exist, with the closest ones and those that do."""
     present = [name for name in names if name]
     listed = ", ".join(map(repr, present[:20])) + (f" and {len(present) - 20} more" if len(present) > 20 else "")
     return DataError(
-        f"{where} has no column {wanted!r}",
-        f"its columns are {listed}; give one of these" if present else "it has no columns at all",
-        closest(wanted, present),
+        f"{where} has no column {requested!r}",
+        f"its columns are {listed}; name one of these" if present else "it has no columns at all",
+        closest(requested, present),
     )
 
 
-def _unshortened(value: Any) -> str:
-    """A value as one text; a list or a mapping as JSON."""
+def _full_text(value: Any) -> str:
+    """A value as a string of any length; a list or a mapping as JSON."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else _text(value)
 
 
-def _first(plain: Mapping[str, str], names: Iterable[str]) -> str:
-    return next((plain[name] for name in names if name in plain), "")
+def _first(by_name: Mapping[str, str], names: Iterable[str]) -> str:
+    return next((by_name[name] for name in names if name in by_name), "")
 
 
 def _text(value: Any) -> str:
@@ -180,7 +184,7 @@ def _text(value: Any) -> str:
 
 
 def _captions(value: Any, lang: str, where: str, findings: list[Finding]) -> list[Caption]:
-    """Captions of one cell: a text, a list (or its JSON), or a list of ``{"text", "lang", "kind"}``."""
+    """Captions of one cell: a string, a list (or its JSON), or a list of ``{"text", "lang", "kind"}``."""
     if value is None:
         return []
     if isinstance(value, str) and value.lstrip().startswith("["):
@@ -208,7 +212,7 @@ def _keywords(value: Any) -> list[str]:
 def _mapping(value: Any) -> dict[str, Any]:
     if isinstance(value, str):
         value = _json(value, {})
-    if isinstance(value, list):  # the form in which Arrow returns a map
+    if isinstance(value, list):  # Arrow returns a map as a list of pairs
         value = dict(value)
     return value if isinstance(value, dict) else {}
 

@@ -1,7 +1,7 @@
-"""Concepts: one name for everything that shows the same thing, whatever the icon set, the skin tone and the gender.
+"""Concepts: one name for all images of the same thing, in any icon set, skin tone and gender.
 
-A concept is a code point sequence without its variants (``emoji_names.concept_code``). Codes are merged further where
-they would leak from one split into another: when they share a byte-identical image, or the same caption.
+A concept is a code point sequence without its variants (``emoji_names.concept_code``). Codes that share a
+byte-identical image or a caption are merged, so that they do not leak from one split into another.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def concepts(icons: Sequence[IconRecord], emoji: Mapping[str, emoji_names.Emoji]
     for key, icon in zip(keys, icons, strict=True):
         links += [(key, ("image", icon.image)), (key, ("caption", icon.caption.lower()))]
     component = connected_components(links)
-    plain = _plainest(emoji)
+    plain = _neutral_codes(emoji)
     best: dict[Hashable, tuple[bool, int, str]] = {}
     names = {key: _name(key, icon, plain, emoji) for key, icon in zip(keys, icons, strict=True)}
     for key, count in Counter(keys).items():
@@ -54,7 +54,7 @@ def _key(icon: IconRecord) -> str:
     return f"={emoji_names.neutral_name(icon.name)[0]}"
 
 
-def _plainest(emoji: Mapping[str, emoji_names.Emoji]) -> dict[str, str]:
+def _neutral_codes(emoji: Mapping[str, emoji_names.Emoji]) -> dict[str, str]:
     """For every concept code its emoji without tone and gender."""
     best: dict[str, tuple[bool, bool, bool, int, str]] = {}
     for code in emoji:
@@ -65,7 +65,7 @@ def _plainest(emoji: Mapping[str, emoji_names.Emoji]) -> dict[str, str]:
 
 
 def _name(key: str, icon: IconRecord, plain: Mapping[str, str], emoji: Mapping[str, emoji_names.Emoji]) -> str:
-    """A readable name: emojibase's label, the Unicode name of a single character, or the icon's own."""
+    """A readable name: emojibase's label, the Unicode name of a single character, or the icon's name in its set."""
     if key in plain:
         return emoji_names.slug(emoji[plain[key]].label)
     if key.startswith("="):

@@ -1,9 +1,9 @@
 """The emoji that an icon shows: from the names of the icon sets to Unicode code points, concepts and variants.
 
-Half of the sets give the code points of an icon; the others only have names, some of them squashed (``loudlycrying``)
+Half of the sets have the code points of an icon; the others only have names, some without separators (``loudlycrying``)
 or abbreviated (``gma``). A name is resolved through, in this order: the table of its own set, a small manual table
 (``icon_names.json``), the tables of the other sets, the labels of emojibase, names that a set declares as aliases,
-shortcodes, and the names of the Unicode standard. A name that none of them knows stays unresolved.
+shortcodes, and the names of the Unicode standard. Any other name stays unresolved.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ SAME_FLAG = {
 KEYCAP = "20e3"
 FAMILY, KISS, LOVERS, HANDSHAKE = "1f46a", "1f48f", "1f491", "1f91d"
 PEOPLE = {"1f9d1", "1f9d2"}
-# An icon facing the other way is not a concept of its own.
+# Icons that differ only in direction are one concept.
 DIRECTIONS = {"27a1"}
 
 
@@ -138,7 +138,7 @@ class Emoji:
 
     Attributes:
         code: canonical code, see ``code_points``.
-        label: the English name in the spelling of emojibase.
+        label: the English name as in emojibase.
         group: the group key of emojibase, such as ``animals-nature``.
         tags: English keywords of the emoji without its variants.
     """
@@ -188,44 +188,44 @@ class NameResolver:
         self._manual: dict[str, dict[str, str]] = table["codes"]
         self._boxes: dict[str, dict[str, dict[str, float]]] = table["boxes"]
         self._captions: dict[str, dict[str, str]] = table["captions"]
-        self._own = {style: _invert(table) for style, table in chars.items()}
-        self._known: dict[str, str] = {}
+        self._set_codes = {style: _invert(table) for style, table in chars.items()}
+        self._codes: dict[str, str] = {}
         for style in chars:
-            for name, code in self._own[style].items():
+            for name, code in self._set_codes[style].items():
                 if code in emoji:
-                    self._known.setdefault(name, code)
+                    self._codes.setdefault(name, code)
         for code, each in emoji.items():
-            self._known.setdefault(slug(each.label), code)
+            self._codes.setdefault(slug(each.label), code)
         for style in chars:
-            for name, code in self._own[style].items():
-                self._known.setdefault(name, code)
-        self._same = _same_names(sets.values())
-        self._short = {
+            for name, code in self._set_codes[style].items():
+                self._codes.setdefault(name, code)
+        self._aliases = _alias_names(sets.values())
+        self._shortcodes = {
             slug(name): "-".join(code_points(code))
             for code, names in shortcodes.items()
             for name in ([names] if isinstance(names, str) else names)
         }
         self._unicode = _unicode_names()
-        self._squashed: dict[str, str] = {}
-        for names_to_codes in (self._known, self._unicode):
+        self._without_separators: dict[str, str] = {}
+        for names_to_codes in (self._codes, self._unicode):
             for name, code in names_to_codes.items():
-                self._squashed.setdefault(name.replace("-", ""), code)
-        for name in self._same:
-            if code := self._plain(name):
-                self._squashed.setdefault(name.replace("-", ""), code)
+                self._without_separators.setdefault(name.replace("-", ""), code)
+        for name in self._aliases:
+            if code := self._lookup_name(name):
+                self._without_separators.setdefault(name.replace("-", ""), code)
 
     def code(self, style: str, name: str) -> str:
         """The canonical code of an icon, empty when it is unknown."""
         manual = self._manual.get(style, {}).get(name)
         if manual is not None:
             return manual
-        own = self._own.get(style, {}).get(name)
+        own = self._set_codes.get(style, {}).get(name)
         if own:
             return own
         base, tone = _split_tone(name)
-        if tone and not self._plain(name) and (code := self._any(base)):
+        if tone and not self._lookup_name(name) and (code := self._lookup(base)):
             return _with_tone(code, tone)
-        return self._any(name)
+        return self._lookup(name)
 
     def caption(self, style: str, name: str) -> str:
         """The manual caption of an icon that is not in emojibase, else one derived from its name."""
@@ -233,31 +233,31 @@ class NameResolver:
         return manual or caption_phrases.name_phrase(name, self.code(style, name))
 
     def box(self, style: str, name: str) -> dict[str, float]:
-        """The manual view box of an icon whose own one cuts it off, else an empty mapping."""
+        """The manual view box of an icon that its own view box cuts off, else an empty mapping."""
         return self._boxes.get(style, {}).get(name, {})
 
-    def _any(self, name: str) -> str:
+    def _lookup(self, name: str) -> str:
         return (
             self._manual["*"].get(name)
-            or self._plain(name)
+            or self._lookup_name(name)
             or self._unicode.get(name)
-            or self._squashed.get(name.replace("-", ""))
-            or self._short.get(name)
+            or self._without_separators.get(name.replace("-", ""))
+            or self._shortcodes.get(name)
             or ""
         )
 
-    def _plain(self, name: str) -> str:
-        if name in self._known:
-            return self._known[name]
+    def _lookup_name(self, name: str) -> str:
+        if name in self._codes:
+            return self._codes[name]
         if name.startswith("flag-for-"):
             # Before the aliases: a set that has the same image for two flags declares one an alias of the other.
             rest = name.removeprefix("flag-for-").removeprefix("flag-")
-            code = self._plain(f"flag-{rest}") or self._plain(rest)
+            code = self._lookup_name(f"flag-{rest}") or self._lookup_name(rest)
             if code:
                 return code
-        for other in self._same.get(name, ()):
-            if other in self._known:
-                return self._known[other]
+        for other in self._aliases.get(name, ()):
+            if other in self._codes:
+                return self._codes[other]
         return ""
 
 
@@ -274,7 +274,7 @@ def is_private(code: str) -> bool:
     return any(0xE000 <= int(p, 16) <= 0xF8FF or int(p, 16) >= 0xF0000 for p in code_points(code))
 
 
-def _same_names(sets: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+def _alias_names(sets: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Names that some set declares to be the same image (an alias without rotation or flip)."""
     same: defaultdict[str, list[str]] = defaultdict(list)
     for icon_set in sets:

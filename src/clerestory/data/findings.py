@@ -77,7 +77,7 @@ def unreadable_image(where: str, reason: UnreadableImage, problem: str) -> Findi
 
 
 def empty_caption(where: str, reason: EmptyCaption = EmptyCaption.NO_TEXT, in_list: bool = False) -> Finding:
-    """A caption without text; the image stays. One of several (``in_list``) is only left out of its list."""
+    """A caption without text; the image is kept. In a list of captions (``in_list``) only this one is left out."""
     problem = "the caption is empty" if reason == EmptyCaption.NO_TEXT else "the caption file is not UTF-8 text"
     effect = "it is left out" if in_list else "the image is used without it"
     return EMPTY_CAPTION.finding(where, f"{problem}; {effect}", reason=reason)
@@ -104,14 +104,14 @@ def incomplete_row(where: str, reason: IncompleteRow) -> Finding:
 
 
 def blank_icon(where: str) -> Finding:
-    """A drawing that is white on white; skipped."""
+    """A drawing that is completely white; skipped."""
     return BLANK_ICON.finding(where, "the drawing is white and therefore invisible on white; it is skipped")
 
 
 def no_caption(count: int, example: str) -> Finding:
     """Images without any caption; they are used."""
     noun = f"{count} image{'s' if count != 1 else ''}"
-    message = f"{noun} without a caption, such as {example!r}; used all the same"
+    message = f"{noun} without a caption, such as {example!r}; still used"
     return NO_CAPTION.finding(noun, message, count=count, example=example)
 
 
@@ -119,14 +119,14 @@ def column_as_group(columns: list[str]) -> Finding:
     """Columns without a predefined meaning, whose values are used as groups."""
     names = ", ".join(sorted(columns))
     return COLUMN_AS_GROUP.finding(
-        names, f"used as groups: {names}", count=len(columns), columns=tuple(sorted(columns))
+        names, f"these columns are used as groups: {names}", count=len(columns), columns=tuple(sorted(columns))
     )
 
 
 def unused_column(column: str, reason: UnusedColumn, max_length: int) -> Finding:
     """A column whose values cannot be groups."""
     problem = {
-        UnusedColumn.NOT_TEXT: "its values are not short texts",
+        UnusedColumn.NOT_TEXT: "its values are not short strings",
         UnusedColumn.LONG_TEXT: f"some values are longer than {max_length} characters",
     }[reason]
     return UNUSED_COLUMN.finding(column, f"the column {column!r} is not used: {problem}", reason=reason)

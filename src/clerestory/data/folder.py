@@ -24,9 +24,9 @@ UNSUPPORTED_SUFFIXES = {".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avi
 
 
 def open_folder(folder: Path, progress: Progress = QUIET, keep_columns: Sequence[str] = ()) -> Dataset:
-    """Open a folder; sub-folders too, hidden files not. Ids are paths below the folder.
+    """Open a folder with its sub-folders, without hidden files. Ids are paths below the folder.
 
-    With ``keep_columns``, each row of its caption file is a sample of its own; see ``Columns``.
+    With ``keep_columns``, each row of its caption file is a separate sample; see ``Columns``.
 
     Raises:
         DataError: it has two caption files, or no readable image.
@@ -46,7 +46,7 @@ def open_folder(folder: Path, progress: Progress = QUIET, keep_columns: Sequence
 def open_table(path: Path, progress: Progress = QUIET, keep_columns: Sequence[str] = ()) -> Dataset:
     """Open a ``.csv`` or ``.jsonl`` file whose rows name image files, relative to the folder of the table.
 
-    With ``keep_columns``, each row is a sample of its own; see ``Columns``.
+    With ``keep_columns``, each row is a separate sample; see ``Columns``.
 
     Raises:
         DataError: the table cannot be read, or names no readable image.
@@ -58,7 +58,7 @@ def open_table(path: Path, progress: Progress = QUIET, keep_columns: Sequence[st
 
 
 def resolve_paths(root: Path, rows: list[RawRow]) -> tuple[list[RawRow], list[Finding]]:
-    """Replace paths as given by paths below ``root``; rows without an id that name the same image are merged."""
+    """Replace the paths of the rows by paths below ``root``; rows without an id that name the same image are merged."""
     resolved: list[RawRow] = []
     findings: list[Finding] = []
     by_file: dict[str, RawRow] = {}
@@ -81,7 +81,7 @@ def resolve_paths(root: Path, rows: list[RawRow]) -> tuple[list[RawRow], list[Fi
 
 
 def _inside(root: Path, file: str) -> str | None:
-    """The path below ``root``; None when it leads outside (also through a link)."""
+    """The path below ``root``; None if it is outside (also through a link)."""
     try:
         return (root.resolve() / file.replace("\\", "/")).resolve().relative_to(root.resolve()).as_posix()
     except (ValueError, OSError):

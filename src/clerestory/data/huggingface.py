@@ -34,7 +34,7 @@ def open_huggingface(spec: str, progress: Progress = QUIET, keep_columns: Sequen
         spec: ``hf:org/name`` (followed by ``#configuration`` if it has several), or ``hf:./folder``, written by
             ``save_to_disk`` or with Parquet files.
         progress: advanced by every row of a split.
-        keep_columns: columns that become groups unshortened; see ``Columns``.
+        keep_columns: columns whose full values become groups; see ``Columns``.
 
     Raises:
         MissingExtra: the library ``datasets`` is not installed.
@@ -96,29 +96,29 @@ def _library(spec: str = "a Hugging Face dataset") -> Any:
 def _load(spec: str) -> Mapping[str, Any]:
     """The splits by name."""
     datasets = _library(spec)
-    place, _, configuration = spec.removeprefix(HF).partition("#")
-    if not place:
+    name, _, configuration = spec.removeprefix(HF).partition("#")
+    if not name:
         raise DataError("hf: must be followed by a dataset", "write hf:org/name, or hf:./folder")
-    folder = Path(place).expanduser()
-    local = place.startswith((".", "/", "~")) or folder.is_dir()
+    folder = Path(name).expanduser()
+    local = name.startswith((".", "/", "~")) or folder.is_dir()
     if local and not folder.is_dir():
-        raise DataError(f"the folder {folder} does not exist", "give the folder of a dataset, or hf:org/name")
+        raise DataError(f"the folder {folder} does not exist", "name the folder of a dataset, or hf:org/name")
     datasets.disable_progress_bars()
     try:
         if not local:
-            loaded = datasets.load_dataset(place, configuration or None)
-        elif any((folder / name).is_file() for name in SAVED_FILES):
+            loaded = datasets.load_dataset(name, configuration or None)
+        elif any((folder / file).is_file() for file in SAVED_FILES):
             loaded = datasets.load_from_disk(str(folder))
         else:
             loaded = datasets.load_dataset("parquet", data_files=_parquet_files(folder))
     except DataError:
         raise
-    except Exception as error:  # it also raises the errors of many libraries that it uses
+    except Exception as error:  # datasets passes on the errors of the libraries it uses
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         fix = (
             "check the folder"
             if local
-            else "check the name and the network, or save it to a folder and give hf:./folder"
+            else "check the name and the network, or save it to a folder and use hf:./folder"
         )
         raise DataError(f"{spec} cannot be opened: {reason}", fix) from error
     return loaded if isinstance(loaded, dict) else {str(loaded.split or "all"): loaded}
@@ -134,13 +134,13 @@ def _parquet_files(folder: Path) -> dict[str, list[str]]:
     if not files:
         raise DataError(
             f"{folder} contains neither a saved dataset nor Parquet files",
-            "give the folder that save_to_disk wrote",
+            "name the folder that save_to_disk wrote",
         )
     return files
 
 
 def _image_column(table: Any, spec: str) -> str:
-    """The column with the feature ``Image``, else one of bytes; a common name comes first."""
+    """The column with the feature ``Image``, else a binary column; common names are preferred."""
     image = _library(spec).Image
     columns = [name for name, feature in table.features.items() if isinstance(feature, image)]
     columns = columns or [name for name, feature in table.features.items() if _is_binary(feature)]

@@ -1,4 +1,4 @@
-"""The embedded images: about 22,000 open icons in eight art styles, with captions in several languages.
+"""The built-in images: about 22,000 open icons in eight art styles, with captions in several languages.
 
 ``python -m clerestory.data.icons fetch`` fetches the pinned packages; ``open_icons()`` renders them once and opens the
 cached Parquet file from then on.
@@ -54,7 +54,7 @@ class Icon:
 
 
 def open_icons(progress: Progress = QUIET) -> Dataset:
-    """The embedded images; rendered on first use (about a minute on two cores), then opened from the cache.
+    """The built-in images; rendered on first use (about a minute on two cores), then opened from the cache.
 
     Raises:
         DataError: the packages are missing and cannot be fetched.
@@ -117,11 +117,11 @@ def _build(path: Path, progress: Progress) -> Dataset:
 def _read_sets() -> tuple[dict[str, Any], dict[str, dict[str, str]], dict[str, str]]:
     sets, chars, licences = {}, {}, {}
     for style, package in packages.ICON_PACKAGES.items():
-        read = packages.read_json(packages.read_tarball(package), "icons.json", "chars.json", "info.json")
-        sets[style] = read["icons.json"]
-        licences[style] = read["info.json"]["license"]["spdx"]
-        if "chars.json" in read:
-            chars[style] = read["chars.json"]
+        documents = packages.read_json(packages.read_tarball(package), "icons.json", "chars.json", "info.json")
+        sets[style] = documents["icons.json"]
+        licences[style] = documents["info.json"]["license"]["spdx"]
+        if "chars.json" in documents:
+            chars[style] = documents["chars.json"]
     return sets, chars, licences
 
 
@@ -131,25 +131,25 @@ def _read_emojibase(
     """English entries by code, the name resolver, and labels by language and code."""
     members = ["en/data.json", "meta/groups.json", *(f"{lang}/compact.json" for lang in LANGUAGES)]
     shortcodes = ["en/shortcodes/joypixels.json", "en/shortcodes/github.json", "en/shortcodes/emojibase.json"]
-    read = packages.read_json(packages.read_tarball(packages.EMOJIBASE), *members, *shortcodes)
-    groups = {int(number): key for number, key in read["meta/groups.json"]["groups"].items()}
-    emoji = emoji_names.read_emoji(read["en/data.json"], groups)
-    short: dict[str, Any] = {}
-    for name in shortcodes:
-        short = {**read[name], **short}
+    documents = packages.read_json(packages.read_tarball(packages.EMOJIBASE), *members, *shortcodes)
+    groups = {int(number): key for number, key in documents["meta/groups.json"]["groups"].items()}
+    emoji = emoji_names.read_emoji(documents["en/data.json"], groups)
+    names: dict[str, Any] = {}
+    for file in shortcodes:
+        names = {**documents[file], **names}
     translations = {
         lang: {
             "-".join(emoji_names.code_points(each["hexcode"])): each["label"]
-            for entry in read[f"{lang}/compact.json"]
+            for entry in documents[f"{lang}/compact.json"]
             for each in (entry, *entry.get("skins", ()))
         }
         for lang in LANGUAGES
     }
-    return emoji, emoji_names.NameResolver(emoji, sets, chars, short), translations
+    return emoji, emoji_names.NameResolver(emoji, sets, chars, names), translations
 
 
 def _read_icons(sets: Mapping[str, Any], names: emoji_names.NameResolver, licences: Mapping[str, str]) -> list[Icon]:
-    """Every icon of every set; where a set has the same drawing twice, its plainest name is used."""
+    """Every icon of every set; if a set has the same drawing twice, its simplest name is used."""
     icons = []
     for style, icon_set in sets.items():
         source = packages.ICON_PACKAGES[style].spec
@@ -180,7 +180,7 @@ def _read_icons(sets: Mapping[str, Any], names: emoji_names.NameResolver, licenc
 
 
 def _images(icons: list[Icon], path: Path, progress: Progress) -> list[bytes]:
-    """PNG bytes of every icon; from an older cached file where only captions or splits have changed since."""
+    """PNG bytes of every icon; from an older cached file if only captions or splits have changed."""
     known = _cached_images(path)
     missing = [icon for icon in icons if icon.id not in known]
     rendered = render.render_all([icon.svg for icon in missing], progress) if missing else []
@@ -201,7 +201,7 @@ def _cached_images(path: Path) -> dict[str, bytes]:
 
 
 def _remove_old_caches(path: Path) -> None:
-    """Remove files that older code has cached except the newest one, which another checkout may use."""
+    """Remove the cached files of older code, except the newest one, which another checkout may use."""
     others = [other for other in path.parent.glob("icons-*.parquet") if other != path]
     for old in sorted(others, key=lambda other: other.stat().st_mtime)[:-1]:
         parquet.sidecar_path(old).unlink(missing_ok=True)

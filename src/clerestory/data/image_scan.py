@@ -25,7 +25,7 @@ from clerestory.data.images import check_image
 
 VERSION = 2
 MAX_FILE_BYTES = 256 * 2**20
-BATCH = 64
+BATCH_SIZE = 64
 _REASONS = {413: UnreadableImage.TOO_MANY_PIXELS, 415: UnreadableImage.UNSUPPORTED_FORMAT}
 
 
@@ -35,8 +35,8 @@ class ImageScan:
 
     Attributes:
         sha256: of its encoded bytes.
-        reason: why it cannot be used; None when it can.
-        problem: the reason in words; empty when it can be used.
+        reason: why it cannot be used; None if it can.
+        problem: the reason as a sentence; empty if it can be used.
     """
 
     sha256: str
@@ -69,8 +69,8 @@ def scan_files(root: Path, files: Iterable[str], progress: Progress) -> dict[str
     if not missing:
         return scans
     with progress.task("Checking images", len(missing)) as task, ThreadPoolExecutor(os.cpu_count()) as threads:
-        for start in range(0, len(missing), BATCH):
-            batch = missing[start : start + BATCH]
+        for start in range(0, len(missing), BATCH_SIZE):
+            batch = missing[start : start + BATCH_SIZE]
             scans.update(zip(batch, threads.map(lambda name: _scan_file(root / name), batch), strict=True))
             task.advance(len(batch))
     entries = {name: [stamps[name], encode(scan)] for name, scan in scans.items()}

@@ -1,4 +1,4 @@
-"""Images from any source, made safe: JPEG, PNG or WEBP bytes in; upright RGB or one sentence about the problem out."""
+"""Safe decoding of untrusted images: from JPEG, PNG or WEBP bytes to upright RGB, or an error in one sentence."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SIGNATURES = {"JPEG": (b"\xff\xd8\xff",), "PNG": (b"\x89PNG\r\n\x1a\n",), "WEBP
 
 
 def decode_image(content: bytes) -> Image.Image:
-    """Decode an image as upright RGB; transparency is composited on white, an animation gives its first frame.
+    """Decode an image as upright RGB; transparency is composited on white, of an animation the first frame is used.
 
     The format is detected from the content, never from a file name. The size is checked before any pixel is decoded.
 
@@ -40,7 +40,7 @@ def check_image(content: bytes) -> None:
     _open(content, lambda image: image, quick=True)
 
 
-def _open(content: bytes, use: Callable[[Image.Image], Image.Image], quick: bool = False) -> Image.Image:
+def _open(content: bytes, convert: Callable[[Image.Image], Image.Image], quick: bool = False) -> Image.Image:
     format_ = _detect_format(content)
     try:
         with _no_warnings():
@@ -50,18 +50,18 @@ def _open(content: bytes, use: Callable[[Image.Image], Image.Image], quick: bool
             if quick:
                 image.draft("RGB", (image.width // 8, image.height // 8))
             image.load()
-            return use(image)
+            return convert(image)
     except UploadError:
         raise
     except Image.DecompressionBombError:
         raise _too_large() from None
-    except Exception as error:  # a decoder may raise anything on malformed bytes: blame the image, not the caller
+    except Exception as error:  # a decoder may raise any exception on malformed bytes
         raise _damaged(error) from None
 
 
 @contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Without Pillow's warnings about large images and odd metadata: our limit is stricter, metadata is not used.
+    """Suppress Pillow's warnings about large images and odd metadata: our limit is stricter, metadata is not used.
 
     Filters are global to the process, hence the lock; decoding itself happens outside it.
     """
@@ -84,8 +84,8 @@ def _check_size(size: tuple[int, int]) -> None:
         raise _too_large(f" ({size[0]}×{size[1]})")
 
 
-def _too_large(shown: str = "") -> UploadError:
-    return UploadError(f"the image has more than 25 megapixels{shown}", "make it smaller and try again", 413)
+def _too_large(size: str = "") -> UploadError:
+    return UploadError(f"the image has more than 25 megapixels{size}", "make it smaller and try again", 413)
 
 
 def _damaged(error: Exception) -> UploadError:
@@ -106,5 +106,5 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
     return upright.convert("RGB")
 
 
-# A truncated file must be refused, not filled with grey; other libraries may have switched this on.
+# A truncated file must be an error, not filled with grey; other libraries may have enabled that.
 ImageFile.LOAD_TRUNCATED_IMAGES = False

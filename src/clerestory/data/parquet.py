@@ -2,7 +2,7 @@
 
 Columns: ``id``, ``image`` (encoded bytes), ``sha256`` (of the image), ``captions`` (list of text, lang, kind),
 ``concept``, ``groups`` (map), ``licence``, ``source``, ``split``. Beside ``x.parquet`` lies ``x.parquet.json`` with the
-SHA-256 of the file and the digest of the dataset, so that opening it again is one pass of hashing.
+SHA-256 of the file and the digest of the dataset, so opening it again takes one pass of hashing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from clerestory.core.sample import Caption, Dataset, Sample
 ROWS_PER_GROUP = 512
 CACHE_BYTES = 512 * 2**20
 LAYOUT = b"clerestory.samples.2"
-LAYOUTS = (LAYOUT, b"clerestory.samples.1")  # the first one named the column of the images otherwise
+LAYOUTS = (LAYOUT, b"clerestory.samples.1")  # version 1 has another name for the image column
 _CAPTION = pa.struct([("text", pa.string()), ("lang", pa.string()), ("kind", pa.string())])
 SCHEMA = pa.schema(
     [
@@ -131,7 +131,7 @@ class ParquetSidecar:
 
 
 def read_sidecar(path: Path) -> ParquetSidecar | None:
-    """The sidecar of ``path``; None where it does not exist or cannot be read."""
+    """The sidecar of ``path``; None if it does not exist or cannot be read."""
     try:
         return decode(ParquetSidecar, json.loads(sidecar_path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, ConfigError):
@@ -192,8 +192,8 @@ class ParquetImages:
     larger one. Safe to use from several threads.
 
     Args:
-        path: the file; it stays open, so that it may be replaced meanwhile.
-        column: the column of the bytes; the first one of bytes where none is given.
+        path: the file; it stays open, so it may be replaced while it is read.
+        column: the column of the bytes; by default the first binary column.
 
     Attributes:
         file: the open file.
@@ -245,11 +245,11 @@ def _bytes_in(meta: Any, group: int, column: str) -> int:
 
 
 def image_column(schema: pa.Schema, preferred: Collection[str] = ()) -> str:
-    """The column with encoded bytes: binary, or a struct with a ``bytes`` field; empty where there is none.
+    """The column with encoded bytes: binary, or a struct with a ``bytes`` field; empty if there is none.
 
     Args:
         schema: of the file.
-        preferred: lower-case names that come first where several columns qualify.
+        preferred: lower-case names that are preferred if several columns qualify.
     """
     columns: list[str] = [field.name for field in schema if _is_bytes(field.type)]
     return ([name for name in columns if name.lower() in preferred] or columns or [""])[0]

@@ -22,14 +22,14 @@ from clerestory.data.findings import IncompleteRow
 from clerestory.data.folder import dataset_from_files, resolve_paths
 from clerestory.data.image_scan import ImageScan, scan_image
 
-BATCH = 256
+BATCH_SIZE = 256
 
 
 def open_parquet(path: Path, progress: Progress = QUIET, keep_columns: Sequence[str] = ()) -> Dataset:
     """Open a Parquet file. One that Clerestory wrote and that still matches its sidecar opens without a scan.
 
-    With ``keep_columns``, each row is a sample of its own; see ``Columns``. A file that Clerestory wrote has them among
-    its groups.
+    With ``keep_columns``, each row is a separate sample; see ``Columns``. A file that Clerestory wrote already has them
+    among its groups.
 
     Raises:
         DataError: the file is not Parquet, has no image column, or has no readable image.
@@ -64,7 +64,7 @@ def _with_bytes(
     rows: dict[str, int] = {}
     number = 0
     with progress.task("Checking images", images.file.metadata.num_rows) as task:
-        for batch in images.file.iter_batches(batch_size=BATCH):
+        for batch in images.file.iter_batches(batch_size=BATCH_SIZE):
             for row in batch.to_pylist():
                 raw, row_findings = columns.read_row(row, f"row {number + 1}")
                 findings += row_findings
@@ -89,7 +89,7 @@ def _file_name(row: dict[str, Any], column: str) -> str:
 def _with_names(path: Path, columns: Columns, progress: Progress) -> Dataset:
     rows: list[RawRow] = []
     findings: list[Finding] = []
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH):
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH_SIZE):
         for row in batch.to_pylist():
             raw, row_findings = columns.read_row(row, f"row {len(rows) + 1}")
             if columns.keep_columns:

@@ -29,8 +29,8 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
     Args:
         spec: a name or a path.
         progress: advanced by every image.
-        keep_columns: columns of a table that become groups unshortened; each row is then a sample of its own, even
-            where several share an image, and has a split only where the table gives one.
+        keep_columns: columns of a table whose full values become groups; each row is then a separate sample, even if
+            several share an image, and has a split only if the table has one.
 
     Raises:
         DataError: unknown name, no readable image, or a column of ``keep_columns`` does not exist.
@@ -53,14 +53,14 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
     if path.is_file():
         reader = READERS.get(path.suffix.lower())
         if reader is None:
-            raise DataError(f"{path} has an unknown format", f"give a folder, or a file ending in {', '.join(READERS)}")
+            raise DataError(f"{path} has an unknown format", f"name a folder, or a file ending in {', '.join(READERS)}")
         return reader(path, progress, keep_columns)
-    fix = f"give {', '.join(known)}, hf:org/name, or the path of a folder or of a file ending in {', '.join(READERS)}"
+    fix = f"use {', '.join(known)}, hf:org/name, or the path of a folder or of a file ending in {', '.join(READERS)}"
     raise DataError(f"the data {text!r} does not exist", fix, closest(text, [*known, *_neighbours(path)]))
 
 
 def _neighbours(path: Path) -> list[str]:
-    """The neighbours of a path that does not exist, to suggest the intended one."""
+    """The files beside a path that does not exist, to suggest the intended one."""
     try:
         return [str(path.with_name(other.name)) for other in path.parent.iterdir()][:1000]
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Splits by concept: all images of a concept are in the same split, on any machine, whatever the other data."""
+"""Splits by concept: all images of a concept are in the same split, on any machine, independently of the other data."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ SHARES = {TEST: 0.10, VAL: 0.10}
 
 def hash_position(concept: str, salt: str = "") -> float:
     """A stable number in [0, 1) for a concept that depends only on the two strings."""
-    whole = hashlib.sha256(f"{salt}\0{concept}".encode()).digest()
-    return int.from_bytes(whole[:8], "big") / 2**64
+    digest = hashlib.sha256(f"{salt}\0{concept}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def split_of(concept: str, shares: Mapping[str, float] = SHARES, salt: str = "") -> str:

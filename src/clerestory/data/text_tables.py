@@ -20,7 +20,7 @@ _Rows = Iterator[tuple[str, dict[str, Any] | IncompleteRow]]
 def read_table(path: Path, keep_columns: Sequence[str] = ()) -> tuple[list[RawRow], list[Finding]]:
     """Every row of a ``.csv`` or ``.jsonl`` file, and the findings; malformed rows are reported and skipped.
 
-    With ``keep_columns``, a row without an id gets its number as id: each row is a sample of its own.
+    With ``keep_columns``, each row is a separate sample, and a row without an id gets its number as id.
 
     Raises:
         DataError: the file cannot be read as text, has no image column, or lacks one of ``keep_columns``.

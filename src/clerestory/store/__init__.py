@@ -1,4 +1,4 @@
-"""The store: one folder with files, evidence, releases and the journal that loses nothing when killed."""
+"""The store: one folder with files, evidence, releases and the journal; a killed process loses nothing."""
 
 from clerestory.store.catalog import DatasetRow
 from clerestory.store.journal import JournalRecord

@@ -24,11 +24,11 @@ SCHEMA = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, value BLOB N
 
 def answer_key(*parts: str) -> bytes:
     """The key of an answer: SHA-256 over everything it depends on, each part preceded by its length."""
-    whole = hashlib.sha256()
+    hasher = hashlib.sha256()
     for part in parts:
         content = part.encode()
-        whole.update(len(content).to_bytes(8, "big") + content)
-    return whole.digest()
+        hasher.update(len(content).to_bytes(8, "big") + content)
+    return hasher.digest()
 
 
 class AnswerCache:
@@ -37,7 +37,7 @@ class AnswerCache:
     A call of ``put`` is one transaction: after a kill at any moment either all of its answers are there or none.
 
     Args:
-        file: where it is stored; created on first use.
+        file: path of the SQLite file; created on first use.
     """
 
     def __init__(self, file: Path) -> None:
@@ -85,22 +85,22 @@ class AnswerCache:
         finally:
             connection.close()
 
-    def _replacing_damaged_file(self, work: Callable[[], T]) -> T:
-        """The result of ``work``; a damaged file is moved aside first, since losing a cache only costs time."""
+    def _replacing_damaged_file(self, operation: Callable[[], T]) -> T:
+        """The result of ``operation``; a damaged file is moved aside first, since losing a cache only costs time."""
         try:
-            return work()
+            return operation()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
             self.file.replace(self.file.with_suffix(".damaged"))
-            return work()
+            return operation()
 
 
 def _connect(file: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(file, timeout=TIMEOUT_SECONDS)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
-        # A power cut may lose the last answers but never mixes them up; those queries run again.
+        # A power cut may lose the last answers, but never corrupts the others; those queries run again.
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute(SCHEMA)
     except sqlite3.Error:

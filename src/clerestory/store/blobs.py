@@ -17,8 +17,8 @@ class Blobs:
     """Bytes stored in ``<folder>/aa/bb/<sha256>``, where ``aa`` and ``bb`` are the first digits of the digest.
 
     Args:
-        folder: where they are stored.
-        temporary_folder: where unfinished files lie until they are renamed into place.
+        folder: the folder of the files.
+        temporary_folder: holds unfinished files until they are renamed into place.
     """
 
     def __init__(self, folder: Path, temporary_folder: Path) -> None:
@@ -26,7 +26,7 @@ class Blobs:
         self._temporary_folder = temporary_folder
 
     def path(self, digest: str) -> Path:
-        """Where the blob is, or would be."""
+        """The path of the blob, whether or not it exists."""
         return self.folder / digest[:2] / digest[2:4] / digest
 
     def has(self, digest: str) -> bool:
@@ -70,7 +70,7 @@ class Blobs:
 
         Args:
             digest: the blob.
-            label: how the findings call it, such as ``the rows of evidence 0123456789ab``.
+            label: how the findings name it, such as ``the rows of evidence 0123456789ab``.
         """
         path = self.path(digest)
         if not path.is_file():

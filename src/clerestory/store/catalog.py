@@ -28,7 +28,7 @@ class DatasetRow:
         spec: what ``open_data`` opens: a name, a folder or a file.
         digest: of its content when it was added.
         size: its number of samples.
-        added: when, ISO 8601 in UTC.
+        added: the time, ISO 8601 in UTC.
     """
 
     name: str
@@ -44,7 +44,7 @@ def looks_like_digest(text: str) -> bool:
 
 
 def by_prefix(kind: str, prefix: str, known: Iterable[str]) -> str:
-    """The one digest that begins with ``prefix``.
+    """The only digest that begins with ``prefix``.
 
     Raises:
         NotFound: no digest does, or the prefix is shorter than eight characters or not hexadecimal.
@@ -57,15 +57,15 @@ def by_prefix(kind: str, prefix: str, known: Iterable[str]) -> str:
     if matches:
         raise InputError(
             f"{prefix!r} is the beginning of {len(matches)} digests",
-            "give more characters",
+            "use more characters",
             [short(match) for match in matches[:3]],
         )
-    fix = f"give at least {MIN_PREFIX} characters of it" if len(prefix) < MIN_PREFIX else ""
+    fix = f"use at least {MIN_PREFIX} characters of it" if len(prefix) < MIN_PREFIX else ""
     raise not_found(kind, prefix, [short(each) for each in known], fix)
 
 
 def add_evidence(connection: Connection, item: Evidence, digest: str) -> None:
-    """List a piece of evidence; listing it again changes nothing."""
+    """Add a piece of evidence to the catalog; adding it again changes nothing."""
     if connection.execute(select(evidence.c.id).where(evidence.c.id == digest)).first() is None:
         subject = item.subject
         connection.execute(
@@ -107,7 +107,7 @@ def cache_get(connection: Connection, key: str) -> str | None:
 
 
 def add_dataset(connection: Connection, row: DatasetRow) -> bool:
-    """List a dataset as the newest of its name; False when it already is."""
+    """Add a dataset as the newest of its name; False if it already is."""
     latest = {each.name: each for each in all_datasets(connection)}.get(row.name)
     if latest is not None and (latest.spec, latest.digest) == (row.spec, row.digest):
         return False

@@ -1,7 +1,7 @@
 """Signed statements of the journal's length and last hash, stored outside the database.
 
-Whoever can write the database can rewrite the whole chain; a copy of these small files (and of the public key) in
-another place reveals it. Each is a JSON file signed with Ed25519 over its canonical JSON without the signature.
+Anyone who can write the database can rewrite the whole chain; a copy of these small files (and of the public key)
+elsewhere reveals it. Each is a JSON file signed with Ed25519 over its canonical JSON without the signature.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Checkpoint:
     Attributes:
         length: the number of records in the chain.
         head: the hash of the last record.
-        when: ISO 8601, UTC.
+        when: the time, ISO 8601 in UTC.
         key: the public key, 64 hex characters.
         signature: Ed25519 over the canonical JSON of the four fields above, 128 hex characters.
     """
@@ -60,9 +60,9 @@ class Checkpoints:
     """The checkpoints of one store and the key that signs them.
 
     Args:
-        folder: where the checkpoints are, one file each.
+        folder: the folder of the checkpoints, one file each.
         key_file: the private key, created on first use and readable by its owner only.
-        temporary_folder: where unfinished files lie until they are renamed into place.
+        temporary_folder: holds unfinished files until they are renamed into place.
     """
 
     def __init__(self, folder: Path, key_file: Path, temporary_folder: Path) -> None:

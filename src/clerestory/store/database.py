@@ -1,4 +1,4 @@
-"""The connection to the database: its creation, its single writer, and its errors as plain sentences."""
+"""The connection to the database: its creation, its single writer, and its errors in one sentence each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from clerestory.store.schema import create_all, meta
 from clerestory.store.store_format import check_format
 
 BUSY_SECONDS = 30
-WRITER_LOCK = 0x636C6572  # the PostgreSQL advisory lock that plays the part of SQLite's single writer
+WRITER_LOCK = 0x636C6572  # PostgreSQL advisory lock: a single writer, as in SQLite
 _CORRUPT = ("malformed", "not a database", "disk I/O error")
 
 
@@ -29,7 +29,7 @@ class Database:
 
     Args:
         url: an SQLAlchemy url; SQLite and PostgreSQL are supported.
-        temporary_folder: where a new SQLite file is prepared before it is renamed into place.
+        temporary_folder: holds a new SQLite file until it is renamed into place.
 
     Raises:
         InputError: the url is invalid, names another kind of database, or the store has another format.
@@ -37,7 +37,7 @@ class Database:
     """
 
     def __init__(self, url: str, temporary_folder: Path) -> None:
-        self.url = _checked(url)
+        self.url = _parse_url(url)
         self.file = Path(self.url.database or "").absolute() if self.url.drivername.startswith("sqlite") else None
         if self.file is not None:
             _create_sqlite(self.file, temporary_folder)
@@ -47,7 +47,7 @@ class Database:
             raise MissingExtra(f"the database {self.location} needs a driver: {error}", _INSTALL_DRIVER) from error
         self._writer = self.engine.execution_options(clerestory_writes=True)
         self._reader = self.engine
-        if self.file is None:  # SQLite's readers see one state anyway
+        if self.file is None:  # SQLite's readers always see one state
             self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ")
         _forget_after_fork(self.engine)
         weakref.finalize(self, self.engine.dispose)
@@ -66,13 +66,13 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction that no other writer overlaps; durable once the block has been left.
+        """A transaction that no other writer overlaps; durable after the block.
 
         On SQLite it begins with ``BEGIN IMMEDIATE``, so it never fails half-way on a lock.
         """
         with self._translate_errors(), self._writer.begin() as connection:
             if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": WRITER_LOCK})
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WRITER_LOCK})
             yield connection
 
     def verify(self) -> list[Finding]:
@@ -129,7 +129,7 @@ def _hint(reason: str) -> str:
     return "check that the location exists, has free space and is writable"
 
 
-def _checked(url: str) -> URL:
+def _parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
@@ -142,7 +142,7 @@ def _checked(url: str) -> URL:
             f"a store cannot use the database {backend}", "use sqlite:///file or postgresql://user@host/name"
         )
     if backend == "sqlite" and not parsed.database:
-        raise InputError("a store cannot be in memory", "give a file: sqlite:///folder/store.db")
+        raise InputError("a store cannot be in memory", "use a file: sqlite:///folder/store.db")
     return parsed
 
 
@@ -167,7 +167,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _create_sqlite(file: Path, temporary_folder: Path) -> None:
-    """Prepare the database in a temporary file and rename it into place; safe when several processes do so at once."""
+    """Prepare the database in a temporary file and rename it into place; safe for several processes at once."""
     if file.exists():
         return
     make_folder(file.parent)

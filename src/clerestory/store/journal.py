@@ -54,7 +54,7 @@ class Journal:
     """The journal of one store.
 
     Args:
-        database: where the records are stored.
+        database: holds the records.
         checkpoints: signed heads, stored outside the database.
     """
 
@@ -124,7 +124,7 @@ class Journal:
         return self.checkpoints.write(length, head, when) if length else None
 
     def verify(self) -> list[Finding]:
-        """Every sign of tampering; empty when the journal is intact.
+        """Every sign of tampering; empty if the journal is intact.
 
         Each record is hashed again, the numbers must have no gap, and every signed checkpoint must match the chain.
         """
@@ -144,7 +144,7 @@ class Journal:
                 where = f"{self._database.location}, journal record {row.seq}"
                 finding = JOURNAL_BROKEN.finding(where, message, fix=_RESTORE, reason=reason, record=row.seq)
                 findings.append(finding)
-                break  # every later record would only repeat the same complaint
+                break  # every later record would fail as well
             previous = row.hash
             hashes.append(row.hash)
         return findings + self.checkpoints.verify(signed, hashes, complete=not findings)
@@ -156,7 +156,7 @@ def _head(connection: Connection) -> tuple[int, str]:
 
 
 def _fault(row: Row[Any], expected: int, previous: str) -> tuple[StoreFault, str] | None:
-    """Why a record does not continue the chain, with a sentence about it; None when it does."""
+    """The reason and message if a record does not continue the chain, else None."""
     if row.seq != expected:
         return StoreFault.RECORD_MISSING, f"the journal has a gap: record {expected} is missing"
     if row.previous != previous:

@@ -25,9 +25,9 @@ class ModelStore:
     """The models of one store.
 
     Args:
-        folder: where they are stored.
-        temporary_folder: where a copy is made before it is renamed into place.
-        database: where the manifests are stored.
+        folder: the folder of the model folders.
+        temporary_folder: holds copies until they are renamed into place.
+        database: holds the manifests.
     """
 
     def __init__(self, folder: Path, temporary_folder: Path, database: Database) -> None:
@@ -131,7 +131,7 @@ def _compare(folder: Path, files: dict[str, str]) -> list[Finding]:
 
 
 def _check_source(source: Path) -> None:
-    fix = "give a folder with config.json and model.safetensors"
+    fix = "name a folder with config.json and model.safetensors"
     if not source.is_dir():
         raise InputError(f"{source} is not a folder", fix)
     files = [path for path in source.rglob("*") if path.is_file()]

@@ -19,7 +19,7 @@ from clerestory.core.errors import ConfigError, Conflict, InputError, IntegrityE
 from clerestory.core.release import Alias, Release
 from clerestory.store.schema import aliases, releases
 
-NO_RELEASE = 0  # the number of an alias that points at nothing but still has its generation
+NO_RELEASE = 0  # the number of an alias without a release, which still has its generation
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 

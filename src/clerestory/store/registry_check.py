@@ -1,6 +1,6 @@
 """Whether the tables of releases and aliases still agree with the journal.
 
-Tables can be changed, as aliases must be; the journal cannot without breaking its chain. So the journal is trusted.
+The tables can be changed, since aliases move; changing the journal breaks its hash chain. So the journal is trusted.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, Connection, Index, Integer, MetaData, String, Table, Text, UniqueConstraint, text
 
 SCHEMA_VERSION = "2"
-"""Rises when stored evidence, releases or tables of an earlier version cannot be read any more."""
+"""Raised when stored evidence, releases or tables of earlier versions can no longer be read."""
 
 metadata = MetaData()
 DIGEST = String(64)

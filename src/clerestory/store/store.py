@@ -1,4 +1,4 @@
-"""The store: everything that Clerestory keeps, in one folder."""
+"""The store: all persistent data of Clerestory in one folder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def open_store(home: Path | str | None = None, url: str | None = None) -> Store:
 
 
 class Store:
-    """Blobs, models, evidence, releases, aliases and the journal of what happened. Use ``open_store``.
+    """Blobs, models, evidence, releases, aliases and the event journal. Use ``open_store``.
 
     Attributes:
         home: its folder, with the database in it unless a url was given.
@@ -173,7 +173,7 @@ class Store:
         return self._models.verify(digest)
 
     def put_dataset(self, name: str, spec: str, digest: str, size: int, event: Event) -> None:
-        """List a dataset as the newest of its name, together with its journal record.
+        """Add a dataset as the newest of its name, together with its journal record.
 
         Nothing is written when the newest dataset of this name has the same spec and digest.
         """

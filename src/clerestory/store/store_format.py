@@ -31,12 +31,12 @@ def check_home(home: Path) -> None:
 
 
 def check_format(version: str, location: str, model: str = "") -> None:
-    """Refuse another format with one sentence and the command that uses the content of the store again.
+    """Reject a store of another format, with the command that evaluates its models in a new store.
 
     Args:
         version: the format of the store.
         location: its folder or address, for people.
-        model: the folder of one of its models, where it is known.
+        model: the folder of one of its models, if known.
 
     Raises:
         InputError: the store has the format of another version.

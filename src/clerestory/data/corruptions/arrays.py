@@ -88,7 +88,7 @@ def interpolate_rows(values: Floats, left: NDArray[np.intp], weight: Floats) -> 
 
 
 def blur_along_line(values: Floats, radius: int, sigma: float, angle: float) -> Floats:
-    """Blur (H, W) or (H, W, C) along a line to one side, with repeated edges: a camera or a flake in motion.
+    """Blur (H, W) or (H, W, C) along a line to one side, with repeated edges: the motion of a camera or of a snowflake.
 
     Args:
         values: the image.
@@ -113,7 +113,7 @@ def blur_along_line(values: Floats, radius: int, sigma: float, angle: float) -> 
 
 
 def _weighted_shifts(values: Floats, shifts: list[tuple[int, int, float]]) -> Floats:
-    """The weighted sum of shifted copies, a band of rows at a time so that it stays in the cache of the processor."""
+    """The weighted sum of shifted copies, a band of rows at a time, which fits the processor's cache."""
     height, width = values.shape[:2]
     reach_y = max(abs(dy) for dy, _, _ in shifts)
     reach_x = max(abs(dx) for _, dx, _ in shifts)

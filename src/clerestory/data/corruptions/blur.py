@@ -75,21 +75,21 @@ def zoom_blur(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Byte
     source_HX = image_HWC.reshape(height, -1).astype(np.float32)
     total_HX = source_HX.copy()
     zooms = np.arange(1, end, step)
-    turned_WHC = np.zeros((width, height, 3), np.float32)
+    transposed_WHC = np.zeros((width, height, 3), np.float32)
     for zoom in zooms:
         left, weight = zoom_indices(height, zoom)
         rows_HWC = interpolate_rows(source_HX, left[:height], weight[:height, None]).reshape(image_HWC.shape)
         left, weight = zoom_indices(width, zoom)
         rows_WX = np.ascontiguousarray(rows_HWC.transpose(1, 0, 2)).reshape(width, -1)
-        turned_WHC += interpolate_rows(rows_WX, left[:width], weight[:width, None]).reshape(turned_WHC.shape)
+        transposed_WHC += interpolate_rows(rows_WX, left[:width], weight[:width, None]).reshape(transposed_WHC.shape)
     total_HWC = total_HX.reshape(image_HWC.shape)
-    total_HWC += turned_WHC.transpose(1, 0, 2)
+    total_HWC += transposed_WHC.transpose(1, 0, 2)
     total_HWC /= np.float32(len(zooms) + 1)
     return to_bytes(total_HWC)
 
 
 def glass_blur(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """Frosted glass: pixels take the colour of a nearby one, in several rounds, between two small blurs."""
+    """Frosted glass: each pixel gets the colour of a nearby one, in several rounds, between two small blurs."""
     sigma, jump, rounds = PARAMETERS["glass_blur"][severity - 1]
     height, width = image_HWC.shape[:2]
     image_PC = to_bytes(gaussian(image_HWC.astype(np.float32), sigma)).reshape(-1, 3)

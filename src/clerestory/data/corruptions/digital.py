@@ -24,7 +24,7 @@ def contrast(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes
 
 
 def brightness(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """More value in HSV; hue and saturation stay, so all channels grow by one factor."""
+    """A higher value in HSV; hue and saturation are unchanged, so all channels grow by one factor."""
     return lookup(_brightness_table(severity), repeat_channels(_max_channel(image_HWC)), image_HWC)
 
 
@@ -37,9 +37,9 @@ def _max_channel(image_HWC: Bytes) -> Bytes:
 @lru_cache(maxsize=5)
 def _brightness_table(severity: int) -> Bytes:
     """(256, 256) the new value of a channel, by the largest channel of its pixel and its old value."""
-    (more,) = PARAMETERS["brightness"][severity - 1]
+    (added,) = PARAMETERS["brightness"][severity - 1]
     largest = np.arange(256.0)[:, None]
-    value = np.minimum(largest / 255 + more, 1) * 255
+    value = np.minimum(largest / 255 + added, 1) * 255
     factor = value / np.maximum(largest, 1)
     table = np.arange(256.0) * factor
     table[0] = value[0]  # black has no colour: it becomes grey
@@ -104,13 +104,13 @@ def elastic_transform(image_HWC: Bytes, severity: int, rng: np.random.Generator)
     height, width = image_HWC.shape[:2]
     limit = height * 0.005
     sigma = (height * 0.01, width * 0.01)
-    moves = []
+    offsets = []
     for _ in range(2):
-        move = rng.uniform(-limit, limit, size=(height, width)).astype(np.float32)
-        move = gaussian(move, sigma, truncate=3, mode="reflect")
-        move *= np.float32(strength)
-        moves.append(move)
-    dx_HW, dy_HW = moves
+        offset = rng.uniform(-limit, limit, size=(height, width)).astype(np.float32)
+        offset = gaussian(offset, sigma, truncate=3, mode="reflect")
+        offset *= np.float32(strength)
+        offsets.append(offset)
+    dx_HW, dy_HW = offsets
     dx_HW += np.arange(width, dtype=np.float32)
     dy_HW += np.arange(height, dtype=np.float32)[:, None]
     return _bilinear_sample(image_HWC, dy_HW, dx_HW)

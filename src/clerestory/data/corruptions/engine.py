@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 
 from clerestory.core.errors import ConfigError, InputError, closest
-from clerestory.data.corruptions import blur, digital, noise, spattering, weather
+from clerestory.data.corruptions import blur, digital, noise, spatter, weather
 from clerestory.data.corruptions.arrays import Bytes, Corruption
 from clerestory.data.corruptions.parameters import MIN_SIDE, NAMES, SEVERITIES
 
@@ -35,7 +35,7 @@ CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
         "jpeg_compression": digital.jpeg_compression,
         "speckle_noise": noise.speckle_noise,
         "gaussian_blur": blur.gaussian_blur,
-        "spatter": spattering.spatter,
+        "spatter": spatter.spatter,
         "saturate": digital.saturate,
     }
 )
@@ -88,16 +88,16 @@ def corrupt_many(
         _check_image(image)
     if num_workers == 1 or len(images) < 2:
         return [corrupt(image, name, severity, key) for image, key in zip(images, keys, strict=True)]
-    # Fresh processes: a fork of one in which other threads hold locks may never end.
+    # Spawned, not forked: a fork of a process whose threads hold locks may deadlock.
     with ProcessPoolExecutor(min(num_workers, len(images)), mp_context=get_context("spawn")) as pool:
-        share = max(1, len(images) // (4 * num_workers))
-        return list(pool.map(corrupt, images, repeat(name), repeat(severity), keys, chunksize=share))
+        chunk = max(1, len(images) // (4 * num_workers))
+        return list(pool.map(corrupt, images, repeat(name), repeat(severity), keys, chunksize=chunk))
 
 
 def image_rng(key: str, name: str, severity: int) -> np.random.Generator:
     """The random generator of one image under one corruption; it depends on these three values only."""
     parts = (key.encode("utf-8", "surrogatepass"), name.encode(), str(severity).encode())
-    # Each part after its length, so that different triples never give the same bytes.
+    # Each part is preceded by its length, so that different triples never give the same bytes.
     seed_bytes = b"".join(len(part).to_bytes(8, "little") + part for part in parts)
     digest = hashlib.sha256(seed_bytes).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
@@ -107,8 +107,8 @@ def _check_condition(name: str, severity: int) -> None:
     if not isinstance(name, str) or name not in CORRUPTIONS:
         fix = f"known: {', '.join(NAMES)}"
         raise ConfigError(f"the corruption {name!r} does not exist", fix, closest(str(name), NAMES))
-    whole = isinstance(severity, int | np.integer) and not isinstance(severity, bool)
-    if not whole or severity not in SEVERITIES:
+    is_integer = isinstance(severity, int | np.integer) and not isinstance(severity, bool)
+    if not is_integer or severity not in SEVERITIES:
         raise ConfigError(f"severity is {severity!r}", "give an integer from 1 (slight) to 5 (severe)")
 
 
@@ -119,9 +119,7 @@ def _check_image(image: Bytes) -> None:
     if image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 1):
         raise InputError("the image is greyscale, and corruptions need RGB", "repeat its channel three times")
     if image.ndim == 3 and image.shape[2] == 4:
-        raise InputError(
-            "the image has transparency (RGBA)", "composite it on white and give the three channels of RGB"
-        )
+        raise InputError("the image has transparency (RGBA)", "composite it on white and pass its three RGB channels")
     if image.ndim != 3 or image.shape[2] != 3:
         raise InputError(f"an image must have the shape (height, width, 3), not {image.shape}")
     height, width = image.shape[:2]

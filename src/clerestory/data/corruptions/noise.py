@@ -14,18 +14,18 @@ from clerestory.data.corruptions.parameters import PARAMETERS
 
 def gaussian_noise(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """Additive noise of the same strength everywhere."""
-    (spread,) = PARAMETERS["gaussian_noise"][severity - 1]
+    (std,) = PARAMETERS["gaussian_noise"][severity - 1]
     noise = rng.standard_normal(image_HWC.shape, dtype=np.float32)
-    noise *= np.float32(255 * spread)
+    noise *= np.float32(255 * std)
     noise += image_HWC
     return to_bytes(noise)
 
 
 def speckle_noise(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """Noise in proportion to the brightness."""
-    (spread,) = PARAMETERS["speckle_noise"][severity - 1]
+    (std,) = PARAMETERS["speckle_noise"][severity - 1]
     noise = rng.standard_normal(image_HWC.shape, dtype=np.float32)
-    noise *= np.float32(spread)
+    noise *= np.float32(std)
     noise += np.float32(1)
     noise *= image_HWC
     return to_bytes(noise)
@@ -34,13 +34,13 @@ def speckle_noise(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> 
 def shot_noise(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """Poisson noise of few photons."""
     (photons,) = PARAMETERS["shot_noise"][severity - 1]
-    stay, levels = _alias_tables(int(photons))
-    cells = len(stay) // 256
+    threshold, levels = _alias_tables(int(photons))
+    cells = len(threshold) // 256
     bits = rng.integers(0, 2**32, size=image_HWC.shape, dtype=np.uint32)
     # The low bits choose a cell, the high ones one of its two levels.
     index = np.bitwise_and(bits, np.uint32(cells - 1)).astype(np.intp)
     index += np.multiply(image_HWC, cells, dtype=np.intp)
-    second = bits >= stay.take(index)
+    second = bits >= threshold.take(index)
     index <<= 1
     index += second
     return levels.take(index)
@@ -60,7 +60,7 @@ def _alias_tables(max_count: int) -> tuple[NDArray[np.uint32], Bytes]:
     """
     cells = 1 << max_count.bit_length()
     rest = _count_probabilities(max_count, cells) * cells
-    stay = np.ones((256, cells))
+    threshold = np.ones((256, cells))
     other = np.tile(np.arange(cells), (256, 1))
     values = np.arange(256)
     open_cells = np.ones((256, cells), dtype=bool)
@@ -68,11 +68,11 @@ def _alias_tables(max_count: int) -> tuple[NDArray[np.uint32], Bytes]:
         # The emptiest open cell is filled from the fullest one, and closed.
         low = np.where(open_cells, rest, np.inf).argmin(axis=1)
         high = np.where(open_cells, rest, -np.inf).argmax(axis=1)
-        stay[values, low] = np.minimum(rest[values, low], 1)
+        threshold[values, low] = np.minimum(rest[values, low], 1)
         other[values, low] = high
         open_cells[values, low] = False
-        rest[values, high] -= 1 - stay[values, low]
-    bounds = np.minimum(np.rint(stay * 2**32), 2**32 - 1).astype(np.uint32)
+        rest[values, high] -= 1 - threshold[values, low]
+    bounds = np.minimum(np.rint(threshold * 2**32), 2**32 - 1).astype(np.uint32)
     counts = np.stack([np.tile(np.arange(cells), (256, 1)), other], axis=-1)
     return bounds.reshape(-1), to_bytes(np.minimum(counts / max_count, 1) * 255).reshape(-1)
 

@@ -38,7 +38,7 @@ PARAMETERS: Mapping[str, tuple[tuple[float, ...], ...]] = MappingProxyType(
         "motion_blur": ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
         # largest zoom (not reached), step
         "zoom_blur": ((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
-        # mean and spread of the flakes, zoom, threshold, radius and sigma of their fall, weight of the image
+        # mean and std of the flakes, zoom, threshold, radius and sigma of their fall, weight of the image
         "snow": (
             (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
             (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
@@ -52,11 +52,11 @@ PARAMETERS: Mapping[str, tuple[tuple[float, ...], ...]] = MappingProxyType(
         "fog": ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
         # added to the value (HSV)
         "brightness": ((0.1,), (0.2,), (0.3,), (0.4,), (0.5,)),
-        # share of the contrast kept
+        # remaining share of the contrast
         "contrast": ((0.4,), (0.3,), (0.2,), (0.1,), (0.05,)),
         # strength of the displacement
         "elastic_transform": ((12.5,), (16.25,), (21.25,), (25,), (30,)),
-        # share of the resolution kept
+        # remaining share of the resolution
         "pixelate": ((0.6,), (0.5,), (0.4,), (0.3,), (0.25,)),
         # JPEG quality
         "jpeg_compression": ((25,), (18,), (15,), (10,), (7,)),
@@ -64,7 +64,7 @@ PARAMETERS: Mapping[str, tuple[tuple[float, ...], ...]] = MappingProxyType(
         "speckle_noise": ((0.15,), (0.2,), (0.35,), (0.45,), (0.6,)),
         # sigma in pixels
         "gaussian_blur": ((1,), (2,), (3,), (4,), (6,)),
-        # mean and spread of the drops, their sigma, threshold, strength (of water) or softness (of mud), mud or water
+        # mean and std of the drops, their sigma, threshold, strength (of water) or softness (of mud), mud or water
         "spatter": (
             (0.65, 0.3, 4, 0.69, 0.6, 0),
             (0.65, 0.3, 3, 0.68, 0.6, 0),

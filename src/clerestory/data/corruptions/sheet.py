@@ -1,7 +1,7 @@
 """A contact sheet: one image under every corruption and severity.
 
-``python -m clerestory.data.corruptions.sheet docs/images/corruptions.png`` draws the one in the documentation, of an
-icon; a second argument names another image.
+``python -m clerestory.data.corruptions.sheet docs/images/corruptions.png`` draws the contact sheet of the
+documentation, of an icon; a second argument is another image file.
 """
 
 from __future__ import annotations
@@ -56,15 +56,15 @@ def _outdoors(icon: Image.Image) -> Image.Image:
 def main(arguments: Sequence[str]) -> None:
     """Draw the sheet into the first file, of the image in the second one or of an icon."""
     if not 1 <= len(arguments) <= 2:
-        raise InputError("the output file is missing", "give it, optionally followed by an image file")
+        raise InputError("the output file is missing", "name it, optionally followed by an image file")
     if len(arguments) == 2:
         image = decode_image(Path(arguments[1]).read_bytes())
     else:
         icons = open_icons()
         image = _outdoors(decode_image(icons.read(next(sample for sample in icons if sample.id == ICON))))
     square = np.asarray(image.resize((2 * SIDE, 2 * SIDE), Image.Resampling.LANCZOS))
-    drawn = sheet(square).quantize(COLOURS, dither=Image.Dither.NONE)
-    drawn.save(arguments[0], optimize=True)
+    contact_sheet = sheet(square).quantize(COLOURS, dither=Image.Dither.NONE)
+    contact_sheet.save(arguments[0], optimize=True)
 
 
 if __name__ == "__main__":

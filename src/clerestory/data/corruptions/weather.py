@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from clerestory.data.corruptions.arrays import Bytes, Floats, blur_along_line, repeat_channels, to_bytes, zoom_center
-from clerestory.data.corruptions.frosting import TEXTURES, random_crop
+from clerestory.data.corruptions.frost_textures import TEXTURES, random_crop
 from clerestory.data.corruptions.parameters import PARAMETERS
 
 
 def snow(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """Flakes that fall at an angle, over a brighter and paler image."""
-    mean, spread, zoom, threshold, radius, sigma, image_weight = PARAMETERS["snow"][severity - 1]
+    mean, std, zoom, threshold, radius, sigma, image_weight = PARAMETERS["snow"][severity - 1]
     height, width = image_HWC.shape[:2]
     flakes = rng.standard_normal((height, width), dtype=np.float32)
-    flakes *= np.float32(spread)
+    flakes *= np.float32(std)
     flakes += np.float32(mean)
     flakes = zoom_center(flakes, zoom)
     flakes[flakes < threshold] = 0
@@ -23,7 +23,7 @@ def snow(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     flakes = np.rint(flakes * 255)
     flakes = flakes + flakes[::-1, ::-1]
     out = image_HWC.astype(np.float32)
-    # Written out, since the rounding of a matrix product may depend on the number of threads.
+    # Channel by channel: the rounding of a matrix product may depend on the number of threads.
     light = out[..., 0] * np.float32(1.5 * 0.299)
     light += out[..., 1] * np.float32(1.5 * 0.587)
     light += out[..., 2] * np.float32(1.5 * 0.114)
@@ -39,8 +39,8 @@ def frost(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
     """Ice crystals on the window: a random crop of one of five generated textures, blended with the image.
 
     The benchmark blends photographs of frosted windows, which we may not redistribute. These textures are generated
-    from fixed seeds (``frosting``) with the mean brightness of the photographs; weights and cropping are those of the
-    benchmark. Numbers under frost are therefore comparable with one another, and close to published ones, not equal.
+    from fixed seeds (``frost_textures``) with the mean brightness of the photographs; weights and cropping are those of
+    the benchmark. Numbers under frost are comparable with one another, but only close to published ones.
     """
     weight, ice = PARAMETERS["frost"][severity - 1]
     height, width = image_HWC.shape[:2]

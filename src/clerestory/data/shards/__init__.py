@@ -1,7 +1,7 @@
 """Sharded datasets: files of about equal size with an index that gives random access to every sample.
 
-Samples are in the order of the dataset, so that position ``i`` is the same sample whatever the number of shards; the
-order of training (``stages/train/shuffle.py``) does not depend on the storage.
+Samples are in the order of the dataset, so position ``i`` is the same sample for any number of shards; the order of
+training (``stages/train/shuffle.py``) does not depend on the storage.
 """
 
 from clerestory.data.shards.index import Shard, ShardIndex, is_sharded, read_index

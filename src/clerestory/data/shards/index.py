@@ -20,7 +20,7 @@ from clerestory.data import parquet
 
 LAYOUT = "clerestory.shards.1"
 INDEX_FILE, TABLE_FILE = "shards.json", "index.parquet"
-Kind = Literal["parquet", "tar"]
+ShardKind = Literal["parquet", "tar"]
 SCHEMA = pa.schema(
     [
         *(field for field in parquet.SCHEMA if field.name != "image"),
@@ -66,7 +66,7 @@ class ShardIndex:
     """
 
     layout: str
-    kind: Kind
+    kind: ShardKind
     name: str
     digest: str
     size: int

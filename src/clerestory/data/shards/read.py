@@ -23,7 +23,7 @@ FIX = "copy the shard again, or write the shards again"
 
 
 class Shards:
-    """The samples of a folder of shards, by position: a map-style dataset, as torch's ``DataLoader`` takes it.
+    """The samples of a folder of shards, by position: a map-style dataset for torch's ``DataLoader``.
 
     Opening reads the index only; an image is read, and compared with its digest, when it is needed. Safe to use from
     several threads, in forked workers and, pickled, in spawned ones.

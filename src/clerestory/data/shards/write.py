@@ -21,7 +21,7 @@ from clerestory.core.errors import ConfigError, InputError, IntegrityError
 from clerestory.core.progress import QUIET, Progress, ProgressTask
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data import parquet
-from clerestory.data.shards.index import INDEX_FILE, LAYOUT, SCHEMA, TABLE_FILE, Kind, Shard, ShardIndex
+from clerestory.data.shards.index import INDEX_FILE, LAYOUT, SCHEMA, TABLE_FILE, Shard, ShardIndex, ShardKind
 
 ROWS_PER_GROUP = 32  # reading one image reads its row group
 MIB = 2**20
@@ -32,20 +32,20 @@ EncodedSample = tuple[Sample, bytes]
 def write_shards(
     data: Dataset,
     folder: Path | str,
-    kind: Kind = "parquet",
+    kind: ShardKind = "parquet",
     shard_bytes: int = 256 * MIB,
     progress: Progress = QUIET,
 ) -> ShardIndex:
     """Write a dataset as shards with an index; equal data and settings give equal bytes.
 
-    The folder appears whole or not at all. A Parquet shard opens as a dataset of its own; a tar shard is a WebDataset
-    (``000000012.png``, ``.json``, ``.txt``) for any of its loaders.
+    The folder appears whole or not at all. Each Parquet shard can also be opened as a dataset; a tar shard is a
+    WebDataset (``000000012.png``, ``.json``, ``.txt``) for any of its loaders.
 
     Args:
         data: what to write; its sample ``i`` becomes sample ``i`` of the shards.
         folder: a new folder, or an empty one.
         kind: ``parquet`` or ``tar``.
-        shard_bytes: a shard ends with the image with which its images reach this size.
+        shard_bytes: a shard is closed as soon as its images reach this size.
         progress: advanced by every sample.
 
     Raises:
@@ -54,11 +54,11 @@ def write_shards(
     """
     target = Path(folder)
     if kind not in _WRITERS:
-        raise ConfigError(f"the kind of shards {kind!r} does not exist", f"give one of {', '.join(_WRITERS)}")
+        raise ConfigError(f"the kind of shards {kind!r} does not exist", f"use one of {', '.join(_WRITERS)}")
     if shard_bytes < 1:
-        raise ConfigError(f"the shard size is {shard_bytes} bytes", "give a size above 0")
+        raise ConfigError(f"the shard size is {shard_bytes} bytes", "use a size above 0")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target} already exists and is not empty", "give a new folder")
+        raise InputError(f"{target} already exists and is not empty", "name a new folder")
     if not len(data):
         raise InputError(f"the dataset {data.name} is empty", "add images first")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def write_shards(
     return index
 
 
-def _fill(data: Dataset, folder: Path, kind: Kind, shard_bytes: int, task: ProgressTask) -> ShardIndex:
+def _fill(data: Dataset, folder: Path, kind: ShardKind, shard_bytes: int, task: ProgressTask) -> ShardIndex:
     shards: list[Shard] = []
     locations: list[tuple[int, int, int]] = []
     first = 0
@@ -95,7 +95,7 @@ def _fill(data: Dataset, folder: Path, kind: Kind, shard_bytes: int, task: Progr
 
 
 def _chunks(data: Dataset, chunk_bytes: int) -> Iterator[list[EncodedSample]]:
-    """The samples in order; a chunk ends with the sample with which its images reach ``chunk_bytes``."""
+    """The samples in order; a chunk is closed as soon as its images reach ``chunk_bytes``."""
     chunk: list[EncodedSample] = []
     size = 0
     for sample in data:

@@ -24,13 +24,13 @@ class Texture:
     Attributes:
         crystals: the number of crystals.
         colour: mean red, green and blue, 0..255.
-        spread: standard deviation of the brightness.
+        std: standard deviation of the brightness.
         needles: the number of needles around a crystal.
     """
 
     crystals: int
     colour: tuple[int, int, int]
-    spread: float
+    std: float
     needles: int
 
 
@@ -44,7 +44,7 @@ TEXTURES = (
 
 
 def random_crop(number: int, height: int, width: int, rng: np.random.Generator) -> Floats:
-    """A random crop of a texture, (height, width, 3), 0..255; the texture is enlarged where it is too small."""
+    """A random crop of a texture, (height, width, 3), 0..255; the texture is enlarged if it is too small."""
     texture = _texture(number)
     scale = max(1.0, 1.1 * height / HEIGHT, 1.1 * width / WIDTH)
     if scale == 1:
@@ -65,42 +65,42 @@ def random_crop(number: int, height: int, width: int, rng: np.random.Generator) 
 
 @lru_cache(maxsize=len(TEXTURES))
 def _texture(number: int) -> Floats:
-    """(H, W, 3) float32: crystals around seeds; each pixel belongs to its nearest seed."""
-    kind = TEXTURES[number]
+    """(H, W, 3) float32: crystals around seeds; each pixel is part of the crystal of its nearest seed."""
+    params = TEXTURES[number]
     rng = np.random.Generator(np.random.Philox(number))
-    seeds = rng.random((kind.crystals, 2)) * (HEIGHT, WIDTH)
-    places = np.moveaxis(np.mgrid[:HEIGHT, :WIDTH], 0, -1).astype(np.float64)
+    seeds = rng.random((params.crystals, 2)) * (HEIGHT, WIDTH)
+    positions = np.moveaxis(np.mgrid[:HEIGHT, :WIDTH], 0, -1).astype(np.float64)
     # Distorted coordinates give the crystals irregular edges, like those of ice.
     for axis in range(2):
-        places[..., axis] += 9 * _rough(rng, 12) + 3 * _rough(rng, 3)
-    away, owner = spatial.cKDTree(seeds).query(places, k=2)
-    to_seed = places - seeds[owner[..., 0]]
-    angle = np.arctan2(to_seed[..., 0], to_seed[..., 1]) + (rng.random(kind.crystals) * 2 * np.pi)[owner[..., 0]]
-    light = _needles(angle, away[..., 0], kind.needles)
-    light += 0.6 * rng.standard_normal(kind.crystals)[owner[..., 0]]
-    light += 1.1 * np.exp(-(away[..., 1] - away[..., 0]) / 1.5)
-    light += 0.9 * _rough(rng, 60) + 0.5 * _rough(rng, 2) + 0.25 * _rough(rng, 0.6)
+        positions[..., axis] += 9 * _smooth_noise(rng, 12) + 3 * _smooth_noise(rng, 3)
+    distance, nearest = spatial.cKDTree(seeds).query(positions, k=2)
+    to_seed = positions - seeds[nearest[..., 0]]
+    angle = np.arctan2(to_seed[..., 0], to_seed[..., 1]) + (rng.random(params.crystals) * 2 * np.pi)[nearest[..., 0]]
+    light = _needles(angle, distance[..., 0], params.needles)
+    light += 0.6 * rng.standard_normal(params.crystals)[nearest[..., 0]]
+    light += 1.1 * np.exp(-(distance[..., 1] - distance[..., 0]) / 1.5)
+    light += 0.9 * _smooth_noise(rng, 60) + 0.5 * _smooth_noise(rng, 2) + 0.25 * _smooth_noise(rng, 0.6)
     light -= light.mean()
-    light *= kind.spread / light.std()
+    light *= params.std / light.std()
     # Bright ice is whiter: the tint fades from the mean towards white.
-    colour = np.array(kind.colour)
+    colour = np.array(params.colour)
     tint = colour - colour.mean()
     white = np.clip(light / 128, -0.5, 1)[..., None]
     texture: Floats = np.clip(colour + light[..., None] - tint * white, 0, 255).astype(np.float32)
     return texture
 
 
-def _needles(angle: Doubles, away: Doubles, count: int) -> Doubles:
+def _needles(angle: Doubles, distance: Doubles, count: int) -> Doubles:
     """Feathers of ice: needles from the seed outwards, each with side branches at an angle."""
     turn = angle * count / (2 * np.pi)
-    across = np.abs(turn - np.rint(turn)) * 2 * np.pi / count * away
-    needles = np.exp(-across / (0.8 + 0.02 * away))
-    branches = 0.5 + 0.5 * np.cos((away - 1.7 * across) * (2 * np.pi / 7))
+    across = np.abs(turn - np.rint(turn)) * 2 * np.pi / count * distance
+    needles = np.exp(-across / (0.8 + 0.02 * distance))
+    branches = 0.5 + 0.5 * np.cos((distance - 1.7 * across) * (2 * np.pi / 7))
     return 1.4 * needles + 0.8 * branches * np.exp(-across / 6)
 
 
-def _rough(rng: np.random.Generator, sigma: float) -> Doubles:
+def _smooth_noise(rng: np.random.Generator, sigma: float) -> Doubles:
     """Smooth noise with a standard deviation of 1."""
     noise = ndimage.gaussian_filter(rng.standard_normal((HEIGHT, WIDTH)), sigma)
-    even: Doubles = noise / noise.std()
-    return even
+    scaled: Doubles = noise / noise.std()
+    return scaled

@@ -18,10 +18,10 @@ MAX_DISTANCE = 20
 
 
 def spatter(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
-    """Severities 1 to 3 are water, whose edges catch the light; 4 and 5 are mud, which covers."""
-    mean, spread, sigma, threshold, strength, mud = PARAMETERS["spatter"][severity - 1]
+    """Severities 1 to 3 are water with bright edges; 4 and 5 are opaque mud."""
+    mean, std, sigma, threshold, strength, mud = PARAMETERS["spatter"][severity - 1]
     drops = rng.standard_normal(image_HWC.shape[:2], dtype=np.float32)
-    drops *= np.float32(spread)
+    drops *= np.float32(std)
     drops += np.float32(mean)
     drops = gaussian(drops, sigma)
     drops[drops < threshold] = 0
@@ -38,16 +38,16 @@ def spatter(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
 
 def _glints(drops_HW: Bytes) -> Floats:
     """The light of the drops at each pixel: low in their centre, high along one side of their edges."""
-    far = np.minimum(distance(edges(drops_HW, 50, 150)), MAX_DISTANCE)
-    smooth = far.astype(np.float32)
+    distances = np.minimum(distance(edges(drops_HW, 50, 150)), MAX_DISTANCE)
+    smooth = distances.astype(np.float32)
     for axis in (0, 1):
         smooth = ndimage.uniform_filter1d(smooth, 3, axis=axis, mode="mirror")
     # Chamfer distances approach integers from below: a margin as wide as elsewhere would round them up.
-    even = _equalised((smooth + np.float32(1e-5)).astype(np.uint8)).astype(np.int16)
+    equalised = _equalised((smooth + np.float32(1e-5)).astype(np.uint8)).astype(np.int16)
     # A relief lit from one corner.
-    padded = np.pad(even, 1, mode="reflect")
-    height, width = even.shape
-    lit = np.zeros_like(even)
+    padded = np.pad(equalised, 1, mode="reflect")
+    height, width = equalised.shape
+    lit = np.zeros_like(equalised)
     for y, x, weight in ((0, 0, -2), (0, 1, -1), (1, 0, -1), (1, 1, 1), (1, 2, 1), (2, 1, 1), (2, 2, 2)):
         lit += weight * padded[y : y + height, x : x + width]
     relief = np.clip(lit, 0, 255).astype(np.float32)
@@ -66,8 +66,8 @@ def _equalised(values_HW: Bytes) -> Bytes:
         return values_HW
     counts[: first + 1] = 0
     table = np.rint(np.cumsum(counts) * np.float32(255 / others)).astype(np.uint8)
-    spread: Bytes = table.take(values_HW)
-    return spread
+    equalised: Bytes = table.take(values_HW)
+    return equalised
 
 
 def edges(values_HW: Bytes, low: int, high: int) -> NDArray[np.bool_]:
@@ -100,7 +100,7 @@ def edges(values_HW: Bytes, low: int, high: int) -> NDArray[np.bool_]:
 
 
 def _local_maxima(
-    slope: NDArray[np.int32], place: NDArray[np.intp], line: int, dx: NDArray[np.int32], dy: NDArray[np.int32]
+    slope: NDArray[np.int32], index: NDArray[np.intp], row_length: int, dx: NDArray[np.int32], dy: NDArray[np.int32]
 ) -> NDArray[np.bool_]:
     """Non-maximum suppression across the edge, whose direction is one of four."""
     across, down = np.abs(dx).astype(np.int64), np.abs(dy).astype(np.int64) << 15
@@ -108,11 +108,11 @@ def _local_maxima(
     flat = down < shallow
     steep = down > shallow + (across << 16)
     side = np.where((dx ^ dy) < 0, -1, 1)
-    step = np.where(flat, 1, np.where(steep, line, line + side))
-    here = slope[place]
-    after = slope[place + step]
+    step = np.where(flat, 1, np.where(steep, row_length, row_length + side))
+    current = slope[index]
+    following = slope[index + step]
     # Of two equal neighbours in a straight direction, the first is the maximum.
-    return (here > slope[place - step]) & np.where(flat | steep, here >= after, here > after)
+    return (current > slope[index - step]) & np.where(flat | steep, current >= following, current > following)
 
 
 def distance(marked_HW: NDArray[np.bool_]) -> Floats:
