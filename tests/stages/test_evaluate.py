@@ -117,6 +117,7 @@ def test_the_model_is_better_than_chance_and_the_facts_say_what_chance_is(eviden
     assert recall.interval.low > 5 / 24
     assert (recall.n, recall.clusters) == (47, 24)
     assert evidence.facts["retrieval.language"] == "en"
+    assert evidence.facts["retrieval.ties"] == "pessimistic"
 
 
 def test_every_measurement_follows_exactly_from_the_stored_rows(
