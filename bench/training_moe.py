@@ -20,7 +20,7 @@ from transformers.models.mixtral.modeling_mixtral import MixtralExperts
 from clerestory.models import ClerestoryModel, preset_config
 from clerestory.models.moe import LossWeights, MixtureOfExperts, Mlp, grouped_linear
 from clerestory.models.moe.balancing import ExpertLoad, rebalance
-from clerestory.models.upcycled import upcycle_model
+from clerestory.models.upcycle import upcycle_model
 from table import Row, publish
 
 WIDTH, EXPERTS, TOP_K, HIDDEN = 256, 8, 2, 512

@@ -103,9 +103,9 @@ def test_a_text_that_is_too_long_is_cut_and_counted(tmp_path: Path) -> None:
     model = opened(make_clip(tmp_path / "clip"))
     long = "a red cat " * 30
     np.testing.assert_allclose(model.embed_texts([long]), model.embed_texts(["a red cat " * 4]), atol=1e-6)
-    assert model.truncated == 2
+    assert model.num_truncated == 2
     model.embed_texts(["a red cat"])
-    assert model.truncated == 2
+    assert model.num_truncated == 2
 
 
 def test_siglip_tells_its_bias_and_reads_64_pieces(tmp_path: Path) -> None:

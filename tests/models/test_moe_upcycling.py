@@ -13,7 +13,7 @@ from clerestory.core.errors import ConfigError
 from clerestory.models import ClerestoryModel
 from clerestory.models.moe import Mlp
 from clerestory.models.moe.upcycling import upcycle
-from clerestory.models.upcycled import upcycle_model
+from clerestory.models.upcycle import upcycle_model
 
 IDENTICAL = 1e-6
 

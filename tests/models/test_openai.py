@@ -14,7 +14,7 @@ from tests.support.endpoint import MODEL, endpoint
 
 from clerestory.core.errors import InputError, NotFound
 from clerestory.models import GenerationRequest, capabilities, open_reference
-from clerestory.models.adapters.http_client import DOWN_AFTER, RetryPolicy
+from clerestory.models.adapters.http_client import MAX_CONSECUTIVE_FAILURES, RetryPolicy
 from clerestory.models.adapters.openai import MAX_CONCURRENT_REQUESTS, Endpoint, ScoringEndpoint, open_endpoint
 from clerestory.models.resolve import remote_host
 
@@ -111,11 +111,11 @@ def test_an_endpoint_that_is_down_is_not_asked_for_hours() -> None:
         model = opened(server.ref, RetryPolicy(timeout=5.0, retries=0))
         server.asked.clear()
         replies = model.generate([GenerationRequest(f"question {i}") for i in range(100)])
-        assert len(server.asked) <= DOWN_AFTER + MAX_CONCURRENT_REQUESTS
+        assert len(server.asked) <= MAX_CONSECUTIVE_FAILURES + MAX_CONCURRENT_REQUESTS
         assert all(reply.error for reply in replies)
         assert replies[-1].error == "8 requests in a row failed, so no request was sent for a while"
         server.always = "ok"
-        model.client._down_until = 0.0
+        model.client._circuit_open_until = 0.0
         assert model.generate([GenerationRequest("again")])[0].text
 
 

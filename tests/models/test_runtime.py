@@ -164,9 +164,9 @@ def test_only_the_original_text_tower_is_accepted(tmp_path: Path, monkeypatch: p
 
 def test_long_texts_are_cut_and_counted() -> None:
     tower = load_text_tower()
-    before = tower.truncated
+    before = tower.num_truncated
     rows = tower.embed(["word " * 400, "short"])
-    assert tower.truncated == before + 1
+    assert tower.num_truncated == before + 1
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
 
 

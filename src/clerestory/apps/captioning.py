@@ -24,7 +24,7 @@ def caption_images(
     """Up to ``n`` suggestions for each image, best first; an empty list for an image without any.
 
     Raises:
-        CapabilityError: the model cannot write captions.
+        CapabilityError: the model cannot generate captions.
         InputError: ``n`` is less than 1.
     """
     captioner = require_capability(model, "Captioner", "captioning")
@@ -38,7 +38,7 @@ def captions_csv(rows: Iterable[Mapping[str, object]]) -> str:
 
     The columns are the keys of the rows in the order of their first appearance; a missing cell is empty. The text
     begins with a byte order mark (write it as UTF-8), lines end as in RFC 4180, and a text that a spreadsheet would
-    take for a formula gets an apostrophe in front of it.
+    run as a formula is preceded by an apostrophe.
     """
     table = [dict(row) for row in rows]
     header = list(dict.fromkeys(name for row in table for name in row))

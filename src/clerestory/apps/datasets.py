@@ -1,4 +1,4 @@
-"""Datasets by the names people gave them. Imports nothing heavy."""
+"""Datasets registered by name. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def add_dataset(
         name: its name; by default that of the file or folder.
         who: the person; by default the login name.
         why: the reason, for the journal.
-        progress: receives the progress of rendering and reading.
+        progress: reports rendering and reading.
 
     Raises:
         DataError: no sample is readable.

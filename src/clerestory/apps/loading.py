@@ -9,11 +9,11 @@ from clerestory.models import AnyModel, open_reference
 from clerestory.models.resolve import REFERENCE_FORMS, is_model_location, open_folder, remote_host
 from clerestory.store import ResolvedModel, Store
 
-CLERESTORY_CAPABILITIES = ("Embedder", "Scorer", "Captioner")  # of every model trained by Clerestory
+CLERESTORY_CAPABILITIES = ("Embedder", "Scorer", "Captioner")  # of every model that Clerestory trained
 
 
 def load_model(store: Store, ref: str) -> tuple[AnyModel, ResolvedModel]:
-    """The model of a reference, ready to use; ``models.need`` checks its capabilities.
+    """The model of a reference, ready to use; ``models.require_capability`` checks its capabilities.
 
     Args:
         store: the releases and models.
@@ -49,7 +49,7 @@ def is_external(ref: str) -> bool:
 
 
 def known_models(store: Store) -> list[tuple[str, tuple[str, ...]]]:
-    """The releases in the store with their capabilities, newest first, for ``models.need``."""
+    """The releases in the store with their capabilities, newest first, for ``models.require_capability``."""
     return [(release.ref, CLERESTORY_CAPABILITIES) for release in store.releases()]
 
 

@@ -56,7 +56,7 @@ class SearchIndex:
 
     @property
     def num_unreadable(self) -> int:
-        """The number of images that cannot be read, and so cannot be found."""
+        """The number of unreadable images, which no search returns."""
         return int(np.isnan(self._full[:, 0]).sum())
 
     def embeddings(self, dim: int | None = None) -> Matrix:
@@ -90,7 +90,7 @@ def search(model: Embedder, index: SearchIndex, query: str, k: int = 20, dim: in
         index: the images to search.
         query: a text in any phrasing.
         k: the number of hits.
-        dim: one of the model's nested dimensions; fewer are faster and less accurate. All by default.
+        dim: one of the model's nested dimensions; smaller is faster and less accurate. By default the largest.
 
     Raises:
         InputError: the query is empty, or ``k`` is less than 1.

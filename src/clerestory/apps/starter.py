@@ -1,4 +1,4 @@
-"""The starter, the model included in Clerestory: adds it to a store, and is used where no release is live yet."""
+"""The starter, the model that is part of Clerestory: add it to a store, and use it while no release is live."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ def stored_model(store: Store, ref: str) -> str:
 
 
 def live_or_starter(store: Store, ref: str) -> tuple[str, str]:
-    """``ref`` itself, or the starter where ``ref`` is the default ``icons@live`` and that model name has no release.
+    """``ref`` itself, or the starter if ``ref`` is the default ``icons@live`` and that model name has no release.
 
-    Any other reference was typed by a person and is never replaced.
+    Any other reference is the user's own and is never replaced.
 
     Returns:
         The reference to use, and one sentence for the user if it differs from ``ref``.
@@ -79,6 +79,6 @@ def live_or_starter(store: Store, ref: str) -> tuple[str, str]:
         store.resolve(ref)
     except NotFound:
         if store.releases(DEFAULT_NAME):
-            return ref, ""  # a release exists but none is live: that was a decision
+            return ref, ""  # releases exist but none is live: that was somebody's decision
         return STARTER, f"no release of {DEFAULT_NAME} is live yet, so the starter, the included model, is used"
     return ref, ""

@@ -1,4 +1,4 @@
-"""The vision-language model, one module for each of its parts, and the adapters to other models.
+"""The vision-language model, one module for each component, and the adapters to other models.
 
 Modules that need torch are imported on first use, so that reading the protocols is fast.
 """

@@ -1,9 +1,9 @@
-"""Loaded weights in memory that is aligned like the memory that torch allocates.
+"""Loaded weights in memory with the alignment of torch's own allocations.
 
 The address of a tensor read from a safetensors file depends on the length of the file's header, and is often not a
-multiple of 64 bytes. BLAS libraries choose other kernels for such addresses, which round differently: a model that is
-saved and loaded again would differ in its last bits from the saved one. Every function that reads weights therefore
-calls one of these two functions.
+multiple of 64 bytes. BLAS libraries choose different kernels for such addresses, which round differently: the outputs
+of a saved and reloaded model would differ in the last bits. Every function that reads weights therefore calls one of
+these two functions.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def align_parameters(network: Network) -> Network:
     """Move every parameter and buffer whose address is not a multiple of ``ALIGNMENT``; returns the network.
 
     The tensors remain the same objects with the same values, dtype, strides and ``requires_grad``. Tensors that overlap
-    in memory (tied weights, views) move together and keep their distance, so a view into the middle of another tensor
-    has an aligned address only if its distance is a multiple of ``ALIGNMENT``. Tensors outside the CPU's memory do not
+    in memory (tied weights, views) move together and keep their offset, so a view into the middle of another tensor
+    has an aligned address only if its offset is a multiple of ``ALIGNMENT``. Tensors outside the CPU's memory do not
     move.
     """
     for group in _overlapping(t for t in chain(network.parameters(), network.buffers()) if _addressable(t)):
@@ -64,7 +64,7 @@ def _overlapping(tensors: Iterator[Tensor]) -> list[list[Tensor]]:
 
 
 def _move(group: list[Tensor]) -> None:
-    """Give a group new memory; bytes are copied, so that any strides are kept."""
+    """Move a group to new memory; bytes are copied, so strides do not change."""
     first = group[0]
     # A tensor must begin at a multiple of its element size, counted from the start of the new memory.
     widest = max(t.element_size() for t in group)

@@ -1,4 +1,4 @@
-"""A dual encoder as a ``Scorer``: the softmax over the similarities of an image with each option, as in CLIP.
+"""A dual encoder as a ``Scorer``: a softmax over the similarities of an image with each option, as in CLIP.
 
 Shape suffixes: N images or texts, D width of an embedding, O options of one item.
 """
@@ -16,7 +16,7 @@ GREY = Image.new("RGB", (224, 224), (128, 128, 128))
 NO_IMAGE = "without an image the input is a plain grey image (128, 128, 128)"
 
 
-def join(question: str, option: str) -> str:
+def join_question(question: str, option: str) -> str:
     """The text of one option: the question, a space and the option; the option alone without a question."""
     return f"{question.strip()} {option.strip()}".strip()
 
@@ -52,11 +52,11 @@ def score_by_similarity(
     check_items(images, questions, options)
     if not images:
         return []
-    texts = [[join(q, o) for o in some] for q, some in zip(questions, options, strict=True)]
-    row_of = {text: i for i, text in enumerate(dict.fromkeys(t for some in texts for t in some))}
+    texts = [[join_question(q, o) for o in item_options] for q, item_options in zip(questions, options, strict=True)]
+    row_of = {text: i for i, text in enumerate(dict.fromkeys(t for item_texts in texts for t in item_texts))}
     text_ND = model.embed_texts(list(row_of)).astype(np.float64)
     image_ND = model.embed_images([GREY if image is None else image for image in images]).astype(np.float64)
     return [
-        log_softmax(logit_scale * (text_ND[[row_of[t] for t in some]] @ image_D))
-        for some, image_D in zip(texts, image_ND, strict=True)
+        log_softmax(logit_scale * (text_ND[[row_of[t] for t in item_texts]] @ image_D))
+        for item_texts, image_D in zip(texts, image_ND, strict=True)
     ]

@@ -27,14 +27,14 @@ class ClerestoryConfig(PreTrainedConfig):
         stem_residuals: residual blocks after each of those convolutions.
         width, layers, heads, mlp_ratio: of the image tower's Transformer blocks.
         experts: number of experts in each block; 0 means a dense MLP.
-        experts_per_token: how many of them each token visits.
+        experts_per_token: how many of them each token is routed to.
         expert_kind: ``gelu`` or ``swiglu``.
         expert_split: whether ``experts_per_token`` experts together are as wide as the dense MLP (equal cost per
             token); otherwise each of them is.
         expert_bias: whether the linear layers of the experts have biases, as those of the dense MLP.
         expert_gate: ``softmax`` or ``sigmoid``.
         expert_scale: the sum of a token's gate values.
-        shared_experts: number of experts that every token visits in addition.
+        shared_experts: number of additional experts that every token is routed to.
         expert_balance: ``loss`` (Switch), ``bias`` (loss-free) or ``both``.
         expert_z_weight: weight of the router's z-loss.
         decoder_experts: number of experts in each block of the caption decoder; 0 means dense.
@@ -127,7 +127,7 @@ class ClerestoryConfig(PreTrainedConfig):
 
 
 def _check(config: ClerestoryConfig) -> None:
-    """Raise ``ValueError`` for settings that do not fit together."""
+    """Raise ``ValueError`` for inconsistent settings."""
     if len(config.stem_channels) != len(config.stem_residuals):
         raise ValueError("stem_channels and stem_residuals need one entry for each stride-2 convolution")
     if config.image_size % 2 ** len(config.stem_channels):

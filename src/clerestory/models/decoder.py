@@ -161,7 +161,7 @@ def _search_one(
         if length == 1:
             step_WV[:, end] = -math.inf  # no empty caption
         if length == config.max_caption_tokens - 1:
-            end_W = step_WV[:, end].clone()  # maximum length: every beam ends here
+            end_W = step_WV[:, end].clone()  # maximum length: every beam must end
             step_WV.fill_(-math.inf)
             step_WV[:, end] = end_W
         total_WV = logp_W[:, None] + step_WV

@@ -1,7 +1,7 @@
 """Images to tokens: a convolutional stem, then Transformer blocks.
 
 A plain patch embedding learns almost nothing from a few thousand images in a few minutes; strided convolutions with
-residual blocks add the locality that makes it work.
+residual blocks add the inductive bias (locality) that it lacks.
 
 Shape suffixes: B images, C channels, H and W pixels, T tokens, D width, S heads, Q width of a head.
 """
@@ -101,12 +101,12 @@ class ImageTower(nn.Module):
     def __init__(self, config: ClerestoryConfig) -> None:
         super().__init__()
         stem: list[nn.Module] = []
-        before = 3
+        channels_in = 3
         for channels, residuals in zip(config.stem_channels, config.stem_residuals, strict=True):
-            stem += [ConvBlock(before, channels), *(ResidualBlock(channels) for _ in range(residuals))]
-            before = channels
+            stem += [ConvBlock(channels_in, channels), *(ResidualBlock(channels) for _ in range(residuals))]
+            channels_in = channels
         self.stem = nn.Sequential(*stem)
-        self.to_tokens = nn.Linear(before, config.width)
+        self.to_tokens = nn.Linear(channels_in, config.width)
         self.position_TD = nn.Parameter(torch.empty(config.grid**2, config.width))
         self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)

@@ -1,8 +1,8 @@
-"""The only place that reads pretrained models: every ``from_pretrained`` of the package is called here.
+"""The only module that reads pretrained models: every ``from_pretrained`` of the package is called here.
 
-What every load guarantees:
+Guarantees of every load:
 
-- local files only; nothing is fetched, and transformers never prompts;
+- local files only; nothing is downloaded, and transformers never prompts;
 - code that comes with a model is never run, and weights are read from safetensors only;
 - no tensor is missing, unexpected or of another shape, and every value is finite;
 - the weights lie in aligned memory, so that a loaded model computes the same bits as the saved one;
@@ -29,8 +29,8 @@ from clerestory.core.errors import CapabilityError, ClerestoryError, IntegrityEr
 from clerestory.models.alignment import align_parameters
 
 T = TypeVar("T")
-SAFE = {"local_files_only": True, "trust_remote_code": False}
-FETCH_AGAIN = "fetch or copy the model again"
+SAFE_LOADING = {"local_files_only": True, "trust_remote_code": False}
+DOWNLOAD_AGAIN = "download or copy the model again"
 MAX_NAMES = 3  # of tensors, in a message
 
 
@@ -47,7 +47,7 @@ def load_component(loader: Any, folder: Path, component: str, **settings: Any) -
         CapabilityError: it needs code that comes with the model, or a package that is not installed.
         IntegrityError: a file is missing or broken.
     """
-    return translate_load_errors(folder, component, lambda: loader.from_pretrained(folder, **SAFE, **settings))
+    return translate_load_errors(folder, component, lambda: loader.from_pretrained(folder, **SAFE_LOADING, **settings))
 
 
 def load_network(loader: Any, folder: Path, unused: Collection[str] = (), **settings: Any) -> nn.Module:
@@ -66,7 +66,7 @@ def load_network(loader: Any, folder: Path, unused: Collection[str] = (), **sett
 
     def read() -> tuple[nn.Module, dict[str, Any]]:
         loaded: tuple[nn.Module, dict[str, Any]] = loader.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, **SAFE, **settings
+            folder, use_safetensors=True, output_loading_info=True, **SAFE_LOADING, **settings
         )
         return loaded
 
@@ -78,7 +78,7 @@ def load_network(loader: Any, folder: Path, unused: Collection[str] = (), **sett
 
 
 def translate_load_errors(folder: Path, component: str, read: Callable[[], T]) -> T:
-    """Run ``read``, silently; an error of transformers becomes one sentence.
+    """Run ``read`` without output; an error of transformers becomes one sentence.
 
     Raises:
         CapabilityError: it needs code that comes with the model, or a package that is not installed.
@@ -97,39 +97,39 @@ def translate_load_errors(folder: Path, component: str, read: Callable[[], T]) -
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         if _has_custom_code(folder):
             raise CapabilityError(
-                f"{folder.name} needs code of its own, and code that comes with a model is never run",
+                f"{folder.name} needs custom code, and code that comes with a model is never run",
                 "use a model whose architecture is part of transformers",
             ) from error
         message = f"the {component} of {folder.name} cannot be read: {_first_line(error)}"
-        raise IntegrityError(message, FETCH_AGAIN) from error
+        raise IntegrityError(message, DOWNLOAD_AGAIN) from error
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Neither progress bars nor load reports of transformers; this package reports what matters itself."""
-    has_bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    """Suppress progress bars and load reports of transformers."""
+    had_progress_bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
-        if has_bar:
+        if had_progress_bar:
             logging.enable_progress_bar()
 
 
 def _check_names(folder: Path, verb: str, names: Collection[str]) -> None:
     if names:
-        shown = ", ".join(sorted(names)[:MAX_NAMES]) + (" …" if len(names) > MAX_NAMES else "")
+        examples = ", ".join(sorted(names)[:MAX_NAMES]) + (" …" if len(names) > MAX_NAMES else "")
         count = f"{len(names)} tensor{'s' if len(names) != 1 else ''}"
-        raise IntegrityError(f"the weights of {folder.name} {verb} {count}: {shown}", FETCH_AGAIN)
+        raise IntegrityError(f"the weights of {folder.name} {verb} {count}: {examples}", DOWNLOAD_AGAIN)
 
 
 @torch.no_grad()
 def _check_finite(folder: Path, network: nn.Module) -> None:
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise IntegrityError(f"the weights of {folder.name} are not finite: {name}", FETCH_AGAIN)
+            raise IntegrityError(f"the weights of {folder.name} are not finite: {name}", DOWNLOAD_AGAIN)
 
 
 def _has_custom_code(folder: Path) -> bool:

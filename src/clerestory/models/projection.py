@@ -1,7 +1,7 @@
 """The shared space of images and texts, ordered so that a prefix of an embedding is an embedding (Matryoshka).
 
 The text side is a fixed rotation of MiniLM's space onto the principal axes of the training captions: at full width
-every similarity equals MiniLM's, and a prefix retains as much of it as that many dimensions can. The image side is a
+every similarity equals MiniLM's, and a prefix retains as much of it as its dimension allows. The image side is a
 trained linear map into the rotated space.
 
 Shape suffixes: B images or texts, T tokens, D width of the tower, E width of the shared space.

@@ -1,6 +1,6 @@
-"""The capabilities of a model, as protocols: what the other packages may call, whatever the model is.
+"""The capabilities of a model, as protocols: the interface that the other packages use for any model.
 
-Clerestory's own models and the adapters to other people's models implement them. A caller requires a capability with
+Clerestory's own models and the adapters to other people's models implement them. Callers check a capability with
 ``require_capability``.
 """
 
@@ -62,7 +62,7 @@ class Reply:
         tokens_in: tokens of the prompt, images included; 0 if unknown.
         tokens_out: generated tokens; 0 if unknown.
         ms: wall-clock milliseconds from the request to the complete reply, retries included.
-        error: the reason why there is no reply; empty if there is one. Such a sample is unscored, never incorrect.
+        error: the reason why there is no reply; empty if there is one. Such a sample is unscored, not incorrect.
     """
 
     text: str
@@ -109,7 +109,7 @@ class Embedder(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Assigns probabilities to given answers.
+    """Assigns probabilities to candidate answers.
 
     Attributes:
         digest: content address of the model.
@@ -125,7 +125,7 @@ class Scorer(Protocol):
         """Natural log-probabilities of each item's options.
 
         Args:
-            images: N images; None is the ablation without an image (``facts`` has the input used instead).
+            images: N images; None is the ablation without an image (``facts`` describes the input that replaces it).
             questions: N questions; an empty one compares the options alone.
             options: the answers to choose from for each item, at least one.
 
@@ -215,11 +215,11 @@ def require_capability(model: object, capability: Capability, task: str = "", av
     if isinstance(model, CAPABILITIES[capability]):
         return model
     present = ", ".join(CAPABILITY_TEXT[name] for name in capabilities(model))
-    what = f"this model can {present}" if present else "this model has none of the known capabilities"
+    ability = f"this model can {present}" if present else "this model has none of the known capabilities"
     suitable = [ref for ref, supported in available if capability in supported]
     store = f"use {', '.join(suitable[:MAX_NAMED_MODELS])}, or " if suitable else "use "
     raise CapabilityError(
-        f"{task or 'this operation'} needs a model that can {CAPABILITY_TEXT[capability]} ({capability}); {what}",
+        f"{task or 'this operation'} needs a model that can {CAPABILITY_TEXT[capability]} ({capability}); {ability}",
         store + SUITABLE_MODELS[capability],
     )
 
@@ -238,11 +238,11 @@ def check_items(
         raise InputError(
             f"the numbers of images ({len(images)}), questions ({len(questions)}) and lists of options "
             f"({len(options)}) differ",
-            "give one question and one list of options for each image",
+            "pass one question and one list of options for each image",
         )
     empty = next((i for i, item in enumerate(options) if not len(item)), None)
     if empty is not None:
-        raise InputError(f"item {empty} has no options", "give at least one option for each item")
+        raise InputError(f"item {empty} has no options", "pass at least one option for each item")
 
 
 def check_caption_count(n: int) -> None:

@@ -49,7 +49,7 @@ def open_reference(ref: str) -> AnyModel:
     Raises:
         NotFound: the model does not exist on this machine and cannot be downloaded.
         IntegrityError: one of its files is missing or broken.
-        CapabilityError: its architecture is not supported, or it needs code of its own.
+        CapabilityError: its architecture is not supported, or it needs custom code.
         InputError: the reference is invalid, or its endpoint does not respond.
     """
     if ref == STARTER:
@@ -89,4 +89,6 @@ def _model_type(folder: Path) -> str:
         config = json.loads(file.read_text(encoding="utf-8"))
         return str(config.get("model_type", ""))
     except (OSError, ValueError, AttributeError) as error:
-        raise IntegrityError(f"{file} cannot be read as a configuration: {error}", "fetch the model again") from error
+        raise IntegrityError(
+            f"{file} cannot be read as a configuration: {error}", "download the model again"
+        ) from error

@@ -83,8 +83,10 @@ class ClerestoryEncoder:
         out: list[list[CaptionCandidate]] = []
         for pixels in self._pixels(images):
             tokens, _ = self.network.image_tower(pixels)
-            found = beam_search(self.network.decoder, tokens, self.config, n)
-            out.extend([CaptionCandidate(self._decode(ids), score) for ids, score in beams] for beams in found)
+            beams = beam_search(self.network.decoder, tokens, self.config, n)
+            out.extend(
+                [CaptionCandidate(self._decode(ids), score) for ids, score in candidates] for candidates in beams
+            )
         return out
 
     def score_options(
@@ -118,12 +120,12 @@ class ClerestoryEncoder:
             return {"text_embeddings": aligned(torch.from_numpy(self.text_tower.embed(texts)))}
 
     def encode_images(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Unit rows ``(N, D)`` of the outputs of ``preprocess_images``, with gradients where they are enabled."""
+        """Unit rows ``(N, D)`` of the outputs of ``preprocess_images``, with gradients if they are enabled."""
         rows_ND: torch.Tensor = self.network.get_image_features(inputs["pixel_values"])
         return rows_ND
 
     def encode_texts(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Unit rows ``(N, D)`` of the outputs of ``preprocess_texts``, with gradients where they are enabled."""
+        """Unit rows ``(N, D)`` of the outputs of ``preprocess_texts``, with gradients if they are enabled."""
         rows_ND: torch.Tensor = self.network.get_text_features(inputs["text_embeddings"])
         return rows_ND
 
@@ -148,11 +150,11 @@ def open_model(folder: Path | str) -> ClerestoryEncoder:
     Raises:
         NotFound: the folder does not exist, or the text tower is not on this machine.
         CapabilityError: the folder contains another kind of model.
-        IntegrityError: one of its files is missing or broken, or the text tower on this machine is not the right one.
+        IntegrityError: one of its files is missing or broken, or the text tower on this machine is a different one.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise NotFound(f"there is no model folder {folder}", "give the folder that contains config.json")
+        raise NotFound(f"there is no model folder {folder}", "name the folder that contains config.json")
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (folder / name).is_file():
             raise IntegrityError(f"{folder / name} is missing", "a model folder has config, weights and tokenizer")

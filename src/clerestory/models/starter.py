@@ -1,4 +1,4 @@
-"""The starter: the trained model that is part of the package, for search and captions without a training.
+"""The starter: the trained model that is part of the package, for search and captions without training one.
 
 It is an ordinary model folder; ``apps.starter`` handles the evidence beside it. ``clerestory train --data pictograms
 --preset small`` trains a similar model.

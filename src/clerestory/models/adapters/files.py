@@ -92,9 +92,9 @@ def check_folder(folder: Path) -> None:
         CapabilityError: its weights are pickles, which can run code when they are read.
     """
     if not folder.is_dir():
-        raise NotFound(f"there is no model folder {folder}", "give the folder that contains config.json")
+        raise NotFound(f"there is no model folder {folder}", "name the folder that contains config.json")
     if not (folder / "config.json").is_file():
-        raise IntegrityError(f"{folder / 'config.json'} is missing", "give the folder of a Hugging Face model")
+        raise IntegrityError(f"{folder / 'config.json'} is missing", "name the folder of a Hugging Face model")
     if not any(folder.glob("*.safetensors")):
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
         if pickles:
@@ -112,7 +112,7 @@ def model_files(folder: Path) -> Mapping[str, str]:
 
 
 def files_digest(folder: Path) -> str:
-    """The content address of a model folder; a read-me or another file beside the model does not change it."""
+    """The content address of a model folder; a README or another file beside the model does not change it."""
     return digest(dict(model_files(folder)))
 
 

@@ -30,7 +30,7 @@ from clerestory.models.adapters.loading import (
     load_config,
     load_frozen_network,
     load_processor,
-    rgb,
+    to_rgb,
 )
 from clerestory.models.clip_scorer import GREY, NO_IMAGE, log_softmax
 from clerestory.models.protocols import (
@@ -52,7 +52,7 @@ class ChatModel:
 
     Args:
         network: predicts the next token from tokens and images.
-        processor: the model's own, of text and images.
+        processor: the model's own processor of text and images.
         digest: SHA-256 of the model's files.
         name: for messages.
 
@@ -132,7 +132,7 @@ class ChatModel:
 
     def inputs(self, prompt: str, images: Sequence[Image.Image]) -> tuple[str, dict[str, Tensor]]:
         """The complete prompt as text, and the network's inputs: one row, up to the start of the answer."""
-        rgb_images = [rgb(image) for image in images]
+        rgb_images = [to_rgb(image) for image in images]
         if not rgb_images and not self._accepts_text_only:
             rgb_images = [GREY]
         if self.has_chat_template:
@@ -144,7 +144,7 @@ class ChatModel:
             text = self.image_token * len(rgb_images) + ("\n" if rgb_images and self.image_token else "") + prompt
         arguments: dict[str, Any] = {"images": rgb_images} if rgb_images else {}
         if self.has_chat_template and self.tokenizer.bos_token:
-            arguments["add_special_tokens"] = False  # the template writes the begin token itself
+            arguments["add_special_tokens"] = False  # the template already contains the begin token
         inputs = self.processor(text=[text], return_tensors="pt", **arguments)
         tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
         return text, tensors if self.has_chat_template else _without_end(tensors, self.tokenizer.eos_token_id)
@@ -218,7 +218,7 @@ class ChatModel:
 
 
 def _without_end(inputs: dict[str, Tensor], end: int | None) -> dict[str, Tensor]:
-    """The inputs without the end token that some tokenizers append to every text: the prompt is to be continued."""
+    """The inputs without the end token that some tokenizers append to every text: the model continues the prompt."""
     ids_1P = inputs["input_ids"]
     if end is None or int(ids_1P[0, -1]) != end:
         return inputs
@@ -246,7 +246,7 @@ def open_chat(folder: Path, name: str = "") -> ChatModel:
 
     Raises:
         NotFound, IntegrityError: the folder or one of its files is missing or broken.
-        CapabilityError: its weights are not safetensors, it needs code of its own or a package that is not installed,
+        CapabilityError: its weights are not safetensors, it needs custom code or a package that is not installed,
             or it is an encoder-decoder.
     """
     check_folder(folder)

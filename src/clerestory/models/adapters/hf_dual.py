@@ -1,4 +1,4 @@
-"""Any Hugging Face dual encoder (CLIP, SigLIP, SigLIP 2, ALIGN, Chinese CLIP …), by its methods.
+"""Any Hugging Face dual encoder (CLIP, SigLIP, SigLIP 2, ALIGN, Chinese CLIP …).
 
 A network qualifies if its ``get_image_features`` and ``get_text_features`` return one row per input, of the same width.
 
@@ -32,7 +32,7 @@ from clerestory.models.adapters.loading import (
     load_frozen_network,
     load_image_processor,
     load_tokenizer,
-    rgb,
+    to_rgb,
 )
 from clerestory.models.clip_scorer import GREY, NO_IMAGE, score_by_similarity
 from clerestory.models.protocols import Matrix, Scores, unknown_dim
@@ -47,16 +47,16 @@ class DualEncoder:
 
     Args:
         network: has ``get_image_features`` and ``get_text_features``.
-        tokenizer: the model's own.
-        image_processor: the model's own.
+        tokenizer: the model's own tokenizer.
+        image_processor: the model's own image processor.
         digest: SHA-256 of the model's files.
         name: for messages.
 
     Attributes:
         logit_scale: factor of the similarities before the softmax: ``exp`` of the trained parameter, or 1 / the trained
             temperature; 0 if the model has neither, and scoring uses 1.
-        max_text_tokens: longest text that the model reads.
-        truncated: number of texts so far that were longer and were truncated.
+        max_text_tokens: maximum length of a text.
+        num_truncated: number of texts so far that were longer and were truncated.
     """
 
     order_matters = False
@@ -67,14 +67,14 @@ class DualEncoder:
         self.logit_scale = _logit_scale(network)
         self._is_siglip = str(network.config.model_type).startswith("siglip")
         self.max_text_tokens = _max_text_tokens(network.config, tokenizer)
-        self.truncated = 0
+        self.num_truncated = 0
         # Fast tokenizers have padding state, so two threads must not tokenize at the same time.
         self._tokenizer_lock = threading.Lock()
         text_width, image_width = self._embed_texts(["a"]).shape[1], self._embed_images([GREY]).shape[1]
         if image_width != text_width:
             raise CapabilityError(
                 f"{name} has image embeddings of width {image_width} and text embeddings of width {text_width}: "
-                "they are not in one space",
+                "they do not share a space",
                 SUGGESTION,
             )
         self.dims: tuple[int, ...] = (text_width,)
@@ -85,7 +85,7 @@ class DualEncoder:
         return self._in_batches(images, self._embed_images)
 
     def embed_texts(self, texts: Sequence[str], dim: int | None = None) -> Matrix:
-        """Unit rows ``(N, D)`` float32; a text longer than the model reads is truncated and counted."""
+        """Unit rows ``(N, D)`` float32; a longer text than ``max_text_tokens`` is truncated and counted."""
         self._check(dim)
         return self._in_batches(texts, self._embed_texts)
 
@@ -123,10 +123,10 @@ class DualEncoder:
 
     def preprocess_images(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """The network's inputs for some images."""
-        return dict(self.image_processor(images=[rgb(image) for image in images], return_tensors="pt"))
+        return dict(self.image_processor(images=[to_rgb(image) for image in images], return_tensors="pt"))
 
     def preprocess_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """The network's inputs for some texts; texts longer than it reads are truncated and counted."""
+        """The network's inputs for some texts; longer texts than ``max_text_tokens`` are truncated and counted."""
         with self._tokenizer_lock:
             untruncated = self.tokenizer(list(texts))["input_ids"]
             inputs = dict(
@@ -138,17 +138,17 @@ class DualEncoder:
                     return_tensors="pt",
                 )
             )
-        self.truncated += sum(len(ids) > self.max_text_tokens for ids in untruncated)
+        self.num_truncated += sum(len(ids) > self.max_text_tokens for ids in untruncated)
         if self._is_siglip:
             inputs.pop("attention_mask", None)
         return inputs
 
     def encode_images(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Unit rows ``(N, D)`` of the outputs of ``preprocess_images``, with gradients where they are enabled."""
+        """Unit rows ``(N, D)`` of the outputs of ``preprocess_images``, with gradients if they are enabled."""
         return self._encode(self.network.get_image_features, inputs)
 
     def encode_texts(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Unit rows ``(N, D)`` of the outputs of ``preprocess_texts``, with gradients where they are enabled."""
+        """Unit rows ``(N, D)`` of the outputs of ``preprocess_texts``, with gradients if they are enabled."""
         return self._encode(self.network.get_text_features, inputs)
 
     @torch.inference_mode()
@@ -187,7 +187,7 @@ def open_dual(folder: Path, name: str = "") -> DualEncoder:
 
     Raises:
         NotFound, IntegrityError: the folder or one of its files is missing or broken.
-        CapabilityError: its weights are not safetensors, it needs code of its own, or it is not a dual encoder.
+        CapabilityError: its weights are not safetensors, it needs custom code, or it is not a dual encoder.
     """
     check_folder(folder)
     load_config(folder)
@@ -210,7 +210,7 @@ def _logit_scale(network: Any) -> float:
 
 
 def _max_text_tokens(config: Any, tokenizer: Any) -> int:
-    """The longest text that the model reads: the number of its positions, and at most the limit of its tokenizer."""
+    """The maximum length of a text: the number of positions, or the limit of the tokenizer if that is smaller."""
     text = getattr(config, "text_config", config)
     positions = int(getattr(text, "max_position_embeddings", 0) or 512)
     if "roberta" in str(getattr(text, "model_type", "")) or config.model_type == "altclip":

@@ -1,4 +1,4 @@
-"""JSON over HTTP to an endpoint that may be busy, slow or broken: retries, and one sentence for each failure."""
+"""JSON over HTTP to an endpoint, with timeouts, retries and a circuit breaker; each failure is one sentence."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from clerestory.core.errors import InputError
 
 API_KEY_VARIABLES = ("CLERESTORY_API_KEY", "OPENAI_API_KEY")
 MAX_WAIT_SECONDS = 60.0
-# Circuit breaker: after this many failed requests in a row the endpoint is down, and further retries would take hours.
-DOWN_AFTER = 8
-DOWN_SECONDS = 60.0
+# Circuit breaker: after this many consecutive failures no request is sent for a while; retrying each would take hours.
+MAX_CONSECUTIVE_FAILURES = 8
+OPEN_CIRCUIT_SECONDS = 60.0
 ADDRESS_FORM = "use the form openai:http://host:port/v1#model"
 
 
@@ -56,10 +56,10 @@ class HttpReply:
 
 
 class HttpClient:
-    """A client of one endpoint. The key is read from the environment and is used in the requests only.
+    """A client of one endpoint. The API key is read from the environment and used in requests only.
 
     After 8 failed requests in a row, retries included, no request is sent for a minute; the requests of that minute
-    return an error that says so.
+    return that as their error.
 
     Args:
         base: such as ``http://127.0.0.1:8000/v1``.
@@ -83,8 +83,8 @@ class HttpClient:
         )
         # Models have no close method, and open sockets must not outlive them.
         weakref.finalize(self, self._client.close)
-        self._secret = key
-        self._consecutive_failures, self._down_until = 0, 0.0
+        self._api_key = key
+        self._consecutive_failures, self._circuit_open_until = 0, 0.0
 
     def get(self, path: str) -> HttpReply:
         """``GET`` below the base; one retry at most, because the user is waiting for the endpoint to open."""
@@ -95,12 +95,14 @@ class HttpClient:
         return self._request("POST", path, body, self.retry_policy.retries if retries is None else retries)
 
     def _request(self, method: str, path: str, body: Mapping[str, Any] | None, retries: int) -> HttpReply:
-        if self._consecutive_failures >= DOWN_AFTER and time.monotonic() < self._down_until:
-            return HttpReply({}, f"{DOWN_AFTER} requests in a row failed, so no request was sent for a while")
+        if self._consecutive_failures >= MAX_CONSECUTIVE_FAILURES and time.monotonic() < self._circuit_open_until:
+            return HttpReply(
+                {}, f"{MAX_CONSECUTIVE_FAILURES} requests in a row failed, so no request was sent for a while"
+            )
         reply = self._request_with_retries(method, path, body, retries)
         self._consecutive_failures = self._consecutive_failures + 1 if reply.error and not _is_rejected(reply) else 0
-        if self._consecutive_failures >= DOWN_AFTER:
-            self._down_until = time.monotonic() + DOWN_SECONDS
+        if self._consecutive_failures >= MAX_CONSECUTIVE_FAILURES:
+            self._circuit_open_until = time.monotonic() + OPEN_CIRCUIT_SECONDS
         return reply
 
     def _request_with_retries(self, method: str, path: str, body: Mapping[str, Any] | None, retries: int) -> HttpReply:
@@ -143,7 +145,7 @@ class HttpClient:
     def _redact(self, text: str) -> str:
         """One short line without the key, whatever the endpoint sent back."""
         line = " ".join(text.split())
-        return (line.replace(self._secret, "***") if self._secret else line)[:200]
+        return (line.replace(self._api_key, "***") if self._api_key else line)[:200]
 
 
 def _is_rejected(reply: HttpReply) -> bool:

@@ -47,9 +47,9 @@ def load_processor(folder: Path, config: Any) -> Any:
 def _without_video(kind: Any) -> Any:
     """A processor class that is loaded without its video processor, for which transformers has no option."""
 
-    def arguments(cls: Any, place: Any, *_: Any, **__: Any) -> list[Any]:
+    def arguments(cls: Any, folder: Any, *_: Any, **__: Any) -> list[Any]:
         loaders = {"image_processor": load_image_processor, "tokenizer": load_tokenizer}
-        return [loaders[name](Path(place)) if name in loaders else None for name in cls.get_attributes()]
+        return [loaders[name](Path(folder)) if name in loaders else None for name in cls.get_attributes()]
 
     def check(self: Any, name: str, argument: Any) -> Any:
         return None if argument is None else kind.check_argument_for_proper_class(self, name, argument)
@@ -66,7 +66,7 @@ def load_frozen_network(folder: Path, loader: Any) -> nn.Module:
     return load_network(loader, folder, dtype=torch.float32).requires_grad_(False)
 
 
-def rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
     """An RGB image; transparency is composited on white."""
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")

@@ -1,4 +1,4 @@
-"""Any endpoint that speaks OpenAI's API: vLLM, llama.cpp, Ollama, a hosted service, another Clerestory server.
+"""Any endpoint with OpenAI's API: vLLM, llama.cpp, Ollama, a hosted service, another Clerestory server.
 
 Images are sent as PNG ``data:`` URLs. The weights of a remote model cannot be pinned: its digest covers its address,
 its name and the prompts used.
@@ -23,7 +23,7 @@ from clerestory.core.codec import Fact
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, InputError, not_found
 from clerestory.models.adapters.http_client import ADDRESS_FORM, API_KEY_VARIABLES, HttpClient, HttpReply, RetryPolicy
-from clerestory.models.adapters.loading import rgb
+from clerestory.models.adapters.loading import to_rgb
 from clerestory.models.clip_scorer import log_softmax
 from clerestory.models.protocols import (
     CaptionCandidate,
@@ -161,7 +161,7 @@ class ScoringEndpoint(Endpoint):
 
 
 class RemoteEmbedder:
-    """An ``Embedder`` behind the address of a Clerestory server.
+    """An ``Embedder`` on a Clerestory server.
 
     Args:
         client: of the server.
@@ -220,7 +220,7 @@ def open_endpoint(ref: str, retry_policy: RetryPolicy | None = None) -> Endpoint
     One short request determines whether the endpoint reports probabilities, which makes it a ``Scorer``.
 
     Raises:
-        InputError: the address is invalid, nothing responds there, or the response is not that of this API.
+        InputError: the address is invalid, nothing responds there, or the response does not conform to this API.
         NotFound: the endpoint does not serve the model.
     """
     base, _, model = ref.removeprefix(PREFIX).partition("#")
@@ -245,7 +245,7 @@ def open_endpoint(ref: str, retry_policy: RetryPolicy | None = None) -> Endpoint
 def data_url(image: Image.Image) -> str:
     """An image as a PNG ``data:`` URL."""
     content = io.BytesIO()
-    rgb(image).save(content, "PNG")
+    to_rgb(image).save(content, "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
@@ -324,7 +324,7 @@ def _count(value: object) -> int:
 
 
 def _rows(body: Mapping[str, Any], count: int, width: int) -> Matrix | None:
-    """The embeddings of a response in the order of the inputs; None if their number or width is wrong."""
+    """The embeddings of a response in the order of the inputs; None if their number or width is incorrect."""
     data = body.get("data")
     if not isinstance(data, list) or len(data) != count:
         return None

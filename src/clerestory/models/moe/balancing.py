@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 from clerestory.models.moe.layer import mixtures
 
 BIAS_UPDATE_SPEED = 1e-3
-# An expert is dead below this fraction of the mean load. Every reader of loads uses this one threshold.
+# An expert is dead below this fraction of the mean load. The monitor and the expert report use this threshold too.
 DEAD_LOAD_FRACTION = 0.01
 
 
@@ -55,7 +55,7 @@ def rebalance(
     Args:
         model: any module that contains mixtures; those without an expert bias are only counted.
         update_speed: step size of the bias.
-        group: of ``torch.distributed``; the default group where it is initialized.
+        group: of ``torch.distributed``; the default group if it is initialized.
 
     Returns:
         The load of every mixture, by its name in the model.
@@ -85,7 +85,7 @@ def pop_counts(model: nn.Module, group: distributed.ProcessGroup | None = None) 
 
 
 def reset_counts(model: nn.Module) -> None:
-    """Reset the counts on this rank alone, as after a skipped step."""
+    """Reset the counts on this rank only, such as after a skipped step."""
     for mixture in mixtures(model).values():
         mixture.counts_E.zero_()
 

@@ -1,4 +1,4 @@
-"""Tokens to the rows of their experts and back, in a fixed order: no capacity, no token dropped, none padded.
+"""Tokens to the rows of their experts and back, in a fixed order: no capacity limit, no dropped or padded token.
 
 Shape suffixes: N tokens, K experts per token, S = N·K rows sorted by expert, D width, E experts.
 """

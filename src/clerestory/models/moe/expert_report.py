@@ -49,7 +49,7 @@ class ExpertReport:
         return ExpertLoad(tuple(self.load[layer].tolist())).max_over_mean
 
     def dead(self, layer: str) -> tuple[int, ...]:
-        """Experts without work, as ``ExpertLoad.dead`` defines them."""
+        """Dead experts, as ``ExpertLoad.dead`` defines them."""
         return ExpertLoad(tuple(self.load[layer].tolist())).dead
 
     def specialisation(self, group: str, layer: str) -> float:
@@ -124,8 +124,8 @@ def report_experts(model: nn.Module, batches: Iterable[Batch]) -> ExpertReport:
     Args:
         model: with at least one mixture; it is put into evaluation mode and back.
         batches: pairs of the keyword arguments of one forward pass and, for each group (``style``, ``class``,
-            ``modality`` …), the value of each sample. A layer with fewer samples has the first ones. The group
-            ``modality`` needs no values where the mixtures know their modality.
+            ``modality`` …), the value of each sample. A layer with fewer samples uses the first values. The group
+            ``modality`` needs no values if the mixtures have a ``modality``.
 
     Raises:
         CapabilityError: the model has no mixture.
@@ -194,15 +194,17 @@ class _RoutingCounter:
 
 
 def mutual_information(table_VE: Counts) -> float:
-    """Mutual information over the mean of both entropies; 0 where either has a single value."""
+    """Mutual information over the mean of both entropies; 0 if either has a single value."""
     total = table_VE.sum()
     if not total:
         return 0.0
     joint = table_VE / total
-    one, other = _entropy(joint.sum(axis=1)), _entropy(joint.sum(axis=0))
-    shared = one + other - _entropy(joint.ravel())
+    group_entropy, expert_entropy = _entropy(joint.sum(axis=1)), _entropy(joint.sum(axis=0))
+    shared = group_entropy + expert_entropy - _entropy(joint.ravel())
     # Rounding can give a value slightly below 0.
-    return max(0.0, 2 * shared / (one + other)) if one > 0 and other > 0 else 0.0
+    if group_entropy <= 0 or expert_entropy <= 0:
+        return 0.0
+    return max(0.0, 2 * shared / (group_entropy + expert_entropy))
 
 
 def _entropy(p: NDArray[np.float64]) -> float:

@@ -1,4 +1,4 @@
-"""One matrix for each expert, applied to its own consecutive rows; the choice of kernel is made here alone.
+"""One matrix for each expert, applied to its own consecutive rows; the only module that chooses a kernel.
 
 ``grouped_linear`` runs ``torch.nn.functional.grouped_mm`` wherever that accepts its inputs, and ``GroupedLinear``
 everywhere else: double precision, widths not divisible by 16 bytes, older GPUs, ``torch.compile`` in fp32.
@@ -53,7 +53,7 @@ def grouped_linear(x_SD: Tensor, w_EFD: Tensor, offsets_E: Tensor, bias_EF: Tens
         return y_SF
     rows_S = torch.arange(x_SD.shape[0], device=x_SD.device, dtype=offsets_E.dtype)
     expert_S = torch.searchsorted(offsets_E, rows_S, right=True)
-    # A product with a one-hot matrix is exact, and its gradient has a fixed summation order; an index has not.
+    # A product with a one-hot matrix is exact and its gradient has a fixed summation order; that of an index has not.
     return y_SF + F.one_hot(expert_S, bias_EF.shape[0]).to(bias_EF.dtype) @ bias_EF
 
 
@@ -84,7 +84,7 @@ class _PlainGradient(Function):
 
 
 class GroupedLinear(Function):
-    """One product after the other, written straight into the result.
+    """One product per expert, written directly into the result.
 
     A loop over ``w[e]`` under autograd would allocate the full gradient of ``w`` once for every expert; here each
     expert's slice is written in place.

@@ -38,7 +38,7 @@ class RoutingEvent(NamedTuple):
 
 
 class MixtureOfExperts(StackedExperts):
-    """Each token visits the ``top_k`` experts with the highest gate scores; no token is dropped and none padded.
+    """Each token is routed to the ``top_k`` experts with the highest gate scores; no token is dropped or padded.
 
     The tokens are sorted by expert (stable), each expert multiplies its own contiguous slice, and the inverse
     permutation brings the results back, so the sum over K has a fixed order. The oracle in the tests is the naive
@@ -53,12 +53,12 @@ class MixtureOfExperts(StackedExperts):
         bias: whether the linear layers of the experts have biases.
         gate: ``softmax`` or ``sigmoid``.
         scale: the sum of a token's gate values.
-        shared: number of shared experts, which every token visits in addition, as one MLP of ``shared * hidden``.
+        shared: number of shared experts, to which every token is routed in addition, as one MLP of ``shared * hidden``.
         balance_with_bias: whether an expert bias on the scores balances the load (see ``balancing``).
         losses: weights of the router's auxiliary losses.
 
     Attributes:
-        modality: ``IMAGE`` or ``TEXT``, the modality of all its tokens; None: unknown.
+        modality: ``IMAGE`` or ``TEXT``, the modality of all its tokens; None if unknown.
         counts_E: tokens per expert in training since ``balancing`` last reset them; not part of the weights.
         expert_bias_E: the expert bias, None without ``balance_with_bias``.
     """
@@ -116,7 +116,7 @@ class MixtureOfExperts(StackedExperts):
 
         Args:
             x_ND: tokens ``(…, D)``.
-            valid_N: ``(…)``, False for padding: padded tokens visit no expert, are not counted and give zeros.
+            valid_N: ``(…)``, False for padding: padded tokens are not routed or counted, and their outputs are 0.
         """
         shape, flat_ND = x_ND.shape, x_ND.flatten(0, -2)
         rows = None if valid_N is None else valid_N.flatten().nonzero().squeeze(1)

@@ -1,6 +1,6 @@
 """Auxiliary losses of a router, which keep it from sending all tokens to a few experts.
 
-Padded tokens are removed before these functions see a batch: they count neither in a mean nor in a load.
+Padded tokens are removed before these functions are called: they count neither in a mean nor in a load.
 
 Shape suffixes: N tokens, E experts.
 """
@@ -28,7 +28,7 @@ class LossWeights:
     z: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse negative weights, which would reward imbalance."""
+        """Reject negative weights, which would reward imbalance."""
         for name in ("switch", "z"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"the weight of the router's {name} loss is negative", "use 0 or a positive weight")

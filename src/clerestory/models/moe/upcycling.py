@@ -43,20 +43,21 @@ def upcycle(
 ) -> MixtureOfExperts:
     """A mixture with the same function as the MLP (Komatsuzaki et al. 2022).
 
-    Copied: every expert is the whole MLP, and the gate values sum to 1; a token costs K times as much as before.
-    Split (virtual groups, He et al. 2024): expert ``e`` is slice ``e % K`` of the MLP, and the K slices of a group
+    Without ``split``, every expert is the whole MLP, and the gate values sum to 1; a token costs K times as much. With
+    ``split`` (virtual groups, He et al. 2024), expert ``e`` is slice ``e % K`` of the MLP, and the K slices of a group
     share one row of the gate, so the top K experts are the slices of one group; a token costs the same as before.
 
     Args:
-        mlp: GELU, or SwiGLU where the output of its first layer is twice as wide as the input of the second.
-        experts: E; a multiple of ``top_k`` when split.
+        mlp: GELU, or SwiGLU if the output of its first layer is twice as wide as the input of the second.
+        experts: E; a multiple of ``top_k`` with ``split``.
         top_k: K.
         split: see above; H must be a multiple of K.
         gate: ``softmax`` or ``sigmoid``.
         balance_with_bias: whether an expert bias on the scores balances the load.
         losses: weights of the router's auxiliary losses.
         gate_std: of the gate's new weights; small, so that the initial preference for an expert does not last.
-        noise: standard deviation of the noise added to each expert's weights, relative to theirs; 0 keeps the function.
+        noise: standard deviation of the noise added to each expert's weights, as a multiple of that of the weights; 0
+            keeps the function.
         generator: of the gate and the noise.
 
     Raises:

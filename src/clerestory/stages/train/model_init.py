@@ -12,7 +12,7 @@ from clerestory.models.model import ClerestoryModel
 from clerestory.models.presets import preset_config
 from clerestory.models.processor import ClerestoryImageProcessor, ClerestoryProcessor
 from clerestory.models.runtime import ClerestoryEncoder
-from clerestory.models.upcycled import upcycle_model
+from clerestory.models.upcycle import upcycle_model
 from clerestory.stages.train.config import ResolvedConfig
 from clerestory.stages.train.model_overrides import ModelOverrides
 from clerestory.stages.train.train_data import TrainData, caption_tokenizer

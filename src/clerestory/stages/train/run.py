@@ -201,7 +201,7 @@ def _findings(run: Run) -> tuple[Finding, ...]:
     if skipped:
         message = f"{skipped} of {steps} steps were skipped because the loss or the gradient was infinite or NaN"
         found.append(findings.SKIPPED_STEPS.finding("training", message, count=skipped, steps=steps))
-    truncated = sum(objective.truncated for objective in run.objectives if isinstance(objective, Captions))
+    truncated = sum(objective.num_truncated for objective in run.objectives if isinstance(objective, Captions))
     if truncated:
         message = f"{truncated} captions are longer than the decoder reads and were truncated for it"
         found.append(findings.TRUNCATED_CAPTIONS.finding("captions", message, count=truncated))

@@ -56,7 +56,7 @@ class Captions(Objective):
             texts_ME = model.get_text_features(torch.from_numpy(train.texts_ME))
         place_N = torch.arange(len(train.captions))
         bank_row_M = torch.full((len(train.texts),), -1).scatter_(0, train.captions, place_N)
-        self.truncated = 0
+        self.num_truncated = 0
         for name, tensor in {
             "texts_ME": texts_ME,
             "bank_NE": texts_ME[train.captions],
@@ -180,7 +180,7 @@ class Captions(Objective):
         for row in train_data.decoder_captions():
             ids = tokenizer(train.texts[row])["input_ids"]
             if len(ids) > config.max_caption_tokens:
-                self.truncated += 1
+                self.num_truncated += 1
                 ids = [*ids[: config.max_caption_tokens - 1], config.eos_token_id]
             ids_ML[row, : len(ids)] = torch.tensor(ids)
         return ids_ML
