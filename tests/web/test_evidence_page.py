@@ -80,5 +80,5 @@ def test_reasons_cannot_break_the_page(client: TestClient, world: World) -> None
     page = client.get(f"/evidence/{where}").text
     assert "<script>alert" not in page
     assert "<b>62%" not in page
-    benchmark = "finding the picture for a text (text to image), on concepts it never saw (test)"
+    benchmark = "text to image (test)"
     assert f"Do not trust 1 benchmark on this page: {benchmark}." in text(page)

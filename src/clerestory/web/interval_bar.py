@@ -38,4 +38,6 @@ def interval_bar(measurement: Measurement, tone: str, limit: float | None = None
     if limit is None:
         return IntervalBar(tone, position(low), value_at, position(high))
     limit_at, label = position(limit), f"required: {labels.percent(limit, measurement.unit)}"
-    return IntervalBar(tone, position(low), value_at, position(high), limit_at, min(200.0, max(40.0, limit_at)), label)
+    half_width = 3.0 * len(label)  # of the centred label, which must stay within the axis
+    label_at = round(min(RIGHT - half_width, max(LEFT + half_width, limit_at)), 1)
+    return IntervalBar(tone, position(low), value_at, position(high), limit_at, label_at, label)

@@ -20,7 +20,7 @@ from clerestory.report import format
 from clerestory.report.headline import reason_views
 from clerestory.report.model import BenchmarkTrust
 from clerestory.report.topics import topic_views
-from clerestory.report.trust import title, trust_of
+from clerestory.report.trust import short_title, trust_of
 from clerestory.report.view import ReasonView
 from clerestory.stages.evaluate import EvaluateConfig
 from clerestory.stages.evaluate.context import EvaluationRequest
@@ -265,7 +265,7 @@ def _changed(store: Store, evidence: Evidence) -> list[str]:
 
 def _distrusted(trust: tuple[BenchmarkTrust, ...]) -> str:
     """One sentence about the benchmarks that should not be trusted; empty if there are none."""
-    names = [title(each) for each in trust if each.label == "no"]
+    names = [short_title(each) for each in trust if each.label == "no"]
     if not names:
         return ""
     return f"Do not trust {format.plural(len(names), 'benchmark')} on this page: {format.listing(names)}."
