@@ -121,7 +121,7 @@ def test_flips_are_those_that_flipped_and_the_furthest_come_first(two: Two) -> N
     far = int(np.flatnonzero(was & ~now_)[3])
     a["rank"][far] = 500.0
     two.evaluated(a, b)
-    found = two.compared(flips=1000)
+    found = two.compared(max_flips=1000)
     lost = [flip.sample for flip in found.flips if flip.correct == "b"]
     won = {flip.sample for flip in found.flips if flip.correct == "a"}
     assert set(lost) == {f"s{i}" for i in np.flatnonzero(was & ~now_)}
@@ -256,7 +256,7 @@ def test_a_model_is_not_compared_with_itself(two: Two) -> None:
         compare(two.a, two.a[:12], two.store)
 
 
-@pytest.mark.parametrize("wrong", [{"margin": 0.0}, {"margin": 1.5}, {"alpha": 0.0}, {"alpha": 0.9}, {"flips": -1}])
+@pytest.mark.parametrize("wrong", [{"margin": 0.0}, {"margin": 1.5}, {"alpha": 0.0}, {"alpha": 0.9}, {"max_flips": -1}])
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         CompareConfig(**wrong)  # type: ignore[arg-type]  # numbers only

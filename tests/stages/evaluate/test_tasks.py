@@ -353,7 +353,7 @@ def test_embeddings_of_nan_are_one_sentence(store: Store, tmp_path: Path) -> Non
         (TASK.replace("kind", "knid"), "no setting 'knid'"),
         (TASK.replace('"multiple_choice"', '"multiple_chioce"'), "multiple_chioce"),
         (TASK.replace('answer = "answer"', ""), "lacks the setting 'answer'"),
-        (TASK + 'prompts = ["What?"]', "no {question} in it"),
+        (TASK + 'prompts = ["What?"]', "does not contain {question}"),
         (TASK + 'metrics = ["recall@1"]', "cannot measure 'recall@1'"),
         (TASK + "chance = 1.5", "Task.chance is 1.5"),
         ("name = ", "not valid TOML"),

@@ -18,25 +18,25 @@ from clerestory.stats.paired import Ints, is_binary
 def find_flips(pairs: PairedScores, config: CompareConfig) -> list[Flip]:
     """The flipped samples, the largest flips first within each task, family and direction."""
     rows, flips = pairs.rows, list[Flip]()
-    for part in slices(pairs):
-        a, b = rows["a"][part.places], rows["b"][part.places]
-        if part.group or not (is_binary(a) and is_binary(b)):
+    for slice_ in slices(pairs):
+        a, b = rows["a"][slice_.indices], rows["b"][slice_.indices]
+        if slice_.group or not (is_binary(a) and is_binary(b)):
             continue
         directions: tuple[tuple[Literal["a", "b"], Ints], ...] = (
-            ("b", part.places[(a == 0) & (b == 1)]),
-            ("a", part.places[(a == 1) & (b == 0)]),
+            ("b", slice_.indices[(a == 0) & (b == 1)]),
+            ("a", slice_.indices[(a == 1) & (b == 0)]),
         )
         for correct, flipped in directions:
             magnitude = _magnitude(rows, flipped)
-            order = np.lexsort((rows["sample"][flipped].astype(str), -magnitude))[: config.flips]
+            order = np.lexsort((rows["sample"][flipped].astype(str), -magnitude))[: config.max_flips]
             flips += [_flip(rows, int(flipped[i]), correct, float(magnitude[i])) for i in order]
     return flips
 
 
-def _magnitude(rows: Rows, places: Ints) -> NDArray[np.float64]:
-    """The absolute log ratio of the two ranks, else the sum of both confidences; 1 where neither is known."""
-    rank_a, rank_b = rows["rank_a"][places], rows["rank_b"][places]
-    confidence = rows["confidence_a"][places] + rows["confidence_b"][places]
+def _magnitude(rows: Rows, indices: Ints) -> NDArray[np.float64]:
+    """The absolute log ratio of the two ranks, else the sum of both confidences; 1 if neither is known."""
+    rank_a, rank_b = rows["rank_a"][indices], rows["rank_b"][indices]
+    confidence = rows["confidence_a"][indices] + rows["confidence_b"][indices]
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = np.abs(np.log(rank_a / rank_b))
     return np.where(np.isfinite(ratio), ratio, np.where(np.isfinite(confidence), confidence, 1.0))

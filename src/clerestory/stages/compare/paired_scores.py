@@ -1,4 +1,4 @@
-"""From the rows of two evaluations to pairs of scores, one for every question that both models were asked."""
+"""From the rows of two evaluations to pairs of scores, one for every question that both models were evaluated on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clerestory.stats.paired import FEW_CLUSTERS, Floats, Ints
 from clerestory.stats.pairing import different_candidates, group_values, groups_of, join
 
 FAMILIES: tuple[ConditionFamily, ...] = ("clean", "corrupted", "perturbed_text")
-# Their rows repeat scores of other tasks: the validity of benchmarks, and the clean baseline of the corruptions.
+# Tasks whose rows repeat the scores of other tasks.
 DERIVED_TASKS = (TaskName.VALIDITY, TaskName.CORRUPTION_BASELINE, TaskName.CALIBRATION)
 TOP_K = 10
 MAX_MIXED_SHARE = 0.1
@@ -31,7 +31,7 @@ class PairedScores:
     """Both models on the same questions, as columns.
 
     Attributes:
-        rows: the stored table: the questions, their groups, and the scores ``a`` and ``b`` where both models have one.
+        rows: the stored table: the questions, their groups, and the scores ``a`` and ``b`` if both models have one.
         metrics: the metric of a task and split.
         groups: the columns that are groups of the data.
         exclusions: what could not be compared, and why.
@@ -44,14 +44,14 @@ class PairedScores:
 
 
 class Slice(NamedTuple):
-    """The rows of one result: a task, split and family, all of it or one value of a group."""
+    """The rows of one result: of a task, split and family, either all samples or one value of a group."""
 
     task: str
     split: str
     family: ConditionFamily
     group: str
     value: str
-    places: Ints
+    indices: Ints
 
 
 def pair_scores(a: Evidence, b: Evidence, rows_a: Rows, rows_b: Rows) -> PairedScores:
@@ -83,8 +83,8 @@ def pair_scores(a: Evidence, b: Evidence, rows_a: Rows, rows_b: Rows) -> PairedS
             message = f"{task}: timings are not compared pair by pair, because they were taken at different times"
             exclusions.append(Exclusion("machine_dependent", message, task))
             continue
-        here = np.flatnonzero((tasks == task) & (splits == split) & (families != "ablated"))
-        metric = _metric(rows_a, joined.a[here])
+        selected = np.flatnonzero((tasks == task) & (splits == split) & (families != "ablated"))
+        metric = _metric(rows_a, joined.a[selected])
         if task in DERIVED_TASKS or metric is None:
             continue
         difference = different_candidates(a.facts, b.facts, task, split) if metric == "recall@10" else ""
@@ -92,15 +92,17 @@ def pair_scores(a: Evidence, b: Evidence, rows_a: Rows, rows_b: Rows) -> PairedS
             message = f"{task}, {split}: {difference}, so their ranks are not comparable"
             exclusions.append(Exclusion("different_candidates", message, task, split))
             continue
-        scores_a[here] = _scores(rows_a, joined.a[here], metric)
-        scores_b[here] = _scores(rows_b, joined.b[here], metric)
+        scores_a[selected] = _scores(rows_a, joined.a[selected], metric)
+        scores_b[selected] = _scores(rows_b, joined.b[selected], metric)
         metrics[task, split] = metric
     if joined.only_a or joined.only_b:
-        message = f"{joined.only_a:,} questions were asked of the first model only, {joined.only_b:,} of the second"
+        message = (
+            f"{joined.only_a:,} questions were evaluated for the first model only, {joined.only_b:,} for the second"
+        )
         exclusions.append(Exclusion("unmatched_queries", message))
     if not metrics:
-        because = f": {exclusions[0].message}" if exclusions else ""
-        raise Undecided(f"the two evaluations have no task whose scores can be compared sample by sample{because}", "")
+        cause = f": {exclusions[0].message}" if exclusions else ""
+        raise Undecided(f"the two evaluations have no task whose scores can be compared sample by sample{cause}", "")
     scored = np.isfinite(scores_a) | np.isfinite(scores_b)
     one_only = np.isnan(scores_a) | np.isnan(scores_b)
     scores_a[one_only], scores_b[one_only] = np.nan, np.nan
@@ -120,7 +122,7 @@ def condition_family(condition: str, severity: str) -> ConditionFamily:
 
 
 def slices(pairs: PairedScores) -> Iterator[Slice]:
-    """Everything to compare: first all samples of each task, split and family, then each value of each group.
+    """The slices to compare: first all samples of each task, split and family, then each value of each group.
 
     A group counts if it has two values or more and at most a tenth of the rows have several of them. Values with fewer
     than 20 independent concepts are added to ``pairs.exclusions`` and left out.
@@ -135,27 +137,27 @@ def slices(pairs: PairedScores) -> Iterator[Slice]:
                 overall.append(Slice(task, split, family, "", "", np.flatnonzero(chosen)))
     yield from overall
     too_small: dict[str, set[str]] = {}
-    for whole in overall:
+    for overall_slice in overall:
         for group in pairs.groups:
-            members = _members(rows, group, whole.places, too_small)
+            members = _members(rows, group, overall_slice.indices, too_small)
             if len(members) > 1:  # a single value covers almost all rows
-                for value, places in members.items():
-                    yield whole._replace(group=group, value=value, places=places)
+                for value, indices in members.items():
+                    yield overall_slice._replace(group=group, value=value, indices=indices)
     for group, values in too_small.items():
         names = tuple(sorted(values))
         message = f"{group}: at least one task has fewer than {FEW_CLUSTERS} concepts for {', '.join(names)}"
         pairs.exclusions.append(Exclusion("too_few_clusters", message, group=group, values=names))
 
 
-def _members(rows: Rows, group: str, places: Ints, too_small: dict[str, set[str]]) -> dict[str, Ints]:
-    """The places of every value of a group that has enough concepts; the others are added to ``too_small``."""
-    cells = rows[group][places]
-    values = group_values(rows, group, places)
+def _members(rows: Rows, group: str, indices: Ints, too_small: dict[str, set[str]]) -> dict[str, Ints]:
+    """The rows of every value of a group that has enough concepts; the others are added to ``too_small``."""
+    cells = rows[group][indices]
+    values = group_values(rows, group, indices)
     if len(values) < 2 or np.mean(cells == MIXED) > MAX_MIXED_SHARE:
         return {}
     members = {}
     for value in values:
-        chosen = places[cells == value]
+        chosen = indices[cells == value]
         if len(set(rows[CLUSTER_COLUMN][chosen].tolist())) < FEW_CLUSTERS:
             too_small.setdefault(group, set()).add(value)
         else:
@@ -163,10 +165,10 @@ def _members(rows: Rows, group: str, places: Ints, too_small: dict[str, set[str]
     return members
 
 
-def _metric(rows: Rows, places: Ints) -> MetricName | None:
+def _metric(rows: Rows, indices: Ints) -> MetricName | None:
     """The metric that most of these rows have, the same in all conditions; None if they have none."""
     counts = {
-        metric: int(np.isfinite(np.asarray(rows[column])[places].astype(np.float64)).sum())
+        metric: int(np.isfinite(np.asarray(rows[column])[indices].astype(np.float64)).sum())
         for metric, column in SCORE_COLUMNS.items()
         if column in rows
     }
@@ -174,28 +176,30 @@ def _metric(rows: Rows, places: Ints) -> MetricName | None:
     return best if best is not None and counts[best] else None
 
 
-def _scores(rows: Rows, places: Ints, metric: MetricName) -> Floats:
+def _scores(rows: Rows, indices: Ints, metric: MetricName) -> Floats:
     """The score of each row, higher is better; NaN if unscored."""
     column = SCORE_COLUMNS[metric]
     if column not in rows:
-        return np.full(len(places), np.nan)
-    values: Floats = np.asarray(rows[column])[places].astype(np.float64)
+        return np.full(len(indices), np.nan)
+    values: Floats = np.asarray(rows[column])[indices].astype(np.float64)
     if metric == "recall@10":
         return np.where(np.isnan(values), np.nan, (values <= TOP_K).astype(np.float64))
     return values
 
 
-def _table(rows_a: Rows, rows_b: Rows, places_a: Ints, places_b: Ints, groups: list[str]) -> dict[str, NDArray[Any]]:
+def _table(rows_a: Rows, rows_b: Rows, indices_a: Ints, indices_b: Ints, groups: list[str]) -> dict[str, NDArray[Any]]:
     shared = (*QUESTION_COLUMNS, CLUSTER_COLUMN, "target", *groups)
-    table: dict[str, NDArray[Any]] = {name: _cells(rows_a, name, places_a) for name in shared}
-    for model, rows, places in (("a", rows_a, places_a), ("b", rows_b, places_b)):
-        table[f"answer_{model}"] = _cells(rows, "answer", places)
+    table: dict[str, NDArray[Any]] = {name: _cells(rows_a, name, indices_a) for name in shared}
+    for model, rows, indices in (("a", rows_a, indices_a), ("b", rows_b, indices_b)):
+        table[f"answer_{model}"] = _cells(rows, "answer", indices)
         for column in ("rank", "confidence"):
             table[f"{column}_{model}"] = (
-                np.asarray(rows[column])[places].astype(np.float64) if column in rows else np.full(len(places), np.nan)
+                np.asarray(rows[column])[indices].astype(np.float64)
+                if column in rows
+                else np.full(len(indices), np.nan)
             )
     return table
 
 
-def _cells(rows: Rows, name: str, places: Ints) -> NDArray[Any]:
-    return rows[name][places] if name in rows else np.full(len(places), "", dtype=object)
+def _cells(rows: Rows, name: str, indices: Ints) -> NDArray[Any]:
+    return rows[name][indices] if name in rows else np.full(len(indices), "", dtype=object)

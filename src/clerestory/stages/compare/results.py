@@ -20,22 +20,22 @@ def compare_slices(pairs: PairedScores, config: CompareConfig, names: tuple[str,
     """One result for every task, family of conditions and group; p values adjusted by Holm's method.
 
     The results on whole tasks are one family of claims, those on groups another: among hundreds of groups some differ
-    by chance, and that must not blur the results on the tasks.
+    by chance, which must not affect the results on the tasks.
     """
     compared: list[tuple[ComparisonRow, Difference]] = []
-    for part in slices(pairs):
-        a, b = pairs.rows["a"][part.places], pairs.rows["b"][part.places]
-        cluster_numbers = clusters(pairs.rows, CLUSTER_COLUMN, part.places)
+    for slice_ in slices(pairs):
+        a, b = pairs.rows["a"][slice_.indices], pairs.rows["b"][slice_.indices]
+        cluster_numbers = clusters(pairs.rows, CLUSTER_COLUMN, slice_.indices)
         difference = paired_difference(a, b, cluster_numbers, 1 - config.alpha)
         exact = mcnemar(a, b) if is_binary(a) and is_binary(b) else None
         interval = difference.interval
         row = ComparisonRow(
-            task=part.task,
-            split=part.split,
-            condition=part.family,
-            group=part.group,
-            value=part.value,
-            metric=pairs.metrics[part.task, part.split],
+            task=slice_.task,
+            split=slice_.split,
+            condition=slice_.family,
+            group=slice_.group,
+            value=slice_.value,
+            metric=pairs.metrics[slice_.task, slice_.split],
             a=math.fsum(a) / len(a),
             b=math.fsum(b) / len(b),
             difference=difference.value,
@@ -49,7 +49,7 @@ def compare_slices(pairs: PairedScores, config: CompareConfig, names: tuple[str,
             only_b=exact.only_b if exact else None,
             n=difference.n,
             clusters=difference.clusters,
-            dropped=_num_rows(pairs.rows, part) - difference.n,
+            dropped=_num_rows(pairs.rows, slice_) - difference.n,
             detectable=minimum_detectable_effect(difference, config.alpha),
             outcome="inconclusive",
             additional_rows=None,
@@ -82,7 +82,7 @@ def _with_outcomes(
     return results
 
 
-def _num_rows(rows: Rows, part: Slice) -> int:
+def _num_rows(rows: Rows, slice_: Slice) -> int:
     """How many rows a result would have if all of them were scored for both models."""
-    chosen = (rows["task"] == part.task) & (rows["split"] == part.split) & (rows["family"] == part.family)
-    return int((chosen & (rows[part.group] == part.value)).sum() if part.group else chosen.sum())
+    chosen = (rows["task"] == slice_.task) & (rows["split"] == slice_.split) & (rows["family"] == slice_.family)
+    return int((chosen & (rows[slice_.group] == slice_.value)).sum() if slice_.group else chosen.sum())

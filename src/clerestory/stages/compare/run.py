@@ -53,17 +53,17 @@ def compare(
     """Compare two models, sample by sample, on the data of their evaluations.
 
     The rows of the newest evaluations of both are joined on the question, so only differences on the same questions
-    count, with errors between concepts. The result is stored as evidence of kind ``compare``; the same two evaluations
-    are not compared twice.
+    count; errors are clustered by concept. The result is stored as evidence of kind ``compare``; the same two
+    evaluations are not compared twice.
 
     Args:
-        a: a release or a digest: the model that the outcomes are about.
+        a: a release or a digest: the first model, whose outcomes are reported.
         b: the model it is compared with.
         store: holds the evaluations, and receives the comparison.
-        config: when a difference counts.
-        data: digest of the data set to compare on; if empty, the newest on which both were evaluated.
+        config: the thresholds.
+        data: digest of the dataset to compare on; if empty, the newest on which both were evaluated.
         digests: of models that are not in the store (``hf:``, ``openai:``, a folder), by reference.
-        tasks: references of the tasks whose data this is, for the suggested commands.
+        tasks: references of the tasks with this data, for the suggested commands.
 
     Raises:
         NotFound: one of these names is unknown.
@@ -151,12 +151,12 @@ def _model(ref: str, store: Store, digests: Mapping[str, str]) -> _Model:
 
 def _evaluations(a: _Model, b: _Model, store: Store, data: str, tasks: Sequence[str]) -> tuple[Evidence, Evidence]:
     """The newest current evaluations of both models on the same data; preferably with the same settings."""
-    of_a, of_b = _fresh(a, store, data, tasks), _fresh(b, store, data, tasks)
-    pairs = [(one, two) for one in of_a for two in of_b if one.subject.data == two.subject.data]
+    evidence_a, evidence_b = _fresh(a, store, data, tasks), _fresh(b, store, data, tasks)
+    pairs = [(one, two) for one in evidence_a for two in evidence_b if one.subject.data == two.subject.data]
     if not pairs:
         raise Undecided(
             f"{b.name} was not evaluated on the data of the evaluation of {a.name}",
-            _command(b, of_a[0].subject.data, store, tasks),
+            _command(b, evidence_a[0].subject.data, store, tasks),
         )
     return next((pair for pair in pairs if pair[0].subject.config == pair[1].subject.config), pairs[0])
 
@@ -183,7 +183,7 @@ def _fresh(model: _Model, store: Store, data: str, tasks: Sequence[str]) -> list
 
 
 def _command(model: _Model, data: str, store: Store, tasks: Sequence[str]) -> str:
-    """The command that evaluates a model on a data set; it names the data if the store has a name for it."""
+    """The command that evaluates a model on a dataset; it names the data if the store has a name for it."""
     options = next((f" --data {row.name}" for row in store.datasets() if row.digest == data), "")
     options += "".join(f" --task {task}" for task in tasks)
     return stage(SOURCE_KIND).command.format(model=model.ref, data=options)

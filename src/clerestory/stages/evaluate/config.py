@@ -74,7 +74,7 @@ class SelfTestConfig:
         num_images: how many images each fault is tested on; all of the split if it has fewer.
         num_rebuilds: how many times the unchanged pipeline is built again, to count false alarms.
         rebuild_images: how many images each rebuild is tested on.
-        reload_every: the model is read from disk again every so often, in rebuilds.
+        reload_every: number of rebuilds after which the model is read from disk again.
         alpha: the false alarm rate of each of the two tests of the quality gate.
         margin: the drop in mean reciprocal rank that the quality gate has to rule out.
         max_churn: the tolerated share of changed predictions, and of changed labels.

@@ -42,7 +42,7 @@ class EvaluationRequest:
 
 
 class EvaluationContext:
-    """One model on one data set.
+    """One model on one dataset.
 
     Args:
         model: the evaluated model; each suite names the capabilities it needs.
@@ -101,7 +101,7 @@ class EvaluationContext:
         return RowBuilder({name for sample in self.data for name in sample.groups})
 
     def embed_images(self, data: Dataset) -> Matrix:
-        """Embeddings (N, D) of the images of a data set; NaN rows where an image cannot be read."""
+        """Embeddings (N, D) of the images of a dataset; NaN rows where an image cannot be read."""
         return embed_dataset(self.embedder, data, self.store, self.progress, self.config.batch_size)
 
     def embed_texts(self, texts: list[str]) -> Matrix:

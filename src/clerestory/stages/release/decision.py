@@ -15,7 +15,7 @@ from clerestory.core.stage import stage
 from clerestory.stages.release.next_command import Commands, commands_for
 from clerestory.stages.release.policies import check_policy
 from clerestory.stages.release.relative import ComparedModel, check_relative, without_reference
-from clerestory.stages.release.rules import check_bound, format_value, overall_verdict, subject
+from clerestory.stages.release.rules import check_bound, describe_measurement, format_value, overall_verdict
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
 
@@ -37,9 +37,9 @@ def gate(model: str, store: Store, policy: Policy, data: str, name: str = "", ta
         model: its digest.
         store: holds the evidence.
         policy: the rules.
-        data: digest of the data set of the evidence.
-        name: the model name whose ``live`` release relative rules compare with; the policy's name if empty.
-        tasks: references of the tasks whose data this is, for the suggested commands.
+        data: digest of the dataset of the evidence.
+        name: the model name whose ``live`` release is the reference of relative rules; the policy's name if empty.
+        tasks: references of the tasks with this data, for the suggested commands.
 
     Returns:
         ``ship`` if every rule passes, ``refuse`` if one fails, else ``cannot_decide``.
@@ -80,7 +80,7 @@ def describe_changes(changed: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """The model that a decision is about, with the evidence on it."""
+    """The model under decision, with access to its evidence."""
 
     model: str
     data: str
@@ -93,21 +93,21 @@ class _Candidate:
         return self.store.find_evidence(rule.evidence, model=model or self.model)
 
     def current(self, rule: Rule, model: str = "") -> tuple[list[Evidence], list[Evidence]]:
-        """The current evidence: that with all answers of the rule's task, and that with unanswered samples."""
+        """The current evidence, complete and with unanswered samples of the rule's task."""
         current = [evidence for evidence in self.stored(rule, model) if not changed_digests(evidence, self.data)]
         incomplete = [evidence for evidence in current if _has_unanswered(evidence, rule.where.get("task", ""))]
         return [evidence for evidence in current if evidence not in incomplete], incomplete
 
 
 def _has_unanswered(evidence: Evidence, task: str) -> bool:
-    """Whether samples of a task are unanswered; of any task where none is named."""
+    """Whether samples of a task are unanswered; of any task if none is named."""
     return any(finding.reason in RETRYABLE and _concerns(finding, task) for finding in evidence.findings)
 
 
 def _concerns(finding: Finding, task: str) -> bool:
-    """Whether a finding is about a task; one that names no task is about all."""
-    about = finding.details.get("task", "")
-    return not task or not about or about == task
+    """Whether a finding is about a task; a finding without a task is about all tasks."""
+    finding_task = finding.details.get("task", "")
+    return not task or not finding_task or finding_task == task
 
 
 def _reason(rule: Rule, candidate: _Candidate) -> Reason:
@@ -125,7 +125,9 @@ def _reason(rule: Rule, candidate: _Candidate) -> Reason:
     stored = candidate.stored(rule)
     if stored:
         return _stale(rule, stored, candidate.data, commands)
-    message = f"{subject(rule)} is unknown: this model was never {_past(rule)} here (0 pieces of evidence)."
+    message = (
+        f"{describe_measurement(rule)} is unknown: this model was never {_verb_past(rule)} here (0 pieces of evidence)."
+    )
     return Reason(rule.name, "cannot_decide", "not_measured", message, command=commands.measure())
 
 
@@ -140,8 +142,8 @@ def _check(rule: Rule, candidate: _Candidate, evidence: Evidence, measured: Meas
     for other in candidate.current(rule, model)[0]:
         measured_other = other.find(rule.metric, rule.where)
         if measured_other is not None:
-            ours = _compared(commands.model, evidence, measured, candidate.store)
-            reason = check_relative(rule, ours, _compared(name, other, measured_other, candidate.store))
+            compared = _compared(commands.model, evidence, measured, candidate.store)
+            reason = check_relative(rule, compared, _compared(name, other, measured_other, candidate.store))
             if reason.outcome == "pass":
                 return reason
             command = commands.improve(measured) if reason.outcome == "fail" else commands.compare(name)
@@ -185,8 +187,8 @@ def _compared(name: str, evidence: Evidence, measured: Measurement, store: Store
 
 def _unanswered(rule: Rule, evidence: Evidence, commands: Commands) -> Reason:
     message = (
-        f"samples of this rule's task were unanswered when the model was {_past(rule)} ({evidence.created[:10]}), so that "
-        "evidence does not count; answers are cached, and a further run requests only the unanswered samples."
+        f"samples of this rule's task were unanswered when the model was {_verb_past(rule)} ({evidence.created[:10]}), "
+        "so that evidence does not count; answers are cached, and a further run requests only the unanswered samples."
     )
     return Reason(rule.name, "cannot_decide", "unanswered", message, evidence.id, command=commands.measure())
 
@@ -215,13 +217,13 @@ def _stale(rule: Rule, stored: list[Evidence], data: str, commands: Commands) ->
 
 
 def _unknown_measurement(rule: Rule, evidence: Evidence) -> Reason:
-    wanted = f"{rule.metric}[{rule.where}]"
+    key = f"{rule.metric}[{rule.where}]"
     keys = [measured.key for measured in evidence.measurements]
-    near = closest(wanted, keys, 1)
+    near = closest(key, keys, 1)
     hint = f"; the closest is {near[0]}" if near else ""
-    message = f"none of the {len(keys)} measurements of {evidence.created[:10]} is {wanted}{hint}."
+    message = f"none of the {len(keys)} measurements of {evidence.created[:10]} is {key}{hint}."
     return Reason(rule.name, "cannot_decide", "unknown_measurement", message, evidence.id)
 
 
-def _past(rule: Rule) -> str:
+def _verb_past(rule: Rule) -> str:
     return stage(rule.evidence).verb_past

@@ -19,8 +19,8 @@ class Commands:
     Attributes:
         source: the stage whose evidence the rule reads.
         model: the model, as commands name it.
-        dataset: the option that names the data set; empty if the store has no name for it.
-        tasks: options that name the tasks whose data this is.
+        dataset: the option that names the dataset; empty if the store has no name for it.
+        tasks: options that name the tasks with this data.
         finished: runs the gate on the final model of the same training; empty unless the model is an early checkpoint.
         larger, smaller: train a model of another size; empty if there is no such preset.
     """
@@ -29,15 +29,15 @@ class Commands:
     model: str
     dataset: str
     tasks: str
-    finished: str
-    larger: str
-    smaller: str
+    gate_final: str
+    train_larger: str
+    train_smaller: str
 
     def improve(self, measured: Measurement) -> str:
         """The command that could give a better value than the measured one; empty if none is known."""
-        if self.finished:
-            return self.finished
-        return self.smaller if measured.unit == "ms" else self.larger
+        if self.gate_final:
+            return self.gate_final
+        return self.train_smaller if measured.unit == "ms" else self.train_larger
 
     def measure(self, model: str = "") -> str:
         """The command that produces the evidence that the rule reads, for this model or another one."""
@@ -58,29 +58,29 @@ def commands_for(rule: Rule, model: str, data: str, store: Store, tasks: Sequenc
     Args:
         rule: the rule.
         model: the model's digest.
-        data: digest of the data set; commands use its name if the store has one.
-        store: holds the data sets and the evidence of training.
-        tasks: references of the tasks whose data this is.
+        data: digest of the dataset; commands use its name if the store has one.
+        store: holds the datasets and the evidence of training.
+        tasks: references of the tasks with this data.
     """
     dataset = next((f" --data {row.name}" for row in store.datasets() if row.digest == data), "")
     task_options = "".join(f" --task {task}" for task in tasks)
     producer = next((spec for spec in stages().values() if spec.presets), None)
     trainings = store.find_evidence(producer.kind) if producer else []
-    own = next((each for each in trainings if each.subject.model == model), None)
+    own_training = next((each for each in trainings if each.subject.model == model), None)
     final = next((each for each in trainings if model in each.facts.values() and each.subject.model != model), None)
     return Commands(
         source=stage(rule.evidence),
         model=short(model),
         dataset=dataset,
         tasks=task_options,
-        finished=f"clerestory release gate {short(final.subject.model)}{dataset}{task_options}" if final else "",
-        larger=_train_preset(producer, own, dataset, -1),
-        smaller=_train_preset(producer, own, dataset, 0),
+        gate_final=f"clerestory release gate {short(final.subject.model)}{dataset}{task_options}" if final else "",
+        train_larger=_train_preset(producer, own_training, dataset, -1),
+        train_smaller=_train_preset(producer, own_training, dataset, 0),
     )
 
 
-def _train_preset(producer: StageSpec | None, own: Evidence | None, dataset: str, place: int) -> str:
-    """The command that trains the largest (-1) or smallest (0) preset; empty if the model itself is of it."""
-    if producer is None or (own is not None and own.facts.get("preset") == producer.presets[place]):
+def _train_preset(producer: StageSpec | None, own_training: Evidence | None, dataset: str, index: int) -> str:
+    """The command that trains the largest (-1) or smallest (0) preset; empty if the model itself has this preset."""
+    if producer is None or (own_training is not None and own_training.facts.get("preset") == producer.presets[index]):
         return ""
-    return f"{producer.command.format(model='', data=dataset)} --preset {producer.presets[place]}"
+    return f"{producer.command.format(model='', data=dataset)} --preset {producer.presets[index]}"

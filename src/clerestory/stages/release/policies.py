@@ -15,19 +15,17 @@ from clerestory.core.stage import stages
 
 
 def load_policy(path: Path | str | None = None) -> Policy:
-    """Read a policy; the one that comes with Clerestory when ``path`` is None.
+    """Read a policy; the default policy of Clerestory if ``path`` is None.
 
     Raises:
-        ConfigError: no such file, not TOML, an unknown key, no rules, two rules of one name, or a rule without exactly
-            one bound; names the place.
+        ConfigError: no such file, not TOML, an unknown key, no rules, two rules with the same name, or a rule without
+            exactly one bound; names the location.
     """
     source = Path(path) if path is not None else files(__package__).joinpath("policy.toml")
     try:
         data = tomllib.loads(source.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(
-            f"the policy {path} cannot be read: {error.strerror}", "give the path of a TOML file"
-        ) from error
+        raise ConfigError(f"the policy {path} cannot be read: {error.strerror}", "name a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"the policy {path} is not valid TOML: {error}", "correct the file") from error
     policy = decode(Policy, data, f"the policy {path or 'policy.toml'}")
@@ -36,12 +34,12 @@ def load_policy(path: Path | str | None = None) -> Policy:
 
 
 def check_policy(policy: Policy) -> None:
-    """Raise ``ConfigError`` for a policy that could not decide anything."""
+    """Raise ``ConfigError`` for a policy without valid rules."""
     if not policy.rules:
         raise ConfigError(f"the policy {policy.name} has no rules", "add one, as a [[rules]] table")
     name, count = Counter(rule.name for rule in policy.rules).most_common(1)[0]
     if count > 1:
-        raise ConfigError(f"{count} rules of the policy {policy.name} are called {name!r}", "give each its own name")
+        raise ConfigError(f"{count} rules of the policy {policy.name} are called {name!r}", "give each a unique name")
     for rule in policy.rules:
         _check_rule(rule)
 
@@ -63,7 +61,7 @@ def _check_rule(rule: Rule) -> None:
 
 
 def _check_relative(rule: Rule) -> None:
-    """Raise for a relative rule that could not decide, and for a bound with settings of relative rules."""
+    """Raise ``ConfigError`` for an incomplete relative rule, and for a bound with settings of relative rules."""
     if rule.no_worse_by is None:
         if rule.compare_with or rule.each_group:
             setting = "compare_with" if rule.compare_with else "each_group"

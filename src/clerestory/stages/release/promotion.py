@@ -49,7 +49,7 @@ def promote(
         who: the author; the login name if empty.
         why: the reason, for the journal.
         alias: the alias to move.
-        expected_generation: the generation that the author saw; None for the current one.
+        expected_generation: the generation that the author read; None for the current one.
 
     Raises:
         Refused: the verdict of the gate is not ``ship``.

@@ -1,6 +1,6 @@
-"""One relative rule: is the candidate shown to be no worse than another release, on the questions both answered?
+"""One relative rule: a non-inferiority test of the candidate against another release, on the questions both answered.
 
-Pure: the same rows give the same reason, so ``verify`` can derive it again.
+A pure function: the same rows give the same reason, so ``verify`` can reproduce it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from clerestory.core.codec import Facts
 from clerestory.core.errors import InputError, closest
 from clerestory.core.evidence import Direction, Measurement
 from clerestory.core.release import Cause, Outcome, Reason, Rule
-from clerestory.stages.release.rules import format_margin, outcome_of, subject
+from clerestory.stages.release.rules import describe_measurement, format_margin, outcome_of
 from clerestory.stats.aggregate import Rows
 from clerestory.stats.paired import FEW_CLUSTERS, Floats, Ints, holm
 from clerestory.stats.pairing import clusters, different_candidates, group_values, groups_of, join, scores
@@ -29,7 +29,7 @@ class ComparedModel:
         evidence: id of its evidence.
         measured: the measurement that the rule names.
         rows: the per-sample rows of the evidence.
-        facts: of the evidence; they say among how many candidates the model chose.
+        facts: of the evidence, with the number of retrieval candidates.
     """
 
     name: str
@@ -49,14 +49,14 @@ class _PairedRows:
     direction: Direction
     unit: str
 
-    def test(self, rule: Rule, chosen: Ints | None = None) -> GateResult:
+    def test(self, rule: Rule, indices: Ints | None = None) -> GateResult:
         """The non-inferiority test on all questions, or on some."""
-        pick = slice(None) if chosen is None else chosen
+        selected = slice(None) if indices is None else indices
         margin = rule.no_worse_by if rule.no_worse_by is not None else 0.0
         return gate_difference(
-            self.candidate[pick],
-            self.reference[pick],
-            self.clusters[pick],
+            self.candidate[selected],
+            self.reference[selected],
+            self.clusters[selected],
             margin,
             rule.alpha,
             self.direction,
@@ -76,9 +76,10 @@ class _NotDecidable(Exception):
 def check_relative(rule: Rule, candidate: ComparedModel, reference: ComparedModel) -> Reason:
     """Whether a candidate is shown to be no worse than another release by ``rule.no_worse_by``.
 
-    ``fail`` means shown to be worse; ``cannot_decide`` that these samples show neither, and how many more they need to
-    be. With ``each_group`` the rule must hold for each value of the group. A value fails if its p value, adjusted for
-    the number of values (Holm 1979), is below ``alpha``. Values with fewer than 20 clusters are named and not tested.
+    ``fail`` means shown to be worse; ``cannot_decide`` means that these samples show neither; it says how many more are
+    needed. With ``each_group`` the rule must hold for each value of the group. A value fails if its p value, adjusted
+    for the number of values (Holm 1979), is below ``alpha``. Values with fewer than 20 clusters are named and not
+    tested.
     """
     try:
         reason = _compare(rule, candidate, reference)
@@ -91,7 +92,7 @@ def check_relative(rule: Rule, candidate: ComparedModel, reference: ComparedMode
 
 
 def without_reference(rule: Rule, evidence: str, name: str) -> Reason:
-    """The reason of a relative rule while there is no other release to compare with: it passes."""
+    """The reason of a relative rule without a reference release: it passes."""
     other = rule.compare_with if "@" in rule.compare_with else f"{name}@{rule.compare_with}"
     message = f"there is no other release at {other} to compare with, so this rule passes."
     return Reason(rule.name, "pass", "no_reference", message, evidence)
@@ -115,20 +116,20 @@ def _compare(rule: Rule, candidate: ComparedModel, reference: ComparedModel) -> 
         candidate.measured.direction,
         candidate.measured.unit,
     )
-    beginning = f"{subject(rule)} against {reference.name}"
+    prefix = f"{describe_measurement(rule)} against {reference.name}"
     if not rule.each_group:
         test = pairs.test(rule)
-        return _reason(rule, test.outcome, f"{beginning}: {test.message}", test, pairs.unit)
+        return _reason(rule, test.outcome, f"{prefix}: {test.message}", test, pairs.unit)
     tests, too_small = _test_groups(rule, candidate.rows, joined.a, pairs)
-    return _combine(rule, beginning, tests, too_small, pairs.unit)
+    return _combine(rule, prefix, tests, too_small, pairs.unit)
 
 
-def _test_groups(rule: Rule, rows: Rows, places: Ints, pairs: _PairedRows) -> tuple[dict[str, GateResult], list[str]]:
+def _test_groups(rule: Rule, rows: Rows, indices: Ints, pairs: _PairedRows) -> tuple[dict[str, GateResult], list[str]]:
     """The test of every value of the group, and the values with too few independent concepts for one."""
     column = _group_column(rule, rows)
-    cells = rows[column][places]
+    cells = rows[column][indices]
     tests, too_small = {}, []
-    for value in group_values(rows, column, places):
+    for value in group_values(rows, column, indices):
         chosen = np.flatnonzero(cells == value)
         if len(set(pairs.clusters[chosen].tolist())) < FEW_CLUSTERS:
             too_small.append(value)
@@ -140,7 +141,7 @@ def _test_groups(rule: Rule, rows: Rows, places: Ints, pairs: _PairedRows) -> tu
     return tests, too_small
 
 
-def _combine(rule: Rule, beginning: str, tests: dict[str, GateResult], too_small: list[str], unit: str) -> Reason:
+def _combine(rule: Rule, prefix: str, tests: dict[str, GateResult], too_small: list[str], unit: str) -> Reason:
     """The outcome of all values together, with the numbers of the least favourable one."""
     adjusted = dict(zip(tests, holm([_p_value(test) for test in tests.values()]), strict=True))
     outcomes: dict[str, Outcome] = {
@@ -149,19 +150,19 @@ def _combine(rule: Rule, beginning: str, tests: dict[str, GateResult], too_small
     }
     note = f" (too few concepts to test: {', '.join(too_small)})" if too_small else ""
     by_p_value = sorted(tests, key=lambda value: _p_value(tests[value]))
-    beginnings: tuple[tuple[Outcome, str], ...] = (("fail", "worse for"), ("cannot_decide", "not settled for"))
-    for outcome, phrase in beginnings:
+    phrases: tuple[tuple[Outcome, str], ...] = (("fail", "worse for"), ("cannot_decide", "not settled for"))
+    for outcome, phrase in phrases:
         values = [value for value in by_p_value if outcomes[value] == outcome]
         if not values:
             continue
-        first, chance = tests[values[0]], ""
+        first, note_p = tests[values[0]], ""
         if outcome != first.outcome:
-            chance = f" Among {len(tests)} groups that may be chance (adjusted p = {adjusted[values[0]]:.2g})."
-        message = f"{beginning}, {phrase} {', '.join(values)}{note}. {values[0]}: {first.message}{chance}"
+            note_p = f" Among {len(tests)} groups that may be chance (adjusted p = {adjusted[values[0]]:.2g})."
+        message = f"{prefix}, {phrase} {', '.join(values)}{note}. {values[0]}: {first.message}{note_p}"
         return replace(_reason(rule, outcome, message, first, unit), groups=tuple(values))
     first = tests[by_p_value[0]]
     message = (
-        f"{beginning}: none of {len(tests)} values of {rule.each_group} is worse by {format_margin(rule, unit)}{note}. "
+        f"{prefix}: none of {len(tests)} values of {rule.each_group} is worse by {format_margin(rule, unit)}{note}. "
         f"The lowest is {by_p_value[0]}: {first.message}"
     )
     return replace(_reason(rule, "pass", message, first, unit), groups=(by_p_value[0],))

@@ -1,4 +1,4 @@
-"""One rule with a bound against one measurement. Pure: the same input gives the same reason."""
+"""Checks a rule with a bound against one measurement. Pure functions: the same input gives the same reason."""
 
 from __future__ import annotations
 
@@ -21,49 +21,51 @@ def check_bound(rule: Rule, measured: Measurement, evidence: str) -> Reason:
     """
     interval = measured.interval
     if rule.criterion == "interval_bound" and interval is None:
-        message = f"{subject(rule)} has no interval (n = {measured.n:,}): {measured.no_interval.rstrip('.')}."
+        message = (
+            f"{describe_measurement(rule)} has no interval (n = {measured.n:,}): {measured.no_interval.rstrip('.')}."
+        )
         return _reason(rule, "no_interval", message, measured, evidence)
     if rule.criterion == "value" or interval is None:
         meets = _meets(rule, measured.value)
         value = _format_distinct(rule, measured.value, measured.unit)
-        ending = f"which {'meets' if meets else _misses(rule)} the {format_bound(rule, measured.unit)}"
-        message = f"{subject(rule)} is {value} (n = {measured.n:,}), {ending}."
-        return _reason(rule, "meets_bound" if meets else _miss(rule), message, measured, evidence)
+        ending = f"which {'meets' if meets else _relation(rule)} the {format_bound(rule, measured.unit)}"
+        message = f"{describe_measurement(rule)} is {value} (n = {measured.n:,}), {ending}."
+        return _reason(rule, "meets_bound" if meets else _failure_cause(rule), message, measured, evidence)
     low, high = interval.low, interval.high
     worse, better = (low, high) if rule.at_least is not None else (high, low)
     value, *ends = (_format_distinct(rule, each, measured.unit) for each in (measured.value, low, high))
-    beginning = (
-        f"{subject(rule)} is {value} with a {interval.level * 100:g} % interval of {ends[0]} to {ends[1]} "
+    prefix = (
+        f"{describe_measurement(rule)} is {value} with a {interval.level * 100:g} % interval of {ends[0]} to {ends[1]} "
         f"(n = {measured.n:,})"
     )
     end = "lower bound" if rule.at_least is not None else "upper bound"
     bound = format_bound(rule, measured.unit)
     if _meets(rule, worse):
-        return _reason(rule, "meets_bound", f"{beginning}; even the {end} meets the {bound}.", measured, evidence)
+        return _reason(rule, "meets_bound", f"{prefix}; even the {end} meets the {bound}.", measured, evidence)
     if _meets(rule, better):
-        ending = f"the {end} {_misses(rule)} the {bound}, so the claim does not hold with confidence"
+        ending = f"the {end} {_relation(rule)} the {bound}, so the claim does not hold with confidence"
     else:
-        ending = f"the whole interval {_misses(rule)} the {bound}"
-    return _reason(rule, _miss(rule), f"{beginning}; {ending}.", measured, evidence)
+        ending = f"the whole interval {_relation(rule)} the {bound}"
+    return _reason(rule, _failure_cause(rule), f"{prefix}; {ending}.", measured, evidence)
 
 
 def outcome_of(cause: Cause) -> Outcome:
-    """The outcome that a cause leads to."""
+    """The outcome of a cause."""
     if cause in ("meets_bound", "not_worse", "no_reference"):
         return "pass"
     return "fail" if cause in ("below_minimum", "above_maximum", "worse") else "cannot_decide"
 
 
 def overall_verdict(outcomes: Iterable[Outcome]) -> Verdict:
-    """The verdict that the outcomes of all rules lead to; one failed rule is enough to refuse."""
+    """The verdict from the outcomes of all rules; one failed rule is enough to refuse."""
     distinct = set(outcomes)
     if "fail" in distinct:
         return "refuse"
     return "ship" if distinct == {"pass"} else "cannot_decide"
 
 
-def subject(rule: Rule) -> str:
-    """The measurement of a rule, in sentences: ``recall@10 (split=test)``."""
+def describe_measurement(rule: Rule) -> str:
+    """The measurement of a rule, for messages: ``recall@10 (split=test)``."""
     return f"{rule.metric} ({rule.where})" if rule.where else rule.metric
 
 
@@ -104,7 +106,7 @@ def _reason(rule: Rule, cause: Cause, message: str, measured: Measurement, evide
 
 
 def _format_distinct(rule: Rule, value: float, unit: str) -> str:
-    """A value with as many digits as distinguish it from the bound."""
+    """A value with enough digits to distinguish it from the bound."""
     for digits in (1, 2, 3, 4, 6):
         text = format_value(value, unit, digits)
         if value == _bound(rule) or text != format_value(_bound(rule), unit, digits):
@@ -123,9 +125,9 @@ def _meets(rule: Rule, value: float) -> bool:
     return value >= _bound(rule) if rule.at_least is not None else value <= _bound(rule)
 
 
-def _misses(rule: Rule) -> str:
+def _relation(rule: Rule) -> str:
     return "is below" if rule.at_least is not None else "is above"
 
 
-def _miss(rule: Rule) -> Cause:
+def _failure_cause(rule: Rule) -> Cause:
     return "below_minimum" if rule.at_least is not None else "above_maximum"

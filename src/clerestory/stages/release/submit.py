@@ -33,15 +33,15 @@ def run_gate(
     Args:
         store: holds the evidence, and receives the release.
         model: the model's digest.
-        data: digest of the data set of the evidence.
+        data: digest of the dataset of the evidence.
         name: the model name in which the release is numbered.
-        policy: the rules; the policy that comes with Clerestory if None.
+        policy: the rules; the default policy of Clerestory if None.
         who: the author; the login name if empty.
         why: the reason, for the journal.
         notes: further information.
         reuse_decision: return the earlier decision on the same evidence and policy, although another release may be
             live since; False compares with the release that is live *now*.
-        tasks: references of the tasks whose data this is, for the suggested commands.
+        tasks: references of the tasks with this data, for the suggested commands.
     """
     decision = gate(model, store, policy or load_policy(None), data, name, tasks)
     live = store.alias(name, LIVE)
@@ -53,10 +53,10 @@ def run_gate(
     return register(name, decision, store, who=who, why=why, notes=notes or Tags())
 
 
-def _same_basis(one: Decision, other: Decision) -> bool:
-    """Whether two decisions rest on the same policy and the same evidence of the model, whatever was live."""
+def _same_basis(first: Decision, second: Decision) -> bool:
+    """Whether two decisions rest on the same policy and the same evidence of the model, whichever release was live."""
 
     def basis(decision: Decision) -> list[tuple[str, str]]:
         return [(reason.rule, reason.evidence) for reason in decision.reasons]
 
-    return one.policy_digest == other.policy_digest and basis(one) == basis(other)
+    return first.policy_digest == second.policy_digest and basis(first) == basis(second)

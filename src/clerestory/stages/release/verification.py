@@ -1,4 +1,4 @@
-"""Verification: whether a release still is what it claims to be, by computing all of it again."""
+"""Verification of a release: every digest is checked, and every number and decision computed again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clerestory.core.findings import FindingCode
 from clerestory.core.release import Outcome, Policy, Reason, Release, Rule
 from clerestory.core.stage import stage, stages
 from clerestory.stages.release.decision import changed_digests, describe_changes
-from clerestory.stages.release.findings import DECISION, NUMBERS, STALE, TEXT_TOWER
+from clerestory.stages.release.findings import DECISION_MISMATCH, NUMBER_MISMATCH, STALE, TEXT_TOWER_MISMATCH
 from clerestory.stages.release.promotion import LIVE
 from clerestory.stages.release.relative import ComparedModel, check_relative
 from clerestory.stages.release.rules import check_bound, overall_verdict
@@ -31,11 +31,11 @@ TOLERANCE = 1e-9  # maths libraries differ in the last bits from machine to mach
 
 
 def verify(ref: str, store: Store) -> list[Finding]:
-    """Check everything a release, or a model, rests on.
+    """Check everything that a release, or a model, depends on.
 
-    Every file of the model, the text tower it names, every file of its evidence (JSON, rows, artifacts), every number
-    again from the rows, the decision again from the policy and the evidence, the tables against the journal, the
-    journal's chain against its signed checkpoints, and every page of the database.
+    Checked are every file of the model, its text tower, every file of its evidence (JSON, rows, artifacts), the tables
+    against the journal, the journal's chain against its signed checkpoints, and every page of the database. Every
+    number is computed again from the rows, and the decision from the policy and the evidence.
 
     Returns:
         One finding for each check: state ``pass``, ``fail`` (names the file), ``warn`` (stale), ``not_applicable`` or
@@ -48,19 +48,19 @@ def verify(ref: str, store: Store) -> list[Finding]:
     release = resolved.release
     ids = release.evidence if release else _evidence_of(resolved.digest, store)
     findings = _check_model(resolved.digest, store)
-    sound: dict[str, Evidence] = {}
+    intact: dict[str, Evidence] = {}
     for each in ids:
         problems = store.verify_evidence(each)
         if problems:
             findings += problems
             continue
-        evidence = sound[each] = store.evidence(each)
+        evidence = intact[each] = store.evidence(each)
         count = 1 + bool(evidence.rows) + len(evidence.artifacts)
         findings.append(_passed(DAMAGED, _name(evidence), f"{count} files match their digests"))
         findings += _check_numbers(evidence, store)
-        findings += _check_fresh(evidence)
+        findings += _check_freshness(evidence)
     if release is not None:
-        findings += _check_decision(release, sound, store)
+        findings += _check_decision(release, intact, store)
         registry = store.verify_registry(release.name)
         findings += registry or [_passed(DAMAGED, release.name, "releases and aliases agree with the journal")]
     return findings + _check_journal(store)
@@ -89,19 +89,21 @@ def _check_text_tower(folder: Path) -> list[Finding]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return []
-    wanted = config.get("text_tower_digest") if isinstance(config, dict) else None
-    if not isinstance(wanted, str):
+    expected_digest = config.get("text_tower_digest") if isinstance(config, dict) else None
+    if not isinstance(expected_digest, str):
         return []
     from clerestory.models.text_tower import find_text_tower  # here, because it imports torch
 
     try:
-        place = find_text_tower(wanted)
+        location = find_text_tower(expected_digest)
     except NotFound as error:
-        return [TEXT_TOWER.finding("text tower", error.message, fix=error.fix, state="not_run", severity="info")]
+        return [
+            TEXT_TOWER_MISMATCH.finding("text tower", error.message, fix=error.fix, state="not_run", severity="info")
+        ]
     except IntegrityError as error:
-        return [TEXT_TOWER.finding("text tower", error.message, fix=error.fix)]
-    message = f"the weights in {place} are those that the model names, {short(wanted)}"
-    return [_passed(TEXT_TOWER, "text tower", message)]
+        return [TEXT_TOWER_MISMATCH.finding("text tower", error.message, fix=error.fix)]
+    message = f"the weights in {location} are those that the model names, {short(expected_digest)}"
+    return [_passed(TEXT_TOWER_MISMATCH, "text tower", message)]
 
 
 def _check_numbers(evidence: Evidence, store: Store) -> list[Finding]:
@@ -112,51 +114,60 @@ def _check_numbers(evidence: Evidence, store: Store) -> list[Finding]:
     findings: list[Finding] = []
     if others:
         message = f"{others} numbers are taken as they are: they are not computed from rows"
-        findings.append(NUMBERS.finding(where, message, fix="", state="not_applicable", severity="info", count=others))
+        findings.append(
+            NUMBER_MISMATCH.finding(where, message, fix="", state="not_applicable", severity="info", count=others)
+        )
     if not reproducible:
         return findings
     try:
         rows = read_rows(store.blobs.get(evidence.rows))
     except ClerestoryError as error:
-        return [*findings, NUMBERS.finding(where, f"the rows cannot be read: {error.message}")]
+        return [*findings, NUMBER_MISMATCH.finding(where, f"the rows cannot be read: {error.message}")]
     differing = [f for measured in reproducible if (f := _check_number(rows, measured, where)) is not None]
     num_rows = len(next(iter(rows.values()), ()))
     message = f"{len(reproducible)} numbers are reproduced from {num_rows:,} rows"
-    return findings + (differing or [_passed(NUMBERS, where, message)])
+    return findings + (differing or [_passed(NUMBER_MISMATCH, where, message)])
 
 
 def _check_number(rows: Mapping[str, NDArray[Any]], claimed: Measurement, where: str) -> Finding | None:
     try:
-        again = recompute(rows, claimed)
+        recomputed = recompute(rows, claimed)
     except ClerestoryError as error:
         message = f"{claimed.key} cannot be computed again: {error.message}"
-        return NUMBERS.finding(where, message, measurement=claimed.key)
-    if _same(claimed, again):
+        return NUMBER_MISMATCH.finding(where, message, measurement=claimed.key)
+    if _is_equal(claimed, recomputed):
         return None
-    message = f"{claimed.key} is {claimed.value:g} (n = {claimed.n}), but the rows give {again.value:g} (n = {again.n})"
-    return NUMBERS.finding(where, message, measurement=claimed.key, claimed=claimed.value, recomputed=again.value)
+    rows_give = f"{recomputed.value:g} (n = {recomputed.n})"
+    message = f"{claimed.key} is {claimed.value:g} (n = {claimed.n}), but the rows give {rows_give}"
+    return NUMBER_MISMATCH.finding(
+        where, message, measurement=claimed.key, claimed=claimed.value, recomputed=recomputed.value
+    )
 
 
-def _same(one: Measurement, other: Measurement) -> bool:
+def _is_equal(claimed: Measurement, recomputed: Measurement) -> bool:
     def ends(measured: Measurement) -> list[float]:
         return [measured.interval.low, measured.interval.high] if measured.interval else []
 
-    exact = (one.n, one.clusters, one.no_interval) == (other.n, other.clusters, other.no_interval)
-    pairs = zip([one.value, *ends(one)], [other.value, *ends(other)], strict=False)
+    exact = (claimed.n, claimed.clusters, claimed.no_interval) == (
+        recomputed.n,
+        recomputed.clusters,
+        recomputed.no_interval,
+    )
+    pairs = zip([claimed.value, *ends(claimed)], [recomputed.value, *ends(recomputed)], strict=False)
     return exact and all(math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE) for a, b in pairs)
 
 
-def _check_fresh(evidence: Evidence) -> list[Finding]:
+def _check_freshness(evidence: Evidence) -> list[Finding]:
     if evidence.kind not in stages() or not (changed := changed_digests(evidence)):
         return []
-    message = f"was produced {describe_changes(changed)}: it was true then, and the gate now requires new evidence"
+    message = f"was produced {describe_changes(changed)}: it was valid then, and the gate now requires new evidence"
     fix = stage(evidence.kind).command.format(
         model=short(evidence.subject.model), reference=short(evidence.facts.text("model_b")), data=""
     )
     return [STALE.finding(_name(evidence), message, fix=fix, changed=changed)]
 
 
-def _check_decision(release: Release, sound: Mapping[str, Evidence], store: Store) -> list[Finding]:
+def _check_decision(release: Release, intact: Mapping[str, Evidence], store: Store) -> list[Finding]:
     """The decision again, from the stored policy and the undamaged evidence."""
     decision = release.decision
     problems = store.blobs.verify(decision.policy_digest, f"the policy {decision.policy}")
@@ -166,31 +177,41 @@ def _check_decision(release: Release, sound: Mapping[str, Evidence], store: Stor
     where = f"decision of {release.ref}"
     if decision.model != release.model:
         message = f"the decision is about the model {short(decision.model)}, not {short(release.model)}"
-        return [DECISION.finding(where, message)]
+        return [DECISION_MISMATCH.finding(where, message)]
     if [rule.name for rule in policy.rules] != [reason.rule for reason in decision.reasons]:
-        return [DECISION.finding(where, f"its reasons are not those of the {len(policy.rules)} rules of its policy")]
-    if len(sound) < len(release.evidence):
+        return [
+            DECISION_MISMATCH.finding(
+                where, f"its reasons are not those of the {len(policy.rules)} rules of its policy"
+            )
+        ]
+    if len(intact) < len(release.evidence):
         message = "it cannot be derived again while its evidence is damaged"
-        return [DECISION.finding(where, message, fix="restore the evidence first", state="not_run", severity="info")]
+        return [
+            DECISION_MISMATCH.finding(
+                where, message, fix="restore the evidence first", state="not_run", severity="info"
+            )
+        ]
     findings, outcomes = [], []
     for rule, reason in zip(policy.rules, decision.reasons, strict=True):
-        outcome = _derive_outcome(rule, reason, release, sound, store)
+        outcome = _derive_outcome(rule, reason, release, intact, store)
         outcomes.append(outcome)
         if outcome != reason.outcome:
             message = f"the rule {rule.name!r} is recorded as {reason.outcome}, the evidence gives {outcome}"
-            findings.append(DECISION.finding(where, message, rule=rule.name, recorded=reason.outcome, derived=outcome))
+            findings.append(
+                DECISION_MISMATCH.finding(where, message, rule=rule.name, recorded=reason.outcome, derived=outcome)
+            )
     verdict = overall_verdict(outcomes)
     if verdict != decision.verdict:
         message = f"the recorded verdict is {decision.verdict}, the rules give {verdict}"
-        findings.append(DECISION.finding(where, message, recorded=decision.verdict, derived=verdict))
-    return findings or [_passed(DECISION, where, f"{len(outcomes)} rules give {verdict} again")]
+        findings.append(DECISION_MISMATCH.finding(where, message, recorded=decision.verdict, derived=verdict))
+    return findings or [_passed(DECISION_MISMATCH, where, f"{len(outcomes)} rules give {verdict} again")]
 
 
 def _derive_outcome(
-    rule: Rule, reason: Reason, release: Release, sound: Mapping[str, Evidence], store: Store
+    rule: Rule, reason: Reason, release: Release, intact: Mapping[str, Evidence], store: Store
 ) -> Outcome:
     """The outcome of a rule on the evidence that its reason names; an undecided one stays undecided."""
-    evidence = sound.get(reason.evidence)
+    evidence = intact.get(reason.evidence)
     if reason.outcome == "cannot_decide" or evidence is None:
         return "cannot_decide"
     if (evidence.kind, evidence.subject.model) != (rule.evidence, release.model):
@@ -202,7 +223,7 @@ def _derive_outcome(
         return check_bound(rule, measured, evidence.id).outcome
     if not reason.reference_evidence:
         return "pass" if _had_no_reference(rule, release, store) else "cannot_decide"
-    return _derive_relative(rule, evidence, sound.get(reason.reference_evidence), store)
+    return _derive_relative(rule, evidence, intact.get(reason.reference_evidence), store)
 
 
 def _derive_relative(rule: Rule, candidate: Evidence, reference: Evidence | None, store: Store) -> Outcome:

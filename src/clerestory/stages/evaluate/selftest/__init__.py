@@ -1,4 +1,4 @@
-"""Would a silent regression be noticed? Known faults are injected into a copy, and the gates are observed."""
+"""Self-test of the gates: known faults are injected into a copy of the pipeline, to see which gates detect them."""
 
 from typing import TYPE_CHECKING
 

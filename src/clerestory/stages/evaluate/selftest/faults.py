@@ -38,7 +38,7 @@ class InjectedFault:
     Attributes:
         name: such as ``bgr``.
         description: what is wrong, as a clause.
-        inject: gives the outputs of a copy of the pipeline with the fault, from the model, the probe set and the
+        inject: returns the outputs of a copy of the pipeline with the fault, from the model, the probe set and the
             original outputs; None if this model does not allow it.
     """
 
@@ -101,7 +101,7 @@ def _bgr(image: Image.Image, model: Any) -> Image.Image:
 
 
 def _nearest(image: Image.Image, model: Any) -> Image.Image:
-    """Resized to the model's image size before the model can do it; to half if that size is unknown."""
+    """Resized to the model's image size before its own preprocessing; to half if that size is unknown."""
     side = getattr(getattr(model, "config", None), "image_size", 0) or max(8, image.width // 2)
     return image.convert("RGB").resize((side, side), Image.Resampling.NEAREST)
 
@@ -118,11 +118,11 @@ def _off_by_one(image: Image.Image, model: Any) -> Image.Image:
 
 def _truncated(texts: list[str], rng: np.random.Generator) -> list[str]:
     """Only the first half of the words; of a single word the first half of the letters."""
-    cut = []
+    truncated = []
     for text in texts:
         words = text.split()
-        cut.append(" ".join(words[: len(words) // 2]) if len(words) > 1 else text[: max(1, len(text) // 2)])
-    return cut
+        truncated.append(" ".join(words[: len(words) // 2]) if len(words) > 1 else text[: max(1, len(text) // 2)])
+    return truncated
 
 
 def _other_vocabulary(texts: list[str], rng: np.random.Generator) -> list[str]:
@@ -133,13 +133,13 @@ def _other_vocabulary(texts: list[str], rng: np.random.Generator) -> list[str]:
 
 
 def _int8(weight: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Rounded with one scale per tensor, set by its largest weight, as careless quantisers do."""
+    """Rounded with one scale per tensor, set by its largest weight, as in naive quantisation."""
     scale = weight.abs().max().clamp(min=1e-12) / 127
     return torch.round(weight / scale).clamp(-127, 127) * scale
 
 
 def _raw_weights(weight: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Weights with the noise of the last steps that the EMA removes: 5 % of each tensor's standard deviation."""
+    """Weights with noise as from the last steps, which the EMA removes: 5 % of each tensor's standard deviation."""
     noise = torch.from_numpy(rng.standard_normal(tuple(weight.shape))).to(weight)
     return weight + NOISE * weight.std() * noise
 

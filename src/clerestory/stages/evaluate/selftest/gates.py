@@ -4,7 +4,7 @@
 |---|---|
 | ``quality`` | the mean reciprocal rank drops, in either direction of retrieval; paired, cluster-robust |
 | ``churn`` | the share of changed predictions exceeds the tolerance, by the lower bound of its interval |
-| ``fingerprint`` | an embedding of the same image or text moves further than rounding moves it |
+| ``fingerprint`` | an embedding of the same image or text changes by more than rounding |
 | ``labels`` | the share of images with another label than in the stored rows exceeds the tolerance |
 """
 
@@ -22,7 +22,7 @@ from clerestory.stats.verdict import gate_difference
 
 
 class Alarm(NamedTuple):
-    """The answer of a gate.
+    """The result of a gate.
 
     Attributes:
         raised: whether it detected a change.
@@ -47,9 +47,9 @@ def quality(before: PipelineOutputs, after: PipelineOutputs, probe: ProbeSet, co
         (after.image_reciprocal_ranks, before.image_reciprocal_ranks, probe.concepts),
         (after.caption_reciprocal_ranks, before.caption_reciprocal_ranks, caption_concepts),
     ):
-        keep = concepts >= 0
-        clusters: Ints = np.unique(concepts[keep], return_inverse=True)[1].astype(np.int64)
-        test = gate_difference(new[keep], old[keep], clusters, config.margin, config.alpha)
+        has_concept = concepts >= 0
+        clusters: Ints = np.unique(concepts[has_concept], return_inverse=True)[1].astype(np.int64)
+        test = gate_difference(new[has_concept], old[has_concept], clusters, config.margin, config.alpha)
         alarms.append(Alarm(test.outcome == "fail", -test.difference.value, test.message))
     return max(alarms, key=lambda alarm: (alarm.raised, alarm.value))
 

@@ -1,4 +1,4 @@
-"""Every fault against every gate, and the unchanged pipeline many times."""
+"""Runs every gate on every fault, and on many rebuilds of the unchanged pipeline."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def self_test(
     reload: Callable[[], Embedder] | None = None,
     progress: Progress = QUIET,
 ) -> Evidence:
-    """Inject known faults into a copy of the pipeline, and count which gates detect them, and false alarms.
+    """Inject known faults into a copy of the pipeline; count the gates that detect them, and their false alarms.
 
     Evidence of kind ``self_test``. Its rows: one per case and gate (``caught`` 1 or 0), and one per case with gate
     ``any``. Measurements: ``faults_caught`` (share of the faults that any gate detects) and the same by gate,
@@ -52,8 +52,8 @@ def self_test(
         data: images and captions.
         config: the size of the test, and when a gate raises an alarm.
         store: receives the evidence.
-        reload: reads the same model from disk again, for the rebuilds; they do without if None.
-        progress: told about each case.
+        reload: reads the same model from disk again, for the rebuilds; if None it is not reloaded.
+        progress: reports each case.
 
     Raises:
         CapabilityError: the model does not embed images and texts.
@@ -101,7 +101,7 @@ def self_test(
 
 
 class _Cases:
-    """The answers of every gate in every case, as rows."""
+    """The results of every gate in every case, as rows."""
 
     def __init__(self, config: SelfTestConfig) -> None:
         self.config = config

@@ -1,4 +1,4 @@
-"""Tasks: what a model is asked, on which data, and how its answers are scored."""
+"""Tasks: the questions, the data, and the scoring of a model's answers."""
 
 from typing import TYPE_CHECKING
 
@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 __all__ = ["Task", "check_model", "load_task", "required_capabilities"]
 
-# Lazy, so that a suite that needs one module of the package does not depend on the others.
+# Lazy, so that the code of a suite does not depend on modules that it does not use.
 __getattr__ = lazy_exports(__name__, dict.fromkeys(__all__, ".task"))

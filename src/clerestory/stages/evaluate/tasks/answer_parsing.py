@@ -1,4 +1,4 @@
-"""From the text of an answer, of a model or of a table, to the option or value that it means."""
+"""Parses the text of an answer, of a model or in a table, to the option or value that it means."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def parse_option(text: str, options: Sequence[str]) -> int | None:
 
 
 def parse_yes_no(text: str) -> str:
-    """``yes`` or ``no``, by the first word that says so; empty for neither."""
+    """``yes`` or ``no``, by the first word that means one of them; empty if none does."""
     for word in normalize_answer(text).split():
         if word in YES or word in NO:
             return "yes" if word in YES else "no"
@@ -66,7 +66,7 @@ def is_correct(scorer: str, answer: str, correct: Sequence[str]) -> bool:
 
 
 def parse_list(cell: str) -> tuple[str, ...]:
-    """The texts of one cell: a JSON list, or separated by ``|``."""
+    """The items of one cell: a JSON list, or strings separated by ``|``."""
     try:
         values = json.loads(cell) if cell.lstrip().startswith("[") else cell.split("|")
     except ValueError:
@@ -95,6 +95,6 @@ def correct_option(answer: str, options: Sequence[str], where: str) -> int:
 
 
 def option_score(scores: NDArray[np.float64], correct: int) -> float:
-    """1 if the correct option has the highest of the scores (O,), the share of it if tied with others, else 0."""
+    """1 if the correct option has the highest of the scores (O,), 1 / the number of tied options in a tie, else 0."""
     best = np.flatnonzero(scores == scores.max())
     return 1.0 / len(best) if correct in best else 0.0

@@ -38,13 +38,13 @@ from clerestory.stats.linear_probe import knn_logits, select_linear_probe
 
 Floats = NDArray[np.float64]
 
-HELD_OUT_FRACTION = 10  # one in ten
+HELD_OUT_MODULUS = 10  # one concept in ten is held out
 
 
 def classify(
     context: EvaluationContext, task: Task, data: Dataset, split: str, samples: Sequence[Sample]
 ) -> SuiteResult:
-    """The rows and measurements of a classification task, with the item's own image and with another one."""
+    """The rows and measurements of a classification task, with each item's own image and with another one."""
     classes = _classes(task, data)
     items = _class_items(task, samples, classes)
     evaluated = set(samples)
@@ -53,10 +53,10 @@ def classify(
     clean_scores = [NAN] * len(items)
     for condition in (Condition.CLEAN, Condition.SHUFFLED_IMAGE):
         images = ablated_images(items, condition, context.config.seed)
-        shown = [image for image in images if image is not None]
-        if len(shown) < len(items):
+        present = [image for image in images if image is not None]
+        if len(present) < len(items):
             continue
-        logits_NK = _logits(context, task, data, classes, _embed(context, data, shown))
+        logits_NK = _logits(context, task, data, classes, _embed(context, data, present))
         scored = _score(context, task, items, logits_NK)
         for item, image, each, clean in zip(items, images, scored, clean_scores, strict=True):
             add_row(builder, task.name, split, item, each, chance_of(task, item), condition, image, clean)
@@ -71,7 +71,7 @@ def classify(
 
 
 def _classes(task: Task, data: Dataset) -> tuple[str, ...]:
-    """The classes to choose from: those of the task, else all that occur in the data.
+    """The classes to choose from: those of the task, else all labels of the data.
 
     Raises:
         DataError: there are fewer than two.
@@ -106,15 +106,15 @@ def _logits(context: EvaluationContext, task: Task, data: Dataset, classes: Sequ
     labels_M = np.array([indices[column_value(s, task.label)] for s in labelled], dtype=np.int64)[readable]
     train_MD = train_MD[readable]
     logits_NK = np.full((len(images_ND), len(classes)), np.nan)
-    known = ~np.isnan(images_ND).any(axis=1)
+    embedded = ~np.isnan(images_ND).any(axis=1)
     if task.kind == "knn":
-        logits_NK[known] = knn_logits(images_ND[known], train_MD, labels_M, len(classes))
+        logits_NK[embedded] = knn_logits(images_ND[embedded], train_MD, labels_M, len(classes))
         return logits_NK
     held_out = _held_out([labelled[int(i)] for i in readable])
     probe = select_linear_probe(
         train_MD[~held_out], labels_M[~held_out], train_MD[held_out], labels_M[held_out], len(classes)
     ).probe
-    logits_NK[known] = probe.logits(images_ND[known])
+    logits_NK[embedded] = probe.logits(images_ND[embedded])
     return logits_NK
 
 
@@ -129,7 +129,7 @@ def _class_embeddings(context: EvaluationContext, task: Task, classes: Sequence[
 
 
 def _embed(context: EvaluationContext, data: Dataset, samples: Sequence[Sample]) -> Floats:
-    """Embeddings (N, D) of some samples of a data set, which may repeat; NaN rows for unreadable images."""
+    """Embeddings (N, D) of some samples of a dataset, which may repeat; NaN rows for unreadable images."""
     return embed_images_by_key(
         context.embedder,
         [sample.image for sample in samples],
@@ -142,7 +142,7 @@ def _embed(context: EvaluationContext, data: Dataset, samples: Sequence[Sample])
 
 
 def _class_items(task: Task, samples: Sequence[Sample], classes: Sequence[str]) -> list[TaskItem]:
-    """Items whose options are the classes; a label that is not a class is not an answer."""
+    """Items whose options are the classes; an item whose label is not a class has no answer."""
     options = tuple(classes)
     return [
         TaskItem(item.sample, "", options, item.answers if set(item.answers) & set(options) else (), item.cluster)
@@ -175,7 +175,7 @@ def _held_out(samples: Sequence[Sample]) -> NDArray[np.bool_]:
     if not held_out.any() or held_out.all():
         names = (sample.concept or sample.id for sample in samples)
         hashes = (hashlib.sha256(name.encode()).digest()[0] for name in names)
-        held_out = np.array([value % HELD_OUT_FRACTION == 0 for value in hashes])
+        held_out = np.array([value % HELD_OUT_MODULUS == 0 for value in hashes])
     if not held_out.any() or held_out.all():
         held_out = np.arange(len(samples)) % 2 == 0
     return held_out

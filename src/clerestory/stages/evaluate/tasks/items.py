@@ -21,7 +21,7 @@ from clerestory.stages.evaluate.tasks.answer_parsing import (
 )
 from clerestory.stages.evaluate.tasks.task import Task
 
-# The fields of a sample that a task can name like a column.
+# Fields of a sample that a task can use like a column.
 SAMPLE_FIELDS = ("caption", "concept", "id", "split", "licence", "source")
 # Kinds that need training images; data without splits is split by concept for them.
 TRAINED_KINDS = ("linear_probe", "knn")
@@ -33,10 +33,10 @@ class TaskItem:
 
     Attributes:
         sample: the image.
-        question: about the image, empty if the options speak for themselves.
+        question: about the image; empty if the options are compared alone.
         options: to choose from; empty for a free answer.
         answers: the correct answers, the preferred one first; empty if the data has none.
-        cluster: items of one cluster are not independent.
+        cluster: the cluster of the item; items of one cluster are not independent.
     """
 
     sample: Sample
@@ -52,7 +52,7 @@ class TaskItem:
 
 
 def open_task_data(task: Task, progress: Progress = QUIET) -> Dataset:
-    """The data of a task, with the columns it reads among the groups of each sample.
+    """The data of a task, with its columns among the groups of each sample.
 
     Raises:
         DataError: the data does not exist, or lacks a column of the task (names the closest ones).

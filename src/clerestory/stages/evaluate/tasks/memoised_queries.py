@@ -1,6 +1,6 @@
-"""Queries of a model, each sent once: answers are cached by the model, the exact image and the exact text.
+"""Memoised queries of a model: answers are cached by model, exact image and exact text, so each query is sent once.
 
-These are scores of options, replies to prompts, and captions.
+The answers are scores of options, replies to prompts, and captions.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class Query:
 
     Attributes:
         image: SHA-256 of the exact image bytes; ``NO_IMAGE`` for a query without an image.
-        load: gives the image, None if it cannot be read.
+        load: returns the image, None if it cannot be read.
         text: the question, or the whole prompt of a generator.
-        options: to be scored; empty for a generator.
+        options: the options to score; empty for a generator.
     """
 
     image: str
@@ -59,7 +59,7 @@ class MemoisedModel:
 
     Args:
         model: a ``Scorer`` or a ``Generator``.
-        cache: holds answers; errors are not cached, so the queries are sent again.
+        cache: of the answers; errors are not cached, so their queries are sent again.
         batch_size: queries per batch, and images held at a time.
         progress: reports each batch.
     """
@@ -78,8 +78,8 @@ class MemoisedModel:
 
         def send(batch: Sequence[Query], images: Sequence[Image.Image | None]) -> list[bytes | MissingScore]:
             scored = model.score_options(images, [q.text for q in batch], [q.options for q in batch])
-            trouble = getattr(model, "last_error", "")
-            missing = MissingScore(Unscored.NO_ANSWER, trouble) if trouble else NO_SCORES
+            error = getattr(model, "last_error", "")
+            missing = MissingScore(Unscored.NO_ANSWER, error) if error else NO_SCORES
             return [_pack_scores(scores, len(q.options)) or missing for scores, q in zip(scored, batch, strict=True)]
 
         answers = self._answers(keys, queries, send, label)
@@ -130,7 +130,7 @@ def cached_captions(
 ) -> list[GeneratedCaptions]:
     """The non-empty captions that the model generates for images, or why there are none; needs a ``Captioner``.
 
-    What an endpoint failed to answer is not cached, so that a further evaluation requests it again.
+    Failed requests of an endpoint are not cached, so a further evaluation repeats them.
     """
     model, cache = context.model, context.store.answer_cache
     prefix = ("describe", model.digest, code_digest("data/images", "models"), str(captions_per_image))
@@ -144,10 +144,10 @@ def cached_captions(
                 images[key] = image
     if images:
         generated = model.caption_images(list(images.values()), captions_per_image)
-        trouble = getattr(model, "last_error", "")
-        answered = {key: found for key, found in zip(images, generated, strict=True) if found or not trouble}
-        cache.put({key: _pack_captions(found) for key, found in answered.items()})
-        answers |= dict.fromkeys(images, MissingScore(Unscored.NO_ANSWER, trouble)) | answered
+        error = getattr(model, "last_error", "")
+        answered = {key: texts for key, texts in zip(images, generated, strict=True) if texts or not error}
+        cache.put({key: _pack_captions(texts) for key, texts in answered.items()})
+        answers |= dict.fromkeys(images, MissingScore(Unscored.NO_ANSWER, error)) | answered
     return [_non_empty(answers.get(key, UNREADABLE)) for key in keys]
 
 

@@ -37,37 +37,37 @@ def score_with_options(
     label: str,
     rephrase: Rephrase | None = None,
 ) -> list[ScoredItem]:
-    """Let a ``Scorer`` choose, in every cyclic order of the options if their order matters to it.
+    """Score items with a ``Scorer``, in every cyclic order of the options if the order matters to it.
 
     The score is the mean over the orders; the answer is the option with the highest mean probability.
 
     Args:
         model: a ``Scorer``.
         items: each with options.
-        images: of each item, None for no image.
+        images: one for each item, None for no image.
         load: decodes an image.
         label: of the progress bar.
-        rephrase: gives the question and the options of an item in other words, option by option.
+        rephrase: returns a paraphrase of the question and the options of an item.
     """
     texts = [rephrase(item) if rephrase else (item.question, item.options) for item in items]
     orders = [range(len(item.options) if model.model.order_matters else 1) for item in items]
     queries = [
-        _query(image, load, question, options[turn:] + options[:turn])
-        for (question, options), image, turns in zip(texts, images, orders, strict=True)
-        for turn in turns
+        _query(image, load, question, options[shift:] + options[:shift])
+        for (question, options), image, shifts in zip(texts, images, orders, strict=True)
+        for shift in shifts
     ]
     answers = iter(model.score_options(queries, label))
     scored = []
-    for item, (question, options), turns in zip(items, texts, orders, strict=True):
-        received = [next(answers) for _ in turns]
+    for item, (question, options), shifts in zip(items, texts, orders, strict=True):
+        received = [next(answers) for _ in shifts]
         prompt = "\n".join((question, *options))
         missing = next((answer for answer in received if isinstance(answer, MissingScore)), None)
         if missing is not None:
             scored.append(ScoredItem(missing=missing, prompt=prompt))
         else:
             scores = [
-                np.roll(answer, turn)
-                for turn, answer in zip(turns, received, strict=True)
+                np.roll(answer, shift)
+                for shift, answer in zip(shifts, received, strict=True)
                 if not isinstance(answer, MissingScore)
             ]
             scored.append(_choose(item, scores, prompt))
@@ -75,7 +75,7 @@ def score_with_options(
 
 
 def _choose(item: TaskItem, scores: Sequence[Scores], prompt: str) -> ScoredItem:
-    """From log-probabilities in the item's own order of options, one array for each order that was asked."""
+    """Score one item from the log-probabilities in its original option order, one array for each evaluated order."""
     probabilities = np.mean([np.exp(each) / np.exp(each).sum() for each in scores], axis=0)
     answer = item.options[int(probabilities.argmax())]
     if not item.answers:
@@ -94,25 +94,25 @@ def score_with_replies(
     load: LoadImage,
     label: str,
 ) -> list[ScoredItem]:
-    """Let a ``Generator`` answer in words, and parse its replies.
+    """Score items with a ``Generator``, whose replies are parsed.
 
-    A reply that means no option is incorrect; an empty one, or an error, is unscored with its reason. A choice is asked
-    in every cyclic order of its options, and its score is the mean over all of them: one order without an answer leaves
-    the item unscored, because the mean over the others would favour models with a position bias.
+    A reply that means no option is incorrect; an empty one, or an error, is unscored with its reason. A choice is
+    prompted in every cyclic order of its options, and its score is the mean over all of them: one order without an
+    answer leaves the item unscored, because the mean over the others would favour models with a position bias.
     """
     num_orders = [len(item.options) if task.answer_scorer == "choice" else 1 for item in items]
-    asked = [
-        (item, image, item.options[turn:] + item.options[:turn])
+    variants = [
+        (item, image, item.options[shift:] + item.options[:shift])
         for item, image, count in zip(items, images, num_orders, strict=True)
-        for turn in range(count)
+        for shift in range(count)
     ]
-    prompts = [_prompt(task, item, options) for item, _, options in asked]
-    queries = [_query(image, load, prompt, ()) for (_, image, _), prompt in zip(asked, prompts, strict=True)]
+    prompts = [_prompt(task, item, options) for item, _, options in variants]
+    queries = [_query(image, load, prompt, ()) for (_, image, _), prompt in zip(variants, prompts, strict=True)]
     replies = model.generate(queries, label)
     scored, start = [], 0
     for item, count in zip(items, num_orders, strict=True):
-        part = slice(start, start + count)
-        scored.append(_score_replies(task, item, [o for _, _, o in asked[part]], replies[part], prompts[start]))
+        rows = slice(start, start + count)
+        scored.append(_score_replies(task, item, [o for _, _, o in variants[rows]], replies[rows], prompts[start]))
         start += count
     return scored
 
@@ -155,7 +155,7 @@ def _parse(task: Task, options: Sequence[str], text: str) -> str:
 
 
 def _prompt(task: Task, item: TaskItem, options: Sequence[str]) -> str:
-    """The first prompt, filled in; braces of the data stay as they are."""
+    """The first prompt with its placeholders filled in; braces in the data are not changed."""
     prompt = task.prompt_templates[0].replace("{question}", item.question)
     return prompt.replace("{options}", format_options(options)).strip()
 

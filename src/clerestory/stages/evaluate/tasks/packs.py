@@ -1,6 +1,6 @@
-"""Benchmark packs: a task with its data, its licence and a known result, in one folder that can be verified.
+"""Benchmark packs: a task with its data, its licence and a baseline result, in one folder that can be verified.
 
-A pack is ``task.toml``, ``data.parquet`` (with its sidecar file), ``README.md``, and ``pack.toml``, which holds the
+A pack is ``task.toml``, ``data.parquet`` (with its sidecar file), ``README.md``, and ``pack.toml``, which contains the
 SHA-256 of the others, the digests of task and data, and the licences. The same task and data give the same bytes.
 """
 
@@ -33,7 +33,7 @@ from clerestory.store import Store
 PACK_FILE, DATA_FILE, README = "pack.toml", "data.parquet", "README.md"
 SIDECAR_FILE = sidecar_path(Path(DATA_FILE)).name
 FORMAT = 1
-_GET_AGAIN = "download the pack again"
+_DOWNLOAD_AGAIN = "download the pack again"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -44,12 +44,12 @@ class Pack:
     Attributes:
         name, version: of the task.
         format: of the pack; 1.
-        task, data: digests of the task and of its data set.
+        task, data: digests of the task and of its dataset.
         licences: SPDX expressions, at least one.
-        clerestory: the version that made it.
+        clerestory: the version that exported it.
         files: SHA-256 of every other file.
         source: the origin of questions and images.
-        baseline: a known result.
+        baseline: a published or measured result to compare with.
     """
 
     name: str
@@ -76,10 +76,10 @@ def export_pack(task: Task, folder: Path, version: str, progress: Progress = QUI
         task: the task, whose data is opened and copied.
         folder: to write to; it must not exist, or be empty.
         version: of Clerestory.
-        progress: told about writing.
+        progress: reports the progress.
 
     Raises:
-        ConfigError: the task has no licence, or a name that a folder cannot have.
+        ConfigError: the task has no licence, or its name is not a valid folder name.
         DataError: its data cannot be opened.
         Conflict: the folder is not empty.
     """
@@ -122,16 +122,16 @@ def verify_pack(folder: Path) -> Pack:
         ConfigError: an unknown key, or no licence.
         IntegrityError: a file is missing, unexpected or changed; the file is named.
     """
-    pack, task = _checked(folder)
+    pack, task = _open_verified(folder)
     data = open_data(folder / DATA_FILE)
     recomputed = Dataset(data.name, data.samples, data.read)
     if recomputed.digest != pack.data:
-        raise IntegrityError(f"the data of {folder} does not match the digest in {PACK_FILE}", _GET_AGAIN)
+        raise IntegrityError(f"the data of {folder} does not match the digest in {PACK_FILE}", _DOWNLOAD_AGAIN)
     for sample in recomputed:
         if digest_bytes(recomputed.read(sample)) != sample.image:
-            raise IntegrityError(f"the image {sample.id} of {folder / DATA_FILE} has changed", _GET_AGAIN)
+            raise IntegrityError(f"the image {sample.id} of {folder / DATA_FILE} has changed", _DOWNLOAD_AGAIN)
     if task.digest != pack.task:
-        raise IntegrityError(f"the task of {folder} does not match the digest in {PACK_FILE}", _GET_AGAIN)
+        raise IntegrityError(f"the task of {folder} does not match the digest in {PACK_FILE}", _DOWNLOAD_AGAIN)
     return pack
 
 
@@ -141,7 +141,7 @@ def open_pack(folder: Path) -> Task:
     Raises:
         NotFound, ConfigError, IntegrityError: as ``verify_pack``.
     """
-    return _checked(folder)[1]
+    return _open_verified(folder)[1]
 
 
 def read_pack(folder: Path) -> Pack:
@@ -155,9 +155,9 @@ def read_pack(folder: Path) -> Pack:
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError:
-        raise NotFound(f"there is no pack in {folder}", f"give a folder that holds {PACK_FILE}") from None
+        raise NotFound(f"there is no pack in {folder}", f"name a folder that contains {PACK_FILE}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} is not valid TOML: {error}", _GET_AGAIN) from error
+        raise ConfigError(f"{file} is not valid TOML: {error}", _DOWNLOAD_AGAIN) from error
     pack = decode(Pack, content, str(file))
     if pack.format != FORMAT:
         raise ConfigError(f"{file} is of format {pack.format}", f"this version of Clerestory reads format {FORMAT}")
@@ -166,14 +166,15 @@ def read_pack(folder: Path) -> Pack:
     return pack
 
 
-def _checked(folder: Path) -> tuple[Pack, Task]:
+def _open_verified(folder: Path) -> tuple[Pack, Task]:
     """A pack and its task, with the files checked against their digests."""
     pack = read_pack(folder)
     expected = {TASK_FILE, DATA_FILE, SIDECAR_FILE, README}
     if set(pack.files) != expected:
-        odd = sorted(set(pack.files) ^ expected)[0]
+        first = sorted(set(pack.files) ^ expected)[0]
         raise ConfigError(
-            f"{folder / PACK_FILE} does not list the right files: {odd!r}", f"it lists {', '.join(sorted(expected))}"
+            f"{folder / PACK_FILE} does not list the files of a pack: {first!r}",
+            f"it must list {', '.join(sorted(expected))}",
         )
     unexpected = {path.name for path in folder.iterdir()} - expected - {PACK_FILE}
     if unexpected:
@@ -181,15 +182,15 @@ def _checked(folder: Path) -> tuple[Pack, Task]:
     for name, sha256 in pack.files.items():
         file = folder / name
         if not file.is_file() or file.is_symlink():
-            raise IntegrityError(f"{file} is missing", _GET_AGAIN)
+            raise IntegrityError(f"{file} is missing", _DOWNLOAD_AGAIN)
         if digest_file(file) != sha256:
-            raise IntegrityError(f"{file} has changed since the pack was made", _GET_AGAIN)
+            raise IntegrityError(f"{file} has changed since the pack was exported", _DOWNLOAD_AGAIN)
     task = load_task(folder)
     if Path(task.data).name != DATA_FILE or Path(task.data).parent != folder:
         raise ConfigError(f"the task of {folder} does not read the data of the pack", f'set data = "{DATA_FILE}"')
     if (task.name, task.version) != (pack.name, pack.version):
         raise ConfigError(
-            f"the pack {pack.name!r} (version {pack.version}) holds the task {task.name!r} (version {task.version})",
+            f"the pack {pack.name!r} (version {pack.version}) contains the task {task.name!r} (version {task.version})",
             "export it again",
         )
     return pack, task
@@ -269,7 +270,7 @@ def find_task(ref: str, store: Store) -> Task:
         return load_task(path)
     known = pack_names(store)
     if ref not in known:
-        raise not_found("task", ref, known, "give a task file (mine.toml), a folder, or the name of a pack")
+        raise not_found("task", ref, known, "name a task file (mine.toml), a folder, or a pack")
     return open_pack(_pack_folder(store, ref))
 
 
@@ -281,22 +282,22 @@ def add_pack(store: Store, folder: Path, who: str = "", why: str = "") -> Pack:
         Conflict: the store has another pack of this name and version.
     """
     pack = verify_pack(folder)
-    place = _packs_folder(store) / f"{pack.name}@{pack.version}"
-    if place.is_dir():
-        if read_pack(place).digest != pack.digest:
+    target = _packs_folder(store) / f"{pack.name}@{pack.version}"
+    if target.is_dir():
+        if read_pack(target).digest != pack.digest:
             raise Conflict(
                 f"the store already has another pack {pack.name} of version {pack.version}",
-                f"raise the version of the new one, or delete {place}",
+                f"raise the version of the new one, or delete {target}",
             )
         return pack
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=place.parent, prefix=".new-"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".new-"))
     try:
         for name in (PACK_FILE, *pack.files):
             shutil.copyfile(folder / name, temporary / name)
         verify_pack(temporary)
         temporary.chmod(0o755)
-        temporary.rename(place)
+        temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     details = Tags(digest=pack.digest, data=pack.data, version=str(pack.version))

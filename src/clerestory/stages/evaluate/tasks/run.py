@@ -58,8 +58,8 @@ CLASSIFICATION_KINDS = ("zero_shot", "linear_probe", "knn")
 
 def release_capabilities(context: EvaluationContext) -> list[tuple[str, tuple[Capability, ...]]]:
     """The releases of this store, which are Clerestory models, with their capabilities."""
-    able: tuple[Capability, ...] = ("Embedder", "Scorer", "Captioner")
-    return [(release.ref, able) for release in context.store.releases()]
+    clerestory_capabilities: tuple[Capability, ...] = ("Embedder", "Scorer", "Captioner")
+    return [(release.ref, clerestory_capabilities) for release in context.store.releases()]
 
 
 def run_task(context: EvaluationContext, task: Task) -> SuiteResult:
@@ -73,7 +73,7 @@ def run_task(context: EvaluationContext, task: Task) -> SuiteResult:
     data = open_task_data(task, context.progress)
     split, samples = select_task_samples(task, data, context.config.seed)
     if not samples:
-        raise DataError(f"the task {task.name!r} has no images in split {split!r}", "name another split in it")
+        raise DataError(f"the task {task.name!r} has no images in split {split!r}", "set another split in the task")
     result = _run(context, task, data, split, samples, capability)
     # Samples that were excluded when the data was opened are missing from every number of the task.
     return replace(result, findings=[*(f for f in data.findings if f.severity != "info"), *result.findings])
@@ -108,7 +108,7 @@ def run_items(
     capability: Capability,
     rephrase: Rephrase | None = None,
 ) -> SuiteResult:
-    """Evaluate the model on items: with the image, without it, with another one; and the most frequent answer.
+    """Evaluate the model on items: with, without and with another image; and score the most frequent answer.
 
     Args:
         context: the model, and the cache of its answers.
@@ -117,7 +117,7 @@ def run_items(
         split: the evaluated split.
         items: to evaluate.
         training_items: on which the most frequent answer is counted; the items themselves if there are none.
-        capability: of the model, that is used.
+        capability: the capability of the model that is used.
         rephrase: see ``score_with_options``.
     """
     builder = RowBuilder(task.groups)

@@ -5,7 +5,7 @@
 | ``clean`` | the image |
 | ``blind`` | no image |
 | ``shuffled_image`` | the image of another cluster |
-| ``majority`` | nothing: no model is asked, the most frequent answer is scored |
+| ``majority`` | no model: the most frequent answer is scored |
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ScoredItem:
         all_orders: 1 if it is correct in every order of the options; NaN if there was one order only.
         confidence: the probability of the answer.
         nll, brier: of the probabilities of all options; NaN if there are none.
-        prompt: the text that the model got.
+        prompt: the text of the query.
         tokens_in, tokens_out, ms: of generators.
     """
 
@@ -118,7 +118,7 @@ def ablated_images(items: Sequence[TaskItem], condition: str, seed: int) -> list
     """The image of each item under a condition, None for no image.
 
     ``shuffled_image`` gives the image of another cluster, by a seeded ring over the clusters, so no item keeps its
-    own; items of a single cluster have no other image.
+    own; with a single cluster there is no other image.
     """
     if condition == Condition.BLIND:
         return [None] * len(items)

@@ -1,6 +1,6 @@
-"""The suite of the tasks that users bring, each on its own data.
+"""The suite of the user's own tasks, each on its own data.
 
-Tasks that are ImageNet and its shifts also give the effective robustness: accuracy on a shifted benchmark beyond the
+Tasks on ImageNet and its shifts also give the effective robustness: accuracy on a shifted benchmark beyond the
 accuracy that ImageNet predicts, by the accuracies of public models on both (Taori et al. 2020).
 """
 

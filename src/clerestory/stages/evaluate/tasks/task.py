@@ -1,4 +1,4 @@
-"""A task: what a model is asked, on which data, how its answers are scored. Read from a short TOML file."""
+"""A task: the questions, the data, and the scoring of answers. Read from a short TOML file."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from clerestory.core.settings import Range, check_settings
 from clerestory.models.protocols import CAPABILITY_TEXT, SUITABLE_MODELS, Capability, capabilities
 from clerestory.stats.robustness import published_lines
 
-Kind = Literal["zero_shot", "retrieval", "linear_probe", "knn", "caption", "multiple_choice", "yes_no", "short_answer"]
-Scorer = Literal["exact", "normalised", "contains", "yes_no", "choice"]
+TaskKindName = Literal[
+    "zero_shot", "retrieval", "linear_probe", "knn", "caption", "multiple_choice", "yes_no", "short_answer"
+]
+AnswerScorer = Literal["exact", "normalised", "contains", "yes_no", "choice"]
 
 IMAGENET = "imagenet"
 TASK_FILE = "task.toml"
@@ -26,22 +28,22 @@ LIST_SETTINGS = ("prompts", "metrics", "options", "classes", "groups")
 
 @dataclass(frozen=True, slots=True)
 class TaskKind:
-    """What the tasks of one kind have in common.
+    """The properties that all tasks of one kind share.
 
     Attributes:
         capabilities: a model needs any one of them; the first that it has is used.
-        metrics: that are measured unless a task selects some.
-        required: the settings of a task that must be given.
-        prompts: unless a task has its own.
-        scorer: unless a task has its own.
-        placeholders: that every prompt must contain.
+        metrics: measured by default.
+        required: settings that a task must have.
+        prompts: by default.
+        scorer: by default.
+        placeholders: required in every prompt.
     """
 
     capabilities: tuple[Capability, ...]
     metrics: tuple[str, ...] = ("accuracy",)
     required: tuple[str, ...] = ()
     prompts: tuple[str, ...] = ()
-    scorer: Scorer = "normalised"
+    scorer: AnswerScorer = "normalised"
     placeholders: tuple[str, ...] = ()
 
 
@@ -83,7 +85,7 @@ TASK_KINDS: dict[str, TaskKind] = {
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """A known result, to compare with.
+    """A known result to compare with.
 
     Attributes:
         model: a reference, such as ``hf:org/name``.
@@ -101,27 +103,27 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a model is asked, on which data, and how its answers are scored.
+    """The questions, the data, and the scoring of answers.
 
     Attributes:
-        name: of the task, in its measurements.
-        kind: of the questions.
+        name: its name in measurements.
+        kind: of the task.
         data: what ``open_data`` accepts; a path is relative to the task's file.
         version: raised with every change of the task, so that two numbers of one version are comparable.
-        description: what it evaluates, in a few plain words.
+        description: what it evaluates, in one phrase.
         split: the evaluated samples: ``test`` (if the data has it) when empty, or ``all``.
         prompts: with the placeholders ``{label}``, ``{question}`` and ``{options}``; ``zero_shot`` averages the
             embeddings of several, the other kinds use the first one.
-        scorer: how an answer is compared with the correct one; that of the kind when empty.
-        metrics: to measure; those of the kind when empty.
+        scorer: how an answer is compared with the correct one; by default that of the kind.
+        metrics: to measure; by default those of the kind.
         label: the column with the class (``zero_shot``, ``linear_probe``, ``knn``).
         question, answer: the columns with the question and the correct answer.
         options: the column with the options (a list, or texts separated by ``|``), or one column for each option.
-        classes: the classes to choose from; those that occur when empty.
-        cluster: the column whose values are independent of one another; the image's concept when empty.
-        groups: columns for whose values the accuracy is measured separately.
-        chance: the score of guessing; computed from the options when None.
-        max_items: how many items are evaluated at most, selected by a hash of their ids; 0 for all.
+        classes: the classes to choose from; by default all labels of the data.
+        cluster: the column whose values are independent of one another; by default the image's concept.
+        groups: columns by whose values the accuracy is sliced.
+        chance: the score of guessing; by default computed from the options.
+        max_items: maximum number of evaluated items, selected by a hash of their ids; 0 for all.
         licence: SPDX expression of the questions and images; a pack needs one.
         source: their origin.
         baseline: a known result.
@@ -130,13 +132,13 @@ class Task:
     """
 
     name: str
-    kind: Kind
+    kind: TaskKindName
     data: str = ""
     version: int = 1
     description: str = ""
     split: str = ""
     prompts: tuple[str, ...] = ()
-    scorer: Scorer | Literal[""] = ""
+    scorer: AnswerScorer | Literal[""] = ""
     metrics: tuple[str, ...] = ()
     label: str = ""
     question: str = ""
@@ -172,7 +174,7 @@ class Task:
             benchmarks = (IMAGENET, *sorted(published_lines()))
             if self.benchmark not in benchmarks:
                 raise ConfigError(
-                    f"the task {self.name!r} names the unknown benchmark {self.benchmark!r}",
+                    f"the task {self.name!r} has the unknown benchmark {self.benchmark!r}",
                     f"it accepts {', '.join(benchmarks)}",
                     closest(self.benchmark, benchmarks),
                 )
@@ -181,16 +183,16 @@ class Task:
     def _check_prompts(self) -> None:
         for placeholder in self.kind_spec.placeholders:
             without = [prompt for prompt in self.prompts if placeholder not in prompt]
-            # Multiple choice without a column of questions has nothing to put there.
+            # Multiple choice without a column of questions has no question to insert.
             if without and (placeholder != "{question}" or self.question):
                 raise ConfigError(
-                    f"the prompt {without[0]!r} of the task {self.name!r} has no {placeholder} in it",
-                    f"put {placeholder} where that text goes",
+                    f"the prompt {without[0]!r} of the task {self.name!r} does not contain {placeholder}",
+                    f"insert {placeholder} into it",
                 )
 
     @property
     def kind_spec(self) -> TaskKind:
-        """What it has in common with the other tasks of its kind."""
+        """The properties of its kind."""
         return TASK_KINDS[self.kind]
 
     @property
@@ -215,13 +217,13 @@ class Task:
         return self.metrics or self.kind_spec.metrics
 
     @property
-    def answer_scorer(self) -> Scorer:
+    def answer_scorer(self) -> AnswerScorer:
         """How its answers are compared with the correct one."""
         return self.scorer or self.kind_spec.scorer
 
 
 def required_capabilities(task: Task) -> tuple[Capability, ...]:
-    """The capabilities of which a model needs any one."""
+    """The capabilities, of which a model needs one."""
     return task.kind_spec.capabilities
 
 
@@ -240,12 +242,12 @@ def check_model(task: Task, model: object, known: Iterable[tuple[str, Sequence[s
     for capability in required:
         if capability in available:
             return capability
-    can = " and ".join(CAPABILITY_TEXT[name] for name in available) or "do nothing of the kind"
-    wanted = " or ".join(f"{CAPABILITY_TEXT[name]} ({name})" for name in required)
-    suitable = [ref for ref, able in known if set(able) & set(required)]
+    can = " and ".join(CAPABILITY_TEXT[name] for name in available) or "do none of these"
+    needed = " or ".join(f"{CAPABILITY_TEXT[name]} ({name})" for name in required)
+    suitable = [ref for ref, supported in known if set(supported) & set(required)]
     suggestion = f"use one of {', '.join(suitable[:6])}, or " if suitable else "use "
     raise CapabilityError(
-        f"the task {task.name!r} needs a model that can {wanted}; this one can {can}",
+        f"the task {task.name!r} needs a model that can {needed}; this one can {can}",
         suggestion + SUITABLE_MODELS[required[0]],
     )
 
@@ -254,7 +256,7 @@ def load_task(path: Path | str) -> Task:
     """Read a task; the path of its data becomes relative to the working directory.
 
     Args:
-        path: a TOML file, or a folder that holds a ``task.toml``.
+        path: a TOML file, or a folder that contains a ``task.toml``.
 
     Raises:
         ConfigError: no such file, not TOML, an unknown key (with the closest known ones), or a missing one.
@@ -266,9 +268,7 @@ def load_task(path: Path | str) -> Task:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         near = closest(file.name, [other.name for other in file.parent.glob("*.toml")]) if file.parent.is_dir() else ()
-        raise ConfigError(
-            f"the task {file} cannot be read: {error.strerror}", "give the path of a TOML file", near
-        ) from error
+        raise ConfigError(f"the task {file} cannot be read: {error.strerror}", "name a TOML file", near) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"the task {file} is not UTF-8 text", "save it again as UTF-8") from error
     try:
@@ -283,7 +283,7 @@ def load_task(path: Path | str) -> Task:
 
 
 def _resolve_data(data: str, folder: Path) -> str:
-    """A path next to the task's file, relative to the working directory; names of data sets stay as they are."""
+    """A path next to the task's file, relative to the working directory; names of datasets are not changed."""
     scheme, local = ("hf:", data.removeprefix("hf:")) if data.startswith("hf:") else ("", data)
     path = folder / local
     if not local or Path(local).is_absolute() or local.startswith("~"):
