@@ -17,8 +17,8 @@ from clerestory.core.codec import decode
 from clerestory.core.progress import QUIET
 from clerestory.stages.train import TrainConfig
 from clerestory.stages.train.distributed import Ranks, current_engine
-from clerestory.stages.train.distributed.norms import CrossRankBatchNorm, convert_batch_norms
-from clerestory.stages.train.distributed.sharded import full_tensor
+from clerestory.stages.train.distributed.batch_norm import CrossRankBatchNorm, convert_batch_norms
+from clerestory.stages.train.distributed.sharded_tensors import full_tensor
 from clerestory.stages.train.run import prepare_run
 
 

@@ -57,7 +57,7 @@ HEALTHY: dict[str, Any] = {
     "caption_loss_shuffled": 1.8,
     "caption_gain_error": 0.02,
     "captions": 32,
-    "duplicates": 0.0,
+    "duplicate_share": 0.0,
 }
 
 
@@ -84,8 +84,8 @@ def named(
         ("CLR-T014", {"weight_norm": 300.0}),
         ("CLR-T015", {"val_recall": 0.1, "val_images": 200}),
         ("CLR-T016", {"caption_loss": 1.0, "caption_loss_shuffled": 1.0}),
-        ("CLR-T017", {"leaked": 0.5, "leakage_images": 100}),
-        ("CLR-T018", {"duplicates": 0.6}),
+        ("CLR-T017", {"leaked_share": 0.5, "leakage_images": 100}),
+        ("CLR-T018", {"duplicate_share": 0.6}),
         ("CLR-T019", {"update_ratio": 0.5}),
         ("CLR-T019", {"loss": 9.0}),
         ("CLR-T019", {"loss": None, "grad_norm": None, "skipped": 12}),
@@ -125,7 +125,7 @@ def test_noise_is_no_fault(noise: list[float]) -> None:
 
 
 def test_one_odd_step_is_no_fault() -> None:
-    odd = {"embedding_cosine": 0.99, "duplicates": 0.9, "update_ratio": 0.5, "grad_norm": 1e4, "dead_experts": 2}
+    odd = {"embedding_cosine": 0.99, "duplicate_share": 0.9, "update_ratio": 0.5, "grad_norm": 1e4, "dead_experts": 2}
     assert named(odd, after=1) == []
 
 
@@ -151,7 +151,7 @@ def test_a_fault_is_said_once_and_told_to_have_passed() -> None:
     said = []
     for step in range(1, 61):
         bad = step in range(11, 21) or step in range(41, 51)
-        said += monitor.step(StepRecord(step, **HEALTHY | {"duplicates": 0.5 if bad else 0.0}))
+        said += monitor.step(StepRecord(step, **HEALTHY | {"duplicate_share": 0.5 if bad else 0.0}))
     assert [f.code for f in said] == ["CLR-T018"]
     assert said[0].message.startswith("step 13: 50% of the batch")
     (finding,) = monitor.findings()
@@ -165,7 +165,7 @@ def test_a_fault_is_said_once_and_told_to_have_passed() -> None:
 def test_between_the_thresholds_nothing_flickers() -> None:
     monitor, states = Monitor(), []
     for step, share in enumerate([0.3] * 5 + [0.22, 0.24] * 10 + [0.1] * 5):
-        monitor.step(StepRecord(step + 1, duplicates=share))
+        monitor.step(StepRecord(step + 1, duplicate_share=share))
         states.append([f.state for f in monitor.findings()])
     assert states[4] == ["fail"]
     assert all(s == ["fail"] for s in states[5:25]), "below the limit, but not clearly"
@@ -188,7 +188,7 @@ def test_every_finding_is_complete_and_has_a_page() -> None:
         assert detector.code.code in explained
         assert re.search(r"[a-z]", detector.code.fix)
         assert detector.where
-    (finding,) = Monitor().step(StepRecord(1, leaked=1.0, leakage_images=40))
+    (finding,) = Monitor().step(StepRecord(1, leaked_share=1.0, leakage_images=40))
     assert format_finding(finding).startswith("CLR-T017 step 1: 40 of 40 validation images")
     assert "Fix: remove them" in format_finding(finding)
 

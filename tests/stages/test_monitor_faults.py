@@ -62,7 +62,7 @@ def test_the_metrics_are_in_the_log(tmp_path: Path) -> None:
     record = StepRecord.from_log(first)
     for name in (
         *("embedding_cosine", "embedding_rank", "update_ratio", "weight_norm", "caption_loss", "caption_loss_shuffled"),
-        *("duplicates", "leaked", "chance_loss", "batch_accuracy"),
+        *("duplicate_share", "leaked_share", "chance_loss", "batch_accuracy"),
     ):
         assert getattr(record, name) is not None, name
     assert record.batch == 48

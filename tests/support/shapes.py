@@ -1,4 +1,4 @@
-"""Data sets of coloured shapes that a tiny model can learn in seconds."""
+"""Datasets of coloured shapes that a tiny model can learn in seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Additional training data: tens of thousands of pictograms, with their names as captions, beside the embedded icons.
+"""Additional training data: tens of thousands of pictograms, with their names as captions, beside the built-in icons.
 
 The training split of the icons has only some 1,300 concepts, which limits how well a model names unseen ones. Sets of
 pictograms (interfaces, maps, games, medicine …) have many more, in other styles, mostly outlines. They are added to the
@@ -61,7 +61,7 @@ class Pictogram:
 
 
 def open_pictograms(progress: Progress = QUIET) -> Dataset:
-    """The embedded icons with the pictograms in their training split; rendered on first use (about a minute).
+    """The built-in icons with the pictograms in their training split; rendered on first use (about a minute).
 
     Raises:
         DataError: the packages are missing and cannot be fetched.

@@ -130,13 +130,13 @@ def test_a_damaged_cache_is_not_learnt_from(tmp_path: Path) -> None:
 
     assert isinstance(rows(), np.memmap)
     np.testing.assert_array_equal(rows(), wanted)
-    assert kept.computed == 6
+    assert kept.num_computed == 6
     (file,) = tmp_path.glob("*.npy")
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
     file.write_bytes(bytes(content))
     np.testing.assert_array_equal(rows(), wanted)
-    assert kept.computed == 12
+    assert kept.num_computed == 12
     file.write_bytes(b"")
     np.testing.assert_array_equal(rows(), wanted)
     kept.rows("other", "image", "i", 6, 2, lambda part: wanted[part.start : part.stop])
@@ -292,5 +292,5 @@ def test_bad_input_is_told_in_a_sentence(clip: Path, new: Dataset, store: Store,
 def test_chunks_do_not_change_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
     for chunk in (1, 3, 10, 64):
-        monkeypatch.setattr(cache, "CHUNK", chunk)
+        monkeypatch.setattr(cache, "CHUNK_SIZE", chunk)
         np.testing.assert_array_equal(cache.uncached_rows(10, 3, lambda part: rows[part.start : part.stop]), rows)

@@ -13,7 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from clerestory.stages.train.distributed.sharded import full_tensor, shard_like
+from clerestory.stages.train.distributed.sharded_tensors import full_tensor, shard_like
 
 MOMENTUM = 0.95
 ITERATIONS = 4

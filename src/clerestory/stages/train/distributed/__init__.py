@@ -1,6 +1,6 @@
-"""One training run on several processes: who they are, what they exchange, and how their state is saved.
+"""One training run on several processes: ranks, collective communication, and checkpoints.
 
-The loop calls an ``Engine``; in a single process it does nothing. ``torchrun`` and Ray start the processes, see
+The loop calls an ``Engine``, which does nothing in a single process. ``torchrun`` and Ray start the processes, see
 ``engine``.
 """
 

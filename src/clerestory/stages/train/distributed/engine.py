@@ -25,10 +25,10 @@ from clerestory.models.model import ClerestoryModel
 from clerestory.stages.train import checkpoint
 from clerestory.stages.train.checkpoint import Position
 from clerestory.stages.train.config import TrainConfig
-from clerestory.stages.train.distributed import state as sharded_checkpoint
-from clerestory.stages.train.distributed.norms import convert_batch_norms
+from clerestory.stages.train.distributed import sharded_checkpoint
+from clerestory.stages.train.distributed.batch_norm import convert_batch_norms
 from clerestory.stages.train.distributed.ranks import SINGLE, Ranks
-from clerestory.stages.train.distributed.sharded import full_tensor, shard_like
+from clerestory.stages.train.distributed.sharded_tensors import full_tensor, shard_like
 
 Forward = Callable[..., Any]
 TORCHRUN_VARIABLES = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
@@ -108,25 +108,25 @@ class DistributedEngine(Engine):
         self._full_copy: ClerestoryModel | None = None
 
     def prepare(self, model: ClerestoryModel, objectives: Sequence[nn.Module], losses: Forward) -> Forward:
-        """Batch norm over all ranks, then the wrapper."""
+        """Convert batch norms to all ranks, then wrap the step."""
         if self.name == "fsdp" and self.is_main:
             self._full_copy = copy.deepcopy(model).cpu()
         step = _Step(model, objectives, losses)
         convert_batch_norms(step, self.ranks)
         if self.name == "fsdp":
             return _fully_shard(step, self.ranks.world_size)
-        # Batch norm's running statistics are equal on all ranks already, so buffers are not broadcast. Newer torch has
-        # another name for the argument and warns about the old one.
+        # Batch norm's running statistics are equal on all ranks already, so buffers are not broadcast. Newer torch
+        # versions rename the argument and warn about the old name.
         known = inspect.signature(DistributedDataParallel).parameters
-        switch = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        return DistributedDataParallel(step, find_unused_parameters=True, **{switch: False})  # type: ignore[arg-type]  # a flag
+        argument = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        return DistributedDataParallel(step, find_unused_parameters=True, **{argument: False})  # type: ignore[arg-type]  # a flag
 
     @contextmanager
     def ema_model(self, model: ClerestoryModel, average: Mapping[str, Tensor]) -> Iterator[ClerestoryModel]:
         """Sharded weights are gathered in a model of the main process; the others only send their shards."""
         if self.name == "ddp":
-            with super().ema_model(model, average) as same:
-                yield same
+            with super().ema_model(model, average) as averaged:
+                yield averaged
             return
         for name, tensor in average.items():
             full = full_tensor(tensor)
@@ -207,10 +207,10 @@ def _translate_peer_failures() -> Iterator[None]:
         yield
     except (distributed.DistError, RuntimeError) as error:
         text = str(error)
-        signs = ("gloo", "NCCL", "onnection", "Broken pipe", "process group")
-        if isinstance(error, distributed.DistError) or any(sign in text for sign in signs):
+        markers = ("gloo", "NCCL", "onnection", "Broken pipe", "process group")
+        if isinstance(error, distributed.DistError) or any(marker in text for marker in markers):
             raise ClerestoryError(
                 "another process of this training ended, so this one cannot continue",
-                "find out why the other one ended; the same command resumes from the last checkpoint",
+                "find out why it ended; the same command resumes from the last checkpoint",
             ) from error
         raise

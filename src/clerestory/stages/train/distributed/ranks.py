@@ -1,4 +1,4 @@
-"""The processes that share each batch, and what they exchange.
+"""The processes that share each batch, and their collective operations.
 
 The shuffled order gives the samples of a step; rank ``r`` of ``W`` takes samples ``r, r + W, r + 2W, …`` of them (see
 ``sharding``). A loss is then a mean over the rank's own samples, and the mean over ranks, of losses and of gradients,
@@ -38,7 +38,7 @@ class Ranks:
         """Check that a batch can be divided evenly.
 
         Raises:
-            ConfigError: it cannot.
+            ConfigError: it cannot be divided evenly.
         """
         if batch_size % self.world_size:
             divisible = max(1, batch_size // self.world_size) * self.world_size
@@ -65,7 +65,7 @@ class Ranks:
         return torch.arange(first, first + len(rows_BD), device=rows_BD.device)
 
     def mean_weight(self, count: int | Tensor) -> Tensor | float:
-        """The weight of this rank's mean over ``count`` items that makes the mean over ranks one over all items."""
+        """The weight of this rank's mean over ``count`` items, so that the mean over ranks is that over all items."""
         if self.world_size == 1:
             return 1.0
         own_count = torch.as_tensor(count, dtype=torch.float32)
@@ -77,9 +77,9 @@ class Ranks:
         """The mean over ranks of each number; the keys must be the same on all ranks."""
         if self.world_size == 1:
             return dict(values)
-        both = torch.tensor(list(values.values()), dtype=torch.float64)
-        distributed.all_reduce(both)
-        return dict(zip(values, (both / self.world_size).tolist(), strict=True))
+        sums = torch.tensor(list(values.values()), dtype=torch.float64)
+        distributed.all_reduce(sums)
+        return dict(zip(values, (sums / self.world_size).tolist(), strict=True))
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any rank."""
@@ -89,9 +89,9 @@ class Ranks:
         """The value of rank 0, on every rank."""
         if self.world_size == 1:
             return value
-        box: list[Any] = [value]
-        distributed.broadcast_object_list(box, src=0)
-        return cast(T, box[0])
+        objects: list[Any] = [value]
+        distributed.broadcast_object_list(objects, src=0)
+        return cast(T, objects[0])
 
     def barrier(self) -> None:
         """Wait for all ranks."""

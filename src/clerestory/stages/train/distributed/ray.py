@@ -36,10 +36,10 @@ def train_on_ray(
 
     Args:
         data: opens the data in each worker; it is pickled.
-        config: the settings; ``parallelism`` says how the workers share the model.
+        config: the settings; ``parallelism`` is DDP or FSDP.
         store: receives the result; every machine of the cluster must see its folder under the same path.
         workers: processes that share each batch, each with a GPU if the cluster has that many.
-        retries: how often lost workers are replaced.
+        retries: how many times lost workers are replaced.
 
     Raises:
         MissingExtra: Ray is not installed.

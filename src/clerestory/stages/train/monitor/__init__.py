@@ -1,4 +1,4 @@
-"""Detection of training failures during a run: the symptom, its meaning, and the remedy."""
+"""Detection of training failures during a run: the symptom, its cause, and the fix."""
 
 from clerestory.stages.train.monitor.monitor import Monitor
 from clerestory.stages.train.monitor.record import StepRecord

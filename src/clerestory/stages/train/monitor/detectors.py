@@ -1,8 +1,8 @@
 """One detector for each training failure: functions of the records so far.
 
 A detector checks a record and returns a ``Symptom`` (whether the failure is present, and the measured numbers), or
-None when the record does not contain what it needs. It does not decide alone: the ``Monitor`` reports a failure after
-several symptoms in a row, and considers it over after several checks without one.
+None if the record lacks the metrics it needs. The ``Monitor`` reports a failure after several consecutive symptoms, and
+considers it over after several checks without one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from clerestory.stages.train.monitor import findings
 from clerestory.stages.train.monitor.record import StepRecord
 from clerestory.stages.train.monitor.thresholds import MonitorThresholds
 
-WINDOW = 5  # records of a running median: one odd step is not a trend
+WINDOW = 5  # records of a running median
 GROWTH_STEPS = 20  # steps within which the weight norm must not double
 HYSTERESIS = 0.8  # a reported failure is over only when the metric is clearly within its threshold
 
@@ -51,8 +51,8 @@ class Detector(ABC):
 
     Attributes:
         code: of the finding.
-        where: what the finding is about.
-        patience: symptoms in a row before it is reported.
+        where: the subject of the finding.
+        patience: consecutive symptoms before the failure is reported.
     """
 
     code: ClassVar[FindingCode]
@@ -69,11 +69,11 @@ class Detector(ABC):
         Args:
             record: the metrics of the step.
             full_rate_steps: steps so far, each counted by its share of the peak learning rate.
-            active: whether the failure is reported as present now; then the stricter threshold applies.
+            active: whether the failure is currently active; then the stricter threshold applies.
         """
 
     def past_grace(self, record: StepRecord, full_rate_steps: float) -> bool:
-        """Whether the run has trained for long enough to be judged."""
+        """Whether the grace period of the run is over."""
         return full_rate_steps >= max(self.thresholds.grace_steps, self.thresholds.grace_share * (record.steps or 0))
 
     def upper(self, threshold: float, active: bool) -> float:
@@ -114,7 +114,7 @@ class DeadExperts(Detector):
         self.patience = thresholds.dead_checks
 
     def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
-        """Experts with almost no tokens, in several checks in a row."""
+        """Experts with almost no tokens, in several consecutive checks."""
         if record.experts is None or record.dead_experts is None:
             return None
         busiest = record.max_expert_load
@@ -151,13 +151,13 @@ class Plateau(Detector):
         self._accuracies.append(record.batch_accuracy)
         self._loss_ratios.append(record.contrastive / record.chance_loss)
         if record.update_ratio is not None:
-            self._frozen = record.update_ratio < self.thresholds.min_update_ratio  # another failure: TooSlow
+            self._frozen = record.update_ratio < self.thresholds.min_update_ratio  # another failure: LearningRateTooLow
         full = len(self._accuracies) == self._accuracies.maxlen
         if self._frozen or not full or not self.past_grace(record, full_rate_steps):
             return None
         chance = 1 / record.batch
         accuracy, ratio = sum(self._accuracies) / len(self._accuracies), median(self._loss_ratios)
-        present = ratio > self.upper(self.thresholds.plateau_loss, active)
+        present = ratio > self.upper(self.thresholds.plateau_loss_ratio, active)
         present = present and accuracy < self.thresholds.plateau_accuracy * chance
         return symptom(
             present,
@@ -186,12 +186,12 @@ class Temperature(Detector):
             limit = self.thresholds.max_logit_scale
             return symptom(
                 True,
-                f"temperature is {temperature:.4f} (logit scale {scale:.0f}); above a scale of {limit:g} one wrong "
-                "pair dominates the gradient",
+                f"temperature is {temperature:.4f} (logit scale {scale:.0f}); above a scale of {limit:g} one "
+                "mismatched pair dominates the gradient",
                 **numbers,
             )
         return symptom(
-            floor > self.upper(self.thresholds.loss_floor, active),
+            floor > self.upper(self.thresholds.max_loss_floor, active),
             f"temperature is {temperature:.2g} (logit scale {scale:.2g}); even perfect embeddings would keep "
             f"{floor:.0%} of the chance loss",
             **numbers,
@@ -210,14 +210,14 @@ class Explosion(Detector):
         self._weight_norms: deque[tuple[int, float]] = deque()
 
     def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
-        """Gradient norm against its lowest running median, weight norm against its value some steps ago."""
+        """Gradient norm relative to its lowest running median, weight norm relative to its value some steps ago."""
         if record.weight_norm is not None:
             self._weight_norms.append((record.step, record.weight_norm))
             while len(self._weight_norms) > 2 and self._weight_norms[0][0] < record.step - GROWTH_STEPS:
                 self._weight_norms.popleft()
             since, before = self._weight_norms[0]
             growth = record.weight_norm / before if before > 0 else 1.0
-            if growth > self.upper(self.thresholds.weight_growth, active):
+            if growth > self.upper(self.thresholds.max_weight_growth, active):
                 return symptom(
                     True,
                     f"weight norm is {record.weight_norm:.3g}, {growth:.1f}× its value {record.step - since} steps ago",
@@ -236,7 +236,7 @@ class Explosion(Detector):
             return None
         growth = current / self._lowest_median
         return symptom(
-            growth > self.upper(self.thresholds.grad_growth, active),
+            growth > self.upper(self.thresholds.max_grad_growth, active),
             f"gradient norm is {current:.3g}, {growth:.0f}× its lowest running median ({self._lowest_median:.3g})",
             grad_norm=current,
             growth=growth,
@@ -244,11 +244,11 @@ class Explosion(Detector):
 
 
 class RetainedRecallDrop(Detector):
-    """Recall on what the model knew before has dropped."""
+    """Recall on earlier data has dropped."""
 
-    code, where = findings.FORGETTING, "earlier knowledge"
+    code, where = findings.FORGETTING, "earlier data"
     patience = 2
-    data: ClassVar[str] = "the data it knew before"
+    data: ClassVar[str] = "earlier data"
 
     def __init__(self, thresholds: MonitorThresholds) -> None:
         super().__init__(thresholds)
@@ -259,7 +259,7 @@ class RetainedRecallDrop(Detector):
         return record.retained_recall, record.retained_images
 
     def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
-        """Recall against the best so far, where the difference is significant."""
+        """Recall compared with the best so far, if the difference is significant."""
         recall, n = self.recall(record)
         if recall is None or not n:
             return None
@@ -268,7 +268,7 @@ class RetainedRecallDrop(Detector):
         mean = (recall + self._best) / 2
         error = math.sqrt(max(mean * (1 - mean), 1e-9) * 2 / n)
         lost = self._best - recall
-        present = lost > self.upper(self.thresholds.forgotten, active) * self._best
+        present = lost > self.upper(self.thresholds.max_recall_drop, active) * self._best
         present = present and lost > self.thresholds.standard_errors * error
         return symptom(
             present,
@@ -292,7 +292,7 @@ class ValidationRecallDrop(RetainedRecallDrop):
 
 
 class Shortcut(Detector):
-    """Captions learned as a language model, without using the image."""
+    """The caption decoder predicts captions without using the image."""
 
     code, where = findings.SHORTCUT, "captions"
     patience = 8
@@ -318,12 +318,12 @@ class Shortcut(Detector):
         early = early or self._captions < self.thresholds.shortcut_captions
         if len(self._gains) < WINDOW or early or not self.past_grace(record, full_rate_steps):
             return None
-        if learned < self.thresholds.shortcut_learned:
+        if learned < self.thresholds.min_caption_progress:
             return None
         gain = sum(g for g, _ in self._gains) / len(self._gains)
         gain_error = math.sqrt(sum(e * e for _, e in self._gains)) / len(self._gains)
         relative_gain = gain / loss if loss > 0 else 0.0
-        present = relative_gain < self.thresholds.shortcut_gain
+        present = relative_gain < self.thresholds.min_image_gain
         present = present and gain < self.thresholds.standard_errors * gain_error
         return symptom(
             present,
@@ -343,11 +343,11 @@ class Leakage(Detector):
 
     def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
         """The share of the validation images that are training images."""
-        if record.leaked is None or not record.leakage_images:
+        if record.leaked_share is None or not record.leakage_images:
             return None
-        images = round(record.leaked * record.leakage_images)
+        images = round(record.leaked_share * record.leakage_images)
         return symptom(
-            record.leaked > self.thresholds.leaked and images >= self.thresholds.leaked_images,
+            record.leaked_share > self.thresholds.max_leaked_share and images >= self.thresholds.min_leaked_images,
             f"{images} of {record.leakage_images} validation images are also training images",
             images=images,
             val_images=record.leakage_images,
@@ -355,24 +355,24 @@ class Leakage(Detector):
 
 
 class Duplicates(Detector):
-    """Batches made of the same few images."""
+    """Batches that repeat the same few images."""
 
     code, where = findings.DUPLICATES, "batches"
 
     def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
         """The share of the batch that repeats another image of it."""
-        if record.duplicates is None:
+        if record.duplicate_share is None:
             return None
         return symptom(
-            record.duplicates > self.upper(self.thresholds.duplicates, active),
-            f"{record.duplicates:.0%} of the batch are copies of other images in it, which serve as negatives of "
+            record.duplicate_share > self.upper(self.thresholds.max_duplicate_share, active),
+            f"{record.duplicate_share:.0%} of the batch are copies of other images in it, which serve as negatives of "
             "themselves",
-            duplicates=record.duplicates,
+            duplicates=record.duplicate_share,
         )
 
 
 class LearningRateTooHigh(Detector):
-    """Updates so large that each destroys what the last one learned."""
+    """Updates so large that each overwrites the previous ones."""
 
     code, where = findings.LEARNING_RATE_TOO_HIGH, "learning_rate"
 
@@ -387,7 +387,7 @@ class LearningRateTooHigh(Detector):
         if record.skipped is not None:
             self._skipped.append(record.skipped)
             recent = self._skipped[-1] - self._skipped[0]
-            if recent >= self.thresholds.skipped:
+            if recent >= self.thresholds.skipped_steps:
                 return symptom(True, f"{recent} recent steps had a non-finite loss or gradient", skipped=recent)
         if record.loss is not None:
             self._losses.append(record.loss)
@@ -405,7 +405,7 @@ class LearningRateTooHigh(Detector):
             )
         if self._initial and len(self._losses) == WINDOW:
             loss = median(self._losses)
-            if loss > self._initial * (1 + self.thresholds.loss_growth):
+            if loss > self._initial * (1 + self.thresholds.max_loss_growth):
                 return symptom(
                     True,
                     f"loss rose from {self._initial:.2f} to {loss:.2f}{rate}",
@@ -417,7 +417,7 @@ class LearningRateTooHigh(Detector):
 
 
 class LearningRateTooLow(Detector):
-    """Updates so small that the run ends near where it started."""
+    """Updates so small that the weights hardly change in the whole run."""
 
     code, where = findings.LEARNING_RATE_TOO_LOW, "learning_rate"
     patience = 5
@@ -427,7 +427,7 @@ class LearningRateTooLow(Detector):
         if record.update_ratio is None or not self.past_grace(record, full_rate_steps):
             return None
         if record.lr is not None and record.peak_lr is not None and record.lr < record.peak_lr / 2:
-            return None  # the end of the schedule is meant to be slow
+            return None  # the end of the schedule has small updates by design
         whole_run = record.update_ratio * (record.steps or 1)
         rate = "" if record.lr is None else f" at learning_rate {record.lr:.2g}"
         return symptom(

@@ -9,8 +9,8 @@ COLLAPSE = FindingCode(
     "error",
     "embedding collapse",
     "fail",
-    "restore what pushes different images apart: a contrastive loss with negatives in the batch (a larger batch, no "
-    "missing negatives); with self-supervision raise the weight of its variance or uniformity term",
+    "add a loss that separates different images: a contrastive loss with negatives in the batch, or a larger batch; "
+    "with self-supervision raise the weight of its variance or uniformity term",
 )
 DEAD_EXPERTS = FindingCode(
     "CLR-T011",
@@ -25,7 +25,7 @@ PLATEAU = FindingCode(
     "error",
     "contrastive loss at chance level",
     "fail",
-    "check that each caption belongs to its image (clerestory data show), then the temperature and that the image "
+    "check that captions match their images (clerestory data show), then the temperature and that the image "
     "tower gets gradients; warm up for longer before raising learning_rate",
 )
 TEMPERATURE = FindingCode(
@@ -48,15 +48,15 @@ FORGETTING = FindingCode(
     "error",
     "forgetting",
     "fail",
-    "mix the earlier data into every batch, lower learning_rate, or lock a tower; for fine-tuning, interpolate with "
-    "the original weights (WiSE-FT) and monitor the old tasks",
+    "mix earlier data into every batch, lower learning_rate, or lock a tower; for fine-tuning, interpolate with "
+    "the original weights (WiSE-FT) and evaluate the earlier tasks",
 )
 SHORTCUT = FindingCode(
     "CLR-T016",
     "warning",
     "captions ignore the image",
     "fail",
-    "check that captions belong to their images and describe the image; raise caption_weight or caption_share, mask "
+    "check that captions match and describe their images; raise caption_weight or caption_share, mask "
     "tokens at random (parallel prediction), and train for longer if the captions are long",
 )
 LEAKAGE = FindingCode(
@@ -64,23 +64,23 @@ LEAKAGE = FindingCode(
     "error",
     "validation images in the training split",
     "fail",
-    "remove them from one of the two splits, so that an image and its copies are on one side (give them one concept); "
-    "metrics on this validation split mean nothing until then",
+    "remove them from one of the two splits, and give an image and its copies one concept, which keeps them in one "
+    "split; until then metrics on this validation split are too optimistic",
 )
 DUPLICATES = FindingCode(
     "CLR-T018",
     "warning",
     "duplicates in the batch",
     "fail",
-    "remove the copies from the data or give them one concept (a concept comes once in a batch), and check how "
-    "batches are drawn",
+    "remove the copies from the data or give them one concept (a concept is sampled once per batch), and check how "
+    "batches are sampled",
 )
 LEARNING_RATE_TOO_HIGH = FindingCode(
     "CLR-T019",
     "error",
     "learning rate too high",
     "fail",
-    "lower learning_rate by a factor of 10 and warm up for longer (warmup = 0.1)",
+    "lower learning_rate by a factor of 10 and warm up for longer (warmup_ratio = 0.1)",
 )
 LEARNING_RATE_TOO_LOW = FindingCode(
     "CLR-T020",

@@ -1,7 +1,7 @@
 """Measures a running training every few steps and passes the metrics to the monitor.
 
-It does not affect the training: everything runs without gradients, draws no random numbers and leaves the buffers of
-the model alone, so that the weights are bit for bit those of a run without it.
+It does not affect the training: everything runs without gradients, draws no random numbers and does not change
+the model's buffers, so the weights equal those of a run without it bit for bit.
 
 Shape suffixes: B images, M captions, L caption positions, E shared space, T tokens of an image, D width, N images.
 """
@@ -32,7 +32,7 @@ from clerestory.stages.train.monitor.thresholds import DEFAULT, MonitorThreshold
 from clerestory.stages.train.shuffle import Rows
 from clerestory.stages.train.train_data import TrainImages
 
-MAX_CAPTIONS = 48  # of a batch that are decoded with shuffled images: more would cost more time than it is worth
+MAX_CAPTIONS = 48  # of a batch that are decoded with shuffled images: more would take too long
 
 
 class Instrumentation:
@@ -58,7 +58,7 @@ class Instrumentation:
         return number % self.interval == 0
 
     def is_full_check(self, number: int) -> bool:
-        """Whether captions with shuffled images and the weight update are measured, too: every second check.
+        """Whether captions with shuffled images and the weight update are measured as well: every second check.
 
         In a run short enough to check every step, all checks are full.
         """
@@ -68,13 +68,13 @@ class Instrumentation:
         """Count validation images among the training images; once, with the first step."""
         if val is not None and len(val.pixels_NHWC):
             leaked = statistics.leaked_share(train.pixels_NHWC, val.pixels_NHWC)
-            self._metrics |= {"leaked": leaked, "leakage_images": len(val.pixels_NHWC)}
+            self._metrics |= {"leaked_share": leaked, "leakage_images": len(val.pixels_NHWC)}
 
     def measure_batch(self, train_NHWC: Tensor, rows: Rows) -> None:
         """Count duplicates among the training images of a batch."""
         if self._ids_N is None:
             self._ids_N = statistics.image_ids(train_NHWC)
-        self._metrics |= {"batch": len(rows), "duplicates": statistics.duplicate_share(self._ids_N[rows])}
+        self._metrics |= {"batch": len(rows), "duplicate_share": statistics.duplicate_share(self._ids_N[rows])}
 
     def measure_embeddings(
         self, images_BE: Tensor, texts_BE: Tensor, captions_B: Tensor, logit_scale: float, chance_loss: float
@@ -94,7 +94,7 @@ class Instrumentation:
 
     @torch.no_grad()
     def measure_captions(self, model: ClerestoryModel, tokens_BTD: Tensor, ids_ML: Tensor) -> None:
-        """Measure the caption loss with the right images and with shuffled images."""
+        """Measure the caption loss with their own and with shuffled images."""
         size = min(len(ids_ML), MAX_CAPTIONS)
         if size < 2:
             return
@@ -113,12 +113,14 @@ class Instrumentation:
     def measure_experts(self, model: nn.Module) -> Iterator[None]:
         """Count the tokens that each expert receives in a forward pass."""
         counts: list[list[float]] = []
-        stops = [layer.register_routing_hook(_counter(counts, layer.num_experts)) for layer in mixtures(model).values()]
+        removers = [
+            layer.register_routing_hook(_counter(counts, layer.num_experts)) for layer in mixtures(model).values()
+        ]
         try:
             yield
         finally:
-            for stop in stops:
-                stop()
+            for remove in removers:
+                remove()
         loads = statistics.expert_loads(counts)
         if loads is not None:
             self._metrics |= {
@@ -164,7 +166,7 @@ def format_finding(finding: Finding) -> str:
 
 
 def _counter(counts: list[list[float]], experts: int) -> Callable[[RoutingEvent], None]:
-    def note(event: RoutingEvent) -> None:
+    def record(event: RoutingEvent) -> None:
         counts.append(tokens_per_expert(event.routing.experts_NK.detach(), experts).tolist())
 
-    return note
+    return record

@@ -14,12 +14,12 @@ from clerestory.stages.train.monitor.thresholds import DEFAULT, MonitorThreshold
 
 @dataclass(slots=True)
 class _DetectorState:
-    """What the monitor remembers of one detector.
+    """The state of one detector.
 
     Attributes:
         detector: the detector.
-        unhealthy, healthy: symptoms, and checks without one, in a row.
-        active: whether the failure is present now.
+        unhealthy, healthy: consecutive symptoms, and consecutive checks without one.
+        active: whether the failure is currently present.
         first, last: the steps of its first and its latest report; 0: never.
         message, details: of the latest symptom.
     """
@@ -37,8 +37,8 @@ class _DetectorState:
 class Monitor:
     """Checks a run by its records.
 
-    A failure is reported when its symptom was present in several records in a row (how many depends on the failure),
-    and only once in a run, however often it returns; ``findings`` gives the steps between which it was present.
+    A failure is reported when its symptom was present in several consecutive records (how many depends on the failure),
+    and only once per run, even if it recurs; ``findings`` gives the steps between which it was present.
 
     Args:
         thresholds: when a metric counts as a symptom.
@@ -71,7 +71,7 @@ class Monitor:
 
     @staticmethod
     def _update(state: _DetectorState, symptom: Symptom, step: int) -> bool:
-        """Count the symptom; True when the failure is to be reported for the first time."""
+        """Count the symptom; True if the failure must be reported now, for the first time."""
         patience = state.detector.patience
         if symptom.present:
             state.unhealthy, state.healthy = state.unhealthy + 1, 0

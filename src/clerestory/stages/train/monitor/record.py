@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """The metrics of one step. A metric that was not measured in this step is None; each is optional on its own.
+    """The metrics of one step. A metric that was not measured in this step is None; each is independent of the others.
 
     Attributes:
         step: steps done, this one included.
@@ -33,12 +33,12 @@ class StepRecord:
         min_expert_load, max_expert_load: load of the least and the most used expert of any layer; 1 is an equal share.
         dead_experts: experts with almost no tokens, in the layer that has most of them.
         val_recall, val_images: recall on the validation images, and their number.
-        retained_recall, retained_images: the same on what the model knew before (zero-shot tasks, earlier data).
-        caption_loss, caption_loss_shuffled: caption loss with the right images and with the images of other captions.
+        retained_recall, retained_images: the same on earlier data or tasks (zero-shot tasks, earlier training data).
+        caption_loss, caption_loss_shuffled: caption loss with their own images and with the images of other captions.
         caption_gain_error: standard error of the difference of the two.
         captions: captions that these were measured on.
-        duplicates: share of the batch that repeats an earlier image of the batch.
-        leaked, leakage_images: share of the validation images that are also training images, of how many.
+        duplicate_share: share of the batch that repeats an earlier image of the batch.
+        leaked_share, leakage_images: share of the validation images that are also training images, of how many.
     """
 
     step: int
@@ -73,8 +73,8 @@ class StepRecord:
     caption_loss_shuffled: float | None = None
     caption_gain_error: float | None = None
     captions: int | None = None
-    duplicates: float | None = None
-    leaked: float | None = None
+    duplicate_share: float | None = None
+    leaked_share: float | None = None
     leakage_images: int | None = None
 
     @classmethod

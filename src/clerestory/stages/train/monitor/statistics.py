@@ -19,12 +19,12 @@ from torch.nn import functional as F
 
 from clerestory.models.moe.balancing import DEAD_LOAD_FRACTION
 
-THUMBNAIL = 8
-SAME = 0.01  # root mean square difference of thumbnails in 0..1; resized or re-encoded copies stay below
+THUMBNAIL_SIDE = 8
+MAX_COPY_DIFFERENCE = 0.01  # root mean square difference of thumbnails in 0..1; of resized or re-encoded copies
 
 
 class EmbeddingSpread(NamedTuple):
-    """How spread out a batch of embeddings is.
+    """The spread of a batch of embeddings.
 
     Attributes:
         std: standard deviation per dimension times √E: 1 for unit rows in all directions, 0 for equal rows.
@@ -100,7 +100,7 @@ class CaptionGrounding(NamedTuple):
 
 @torch.no_grad()
 def caption_grounding(own_BLV: Tensor, shuffled_BLV: Tensor, ids_BL: Tensor, pad: int) -> CaptionGrounding:
-    """From the logits with the right and with shuffled images; logits at ``l`` predict token ``l + 1``."""
+    """From the logits with their own and with shuffled images; logits at ``l`` predict token ``l + 1``."""
     own_B, shuffled_B = (_per_caption(logits, ids_BL, pad) for logits in (own_BLV, shuffled_BLV))
     difference_B = shuffled_B - own_B
     size = len(difference_B)
@@ -167,25 +167,31 @@ def image_ids(pixels_NHWC: Tensor) -> NDArray[np.int64]:
 def leaked_share(train_MHWC: Tensor, val_KHWC: Tensor, block: int = 512) -> float:
     """Share of the validation images that are also training images, resized and re-encoded copies included.
 
-    Thumbnails of 8×8 pixels are compared; images of a single colour are ignored, as they are all alike.
+    Thumbnails of 8×8 pixels are compared; images of a single colour are ignored.
     """
     train_MS, val_KS = _thumbnails(train_MHWC), _thumbnails(val_KHWC)
-    plain_K = val_KS.view(len(val_KS), -1, 3).std(dim=1).amax(dim=1) < SAME
+    plain_K = val_KS.view(len(val_KS), -1, 3).std(dim=1).amax(dim=1) < MAX_COPY_DIFFERENCE
     square_M = train_MS.square().sum(dim=1)
     width = train_MS.shape[1]
     leaked = 0
     for start in range(0, len(val_KS), block):
         part = val_KS[start : start + block]
         nearest = (part.square().sum(dim=1)[:, None] + square_M - 2 * part @ train_MS.T).amin(dim=1)
-        leaked += int(((nearest.clamp(min=0) / width).sqrt() < SAME).logical_and(~plain_K[start : start + block]).sum())
+        leaked += int(
+            ((nearest.clamp(min=0) / width).sqrt() < MAX_COPY_DIFFERENCE)
+            .logical_and(~plain_K[start : start + block])
+            .sum()
+        )
     return leaked / len(val_KS) if len(val_KS) else 0.0
 
 
 def _thumbnails(pixels_NHWC: Tensor, block: int = 2048) -> Tensor:
     """``(N, 8·8·3)`` in 0..1."""
-    blocks = [torch.empty(0, THUMBNAIL**2 * 3)]
+    blocks = [torch.empty(0, THUMBNAIL_SIDE**2 * 3)]
     for start in range(0, len(pixels_NHWC), block):
         part = pixels_NHWC[start : start + block].permute(0, 3, 1, 2).float() / 255
-        small = F.interpolate(part, size=(THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True, align_corners=False)
+        small = F.interpolate(
+            part, size=(THUMBNAIL_SIDE, THUMBNAIL_SIDE), mode="bilinear", antialias=True, align_corners=False
+        )
         blocks.append(small.permute(0, 2, 3, 1).flatten(1))
     return torch.cat(blocks)

@@ -1,7 +1,7 @@
 """The thresholds of the monitor, each with its reason.
 
 They were chosen on short runs of tiny models with and without injected faults (``training_trust.py``), with a
-margin on both sides: where a healthy run has 0.01 and a faulty one 0.4, the threshold lies between, not at the edge.
+margin on both sides: if a healthy run has 0.01 and a faulty one 0.4, the threshold is well between them.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ class MonitorThresholds:
 
     Attributes:
         grace_steps: full-rate steps (a warm-up step counts by its share of the peak learning rate) before metrics
-            are judged that a run has to learn first: every run starts collapsed and at chance.
+            are checked that depend on training: every run starts collapsed and at chance.
         grace_share: the same as a share of the run, if that is more: long runs have longer warm-ups.
         shortcut_grace_share: the same for captions: the language is always learned before the images are used.
         shortcut_captions: captions trained on before the decoder can be expected to use the images.
         collapse_cosine: mean cosine of different images. Healthy runs fall below 0.2; captions have 0.4.
-        collapse_margin: minimum distance above the captions' own mean cosine: captions can be similar by nature.
+        collapse_margin: minimum distance above the captions' own mean cosine: captions may be similar.
         dead_checks: consecutive checks in which an expert has no tokens. A single batch may miss one.
         plateau_accuracy: in-batch accuracy, as a multiple of chance. A run that learns has 10 or more.
-        plateau_loss: loss as a share of the chance loss. A run that learns is below 0.9 by then.
-        max_logit_scale: CLIP never lets the scale exceed 100; above it one wrong pair dominates the gradient.
-        loss_floor: minimum possible loss at this scale, as a share of the chance loss. Above it most of the loss
+        plateau_loss_ratio: loss as a share of the chance loss. A run that learns is below 0.9 by then.
+        max_logit_scale: CLIP never lets the scale exceed 100; above it one mismatched pair dominates the gradient.
+        max_loss_floor: minimum possible loss at this scale, as a share of the chance loss. Above it most of the loss
             cannot be reduced, however good the embeddings.
-        grad_growth: gradient norm as a multiple of its lowest running median. Healthy runs stay within 5.
-        weight_growth: weight norm as a multiple of that twenty steps ago. Healthy runs add a tenth.
-        forgotten: share of the best recall that is lost.
+        max_grad_growth: gradient norm as a multiple of its lowest running median. Healthy runs stay within 5.
+        max_weight_growth: weight norm as a multiple of that twenty steps ago. Healthy runs add a tenth.
+        max_recall_drop: drop of recall, as a share of the best recall.
         standard_errors: distance of a difference from zero: 4 is one false alarm in 30,000 checks.
-        shortcut_learned: share by which the caption loss must have fallen, so that something has been learned.
-        shortcut_gain: how much the right image lowers the caption loss, as a share of it; less is nothing.
-        leaked: share of the validation images among the training images. Flags have 1 % near-duplicates by nature.
-        leaked_images: and at least this number, so that one near-duplicate in a tiny set is not an alarm.
-        duplicates: share of a batch that repeats another image of it. A shuffle without repeats has none.
+        min_caption_progress: share by which the caption loss must have fallen before the check applies.
+        min_image_gain: by how much its own image lowers the caption loss, as a share of that loss.
+        max_leaked_share: share of the validation images in the training data. Flags alone give 1 % near-duplicates.
+        min_leaked_images: and at least this number, so that one near-duplicate in a tiny set is not an alarm.
+        max_duplicate_share: share of a batch that repeats another image of it. A shuffle without repeats has none.
         max_update_ratio: weight update as a share of the weight norm. 1 % is usual; 10 % overwrites everything in
             ten steps.
         min_update_ratio: the same; below it a thousand steps move the weights by less than a tenth.
-        skipped: non-finite steps among the last 20.
-        loss_growth: loss above its initial value, as a share of it.
+        skipped_steps: non-finite steps among the last 20.
+        max_loss_growth: loss above its initial value, as a share of it.
     """
 
     grace_steps: Positive = 20.0
@@ -56,22 +56,22 @@ class MonitorThresholds:
     collapse_margin: Positive = 0.1
     dead_checks: Annotated[int, Range(1)] = 5
     plateau_accuracy: Positive = 2.5
-    plateau_loss: Positive = 0.97
+    plateau_loss_ratio: Positive = 0.97
     max_logit_scale: Positive = 100.0
-    loss_floor: Positive = 0.4
-    grad_growth: Positive = 10.0
-    weight_growth: Positive = 2.0
-    forgotten: Positive = 0.3
+    max_loss_floor: Positive = 0.4
+    max_grad_growth: Positive = 10.0
+    max_weight_growth: Positive = 2.0
+    max_recall_drop: Positive = 0.3
     standard_errors: Positive = 4.0
-    shortcut_learned: Positive = 0.15
-    shortcut_gain: Positive = 0.005
-    leaked: Positive = 0.05
-    leaked_images: Annotated[int, Range(1)] = 3
-    duplicates: Positive = 0.25
+    min_caption_progress: Positive = 0.15
+    min_image_gain: Positive = 0.005
+    max_leaked_share: Positive = 0.05
+    min_leaked_images: Annotated[int, Range(1)] = 3
+    max_duplicate_share: Positive = 0.25
     max_update_ratio: Positive = 0.1
     min_update_ratio: Positive = 1e-4
-    skipped: Annotated[int, Range(1)] = 3
-    loss_growth: Positive = 0.3
+    skipped_steps: Annotated[int, Range(1)] = 3
+    max_loss_growth: Positive = 0.3
 
     def __post_init__(self) -> None:
         check_settings(self)

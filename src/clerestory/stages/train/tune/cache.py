@@ -1,8 +1,8 @@
 """Embeddings of a locked tower, computed once and stored in memory-mapped files.
 
 A file's name is the digest of everything its content depends on: the model's files, the inputs in their order, the
-code of ``models`` and the environment. Its SHA-256 lies beside it and is checked before use, as the model would be
-trained on a corrupt file.
+code of ``models`` and the environment. Its SHA-256 is in a file beside it and checked before use, since
+training would not notice a corrupt file.
 
 Shape suffixes: N images or texts, D width of an embedding.
 """
@@ -21,7 +21,7 @@ from clerestory.core.progress import Progress
 from clerestory.core.provenance import code_digest, environment_digest
 from clerestory.models.protocols import Matrix
 
-CHUNK = 64
+CHUNK_SIZE = 64
 
 
 class EmbeddingCache:
@@ -32,11 +32,11 @@ class EmbeddingCache:
         progress: reports the progress of a computation.
 
     Attributes:
-        computed: rows computed so far, because they were not in the cache.
+        num_computed: rows computed so far, because they were not in the cache.
     """
 
     def __init__(self, folder: Path, progress: Progress) -> None:
-        self.folder, self.progress, self.computed = folder, progress, 0
+        self.folder, self.progress, self.num_computed = folder, progress, 0
 
     def rows(
         self, model: str, tower: str, inputs: str, count: int, width: int, embed: Callable[[range], Matrix]
@@ -71,17 +71,17 @@ class EmbeddingCache:
     def _compute(self, target: Path, tower: str, count: int, width: int, embed: Callable[[range], Matrix]) -> None:
         rows_ND = open_memmap(target, mode="w+", dtype=np.float32, shape=(count, width))
         with self.progress.task(f"Embedding with the locked {tower} tower", count) as task:
-            for start in range(0, count, CHUNK):
-                chunk = range(start, min(start + CHUNK, count))
+            for start in range(0, count, CHUNK_SIZE):
+                chunk = range(start, min(start + CHUNK_SIZE, count))
                 rows_ND[start : chunk.stop] = embed(chunk)
-                self.computed += len(chunk)
+                self.num_computed += len(chunk)
                 task.advance(len(chunk))
         rows_ND.flush()
 
 
 def uncached_rows(count: int, width: int, embed: Callable[[range], Matrix]) -> Matrix:
-    """The same in memory, not stored."""
-    blocks: Sequence[Matrix] = [embed(range(i, min(i + CHUNK, count))) for i in range(0, count, CHUNK)]
+    """As ``EmbeddingCache.rows``, in memory and not stored."""
+    blocks: Sequence[Matrix] = [embed(range(i, min(i + CHUNK_SIZE, count))) for i in range(0, count, CHUNK_SIZE)]
     out: Matrix = np.concatenate(blocks) if blocks else np.empty((0, width), np.float32)
     return out
 
@@ -95,6 +95,6 @@ def _read_verified(file: Path) -> Matrix | None:
     try:
         if _checksum(file).read_text(encoding="utf-8") != digest_file(file):
             return None
-        return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]  # as above
+        return np.load(file, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]  # numpy does not type it
     except (OSError, ValueError):
         return None

@@ -24,8 +24,8 @@ class CaptionPairs:
     """Images of one split with their captions.
 
     Attributes:
-        data: the data set.
-        split: of it; empty if it has none.
+        data: the dataset.
+        split: of the dataset; empty if it has none.
         samples: one for each image.
         captions: every distinct caption, sorted.
         captions_N: the index of each image's caption.
@@ -62,7 +62,7 @@ class CaptionPairs:
 
 
 def split_pairs(data: Dataset, split: str, limit: int = 0, seed: int = 0) -> CaptionPairs:
-    """The captioned images of a split without skin-tone variants; at most ``limit`` of them, drawn evenly, if not 0.
+    """The captioned images of a split without skin-tone variants: ``limit`` of them, sampled evenly, or all if it is 0.
 
     Raises:
         DataError: there are none, or all have the same caption.
@@ -81,12 +81,12 @@ def split_pairs(data: Dataset, split: str, limit: int = 0, seed: int = 0) -> Cap
     index = {caption: row for row, caption in enumerate(captions)}
     concepts: dict[str, int] = {}
     groups = [concepts.setdefault(s.concept or s.caption, len(concepts)) for s in samples]
-    own = [index[s.caption] for s in samples]
-    return CaptionPairs(data, split, tuple(samples), tuple(captions), np.array(own), np.array(groups))
+    caption_rows = [index[s.caption] for s in samples]
+    return CaptionPairs(data, split, tuple(samples), tuple(captions), np.array(caption_rows), np.array(groups))
 
 
 def train_pairs(data: Dataset, limit: int, seed: int) -> CaptionPairs:
-    """The training data: the ``train`` split, or all of data without splits.
+    """The training data: the ``train`` split, or all samples of data without splits.
 
     Raises:
         DataError: there is no ``train`` split, or it has no captioned images.

@@ -1,7 +1,7 @@
-"""Fine-tuning a generative model on (image, question, caption): the loss is that of the caption's tokens alone.
+"""Fine-tuning a generative model on (image, question, caption): the loss covers the caption's tokens only.
 
 One image goes through the network at a time and gradients accumulate over the batch. The image inputs of such models
-are tiles, flat patches or images of any size, and one at a time is correct for all of them.
+are tiles, flat patches or images of any size, which batches cannot handle uniformly.
 
 Shape suffixes: P tokens of the prompt, L tokens of the answer.
 """
@@ -20,11 +20,11 @@ from clerestory.models.clip_scorer import GREY
 from clerestory.stages.train.losses import IGNORE
 from clerestory.stages.train.shuffle import SampleRng
 from clerestory.stages.train.tune.caption_pairs import CaptionPairs, Ints
-from clerestory.stages.train.tune.config import Kind, TuneConfig
+from clerestory.stages.train.tune.config import ModelKind, TuneConfig
 from clerestory.stages.train.tune.trainable import Floats
 from clerestory.stages.train.tune.weights import unlocked_weights, used_weights
 
-NUM_CHOICES = 4  # captions to rank: the correct one and others of the set
+NUM_CHOICES = 4  # captions to rank: the correct one and distractors
 
 
 class TrainableChatModel:
@@ -38,7 +38,7 @@ class TrainableChatModel:
         CapabilityError: nothing is left to train.
     """
 
-    kind: Kind = "chat"
+    kind: ModelKind = "chat"
     score_definition = f"1 / rank of the image's own caption among {NUM_CHOICES}, by its likelihood as the answer"
 
     def __init__(self, model: ChatModel, config: TuneConfig) -> None:
@@ -81,7 +81,7 @@ class TrainableChatModel:
         return {**inputs, "labels": labels}
 
     def scores(self, pairs: CaptionPairs) -> Floats:
-        """1 / rank of each image's own caption among a few; which ones depends on seed and image alone."""
+        """1 / rank of each image's own caption among a few; the choice depends on seed and image only."""
         return np.array(list(self._reciprocal_ranks(pairs)))
 
     def _reciprocal_ranks(self, pairs: CaptionPairs) -> Iterator[float]:
@@ -93,14 +93,14 @@ class TrainableChatModel:
 
     def _options(self, pairs: CaptionPairs, row: int) -> Sequence[str]:
         """The correct caption first, then others."""
-        own = int(pairs.captions_N[row])
-        others = [i for i in range(len(pairs.captions)) if i != own]
+        correct = int(pairs.captions_N[row])
+        others = [i for i in range(len(pairs.captions)) if i != correct]
         generator = SampleRng(self.config.seed, "choices").generator(0, pairs.samples[row].id)
         chosen = generator.permutation(len(others))[: NUM_CHOICES - 1]
-        return [pairs.captions[own], *(pairs.captions[others[i]] for i in chosen)]
+        return [pairs.captions[correct], *(pairs.captions[others[i]] for i in chosen)]
 
     def after_step(self) -> None:
-        """Nothing to clamp."""
+        """Does nothing: there is nothing to clamp."""
 
     def facts(self) -> dict[str, Fact]:
         """Loss and question."""

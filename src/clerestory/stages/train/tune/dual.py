@@ -27,19 +27,19 @@ from clerestory.models.runtime import ClerestoryEncoder
 from clerestory.stages.train.losses import matryoshka, sigmoid_loss, softmax_loss
 from clerestory.stages.train.tune.cache import EmbeddingCache, uncached_rows
 from clerestory.stages.train.tune.caption_pairs import CaptionPairs, Ints
-from clerestory.stages.train.tune.config import Kind, TuneConfig
+from clerestory.stages.train.tune.config import ModelKind, TuneConfig
 from clerestory.stages.train.tune.trainable import Floats
 from clerestory.stages.train.tune.weights import SHARED_SCALARS, all_weights, unlocked_weights, used_weights
 
 Tower = Literal["image", "text"]
 TOWERS: tuple[Tower, Tower] = ("image", "text")
-MAX_LOG_SCALE = math.log(100.0)  # as CLIP
-NESTED_WEIGHT = 0.5  # as in the training of our own models
+MAX_LOG_SCALE = math.log(100.0)  # as in CLIP
+MATRYOSHKA_WEIGHT = 0.5  # as in ``stages.train``
 DEFAULT_SCALE = 1 / 0.07
 
 
 class TunableDualEncoder(Protocol):
-    """The interface of a dual encoder that can be fine-tuned: our own and the Hugging Face adapter."""
+    """The interface of a dual encoder that can be fine-tuned: Clerestory's own and the Hugging Face adapter."""
 
     digest: str
     dims: tuple[int, ...]
@@ -74,7 +74,7 @@ class TrainableDualEncoder:
 
     def __init__(self, model: TunableDualEncoder, config: TuneConfig, cache: EmbeddingCache) -> None:
         self.model, self.network, self.digest = model, model.network, model.digest
-        self.kind: Kind = "own" if isinstance(model, ClerestoryEncoder) else "dual"
+        self.kind: ModelKind = "clerestory" if isinstance(model, ClerestoryEncoder) else "dual"
         self.config, self.cache = config, cache
         used = {
             "image": used_weights(self.network, lambda: model.encode_images(model.preprocess_images([GREY]))),
@@ -85,7 +85,7 @@ class TrainableDualEncoder:
         for tower in self.locked:
             other = TOWERS[1 - TOWERS.index(tower)]
             self.trained = unlocked_weights(used[str(tower)], used[other], str(tower))
-        if self.kind == "own" and "text" not in self.locked:
+        if self.kind == "clerestory" and "text" not in self.locked:
             self.trained |= {"projection.rotation_EE"}
         if config.method == "full":
             self.trained |= {name for name in SHARED_SCALARS if name in all_weights(self.network)}
@@ -117,7 +117,7 @@ class TrainableDualEncoder:
         return float(loss.detach())
 
     def scores(self, pairs: CaptionPairs) -> Floats:
-        """1 / rank of each image's own caption; captions exactly as similar as its own rank above it."""
+        """1 / rank of each image's own caption; captions with an equal similarity rank above it."""
         images_ND = torch.from_numpy(np.array(self._evaluation_rows(pairs, "image")))
         texts_MD = torch.from_numpy(np.array(self._evaluation_rows(pairs, "text")))
         captions_N1 = torch.from_numpy(pairs.captions_N)[:, None]
@@ -138,8 +138,8 @@ class TrainableDualEncoder:
         """Loss, truncated texts, and embeddings computed for the cache."""
         return {
             "loss": "sigmoid" if self.sigmoid else "softmax",
-            "truncated_texts": int(getattr(self.model, "truncated", 0)),
-            "cached_embeddings": self.cache.computed if self.locked and self.config.cache_embeddings else 0,
+            "truncated_texts": int(getattr(self.model, "num_truncated", 0)),
+            "cached_embeddings": self.cache.num_computed if self.locked and self.config.cache_embeddings else 0,
         }
 
     def _shared_scalar(self, name: str) -> Tensor | None:
@@ -163,12 +163,12 @@ class TrainableDualEncoder:
         shorter = self.model.dims[:-1]
         if not shorter:
             return loss
-        share = [NESTED_WEIGHT / len(shorter)] * len(shorter)
+        weights = [MATRYOSHKA_WEIGHT / len(shorter)] * len(shorter)
         nested = matryoshka(
             lambda images, texts: softmax_loss(images, texts, scale, caption_B=caption_B),
             (images_BD, texts_BD),
             shorter,
-            share,
+            weights,
         )
         return loss + nested
 
@@ -186,8 +186,8 @@ class TrainableDualEncoder:
         """Embed the images of some rows, or their captions; each distinct caption of a batch once."""
         if tower == "image":
             return self.model.encode_images(self.model.preprocess_images(pairs.images(rows)))
-        own = pairs.captions_N[np.asarray(rows)]
-        distinct, inverse = np.unique(own, return_inverse=True)
+        caption_rows = pairs.captions_N[np.asarray(rows)]
+        distinct, inverse = np.unique(caption_rows, return_inverse=True)
         return self.model.encode_texts(self.model.preprocess_texts([pairs.captions[i] for i in distinct]))[inverse]
 
     def _evaluation_rows(self, pairs: CaptionPairs, tower: Tower) -> Matrix:

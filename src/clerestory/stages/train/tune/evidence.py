@@ -20,8 +20,8 @@ METRIC, CHANGE_METRIC = "mrr", "mrr_change"
 COLUMNS = ("set", "data", "split", "phase", "step", "alpha", "sample", "concept", "score")
 
 
-class Moment(NamedTuple):
-    """When scores were computed.
+class EvaluationPoint(NamedTuple):
+    """The point of a fine-tuning at which scores were computed.
 
     Attributes:
         phase: ``before``, ``validation``, ``interpolation``, ``after``, or ``change`` (after minus before).
@@ -38,54 +38,54 @@ class Moment(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value}
 
 
-BEFORE, AFTER, CHANGE = Moment("before"), Moment("after"), Moment("change")
+BEFORE, AFTER, CHANGE = EvaluationPoint("before"), EvaluationPoint("after"), EvaluationPoint("change")
 
 
-def at_step(step: int) -> Moment:
+def at_step(step: int) -> EvaluationPoint:
     """A validation during training."""
-    return Moment("validation", step=str(step))
+    return EvaluationPoint("validation", step=str(step))
 
 
-def at_alpha(alpha: float) -> Moment:
+def at_alpha(alpha: float) -> EvaluationPoint:
     """An interpolation between the original and the tuned weights."""
-    return Moment("interpolation", alpha=f"{alpha:g}")
+    return EvaluationPoint("interpolation", alpha=f"{alpha:g}")
 
 
 @dataclass(slots=True)
 class ScoreTable:
-    """Scores of every image at every moment.
+    """Scores of every image at every evaluation point.
 
     Attributes:
         sets: the evaluation sets by name: ``retention`` and, if the data has validation images, ``new``.
-        scores: by (set, moment).
+        scores: by (set, point).
     """
 
     sets: Mapping[str, CaptionPairs]
-    scores: dict[tuple[str, Moment], Floats] = field(default_factory=dict)
+    scores: dict[tuple[str, EvaluationPoint], Floats] = field(default_factory=dict)
 
-    def mean(self, name: str, moment: Moment) -> float:
-        """The mean score of a set at a moment."""
-        return float(self.scores[name, moment].mean())
+    def mean(self, name: str, point: EvaluationPoint) -> float:
+        """The mean score of a set at a point."""
+        return float(self.scores[name, point].mean())
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """One row for each image and moment."""
+        """One row for each image and point."""
         table: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-        for (name, moment), scores in self.scores.items():
+        for (name, point), scores in self.scores.items():
             pairs = self.sets[name]
             for sample, score in zip(pairs.samples, scores.tolist(), strict=True):
                 concept = sample.concept or sample.caption
-                row = (name, pairs.data.name, pairs.split, *moment, sample.id, concept, score)
+                row = (name, pairs.data.name, pairs.split, *point, sample.id, concept, score)
                 for column, cell in zip(table.values(), row, strict=True):
                     column.append(cell)
         return {n: np.array(cells, np.float64 if n == "score" else object) for n, cells in table.items()}
 
     def measurements(self, rows: Mapping[str, NDArray[Any]]) -> tuple[Measurement, ...]:
-        """The mean score of every set and moment with its interval over concepts."""
+        """The mean score of every set and point with its interval over concepts."""
         measured = []
-        for name, moment in self.scores:
+        for name, point in self.scores:
             pairs = self.sets[name]
-            where = {"set": name, **moment.slice()}
-            metric = CHANGE_METRIC if moment == CHANGE else METRIC
+            where = {"set": name, **point.slice()}
+            metric = CHANGE_METRIC if point == CHANGE else METRIC
             slice_ = {**where, "data": pairs.data.name, "split": pairs.split}
             measured.append(measure(rows, Recipe("mean", "score", Tags(where), "concept"), metric, slice_))
         return tuple(measured)

@@ -22,20 +22,20 @@ RETENTION_AT_CHANCE = FindingCode(
     "warning",
     "retention set at chance level",
     "not_run",
-    "choose a retention set of what the model is good at, with --retain",
+    "choose a retention set on which the model is clearly above chance, with --retain",
 )
 INTERPOLATED_WEIGHTS = FindingCode(
     "CLR-T043",
     "info",
     "interpolated weights",
     "pass",
-    "see the interpolation curve (alpha) in the evidence; a lower learning_rate goes further at the same loss",
+    "see the interpolation curve (alpha) in the evidence; a lower learning_rate gains more at the same retention",
 )
 GAIN_NOT_SHOWN = FindingCode(
     "CLR-T044",
     "warning",
     "gain not shown",
-    fix="train for longer, on more images, or unlock a tower",
+    fix="train for more steps, on more images, or unlock a tower",
 )
 RETENTION_OVERLAP = FindingCode(
     "CLR-T045",

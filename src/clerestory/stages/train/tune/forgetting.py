@@ -1,9 +1,9 @@
-"""Detects forgetting during a fine-tuning, as early as the data allow.
+"""Detects forgetting during fine-tuning as early as the data allows.
 
 The same images are evaluated before training and at every validation, so the scores are compared image by image, and
 the interval of their mean difference follows from the spread of these differences over concepts
-(``stats.paired_difference``). A run has several validations; intervals at the usual level would then raise more false
-alarms than they promise, so the 5 % are divided evenly among all validations (Bonferroni).
+(``stats.paired_difference``). A run has several validations; with intervals at the usual level there would be more
+false alarms than 5 %, so these are divided evenly among all validations (Bonferroni).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from clerestory.stages.train.tune.trainable import Floats
 from clerestory.stats.paired import Difference, paired_difference
 
 RetentionState = Literal["retained", "declining", "below_minimum"]
-FALSE_ALARM_RATE = 0.05  # per run that loses nothing
-MIN_SKILL = 1.5  # times the chance score; below it a model has nothing to forget
+FALSE_ALARM_RATE = 0.05  # per run without forgetting
+MIN_SKILL = 1.5  # multiple of the chance score below which forgetting cannot be measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class RetentionCheck:
     """One validation on the retention set.
 
     Attributes:
-        step: steps done.
+        step: completed steps.
         score: mean over images.
         change: since before training.
         state: ``retained``; ``declining``: significantly lower; ``below_minimum``: significantly below the minimum.
@@ -52,10 +52,10 @@ class ForgettingMonitor:
 
     Args:
         before: scores of the images before training.
-        groups: their concepts.
+        groups: the concept number of each image.
         chance: the expected score of random ranks.
         min_retention: required share of the mean score.
-        validations: how many checks there will be.
+        validations: the number of checks in the run.
 
     Attributes:
         score: the mean score before training.
@@ -71,7 +71,7 @@ class ForgettingMonitor:
 
     @property
     def above_chance(self) -> bool:
-        """Whether there is anything to forget."""
+        """Whether the score before training is high enough to measure forgetting."""
         return self.score > MIN_SKILL * self.chance
 
     def check(self, step: int, scores: Floats) -> RetentionCheck:
@@ -101,20 +101,20 @@ class ForgettingMonitor:
         if not self.above_chance:
             finding = findings.RETENTION_AT_CHANCE.finding(
                 where,
-                f"the score on the retention set before training is {self.score:.3f}, hardly above chance "
+                f"the score on the retention set before training is {self.score:.3f}, not clearly above chance "
                 f"({self.chance:.3f}), so forgetting cannot be measured",
                 score=self.score,
                 chance=self.chance,
             )
             return (finding,)
-        found = []
+        reported = []
         first = next((check for check in self.checks if check.state != "retained"), None)
         if first is not None:
-            found.append(self.declining_finding(first, where))
+            reported.append(self.declining_finding(first, where))
         below = next((check for check in self.checks if check.state == "below_minimum"), None)
         if below is not None:
-            found.append(self.below_minimum_finding(below, where))
-        return tuple(found)
+            reported.append(self.below_minimum_finding(below, where))
+        return tuple(reported)
 
     def declining_finding(self, check: RetentionCheck, where: str) -> Finding:
         """The score is significantly lower than before training."""

@@ -1,4 +1,4 @@
-"""Retention and gain along the line from the original to the tuned weights (WiSE-FT)."""
+"""Retention and gain of interpolations between the original and the tuned weights (WiSE-FT)."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def evaluate_interpolations(
 ) -> InterpolationCurve:
     """Evaluate every alpha on all sets and choose one.
 
-    With ``on_forgetting = interpolate`` it is, of those that meet the minimum retention, the best on the new images;
-    without validation images the largest. Otherwise it is 1.
+    With ``on_forgetting = interpolate`` the chosen alpha is, of those that meet the minimum retention, the best on the
+    new images; without validation images the largest. Otherwise it is 1.
     """
     with progress.task("Interpolating between the original and the tuned weights", len(config.alphas)) as task:
         for alpha in config.alphas:

@@ -1,7 +1,7 @@
 """The optimizer steps of a fine-tuning, from its last checkpoint to its end.
 
-A step is a function of its number and the weights: which images it reads follows from ``shuffle``, so a run that was
-killed resumes from its last validation and gets bit for bit the same weights.
+A step is a function of its number and the weights (``shuffle`` determines its images), so a killed run resumes from its
+last validation and gets bit for bit the same weights.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class TuningLoop:
 
     Args:
         model: the model.
-        weights: the trained ones by name; changed in place.
+        weights: the trained weights by name; changed in place.
         num_samples: training images.
         config: resolved settings.
         folder: for the checkpoint and the log.
@@ -43,7 +43,7 @@ class TuningLoop:
         where: the name of the retention set.
 
     Attributes:
-        step, skipped: steps done, and those of them that were not finite and changed nothing.
+        step, skipped: completed steps, and how many of them were not finite and had no effect.
         stopped: whether the run ended early because of forgetting.
         retention: the scores on the retention set by step.
     """
@@ -109,19 +109,19 @@ class TuningLoop:
         self.stopped = self._must_stop()
 
     def _step(self) -> float | None:
-        """One step; its loss, or None if that or the gradient was not finite and nothing was changed."""
+        """One step; returns its loss, or None if the loss or gradient was not finite and the step had no effect."""
         rows = self.order.take(self.step * self.batch_size, self.batch_size)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.model.backward(rows)
         norm = float(torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.max_grad_norm))
-        rate = self.config.learning_rate_at(self.step)
+        learning_rate = self.config.learning_rate_at(self.step)
         self.step += 1
-        self.log.add(step=self.step, loss=loss, grad_norm=norm, lr=rate)
+        self.log.add(step=self.step, loss=loss, grad_norm=norm, lr=learning_rate)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self.skipped += 1
             return None
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate
         self.optimizer.step()
         self.model.after_step()
         return loss

@@ -74,7 +74,7 @@ class LoraAdapter:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             with warnings.catch_warnings():
-                # peft still reads a property of transformers by its former name.
+                # peft reads a deprecated property of transformers.
                 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
                 self._wrapped = peft.get_peft_model(network, settings)
         # peft would write the local path of the model, which is meaningless on another computer.

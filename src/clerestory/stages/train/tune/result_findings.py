@@ -15,8 +15,8 @@ def result_findings(
     model: TrainableModel, table: ScoreTable, train: CaptionPairs, curve: InterpolationCurve
 ) -> tuple[Finding, ...]:
     """Findings about the chosen weights, the gain, the retention set and the model's other abilities."""
-    found = (_interpolated(table, curve), _gain(table), _overlap(train, table.sets[RETENTION]), _decoder(model))
-    return tuple(finding for finding in found if finding is not None)
+    candidates = (_interpolated(table, curve), _gain(table), _overlap(train, table.sets[RETENTION]), _decoder(model))
+    return tuple(finding for finding in candidates if finding is not None)
 
 
 def _interpolated(table: ScoreTable, curve: InterpolationCurve) -> Finding | None:
@@ -76,7 +76,7 @@ def _overlap(train: CaptionPairs, retention: CaptionPairs) -> Finding | None:
 
 
 def _decoder(model: TrainableModel) -> Finding | None:
-    if model.kind != "own" or not any(name.startswith("image_tower.") for name in model.trained):
+    if model.kind != "clerestory" or not any(name.startswith("image_tower.") for name in model.trained):
         return None
     return findings.DECODER_NOT_TUNED.finding(
         "captions", "the image tower was fine-tuned, but the caption decoder that reads it was not"

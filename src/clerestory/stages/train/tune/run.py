@@ -1,4 +1,4 @@
-"""Fine-tunes a model on captioned images; returns the tuned model and the evidence of its gain and its forgetting."""
+"""Fine-tunes a model on captioned images; returns the tuned model and the evidence of its gain and forgetting."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class TuneResult:
     """The result of a fine-tuning, in the store.
 
     Attributes:
-        evidence: its gain and its forgetting.
+        evidence: gain and forgetting.
         model: digest of the tuned model; empty if only an adapter was written.
         adapter: the blobs of LoRA's files by name; empty without LoRA.
         cached: whether it is the result of an earlier run with the same model, data, code, settings and machine.
@@ -60,7 +60,7 @@ class TuneResult:
 
 @dataclass(slots=True)
 class _TuningRun:
-    """The parts of one fine-tuning."""
+    """The components of one fine-tuning."""
 
     original: AnyModel
     model: TrainableModel
@@ -87,9 +87,9 @@ def tune(
     The model's own weights are changed in memory; open it again to get the original.
 
     Args:
-        model: a dual encoder (Hugging Face's or our own), or an image-text-to-text model.
+        model: a dual encoder (of Hugging Face or Clerestory), or an image-text-to-text model.
         data: its ``train`` split is the training data (all of it, if it has no splits), ``val`` measures the gain.
-        retention: images of what the model knows and must not forget.
+        retention: images of what the model must not forget.
         config: the settings.
         store: receives the model, its adapter and the evidence.
         progress: reports every validation.
@@ -134,12 +134,12 @@ def tune(
 
 
 def _kind(model: AnyModel) -> Any:
-    for kind, known in (("own", ClerestoryEncoder), ("dual", DualEncoder), ("chat", ChatModel)):
+    for kind, known in (("clerestory", ClerestoryEncoder), ("dual", DualEncoder), ("chat", ChatModel)):
         if isinstance(model, known):
             return kind
     raise CapabilityError(
         "this model cannot be fine-tuned: its weights are not on this computer",
-        "use hf:org/name, hf:./folder or a release of yours",
+        "use hf:org/name, hf:./folder or a release",
     )
 
 

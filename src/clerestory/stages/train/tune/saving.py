@@ -14,7 +14,7 @@ from clerestory.models.loading import quiet_transformers
 from clerestory.models.runtime import ClerestoryEncoder, save_model
 from clerestory.store import Store
 
-# Written with the new weights, or describing the old ones.
+# Files that are written with the new weights, or describe the old ones.
 _REPLACED = ("config.json", "generation_config.json", "adapter_config.json")
 
 
@@ -49,7 +49,7 @@ def write_model(model: Any, folder: Path) -> Path:
 
 
 def check_target(folder: Path) -> None:
-    """Check that a folder is free to write to.
+    """Check that a folder does not exist or is empty.
 
     Raises:
         InputError: it is a file, or not empty.

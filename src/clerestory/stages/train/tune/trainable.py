@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clerestory.core.codec import Fact
 from clerestory.stages.train.tune.caption_pairs import CaptionPairs, Ints
-from clerestory.stages.train.tune.config import Kind
+from clerestory.stages.train.tune.config import ModelKind
 
 Floats = NDArray[np.float64]
 
@@ -22,23 +22,23 @@ class TrainableModel(Protocol):
         network: the module with all weights.
         digest: of the original model.
         trained: names of the weights that are not locked.
-        score_definition: what its scores are, for people.
+        score_definition: the definition of its scores, for people.
     """
 
-    kind: Kind
+    kind: ModelKind
     network: Any
     digest: str
     trained: frozenset[str]
     score_definition: str
 
     def prepare(self, pairs: CaptionPairs) -> None:
-        """Set the training data and compute what the steps need of it."""
+        """Set the training data and precompute what the steps need."""
 
     def backward(self, rows: Ints) -> float:
         """Add the gradients of the mean loss over some training images; returns the loss."""
 
     def scores(self, pairs: CaptionPairs) -> Floats:
-        """For each image 1 / the rank of its own caption among others ``(N,)``; 0 where that is not finite."""
+        """For each image 1 / the rank of its own caption among others ``(N,)``; 0 if that is not finite."""
 
     def after_step(self) -> None:
         """Clamp trained parameters to their valid range after an optimizer step."""

@@ -1,7 +1,7 @@
 """The weights of each tower, copies of them, and the interpolation between two copies (WiSE-FT).
 
 Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", arXiv:2109.01903: weights interpolated between the
-original and the tuned ones, ``(1 - α)·θ₀ + α·θ₁``, retain much of the abilities of both.
+original and the tuned ones, ``(1 - α)·θ₀ + α·θ₁``, retain much of the performance of both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SHARED_SCALARS = ("logit_scale", "logit_bias", "temperature")
 
 
 def all_weights(network: nn.Module) -> Weights:
-    """All trainable weights of a network by name; our own model's text side is a matrix in a buffer."""
+    """All trainable weights of a network by name; the text side of a Clerestory model is a matrix in a buffer."""
     weights: Weights = dict(network.named_parameters())
     if isinstance(network, ClerestoryModel):
         weights["projection.rotation_EE"] = network.projection.rotation_EE

@@ -1,8 +1,7 @@
-"""Batch norm over the images of all ranks, so that two ranks with half a batch each equal one with the whole batch.
+"""Batch norm over the images of all ranks, so that two ranks with half a batch each equal one rank with all of it.
 
-torch's ``SyncBatchNorm`` runs on GPUs only. This one is a dozen lines of ordinary operations and one exchange of
-mean and variance, with gradients, so it also runs on a CPU; a test compares it with plain batch norm of the whole
-batch.
+torch's ``SyncBatchNorm`` runs on GPUs only. This one uses ordinary operations and one exchange of mean and variance,
+with gradients, so it also runs on a CPU; a test compares it with batch norm of the whole batch.
 
 Shape suffixes: B images, C channels, W ranks.
 """
@@ -19,7 +18,7 @@ from clerestory.stages.train.distributed.ranks import Ranks
 class CrossRankBatchNorm(_BatchNorm):
     """Batch norm of any dimension whose statistics in training are those of all ranks' images.
 
-    Every rank must have equally many. In evaluation it is plain batch norm.
+    Every rank must have the same number of images. In evaluation it is plain batch norm.
     """
 
     ranks: Ranks
@@ -28,13 +27,13 @@ class CrossRankBatchNorm(_BatchNorm):
         """``(B, C, …)`` to the same shape."""
         if not self.training:
             return super().forward(x)
-        others = [d for d in range(x.ndim) if d != 1]
-        local_2C = torch.stack([x.mean(others), x.var(others, unbiased=False)])
+        reduced = [d for d in range(x.ndim) if d != 1]
+        local_2C = torch.stack([x.mean(reduced), x.var(reduced, unbiased=False)])
         mean_WC, var_WC = self.ranks.gather(local_2C[None]).unbind(1)
         mean_C = mean_WC.mean(0)
         var_C = var_WC.mean(0) + (mean_WC - mean_C).square().mean(0)
         self._update_running(mean_C.detach(), var_C.detach(), self.ranks.world_size * x.numel() // x.shape[1])
-        shape = [1, -1, *(1 for _ in others[1:])]
+        shape = [1, -1, *(1 for _ in reduced[1:])]
         scale_C = (var_C + self.eps).rsqrt() * self.weight
         return x * scale_C.view(shape) + (self.bias - mean_C * scale_C).view(shape)
 

@@ -1,4 +1,4 @@
-"""Sharded tensors (``DTensor``) and plain ones behind the same functions."""
+"""Functions for sharded (``DTensor``) and plain tensors alike."""
 
 from __future__ import annotations
 
