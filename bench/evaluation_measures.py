@@ -98,7 +98,7 @@ def _blind(items: int = 2000, trials: int = 20) -> Row:
         covered += share.interval is not None and share.interval.low <= 0.3 <= share.interval.high
         found.append(100 * share.value)
     worst = max(found, key=lambda value: abs(value - 30))
-    note = f"the worst of {trials} data sets of {items} questions; {covered} of {trials} intervals hold 30"
+    note = f"the worst of {trials} datasets of {items} questions; {covered} of {trials} intervals hold 30"
     return Row("blind-solvable share, 30 % planted", worst, "%", "30 ± 3 %", abs(worst - 30) <= 3, trials, note=note)
 
 

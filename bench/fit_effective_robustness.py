@@ -25,7 +25,7 @@ from clerestory.stats.robustness import RobustnessFit
 
 OUT = Path(clerestory.stats.__file__).with_name("effective_robustness.json")
 IN = "ImageNet 1k"
-# Only data sets with ImageNet's classes are shifts of it.
+# Only datasets with ImageNet's classes are shifts of it.
 SHIFTS = {
     "imagenet_v2": "ImageNet v2",
     "imagenet_sketch": "ImageNet Sketch",

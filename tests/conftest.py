@@ -16,7 +16,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 @pytest.fixture(scope="session")
 def icons() -> Dataset:
-    """All the embedded pictures; rendered once on a machine, about a minute."""
+    """All the built-in icons; rendered once on a machine, about a minute."""
     from clerestory.data import open_data
 
     return open_data("icons")

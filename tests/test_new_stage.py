@@ -12,7 +12,7 @@ from tests.support.package_copy import PackageCopy
 
 FOLDER = "src/clerestory/stages/palette"
 FILES = {
-    "__init__.py": '"""Measure how bright the images of a data set are."""\n',
+    "__init__.py": '"""Measure how bright the images of a dataset are."""\n',
     "spec.py": '''"""What the rest of Clerestory needs to know about the palette stage."""
 
 from clerestory.core.codec import Tags
@@ -23,7 +23,7 @@ SPEC = StageSpec(
     label="palette",
     verb="palette",
     verb_past="measured for brightness",
-    help="Measure how bright the images of a data set are.",
+    help="Measure how bright the images of a dataset are.",
     order=70,
     code_layers=("core", "data", "stats", "stages/palette"),
     gate_kinds=("palette",),

@@ -1,4 +1,4 @@
-"""The embedded icons: complete, correctly captioned, in splits without leaks. Rendered once per machine."""
+"""The built-in icons: complete, correctly captioned, in splits without leaks. Rendered once per machine."""
 
 from __future__ import annotations
 

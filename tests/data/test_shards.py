@@ -128,7 +128,7 @@ def test_the_order_does_not_know_of_workers(tmp_path: Path, kind: ShardKind, wor
     assert shards[49]  # a reader is open before the workers are forked
     plan = ShuffledOrder(len(shards), 3).take(0, 150).reshape(15, 10).tolist()
     loader = DataLoader(  # type: ignore[var-annotated]  # the batches are lists of pairs
-        shards,  # type: ignore[arg-type]  # it has the two methods of a map-style data set
+        shards,  # type: ignore[arg-type]  # it has the two methods of a map-style dataset
         batch_sampler=plan,
         num_workers=workers,
         collate_fn=list,

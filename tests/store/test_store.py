@@ -147,7 +147,7 @@ def test_a_cache_key_follows_the_newest_blob_and_ignores_a_missing_one(store: St
     assert store.cache_get("embeddings/x") is None
 
 
-# Models and data sets.
+# Models and datasets.
 
 
 def test_a_model_is_copied_whole_and_only_once(store: Store, model: Path) -> None:

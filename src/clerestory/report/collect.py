@@ -228,14 +228,14 @@ class _Reader:
     def data(
         self, trained: EvidenceRecord | None, evaluated: EvidenceRecord | None, images: Dataset | None
     ) -> DatasetSummary | None:
-        """The data set, counted where the images are available and are those of the evidence."""
+        """The dataset, counted where the images are available and are those of the evidence."""
         wanted = {record.evidence.subject.data for record in (trained, evaluated) if record} - {""}
         if images is not None and (not wanted or images.digest in wanted):
             return summarise(images)
         if images is not None:
-            self.missing.append(f"pictures — the data set {images.name} of this report is not that of the evidence")
+            self.missing.append(f"pictures — the dataset {images.name} of this report is not that of the evidence")
         else:
-            self.missing.append("pictures — no data set was given to this report, so it shows no thumbnails")
+            self.missing.append("pictures — no dataset was given to this report, so it shows no thumbnails")
         known = [row for row in self.store.datasets() if row.digest in wanted]
         if known:
             return DatasetSummary(known[0].name, known[0].digest, known[0].size)

@@ -1,4 +1,4 @@
-"""A data set in numbers: splits, styles, licences, languages."""
+"""A dataset in numbers: splits, styles, licences, languages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SPLIT_ORDER = (TRAIN, VAL, TEST, TEST_STYLE)
 
 
 def summarise(data: Dataset) -> DatasetSummary:
-    """Count the images, concepts and captions of a data set; styles are the values of the group ``style``."""
+    """Count the images, concepts and captions of a dataset; styles are the values of the group ``style``."""
     splits: dict[str, list[Sample]] = defaultdict(list)
     styles: dict[str, list[Sample]] = defaultdict(list)
     licences: dict[str, list[Sample]] = defaultdict(list)

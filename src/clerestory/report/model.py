@@ -144,10 +144,10 @@ class LicenceSize:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSummary:
-    """The data set of a model, as far as it is known.
+    """The dataset of a model, as far as it is known.
 
     Attributes:
-        name: of the data set.
+        name: of the dataset.
         digest: its digest.
         size: its number of images, 0 when not known.
         counted: whether the images themselves were available, so that the rest could be counted.
@@ -334,7 +334,7 @@ class ReportData:
         compared: another release to compare with.
         history: every release of the name, newest first.
         journal: events about the name, newest first.
-        findings: of the evidence and of the data set.
+        findings: of the evidence and of the dataset.
         missing: what this report cannot show, and why.
         diagnostics: from the rows and artifacts of its evaluation.
         self_test: the newest self-test with this model, None where there was none.

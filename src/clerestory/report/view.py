@@ -352,7 +352,7 @@ class JournalRow:
 
 @dataclass(frozen=True, slots=True)
 class DatasetView:
-    """The data set in numbers."""
+    """The dataset in numbers."""
 
     title: str
     lines: tuple[str, ...]

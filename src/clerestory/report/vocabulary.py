@@ -134,7 +134,7 @@ SLICES = {
 CORRUPTION_FAMILIES = {"noise": "Noise", "blur": "Blur", "weather": "Weather", "digital": "Digital", "extra": "Extra"}
 KINDS = {"self_test": "self-test"}
 EVENTS = {
-    "data_added": "added a data set",
+    "data_added": "added a dataset",
     "trained": "trained a model",
     "evaluated": "evaluated a model",
     "gated": "submitted it to the gate",

@@ -77,7 +77,7 @@ class EffectiveRobustness(NamedTuple):
 
 
 def published_lines() -> dict[str, RobustnessFit]:
-    """The lines from ImageNet accuracy to that on other data sets, by name of the shift."""
+    """The lines from ImageNet accuracy to that on other datasets, by name of the shift."""
     return {name: RobustnessFit(**line) for name, line in _published()["lines"].items()}
 
 

@@ -1,4 +1,4 @@
-"""The data set in numbers, and what its licences require."""
+"""The dataset in numbers, and what its licences require."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from clerestory.report.view import DatasetView, TableView
 
 
 def summary(data: DatasetSummary) -> DatasetView:
-    """What the data set contains, as far as it was available."""
-    name = data.name or "the data set"
+    """What the dataset contains, as far as it was available."""
+    name = data.name or "the dataset"
     if not data.size:
-        line = f"The evidence is about the data set {short(data.digest)}, which is not registered in this store."
-        return DatasetView(f"Data set {short(data.digest)}", (line,), (), ())
+        line = f"The evidence is about the dataset {short(data.digest)}, which is not registered in this store."
+        return DatasetView(f"Dataset {short(data.digest)}", (line,), (), ())
     if not data.counted:
         line = f"{format.images(data.size)}; their details were not available when this report was made."
         return DatasetView(f"{name} ({short(data.digest)})", (line,), (), ())
