@@ -60,7 +60,7 @@ def main() -> int:
     ]
     rows: list[Row] = []
     for name, bench in benches:
-        out.say(f"measuring: {name}")
+        out.write_line(f"measuring: {name}")
         rows += bench()
     return 0 if publish("life", rows) else 1
 

@@ -165,7 +165,8 @@ IDIOMS = r"""
 PICTURE = re.compile(r"pictures?", re.IGNORECASE)
 PAGES = re.compile(r"README\.md|docs/tutorials/|src/clerestory/(web|report)/templates/")
 SHOWN = re.compile(r"src/clerestory/(web|report)/")
-PROMPTS = re.compile(r"\ba picture of (\{|§|something else)|\bin the picture\?|[Dd]escribe (the picture in a few words|this picture in one)"
+PROMPTS = re.compile(r"\ba picture of (\{|§|something else)|\bin the picture\?|[Dd]escribe the picture in a few words"
+                     r"|[Dd]escribe this picture in one short sentence"
                      r"|captions for this picture")
 # A common name of a column in the tables that people bring.
 ALIASES = {(path, "picture") for path in ("src/clerestory/data/columns.py", "docs/reference/data-formats.md")}

@@ -13,7 +13,7 @@ from clerestory.core.digest import short
 from clerestory.core.errors import Undecided
 from clerestory.core.evidence import Evidence
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.provenance import person
+from clerestory.core.provenance import current_user
 from clerestory.core.release import Decision, Release
 from clerestory.core.sample import Dataset
 from clerestory.models import open_model
@@ -65,36 +65,36 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     Raises:
         Undecided: the final model did not pass the gate.
     """
-    who = who or person()
-    say = progress.say
-    say("1/7  start     the starter, the included model")
+    who = who or current_user()
+    write_line = progress.write_line
+    write_line("1/7  start     the starter, the included model")
     starter = add_starter(store)
     for line in _describe_starter(store, starter):
-        say(f"     {line}")
+        write_line(f"     {line}")
 
-    say("2/7  data      add the images")
+    write_line("2/7  data      add the images")
     data = add_dataset(store, DEMO_NAME, who=who, why="demo", progress=progress)
-    say(f"     {_describe_data(data)}")
+    write_line(f"     {_describe_data(data)}")
 
-    say("3/7  train     a small model, from scratch")
+    write_line("3/7  train     a small model, from scratch")
     trained = train(data, config or TrainConfig(preset="nano"), store, progress)
-    say(f"     {_describe_training(trained)}")
+    write_line(f"     {_describe_training(trained)}")
 
-    say("4/7  evaluate  on images that the models have never seen")
+    write_line("4/7  evaluate  on images that the models have never seen")
     models = dict((*trained.checkpoints, (STARTER, starter)))
     for label, model in models.items():
         # The checkpoints are only for the rehearsal; the model that stays in use gets the full evaluation.
         evaluate_config = EvaluateConfig() if label == STARTER else CHECKPOINT_EVALUATION
         evidence = evaluate(open_model(store.model_folder(model)), data, evaluate_config, store, progress)
-        say(f"     {label:<7} {_describe_retrieval(evidence)}")
+        write_line(f"     {label:<7} {_describe_retrieval(evidence)}")
     for line in _describe_other_metrics(evidence):
-        say(f"             {line}")
+        write_line(f"             {line}")
 
-    say("5/7  gate      may it ship?")
+    write_line("5/7  gate      may it ship?")
     gated: dict[str, Release] = {}
     for label, model in trained.checkpoints:
         gated[label] = _gate(store, label, model, data, who)
-        say(f"     {gated[label].ref} ({label}): {_describe_decision(gated[label].decision)}")
+        write_line(f"     {gated[label].ref} ({label}): {_describe_decision(gated[label].decision)}")
     final = gated[FINAL]
     if final.decision.verdict != "ship":
         raise Undecided(
@@ -102,14 +102,14 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
             final.decision.command or f"clerestory release show {final.ref}",
         )
 
-    say("6/7  release   make it live, rehearse a rollback, replace it by a better one")
+    write_line("6/7  release   make it live, rehearse a rollback, replace it by a better one")
     rehearsed = _release_and_rehearse(store, gated, who, progress)
     live = _replace(store, final, starter, data, who, progress)
     checks = verify(live.ref, store)
     failed = [check for check in checks if check.state == "fail"]
-    say(f"     verify: {len(checks)} checks, {failed[0].message if failed else 'all passed'}")
+    write_line(f"     verify: {len(checks)} checks, {failed[0].message if failed else 'all passed'}")
 
-    say("7/7  report    everything on one page")
+    write_line("7/7  report    everything on one page")
     files = report(store, live.ref, images=data)
     releases = tuple(store.releases(DEMO_NAME))
     return Demo(files.html, live.ref, final.ref, releases, rehearsed, len(checks) - len(failed))
@@ -123,16 +123,16 @@ def _gate(store: Store, label: str, model: str, data: Dataset, who: str) -> Rele
 def _replace(store: Store, trained: Release, starter: str, data: Dataset, who: str, progress: Progress) -> Release:
     """Run the gate on the starter, against the live release, and return the release that is live afterwards."""
     release = _gate(store, STARTER, starter, data, who)
-    progress.say(f"     {release.ref} ({STARTER}): {_describe_decision(release.decision)}")
+    progress.write_line(f"     {release.ref} ({STARTER}): {_describe_decision(release.decision)}")
     live = store.alias(DEMO_NAME, "live")
     if live is not None and live.number == release.number:
-        progress.say(f"     {release.ref} is already live")
+        progress.write_line(f"     {release.ref} is already live")
         return release
     if release.decision.verdict != "ship":
-        progress.say(f"     {trained.ref} stays live")
+        progress.write_line(f"     {trained.ref} stays live")
         return trained
     promote(release.ref, store, who=who, why="demo: not worse than live, trained for longer")
-    progress.say(f"     {release.ref} is live")
+    progress.write_line(f"     {release.ref} is live")
     return release
 
 
@@ -141,21 +141,21 @@ def _release_and_rehearse(store: Store, gated: dict[str, Release], who: str, pro
     final = gated[FINAL]
     live = store.alias(DEMO_NAME, "live")
     if live is not None and live.number >= final.number:
-        progress.say(f"     {final.ref} was already live")
+        progress.write_line(f"     {final.ref} was already live")
         return any(record.event.kind == "rolled_back" for record in store.journal.records(DEMO_NAME))
     shippable = [release for release in gated.values() if release.decision.verdict == "ship"]
     for release in shippable:
         current = store.alias(DEMO_NAME, "live")
         if current is None or current.number != release.number:
             promote(release.ref, store, who=who, why="demo: passed the gate")
-            progress.say(f"     {release.ref} is live")
+            progress.write_line(f"     {release.ref} is live")
     if store.alias(DEMO_NAME, "previous") is None:
-        progress.say("     no other release passed the gate, so there is no release to roll back to")
+        progress.write_line("     no other release passed the gate, so there is no release to roll back to")
         return False
     back = rollback(DEMO_NAME, store, who=who, why="demo: rehearsal of a rollback")
-    progress.say(f"     rehearsal: rolled back to {DEMO_NAME}@{back.number}")
+    progress.write_line(f"     rehearsal: rolled back to {DEMO_NAME}@{back.number}")
     promote(final.ref, store, who=who, why="demo: end of the rehearsal")
-    progress.say(f"     rehearsal: {final.ref} is live again")
+    progress.write_line(f"     rehearsal: {final.ref} is live again")
     return True
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from clerestory.core.codec import Tags
 from clerestory.core.errors import DataError
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.provenance import now, person
+from clerestory.core.provenance import current_user, now
 from clerestory.core.release import Event
 from clerestory.core.sample import Dataset
 from clerestory.data import open_data
@@ -37,7 +37,7 @@ def add_dataset(
     registered = {row.name: row for row in store.datasets()}
     if name not in registered or registered[name].digest != data.digest:
         details = Tags(digest=data.digest, samples=str(len(data)))
-        event = Event("data_added", name, who or person(), why or f"added from {source}", now(), details)
+        event = Event("data_added", name, who or current_user(), why or f"added from {source}", now(), details)
         store.put_dataset(name, str(path.resolve()) if is_path else source, data.digest, len(data), event)
     return data
 

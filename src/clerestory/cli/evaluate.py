@@ -61,7 +61,7 @@ def evaluate_(
     store = open_store(common.home)
     notice = privacy_notice(model)
     if notice:
-        out.say(f"notice: {notice}")
+        out.write_line(f"notice: {notice}")
     if self_test:
         return run_self_test(store, model, evaluation_data(store, data, task, out), out)
     loaded, resolved = load_model(store, model)

@@ -65,7 +65,7 @@ class Output:
         for line in lines:
             self.stdout.print(line, soft_wrap=not isinstance(line, Table))
 
-    def say(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Print one line for a person, on stderr."""
         if not self.quiet:
             self.stderr.print(line, soft_wrap=True, markup=False)

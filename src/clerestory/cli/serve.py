@@ -35,13 +35,13 @@ def serve_(
     if not model:
         ref, replaced = live_or_starter(store, f"{name}@live")
         if replaced:
-            common.out.say(f"notice: {replaced}")
+            common.out.write_line(f"notice: {replaced}")
             model = ref
     if notice := privacy_notice(model):
-        common.out.say(f"notice: {notice}")
+        common.out.write_line(f"notice: {notice}")
     run(
         create_app(store, dataset, name, model),
         host=host,
         port=port,
-        on_listening=lambda url: common.out.say(f"open {url}  (Ctrl-C stops the server)"),
+        on_listening=lambda url: common.out.write_line(f"open {url}  (Ctrl-C stops the server)"),
     )

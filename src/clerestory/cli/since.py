@@ -51,7 +51,7 @@ def evaluate_since(
     release = _release(store, since, name)
     before = _evaluation_of(store, release, data.digest)
     states = freshness(model.digest, data.digest, store, config)
-    out.say(_tally(states))
+    out.write_line(_tally(states))
     evidence = evaluate(model, data, config, store, out)
     now = {state.name: state for state in freshness(model.digest, data.digest, store, config)}
     diff = (

@@ -72,7 +72,7 @@ def run_stage(spec: StageSpec, ref: str, data: str, settings: dict[str, object],
     out, store = common.out, open_store(common.home)
     config: object = decode(_config_type(spec), settings, f"the settings of {spec.verb}")
     if notice := privacy_notice(ref):
-        out.say(f"notice: {notice}")
+        out.write_line(f"notice: {notice}")
     model, _ = load_model(store, ref)
     evidence: Evidence = import_object(spec.run)(model, load_dataset(store, data, out), config, store, out)
     show_evidence(evidence, out)

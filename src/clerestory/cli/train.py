@@ -82,7 +82,7 @@ def train_(
     if not is_main:
         return
     if result.cached:
-        out.say("the store already has this model: data, settings and code have not changed")
+        out.write_line("the store already has this model: data, settings and code have not changed")
     facts = result.evidence.facts
     data_out = {"model": result.model, "checkpoints": dict(result.checkpoints), "evidence": result.evidence.id}
     out.result(
@@ -104,4 +104,6 @@ def estimate(data: Dataset, config: TrainConfig, store: Store, price: float | No
     result = estimate_training(data, config, out, price, start_folder=start_model_folder(config, store))
     store_estimate(result, data, config, store)
     out.result({**encode(result), "cost": result.cost}, *result.lines())
-    out.say("nothing was trained; the same command without --plan trains and reports the accuracy of this estimate")
+    out.write_line(
+        "nothing was trained; the same command without --plan trains and reports the accuracy of this estimate"
+    )

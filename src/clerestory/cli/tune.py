@@ -92,7 +92,7 @@ def tune_(
     retention = dataset if retain == data else load_dataset(store, retain, out)
     result = tune(loaded, dataset, retention, tune_config, store, out, retention_split=retain_split, base=model)
     if result.cached:
-        out.say("the store already has this model: data, settings and code have not changed")
+        out.write_line("the store already has this model: data, settings and code have not changed")
     if to is not None:
         write_target(to, store, result.model, result.adapter)
     show(result, to, common)

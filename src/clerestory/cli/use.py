@@ -62,14 +62,14 @@ def describe_(
             read.append(path)
         except (OSError, InputError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            out.say(f"{path} is skipped: {reason}")
+            out.write_line(f"{path} is skipped: {reason}")
     if not images:
         raise DataError("none of the files is a readable image", "give the paths of JPEG, PNG or WEBP files")
     store = open_store(common.home)
     captioner = require_capability(_load(store, model, common), "Captioner", "captioning", known_models(store))
     suggestions = caption_images(captioner, images, limit)
     if problem := getattr(captioner, "last_error", ""):
-        out.say(f"some images have no suggestion: {problem}")
+        out.write_line(f"some images have no suggestion: {problem}")
     table = Table("file", "suggestion", "confidence", box=None)
     rows = []
     for path, some in zip(read, suggestions, strict=True):
@@ -80,7 +80,7 @@ def describe_(
     if csv:
         best = [{"file": p.name, "caption": s[0].text if s else ""} for p, s in zip(read, suggestions, strict=True)]
         csv.write_text(captions_csv(best), encoding="utf-8", newline="")
-        out.say(f"wrote {csv}")
+        out.write_line(f"wrote {csv}")
     out.result(rows, table)
     return 0 if len(read) == len(files) and all(suggestions) else 2
 
@@ -89,9 +89,9 @@ def _load(store: Store, ref: str, common: Common) -> AnyModel:
     """Load a model; a replacement by the starter, and a model on another computer, are announced first."""
     ref, replaced = live_or_starter(store, ref)
     if replaced:
-        common.out.say(f"notice: {replaced}")
+        common.out.write_line(f"notice: {replaced}")
     if notice := privacy_notice(ref):
-        common.out.say(f"notice: {notice}")
+        common.out.write_line(f"notice: {notice}")
     return load_model(store, ref)[0]
 
 

@@ -20,7 +20,7 @@ class Progress(Protocol):
     def task(self, label: str, total: int) -> AbstractContextManager[ProgressTask]:
         """A progress bar of ``total`` steps, for use in a ``with`` block."""
 
-    def say(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Display one line."""
 
 
@@ -34,7 +34,7 @@ class _Quiet:
     def advance(self, steps: int = 1, note: str = "") -> None:
         pass
 
-    def say(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         pass
 
 

@@ -32,7 +32,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def person() -> str:
+def current_user() -> str:
     """The name of the user: ``CLERESTORY_WHO`` if it is set, else the user's login name."""
     try:
         return os.environ.get("CLERESTORY_WHO") or getpass.getuser()

@@ -111,7 +111,7 @@ MACHINE_TASKS = frozenset(
 
 
 class Condition(StrEnum):
-    """How a question was asked; corruptions and text perturbations are conditions under their own names."""
+    """The variant of a question; corruptions and text perturbations are further conditions, by their names."""
 
     CLEAN = "clean"
     BLIND = "blind"  # without the image
@@ -151,5 +151,5 @@ class Unscored(StrEnum):
     TOO_FEW_IMAGES = "too_few_images"  # of the group, for its concept
 
 
-# Reasons that a further run may remove: answers are cached by their content, and only these questions are asked again.
+# Reasons that a further run may remove: answers are cached by content, so only these questions are evaluated again.
 RETRYABLE = frozenset({Unscored.NO_ANSWER})

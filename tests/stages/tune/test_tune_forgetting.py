@@ -38,7 +38,7 @@ class RecordingProgress:
     def advance(self, steps: int = 1, note: str = "") -> None:
         pass
 
-    def say(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         self.lines.append(line)
 
 

@@ -187,12 +187,12 @@ def _valid_evidence(store: Store, kind: str, subject: Subject, progress: Progres
             kind, subject.model, subject.data, subject.code, subject.config, subject.environment
         )
     except IntegrityError as error:
-        progress.say(f"{error.message}; evaluating again")
+        progress.write_line(f"{error.message}; evaluating again")
         return None
     complete = [one for one in found if not any(note.code == findings.UNANSWERED.code for note in one.findings)]
     intact = next((one for one in complete if not store.verify_evidence(one.id)), None)
     if complete and intact is None:
-        progress.say("files of the stored evidence are damaged; evaluating again")
+        progress.write_line("files of the stored evidence are damaged; evaluating again")
     return intact
 
 

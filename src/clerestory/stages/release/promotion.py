@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import InputError, IntegrityError, NotFound, Refused, not_found
-from clerestory.core.provenance import now, person
+from clerestory.core.provenance import current_user, now
 from clerestory.core.release import Alias, Decision, Event, Release
 from clerestory.store import AliasMove, Store, alias_target
 
@@ -27,7 +27,7 @@ def register(
     """
     ids = (each for reason in decision.reasons for each in (reason.evidence, reason.reference_evidence) if each)
     evidence = tuple(dict.fromkeys(ids))
-    return store.add_release(name, decision.model, evidence, decision, who or person(), why, notes)
+    return store.add_release(name, decision.model, evidence, decision, who or current_user(), why, notes)
 
 
 def promote(
@@ -116,7 +116,7 @@ def _live_history(store: Store, name: str) -> list[int]:
 
 def _event(kind: str, release: Release, before: Alias | None, who: str, why: str) -> Event:
     details = Tags({"model": release.model, "from": f"{before.name}@{before.number}" if before else ""})
-    return Event(kind, release.ref, who or person(), why, now(), details)
+    return Event(kind, release.ref, who or current_user(), why, now(), details)
 
 
 def _require_reason(why: str) -> None:

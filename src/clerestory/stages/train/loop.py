@@ -143,7 +143,7 @@ class Run:
                 if done == steps or (config.validate_every and done % config.validate_every == 0):
                     self.validate()
                 while self.new_findings:
-                    progress.say(format_finding(self.new_findings.pop(0)))
+                    progress.write_line(format_finding(self.new_findings.pop(0)))
                 if done == steps or done % config.checkpoint_every == 0 or stop:
                     self.save()
                 if stop:

@@ -21,7 +21,7 @@ from clerestory.core.codec import Tags, decode, encode
 from clerestory.core.digest import digest, digest_bytes, digest_file
 from clerestory.core.errors import ConfigError, Conflict, IntegrityError, NotFound, not_found
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.provenance import now, person
+from clerestory.core.provenance import current_user, now
 from clerestory.core.release import Event
 from clerestory.core.sample import Dataset
 from clerestory.data import open_data, save_parquet
@@ -301,7 +301,9 @@ def add_pack(store: Store, folder: Path, who: str = "", why: str = "") -> Pack:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     details = Tags(digest=pack.digest, data=pack.data, version=str(pack.version))
-    store.journal.append(Event("pack_added", pack.name, who or person(), why or f"added from {folder}", now(), details))
+    store.journal.append(
+        Event("pack_added", pack.name, who or current_user(), why or f"added from {folder}", now(), details)
+    )
     return pack
 
 

@@ -130,7 +130,7 @@ class TuningLoop:
         earlier = [check.state for check in self.monitor.checks]
         check = self._check(self.step, self.evaluate_retention())
         loss_text = "" if loss is None else f"loss {loss:.3f}, "
-        progress.say(
+        progress.write_line(
             f"step {self.step} of {self.config.steps}: {loss_text}retention {check.score:.3f}, {check.describe()}"
         )
         for state, finding in (
@@ -138,7 +138,7 @@ class TuningLoop:
             ("below_minimum", self.monitor.below_minimum_finding),
         ):
             if check.state == state and state not in earlier:
-                progress.say(format_finding(finding(check, self.where)))
+                progress.write_line(format_finding(finding(check, self.where)))
         if check.state != "below_minimum" and self._last_retained:
             self._last_retained = copy_weights(self.weights)
         self.stopped = self._must_stop()
@@ -146,7 +146,7 @@ class TuningLoop:
             with torch.no_grad():
                 for name, tensor in self._last_retained.items():
                     self.weights[name].copy_(tensor)
-            progress.say("stopped; restored the weights of the last validation with enough retention")
+            progress.write_line("stopped; restored the weights of the last validation with enough retention")
         self._save()
 
     def _check(self, step: int, scores: Floats) -> RetentionCheck:

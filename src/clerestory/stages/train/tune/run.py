@@ -197,7 +197,7 @@ def _prepare(
         config.min_retention,
         len(config.validation_steps()),
     )
-    progress.say(
+    progress.write_line(
         f"before training: retention {monitor.score:.3f} ({retention_data.name} {split}, {len(retention)} images)"
         + (f", new images {table.mean(NEW, BEFORE):.3f} ({len(val)})" if val else "")
     )
