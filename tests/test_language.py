@@ -165,9 +165,11 @@ IDIOMS = r"""
 PICTURE = re.compile(r"pictures?", re.IGNORECASE)
 PAGES = re.compile(r"README\.md|docs/tutorials/|src/clerestory/(web|report)/templates/")
 SHOWN = re.compile(r"src/clerestory/(web|report)/")
-PROMPTS = re.compile(r"\ba picture of (\{|§|something else)|\bin the picture\?|[Dd]escribe the picture in a few words"
-                     r"|[Dd]escribe this picture in one short sentence"
-                     r"|captions for this picture")
+PROMPTS = re.compile(
+    r"\ba picture of (\{|§|something else)|\bin the picture\?|[Dd]escribe the picture in a few words"
+    r"|[Dd]escribe this picture in one short sentence"
+    r"|captions for this picture"
+)
 # A common name of a column in the tables that people bring.
 ALIASES = {(path, "picture") for path in ("src/clerestory/data/columns.py", "docs/reference/data-formats.md")}
 # Names of random streams are part of a training's result: another name would give other weights.
@@ -316,7 +318,8 @@ def test_identifiers_are_standard_terms() -> Iterator[Offence]:
                 for new, where in known[name] if not message else ():
                     if where.match(source.path):
                         yield Offence(source.path, line, "identifier", name, new)
-                if PICTURE.search(name) and not for_people and (source.path, name) not in ALIASES | set(STREAMS.items()):
+                exempt = (source.path, name) in ALIASES | set(STREAMS.items())
+                if PICTURE.search(name) and not for_people and not exempt:
                     yield Offence(source.path, line, "picture (identifier)", name, "image")
 
 
