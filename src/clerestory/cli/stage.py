@@ -70,7 +70,7 @@ def run_stage(spec: StageSpec, ref: str, data: str, settings: dict[str, object],
     from clerestory.store import open_store
 
     out, store = common.out, open_store(common.home)
-    config: object = decode(_config_type(spec), settings, f"the settings of {spec.verb}")
+    config: object = decode(_config_type(spec), settings)
     if notice := privacy_notice(ref):
         out.write_line(f"notice: {notice}")
     model, _ = load_model(store, ref)

@@ -70,7 +70,7 @@ def train_(
         values["steps"] = steps
     if from_:
         values["start_from"] = stored_model(store, from_)
-    train_config = decode(TrainConfig, with_settings(values, set_, TrainConfig), "the training config")
+    train_config = decode(TrainConfig, with_settings(values, set_, TrainConfig))
     dataset = load_dataset(store, data, out)
     if plan:
         estimate(dataset, train_config, store, price, out)

@@ -84,7 +84,7 @@ def tune_(
     }
     settings: dict[str, Any] = read_toml(config) if config else {}
     settings |= {name: value for name, value in options.items() if value is not None}
-    tune_config = decode(TuneConfig, settings, "the settings of tune")
+    tune_config = decode(TuneConfig, settings)
     if to is not None:
         check_target(to)
     loaded, _ = load_model(store, model)

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 from clerestory.core.errors import ConfigError, closest
 
 T = TypeVar("T")
+_TYPE_NAMES = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
 
 Fact = str | int | float | bool | tuple[str | int | float | bool, ...]
 V = TypeVar("V", covariant=True)
@@ -176,7 +177,7 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     is_other_bool = isinstance(data, bool) and kind is not bool
-    _expect(isinstance(data, kind) and not is_other_bool, where, f"a value of type {kind.__name__}", data)
+    _expect(isinstance(data, kind) and not is_other_bool, where, _TYPE_NAMES.get(kind, kind.__name__), data)
     return data
 
 

@@ -21,6 +21,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from clerestory.core.errors import ConfigError, closest
 
+MAX_INTEGER = 2**53 - 1  # of canonical JSON (RFC 8785), in which settings are digested
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -63,8 +65,9 @@ def setting_range(config: type, name: str) -> Range | None:
 def check_settings(config: Any) -> None:
     """Check every setting of a configuration against its annotation.
 
-    Numbers must be finite and lie within their ``Range``, integers must be integers, and a ``Literal`` must be one of
-    its values; None is accepted if the annotation allows it. The codec checks the types of other values.
+    Numbers must be finite and lie within their ``Range``, integers must be integers that JSON can hold, and a
+    ``Literal`` must be one of its values; None is accepted if the annotation allows it. The codec checks the types of
+    other values.
 
     Raises:
         ConfigError: names the setting, its value and what it accepts.
@@ -92,6 +95,8 @@ def _check(where: str, value: Any, annotation: Any) -> None:
     range_ = _range_of(annotation)
     if isinstance(value, float) and int in accepted and float not in accepted:
         raise ConfigError(f"{where} is {value!r}", "it accepts an integer")
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise ConfigError(f"{where} is {value}", f"it accepts integers up to {MAX_INTEGER:,}")
     if not math.isfinite(value):
         raise ConfigError(f"{where} is {value!r}", f"it accepts a finite number{f', {range_}' if range_ else ''}")
     if range_ is not None and value not in range_:
