@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clerestory.core.codec import decode
 from clerestory.core.errors import ConfigError
-from clerestory.core.settings import Range, check_settings, setting_range
+from clerestory.core.settings import Range, check_number, check_settings, setting_range
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +69,10 @@ def test_a_range_is_found_through_a_union() -> None:
     assert str(setting_range(Example, "rate")) == "above 0"
     assert setting_range(Example, "free") is None
     assert str(Range()) == "any number"
+
+
+@pytest.mark.parametrize("value", [-5.0, math.nan, math.inf])
+def test_a_single_number_is_checked_in_the_same_way(value: float) -> None:
+    check_number("--price", 0.0, Range(0))
+    with pytest.raises(ConfigError, match="--price is"):
+        check_number("--price", value, Range(0))

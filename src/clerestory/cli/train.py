@@ -16,6 +16,7 @@ from clerestory.cli.settings import read_toml, settings_table, with_settings
 from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
+from clerestory.core.settings import Range, check_number
 from clerestory.stages.train import TrainConfig, train
 from clerestory.stages.train.distributed.ray import train_on_ray
 from clerestory.stages.train.estimate import estimate_training, store_estimate
@@ -70,6 +71,9 @@ def train_(
         values["steps"] = steps
     if from_:
         values["start_from"] = stored_model(store, from_)
+    check_number("--ray", ray, Range(0))
+    if price is not None:
+        check_number("--price", price, Range(0))
     train_config = decode(TrainConfig, with_settings(values, set_, TrainConfig))
     dataset = load_dataset(store, data, out)
     if plan:

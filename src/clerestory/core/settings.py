@@ -77,6 +77,15 @@ def check_settings(config: Any) -> None:
         _check(f"{kind.__name__}.{name}", getattr(config, name), annotation)
 
 
+def check_number(where: str, value: float, accepted: Range) -> None:
+    """Check one number that is not part of a configuration, such as a command-line option.
+
+    Raises:
+        ConfigError: it is not finite or lies outside the range; ``where`` names it.
+    """
+    _check(where, value, Annotated[float, accepted])
+
+
 def _check(where: str, value: Any, annotation: Any) -> None:
     accepted = _accepted(annotation)
     if isinstance(value, tuple):
