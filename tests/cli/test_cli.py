@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from clerestory.cli.main import run as run_command
 from clerestory.core.sample import Dataset
 
 CLERESTORY = Path(sys.executable).with_name("clerestory")
@@ -181,3 +182,10 @@ def test_errors_are_json_too(shell: Shell) -> None:
 def test_an_empty_folder_is_rejected(shell: Shell) -> None:
     (shell.folder / "empty").mkdir(exist_ok=True)
     assert "fix: " in shell.run("data", "add", "empty", code=2).stderr
+
+
+def test_the_name_of_a_built_in_dataset_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    assert run_command(["data", "add", str(folder), "--name", "icons", "--home", str(tmp_path / "home")]) == 2
+    assert "'icons' is the name of a built-in dataset" in capsys.readouterr().err

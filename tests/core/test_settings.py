@@ -34,7 +34,7 @@ class Example:
     [
         ({"count": 0}, "at least 1"),
         ({"count": 1.5}, "an integer"),
-        ({"count": 10**23}, "integers up to 9,007,199,254,740,991"),
+        ({"count": 10**23}, "an integer up to 9,007,199,254,740,991"),
         ({"share": 1.01}, "at least 0 and at most 1"),
         ({"share": math.nan}, "a finite number, at least 0 and at most 1"),
         ({"rate": 0.0}, "above 0"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,8 @@ from rich.table import Table
 from clerestory.apps.datasets import add_dataset, load_dataset
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.digest import short
+from clerestory.core.errors import InputError
+from clerestory.core.extensions import names
 from clerestory.core.sample import Dataset
 from clerestory.data.shards import verify_shards, write_shards
 from clerestory.store import open_store
@@ -27,9 +30,11 @@ def add_(source: str, /, *, name: str = "", why: str = "", common: Common = PLAI
         name: The name of the dataset (default: that of the folder or file).
         why: The reason, for the journal.
     """
+    if name != source and name in names("data"):
+        raise InputError(f"{name!r} is the name of a built-in dataset", "choose another name with --name")
     data = add_dataset(open_store(common.home), source, name, why=why, progress=common.out)
     _show(data, common)
-    common.out.next(f"clerestory train --data {name or data.name}")
+    common.out.next(f"clerestory train --data {shlex.quote(name or data.name)}")
 
 
 def list_(*, common: Common = PLAIN) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clerestory.core.evidence import Evidence, Finding, Measurement
-from clerestory.report.format import amount, number, slice_words
+from clerestory.report.format import amount, number, plural, slice_words
 from clerestory.report.topics import TOPICS
 from clerestory.report.trust import ARTIFACT
 from clerestory.stats.metrics import Topic, metric
@@ -77,7 +77,9 @@ def warnings(findings: Sequence[Finding], limit: int = MAX_WARNINGS) -> list[Tex
         more = f" and {len(where) - 1} more" if len(where) > 1 else ""
         lines.append(Text(f"{code} {where[0]}{more}: {message}", "yellow"))
     rest = len(findings) - len(lines)
-    return [Text(""), *lines, Text(f"{rest} more findings (--all prints everything)", "dim")] if findings else []
+    return (
+        [Text(""), *lines, Text(f"{plural(rest, 'more finding')} (--all prints everything)", "dim")] if findings else []
+    )
 
 
 def _is_headline(m: Measurement, topic: Topic) -> bool:

@@ -19,6 +19,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+MAX_LISTED = 20  # known names in an error
+
 
 class ClerestoryError(Exception):
     """Base class: the problem in one sentence, the remedy, and similar names.
@@ -117,5 +119,6 @@ def not_found(kind: str, name: str, known: Iterable[str], fix: str = "") -> NotF
     """A ``NotFound`` for ``name`` among the ``known`` names of one kind ("dataset", "model")."""
     names = sorted(known)
     if not fix:
-        fix = f"known: {', '.join(names[:12])}" if names else f"there is no {kind} yet"
+        more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+        fix = f"known: {', '.join(names[:MAX_LISTED])}{more}" if names else f"there is no {kind} yet"
     return NotFound(f"there is no {kind} named {name!r}", fix, closest(name, names))

@@ -103,13 +103,13 @@ def _check(where: str, value: Any, annotation: Any) -> None:
         return
     range_ = _range_of(annotation)
     if isinstance(value, float) and int in accepted and float not in accepted:
-        raise ConfigError(f"{where} is {value!r}", "it accepts an integer")
+        raise ConfigError(f"{where} is {value!r}", "it must be an integer")
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        raise ConfigError(f"{where} is {value}", f"it accepts integers up to {MAX_INTEGER:,}")
+        raise ConfigError(f"{where} is {value}", f"it must be an integer up to {MAX_INTEGER:,}")
     if not math.isfinite(value):
-        raise ConfigError(f"{where} is {value!r}", f"it accepts a finite number{f', {range_}' if range_ else ''}")
+        raise ConfigError(f"{where} is {value!r}", f"it must be a finite number{f', {range_}' if range_ else ''}")
     if range_ is not None and value not in range_:
-        raise ConfigError(f"{where} is {value!r}", f"it accepts {range_}")
+        raise ConfigError(f"{where} is {value!r}", f"it must be {range_}")
 
 
 def _accepted(annotation: Any) -> list[Any]:
