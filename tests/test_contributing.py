@@ -158,7 +158,7 @@ def _(copy: PackageCopy, todo: CheckList) -> None:
 @addition("data source")
 def _(copy: PackageCopy, todo: CheckList) -> None:
     insert(copy, todo, "pyproject.toml", before='"data.icons" =')
-    insert(copy, todo, "docs/reference/data-formats.md", before="| nothing yet |")
+    insert(copy, todo, "docs/reference/data-formats.md", before="| the built-in icons |")
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ SMALLER_PYTHON = {
     "EvaluateConfig()": 'EvaluateConfig(suites=("retrieval",))',
 }
 DECIDE, VERDICTS = ("evaluate", "compare", "release"), (0, 1, 3)  # these say no or cannot decide by their exit code
-FOLDERS = ("pictures", "images", "photos", "photographs", "my-images", "new", "held", "shapes")
+FOLDERS = ("pictures", "images", "photos", "photographs", "my-images", "new-images", "earlier-images", "shapes")
 POLICY = """
 name = "small"
 [[rules]]
