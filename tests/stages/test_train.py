@@ -314,7 +314,7 @@ def test_a_checkpoint_is_whole_or_absent(tmp_path: Path) -> None:
         ({"num_workers": -1}, "at least 0"),
         ({"loss": "softmacks"}, "softmax"),
         ({"model": {"stem_channels": [8, 0]}}, "at least 1"),
-        ({"steps": "many"}, "type int"),
+        ({"steps": "many"}, "an integer"),
     ],
 )
 def test_a_wrong_setting_is_named(settings: dict[str, object], message: str) -> None:
