@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from clerestory.core.evidence import Finding
 from clerestory.core.findings import FindingCode
+from clerestory.core.text import valid_unicode
 
 
 class UnreadableImage(StrEnum):
@@ -41,6 +43,28 @@ class UnusedColumn(StrEnum):
     NOT_TEXT = "not_text"
 
 
+class UnusedFile(StrEnum):
+    """Why a file or a folder is not used; the ``reason`` of CLR-D013."""
+
+    ARCHIVE = "archive"
+    BROKEN_LINK = "broken_link"
+    EMPTY_FOLDER = "empty_folder"
+    HIDDEN = "hidden"
+    LINK_WITHIN = "link_within"
+    NO_IMAGE = "no_image"
+    NOT_A_FILE = "not_a_file"
+    UNKNOWN_FORMAT = "unknown_format"
+
+
+class UnreadTable(StrEnum):
+    """Why a table is not read; the ``reason`` of CLR-D014."""
+
+    ANOTHER_TABLE = "another_table"
+    NO_CAPTIONS = "no_captions"
+    NO_MATCH = "no_match"
+    UNREADABLE = "unreadable"
+
+
 UNREADABLE_IMAGE = FindingCode("CLR-D001", "warning", "unreadable image", fix="replace or remove it")
 EMPTY_CAPTION = FindingCode("CLR-D002", "warning", "empty caption", fix="write a caption, or remove the empty one")
 DUPLICATE_ID = FindingCode("CLR-D003", "warning", "duplicate id", fix="give every row a unique id")
@@ -64,10 +88,23 @@ SPLIT_CONFLICT = FindingCode(
     "CLR-D011", "warning", "concept in several splits", fix="give all images of a concept the same split"
 )
 UNKNOWN_SPLIT = FindingCode("CLR-D012", "warning", "unknown split", fix="use train, val, test or test_style")
+UNUSED_FILES = FindingCode("CLR-D013", "info", "files that are not used", fix="remove them, or ignore this")
+UNREAD_TABLE = FindingCode("CLR-D014", "warning", "table that is not read", fix="remove it, or open it by its own name")
+UNREADABLE_FOLDER = FindingCode(
+    "CLR-D015", "warning", "unreadable folder", fix="correct its permissions, or move its files elsewhere"
+)
+IMAGE_ADDRESSES = FindingCode(
+    "CLR-D016",
+    "warning",
+    "addresses instead of images",
+    fix="fetch the images with img2dataset, then open the folder that it writes",
+)
+OTHER_BASE_FOLDER = FindingCode("CLR-D017", "info", "paths relative to another folder", "pass", "nothing to do")
 
 CODES = (
     *(UNREADABLE_IMAGE, EMPTY_CAPTION, DUPLICATE_ID, MISSING_FILE, INCOMPLETE_ROW, BLANK_ICON, NO_CAPTION),
     *(COLUMN_AS_GROUP, UNUSED_COLUMN, OUTSIDE_FOLDER, SPLIT_CONFLICT, UNKNOWN_SPLIT),
+    *(UNUSED_FILES, UNREAD_TABLE, UNREADABLE_FOLDER, IMAGE_ADDRESSES, OTHER_BASE_FOLDER),
 )
 
 
@@ -147,3 +184,46 @@ def split_conflict(concept: str, splits: list[str]) -> Finding:
 def unknown_split(where: str, split: str) -> Finding:
     """A row with an unknown split; skipped."""
     return UNKNOWN_SPLIT.finding(where, f"the split {split!r} does not exist; the row is skipped", split=split)
+
+
+def unused_files(reason: UnusedFile, files: Sequence[str]) -> Finding:
+    """Files or folders that are not used, of one kind; ``details`` has the name of each."""
+    names = tuple(valid_unicode(file) for file in files)
+    one, several = {
+        UnusedFile.ARCHIVE: ("archive", "archives"),
+        UnusedFile.BROKEN_LINK: ("link that leads nowhere", "links that lead nowhere"),
+        UnusedFile.EMPTY_FOLDER: ("empty folder", "empty folders"),
+        UnusedFile.HIDDEN: ("hidden file or folder", "hidden files or folders"),
+        UnusedFile.LINK_WITHIN: ("link to a folder that is opened anyway", "links to folders that are opened anyway"),
+        UnusedFile.NO_IMAGE: ("text file without an image of its name", "text files without an image of their name"),
+        UnusedFile.NOT_A_FILE: ("entry that is not a file", "entries that are not files"),
+        UnusedFile.UNKNOWN_FORMAT: ("file of another kind", "files of other kinds"),
+    }[reason]
+    what = f"1 {one} is" if len(names) == 1 else f"{len(names):,} {several} are"
+    fix = "unpack it, then open the folder" if reason == UnusedFile.ARCHIVE else None
+    example = names[0] if len(names) == 1 else f"such as {names[0]!r}"
+    where = names[0] if len(names) == 1 else f"{len(names):,} {several}"
+    message = f"{what} not used: {example}" if len(names) > 1 else f"{what} not used"
+    return UNUSED_FILES.finding(where, message, fix=fix, reason=reason, count=len(names), files=names)
+
+
+def unread_table(table: str, reason: UnreadTable, problem: str) -> Finding:
+    """A table in a folder that is not read."""
+    return UNREAD_TABLE.finding(table, f"the table is not read: {problem}", reason=reason)
+
+
+def unreadable_folder(folder: str, problem: str) -> Finding:
+    """A sub-folder whose files cannot be listed."""
+    return UNREADABLE_FOLDER.finding(folder, f"the folder cannot be read ({problem}); its files are left out")
+
+
+def image_addresses(table: str, count: int, example: str) -> Finding:
+    """Rows with the address of an image instead of a file; addresses are never fetched."""
+    rows = f"{count:,} rows have" if count != 1 else "1 row has"
+    message = f"{rows} the address of an image, such as {example!r}; addresses are not fetched, the rows are skipped"
+    return IMAGE_ADDRESSES.finding(table, message, count=count, example=example)
+
+
+def other_base_folder(table: str, folder: str) -> Finding:
+    """A table whose paths are relative to a sub-folder with images."""
+    return OTHER_BASE_FOLDER.finding(table, f"its paths are relative to {folder!r}", folder=folder)
