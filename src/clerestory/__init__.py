@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "open_store": "clerestory.store:open_store",
     "open_data": "clerestory.data:open_data",
-    "open_model": "clerestory.models:open_model",
+    "open_model": "clerestory.apps.loading:open_any_model",
     "report": "clerestory.report:report",
     "apps": "clerestory.apps",
     "flows": "clerestory.flows",

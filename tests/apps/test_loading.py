@@ -16,10 +16,11 @@ from tests.support.images import write_circle_images
 from tests.support.tiny_hf import make_clip, make_llava
 from tests.support.tiny_model import make_tiny_model
 
+import clerestory as cl
 from clerestory.apps.captioning import caption_images
 from clerestory.apps.loading import CLERESTORY_CAPABILITIES, load_model, privacy_notice
 from clerestory.apps.search import build_index, search
-from clerestory.core.errors import CapabilityError, NotFound
+from clerestory.core.errors import CapabilityError, InputError, NotFound
 from clerestory.data import open_data
 from clerestory.models import capabilities, require_capability
 from clerestory.store import Store
@@ -52,6 +53,25 @@ def test_a_folder_of_photographs_is_searched_with_a_clip(store: Store, photograp
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     with pytest.raises(CapabilityError, match="captioning needs a model that can generate captions"):
         caption_images(loaded, [Image.new("RGB", (9, 9))])
+
+
+def test_the_python_interface_opens_every_reference_that_commands_take(store: Store, tmp_path: Path) -> None:
+    folder = make_tiny_model(tmp_path / "tiny")
+    digest = store.put_model(folder)
+    assert {cl.open_model(ref, store).digest for ref in (folder, str(folder), digest, digest[:12])} == {digest}
+    assert cl.open_model("starter").digest == load_model(store, "starter")[0].digest
+
+
+@pytest.mark.parametrize("ref", ["startr", "stater", "Starter"])
+def test_a_misspelt_starter_is_suggested(store: Store, ref: str) -> None:
+    with pytest.raises(NotFound) as error:
+        load_model(store, ref)
+    assert error.value.closest == ("starter",)
+
+
+def test_evaluating_a_name_says_to_open_the_model(store: Store, photographs: Path) -> None:
+    with pytest.raises(InputError, match="'starter' names a model; evaluate needs it open"):
+        cl.evaluate("starter", open_data(photographs), cl.EvaluateConfig(), store)
 
 
 def test_a_trained_model_has_the_declared_capabilities(store: Store, tmp_path: Path) -> None:

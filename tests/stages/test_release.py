@@ -17,7 +17,7 @@ import pytest
 
 from clerestory.core.codec import Facts, Tags
 from clerestory.core.digest import canonical
-from clerestory.core.errors import ConfigError, Conflict, InputError, IntegrityError, NotFound, Refused
+from clerestory.core.errors import Conflict, InputError, IntegrityError, NotFound, Refused
 from clerestory.core.evidence import Cost, Evidence, Finding, Interval, Measurement, Recipe, Subject
 from clerestory.core.provenance import environment_digest, now, stage_code
 from clerestory.core.release import Decision, Event, Policy, Release, Rule
@@ -127,49 +127,6 @@ def flip(path: Path, at: int) -> None:
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
-
-
-# Policies.
-
-
-def test_the_shipped_policy_asks_for_both_directions_both_splits_and_speed() -> None:
-    rules = {(rule.metric, *sorted(rule.where.items())): rule for rule in POLICY.rules if not rule.is_relative}
-    recall = [
-        ("recall@10", ("split", split), ("task", task))
-        for split, task in (("test", "image_to_text"), ("test_style", "image_to_text"), ("test", "text_to_image"))
-    ]
-    assert all(rules[key].criterion == "interval_bound" and rules[key].at_least for key in recall)
-    assert rules["latency_p95", ("operation", "embed_image"), ("task", "latency")].at_most == 200
-    assert all(rule.why for rule in POLICY.rules)
-
-
-RULE = '[[rules]]\nname = "r"\nmetric = "m"\n'
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('name = "p"\nrules = []', "has no rules"),
-        (f'name = "p"\n{RULE}', "'r' needs exactly one bound"),
-        (f'name = "p"\n{RULE}at_least = 1\nat_most = 2', "'r' needs exactly one bound"),
-        (f'name = "p"\n{RULE}at_least = nan', "'r' needs exactly one bound"),
-        (f'name = "p"\n{RULE}at_least = 1\n{RULE}at_least = 2', "2 rules of the policy p are called 'r'"),
-        (f'name = "p"\n{RULE}atleast = 1', r"rules\[0\] has no setting 'atleast' — did you mean at_least"),
-        (f'name = "p"\n{RULE}at_least = 1\ncriterion = "vlaue"', "did you mean value"),
-        (f'name = "p"\n{RULE}at_least = 1\nevidence = "evalute"', "did you mean evaluate"),
-        ("name = ", "is not valid TOML"),
-    ],
-)
-def test_a_policy_that_could_not_decide_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:
-    file = tmp_path / "policy.toml"
-    file.write_text(text, encoding="utf-8")
-    with pytest.raises(ConfigError, match=message):
-        load_policy(file)
-
-
-def test_a_policy_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: No such file"):
-        load_policy(tmp_path / "no.toml")
 
 
 # Judging.
@@ -356,6 +313,17 @@ def test_a_rule_about_nothing_that_was_measured_names_the_closest(life: Life) ->
     decision = life.decide(model, Policy("p", (rule,)))
     assert decision.verdict == "cannot_decide"
     assert "the closest is recall@10[split=test, task=image_to_text]" in decision.reasons[0].message
+    assert not decision.reasons[0].command, "measuring again would not give it either"
+
+
+def test_a_rule_about_a_suite_that_was_not_selected_names_the_command_that_runs_all(life: Life) -> None:
+    model = life.model()
+    life.store.put_evidence(replace(life.evaluated(model), facts=Facts(selected_suites=("retrieval",))))
+    rule = replace(POLICY.rules[0], metric="ece", where=Tags(task="zero_shot"))
+    (reason,) = life.decide(model, Policy("p", (rule,))).reasons
+    assert reason.cause == "unknown_measurement"
+    assert "which ran retrieval only" in reason.message
+    assert reason.command == f"clerestory evaluate {model[:12]} --data icons"
 
 
 def test_a_model_that_is_not_in_the_store(life: Life) -> None:

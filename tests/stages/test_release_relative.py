@@ -193,7 +193,7 @@ HEAD = 'name = "p"\n[[rules]]\nname = "r"\nmetric = "m"\n'
         ("no_worse_by = 0.01", "has a margin but no compare_with"),
         ('no_worse_by = 0.0\ncompare_with = "live"', "allows no random variation"),
         ('no_worse_by = 0.01\ncompare_with = "live"\nalpha = 0.7', "has alpha = 0.7"),
-        ('no_worse_by = 0.01\ncompare_with = "live"\nat_least = 0.5', "exactly one bound"),
+        ('no_worse_by = 0.01\ncompare_with = "live"\nat_least = 0.5', "2 bounds instead of one"),
         ('no_worse_by = 0.01\ncompare_wiht = "live"', "has no setting 'compare_wiht'"),
         ('at_least = 0.1\nevidence = "compare"', "reads evidence 'compare'"),
     ],

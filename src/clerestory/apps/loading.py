@@ -4,12 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clerestory.core.errors import NotFound
+from clerestory.core.errors import NotFound, closest
 from clerestory.models import AnyModel, open_reference
 from clerestory.models.resolve import REFERENCE_FORMS, is_model_location, open_folder, remote_host
-from clerestory.store import ResolvedModel, Store
+from clerestory.models.starter import STARTER
+from clerestory.store import ResolvedModel, Store, open_store
 
 CLERESTORY_CAPABILITIES = ("Embedder", "Scorer", "Captioner")  # of every model that Clerestory trained
+
+
+def open_any_model(ref: str | Path, store: Store | None = None) -> AnyModel:
+    """Open a model as commands name it; ``cl.open_model``.
+
+    Args:
+        ref: as in ``load_model``, or a model folder.
+        store: the releases and models; the default store if None, which is only opened for a release or a digest.
+
+    Raises:
+        NotFound, IntegrityError, CapabilityError, InputError: as ``load_model``.
+    """
+    if isinstance(ref, Path):
+        return open_folder(ref, str(ref))
+    if is_external(ref):
+        return open_reference(ref)
+    return load_model(store or open_store(), ref)[0]
 
 
 def load_model(store: Store, ref: str) -> tuple[AnyModel, ResolvedModel]:
@@ -39,6 +57,8 @@ def load_model(store: Store, ref: str) -> tuple[AnyModel, ResolvedModel]:
             raise NotFound(
                 error.message, f"for a model of the Hugging Face hub write hf:{ref}; {REFERENCE_FORMS}"
             ) from error
+        if not error.closest and closest(ref, [STARTER]):
+            raise NotFound(error.message, error.fix, (STARTER,)) from error
         raise
     return open_folder(store.model_folder(resolved.digest), ref), resolved
 

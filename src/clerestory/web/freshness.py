@@ -59,4 +59,8 @@ def freshness_of(server: ServerState, release: Release) -> FreshnessView:
 def _reason(state: SuiteState) -> str:
     if state.state == "missing":
         return "never measured for this model"
-    return f"{labels.changes(state.changed)} changed since" if state.changed else ""
+    reasons = ["measured on other images"] if "data" in state.changed else []
+    rest = [name for name in state.changed if name != "data"]
+    if rest:
+        reasons.append(f"{labels.changes(rest)} changed since")
+    return format.listing(reasons)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from clerestory.core.codec import Facts, Tags
 from clerestory.core.digest import canonical
-from clerestory.core.errors import CapabilityError, IntegrityError
+from clerestory.core.errors import CapabilityError, InputError, IntegrityError
 from clerestory.core.evidence import Cost, Evidence, Finding, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import metered, now
@@ -69,9 +70,12 @@ def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, pr
     Raises:
         NotFound: the data has none of the configured splits, or there is no suite of a configured name.
         DataError: no configured split has two captioned concepts.
+        InputError: ``model`` is a name or a path instead of an open model.
         CapabilityError: an embedding is not a finite unit vector (names the sample), or the model has no capability
             that a configured suite needs.
     """
+    if isinstance(model, str | Path):
+        raise InputError(f"{str(model)!r} names a model; evaluate needs it open", "pass clerestory.open_model(...)")
     suites = select_suites(config.suites)
     context = EvaluationContext(model, data, config, store, progress)
     stored = _valid_evidence(store, KIND, evaluation_subject(suites, context.request), progress)
@@ -81,7 +85,7 @@ def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, pr
     results = {suite.name: _suite_evidence(suite, context) for suite in supported}
     notes = list(context.split_findings) if any(suite.needs_captions for suite in suites) else []
     notes += [_unsupported(suite, model) for suite in suites if suite not in supported]
-    evidence = _combined(evaluation_subject(suites, context.request), results, notes, store)
+    evidence = _combined(evaluation_subject(suites, context.request), results, notes, config, store)
     store.put_evidence(evidence)
     return evidence
 
@@ -138,13 +142,17 @@ def _suite_evidence(suite: Suite, context: EvaluationContext) -> Evidence:
     return evidence
 
 
-def _combined(subject: Subject, results: dict[str, Evidence], notes: list[Finding], store: Store) -> Evidence:
+def _combined(
+    subject: Subject, results: dict[str, Evidence], notes: list[Finding], config: EvaluateConfig, store: Store
+) -> Evidence:
     """The evidence of all suites, by their names, as one: joined rows, one list of measurements."""
     rows = join_rows(read_rows(store.blobs.get(result.rows)) for result in results.values() if result.rows)
     artifacts = {name: blob for result in results.values() for name, blob in result.artifacts.items()}
     artifacts |= _examples(artifacts, store)
     facts = {name: value for result in results.values() for name, value in result.facts.items()}
     facts |= {f"suite.{name}": result.id for name, result in results.items()}
+    if config.suites:
+        facts["selected_suites"] = config.suites
     return Evidence(
         kind=KIND,
         subject=subject,

@@ -121,7 +121,7 @@ def _reason(rule: Rule, candidate: _Candidate) -> Reason:
     if incomplete:
         return _unanswered(rule, incomplete[0], commands)
     if current:
-        return _unknown_measurement(rule, current[0])
+        return _unknown_measurement(rule, current[0], commands)
     stored = candidate.stored(rule)
     if stored:
         return _stale(rule, stored, candidate.data, commands)
@@ -216,13 +216,17 @@ def _stale(rule: Rule, stored: list[Evidence], data: str, commands: Commands) ->
     )
 
 
-def _unknown_measurement(rule: Rule, evidence: Evidence) -> Reason:
+def _unknown_measurement(rule: Rule, evidence: Evidence, commands: Commands) -> Reason:
     key = f"{rule.metric}[{rule.where}]"
-    keys = [measured.key for measured in evidence.measurements]
-    near = closest(key, keys, 1)
+    near = closest(key, [measured.key for measured in evidence.measurements], 1)
     hint = f"; the closest is {near[0]}" if near else ""
-    message = f"none of the {len(keys)} measurements of {evidence.created[:10]} is {key}{hint}."
-    return Reason(rule.name, "cannot_decide", "unknown_measurement", message, evidence.id)
+    selected = evidence.facts.string_items("selected_suites")
+    only = f", which ran {', '.join(selected)} only," if selected else ""
+    count = len(evidence.measurements)
+    message = f"none of the {count} measurements of {evidence.created[:10]}{only} is {key}{hint}."
+    # A complete measurement would not have it either, so only an evaluation of some suites is worth completing.
+    command = commands.measure() if selected else ""
+    return Reason(rule.name, "cannot_decide", "unknown_measurement", message, evidence.id, command=command)
 
 
 def _verb_past(rule: Rule) -> str:

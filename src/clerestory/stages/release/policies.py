@@ -12,6 +12,9 @@ from clerestory.core.codec import decode
 from clerestory.core.errors import ConfigError, closest
 from clerestory.core.release import Policy, Rule
 from clerestory.core.stage import stages
+from clerestory.stats.metrics import metric
+
+BOUNDS = ("at_least", "at_most", "no_worse_by")
 
 
 def load_policy(path: Path | str | None = None) -> Policy:
@@ -45,11 +48,18 @@ def check_policy(policy: Policy) -> None:
 
 
 def _check_rule(rule: Rule) -> None:
-    bounds = [bound for bound in (rule.at_least, rule.at_most, rule.no_worse_by) if bound is not None]
-    if len(bounds) != 1 or not math.isfinite(bounds[0]):
+    bounds = {name: bound for name in BOUNDS if (bound := getattr(rule, name)) is not None}
+    if len(bounds) != 1:
         raise ConfigError(
-            f"the rule {rule.name!r} needs exactly one bound", "give it at_least, at_most or no_worse_by, a number"
+            f"the rule {rule.name!r} has {len(bounds)} bounds instead of one",
+            f"give it one of {', '.join(BOUNDS)}",
         )
+    ((setting, bound),) = bounds.items()
+    if not math.isfinite(bound):
+        raise ConfigError(f"the rule {rule.name!r} has {setting} = {bound:g}", "give it a finite number")
+    if metric(rule.metric).unit == "share" and abs(bound) > 1:  # gains and gaps may be negative
+        message = f"the rule {rule.name!r} has {setting} = {bound:g}, but {rule.metric} is a share"
+        raise ConfigError(message, "give it a number from 0 to 1, such as 0.25 for 25 %")
     _check_relative(rule)
     known = [kind for spec in stages().values() for kind in spec.gate_kinds]
     if rule.evidence not in known:
