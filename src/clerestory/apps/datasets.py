@@ -3,43 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from clerestory.core.codec import Tags
-from clerestory.core.errors import DataError
+from clerestory.core.errors import DataError, InputError
+from clerestory.core.extensions import names
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import Event
 from clerestory.core.sample import Dataset
-from clerestory.data import open_data
+from clerestory.data import locate, open_data
 from clerestory.store import Store
 
 
 def add_dataset(
-    store: Store, source: str, name: str = "", *, who: str = "", why: str = "", progress: Progress = QUIET
+    store: Store,
+    source: str,
+    name: str = "",
+    *,
+    who: str = "",
+    why: str = "",
+    replace: bool = False,
+    progress: Progress = QUIET,
 ) -> Dataset:
     """Open a dataset and register it under a name, with a journal record if it is new or has changed.
 
     Args:
         store: where to register it.
-        source: ``icons``, a folder, or a .parquet, .csv or .jsonl file.
+        source: anything that ``open_data`` opens.
         name: its name; by default that of the file or folder.
         who: the person; by default the login name.
         why: the reason, for the journal.
+        replace: replace a dataset of this name that comes from another place.
         progress: reports rendering and reading.
+
+    Returns:
+        The dataset, with the name under which it is registered.
 
     Raises:
         DataError: no sample is readable.
+        InputError: the name is that of a built-in dataset, or of a dataset from another place with other content.
     """
-    data = open_data(source, progress)
-    path = Path(source)
-    is_path = path.exists()
-    name = name or (path.resolve().stem if is_path else source)
-    registered = {row.name: row for row in store.datasets()}
-    if name not in registered or registered[name].digest != data.digest:
+    place = locate(source)
+    if not name and place.name != place.spec and place.name in names("data"):
+        raise InputError(
+            f"{place.name!r} is the name of a built-in dataset", f"choose another name with --name for {place.spec}"
+        )
+    name = name or place.name
+    registered = next((row for row in store.datasets() if row.name == name), None)
+    if registered is not None and registered.spec != place.spec and not replace and Path(registered.spec).exists():
+        raise _name_taken(name, registered.spec)
+    data = open_data(place.spec, progress)
+    if registered is not None and registered.digest != data.digest and registered.spec != place.spec and not replace:
+        raise _name_taken(name, registered.spec)
+    if registered is None or (registered.spec, registered.digest) != (place.spec, data.digest):
         details = Tags(digest=data.digest, samples=str(len(data)))
         event = Event("data_added", name, who or current_user(), why or f"added from {source}", now(), details)
-        store.put_dataset(name, str(path.resolve()) if is_path else source, data.digest, len(data), event)
+        store.put_dataset(name, place.spec, data.digest, len(data), event)
+    data.name = name
     return data
+
+
+def _name_taken(name: str, spec: str) -> InputError:
+    return InputError(
+        f"the name {name!r} belongs to the dataset from {spec}",
+        "choose another name with --name, or replace that dataset with --force",
+    )
 
 
 def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset:
@@ -48,13 +77,17 @@ def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset
     Raises:
         DataError: the content has changed since it was registered.
     """
-    for row in store.datasets():
+    rows = store.datasets()
+    for row in rows:
         if row.name == name:
             data = open_data(row.spec, progress)
             if data.digest != row.digest:
                 raise DataError(
                     f"the content of the dataset {name!r} has changed since it was added",
-                    f"accept the change with: clerestory data add {row.spec} --name {name}",
+                    f"accept the change with: clerestory data add {quote(row.spec)} --name {quote(name)}",
                 )
+            data.name = name
             return data
-    return add_dataset(store, name, progress=progress)
+    spec = locate(name).spec
+    known = next((row.name for row in rows if row.spec == spec), "")
+    return add_dataset(store, name, known, progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -76,7 +77,7 @@ def compare_(
         lines.append(f"page      {files.html}")
     common.out.result(result, *lines)
     if report is None:
-        options = (f" --data {data}" if data else "") + task_options(task)
+        options = (f" --data {quote(data)}" if data else "") + task_options(task)
         common.out.next(f"clerestory compare {a} {b}{options} --report compare.html")
     return comparison.exit_code
 

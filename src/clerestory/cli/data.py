@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from rich.table import Table
@@ -22,19 +22,21 @@ MAX_FINDINGS = 8
 MAX_VALUES = 10
 
 
-def add_(source: str, /, *, name: str = "", why: str = "", common: Common = PLAIN) -> None:
+def add_(source: str, /, *, name: str = "", why: str = "", force: bool = False, common: Common = PLAIN) -> None:
     """Add a folder, a table or the built-in icons under a name.
 
     Args:
-        source: "icons", a folder of images, or a .parquet, .csv or .jsonl file.
+        source: "icons", a folder of images, a table (.csv, .tsv, .jsonl, .json, .parquet), a .tar archive, or
+            hf:org/name.
         name: The name of the dataset (default: that of the folder or file).
         why: The reason, for the journal.
+        force: Replace a dataset of this name that comes from another place.
     """
     if name != source and name in names("data"):
         raise InputError(f"{name!r} is the name of a built-in dataset", "choose another name with --name")
-    data = add_dataset(open_store(common.home), source, name, why=why, progress=common.out)
+    data = add_dataset(open_store(common.home), source, name, why=why, replace=force, progress=common.out)
     _show(data, common)
-    common.out.next(f"clerestory train --data {shlex.quote(name or data.name)}")
+    common.out.next(f"clerestory train --data {quote(data.name)}")
 
 
 def list_(*, common: Common = PLAIN) -> None:
@@ -85,7 +87,7 @@ def shards_(
     line = f"{path}: {index.size:,} samples in {count} {index.kind} shard{'s' if count != 1 else ''}, {status}"
     common.out.result({"folder": path, "status": status, "index": index}, line)
     if folder is not None:
-        common.out.next(f"clerestory train --data {path}")
+        common.out.next(f"clerestory train --data {quote(path)}")
 
 
 def _show(data: Dataset, common: Common) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -79,7 +80,7 @@ def evaluate_(
     if not evidence.measurements:
         return UNDECIDED
     if not (task and is_external(model)):  # the gate decides on models in the store only
-        options = f" --data {data or 'icons'}" if data or not task else ""
+        options = f" --data {quote(data or 'icons')}" if data or not task else ""
         options += task_options(task)
         out.next(f"clerestory release gate {short(resolved.digest)}{options}")
     return 0

@@ -6,6 +6,7 @@ stages come from the registered ``StageSpec``.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -183,6 +184,9 @@ def main() -> None:
     """The console script."""
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun: torch would log a warning in every process
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is printed as an escape
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

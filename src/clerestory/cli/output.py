@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from clerestory.core.codec import encode
 from clerestory.core.progress import ProgressTask
+from clerestory.core.text import visible
 
 EVERYWHERE = Group("Everywhere", sort_key=99)
 
@@ -54,8 +56,8 @@ class Output:
 
     as_json: bool = False
     quiet: bool = False
-    stdout: Console = field(default_factory=lambda: _unwrapped(Console(highlight=False)))
-    stderr: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    stdout: Console = field(default_factory=lambda: _unwrapped(PlainConsole()))
+    stderr: Console = field(default_factory=lambda: PlainConsole(stderr=True))
 
     def result(self, data: Any, *lines: str | Text | Table) -> None:
         """Print the result: ``data`` as JSON, or the ``lines`` for a person."""
@@ -68,7 +70,7 @@ class Output:
     def write_line(self, line: str) -> None:
         """Print one line for a person, on stderr."""
         if not self.quiet:
-            self.stderr.print(line, soft_wrap=True, markup=False)
+            self.stderr.print(line, soft_wrap=True)
 
     def next(self, command: str) -> None:
         """Print the command that usually comes next."""
@@ -82,14 +84,38 @@ class Output:
             yield _Silent()
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
         )
         with Progress(*columns, console=self.stderr, transient=True) as bars:
             yield _Bar(bars, bars.add_task(label, total=total, note=""))
+
+
+class PlainConsole(Console):
+    """A console that prints text as text: names, captions and groups come from other people's files.
+
+    Square brackets are not markup and ``:bag:`` is not an emoji; control characters are shown as escapes, in plain
+    strings, in the cells of tables and in styled text alike.
+    """
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A string as text; escapes come before tables are measured."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The segments of a renderable, also of styled text."""
+        for segment in super().render(renderable, options):
+            text = segment.text
+            if segment.control or text.isprintable() or (shown := visible(text)) == text:
+                yield segment
+            else:
+                yield Segment(shown, segment.style)
 
 
 def _unwrapped(console: Console) -> Console:
@@ -121,7 +147,7 @@ def fail(
         error = {"error": {"message": message, "fix": fix, "closest": list(closest)}}
         print(json.dumps(error, ensure_ascii=False), file=sys.stderr)  # noqa: T201 the one place that prints
         return
-    console = Console(stderr=True, highlight=False)
+    console = PlainConsole(stderr=True)
     label, style = ("cannot decide", "bold yellow") if undecided else ("error", "bold red")
     console.print(Text.assemble((f"{label}: ", style), message), soft_wrap=True)
     if closest:

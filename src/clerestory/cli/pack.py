@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from rich.table import Table
 
@@ -24,7 +25,7 @@ def export_(task: str, folder: Path, /, *, common: Common = PLAIN) -> None:
     store = open_store(common.home)
     pack = export_pack(find_task(task, store), folder, __version__, common.out)
     _show(pack, common, f"written to {folder}")
-    common.out.next(f"clerestory pack verify {folder}")
+    common.out.next(f"clerestory pack verify {quote(str(folder))}")
 
 
 def add_(folder: Path, /, *, why: str = "", common: Common = PLAIN) -> None:
@@ -36,7 +37,7 @@ def add_(folder: Path, /, *, why: str = "", common: Common = PLAIN) -> None:
     """
     pack = add_pack(open_store(common.home), folder, why=why)
     _show(pack, common, "added")
-    common.out.next(f"clerestory evaluate --task {pack.name}")
+    common.out.next(f"clerestory evaluate --task {quote(pack.name)}")
 
 
 def verify_(folder: Path, /, *, common: Common = PLAIN) -> None:
@@ -46,7 +47,7 @@ def verify_(folder: Path, /, *, common: Common = PLAIN) -> None:
         folder: The folder of the pack.
     """
     _show(verify_pack(folder), common, "all digests match")
-    common.out.next(f"clerestory pack add {folder}")
+    common.out.next(f"clerestory pack add {quote(str(folder))}")
 
 
 def list_(*, common: Common = PLAIN) -> None:

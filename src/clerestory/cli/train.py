@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -100,7 +101,7 @@ def train_(
             if metric(m.name).base in ESTIMATE_METRICS
         ),
     )
-    out.next(f"clerestory evaluate {short(result.model)} --data {data}")
+    out.next(f"clerestory evaluate {short(result.model)} --data {quote(data)}")
 
 
 def estimate(data: Dataset, config: TrainConfig, store: Store, price: float | None, out: Output) -> None:

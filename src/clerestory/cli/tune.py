@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from rich.table import Table
@@ -97,7 +98,7 @@ def tune_(
         write_target(to, store, result.model, result.adapter)
     show(result, to, common)
     if result.model:
-        out.next(f"clerestory evaluate {short(result.model)} --data {data}")
+        out.next(f"clerestory evaluate {short(result.model)} --data {quote(data)}")
 
 
 def show(result: TuneResult, to: Path | None, common: Common) -> None:

@@ -11,10 +11,10 @@ _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u
 
 
 def valid_unicode(text: str) -> str:
-    """The text with every surrogate as an escape, so that it can be encoded as UTF-8; other text is unchanged.
+    r"""The text with every surrogate as an escape, so that it can be encoded as UTF-8; other text is unchanged.
 
-    Python represents a byte of a file name that is not UTF-8 as a surrogate; it becomes ``\\xe9``, another surrogate
-    ``\\ud83d``.
+    Python represents a byte of a file name that is not UTF-8 as a surrogate; it becomes ``\xe9``, another surrogate
+    ``\ud83d``.
     """
     return text if text.isascii() else _SURROGATE.sub(_surrogate_escape, text)
 

@@ -13,11 +13,18 @@ if TYPE_CHECKING:
     from clerestory.data.icons import open_icons
     from clerestory.data.images import decode_image
     from clerestory.data.parquet import save_parquet
-    from clerestory.data.sources import open_data
+    from clerestory.data.sources import DataSource, locate, open_data
 
-__all__ = ["decode_image", "open_data", "open_icons", "save_parquet"]
+__all__ = ["DataSource", "decode_image", "locate", "open_data", "open_icons", "save_parquet"]
 
 __getattr__ = lazy_exports(
     __name__,
-    {"decode_image": ".images", "open_data": ".sources", "open_icons": ".icons", "save_parquet": ".parquet"},
+    {
+        "DataSource": ".sources",
+        "decode_image": ".images",
+        "locate": ".sources",
+        "open_data": ".sources",
+        "open_icons": ".icons",
+        "save_parquet": ".parquet",
+    },
 )

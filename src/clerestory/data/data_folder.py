@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
 from clerestory.core.text import loose_name, valid_unicode
 from clerestory.data import findings as data_findings
@@ -24,7 +25,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"}
 IGNORED_FOLDER = "__MACOSX"
 
 
-class OutsideFolder(Exception):
+class OutsideFolder(DataError):
     """A path, or a link on it, leads out of the data folder."""
 
 
@@ -178,7 +179,7 @@ class DataFolder:
             return result
         for entry in listed:
             if entry.name.startswith(".") or entry.name == IGNORED_FOLDER:
-                result.unused[entry.name] = UnusedFile.HIDDEN
+                result.unused[entry.name] = UnusedFile.HIDDEN_FILE
             elif entry.is_symlink():
                 self._read_link(entry, result)
             elif entry.is_dir():

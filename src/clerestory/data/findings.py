@@ -49,7 +49,7 @@ class UnusedFile(StrEnum):
     ARCHIVE = "archive"
     BROKEN_LINK = "broken_link"
     EMPTY_FOLDER = "empty_folder"
-    HIDDEN = "hidden"
+    HIDDEN_FILE = "hidden_file"
     LINK_WITHIN = "link_within"
     NO_IMAGE = "no_image"
     NOT_A_FILE = "not_a_file"
@@ -193,7 +193,7 @@ def unused_files(reason: UnusedFile, files: Sequence[str]) -> Finding:
         UnusedFile.ARCHIVE: ("archive", "archives"),
         UnusedFile.BROKEN_LINK: ("link that leads nowhere", "links that lead nowhere"),
         UnusedFile.EMPTY_FOLDER: ("empty folder", "empty folders"),
-        UnusedFile.HIDDEN: ("hidden file or folder", "hidden files or folders"),
+        UnusedFile.HIDDEN_FILE: ("hidden file or folder", "hidden files or folders"),
         UnusedFile.LINK_WITHIN: ("link to a folder that is opened anyway", "links to folders that are opened anyway"),
         UnusedFile.NO_IMAGE: ("text file without an image of its name", "text files without an image of their name"),
         UnusedFile.NOT_A_FILE: ("entry that is not a file", "entries that are not files"),

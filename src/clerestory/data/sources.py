@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from clerestory.core import extensions
 from clerestory.core.errors import DataError, closest
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
+from clerestory.core.text import valid_unicode
 from clerestory.data.folder import open_folder, open_table
 from clerestory.data.huggingface import HF, open_huggingface
 from clerestory.data.icons import open_icons
@@ -57,6 +59,42 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
         return reader(path, progress, keep_columns)
     fix = f"use {', '.join(known)}, hf:org/name, or the path of a folder or of a file ending in {', '.join(READERS)}"
     raise DataError(f"the data {text!r} does not exist", fix, closest(text, [*known, *_neighbours(path)]))
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """A place of data.
+
+    Attributes:
+        spec: opens the same data from any working directory.
+        name: the name that the data gets by default: that of the folder, or of the file without its suffix.
+    """
+
+    spec: str
+    name: str
+
+
+def locate(source: str | Path) -> DataSource:
+    """The place that a source names, as ``open_data`` understands it.
+
+    Raises:
+        DataError: its path cannot be stored, because it is not UTF-8.
+    """
+    text = str(source)
+    if text in {"icons", *extensions.names("data")}:
+        return DataSource(text, text)
+    prefix, configuration = "", ""
+    if text.startswith(HF):
+        name, hash_, rest = text.removeprefix(HF).partition("#")
+        prefix, configuration = HF, hash_ + rest
+        text = name
+    path = Path(text).expanduser()
+    if not text or not path.exists():
+        return DataSource(str(source), str(source))
+    path = path.resolve()
+    if valid_unicode(str(path)) != str(path):
+        raise DataError(f"the path {valid_unicode(str(path))} is not UTF-8", "rename the folder or the file")
+    return DataSource(f"{prefix}{path}{configuration}", path.name if path.is_dir() else path.stem)
 
 
 def _neighbours(path: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 from clerestory.core.digest import short
 from clerestory.core.evidence import Evidence, Measurement
@@ -62,8 +63,8 @@ def commands_for(rule: Rule, model: str, data: str, store: Store, tasks: Sequenc
         store: holds the datasets and the evidence of training.
         tasks: references of the tasks with this data.
     """
-    dataset = next((f" --data {row.name}" for row in store.datasets() if row.digest == data), "")
-    task_options = "".join(f" --task {task}" for task in tasks)
+    dataset = next((f" --data {quote(row.name)}" for row in store.datasets() if row.digest == data), "")
+    task_options = "".join(f" --task {quote(task)}" for task in tasks)
     producer = next((spec for spec in stages().values() if spec.presets), None)
     trainings = store.find_evidence(producer.kind) if producer else []
     own_training = next((each for each in trainings if each.subject.model == model), None)
