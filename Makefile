@@ -12,7 +12,7 @@ help:
 	@echo "make serve   open the pages on the demo's release"
 	@echo "make test    set up, then run the tests (15 minutes on 2 cores)"
 	@echo "make lint    ruff, mypy and the import rule; make format repairs what it can"
-	@echo "make bench   measure every promise of the docs and print it beside its bar"
+	@echo "make bench   run every benchmark of the docs and print each result beside its target"
 	@echo "make starter, make experiment-captions, make experiment-experts"
 	@echo "             long trainings; see bench/README.md"
 	@echo "To use clerestory in a terminal: source .venv/bin/activate"

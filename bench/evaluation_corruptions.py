@@ -168,7 +168,7 @@ def difference(peer: Peer, images: list[NDArray[np.uint8]]) -> Row:
     for image, name, severity in cases:
         gap = np.abs(peer.made(image, name, severity).astype(int) - corrupt(image, name, severity))
         worst = max(worst, int(gap.max()))
-    note = "the peer fails in gaussian_blur, which the tests compare with a repaired peer"
+    note = "the peer fails in gaussian_blur, which the tests compare with a corrected peer"
     return Row(
         "corruptions, largest difference where nothing is random",
         worst,

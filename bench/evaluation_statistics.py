@@ -39,6 +39,7 @@ IMAGES, TEXTS_EACH, WIDTH, CLASSES = 5000, 5, 512, 1000
 FILES = ("images", "texts", "seen", "classes", "target")
 RECALLS = (1, 5, 10)
 ROUNDS = 3
+ROUNDING = 1e-15  # of a share in 64 bits, when terms are added in another order
 TRIALS = 4000
 Floats = NDArray[np.float64]
 
@@ -52,7 +53,7 @@ def gate_rows() -> Iterator[Row]:
     """2,000 samples, 75 % right, 1 % of all samples flipping at random in each direction, α = 0.01."""
     note = "an alarm is the answer fail; exact one-sided McNemar; base accuracy 0.75, 1 % of samples flip each way"
     power = gate_fails(0.02, seed=1) / TRIALS
-    yield Row("gate, 2 points worse: seen", power, "share", "≥ 0.97", power >= 0.97, TRIALS, note=note)
+    yield Row("gate, 2 points worse: detected", power, "share", "≥ 0.97", power >= 0.97, TRIALS, note=note)
     alarms = gate_fails(0.0, seed=2) / TRIALS
     yield Row("gate, equally good: false alarms", alarms, "share", "≤ 0.012", alarms <= 0.012, TRIALS, note=note)
 
@@ -136,6 +137,13 @@ def interleaved(calls: list[Callable[[], object]], repeats: list[int]) -> list[f
     return best
 
 
+def equal(name: str, ours: float | None, theirs: float) -> bool:
+    """Whether two values are the same; a mean of means also when the order of the additions is not the same."""
+    if ours is not None and name == "mean_per_class_recall":
+        return abs(ours - theirs) <= ROUNDING
+    return ours == theirs
+
+
 def ranking_rows() -> Iterator[Row]:
     """Retrieval both ways, 5,000 images × 25,000 texts of 512 numbers, and 1,000 classes, on equal embeddings."""
     peer = install_peer()
@@ -143,13 +151,13 @@ def ranking_rows() -> Iterator[Row]:
         embeddings(Path(folder))
         first, theirs, last = (side(name, folder, peer) for name in ("ours", "theirs", "ours"))
     seconds, peak, against = min(first.seconds, last.seconds), max(first.peak, last.peak), "clip-benchmark 1.6.2"
-    unequal = [name for name, value in theirs.values.items() if last.values.get(name) != value]
+    unequal = [name for name, value in theirs.values.items() if not equal(name, last.values.get(name), value)]
     differences = ", ".join(f"{name} {last.values.get(name)} ≠ {theirs.values[name]}" for name in unequal)
     yield Row(
         "retrieval and zero-shot metrics equal to clip-benchmark's",
         len(theirs.values) - len(unequal),
         "numbers",
-        f"all {len(theirs.values)}, with ==",
+        f"all {len(theirs.values)}, with ==; the mean of classes within {ROUNDING:g}",
         not unequal,
         IMAGES * (2 + TEXTS_EACH),
         against,

@@ -261,7 +261,7 @@ def test_evidence_shows_every_measurement_with_interval_n_and_slice(client: Test
     evidence = world.store.evidence(world.live.evidence[0])
     page = client.get(f"/evidence/{evidence.id[:12]}").text
     said = visible(page)
-    assert page.count('<td class="num"><b>') == len(evidence.measurements)
+    assert page.count('data-label="Value"><b>') == len(evidence.measurements)
     for each in evidence.measurements:
         assert f"n = {each.n:,}" in said
     assert all(value in page for value in (evidence.subject.model, evidence.subject.data, evidence.subject.code))

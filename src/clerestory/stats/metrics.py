@@ -404,7 +404,7 @@ _EFFICIENCY = (
         "share",
         "higher",
         "Requests answered in time (goodput)",
-        "Share of all requests that were answered within the promised time.",
+        "Share of all requests that were answered within the latency target.",
         "efficiency",
         machine_dependent=True,
         counts_answers=True,

@@ -38,7 +38,7 @@ def chapter(data: ReportData) -> Chapter:
     if not trust:
         absent.append(why_not(evidence, "validity", data.name, "The validity of these benchmarks was not checked."))
     if not figures:
-        words = "It was not asked questions with and without the picture (VQA)."
+        words = "Visual question answering (VQA) with and without the picture was not measured."
         absent.append(why_not(evidence, "vqa", data.name, words))
     return Chapter(
         "validity", title, short, 110, "validity", _answer(data), LEAD if trust or figures else "", figures,
