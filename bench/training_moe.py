@@ -126,7 +126,7 @@ def _ratio(times: dict[str, list[float]], ours: str, theirs: str, tokens: int, a
         len(each),
         against=against,
         note=f"against {against}: {1000 * min(times[ours]):.2f} and {1000 * min(times[theirs]):.2f} ms; single rounds "
-        f"{low:.2f} to {high:.2f}, middle {statistics.median(each):.2f}; D={WIDTH}, F={HIDDEN}, E={EXPERTS}, K={TOP_K}",
+        f"{low:.2f} to {high:.2f}, median {statistics.median(each):.2f}; D={WIDTH}, F={HIDDEN}, E={EXPERTS}, K={TOP_K}",
     )
 
 
