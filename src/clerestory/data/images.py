@@ -5,63 +5,122 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
-from clerestory.core.errors import UploadError
+from clerestory.core.errors import DataError, UploadError
+from clerestory.core.sample import Dataset, Sample
+from clerestory.data.file_kinds import other_kind
+from clerestory.data.image_metadata import split_metadata
 
 MAX_PIXELS = 25_000_000
+MAX_SIDE = 32_768
+STRIP_PIXELS = 1_000_000
 _WARNINGS_LOCK = threading.Lock()
 _SIGNATURES = {"JPEG": (b"\xff\xd8\xff",), "PNG": (b"\x89PNG\r\n\x1a\n",), "WEBP": (b"RIFF",)}
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class _PixelBudget:
+    """Limits the pixels that all threads of the process decode at the same time, and thereby their memory."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._held = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, pixels: int) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._held + pixels <= self.total)
+            self._held += pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= pixels
+                self._changed.notify_all()
+
+
+_BUDGET = _PixelBudget(MAX_PIXELS)
 
 
 def decode_image(content: bytes) -> Image.Image:
     """Decode an image as upright RGB; transparency is composited on white, of an animation the first frame is used.
 
-    The format is detected from the content, never from a file name. The size is checked before any pixel is decoded.
+    The format is detected from the content, never from a file name. The size is checked before any pixel is decoded;
+    of the metadata only the orientation is used, and it cannot stop an image.
 
     Args:
         content: the encoded bytes of a JPEG, PNG or WEBP image.
 
     Raises:
-        UploadError: with HTTP status 415 (not one of the three formats), 413 (more than 25 megapixels) or 400
-            (damaged, truncated or empty).
+        UploadError: with HTTP status 415 (not one of the three formats), 413 (more than 25 megapixels, or a side of
+            more than 32,768 pixels), 400 (damaged, truncated or empty) or 503 (not enough memory at the moment).
     """
-    return _open(content, _upright_rgb)
+    return _decode(content)
 
 
 def check_image(content: bytes) -> None:
     """Raise what ``decode_image`` would raise, in a fraction of its time for large photographs.
 
-    The whole file is still decoded, so a truncated one is detected; a JPEG only at an eighth of its size.
+    It decodes in the same way, and the whole file, but gets the pixels of a JPEG at an eighth of their size.
     """
-    _open(content, lambda image: image, quick=True)
+    _decode(content, draft=True)
 
 
-def _open(content: bytes, convert: Callable[[Image.Image], Image.Image], quick: bool = False) -> Image.Image:
+def decode_sample(data: Dataset, sample: Sample) -> Image.Image:
+    """The decoded image of a sample.
+
+    Raises:
+        DataError: it cannot be decoded; names the sample.
+        IntegrityError: it has changed since the data was opened.
+    """
+    content = data.read(sample)
+    try:
+        return decode_image(content)
+    except UploadError as error:
+        problem = f"the image of the sample {sample.id!r} of {data.name!r} cannot be used: {error.message}"
+        raise DataError(problem, error.fix) from None
+
+
+def _decode(content: bytes, draft: bool = False) -> Image.Image:
     format_ = _detect_format(content)
     try:
+        pixel_content, orientation = split_metadata(content, format_)
         with _no_warnings():
-            image = Image.open(io.BytesIO(content), formats=[format_])
-        with image:
-            _check_size(image.size)
-            if quick:
-                image.draft("RGB", (image.width // 8, image.height // 8))
+            image = Image.open(io.BytesIO(pixel_content), formats=[format_])
+        _check_size(image.size)
+        pixels = image.width * image.height
+        if draft and image.draft("RGB", (image.width // 8, image.height // 8)):
+            pixels //= 4  # a decoder may still hold the coefficients of all pixels
+        with _BUDGET.hold(pixels):
             image.load()
-            return convert(image)
+            image = _to_rgb(image)  # replaces the decoded image, so that there are never three of them
+            return image.transpose(_TO_UPRIGHT[orientation]) if orientation in _TO_UPRIGHT else image
     except UploadError:
         raise
     except Image.DecompressionBombError:
-        raise _too_large() from None
+        raise _too_large("more than 25 megapixels") from None
+    except MemoryError:
+        raise UploadError("there is not enough memory to decode the image", "try again later", 503) from None
     except Exception as error:  # a decoder may raise any exception on malformed bytes
         raise _damaged(error) from None
 
 
 @contextmanager
 def _no_warnings() -> Iterator[None]:
-    """Suppress Pillow's warnings about large images and odd metadata: our limit is stricter, metadata is not used.
+    """Suppress Pillow's warnings about large images: our limit is stricter.
 
     Filters are global to the process, hence the lock; decoding itself happens outside it.
     """
@@ -76,16 +135,19 @@ def _detect_format(content: bytes) -> str:
     for format_, signatures in _SIGNATURES.items():
         if content.startswith(signatures) and (format_ != "WEBP" or content[8:12] == b"WEBP"):
             return format_
-    raise UploadError("this is not a JPEG, PNG or WEBP image", "save it as one of these three and try again", 415)
+    kind, fix = other_kind(content)
+    raise UploadError(f"this is {f'{kind}, ' if kind else ''}not a JPEG, PNG or WEBP image", fix, 415)
 
 
 def _check_size(size: tuple[int, int]) -> None:
     if size[0] * size[1] > MAX_PIXELS:
-        raise _too_large(f" ({size[0]}×{size[1]})")
+        raise _too_large(f"more than 25 megapixels ({size[0]}×{size[1]})")
+    if max(size) > MAX_SIDE:
+        raise _too_large(f"a side of more than {MAX_SIDE:,} pixels ({size[0]}×{size[1]})")
 
 
-def _too_large(size: str = "") -> UploadError:
-    return UploadError(f"the image has more than 25 megapixels{size}", "make it smaller and try again", 413)
+def _too_large(problem: str) -> UploadError:
+    return UploadError(f"the image has {problem}", "make it smaller and try again", 413)
 
 
 def _damaged(error: Exception) -> UploadError:
@@ -93,17 +155,27 @@ def _damaged(error: Exception) -> UploadError:
     return UploadError(f"the image is damaged or truncated ({detail})", "save it again, or choose another", 400)
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    with _no_warnings():
-        upright: Image.Image = ImageOps.exif_transpose(image) or image
-    if upright.mode.startswith("I") or upright.mode == "F":
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """RGB, converted strip by strip: no copy of a large image in another mode."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    rgb = Image.new("RGB", image.size)
+    rows = max(1, STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        rgb.paste(_strip_to_rgb(strip), (0, top))
+    return rgb
+
+
+def _strip_to_rgb(strip: Image.Image) -> Image.Image:
+    if strip.mode.startswith("I") or strip.mode == "F":
         # 16 bits a channel: Pillow's own conversion would clip at 255 instead of scaling.
-        upright = upright.convert("I").point(lambda value: value / 257).convert("L")
-    if upright.has_transparency_data:
-        layer = upright.convert("RGBA")
+        strip = strip.convert("I").point(lambda value: value / 257).convert("L")
+    if strip.has_transparency_data:
+        layer = strip.convert("RGBA")
         white = Image.new("RGBA", layer.size, "white")
         return Image.alpha_composite(white, layer).convert("RGB")
-    return upright.convert("RGB")
+    return strip.convert("RGB")
 
 
 # A truncated file must be an error, not filled with grey; other libraries may have enabled that.

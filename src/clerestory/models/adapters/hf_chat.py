@@ -30,7 +30,7 @@ from clerestory.models.adapters.loading import (
     load_config,
     load_frozen_network,
     load_processor,
-    to_rgb,
+    model_input,
 )
 from clerestory.models.clip_scorer import GREY, NO_IMAGE, log_softmax
 from clerestory.models.protocols import (
@@ -132,7 +132,7 @@ class ChatModel:
 
     def inputs(self, prompt: str, images: Sequence[Image.Image]) -> tuple[str, dict[str, Tensor]]:
         """The complete prompt as text, and the network's inputs: one row, up to the start of the answer."""
-        rgb_images = [to_rgb(image) for image in images]
+        rgb_images = [model_input(image) for image in images]
         if not rgb_images and not self._accepts_text_only:
             rgb_images = [GREY]
         if self.has_chat_template:

@@ -32,7 +32,7 @@ from clerestory.models.adapters.loading import (
     load_frozen_network,
     load_image_processor,
     load_tokenizer,
-    to_rgb,
+    model_input,
 )
 from clerestory.models.clip_scorer import GREY, NO_IMAGE, score_by_similarity
 from clerestory.models.protocols import Matrix, Scores, unknown_dim
@@ -123,7 +123,7 @@ class DualEncoder:
 
     def preprocess_images(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """The network's inputs for some images."""
-        return dict(self.image_processor(images=[to_rgb(image) for image in images], return_tensors="pt"))
+        return dict(self.image_processor(images=[model_input(image) for image in images], return_tensors="pt"))
 
     def preprocess_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """The network's inputs for some texts; longer texts than ``max_text_tokens`` are truncated and counted."""

@@ -15,7 +15,9 @@ from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoToke
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from clerestory.models.loading import load_component, load_network
-from clerestory.models.processor import WHITE
+from clerestory.models.processor import WHITE, to_rgb
+
+MAX_ASPECT_RATIO = 100
 
 
 def load_config(folder: Path) -> Any:
@@ -66,12 +68,19 @@ def load_frozen_network(folder: Path, loader: Any) -> nn.Module:
     return load_network(loader, folder, dtype=torch.float32).requires_grad_(False)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An RGB image; transparency is composited on white."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*WHITE, 255)), rgba)
-    return image if image.mode == "RGB" else image.convert("RGB")
+def model_input(image: Image.Image) -> Image.Image:
+    """An RGB image as other people's processors get it: transparency on white, no extreme strip.
+
+    Many processors scale the shorter side to a fixed length, so a strip of 1 × 30,000 pixels would become one of
+    224 × 6,720,000, and some refuse more than 200:1. A strip longer than ``MAX_ASPECT_RATIO`` gets white margins.
+    """
+    image = to_rgb(image)
+    thinnest = -(-max(image.size) // MAX_ASPECT_RATIO)
+    if min(image.size) >= thinnest:
+        return image
+    padded = Image.new("RGB", (max(image.width, thinnest), max(image.height, thinnest)), WHITE)
+    padded.paste(image, ((padded.width - image.width) // 2, (padded.height - image.height) // 2))
+    return padded
 
 
 def count_parameters(network: nn.Module) -> int:

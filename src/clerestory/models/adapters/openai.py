@@ -23,7 +23,7 @@ from clerestory.core.codec import Fact
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, InputError, not_found
 from clerestory.models.adapters.http_client import ADDRESS_FORM, API_KEY_VARIABLES, HttpClient, HttpReply, RetryPolicy
-from clerestory.models.adapters.loading import to_rgb
+from clerestory.models.adapters.loading import model_input
 from clerestory.models.clip_scorer import log_softmax
 from clerestory.models.protocols import (
     CaptionCandidate,
@@ -245,7 +245,7 @@ def open_endpoint(ref: str, retry_policy: RetryPolicy | None = None) -> Endpoint
 def data_url(image: Image.Image) -> str:
     """An image as a PNG ``data:`` URL."""
     content = io.BytesIO()
-    to_rgb(image).save(content, "PNG")
+    model_input(image).save(content, "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
