@@ -18,10 +18,10 @@ from scipy.optimize import isotonic_regression
 from clerestory.apps.search import SearchIndex
 from clerestory.core.codec import decode
 from clerestory.core.digest import canonical
-from clerestory.core.errors import UploadError
+from clerestory.core.errors import DataError
 from clerestory.core.provenance import code_digest
 from clerestory.core.sample import TEST, TEST_STYLE, TRAIN, VAL, Dataset, Sample
-from clerestory.data.images import decode_image
+from clerestory.data.images import decode_sample
 from clerestory.models.protocols import Captioner, Embedder
 from clerestory.stats.ranking import top
 from clerestory.store import Store
@@ -163,8 +163,8 @@ def _fit_captions(
     answers, num_captioned = [], 0
     for sample in samples[:: max(1, len(samples) // MAX_CAPTIONED)][:MAX_CAPTIONED]:
         try:
-            image = decode_image(data.read(sample))
-        except UploadError:
+            image = decode_sample(data, sample)
+        except DataError:
             continue
         num_captioned += 1
         captions = {caption.text.casefold() for caption in sample.captions}

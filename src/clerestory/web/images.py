@@ -62,11 +62,10 @@ class ThumbnailCache:
 
 
 def thumbnail(image: Image.Image) -> bytes:
-    """A WEBP copy with sides of at most ``THUMBNAIL_SIDE`` pixels."""
-    copy = image.copy()
-    copy.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
+    """A WEBP copy with sides of at most ``THUMBNAIL_SIDE`` pixels; the image itself is shrunk, too, to save memory."""
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
     out = io.BytesIO()
-    copy.save(out, "WEBP", quality=82, method=2)
+    image.save(out, "WEBP", quality=82, method=2)
     return out.getvalue()
 
 

@@ -51,7 +51,9 @@ def few() -> Dataset:
 
 def rows_of(model: Any, data: Dataset) -> np.ndarray[Any, Any]:
     pairs = train_pairs(data, 24, 0)
-    return np.concatenate([model.embed_images(pairs.images(range(24))), model.embed_texts(pairs.captions)])
+    return np.concatenate(
+        [model.embed_images([pairs.image(row) for row in range(24)]), model.embed_texts(pairs.captions)]
+    )
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
@@ -112,7 +114,7 @@ def test_only_the_answer_is_learnt(make: Any, tmp_path: Path, few: Dataset) -> N
     config = TuneConfig(question="what colour is this ?", lock="none").resolved("chat")
     trainable = TrainableChatModel(model, config)
     pairs = train_pairs(few, 0, 0)
-    image, text = pairs.images([0])[0], pairs.texts([0])[0]
+    image, text = pairs.image(0), pairs.texts([0])[0]
     inputs = trainable.training_inputs(image, text)
     labels = inputs["labels"][0]
     answer = model.tokenizer.decode(labels[labels != IGNORE], skip_special_tokens=False)
@@ -145,7 +147,7 @@ def test_a_model_that_answers_learns_captions(make: Any, tmp_path: Path, few: Da
     with_adapter: Any = open_folder(folder)
     PeftModel.from_pretrained(with_adapter.network, tmp_path / "out" / "adapter").eval()
     pairs = train_pairs(few, 0, 0)
-    image = pairs.images([0])[0]
+    image = pairs.image(0)
     likely = [m.log_likelihoods(image, "what is this ?", pairs.captions) for m in (merged, with_adapter)]
     torch.testing.assert_close(likely[0], likely[1], atol=1e-4, rtol=0)
     was = open_folder(folder).log_likelihoods(image, "what is this ?", pairs.captions)  # type: ignore[attr-defined]  # a chat model

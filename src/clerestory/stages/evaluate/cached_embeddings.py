@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clerestory.core.errors import CapabilityError, UploadError
+from clerestory.core.errors import CapabilityError, DataError
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest
 from clerestory.core.sample import Dataset, Sample
-from clerestory.data.images import decode_image
+from clerestory.data.images import decode_sample, image_batches
 from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.samples import batches
 from clerestory.store import Store
@@ -51,8 +51,8 @@ def embed_dataset(
 def read_image(data: Dataset, sample: Sample) -> Image.Image | None:
     """The decoded image of a sample, None if it cannot be read or decoded."""
     try:
-        return decode_image(data.read(sample))
-    except (UploadError, OSError):
+        return decode_sample(data, sample)
+    except (DataError, OSError):
         return None
 
 
@@ -93,8 +93,8 @@ def embed_images_by_key(
             missing.setdefault(cache_key, i)
     if missing:
         with progress.task(label, len(missing)) as bar:
-            for batch in batches(missing.items(), batch_size):
-                known |= _embed_batch(model, batch, names or keys, load, cache)
+            for batch in image_batches(missing.items(), lambda item: load(item[1]), batch_size):
+                known |= _embed_batch(model, batch, names or keys, cache)
                 bar.advance(len(batch))
     return _stack([known.get(cache_key) for cache_key in cache_keys], model)
 
@@ -143,13 +143,11 @@ def check_unit_rows(rows: Matrix, names: Iterable[str]) -> None:
 
 def _embed_batch(
     model: Embedder,
-    batch: Sequence[tuple[bytes, int]],
+    batch: Sequence[tuple[tuple[bytes, int], Image.Image | None]],
     names: Sequence[str],
-    load: Callable[[int], Image.Image | None],
     cache: AnswerCache,
 ) -> dict[bytes, bytes]:
-    loaded = [(key, i, load(i)) for key, i in batch]
-    usable = [(key, i, image) for key, i, image in loaded if image is not None]
+    usable = [(key, i, image) for (key, i), image in batch if image is not None]
     if not usable:
         return {}
     rows = model.embed_images([image for _, _, image in usable])

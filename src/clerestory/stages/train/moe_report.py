@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
-from clerestory.data.images import decode_image
+from clerestory.data.images import decode_sample
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.moe import mixtures
 from clerestory.models.moe.expert_report import Batch, report_experts
@@ -55,7 +57,8 @@ def _batches(
     side, max_tokens = model.config.image_size, model.config.max_caption_tokens
     for start in range(0, len(samples), BATCH_SIZE):
         batch = samples[start : start + BATCH_SIZE]
-        pixels = normalise(to_pixels([decode_image(data.read(sample)) for sample in batch], side))
+        # One decoded image at a time: a large one takes 100 MB.
+        pixels = normalise(np.concatenate([to_pixels([decode_sample(data, sample)], side) for sample in batch]))
         tokens = processor.tokenizer([sample.caption for sample in batch], padding=True, return_tensors="pt")
         inputs = {"pixel_values": pixels, "caption_ids": tokens["input_ids"][:, :max_tokens]}
         yield inputs, {name: each[start : start + BATCH_SIZE] for name, each in groups.items()}

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from clerestory.core.errors import DataError
 from clerestory.core.progress import Progress
 from clerestory.core.sample import SUPPLEMENT, TRAIN, VAL, Dataset, Sample
-from clerestory.data.images import decode_image
+from clerestory.data.images import decode_sample
 from clerestory.models.processor import SPECIAL, make_tokenizer, to_pixels
 from clerestory.models.projection import principal_axes
 from clerestory.models.protocols import Matrix
@@ -152,7 +152,7 @@ def _pixels(samples: list[Sample], data: Dataset, side: int, advance: Callable[[
     """The pixels, ``(N, H, W, C)`` uint8."""
     pixels_NHWC = np.empty((len(samples), side, side, 3), np.uint8)
     for row, sample in enumerate(samples):
-        pixels_NHWC[row] = to_pixels([decode_image(data.read(sample))], side)[0]
+        pixels_NHWC[row] = to_pixels([decode_sample(data, sample)], side)[0]
         if row % 100 == 99:
             advance(100)
     return torch.from_numpy(pixels_NHWC)

@@ -17,11 +17,11 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest
 from clerestory.core.rows import Unscored
 from clerestory.core.sample import Dataset, Sample
+from clerestory.data.images import image_batches
 from clerestory.models.protocols import CaptionCandidate, GenerationRequest, Generator, Reply, Scorer, Scores
 from clerestory.stages.evaluate.cached_embeddings import read_image
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import MissingScore
-from clerestory.stages.evaluate.samples import batches
 from clerestory.store.answer_cache import AnswerCache, answer_key
 
 if TYPE_CHECKING:
@@ -112,17 +112,24 @@ class MemoisedModel:
         if not missing:
             return [answers[key] for key in keys]
         with self.progress.task(label, len(missing)) as bar:
-            for batch in batches(missing.items(), self.batch_size):
-                loaded = [(key, query, query.load()) for key, query in batch]
-                answers |= {key: UNREADABLE for key, q, image in loaded if image is None and q.image != NO_IMAGE}
-                usable = [each for each in loaded if each[0] not in answers]
-                if usable:
-                    received = send([query for _, query, _ in usable], [image for _, _, image in usable])
-                    new = dict(zip((key for key, _, _ in usable), received, strict=True))
-                    self.cache.put({key: answer for key, answer in new.items() if isinstance(answer, bytes)})
-                    answers |= new
+            for batch in image_batches(missing.items(), lambda item: item[1].load(), self.batch_size):
+                answers |= self._send_batch(batch, send)
                 bar.advance(len(batch))
         return [answers[key] for key in keys]
+
+    def _send_batch(
+        self,
+        batch: Sequence[tuple[tuple[bytes, Query], Image.Image | None]],
+        send: Callable[[Sequence[Query], Sequence[Image.Image | None]], list[bytes | MissingScore]],
+    ) -> dict[bytes, bytes | MissingScore]:
+        usable = [(key, q, image) for (key, q), image in batch if image is not None or q.image == NO_IMAGE]
+        answers: dict[bytes, bytes | MissingScore] = {key: UNREADABLE for (key, _), _ in batch}
+        if usable:
+            received = send([query for _, query, _ in usable], [image for _, _, image in usable])
+            new = dict(zip((key for key, _, _ in usable), received, strict=True))
+            self.cache.put({key: answer for key, answer in new.items() if isinstance(answer, bytes)})
+            answers |= new
+        return answers
 
 
 def cached_captions(
@@ -136,19 +143,23 @@ def cached_captions(
     prefix = ("describe", model.digest, code_digest("data/images", "models"), str(captions_per_image))
     keys = [answer_key(*prefix, sample.image) for sample in samples]
     answers: dict[bytes, GeneratedCaptions] = {key: _unpack_captions(value) for key, value in cache.get(keys).items()}
-    images: dict[bytes, Image.Image] = {}
-    for key, sample in zip(keys, samples, strict=True):
-        if key not in answers and key not in images:
-            image = read_image(data, sample)
-            if image is not None:
-                images[key] = image
-    if images:
-        generated = model.caption_images(list(images.values()), captions_per_image)
-        error = getattr(model, "last_error", "")
-        answered = {key: texts for key, texts in zip(images, generated, strict=True) if texts or not error}
-        cache.put({key: _pack_captions(texts) for key, texts in answered.items()})
-        answers |= dict.fromkeys(images, MissingScore(Unscored.NO_ANSWER, error)) | answered
+    missing = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in answers}
+    for batch in image_batches(missing.items(), lambda item: read_image(data, item[1]), max(1, len(missing))):
+        answers |= _caption_batch(model, batch, captions_per_image, cache)
     return [_non_empty(answers.get(key, UNREADABLE)) for key in keys]
+
+
+def _caption_batch(
+    model: Any, batch: Sequence[tuple[tuple[bytes, Sample], Image.Image | None]], n: int, cache: AnswerCache
+) -> dict[bytes, GeneratedCaptions]:
+    images = {key: image for (key, _), image in batch if image is not None}
+    if not images:
+        return {}
+    generated = model.caption_images(list(images.values()), n)
+    error = getattr(model, "last_error", "")
+    answered = {key: texts for key, texts in zip(images, generated, strict=True) if texts or not error}
+    cache.put({key: _pack_captions(texts) for key, texts in answered.items()})
+    return dict.fromkeys(images, MissingScore(Unscored.NO_ANSWER, error)) | answered
 
 
 def _non_empty(answer: GeneratedCaptions) -> GeneratedCaptions:

@@ -12,7 +12,7 @@ from PIL import Image
 from clerestory.core.digest import digest
 from clerestory.core.errors import DataError
 from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
-from clerestory.data.images import decode_image
+from clerestory.data.images import decode_sample
 from clerestory.stages.train.sampling import is_skin_tone_variant
 from clerestory.stages.train.shuffle import ShuffledOrder
 
@@ -42,9 +42,9 @@ class CaptionPairs:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def images(self, rows: Sequence[int] | Ints | range) -> list[Image.Image]:
-        """The images of some rows, decoded."""
-        return [decode_image(self.data.read(self.samples[int(row)])) for row in rows]
+    def image(self, row: int) -> Image.Image:
+        """The image of a row, decoded. One at a time: a large one takes 100 MB."""
+        return decode_sample(self.data, self.samples[int(row)])
 
     def texts(self, rows: Sequence[int] | Ints | range) -> list[str]:
         """The captions of some rows."""

@@ -63,9 +63,8 @@ class TrainableChatModel:
         if self._pairs is None:
             raise RuntimeError("call prepare first")
         total = 0.0
-        images, texts = self._pairs.images(rows), self._pairs.texts(rows)
-        for image, text in zip(images, texts, strict=True):
-            loss = self.network(**self.training_inputs(image, text)).loss / len(rows)
+        for row, text in zip(rows, self._pairs.texts(rows), strict=True):
+            loss = self.network(**self.training_inputs(self._pairs.image(row), text)).loss / len(rows)
             loss.backward()
             total += float(loss.detach())
         return total
@@ -87,7 +86,7 @@ class TrainableChatModel:
     def _reciprocal_ranks(self, pairs: CaptionPairs) -> Iterator[float]:
         for row in range(len(pairs)):
             options = self._options(pairs, row)
-            log_likelihoods = self.model.log_likelihoods(pairs.images([row])[0], self.config.question, options)
+            log_likelihoods = self.model.log_likelihoods(pairs.image(row), self.config.question, options)
             rank = int((log_likelihoods >= log_likelihoods[0]).sum())
             yield 1.0 / rank if bool(torch.isfinite(log_likelihoods).all()) else 0.0
 

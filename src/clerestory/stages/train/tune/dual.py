@@ -185,10 +185,15 @@ class TrainableDualEncoder:
     def _embed(self, pairs: CaptionPairs, rows: Sequence[int] | Ints | range, tower: Tower) -> Tensor:
         """Embed the images of some rows, or their captions; each distinct caption of a batch once."""
         if tower == "image":
-            return self.model.encode_images(self.model.preprocess_images(pairs.images(rows)))
+            return self.model.encode_images(self._image_inputs(pairs, rows))
         caption_rows = pairs.captions_N[np.asarray(rows)]
         distinct, inverse = np.unique(caption_rows, return_inverse=True)
         return self.model.encode_texts(self.model.preprocess_texts([pairs.captions[i] for i in distinct]))[inverse]
+
+    def _image_inputs(self, pairs: CaptionPairs, rows: Sequence[int] | Ints | range) -> dict[str, Tensor]:
+        """The network's inputs for the images of some rows, with one decoded image in memory."""
+        inputs = [self.model.preprocess_images([pairs.image(row)]) for row in rows]
+        return {name: torch.cat([each[name] for each in inputs]) for name in inputs[0]}
 
     def _evaluation_rows(self, pairs: CaptionPairs, tower: Tower) -> Matrix:
         if tower in self.locked and self.config.cache_embeddings:
@@ -210,7 +215,7 @@ class TrainableDualEncoder:
         def embed(rows: range) -> Matrix:
             with torch.inference_mode():
                 if tower == "image":
-                    rows_ND = self.model.encode_images(self.model.preprocess_images(pairs.images(rows)))
+                    rows_ND = self.model.encode_images(self._image_inputs(pairs, rows))
                 else:
                     texts = [pairs.captions[i] for i in rows]
                     rows_ND = self.model.encode_texts(self.model.preprocess_texts(texts))

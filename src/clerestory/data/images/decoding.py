@@ -5,18 +5,20 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from PIL import Image, ImageFile
 
 from clerestory.core.errors import DataError, UploadError
 from clerestory.core.sample import Dataset, Sample
-from clerestory.data.file_kinds import other_kind
-from clerestory.data.image_metadata import split_metadata
+from clerestory.data.images.metadata import split_metadata
+from clerestory.data.images.other_formats import other_format
 
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 32_768
+MAX_BATCH_PIXELS = 28_000_000  # decoded images in one batch: 112 MB
 STRIP_PIXELS = 1_000_000
 _WARNINGS_LOCK = threading.Lock()
 _SIGNATURES = {"JPEG": (b"\xff\xd8\xff",), "PNG": (b"\x89PNG\r\n\x1a\n",), "WEBP": (b"RIFF",)}
@@ -29,6 +31,9 @@ _TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+T = TypeVar("T")
 
 
 class _PixelBudget:
@@ -94,12 +99,35 @@ def decode_sample(data: Dataset, sample: Sample) -> Image.Image:
         raise DataError(problem, error.fix) from None
 
 
+def image_batches(
+    items: Iterable[T], load: Callable[[T], Image.Image | None], size: int
+) -> Iterator[list[tuple[T, Image.Image | None]]]:
+    """Lists of up to ``size`` items with their images; shorter ones where images are large, so that memory is limited.
+
+    A list is emptied when the next one is requested.
+    """
+    batch: list[tuple[T, Image.Image | None]] = []
+    pixels = 0
+    for item in items:
+        image = load(item)
+        batch.append((item, image))
+        pixels += image.width * image.height if image else 0
+        del image
+        if len(batch) == size or pixels >= MAX_BATCH_PIXELS:
+            yield batch
+            batch.clear()
+            pixels = 0
+    if batch:
+        yield batch
+        batch.clear()
+
+
 def _decode(content: bytes, draft: bool = False) -> Image.Image:
     format_ = _detect_format(content)
     try:
         pixel_content, orientation = split_metadata(content, format_)
         with _no_warnings():
-            image = Image.open(io.BytesIO(pixel_content), formats=[format_])
+            image: Image.Image = Image.open(io.BytesIO(pixel_content), formats=[format_])
         _check_size(image.size)
         pixels = image.width * image.height
         if draft and image.draft("RGB", (image.width // 8, image.height // 8)):
@@ -135,7 +163,7 @@ def _detect_format(content: bytes) -> str:
     for format_, signatures in _SIGNATURES.items():
         if content.startswith(signatures) and (format_ != "WEBP" or content[8:12] == b"WEBP"):
             return format_
-    kind, fix = other_kind(content)
+    kind, fix = other_format(content)
     raise UploadError(f"this is {f'{kind}, ' if kind else ''}not a JPEG, PNG or WEBP image", fix, 415)
 
 

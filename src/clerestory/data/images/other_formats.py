@@ -27,7 +27,7 @@ _KINDS: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
 _WEB_PAGE_FIX = "the download of the image failed: download it again"
 
 
-def other_kind(content: bytes) -> tuple[str, str]:
+def other_format(content: bytes) -> tuple[str, str]:
     """What some bytes are that are not a JPEG, PNG or WEBP image, and the remedy; the first is empty if unknown."""
     if content[4:8] == b"ftyp":
         brand = content[8:12]
