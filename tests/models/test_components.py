@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from tests.support.images import noise_images
 from tests.support.tiny_model import tiny_config
 from torch.nn import functional as F
 
 from clerestory.core.errors import NotFound
 from clerestory.models import PRESETS, ClerestoryConfig, ClerestoryModel, make_tokenizer, preset_config
+from clerestory.models.adapters.loading import model_input
 from clerestory.models.decoder import UNKNOWN, beam_search
 from clerestory.models.moe import MixtureOfExperts
 from clerestory.models.processor import pad_to_square, to_pixels
@@ -187,3 +191,39 @@ def test_pictures_of_any_shape_and_mode_become_square_on_white() -> None:
     np.testing.assert_array_equal(pixels[10, 10], [255, 0, 0])
     assert np.asarray(pad_to_square(Image.new("RGBA", (8, 8)), 8)).min() == 255
     assert to_pixels([Image.new("L", (30, 7)), Image.new("P", (5, 5))], 24).shape == (2, 24, 24, 3)
+
+
+def padded_first(image: Image.Image, side: int) -> Image.Image:
+    """The definition of ``pad_to_square``: a white square around the whole image, then resized."""
+    longer = max(image.size)
+    frame = Image.new("RGB", (longer, longer), (255, 255, 255))
+    frame.paste(image, ((longer - image.width) // 2, (longer - image.height) // 2))
+    return frame if longer == side else frame.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    width=st.integers(1, 900),
+    height=st.integers(1, 900),
+    side=st.sampled_from([8, 16, 48, 64, 100, 224]),
+    tile_pixels=st.sampled_from([1, 5_000, 1_000_000]),
+)
+@example(width=1999, height=3, side=48, tile_pixels=1_000_000)
+@example(width=7, height=2400, side=16, tile_pixels=10_000)
+def test_an_image_shrunk_before_it_is_padded_has_the_same_pixels(
+    width: int, height: int, side: int, tile_pixels: int
+) -> None:
+    image = noise_images((height, width), seed=width)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("clerestory.models.processor.TILE_PIXELS", tile_pixels)
+        pixels = np.asarray(pad_to_square(image, side))
+    assert np.array_equal(pixels, np.asarray(padded_first(image, side)))
+
+
+def test_an_extreme_strip_gets_margins_before_other_peoples_processors_see_it() -> None:
+    ordinary = Image.new("RGB", (1000, 10), "red")
+    assert model_input(ordinary) is ordinary
+    strip = model_input(Image.new("RGB", (1, 30_000), "red"))
+    assert strip.size == (300, 30_000)
+    assert strip.getpixel((0, 15_000)) == (255, 255, 255)
+    assert strip.getpixel((149, 15_000)) == (255, 0, 0)

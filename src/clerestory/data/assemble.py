@@ -55,6 +55,8 @@ def assemble(
     all_findings += _split_conflicts(row for row, _ in usable.values())
     if derive:
         _derive(list(usable.values()), splits)
+    if derive and splits:
+        all_findings += _exact_copies(usable.values())
     uncaptioned = sorted(row.id for row, _ in usable.values() if not row.captions)
     if uncaptioned:
         all_findings.append(data_findings.no_caption(len(uncaptioned), uncaptioned[0]))
@@ -78,7 +80,7 @@ def _problem(row: RawRow, scan: ImageScan, usable: dict[str, tuple[RawRow, Image
     if row.id in usable:
         return data_findings.duplicate_id(row.where, usable[row.id][0].where)
     if scan.reason is not None:
-        return data_findings.unreadable_image(row.where, scan.reason, scan.problem)
+        return data_findings.unreadable_image(row.where, scan.reason, scan.problem, scan.fix)
     if row.sha256 and row.sha256 != scan.sha256:
         problem = "the image does not match the column sha256"
         return data_findings.unreadable_image(row.where, UnreadableImage.DIGEST_MISMATCH, problem)
@@ -95,6 +97,21 @@ def _split_conflicts(rows: Iterable[RawRow]) -> list[Finding]:
     # The same concepts in a held-out style are the purpose of test_style, not a leak.
     by_concept = {concept: sorted(splits - {"test_style"}) for concept, splits in sorted(splits_of.items())}
     return [data_findings.split_conflict(concept, splits) for concept, splits in by_concept.items() if len(splits) > 1]
+
+
+def _exact_copies(rows: Iterable[tuple[RawRow, ImageScan]]) -> list[Finding]:
+    """Byte-identical images under different names; several rows of one image file are not copies."""
+    originals: dict[str, RawRow] = {}
+    copies: list[tuple[RawRow, RawRow]] = []
+    for row, scan in sorted(rows, key=lambda item: item[0].id):
+        original = originals.setdefault(scan.sha256, row)
+        if original is not row and not (row.file and row.file == original.file):
+            copies.append((row, original))
+    if not copies:
+        return []
+    across = [(row, original) for row, original in copies if row.split != original.split]
+    row, original = (across or copies)[0]
+    return [data_findings.exact_copies(len(copies), row.id, original.id, len(across))]
 
 
 def _derive(rows: list[tuple[RawRow, ImageScan]], splits: bool) -> None:

@@ -82,7 +82,10 @@ COLUMN_AS_GROUP = FindingCode(
 )
 UNUSED_COLUMN = FindingCode("CLR-D009", "info", "unused column", fix="remove the column, or shorten its values")
 OUTSIDE_FOLDER = FindingCode(
-    "CLR-D010", "warning", "file outside the data folder", fix="copy the image into the folder"
+    "CLR-D010",
+    "warning",
+    "file outside the data folder",
+    fix="copy the image itself into the folder (cp -L copies the file that a link leads to)",
 )
 SPLIT_CONFLICT = FindingCode(
     "CLR-D011", "warning", "concept in several splits", fix="give all images of a concept the same split"
@@ -100,17 +103,19 @@ IMAGE_ADDRESSES = FindingCode(
     fix="fetch the images with img2dataset, then open the folder that it writes",
 )
 OTHER_BASE_FOLDER = FindingCode("CLR-D017", "info", "paths relative to another folder", "pass", "nothing to do")
+EXACT_COPIES = FindingCode("CLR-D018", "info", "exact copies", fix="remove the copies if they are not intended")
 
 CODES = (
     *(UNREADABLE_IMAGE, EMPTY_CAPTION, DUPLICATE_ID, MISSING_FILE, INCOMPLETE_ROW, BLANK_ICON, NO_CAPTION),
     *(COLUMN_AS_GROUP, UNUSED_COLUMN, OUTSIDE_FOLDER, SPLIT_CONFLICT, UNKNOWN_SPLIT),
-    *(UNUSED_FILES, UNREAD_TABLE, UNREADABLE_FOLDER, IMAGE_ADDRESSES, OTHER_BASE_FOLDER),
+    *(UNUSED_FILES, UNREAD_TABLE, UNREADABLE_FOLDER, IMAGE_ADDRESSES, OTHER_BASE_FOLDER, EXACT_COPIES),
 )
 
 
-def unreadable_image(where: str, reason: UnreadableImage, problem: str) -> Finding:
-    """An image that cannot be decoded; skipped."""
-    return UNREADABLE_IMAGE.finding(where, f"{problem}; the image is skipped", reason=reason, problem=problem)
+def unreadable_image(where: str, reason: UnreadableImage, problem: str, fix: str = "") -> Finding:
+    """An image that cannot be decoded; skipped. ``fix`` replaces the remedy of the code."""
+    message = f"{problem}; the image is skipped"
+    return UNREADABLE_IMAGE.finding(where, message, fix=fix or None, reason=reason, problem=problem)
 
 
 def empty_caption(where: str, reason: EmptyCaption = EmptyCaption.NO_TEXT, in_list: bool = False) -> Finding:
@@ -171,7 +176,8 @@ def unused_column(column: str, reason: UnusedColumn, max_length: int) -> Finding
 
 def outside_folder(where: str, file: str) -> Finding:
     """A row whose file lies outside the folder of the data; not opened."""
-    message = f"{file!r} lies outside the folder of the data; the row is skipped"
+    what = f"{file!r} is a link that leads" if where == file else f"{file!r} lies"
+    message = f"{what} outside the folder of the data; the image is skipped"
     return OUTSIDE_FOLDER.finding(where, message, file=file)
 
 
@@ -227,3 +233,30 @@ def image_addresses(table: str, count: int, example: str) -> Finding:
 def other_base_folder(table: str, folder: str) -> Finding:
     """A table whose paths are relative to a sub-folder with images."""
     return OTHER_BASE_FOLDER.finding(table, f"its paths are relative to {folder!r}", folder=folder)
+
+
+def exact_copies(count: int, copy: str, original: str, num_across_splits: int) -> Finding:
+    """Images that are byte-identical to another one; all are used.
+
+    Args:
+        count: of the copies, the originals not included.
+        copy: the id of an example, one in another split than its original if there is any.
+        original: the id of its original.
+        num_across_splits: of the copies, those in another split than the original.
+    """
+    where, message = copy, f"the image is an exact copy of {original!r}"
+    if count > 1:
+        where = f"{count:,} images"
+        message = f"{where} are exact copies of others, such as {copy!r} of {original!r}"
+    if not num_across_splits:
+        message += "; still used, in the split of the original"
+        return EXACT_COPIES.finding(where, message, count=count, example=copy)
+    return EXACT_COPIES.finding(
+        where,
+        f"{message}; {num_across_splits:,} in another split than the original, so results there are too optimistic",
+        fix="remove the copies, or give all copies of an image the same split",
+        severity="warning",
+        count=count,
+        example=copy,
+        across_splits=num_across_splits,
+    )

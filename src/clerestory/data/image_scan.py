@@ -32,7 +32,11 @@ VERSION = f"3, Pillow {PIL.__version__}"  # what can be decoded depends on the d
 MAX_FILE_BYTES = 256 * 2**20
 BATCH_SIZE = 64
 _NO_SUCH_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP}
-_REASONS = {413: UnreadableImage.TOO_MANY_PIXELS, 415: UnreadableImage.UNSUPPORTED_FORMAT, 503: UnreadableImage.FILE_UNREADABLE}
+_REASONS = {
+    413: UnreadableImage.TOO_MANY_PIXELS,
+    415: UnreadableImage.UNSUPPORTED_FORMAT,
+    503: UnreadableImage.FILE_UNREADABLE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,9 @@ def _scan_file(path: Path) -> ImageScan:
 
 def _unreadable(error: OSError) -> ImageScan:
     problem = f"the file cannot be read ({error.strerror or error})"
-    return ImageScan("", UnreadableImage.FILE_UNREADABLE, problem, "check the drive and the permissions, then try again")
+    return ImageScan(
+        "", UnreadableImage.FILE_UNREADABLE, problem, "check the drive and the permissions, then try again"
+    )
 
 
 def _stamp(path: Path) -> list[int] | None:

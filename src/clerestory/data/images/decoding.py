@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from clerestory.core.errors import DataError, UploadError
 from clerestory.core.sample import Dataset, Sample
@@ -180,6 +180,8 @@ def _too_large(problem: str) -> UploadError:
 
 def _damaged(error: Exception) -> UploadError:
     detail = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+    if isinstance(error, UnidentifiedImageError):  # its text has the address of an object
+        detail = "its header cannot be read"
     return UploadError(f"the image is damaged or truncated ({detail})", "save it again, or choose another", 400)
 
 

@@ -6,7 +6,7 @@ import re
 
 CONVERT = "convert it, for example with ImageMagick: magick {0} picture.{1}"
 SAVE_AGAIN = "save it as JPEG, PNG or WEBP and try again"
-_PNM = re.compile(rb"P[1-6]\s")
+_PNM = re.compile(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*\d")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"miaf")
 _HEIC_FIX = (
     "convert it, for example with ImageMagick: magick picture.heic picture.jpg; for new pictures choose "
