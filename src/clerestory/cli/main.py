@@ -15,10 +15,11 @@ from functools import cache
 from importlib.util import find_spec
 from typing import NamedTuple
 
-from cyclopts import App, CycloptsError, UnknownCommandError
+from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 
 from clerestory import __version__
 from clerestory.cli.output import fail
+from clerestory.cli.usage import convert_strictly, describe_usage_error
 from clerestory.core.errors import ClerestoryError, Undecided, closest
 from clerestory.core.stage import stages
 
@@ -75,8 +76,9 @@ SUBCOMMANDS = {
 EPILOGUE = """
 Start here:  clerestory demo
 Everywhere:  --json  --home DIR  --quiet  --debug
-Exit codes:  0 yes, 1 no, 2 invalid input, 3 cannot decide, 130 interrupted
+Exit codes:  0 yes, 1 no, 2 invalid input, 3 cannot decide, 4 internal error, 130 interrupted
 """
+INTERNAL_ERROR = 4
 
 
 @cache
@@ -106,6 +108,7 @@ def build() -> App:
         help_epilogue=EPILOGUE,
         help_format="plaintext",
         version=__version__,
+        default_parameter=Parameter(converter=convert_strictly),
         suppress_keyboard_interrupt=False,  # an interrupt is reported like any error: with the next command
     )
     for order, (name, command) in enumerate(commands().items()):
@@ -135,7 +138,7 @@ def run(arguments: Sequence[str]) -> int:
         _unknown(arguments, error, as_json)
         return 2
     except CycloptsError as error:
-        fail(_first_line(error), "see clerestory --help", as_json=as_json)
+        fail(*describe_usage_error(error), as_json=as_json)
         return 2
     except BrokenPipeError:
         # The reader of our output (head, less) has exited, so nobody would see an error.
@@ -155,7 +158,7 @@ def run(arguments: Sequence[str]) -> int:
             "run it again with --debug and report the traceback",
             as_json=as_json,
         )
-        return 2
+        return INTERNAL_ERROR
 
 
 def _exit_code(result: object) -> int:
@@ -168,16 +171,15 @@ def _unknown(arguments: Sequence[str], error: UnknownCommandError, as_json: bool
     known = list(SUBCOMMANDS[group] if group else commands())
     name = (error.unused_tokens or ["?"])[0]
     parent = f"clerestory {group}".strip()
+    if name.startswith("-"):
+        fail(f"{parent} needs a command before {name}", f"the commands are {', '.join(known)}", as_json=as_json)
+        return
     fail(
         f"{parent} has no command {name!r}",
         f"the commands are {', '.join(known)}",
         closest(name, known),
         as_json=as_json,
     )
-
-
-def _first_line(error: CycloptsError) -> str:
-    return " ".join(str(error).split()).rstrip(".")
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from rich.text import Text
 from clerestory.core.codec import encode
 from clerestory.core.progress import ProgressTask
 from clerestory.core.text import visible
+from clerestory.core.units import duration
 
 EVERYWHERE = Group("Everywhere", sort_key=99)
 
@@ -48,6 +50,7 @@ class Common:
 
 
 PLAIN = Common()
+LINE_SECONDS = 30.0  # between two lines of progress outside a terminal
 
 
 @dataclass
@@ -79,9 +82,12 @@ class Output:
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[ProgressTask]:
-        """A progress bar with the remaining time, on a terminal; nothing elsewhere."""
-        if self.quiet or not self.stderr.is_terminal:
+        """A progress bar with the remaining time; outside a terminal, a line every half minute."""
+        if self.quiet:
             yield _Silent()
+            return
+        if not self.stderr.is_terminal:
+            yield _Lines(self, label, total)
             return
         columns = (
             TextColumn("{task.description}", markup=False),
@@ -128,6 +134,28 @@ def _unwrapped(console: Console) -> Console:
 class _Silent:
     def advance(self, steps: int = 1, note: str = "") -> None:
         pass
+
+
+@dataclass
+class _Lines:
+    """Progress in a log file: a line at most every ``LINE_SECONDS``, and none for what is done before."""
+
+    out: Output
+    label: str
+    total: int
+    done: int = 0
+    start: float = field(default_factory=lambda: time.monotonic())
+    last: float = field(default_factory=lambda: time.monotonic())
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self.done += steps
+        now = time.monotonic()
+        if now - self.last < LINE_SECONDS or not 0 < self.done < self.total:
+            return
+        self.last = now
+        left = (now - self.start) * (self.total - self.done) / self.done
+        rest = f"; {note}" if note else ""
+        self.out.write_line(f"{self.label}  {self.done:,} of {self.total:,}, about {duration(left)} left{rest}")
 
 
 @dataclass

@@ -18,6 +18,7 @@ from clerestory.core.errors import InputError
 
 DRAIN_SECONDS = 1.0
 FINISH_SECONDS = 30
+MAX_PORT = 65535
 
 
 def run(
@@ -103,15 +104,17 @@ def _listen(host: str, port: int) -> socket.socket:
             f"{host} can be reached from other computers, and the pages have no login",
             "use 127.0.0.1, and an SSH tunnel (ssh -L) to reach it from another computer",
         )
+    if not 0 <= port <= MAX_PORT:
+        raise InputError(f"port {port} does not exist", f"choose one from 0 to {MAX_PORT} with --port")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listening.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"port {port} on {host} cannot be used: {reason}", "choose another with --port") from error
+        message = f"port {port} on {host} cannot be used: {error.strerror or error}"
+        raise InputError(message, "choose another with --port") from error
     listening.listen(128)
     listening.setblocking(False)
     return listening

@@ -92,6 +92,8 @@ def _train(data: Dataset, config: TrainConfig, store: Store, progress: Progress,
     with metered() as meter, threads(max(1, settings.threads // engine.local_world_size)), translate_disk_full(folder):
         run = prepare_run(data, settings, folder, progress, start_model_folder(config, store), engine)
         run.restore()
+        if run.position.step:
+            progress.write_line(f"resumed at step {run.position.step:,} of {settings.steps:,}")
         # A resumed run cannot be compared with the estimate of a whole one.
         estimate = None if run.position.step else estimate_store.load(subject, store.runs)
         run.fit(progress)

@@ -1,0 +1,82 @@
+"""Wrong usage of a command, as one sentence with the remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple, get_args
+
+from cyclopts import CoercionError, CycloptsError, MissingArgumentError, Token, UnusedCliTokensError, convert
+from cyclopts.exceptions import RepeatArgumentError, UnknownOptionError
+
+from clerestory.core.errors import closest
+
+_INTEGER = re.compile(r"[+-]?\d[\d_]*")
+_KINDS: dict[Any, str] = {int: "an integer", float: "a number", bool: "yes or no"}
+
+
+class UsageProblem(NamedTuple):
+    """What is wrong, what to do, and the names that were probably meant."""
+
+    message: str
+    fix: str
+    closest: tuple[str, ...] = ()
+
+
+def convert_strictly(type_: Any, tokens: Sequence[Token]) -> Any:
+    """Convert the words of an option as cyclopts does, except that 1.5 is not an integer (cyclopts rounds it).
+
+    Raises:
+        CoercionError: a word is not a value of the type.
+    """
+    kinds = set(get_args(type_)) or {type_}
+    if int in kinds and float not in kinds:
+        for token in tokens:
+            if not _INTEGER.fullmatch(token.value.strip()):
+                raise CoercionError(token=token, target_type=int)
+    return convert(type_, tokens)
+
+
+def describe_usage_error(error: CycloptsError) -> UsageProblem:
+    """The problem and the remedy of a wrong usage, in words of ours."""
+    command = " ".join(("clerestory", *(error.command_chain or ())))
+    fix = f"see {command} --help"
+    match error:
+        case UnknownOptionError():
+            name = (error.token.keyword or error.token.value).partition("=")[0]
+            known = [name for argument in error.argument_collection for name in argument.names]
+            return UsageProblem(f"{command} has no option {name}", fix, closest(name, known))
+        case UnusedCliTokensError():
+            words = " ".join(error.unused_tokens or ())
+            return UsageProblem(f"{command} does not expect {words!r}", f"remove it, or {fix}")
+        case RepeatArgumentError():
+            return UsageProblem(f"{error.token.keyword} is given twice", "give it once")
+        case MissingArgumentError():
+            return _missing(error, command, fix)
+        case CoercionError() if error.token is not None:
+            name = error.token.keyword or _placeholder(error)
+            return UsageProblem(f"{name} is {error.token.value!r}", f"give {name} {_kind(error.target_type)}")
+        case _:
+            return UsageProblem(" ".join(str(error).split()).rstrip("."), fix)
+
+
+def _missing(error: MissingArgumentError, command: str, fix: str) -> UsageProblem:
+    keywords = [token.keyword for token in (error.argument.tokens if error.argument else ()) if token.keyword]
+    given = error.keyword or (keywords[-1] if keywords else "")
+    if given:
+        return UsageProblem(f"{given} has no value", f"write {given} VALUE, or {fix}")
+    name = _placeholder(error)
+    value = " VALUE" if name.startswith("--") else ""
+    return UsageProblem(f"{command} needs {name}", f"add {name}{value}, or {fix}")
+
+
+def _placeholder(error: CycloptsError) -> str:
+    """The name of the argument as ``--help`` has it: ``MODEL`` or ``--data``."""
+    if error.argument is None:
+        return "a value"
+    positional = error.argument.index is not None
+    return error.argument.name.lstrip("-").upper() if positional else error.argument.name
+
+
+def _kind(type_: Any) -> str:
+    return next((words for kind, words in _KINDS.items() if kind in (type_, *get_args(type_))), "another value")

@@ -1,0 +1,88 @@
+"""Wrong usage is answered with one sentence of ours and the remedy, for every option of every command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cyclopts import App
+
+from clerestory.cli.main import INTERNAL_ERROR, build, run
+
+LIBRARY_WORDS = ("requires an argument", "Unused Tokens", "unable to convert", "Unknown option", "specified multiple")
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "fix"),
+    [
+        ("release promote icons@1 --why", "--why has no value", "see clerestory release promote --help"),
+        (
+            "release promote",
+            "clerestory release promote needs REF",
+            "add REF, or see clerestory release",
+        ),
+        ("compare a", "clerestory compare needs B", "add B"),
+        ("tune x", "clerestory tune needs --data", "add --data VALUE"),
+        ("evaluate --bogus 1", "clerestory evaluate has no option --bogus", "see clerestory evaluate --help"),
+        ("evaluate --suite retrieval", "clerestory evaluate has no option --suite", "did you mean: --suites"),
+        ("demo x y", "clerestory demo does not expect 'x y'", "remove it"),
+        ("train --steps many", "--steps is 'many'", "give --steps an integer"),
+        ("train --steps 1.5", "--steps is '1.5'", "give --steps an integer"),
+        ("train --steps 1e3", "--steps is '1e3'", "give --steps an integer"),
+        ("serve --port 80.5", "--port is '80.5'", "give --port an integer"),
+        ("train --price cheap", "--price is 'cheap'", "give --price a number"),
+        ("evaluate --self-test=maybe", "--self-test is 'maybe'", "give --self-test yes or no"),
+        ("release list --json --json", "--json is given twice", "give it once"),
+        ("release --home x", "clerestory release needs a command before --home", "the commands are gate, list"),
+        ("--quiet", "clerestory needs a command before --quiet", "the commands are demo, data"),
+        ("release promot", "clerestory release has no command 'promot'", "did you mean: promote"),
+        ("serve --port 99999", "port 99999 does not exist", "choose one from 0 to 65535"),
+    ],
+)
+def test_wrong_usage_is_told_in_a_sentence_with_the_remedy(
+    line: str,
+    message: str,
+    fix: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("CLERESTORY_HOME", str(tmp_path))
+    assert run(line.split()) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert message in error
+    assert fix in error
+    assert not any(words in error for words in LIBRARY_WORDS)
+
+
+def _commands(app: App, chain: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], App]]:
+    for name in app:
+        if not name.startswith("-"):
+            yield from _commands(app[name], (*chain, name))
+    if chain and app.default_command is not None:
+        yield chain, app
+
+
+def test_every_option_of_every_command_says_that_its_value_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = 0
+    for chain, app in _commands(build()):
+        for argument in app.assemble_argument_collection():
+            option = next((name for name in argument.names if name.startswith("--")), None)
+            if option is None or not argument.parse or argument.token_count()[0] == 0:
+                continue
+            assert run([*chain, option]) == 2
+            assert f"{option} has no value" in capsys.readouterr().err, chain
+            seen += 1
+    assert seen > 60
+
+
+def test_an_internal_error_has_an_exit_code_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> App:
+        raise KeyError("missing")
+
+    monkeypatch.setattr("clerestory.cli.main.build", broken)
+    assert run(["demo"]) == INTERNAL_ERROR
+    assert "unexpected error: KeyError: 'missing'" in capsys.readouterr().err
