@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.support.shapes import shapes
 
-from clerestory.cli.settings import with_settings
+from clerestory.cli.settings import merged_settings
 from clerestory.core.codec import decode
 from clerestory.core.digest import digest
 from clerestory.core.errors import ConfigError
@@ -184,22 +184,24 @@ def test_what_does_not_fit_is_said_before_pictures_are_read(
         begun(data, decode(TrainConfig, {"preset": "tiny", "model": model}), tmp_path)
 
 
-def test_any_setting_can_be_given_by_its_name() -> None:
+def test_any_setting_can_be_given_by_its_name(tmp_path: Path) -> None:
     pairs = ["style_strength=0.25", "model.experts=8", "model.expert_balance=bias", "model.stem_channels=[8, 16, 32]"]
-    found = with_settings({"preset": "tiny", "model": {"experts": 2, "layers": 2}}, pairs, TrainConfig)
+    file = tmp_path / "tiny.toml"
+    file.write_text('preset = "tiny"\n[model]\nexperts = 2\nlayers = 2\n', encoding="utf-8")
+    found = merged_settings(file, {}, pairs, TrainConfig)
     assert decode(TrainConfig, found) == TrainConfig(
         preset="tiny",
         style_strength=0.25,
         model=ModelOverrides(experts=8, layers=2, expert_balance="bias", stem_channels=(8, 16, 32)),
     )
     with pytest.raises(ConfigError) as raised:
-        with_settings({}, ["experts=8"], TrainConfig)
+        merged_settings(None, {}, ["experts=8"], TrainConfig)
     assert raised.value.closest == ("model.experts",)
     with pytest.raises(ConfigError) as raised:
-        with_settings({}, ["learning_rat=8"], TrainConfig)
+        merged_settings(None, {}, ["learning_rat=8"], TrainConfig)
     assert raised.value.closest[0] == "learning_rate"
     with pytest.raises(ConfigError, match="has no value"):
-        with_settings({}, ["style_strength"], TrainConfig)
+        merged_settings(None, {}, ["style_strength"], TrainConfig)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -19,32 +19,53 @@ from clerestory.core.errors import ConfigError, closest
 from clerestory.core.settings import setting_range
 
 
-def with_settings(settings: dict[str, Any], pairs: Sequence[str], config: type) -> dict[str, Any]:
-    """The settings with each ``name=value`` set; ``model.experts=8`` sets ``experts`` in the table ``model``.
+def merged_settings(
+    file: Path | None, options: Mapping[str, Any], pairs: Sequence[str], config: type
+) -> dict[str, Any]:
+    """The settings that a command was given: an option wins over the file, and the file over the default.
 
-    Values are written as in TOML; a value that is not valid TOML is a string, so quotes may be omitted.
+    Options that were not given are None, so that they cannot be mistaken for a default. A pair is written as
+    ``name=value``; ``model.experts=8`` sets ``experts`` in the table ``model``. Values of pairs are written as in TOML;
+    a value that is not valid TOML is a string, so quotes may be omitted.
 
     Args:
-        settings: from a file, or empty.
-        pairs: from the command line.
+        file: a TOML file, or None.
+        options: the command's own options by the name of their setting.
+        pairs: of ``--set``.
         config: the configuration class, whose settings may be named.
 
     Raises:
-        ConfigError: a pair without ``=``, or an unknown setting; names the closest ones.
+        ConfigError: the file cannot be read; a pair without ``=``; an unknown setting (names the closest ones); or a
+            setting with two different values on the command line.
     """
-    known = names(config)
-    out = {name: dict(value) if isinstance(value, dict) else value for name, value in settings.items()}
+    settings = read_toml(file) if file else {}
+    given = {name: value for name, value in options.items() if value is not None}
     for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {pair!r} has no value", "write it as --set name=value, such as --set seed=1")
-        if name not in known:
-            same_leaf = [each for each in known if each.rpartition(".")[2] == name.rpartition(".")[2]]
-            near = same_leaf or closest(name, known) or closest(f"model.{name}", known)
-            raise ConfigError(f"there is no setting {name!r}", f"the settings are {', '.join(known)}", near)
+        name, value = _pair(pair, config)
+        if name in given and given[name] != value:
+            raise ConfigError(
+                f"the setting {name} is given as {given[name]!r} and as {value!r}", "give it once on the command line"
+            )
+        given[name] = value
+    for name, value in given.items():
         table, _, leaf = name.rpartition(".")
-        (out.setdefault(table, {}) if table else out)[leaf] = _value(text)
-    return out
+        inner = settings.setdefault(table, {}) if table else settings
+        if isinstance(inner, dict):  # the decoder rejects anything else
+            inner[leaf] = value
+    return settings
+
+
+def _pair(pair: str, config: type) -> tuple[str, Any]:
+    """Name and value of ``name=value``."""
+    known = names(config)
+    name, equals, text = pair.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {pair!r} has no value", "write it as --set name=value, such as --set seed=1")
+    if name not in known:
+        same_leaf = [each for each in known if each.rpartition(".")[2] == name.rpartition(".")[2]]
+        near = same_leaf or closest(name, known) or closest(f"model.{name}", known)
+        raise ConfigError(f"there is no setting {name!r}", f"the settings are {', '.join(known)}", near)
+    return name, _value(text)
 
 
 def names(config: type) -> list[str]:
@@ -109,6 +130,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}", "give the path of a TOML file") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", "give the path of a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", "correct the line it names") from None
 

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from clerestory.cli.output import PLAIN, Common, Output
-from clerestory.cli.settings import read_toml, settings_table, with_settings
+from clerestory.cli.settings import merged_settings, settings_table
 from clerestory.core.codec import decode, encode
 from clerestory.core.errors import ConfigError
 from clerestory.core.evidence import Evidence
@@ -44,7 +44,7 @@ def _command(spec: StageSpec) -> Callable[..., int]:
         if settings:
             common.out.result(*settings_table(_config_type(spec)))
             return 0
-        values = with_settings(read_toml(config) if config else {}, set_, _config_type(spec))
+        values = merged_settings(config, {}, set_, _config_type(spec))
         return run_stage(spec, model, data, values, common)
 
     command.__name__ = spec.kind

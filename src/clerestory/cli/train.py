@@ -6,14 +6,14 @@ import os
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.starter import stored_model
 from clerestory.cli.output import PLAIN, Common, Output
-from clerestory.cli.settings import read_toml, settings_table, with_settings
+from clerestory.cli.settings import merged_settings, settings_table
 from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
@@ -33,9 +33,9 @@ ESTIMATE_METRICS = ("plan_time_ratio", "plan_memory_ratio")
 def train_(
     *,
     data: str = "icons",
-    preset: str = "nano",
+    preset: str | None = None,
     config: Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     steps: int | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
     from_: Annotated[str, Parameter(name="--from")] = "",
@@ -49,9 +49,9 @@ def train_(
 
     Args:
         data: The name of a dataset, or any source that "data add" accepts.
-        preset: nano (about 5 minutes on 2 cores), small (over an hour), base (larger, with experts), tiny.
-        config: A TOML file with any setting of the training; options given here override it.
-        seed: The random seed.
+        preset: nano (the default: about 5 minutes on 2 cores), small (over an hour), base (larger, with experts), tiny.
+        config: A TOML file with any setting of the training; options and --set override it.
+        seed: The random seed (default: 0).
         steps: Optimizer steps, in place of the preset's.
         set_: Any setting by its name, such as learning_rate=0.001 or model.experts=8; may be given several times.
         from_: Initialise with the weights of a release (icons@live), a model's digest, a model folder, or starter; with
@@ -67,15 +67,12 @@ def train_(
         out.result(*settings_table(TrainConfig))
         return
     store = open_store(common.home)
-    values: dict[str, Any] = read_toml(config) if config else {"preset": preset, "seed": seed}
-    if steps is not None:
-        values["steps"] = steps
-    if from_:
-        values["start_from"] = stored_model(store, from_)
-    check_number("--ray", ray, Range(0))
+    check_number("--ray", ray, Range(0, 10_000))
     if price is not None:
         check_number("--price", price, Range(0))
-    train_config = decode(TrainConfig, with_settings(values, set_, TrainConfig))
+    start_from = stored_model(store, from_) if from_ else None
+    options = {"preset": preset, "seed": seed, "steps": steps, "start_from": start_from}
+    train_config = decode(TrainConfig, merged_settings(config, options, set_, TrainConfig))
     dataset = load_dataset(store, data, out)
     if plan:
         estimate(dataset, train_config, store, price, out)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import Any, Literal
+from typing import Annotated, Literal
 
+from cyclopts import Parameter
 from rich.table import Table
 
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import load_model, privacy_notice
 from clerestory.cli.output import PLAIN, Common
-from clerestory.cli.settings import read_toml
+from clerestory.cli.settings import merged_settings
 from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.errors import CapabilityError
@@ -39,6 +40,7 @@ def tune_(
     question: str | None = None,
     seed: int | None = None,
     config: Path | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
     to: Path | None = None,
     common: Common = PLAIN,
 ) -> None:
@@ -61,8 +63,9 @@ def tune_(
         batch_size: Images in a step (default: 64; 8 for a model that answers in text).
         learning_rate: The peak learning rate (default: 1e-5; 1e-4 with lora).
         question: The prompt for a model that answers in text; the caption is the target.
-        seed: The random seed.
-        config: A TOML file with any setting; options given here override it.
+        seed: The random seed (default: 0).
+        config: A TOML file with any setting; options and --set override it.
+        set_: Any setting by its name, such as weight_decay=0; may be given several times.
         to: Also write the tuned model (and the LoRA adapter) to this new folder.
     """
     out = common.out
@@ -83,9 +86,7 @@ def tune_(
         "question": question,
         "seed": seed,
     }
-    settings: dict[str, Any] = read_toml(config) if config else {}
-    settings |= {name: value for name, value in options.items() if value is not None}
-    tune_config = decode(TuneConfig, settings)
+    tune_config = decode(TuneConfig, merged_settings(config, options, set_, TuneConfig))
     if to is not None:
         check_target(to)
     loaded, _ = load_model(store, model)

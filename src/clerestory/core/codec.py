@@ -221,7 +221,13 @@ def _decode_dataclass(kind: type, data: Any, where: str) -> Any:
         optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if name not in data and not optional:
             raise ConfigError(f"{where} lacks the setting {name!r}", f"add {name} to it")
-    return kind(**{key: _decode(hints[key], item, f"{where}.{key}") for key, item in data.items()})
+    values = {key: _decode(hints[key], item, f"{where}.{key}") for key, item in data.items()}
+    try:
+        return kind(**values)
+    except ConfigError as error:  # of the value itself, which does not know its place in the file
+        if where == kind.__name__:
+            raise
+        raise ConfigError(f"{where}: {error.message}", error.fix, error.closest) from error
 
 
 def _expect(is_valid: bool, where: str, expected: str, value: Any) -> None:

@@ -15,13 +15,21 @@ from __future__ import annotations
 
 import math
 import types
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import cache
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from clerestory.core.errors import ConfigError, closest
 
 MAX_INTEGER = 2**53 - 1  # of canonical JSON (RFC 8785), in which settings are digested
+TYPE_NAMES = {
+    int: "an integer",
+    float: "a number",
+    str: "text",
+    bool: "True or False",
+    tuple: "a tuple",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,10 @@ class Range:
         return " and ".join(bound for bound in (low, high) if bound) or "any number"
 
 
+Seed = Annotated[int, Range(0)]
+Threads = Annotated[int, Range(0, 1024)]
+
+
 @cache
 def setting_types(config: type) -> dict[str, Any]:
     """The annotation of every setting of a configuration, with its ``Annotated`` metadata."""
@@ -65,9 +77,8 @@ def setting_range(config: type, name: str) -> Range | None:
 def check_settings(config: Any) -> None:
     """Check every setting of a configuration against its annotation.
 
-    Numbers must be finite and lie within their ``Range``, integers must be integers that JSON can hold, and a
-    ``Literal`` must be one of its values; None is accepted if the annotation allows it. The codec checks the types of
-    other values.
+    Numbers must be finite and lie within their ``Range``, integers must be integers that JSON can hold, a ``Literal``
+    must be one of its values, and every other value must have the type of its annotation.
 
     Raises:
         ConfigError: names the setting, its value and what it accepts.
@@ -88,28 +99,58 @@ def check_number(where: str, value: float, accepted: Range) -> None:
 
 def _check(where: str, value: Any, annotation: Any) -> None:
     accepted = _accepted(annotation)
+    if not any(_is_of(value, kind) for kind in accepted):
+        _reject(where, value, accepted)
     if isinstance(value, tuple):
         for i, item in enumerate(value):
             for inner in _items(accepted, i):
                 _check(f"{where}[{i}]", item, inner)
-        return
-    if value is None or is_dataclass(value):
-        return
-    literals = [option for kind in accepted if get_origin(kind) is Literal for option in get_args(kind)]
-    if literals and str not in accepted and value not in literals:
-        near = closest(str(value), [str(option) for option in literals])
-        raise ConfigError(f"{where} is {value!r}", f"it accepts {', '.join(map(str, literals))}", near)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return
-    range_ = _range_of(annotation)
-    if isinstance(value, float) and int in accepted and float not in accepted:
-        raise ConfigError(f"{where} is {value!r}", "it must be an integer")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        _check_number(where, value, _range_of(annotation))
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value has one of the plain types; an integer is a number, too, but a truth value is neither."""
+    if kind is Any:
+        return True
+    if get_origin(kind) is Literal:
+        return any(value == option and type(value) is type(option) for option in get_args(kind))
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, bool):
+        return kind is bool
+    if get_origin(kind) is tuple and isinstance(value, tuple):
+        arguments = get_args(kind)
+        return arguments[-1] is Ellipsis or len(value) == len(arguments)
+    return isinstance(value, get_origin(kind) or kind)
+
+
+def _reject(where: str, value: Any, accepted: Sequence[Any]) -> NoReturn:
+    choices = [option for kind in accepted if get_origin(kind) is Literal for option in get_args(kind)]
+    if choices:
+        near = closest(str(value), [str(option) for option in choices])
+        raise ConfigError(f"{where} is {value!r}", f"it accepts {', '.join(map(str, choices))}", near)
+    names = [_type_name(kind) for kind in accepted if kind is not type(None)]
+    raise ConfigError(f"{where} is {value!r}", f"it must be {' or '.join(dict.fromkeys(names))}")
+
+
+def _type_name(kind: Any) -> str:
+    plain = get_origin(kind) or kind
+    return TYPE_NAMES.get(plain, f"a {plain.__name__}")
+
+
+def _check_number(where: str, value: float, range_: Range | None) -> None:
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        raise ConfigError(f"{where} is {value}", f"it must be an integer up to {MAX_INTEGER:,}")
+        raise ConfigError(f"{where} is {_shortened(value)}", f"it must be an integer up to {MAX_INTEGER:,}")
     if not math.isfinite(value):
         raise ConfigError(f"{where} is {value!r}", f"it must be a finite number{f', {range_}' if range_ else ''}")
     if range_ is not None and value not in range_:
         raise ConfigError(f"{where} is {value!r}", f"it must be {range_}")
+
+
+def _shortened(value: int) -> str:
+    """An integer in decimal; one of many digits only by its size, as Python refuses to print it."""
+    return str(value) if value.bit_length() < 128 else f"an integer of {value.bit_length():,} bits"
 
 
 def _accepted(annotation: Any) -> list[Any]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from clerestory.core.errors import ConfigError
 from clerestory.core.sample import TEST, TEST_STYLE
-from clerestory.core.settings import Range, check_settings
+from clerestory.core.settings import Range, Seed, check_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +48,14 @@ class EvaluateConfig:
     latency_samples: Annotated[int, Range(0)] = 400
     warm_up_requests: Annotated[int, Range(0)] = 5
     batch_size: Annotated[int, Range(1)] = 64
-    seed: int = 0
+    seed: Seed = 0
     suites: tuple[str, ...] = ()
     corruption_samples: Annotated[int, Range(0)] = 160
     vqa_samples: Annotated[int, Range(0)] = 300
-    calibration_bins: Annotated[int, Range(1)] = 15
+    calibration_bins: Annotated[int, Range(1, 1000)] = 15
     min_group_concepts: Annotated[int, Range(2)] = 10
-    arrival_rate_per_s: Annotated[float, Range(0)] = 0.0
-    load_seconds: Annotated[float, Range(0)] = 10.0
+    arrival_rate_per_s: Annotated[float, Range(0, 100_000)] = 0.0
+    load_seconds: Annotated[float, Range(0, 86_400)] = 10.0
     prices: str = ""
     tasks: tuple[str, ...] = ()
     label_field: str = ""
@@ -94,7 +94,7 @@ class SelfTestConfig:
     max_distance: Annotated[float, Range(0, 2)] = 1e-4
     split: str = "test"
     language: str = "en"
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
-from clerestory.core.settings import Range, check_settings
+from clerestory.core.settings import Range, Seed, Threads, check_settings
 from clerestory.stages.train.model_overrides import ModelOverrides
 from clerestory.stages.train.selfsup_config import SelfSupervision
 
@@ -72,7 +72,7 @@ class TrainConfig:
     """
 
     preset: Literal["nano", "small", "base", "tiny"] = "nano"
-    seed: int = 0
+    seed: Seed = 0
     steps: Annotated[int, Range(1)] | None = None
     batch_size: Annotated[int, Range(1)] | None = None
     learning_rate: Annotated[float, Positive] = 2e-3
@@ -99,9 +99,9 @@ class TrainConfig:
     late_export_share: Annotated[float, Share] = 0.85
     checkpoint_every: Annotated[int, Range(1)] = 100
     validate_every: Annotated[int, Range(0)] = 150
-    threads: Annotated[int, Range(0)] = 0
+    threads: Threads = 0
     parallelism: Literal["ddp", "fsdp"] = "ddp"
-    num_workers: Annotated[int, Range(0)] = 0
+    num_workers: Annotated[int, Range(0, 256)] = 0
     grad_accum_steps: Annotated[int, Range(1)] = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     device: Literal["auto", "cpu", "cuda"] = "auto"

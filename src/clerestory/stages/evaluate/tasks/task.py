@@ -100,6 +100,9 @@ class Baseline:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        check_settings(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Task:

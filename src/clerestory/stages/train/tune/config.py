@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from clerestory.core.errors import ConfigError
-from clerestory.core.settings import Range, check_settings
+from clerestory.core.settings import Range, Seed, Threads, check_settings
 
 Lock = Literal["image", "text", "none"]
 ModelKind = Literal["dual", "clerestory", "chat"]
@@ -55,14 +55,14 @@ class TuneConfig:
     method: Literal["full", "lora"] = "full"
     lock: Lock | None = None
     loss: Literal["auto", "sigmoid", "softmax"] = "auto"
-    seed: int = 0
+    seed: Seed = 0
     steps: Annotated[int, Range(1)] = 200
     batch_size: Annotated[int, Range(1)] | None = None
     learning_rate: Annotated[float, Range(0, exclusive_minimum=True)] | None = None
     warmup_ratio: Annotated[float, Range(0, 1)] = 0.1
     weight_decay: Annotated[float, Range(0)] = 0.01
     max_grad_norm: Annotated[float, Range(0, exclusive_minimum=True)] = 1.0
-    lora_rank: Annotated[int, Range(1)] = 8
+    lora_rank: Annotated[int, Range(1, 4096)] = 8
     lora_alpha: Annotated[float, Range(0, exclusive_minimum=True)] = 16.0
     merge: bool = True
     cache_embeddings: bool = True
@@ -74,7 +74,7 @@ class TuneConfig:
     val_samples: Annotated[int, Range(0)] = 256
     num_validations: Annotated[int, Range(1)] = 10
     alphas: tuple[Annotated[float, Range(0, 1)], ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-    threads: Annotated[int, Range(0)] = 0
+    threads: Threads = 0
 
     def __post_init__(self) -> None:
         check_settings(self)

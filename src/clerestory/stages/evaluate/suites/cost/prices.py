@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
 from clerestory.core.codec import decode
 from clerestory.core.errors import ConfigError, InputError, not_found
+from clerestory.core.settings import Range, check_settings
 
 HOUR_MS = 3_600_000.0
 MILLION = 1e6
+Price = Annotated[float, Range(0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +27,10 @@ class MachinePrice:
         per_hour: in the file's currency.
     """
 
-    per_hour: float
+    per_hour: Price
 
     def __post_init__(self) -> None:
-        _check("per_hour", self.per_hour)
+        check_settings(self)
 
     def cost(self, milliseconds: float) -> float:
         """The cost of keeping the machine busy for this long."""
@@ -45,13 +47,12 @@ class EndpointPrice:
         per_image: for each image, where images are not counted as tokens.
     """
 
-    per_million_tokens_in: float = 0.0
-    per_million_tokens_out: float = 0.0
-    per_image: float = 0.0
+    per_million_tokens_in: Price = 0.0
+    per_million_tokens_out: Price = 0.0
+    per_image: Price = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("per_million_tokens_in", "per_million_tokens_out", "per_image"):
-            _check(name, getattr(self, name))
+        check_settings(self)
 
     def cost(self, tokens_in: float, tokens_out: float, images: float = 0) -> float:
         """The cost of one request; NaN where its tokens are unknown and have a price."""
@@ -84,6 +85,7 @@ class Prices:
     examples: bool = False
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if not self.currency.strip():
             raise ConfigError("currency is empty", 'set one, such as currency = "EUR"')
         if self.this_machine and self.this_machine not in self.machines:
@@ -129,8 +131,3 @@ def _content(path: str | Path) -> bytes:
         raise InputError(
             f"the price file {path} cannot be read: {error.strerror or error}", "give the path of an existing file"
         ) from error
-
-
-def _check(name: str, price: float) -> None:
-    if not (math.isfinite(price) and price >= 0):
-        raise ConfigError(f"{name} is {price:g}", "it accepts a price of at least 0")

@@ -22,7 +22,7 @@ from clerestory.core.codec import Fact, Tags
 from clerestory.core.errors import ConfigError
 from clerestory.core.evidence import Finding, Measurement, Recipe
 from clerestory.core.rows import TaskName
-from clerestory.core.settings import Range, check_settings
+from clerestory.core.settings import Range, Seed, check_settings
 from clerestory.stages.evaluate import findings
 from clerestory.stats.aggregate import measure
 
@@ -68,7 +68,7 @@ class LoadConfig:
     arrivals: Arrivals = "poisson"
     slo_ms: Annotated[float, Above0] = 500.0
     timeout_seconds: Annotated[float, Above0] = 30.0
-    seed: int = 0
+    seed: Seed = 0
     max_in_flight: Annotated[int, Range(1)] = 64
 
     def __post_init__(self) -> None:
