@@ -87,7 +87,7 @@ def test_unscored_rows_do_not_count_as_nought() -> None:
 
 def test_a_mean_of_noughts_and_ones_has_the_interval_of_a_share() -> None:
     rows = {"hit": np.ones(30)}
-    mean = aggregate(rows, Recipe("mean", "hit"))
+    mean = aggregate(rows, Recipe("mean", "hit"), bounds=(0.0, 1.0))
     assert mean.interval is not None
     assert mean.interval.method == "cluster-wilson"
     assert mean.interval.low < 1

@@ -139,7 +139,7 @@ def test_small_calibration_errors_are_covered() -> None:
     for _ in range(rounds):
         confidence = rng.uniform(0.4, 0.95, 800)
         columns = [confidence, (rng.random(800) < confidence - 0.03).astype(float)]
-        low, high = ends(cluster_bootstrap(error, columns, np.arange(800), draws=200))
+        low, high = ends(cluster_bootstrap(error, columns, np.arange(800), draws=200, bounds=(0.0, 1.0)))
         assert low >= 0
         covered += low <= 0.03 <= high
         draws = np.concatenate([error(columns, weights) for weights in cluster_counts(800, 200, 0, 200)])

@@ -42,12 +42,19 @@ class Aggregate(NamedTuple):
     no_interval: str
 
 
-def aggregate(rows: Rows, recipe: Recipe, level: float = 0.95) -> Aggregate:
+def aggregate(rows: Rows, recipe: Recipe, level: float = 0.95, bounds: tuple[float, float] | None = None) -> Aggregate:
     """Compute one recipe over the rows.
 
     The recipe's ``where`` selects the rows whose columns equal its values; the value ``*`` stands for anything but an
     empty text, so that ``severity=*`` is every corrupted image. Sums are exactly rounded (``math.fsum``) and draws are
     seeded, so the same rows give the same numbers.
+
+    Args:
+        rows: per-sample rows.
+        recipe: how to compute it.
+        level: nominal coverage of the interval.
+        bounds: the range of the averaged values by their meaning (``Metric.value_range``): 0…1 for shares, a negative
+            lower bound for differences, None for none. It decides the kind of interval, never the values themselves.
 
     Raises:
         NotFound: unknown column or statistic.
@@ -57,7 +64,7 @@ def aggregate(rows: Rows, recipe: Recipe, level: float = 0.95) -> Aggregate:
     if recipe.statistic not in STATISTICS:
         raise not_found("statistic", recipe.statistic, STATISTICS)
     statistic = STATISTICS[recipe.statistic]
-    selected = _select(rows, recipe, statistic, level)
+    selected = dataclasses.replace(_select(rows, recipe, statistic, level), bounds=bounds)
     value, interval = statistic.compute(selected)
     clusters = int(selected.groups.max()) + 1 if recipe.cluster else None
     if isinstance(interval, Interval):
@@ -90,7 +97,8 @@ def measure(
     known = metric(name)
     if not unit and not known.registered:
         raise ConfigError(f"the metric {name!r} is not registered", "register it in stats/metrics.py, or pass its unit")
-    value, n, clusters, interval, reason = aggregate(rows, recipe, level)
+    bounds = (known if known.registered else dataclasses.replace(known, unit=unit)).value_range
+    value, n, clusters, interval, reason = aggregate(rows, recipe, level, bounds)
     where = recipe.where if slice is None else Tags(slice)
     return Measurement(name, value, unit or known.unit, n, interval, reason, where, known.direction, clusters, recipe)
 
@@ -104,7 +112,9 @@ def recompute(rows: Rows, claimed: Measurement) -> Measurement:
     if claimed.recipe is None:
         raise InputError(f"{claimed.key} has no recipe", "evaluate the model again")
     level = claimed.interval.level if claimed.interval else 0.95
-    value, n, clusters, interval, reason = aggregate(rows, claimed.recipe, level)
+    known = metric(claimed.name)
+    bounds = (known if known.registered else dataclasses.replace(known, unit=claimed.unit)).value_range
+    value, n, clusters, interval, reason = aggregate(rows, claimed.recipe, level, bounds)
     return dataclasses.replace(claimed, value=value, n=n, clusters=clusters, interval=interval, no_interval=reason)
 
 

@@ -71,8 +71,7 @@ def cluster_bootstrap(
         seed: of the draws.
         level: nominal coverage.
         block_weights: weights in memory at a time; does not change the draws.
-        bounds: the range of the statistic. Where neither the statistic nor a draw of it is negative, nor is the
-            interval.
+        bounds: the range of the statistic.
 
     Returns:
         The interval, or one sentence on why there is none.
@@ -145,8 +144,7 @@ def _interval(
         low, high = _reversed(point, usable, level)
     else:
         low, high = _bca(point, usable, acceleration, level)
-    floor = max(bounds[0], 0.0) if min(point, usable[0]) >= 0 else bounds[0]
-    low, high = min(max(low, floor), bounds[1]), min(max(high, floor), bounds[1])
+    low, high = (min(max(end, bounds[0]), bounds[1]) for end in (low, high))
     return Interval(min(low, point), max(high, point), METHOD, level)
 
 

@@ -8,6 +8,7 @@ the entry point ``"metrics.<owner>" = "their_package:METRICS"``, a tuple of ``Me
 from __future__ import annotations
 
 import functools
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -43,6 +44,8 @@ class Metric:
         parameter: value of the template's field; None without one.
         role: of a comparison, which of its three numbers this is.
         registered: False for a name that nobody registered, so that unit and direction are unknown.
+        bounds: the smallest and the largest value of a sample, where the unit does not say it: a share is 0…1, a
+            change or a difference can be negative.
     """
 
     name: str
@@ -58,6 +61,18 @@ class Metric:
     parameter: int | None = None
     role: Role = "value"
     registered: bool = True
+    bounds: tuple[float, float] | None = None
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The range of the values of which it is an average; it decides the kind of interval, whatever the values are.
+
+        None where it has none, as times and costs.
+        """
+        low, high = self.bounds or ((0.0, 1.0) if self.unit == "share" else (-math.inf, math.inf))
+        if self.role == "difference" and math.isfinite(high):
+            return low - high, high - low
+        return (low, high) if math.isfinite(high) else None
 
     @property
     def is_template(self) -> bool:
@@ -72,6 +87,8 @@ class Metric:
             self, name=name, title=title, meaning=meaning, headline=headline, base=self.name, parameter=parameter
         )
 
+
+SIGNED = (-1.0, 1.0)  # of differences of shares and of scores up to 1
 
 _QUALITY = (
     Metric(
@@ -114,6 +131,7 @@ _QUALITY = (
         "higher",
         "Mean reciprocal rank (MRR)",
         "The mean of 1 divided by the rank of the correct answer: 1 when it always comes first.",
+        bounds=(0.0, 1.0),
     ),
     Metric(
         "mrr_change",
@@ -122,6 +140,7 @@ _QUALITY = (
         "Change of the mean reciprocal rank (MRR)",
         "Mean reciprocal rank after the fine-tuning minus the one before it.",
         "training",
+        bounds=SIGNED,
     ),
     Metric(
         "accuracy",
@@ -208,6 +227,7 @@ _ROBUSTNESS = (
         "Robustness beyond expectation (effective robustness)",
         "Accuracy on shifted data minus what public models of the same accuracy reach there.",
         "robustness",
+        bounds=SIGNED,
         headline=True,
     ),
     Metric(
@@ -217,6 +237,7 @@ _ROBUSTNESS = (
         "Accuracy lost in an unseen style (distribution-shift gap)",
         "Accuracy on the test images minus accuracy on a style that training never saw.",
         "robustness",
+        bounds=SIGNED,
         headline=True,
     ),
     Metric(
@@ -226,6 +247,7 @@ _ROBUSTNESS = (
         "Recall lost when the text changes (recall@{k} loss)",
         "recall@{k} of the original captions minus recall@{k} of the changed ones.",
         "robustness",
+        bounds=SIGNED,
     ),
 )
 
@@ -487,6 +509,7 @@ _VALIDITY = (
         "Accuracy gained from the image (blind gain)",
         "Accuracy with the image minus accuracy without it, on the same questions.",
         "validity",
+        bounds=SIGNED,
         headline=True,
     ),
     Metric(
@@ -496,6 +519,7 @@ _VALIDITY = (
         "Questions solved without the image (blind-solvable share)",
         "Share of questions answered correctly without the image, corrected for guessing.",
         "validity",
+        bounds=SIGNED,
         headline=True,
     ),
     Metric(
@@ -513,6 +537,7 @@ _VALIDITY = (
         "Accuracy difference on contaminated images",
         "Accuracy on test images that are in the training data minus accuracy on the others.",
         "validity",
+        bounds=SIGNED,
     ),
     Metric(
         "faults_caught",

@@ -56,7 +56,7 @@ from clerestory.stats.calibration import BINS, bin_edges, bin_numbers, checked
 from clerestory.stats.fairness import N_MIN, NO_GROUP, GroupCodes, OddsCells, group_means, split_groups
 from clerestory.stats.intervals import NO_VARIANCE, ONE_CLUSTER, mean_interval, quantile_interval, share_interval
 from clerestory.stats.ood import DetectionCurve
-from clerestory.stats.paired import paired_difference
+from clerestory.stats.paired import is_binary, paired_difference
 from clerestory.stats.robustness import check_reference
 
 Floats = NDArray[np.float64]
@@ -64,6 +64,7 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Estimate = tuple[float, Interval | str]
 
+SHARE, SIGNED = (0.0, 1.0), (-1.0, 1.0)
 CLEAN = Condition.CLEAN
 SEVERITY = "severity"
 REFERENCE = "reference"
@@ -84,6 +85,7 @@ class SelectedRows:
         pair: the two values of a ``contrast``.
         more: (N,) further columns that the statistic reads by name.
         level: nominal coverage of the interval.
+        bounds: the range of the averaged values by their meaning, None for none.
     """
 
     values: Floats
@@ -93,6 +95,7 @@ class SelectedRows:
     pair: tuple[str, str]
     more: Mapping[str, NDArray[Any]]
     level: float
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +116,14 @@ class Statistic:
 
 
 def _mean(rows: SelectedRows) -> Estimate:
-    # A mean of zeros and ones is a share and gets the interval of a share.
-    binary = bool(np.isin(rows.values, (0.0, 1.0)).all())
-    interval = (share_interval if binary else mean_interval)(rows.values, rows.groups, rows.level)
-    return math.fsum(rows.values) / len(rows.values), interval
+    value = math.fsum(rows.values) / len(rows.values)
+    if rows.bounds == SIGNED and not rows.values.any():
+        # No row changed: how much could have changed nevertheless, on both sides of 0.
+        unchanged = paired_difference(rows.values, rows.values, rows.groups, rows.level)
+        return value, unchanged.interval or unchanged.no_interval
+    # A mean of zeros and ones is a share and gets the interval of a share, if its meaning allows no other values.
+    is_share = rows.bounds == SHARE and is_binary(rows.values)
+    return value, (share_interval if is_share else mean_interval)(rows.values, rows.groups, rows.level)
 
 
 def _share_at_most(rows: SelectedRows) -> Estimate:
@@ -146,7 +153,16 @@ def _ratio(rows: SelectedRows) -> Estimate:
 def _chance_corrected(rows: SelectedRows) -> Estimate:
     if not ((rows.against >= 0) & (rows.against < 1)).all():
         raise InputError("a chance level is outside 0…1, or is 1", "give each row 1 / its number of options")
-    return _mean(replace(rows, values=(rows.values - rows.against) / (1 - rows.against)))
+    corrected = replace(rows, values=(rows.values - rows.against) / (1 - rows.against), bounds=None)
+    value, interval = _mean(corrected)
+    chance = float(rows.against[0])
+    if is_binary(rows.values) and not np.ptp(rows.against):
+        # With one chance level it is a share on another scale, whose interval is known for few hits or misses, too.
+        share = share_interval(rows.values, rows.groups, rows.level)
+        if isinstance(share, Interval):
+            low, high = ((bound - chance) / (1 - chance) for bound in (share.low, share.high))
+            return value, Interval(min(low, value), max(high, value), share.method, rows.level)
+    return value, interval
 
 
 def _paired(chosen: SelectedRows) -> Estimate:
@@ -169,8 +185,7 @@ def _mean_of_groups(rows: SelectedRows) -> Estimate:
     parts = [_centred(rows.values, np.asarray(rows.against == name)) for name in names]
     value = math.fsum(mean for mean, _ in parts) / len(parts)
     influence_N = np.sum([influence for _, influence in parts], axis=0) / len(parts)
-    shares = bool(((rows.values >= 0) & (rows.values <= 1)).all())
-    return value, linearised(value, influence_N, rows, (0.0, 1.0) if shares else None)
+    return value, linearised(value, influence_N, rows, rows.bounds)
 
 
 def _mce(rows: SelectedRows) -> Estimate:
@@ -301,8 +316,7 @@ def _within_error(value: float, error: Callable[[Floats], Floats], rows: Selecte
     half = float(np.quantile(usable, rows.level))
     if half == 0.0:
         return NO_VARIANCE_OF_DRAWS
-    shares = bool(((rows.values >= 0) & (rows.values <= 1)).all())
-    low, high = (0.0, 1.0) if shares else (lowest, math.inf)
+    low, high = rows.bounds or (lowest, math.inf)
     return Interval(max(value - half, low), min(value + half, high), "cluster-bootstrap-sup", rows.level)
 
 
