@@ -15,6 +15,8 @@ from clerestory.core.sample import Dataset
 from clerestory.data import locate, open_data
 from clerestory.store import Store
 
+MAX_SHOWN = 5  # findings of a dataset that are shown when it is opened
+
 
 def add_dataset(
     store: Store,
@@ -87,7 +89,17 @@ def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset
                     f"accept the change with: clerestory data add {quote(row.spec)} --name {quote(name)}",
                 )
             data.name = name
-            return data
+            return _with_findings_shown(data, name, progress)
     spec = locate(name).spec
     known = next((row.name for row in rows if row.spec == spec), "")
-    return add_dataset(store, name, known, progress=progress)
+    return _with_findings_shown(add_dataset(store, name, known, progress=progress), name, progress)
+
+
+def _with_findings_shown(data: Dataset, name: str, progress: Progress) -> Dataset:
+    """Report what was left out or is doubtful, so that nobody has to ask for it."""
+    doubtful = [finding for finding in data.findings if finding.severity != "info"]
+    for finding in doubtful[:MAX_SHOWN]:
+        progress.write_line(f"{finding.code} {finding.where}: {finding.message}")
+    if len(doubtful) > MAX_SHOWN:
+        progress.write_line(f"{len(doubtful) - MAX_SHOWN} more findings: clerestory data show {quote(name)}")
+    return data

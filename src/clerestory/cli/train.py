@@ -9,6 +9,7 @@ from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.text import Text
 
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.starter import stored_model
@@ -21,12 +22,13 @@ from clerestory.core.settings import Range, check_number
 from clerestory.stages.train import TrainConfig, train
 from clerestory.stages.train.distributed.ray import train_on_ray
 from clerestory.stages.train.estimate import estimate_training, store_estimate
+from clerestory.stages.train.monitor.instrumentation import format_finding
 from clerestory.stages.train.run import start_model_folder
 from clerestory.stats.metrics import metric
 from clerestory.store import Store, open_store
 
-# Facts that are digests of the models on the way.
-MODEL_FACTS = ("early_model", "late_model")
+# Facts that are digests of models: the final one has its own line, those on the way are in the JSON.
+MODEL_FACTS = ("model", "early_model", "late_model")
 ESTIMATE_METRICS = ("plan_time_ratio", "plan_memory_ratio")
 
 
@@ -88,7 +90,7 @@ def train_(
     facts = result.evidence.facts
     data_out = {"model": result.model, "checkpoints": dict(result.checkpoints), "evidence": result.evidence.id}
     out.result(
-        {**data_out, "facts": facts},
+        {**data_out, "facts": facts, "findings": result.evidence.findings},
         f"model     {result.model}",
         f"evidence  {result.evidence.id}",
         *(f"{name:<9} {value}" for name, value in facts.items() if name not in MODEL_FACTS),
@@ -97,6 +99,7 @@ def train_(
             for m in result.evidence.measurements
             if metric(m.name).base in ESTIMATE_METRICS
         ),
+        *(Text(format_finding(finding)) for finding in result.evidence.findings),
     )
     out.next(f"clerestory evaluate {short(result.model)} --data {quote(data)}")
 

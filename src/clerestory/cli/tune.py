@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
+from rich.text import Text
 
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import load_model, privacy_notice
@@ -17,6 +18,7 @@ from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.errors import CapabilityError
 from clerestory.core.evidence import Evidence, Measurement
+from clerestory.stages.train.monitor.instrumentation import format_finding
 from clerestory.stages.train.tune import TuneConfig, TuneResult, check_target, tune, write_target
 from clerestory.store import open_store
 
@@ -109,7 +111,7 @@ def show(result: TuneResult, to: Path | None, common: Common) -> None:
     common.out.result(
         {**data, **encode(evidence)},
         score_table(evidence),
-        *(f"{f.code} {f.message}. Remedy: {f.fix}" for f in evidence.findings),
+        *(Text(format_finding(finding)) for finding in evidence.findings),
         f"weights   {evidence.facts.number('alpha'):.0%} of the way from the original to the tuned weights",
         f"model     {result.model or 'not written, only the adapter was requested'}",
         *([f"folder    {to}"] if to else []),

@@ -10,7 +10,7 @@ ClerestoryError                exit code
 │   └── UploadError            2   the server rejects an uploaded image; carries an HTTP status
 ├── IntegrityError             1   stored content does not match its digest; names the file
 ├── Refused                    1   the gate refuses the release
-├── Conflict                   1   another process changed the alias first
+├── Conflict                   1   another process changed the alias first, or is doing the same
 └── Undecided                  3   no decision is possible: evidence is missing or stale
 """
 
@@ -99,7 +99,7 @@ class Refused(ClerestoryError):
 
 
 class Conflict(ClerestoryError):
-    """Another process changed the alias first."""
+    """Another process changed the alias first, or is doing the same."""
 
     exit_code = 1
 

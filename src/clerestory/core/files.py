@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import secrets
 import shutil
 import time
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clerestory.core.errors import InputError
+from clerestory.core.errors import Conflict, InputError
 
 LEFTOVER_SECONDS = 24 * 3600
 
@@ -123,6 +124,56 @@ def file_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def exclusive_lock(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock that a second process (or thread) is refused, instead of waiting for it.
+
+    The file contains the number of the process and the name of its machine; it is removed at the end, and the system
+    releases the lock when the process dies.
+
+    Args:
+        path: of the lock file.
+        what: the thing that only one process may do, as the subject of a sentence: "the same training".
+
+    Raises:
+        Conflict: another process holds the lock; names it.
+    """
+    make_folder(path.parent)
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 1000).decode(errors="replace").split()
+            os.close(handle)
+            raise _conflict(what, holder) from None
+        if _is_still_at(handle, path):
+            break
+        os.close(handle)  # its last holder removed the file between the two calls
+    try:
+        os.ftruncate(handle, 0)
+        os.write(handle, f"{os.getpid()} {platform.node()}".encode())
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _is_still_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _conflict(what: str, holder: list[str]) -> Conflict:
+    """The error for a lock that the process named by ``holder`` holds: its number, then its machine."""
+    where = f"process {holder[0]}" if holder else "another process"
+    if len(holder) > 1 and holder[1] != platform.node():
+        where += f" on {holder[1]}"
+    return Conflict(f"{what} is going on in {where}", "wait until it ends, or stop it and run this command again")
 
 
 @contextmanager

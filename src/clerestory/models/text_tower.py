@@ -116,6 +116,10 @@ class TextTower:
             out_ND[rows] = self._embed_ids([ids[i] for i in rows])
         return out_ND
 
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """The number of texts that are longer than ``MAX_TOKENS``."""
+        return sum(len(encoding.ids) > MAX_TOKENS for encoding in self._tokenizer.encode_batch(list(texts)))
+
     @torch.inference_mode()
     def _embed_ids(self, rows: Sequence[Sequence[int]]) -> Matrix:
         longest = max(map(len, rows))

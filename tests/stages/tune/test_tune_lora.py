@@ -128,7 +128,7 @@ def test_only_the_answer_is_learnt(make: Any, tmp_path: Path, few: Dataset) -> N
     wanted = torch.nn.functional.cross_entropy(logits[asked - 1 : -1], inputs["input_ids"][0, asked:])
     trainable.prepare(pairs)
     train_only(trainable.network, trainable.trained)
-    assert trainable.backward(np.array([0])) == pytest.approx(float(wanted), rel=1e-4)
+    assert trainable.backward(np.array([0]), np.array([0])) == pytest.approx(float(wanted), rel=1e-4)
 
 
 @pytest.mark.parametrize("make", CHATS)

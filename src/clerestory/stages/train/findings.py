@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from clerestory.core.evidence import Finding
 from clerestory.core.findings import FindingCode
 from clerestory.stages.train.monitor.findings import CODES as MONITOR_CODES
+
+if TYPE_CHECKING:  # finding codes are listed without importing numpy
+    from clerestory.stages.train.sampling import SharedCaptions
 
 SKIPPED_STEPS = FindingCode(
     "CLR-T001",
@@ -15,7 +21,8 @@ TRUNCATED_CAPTIONS = FindingCode(
     "CLR-T002",
     "info",
     "captions truncated for the decoder",
-    fix="none needed if there are few: search uses the whole captions",
+    fix="none needed if there are few: search uses up to 256 word pieces of a caption. Otherwise raise "
+    "model.max_caption_tokens",
 )
 UNUSED_IMAGES = FindingCode(
     "CLR-T003",
@@ -30,4 +37,39 @@ LOST_WORKERS = FindingCode(
     fix="check whether memory ran out; set a lower num_workers. The result is the same",
 )
 
-CODES = (SKIPPED_STEPS, TRUNCATED_CAPTIONS, UNUSED_IMAGES, LOST_WORKERS, *MONITOR_CODES)
+SHARED_CAPTIONS = FindingCode(
+    "CLR-T005",
+    "warning",
+    "the same caption for different concepts",
+    fix="give images of different things different captions, or one concept if they show the same",
+)
+TRUNCATED_TEXTS = FindingCode(
+    "CLR-T006",
+    "warning",
+    "captions longer than search reads",
+    fix="put what the image shows at the beginning of its caption",
+)
+
+CODES = (
+    SKIPPED_STEPS,
+    TRUNCATED_CAPTIONS,
+    UNUSED_IMAGES,
+    LOST_WORKERS,
+    SHARED_CAPTIONS,
+    TRUNCATED_TEXTS,
+    *MONITOR_CODES,
+)
+
+
+def shared_captions_finding(shared: SharedCaptions, images: int) -> Finding | None:
+    """The finding about captions that different concepts share; None if there are none."""
+    if not shared.concepts:
+        return None
+    return SHARED_CAPTIONS.finding(
+        "captions",
+        f"{shared.concepts} of {shared.total} concepts share a caption with another concept, such as "
+        f"{shared.caption!r} of {shared.most} concepts; training cannot tell their images apart",
+        count=shared.concepts,
+        concepts=shared.total,
+        images=images,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -15,7 +14,7 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset
 from clerestory.models.runtime import open_model
-from clerestory.models.text_tower import load_text_tower
+from clerestory.models.text_tower import MAX_TOKENS, load_text_tower
 from clerestory.stages.train import estimate_store, findings
 from clerestory.stages.train.checkpoint import translate_disk_full
 from clerestory.stages.train.config import ResolvedConfig, TrainConfig
@@ -24,6 +23,7 @@ from clerestory.stages.train.loop import EARLY, FINAL, LATE, Run
 from clerestory.stages.train.model_init import init_model, model_config
 from clerestory.stages.train.moe_report import expert_report_files
 from clerestory.stages.train.objectives import Captions
+from clerestory.stages.train.run_folder import run_folder
 from clerestory.stages.train.threads import threads
 from clerestory.stages.train.train_data import prepare
 from clerestory.stages.train.validate import recall_at_k
@@ -73,6 +73,7 @@ def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress =
     Raises:
         DataError: the data has fewer than two concepts with captions.
         NotFound, IntegrityError: the text tower is missing or not the original.
+        Conflict: the same training is going on in another process; names it.
         ClerestoryError: the loss stayed infinite or NaN, another process of the run has ended, or the disk is full.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the same call resumes the run.
     """
@@ -83,11 +84,23 @@ def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress =
 def _train(data: Dataset, config: TrainConfig, store: Store, progress: Progress, engine: Engine) -> TrainResult:
     # Machines may differ; the evidence names that of the main process.
     subject = engine.ranks.broadcast(training_subject(data, config))
-    earlier = engine.ranks.broadcast(_earlier_result(subject, store) if engine.is_main else None)
+    earlier = _shared_result(subject, store, engine)
     if earlier is not None:
         return earlier
-    folder = store.runs / f"{KIND}-{digest(subject)[:24]}"
-    folder.mkdir(parents=True, exist_ok=True)
+    with run_folder(store, KIND, subject, "the same training", engine.ranks) as folder:
+        # It may have ended in another process since.
+        return _shared_result(subject, store, engine) or _fit(data, config, subject, store, folder, progress, engine)
+
+
+def _fit(
+    data: Dataset,
+    config: TrainConfig,
+    subject: Subject,
+    store: Store,
+    folder: Path,
+    progress: Progress,
+    engine: Engine,
+) -> TrainResult:
     settings = config.resolved()
     with metered() as meter, threads(max(1, settings.threads // engine.local_world_size)), translate_disk_full(folder):
         run = prepare_run(data, settings, folder, progress, start_model_folder(config, store), engine)
@@ -116,8 +129,12 @@ def _train(data: Dataset, config: TrainConfig, store: Store, progress: Progress,
     )
     store.put_evidence(evidence)
     estimate_store.delete(subject, store.runs)
-    shutil.rmtree(folder, ignore_errors=True)
     return engine.ranks.broadcast(TrainResult(evidence, final, early, late, cached=False))
+
+
+def _shared_result(subject: Subject, store: Store, engine: Engine) -> TrainResult | None:
+    """The result of an earlier run as the main process finds it, on every rank."""
+    return engine.ranks.broadcast(_earlier_result(subject, store) if engine.is_main else None)
 
 
 def training_subject(data: Dataset, config: TrainConfig) -> Subject:
@@ -209,8 +226,15 @@ def _findings(run: Run) -> tuple[Finding, ...]:
         found.append(findings.TRUNCATED_CAPTIONS.finding("captions", message, count=truncated))
     unused = run.train_data.unused
     if unused:
-        message = f"{unused} training images have no caption and were not used"
+        message = f"{unused} of {run.train_data.size} training images have no caption and were not used"
         found.append(findings.UNUSED_IMAGES.finding("captions", message, count=unused))
+    long = run.train_data.truncated_texts
+    if long:
+        message = f"{long} captions are longer than the {MAX_TOKENS} word pieces that search reads; it ignores the rest"
+        found.append(findings.TRUNCATED_TEXTS.finding("captions", message, count=long, max_tokens=MAX_TOKENS))
+    shared = findings.shared_captions_finding(run.train_data.shared, len(run.train_data.train.pixels_NHWC))
+    if shared is not None:
+        found.append(shared)
     lost, workers = run.loader.lost, run.settings.config.num_workers
     if lost:
         message = f"{lost} of {workers} data loader workers died during the training"
@@ -242,9 +266,10 @@ def _facts(run: Run, data: Dataset, model: str, early: str, late: str) -> Facts:
             "data": data.name,
             "images": len(run.train_data.train.pixels_NHWC),
             "concepts": len(run.train_data.concepts),
-            "captions": len(run.train_data.train.captions),
+            "captions": len(run.train_data.train.distinct_captions()),
             "self_supervision": settings.config.self_supervision.method,
-            "images_without_captions": len(run.train_data.unlabelled_UHWC),
+            "images_without_captions": run.train_data.uncaptioned,
+            "unlabelled_images_used": len(run.train_data.unlabelled_UHWC),
             "skipped_steps": run.position.skipped,
             "step_seconds": round(run.position.seconds, 1),
         }

@@ -5,12 +5,13 @@ There is no state between steps, so a run resumed after a kill draws exactly wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from clerestory.core.sample import Sample
 from clerestory.stages.train.shuffle import Rows, SampleRng, ShuffledOrder
 
 
@@ -87,6 +88,68 @@ def group_concepts(concepts: Sequence[str], is_variant: Sequence[bool]) -> tuple
         (variants if variant else plain).setdefault(concept, []).append(row)
     names = sorted({*plain, *variants})
     return names, [ConceptRows(tuple(plain.get(n, ())), tuple(variants.get(n, ()))) for n in names]
+
+
+def captions_of(sample: Sample) -> tuple[str, ...]:
+    """The captions of an image, each once: its first one, and the others of that language that are not keywords."""
+    if not sample.captions:
+        return ()
+    first = sample.captions[0]
+    others = [c.text for c in sample.captions[1:] if c.kind == first.kind and c.lang == first.lang]
+    return tuple(dict.fromkeys(text for text in (first.text, *others) if text))
+
+
+def draw_captions(captions_N: Sequence[Sequence[int]], rows: Rows, epochs: Rows, seed: int) -> Rows:
+    """One caption of each image of a batch, drawn by (seed, epoch, image); an image with one caption always has that.
+
+    Args:
+        captions_N: the numbers of each image's captions.
+        rows: the images of the batch, ``(B,)``.
+        epochs: the epoch of each, ``(B,)``.
+        seed: of the draws.
+
+    Returns:
+        The number of a caption for each image of the batch, ``(B,)``.
+    """
+    own = [captions_N[row] for row in rows.tolist()]
+    drawn = np.array([captions[0] for captions in own], np.int64)
+    if any(len(captions) > 1 for captions in own):
+        uniform_B = SampleRng(seed, "caption").uniforms(epochs, rows, 1)[:, 0]
+        for i, captions in enumerate(own):
+            drawn[i] = captions[int(uniform_B[i] * len(captions))]
+    return drawn
+
+
+class SharedCaptions(NamedTuple):
+    """Captions that images of different concepts have in common.
+
+    Attributes:
+        concepts: the number of concepts that share a caption with another one.
+        total: the number of all concepts.
+        caption: the caption of the most concepts; empty if none is shared.
+        most: the number of concepts that have it.
+    """
+
+    concepts: int
+    total: int
+    caption: str
+    most: int
+
+
+def shared_captions(captions: Iterable[tuple[str, str]]) -> SharedCaptions:
+    """Count the concepts that share a caption, from (concept, caption) of every image.
+
+    The contrastive loss cannot tell such images apart: equal captions are not negatives of one another.
+    """
+    by_caption: dict[str, set[str]] = {}
+    concepts: set[str] = set()
+    for concept, caption in captions:
+        by_caption.setdefault(caption, set()).add(concept)
+        concepts.add(concept)
+    shared = {caption: having for caption, having in by_caption.items() if len(having) > 1}
+    caption = min(shared, key=lambda text: (-len(shared[text]), text), default="")
+    affected = set().union(*shared.values()) if shared else set()
+    return SharedCaptions(len(affected), len(concepts), caption, len(shared.get(caption, ())))
 
 
 def is_skin_tone_variant(groups: Mapping[str, str]) -> bool:

@@ -23,9 +23,17 @@ from clerestory.models.processor import SPECIAL, make_tokenizer, to_pixels
 from clerestory.models.projection import principal_axes
 from clerestory.models.protocols import Matrix
 from clerestory.models.text_tower import TextTower
-from clerestory.stages.train.sampling import ConceptRows, group_concepts, is_skin_tone_variant
+from clerestory.stages.train.sampling import (
+    ConceptRows,
+    SharedCaptions,
+    captions_of,
+    group_concepts,
+    is_skin_tone_variant,
+    shared_captions,
+)
 
 LANGUAGE = "en"  # the text tower reads English
+KEYWORD = "keyword"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +42,12 @@ class TrainImages:
 
     Attributes:
         pixels_NHWC: uint8.
-        caption_N: the row of each image's caption in ``texts_ME``.
+        caption_N: the row of each image's first caption in ``texts_ME``; images with the same are not negatives of one
+            another.
+        all_captions: the rows of all its captions, the first one first; each step is trained on one of them.
         keywords: the rows of each image's keywords in ``texts_ME``.
         texts_ME: embeddings of the text tower, unit rows.
-        captions: the rows of ``texts_ME`` that are captions, each once.
+        captions: the rows of ``texts_ME`` that are first captions, each once.
         texts: the texts themselves.
     """
 
@@ -47,10 +57,15 @@ class TrainImages:
     texts_ME: Matrix
     captions: Tensor
     texts: tuple[str, ...]
+    all_captions: tuple[tuple[int, ...], ...]
 
     def caption(self, row: int) -> str:
-        """The caption of one image."""
+        """The first caption of one image."""
         return self.texts[int(self.caption_N[row])]
+
+    def distinct_captions(self) -> list[int]:
+        """The rows of ``texts_ME`` that are captions, first ones or others, each once and sorted."""
+        return sorted({row for rows in self.all_captions for row in rows})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,9 @@ class TrainData:
         rotation_EE: principal axes of the training captions.
         unlabelled_UHWC: training images without captions, uint8; empty if they are not used.
         unused: the number of training images without captions that are not used.
+        uncaptioned: the number of training images without captions, used or not.
+        shared: the captions that different concepts have in common.
+        truncated_texts: the number of texts that are longer than the text tower reads.
     """
 
     train: TrainImages
@@ -74,11 +92,19 @@ class TrainData:
     unlabelled_UHWC: Tensor
     unused: int = 0
     supplement: tuple[ConceptRows, ...] = ()
+    uncaptioned: int = 0
+    shared: SharedCaptions = SharedCaptions(0, 0, "", 0)
+    truncated_texts: int = 0
+
+    @property
+    def size(self) -> int:
+        """The number of all training images, with captions and without."""
+        return len(self.train.pixels_NHWC) + self.uncaptioned
 
     def decoder_captions(self) -> list[int]:
         """The captions that the decoder is trained on, as rows of ``train.texts_ME``: all except the supplement's."""
         rows = [row for concept in self.concepts for row in (*concept.plain, *concept.variants)]
-        return sorted(set(self.train.caption_N[rows].tolist()))
+        return sorted({caption for row in rows for caption in self.train.all_captions[row]})
 
 
 def prepare(
@@ -95,7 +121,7 @@ def prepare(
         unlabelled: whether to read training images without captions, too (except skin-tone variants).
 
     Raises:
-        DataError: there are fewer than two concepts with captions.
+        DataError: there are fewer than two concepts with captions, or all captions are equal.
     """
     splits = {s.split for s in data}
     in_train = [s for s in data if (s.split == TRAIN if TRAIN in splits else not s.split)]
@@ -111,13 +137,30 @@ def prepare(
             f"{data.name} has {len(concepts)} concepts with captions, and training needs at least 2",
             "add images of at least two different concepts, with captions",
         )
+    shared = shared_captions((s.concept or s.caption, s.caption) for s in train[:main])
+    if len({s.caption for s in train[:main]}) == 1:
+        raise DataError(
+            f"all {main} training images of {data.name} have the caption {shared.caption!r}, so there is nothing to "
+            "tell them apart by",
+            "give the images captions that say what they show",
+        )
     with progress.task("Reading images", len(train) + len(extra) + len(val)) as task:
         train_images = _images(train, data, store_side, tower, task.advance)
         unlabelled_UHWC = _pixels(extra, data, store_side, task.advance)
         val_images = _images(val, data, side, tower, task.advance) if val else None
-    axes = principal_axes(train_images.texts_ME[train_images.captions.numpy()])
-    unused = 0 if unlabelled else len(uncaptioned)
-    return TrainData(train_images, val_images, tuple(concepts), axes, unlabelled_UHWC, unused, tuple(supplement))
+    axes = principal_axes(train_images.texts_ME[train_images.distinct_captions()])
+    return TrainData(
+        train=train_images,
+        val=val_images,
+        concepts=tuple(concepts),
+        rotation_EE=axes,
+        unlabelled_UHWC=unlabelled_UHWC,
+        unused=len(uncaptioned) - len(extra),
+        supplement=tuple(supplement),
+        uncaptioned=len(uncaptioned),
+        shared=shared,
+        truncated_texts=tower.count_truncated(train_images.texts),
+    )
 
 
 def _supplementary(sample: Sample) -> bool:
@@ -135,7 +178,8 @@ def _images(
     samples: list[Sample], data: Dataset, side: int, tower: TextTower, advance: Callable[[int], None]
 ) -> TrainImages:
     keywords = [_keywords(s) for s in samples]
-    texts = sorted({s.caption for s in samples} | {k for row in keywords for k in row})
+    captions = [captions_of(s) for s in samples]
+    texts = sorted({text for row in (*captions, *keywords) for text in row})
     row_of = {text: i for i, text in enumerate(texts)}
     caption_rows = [row_of[s.caption] for s in samples]
     return TrainImages(
@@ -145,6 +189,7 @@ def _images(
         texts_ME=tower.embed_cached(texts),
         captions=torch.tensor(sorted(set(caption_rows))),
         texts=tuple(texts),
+        all_captions=tuple(tuple(row_of[text] for text in own) for own in captions),
     )
 
 
@@ -159,9 +204,9 @@ def _pixels(samples: list[Sample], data: Dataset, side: int, advance: Callable[[
 
 
 def _keywords(sample: Sample) -> tuple[str, ...]:
-    """English keywords other than the caption itself, in a fixed order."""
-    keywords = {c.text for c in sample.captions[1:] if c.lang == LANGUAGE and c.text and c.text != sample.caption}
-    return tuple(sorted(keywords))
+    """English keywords other than the captions themselves, in a fixed order."""
+    keywords = {c.text for c in sample.captions[1:] if c.lang == LANGUAGE and c.text and c.kind == KEYWORD}
+    return tuple(sorted(keywords - set(captions_of(sample))))
 
 
 def caption_tokenizer(train_data: TrainData, known: Sequence[str] = SPECIAL) -> PreTrainedTokenizerFast:

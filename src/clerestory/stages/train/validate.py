@@ -18,20 +18,25 @@ BATCH_SIZE = 256
 def recall_at_k(model: ClerestoryModel, images: TrainImages, k: int) -> tuple[float, int]:
     """Image→caption recall@k among the distinct captions of ``images``, and the number of images.
 
-    Ties count against the model: a wrong caption with exactly the similarity of the right one ranks before it.
+    An image with several captions counts if any of them is among the first k (the protocol of Flickr30k and COCO); its
+    own captions do not compete with one another. Ties count against the model: a wrong caption with exactly the
+    similarity of the right one ranks before it.
 
     Args:
         model: in evaluation mode.
         images: at the model's image size.
         k: rank up to which the right caption counts.
     """
-    texts_NE = model.get_text_features(torch.from_numpy(images.texts_ME)[images.captions].to(model.device))
-    index_of = {int(row): i for i, row in enumerate(images.captions)}
+    captions = images.distinct_captions()
+    texts_NE = model.get_text_features(torch.from_numpy(images.texts_ME)[captions].to(model.device))
+    index_of = {row: i for i, row in enumerate(captions)}
     hits = 0
     for start in range(0, len(images.pixels_NHWC), BATCH_SIZE):
         pixels = normalise(images.pixels_NHWC[start : start + BATCH_SIZE].numpy()).to(model.device)
-        target_B = torch.tensor([index_of[int(row)] for row in images.caption_N[start : start + BATCH_SIZE]])
         similarity_BN = model.get_image_features(pixels) @ texts_NE.T
-        target_B1 = similarity_BN.gather(1, target_B[:, None].to(model.device))
-        hits += int(((similarity_BN >= target_B1).sum(dim=1) <= k).sum())
+        own_BN = torch.zeros_like(similarity_BN, dtype=torch.bool)
+        for place, rows in enumerate(images.all_captions[start : start + BATCH_SIZE]):
+            own_BN[place, [index_of[row] for row in rows]] = True
+        best_B1 = similarity_BN.masked_fill(~own_BN, -torch.inf).amax(dim=1, keepdim=True)
+        hits += int((((similarity_BN >= best_B1) & ~own_BN).sum(dim=1) < k).sum())
     return hits / len(images.pixels_NHWC), len(images.pixels_NHWC)

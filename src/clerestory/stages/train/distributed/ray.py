@@ -7,6 +7,8 @@ Ray started by this module has no dashboard and listens on the loopback address 
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -46,7 +48,7 @@ def train_on_ray(
         ClerestoryError: Ray could not start the workers, or the training failed in one of them.
     """
     ray, ray_train, ray_torch = _library()
-    folder = store.runs / "ray"
+    folder = store.runs / f"ray-{secrets.token_hex(8)}"  # of this call alone
     start_ray = not ray.is_initialized()
     if start_ray and os.environ.get(CLUSTER):
         ray.init(logging_level="ERROR", log_to_driver=False)
@@ -57,7 +59,7 @@ def train_on_ray(
         gpus = config.device != "cpu" and ray.cluster_resources().get("GPU", 0) >= workers
         trainer = ray_torch.TorchTrainer(
             _worker,
-            train_loop_config={"data": data, "config": config, "home": str(store.home)},
+            train_loop_config={"data": data, "config": config, "home": str(store.home), "folder": folder},
             scaling_config=ray_train.ScalingConfig(num_workers=workers, use_gpu=gpus),
             run_config=ray_train.RunConfig(
                 storage_path=str(folder), failure_config=ray_train.FailureConfig(max_failures=retries)
@@ -71,6 +73,7 @@ def train_on_ray(
         if start_ray:
             ray.shutdown()
     model = (folder / "model").read_text(encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
     return result_from(store.find_evidence(KIND, model=model)[0], cached=False)
 
 
@@ -79,7 +82,7 @@ def _worker(arguments: dict[str, Any]) -> None:
     store = open_store(arguments["home"])
     result = train(arguments["data"](store), arguments["config"], store)
     if os.environ.get("RANK", "0") == "0":
-        file: Path = store.runs / "ray" / "model"
+        file: Path = arguments["folder"] / "model"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(result.model, encoding="utf-8")
 

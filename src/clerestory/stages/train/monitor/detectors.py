@@ -143,7 +143,7 @@ class Plateau(Detector):
         """Loss near the chance loss and in-batch accuracy near chance, over ten checks."""
         if (
             record.batch_accuracy is None
-            or record.chance_loss is None
+            or not record.chance_loss  # 0 without negatives, which is another failure: NoNegatives
             or record.contrastive is None
             or not record.batch
         ):
@@ -439,11 +439,30 @@ class LearningRateTooLow(Detector):
         )
 
 
+class NoNegatives(Detector):
+    """A contrastive loss that compares each image with its own caption only, and so is 0 without learning anything."""
+
+    code, where = findings.NO_NEGATIVES, "batches"
+
+    def check(self, record: StepRecord, full_rate_steps: float, active: bool) -> Symptom | None:
+        """Whether every caption of the batch, and of the bank if the loss uses it, is the same."""
+        if record.negatives is None or not record.batch:
+            return None
+        return symptom(
+            record.negatives < 1,
+            f"a batch of {record.batch} has no two different captions, so the contrastive loss has no negatives and "
+            "teaches nothing",
+            batch=record.batch,
+            negatives=record.negatives,
+        )
+
+
 ALL: tuple[type[Detector], ...] = (
     Leakage,
     Duplicates,
     LearningRateTooHigh,
     LearningRateTooLow,
+    NoNegatives,
     Temperature,
     Explosion,
     Collapse,

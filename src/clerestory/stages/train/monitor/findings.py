@@ -89,6 +89,13 @@ LEARNING_RATE_TOO_LOW = FindingCode(
     "fail",
     "raise learning_rate by a factor of 10, and again while the loss falls smoothly; check for frozen weights",
 )
+NO_NEGATIVES = FindingCode(
+    "CLR-T021",
+    "error",
+    "contrastive loss without negatives",
+    "fail",
+    "raise batch_size, set loss to bank_softmax, and check that different images have different captions",
+)
 
 CODES = (
     COLLAPSE,
@@ -102,4 +109,5 @@ CODES = (
     DUPLICATES,
     LEARNING_RATE_TOO_HIGH,
     LEARNING_RATE_TOO_LOW,
+    NO_NEGATIVES,
 )

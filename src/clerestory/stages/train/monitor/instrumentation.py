@@ -92,6 +92,10 @@ class Instrumentation:
             "logit_scale": logit_scale,
         }
 
+    def measure_negatives(self, negatives: int) -> None:
+        """The number of other captions that the contrastive loss can tell each image's caption from."""
+        self._metrics |= {"negatives": negatives}
+
     @torch.no_grad()
     def measure_captions(self, model: ClerestoryModel, tokens_BTD: Tensor, ids_ML: Tensor) -> None:
         """Measure the caption loss with their own and with shuffled images."""

@@ -19,6 +19,7 @@ class StepRecord:
         chance_loss: the contrastive loss at chance level: ln(B), or its equivalent with more negatives.
         batch_accuracy: share of the batch's images whose most similar text in the batch is their own.
         batch: images in the batch.
+        negatives: other captions that the contrastive loss compares an image with.
         skipped: steps so far whose loss or gradient was not finite.
         grad_norm: gradient norm before clipping; None when it was not finite.
         weight_norm: norm of all trained weights.
@@ -49,6 +50,7 @@ class StepRecord:
     chance_loss: float | None = None
     batch_accuracy: float | None = None
     batch: int | None = None
+    negatives: int | None = None
     skipped: int | None = None
     grad_norm: float | None = None
     weight_norm: float | None = None

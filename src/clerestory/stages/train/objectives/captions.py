@@ -91,6 +91,9 @@ class Captions(Objective):
             step.instrumentation.measure_batch(train.pixels_NHWC, step.rows)
             chance = self.contrastive.chance_loss(step.ranks.world_size * len(step.rows), len(bank_NE))
             step.instrumentation.measure_embeddings(images_BE, texts_BE, captions_B, self.contrastive.scale(), chance)
+            if step.ranks.world_size == 1:  # a rank sees only its own captions
+                others = len(bank_NE) if self.contrastive.uses_bank else len(set(captions_B.tolist()))
+                step.instrumentation.measure_negatives(others - 1)
         dims = step.model.config.nested_dims
         loss: Tensor = self.contrastive(ContrastiveBatch(images_BE, texts_BE, bank_NE, bank_row_B, dims, step.ranks))
         return loss
@@ -106,7 +109,7 @@ class Captions(Objective):
 
     def num_tokens(self, step: StepContext, num_captioned: int) -> int:
         """The number of tokens that the decoder predicts for the first ``num_captioned`` images."""
-        ids_BL = self.ids_ML[step.train_data.train.caption_N[step.rows[:num_captioned]]]
+        ids_BL = self.ids_ML[step.caption_rows(num_captioned)]
         return int((ids_BL[:, 1:] != step.model.config.pad_token_id).sum())
 
     def caption_loss(
@@ -117,7 +120,7 @@ class Captions(Objective):
         pad, terms = model.config.pad_token_id, {}
         balances = [] if balance is None else [balance]
         if num_captioned:
-            ids_BL = self.ids_ML[step.train_data.train.caption_N[step.rows[:num_captioned]]]
+            ids_BL = self.ids_ML[step.caption_rows(num_captioned)]
             ids_BL = ids_BL[:, : int((ids_BL != pad).sum(dim=1).max())]
             if config.parallel_caption_share:
                 generator = torch.Generator().manual_seed(
@@ -157,9 +160,9 @@ class Captions(Objective):
         return self.bank_NE[rows], places[step.ranks.gathered_indices(bank_row_B)]
 
     def mixed_texts(self, step: StepContext) -> Tensor:
-        """The caption embedding of each image, for some mixed with up to three of its keywords: ``(B, E)``."""
+        """The embedding of a caption of each image, for some mixed with up to three of its keywords: ``(B, E)``."""
         train, prob = step.train_data.train, step.settings.config.keyword_prob
-        texts_BE = self.texts_ME[train.caption_N[step.rows]].clone()
+        texts_BE = self.texts_ME[step.caption_rows()].clone()
         uniform_B6 = SampleRng(step.settings.config.seed, "keywords").uniforms(
             np.full(len(step.rows), step.epoch), step.rows, 6
         )

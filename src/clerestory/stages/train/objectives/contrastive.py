@@ -51,7 +51,12 @@ class ContrastiveLoss(nn.Module, ABC):
 
     Args:
         config: ``temperature`` and ``matryoshka_weight``.
+
+    Attributes:
+        uses_bank: whether the training captions of the bank are negatives, too.
     """
+
+    uses_bank = False
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
@@ -77,6 +82,8 @@ class ContrastiveLoss(nn.Module, ABC):
 
 class BankSoftmax(ContrastiveLoss):
     """Softmax over the texts of the batch and the training captions, at a fixed temperature."""
+
+    uses_bank = True
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__(config)

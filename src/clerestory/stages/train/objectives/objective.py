@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ from clerestory.models.model import ClerestoryModel
 from clerestory.stages.train.config import ResolvedConfig
 from clerestory.stages.train.distributed.ranks import SINGLE, Ranks
 from clerestory.stages.train.monitor.instrumentation import Instrumentation
+from clerestory.stages.train.sampling import draw_captions
 from clerestory.stages.train.sharding import shard
 from clerestory.stages.train.shuffle import Rows
 from clerestory.stages.train.train_data import TrainData
@@ -63,6 +65,16 @@ class StepContext:
     settings: ResolvedConfig
     instrumentation: Instrumentation
     ranks: Ranks = SINGLE
+
+    def caption_rows(self, count: int | None = None) -> Tensor:
+        """The caption that each image is trained on in this epoch, as rows of ``train_data.train.texts_ME``.
+
+        Args:
+            count: of the first images; None for all.
+        """
+        rows = self.rows[:count]
+        captions_N, seed = self.train_data.train.all_captions, self.settings.config.seed
+        return torch.from_numpy(draw_captions(captions_N, rows, np.full(len(rows), self.epoch), seed))
 
     def micro_batch(self, index: int, count: int) -> StepContext:
         """Micro-batch ``index`` of ``count``."""

@@ -1,4 +1,4 @@
-"""Images with one caption each: the training data of a fine-tuning, and its evaluation sets."""
+"""Images with their captions: the training data of a fine-tuning, and its evaluation sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from clerestory.core.digest import digest
 from clerestory.core.errors import DataError
 from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
 from clerestory.data.images import decode_sample
-from clerestory.stages.train.sampling import is_skin_tone_variant
+from clerestory.stages.train.sampling import (
+    SharedCaptions,
+    captions_of,
+    draw_captions,
+    is_skin_tone_variant,
+    shared_captions,
+)
 from clerestory.stages.train.shuffle import ShuffledOrder
 
 Ints = NDArray[np.int64]
@@ -28,7 +34,8 @@ class CaptionPairs:
         split: of the dataset; empty if it has none.
         samples: one for each image.
         captions: every distinct caption, sorted.
-        captions_N: the index of each image's caption.
+        captions_N: the index of each image's first caption; images with the same are not negatives of one another.
+        all_captions: the indices of all its captions, the first one first.
         groups_N: the number of each image's concept.
     """
 
@@ -38,6 +45,7 @@ class CaptionPairs:
     captions: tuple[str, ...]
     captions_N: Ints
     groups_N: Ints
+    all_captions: tuple[tuple[int, ...], ...]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -46,9 +54,20 @@ class CaptionPairs:
         """The image of a row, decoded. One at a time: a large one takes 100 MB."""
         return decode_sample(self.data, self.samples[int(row)])
 
-    def texts(self, rows: Sequence[int] | Ints | range) -> list[str]:
-        """The captions of some rows."""
-        return [self.captions[self.captions_N[int(row)]] for row in rows]
+    def draw(self, rows: Ints, epochs: Ints, seed: int) -> Ints:
+        """The index of the caption that each of some images is trained on in its epoch."""
+        return draw_captions(self.all_captions, rows, epochs, seed)
+
+    def own(self, rows: range) -> NDArray[np.bool_]:
+        """Which captions are those of each of some images ``(len(rows), M)``."""
+        own = np.zeros((len(rows), len(self.captions)), np.bool_)
+        for place, row in enumerate(rows):
+            own[place, list(self.all_captions[row])] = True
+        return own
+
+    def shared(self) -> SharedCaptions:
+        """The captions that different concepts have in common."""
+        return shared_captions((sample.concept or sample.caption, sample.caption) for sample in self.samples)
 
     @property
     def images_digest(self) -> str:
@@ -70,19 +89,24 @@ def split_pairs(data: Dataset, split: str, limit: int = 0, seed: int = 0) -> Cap
     samples = [s for s in data if s.split == split and s.caption and not is_skin_tone_variant(s.groups)]
     if limit and len(samples) > limit:
         samples = [samples[row] for row in sorted(ShuffledOrder(len(samples), seed).take(0, limit).tolist())]
-    captions = sorted({s.caption for s in samples})
-    if len(captions) < 2:
+    own = [captions_of(s) for s in samples]
+    captions = sorted({text for texts in own for text in texts})
+    different = len({s.caption for s in samples})
+    if different < 2:
         where = f"the split {split!r} of {data.name}" if split else data.name
         splits = ", ".join(sorted({s.split or "none" for s in data}))
         raise DataError(
-            f"{where} has {len(captions)} different captions, and at least two are required to rank captions",
+            f"{where} has {different} different captions, and at least two are required to rank captions",
             f"add images of different things with captions, or choose another split (available: {splits})",
         )
     index = {caption: row for row, caption in enumerate(captions)}
     concepts: dict[str, int] = {}
     groups = [concepts.setdefault(s.concept or s.caption, len(concepts)) for s in samples]
     caption_rows = [index[s.caption] for s in samples]
-    return CaptionPairs(data, split, tuple(samples), tuple(captions), np.array(caption_rows), np.array(groups))
+    all_captions = tuple(tuple(index[text] for text in texts) for texts in own)
+    return CaptionPairs(
+        data, split, tuple(samples), tuple(captions), np.array(caption_rows), np.array(groups), all_captions
+    )
 
 
 def train_pairs(data: Dataset, limit: int, seed: int) -> CaptionPairs:

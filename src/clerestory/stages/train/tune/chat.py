@@ -58,13 +58,15 @@ class TrainableChatModel:
         """Set the training data; nothing is precomputed."""
         self._pairs = pairs
 
-    def backward(self, rows: Ints) -> float:
+    def backward(self, rows: Ints, epochs: Ints) -> float:
         """Add the gradients of the cross-entropy per token, averaged over images; returns that loss."""
         if self._pairs is None:
             raise RuntimeError("call prepare first")
         total = 0.0
-        for row, text in zip(rows, self._pairs.texts(rows), strict=True):
-            loss = self.network(**self.training_inputs(self._pairs.image(row), text)).loss / len(rows)
+        captions = self._pairs.draw(rows, epochs, self.config.seed)
+        for row, caption in zip(rows, captions, strict=True):
+            inputs = self.training_inputs(self._pairs.image(row), self._pairs.captions[caption])
+            loss = self.network(**inputs).loss / len(rows)
             loss.backward()
             total += float(loss.detach())
         return total
@@ -91,11 +93,12 @@ class TrainableChatModel:
             yield 1.0 / rank if bool(torch.isfinite(log_likelihoods).all()) else 0.0
 
     def _options(self, pairs: CaptionPairs, row: int) -> Sequence[str]:
-        """The correct caption first, then others."""
-        correct = int(pairs.captions_N[row])
-        others = [i for i in range(len(pairs.captions)) if i != correct]
+        """A correct caption first, then those of other images."""
+        own = pairs.all_captions[row]
+        others = [i for i in range(len(pairs.captions)) if i not in own]
         generator = SampleRng(self.config.seed, "choices").generator(0, pairs.samples[row].id)
         chosen = generator.permutation(len(others))[: NUM_CHOICES - 1]
+        correct = own[int(generator.random() * len(own))]
         return [pairs.captions[correct], *(pairs.captions[others[i]] for i in chosen)]
 
     def after_step(self) -> None:

@@ -70,7 +70,9 @@ class TrainableDualEncoder:
         CapabilityError: the towers share weights and one of them is to be locked, or nothing is left to train.
     """
 
-    score_definition = "1 / rank of the image's own caption among all distinct captions of the set"
+    score_definition = (
+        "1 / rank of the image's own caption, the best one if it has several, among the captions of other images"
+    )
 
     def __init__(self, model: TunableDualEncoder, config: TuneConfig, cache: EmbeddingCache) -> None:
         self.model, self.network, self.digest = model, model.network, model.digest
@@ -107,24 +109,27 @@ class TrainableDualEncoder:
                 if tower in self.locked:
                     self._locked_rows(pairs, tower)
 
-    def backward(self, rows: Ints) -> float:
-        """Add the gradients of the contrastive loss of some images with their captions; returns the loss."""
+    def backward(self, rows: Ints, epochs: Ints) -> float:
+        """Add the gradients of the contrastive loss of some images with a caption of each; returns the loss."""
         if self._pairs is None:
             raise RuntimeError("call prepare first")
-        images_BD, texts_BD = (self._batch(self._pairs, rows, tower) for tower in TOWERS)
+        captions_B = self._pairs.draw(rows, epochs, self.config.seed)
+        images_BD = self._batch(self._pairs, rows, "image")
+        texts_BD = self._batch(self._pairs, captions_B, "text")
         loss = self._loss(images_BD, texts_BD, torch.from_numpy(self._pairs.captions_N[rows]))
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
         return float(loss.detach())
 
     def scores(self, pairs: CaptionPairs) -> Floats:
-        """1 / rank of each image's own caption; captions with an equal similarity rank above it."""
+        """1 / rank of each image's best own caption; others with an equal similarity rank above it."""
         images_ND = torch.from_numpy(np.array(self._evaluation_rows(pairs, "image")))
         texts_MD = torch.from_numpy(np.array(self._evaluation_rows(pairs, "text")))
-        captions_N1 = torch.from_numpy(pairs.captions_N)[:, None]
         similar_NM = images_ND @ texts_MD.T
-        rank_N = (similar_NM >= similar_NM.gather(1, captions_N1)).sum(dim=1)
+        own_NM = torch.from_numpy(pairs.own(range(len(pairs))))
+        best_N1 = similar_NM.masked_fill(~own_NM, -torch.inf).amax(dim=1, keepdim=True)
+        rank_N = 1 + ((similar_NM >= best_N1) & ~own_NM).sum(dim=1)
         finite_N = torch.isfinite(similar_NM).all(dim=1)
-        scores: Floats = torch.where(finite_N, 1.0 / rank_N.clamp(min=1), 0.0).double().numpy()
+        scores: Floats = torch.where(finite_N, 1.0 / rank_N, 0.0).double().numpy()
         return scores
 
     @torch.no_grad()
@@ -173,21 +178,23 @@ class TrainableDualEncoder:
         return loss + nested
 
     def _batch(self, pairs: CaptionPairs, rows: Ints, tower: Tower) -> Tensor:
-        """Embeddings of one tower ``(B, D)``: with gradients if it is trained, from the cache if it is locked."""
+        """Embeddings of some images, or of some captions by their index, ``(B, D)``.
+
+        With gradients if the tower is trained, from the cache if it is locked.
+        """
         if tower not in self.locked:
             return self._embed(pairs, rows, tower)
         if not self.config.cache_embeddings:
             with torch.no_grad():
                 return self._embed(pairs, rows, tower)
         cached = self._locked_rows(pairs, tower)
-        return torch.from_numpy(np.array(cached[rows if tower == "image" else pairs.captions_N[rows]]))
+        return torch.from_numpy(np.array(cached[rows]))
 
-    def _embed(self, pairs: CaptionPairs, rows: Sequence[int] | Ints | range, tower: Tower) -> Tensor:
-        """Embed the images of some rows, or their captions; each distinct caption of a batch once."""
+    def _embed(self, pairs: CaptionPairs, rows: Ints, tower: Tower) -> Tensor:
+        """Embed some images, or some captions by their index; each distinct caption of a batch once."""
         if tower == "image":
             return self.model.encode_images(self._image_inputs(pairs, rows))
-        caption_rows = pairs.captions_N[np.asarray(rows)]
-        distinct, inverse = np.unique(caption_rows, return_inverse=True)
+        distinct, inverse = np.unique(rows, return_inverse=True)
         return self.model.encode_texts(self.model.preprocess_texts([pairs.captions[i] for i in distinct]))[inverse]
 
     def _image_inputs(self, pairs: CaptionPairs, rows: Sequence[int] | Ints | range) -> dict[str, Tensor]:

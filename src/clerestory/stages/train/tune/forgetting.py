@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy import special
 
 from clerestory.core.evidence import Finding
 from clerestory.stages.train.tune import findings
@@ -142,6 +143,17 @@ class ForgettingMonitor:
         )
 
 
-def chance_score(candidates: int) -> float:
-    """The mean of 1 / rank when the rank is uniform on ``1 … candidates``."""
-    return float((1.0 / np.arange(1, candidates + 1)).mean())
+def chance_score(candidates: int, own: int = 1) -> float:
+    """The mean of 1 / rank in a random order of ``candidates`` captions.
+
+    Args:
+        candidates: captions to rank.
+        own: how many of them are the image's own; the rank is 1 + the number of others before the first of these.
+    """
+    ranks = np.arange(1, candidates - own + 2)
+    if own == 1:
+        return float((1.0 / ranks).mean())
+    # P(rank = r) is proportional to the ways of placing the other own captions behind place r.
+    logs = special.gammaln(candidates - ranks + 1) - special.gammaln(candidates - ranks - own + 2)
+    weights = np.exp(logs - logs.max())
+    return float((weights / ranks).sum() / weights.sum())

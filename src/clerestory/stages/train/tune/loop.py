@@ -110,9 +110,11 @@ class TuningLoop:
 
     def _step(self) -> float | None:
         """One step; returns its loss, or None if the loss or gradient was not finite and the step had no effect."""
-        rows = self.order.take(self.step * self.batch_size, self.batch_size)
+        first = self.step * self.batch_size
+        rows = self.order.take(first, self.batch_size)
+        epochs = np.arange(first, first + self.batch_size) // self.order.size
         self.optimizer.zero_grad(set_to_none=True)
-        loss = self.model.backward(rows)
+        loss = self.model.backward(rows, epochs)
         norm = float(torch.nn.utils.clip_grad_norm_(list(self.weights.values()), self.config.max_grad_norm))
         learning_rate = self.config.learning_rate_at(self.step)
         self.step += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clerestory.core.evidence import Finding
+from clerestory.stages.train.findings import shared_captions_finding
 from clerestory.stages.train.tune import findings
 from clerestory.stages.train.tune.caption_pairs import CaptionPairs
 from clerestory.stages.train.tune.evidence import AFTER, BEFORE, NEW, RETENTION, ScoreTable
@@ -15,7 +16,13 @@ def result_findings(
     model: TrainableModel, table: ScoreTable, train: CaptionPairs, curve: InterpolationCurve
 ) -> tuple[Finding, ...]:
     """Findings about the chosen weights, the gain, the retention set and the model's other abilities."""
-    candidates = (_interpolated(table, curve), _gain(table), _overlap(train, table.sets[RETENTION]), _decoder(model))
+    candidates = (
+        shared_captions_finding(train.shared(), len(train)),
+        _interpolated(table, curve),
+        _gain(table),
+        _overlap(train, table.sets[RETENTION]),
+        _decoder(model),
+    )
     return tuple(finding for finding in candidates if finding is not None)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from clerestory.core.codec import Facts, Tags
 from clerestory.core.digest import digest
@@ -20,6 +21,7 @@ from clerestory.models.adapters.hf_dual import DualEncoder
 from clerestory.models.protocols import AnyModel
 from clerestory.models.runtime import ClerestoryEncoder
 from clerestory.stages.train.findings import SKIPPED_STEPS
+from clerestory.stages.train.run_folder import run_folder
 from clerestory.stages.train.threads import threads
 from clerestory.stages.train.tune import lora
 from clerestory.stages.train.tune.cache import EmbeddingCache
@@ -100,6 +102,7 @@ def tune(
         CapabilityError: a model of another kind, or one whose towers cannot be locked separately.
         MissingExtra: LoRA needs ``peft``.
         DataError: there is no training data or no retention set.
+        Conflict: the same fine-tuning is going on in another process; names it.
         ClerestoryError: the loss stayed infinite or NaN.
         KeyboardInterrupt: Ctrl-C.
     """
@@ -110,26 +113,28 @@ def tune(
     earlier = _earlier_result(subject, store)
     if earlier is not None:
         return earlier
-    folder = store.runs / f"{KIND}-{digest(subject)[:24]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with metered() as meter, threads(settings.threads):
-        run = _prepare(model, data, retention, retention_split, settings, store, folder, progress)
-        loop, curve = _train(run, progress, base)
-        model_digest, files = _store(run, curve, store)
-    rows = run.table.columns()
-    evidence = Evidence(
-        kind=KIND,
-        subject=replace(subject, model=model_digest or digest(files)),
-        measurements=run.table.measurements(rows),
-        findings=_findings(run, loop, curve),
-        cost=meter.cost,
-        created=now(),
-        rows=store.blobs.put(write_rows(rows)),
-        artifacts=Tags({"log": store.blobs.put(loop.log.path.read_bytes()), **files}),
-        facts=_facts(run, loop, curve, base, model_digest),
-    )
-    store.put_evidence(evidence)
-    shutil.rmtree(folder, ignore_errors=True)
+    with run_folder(store, KIND, subject, "the same fine-tuning") as folder:
+        # It may have ended in another process since.
+        earlier = _earlier_result(subject, store)
+        if earlier is not None:
+            return earlier
+        with metered() as meter, threads(settings.threads):
+            run = _prepare(model, data, retention, retention_split, settings, store, folder, progress)
+            loop, curve = _train(run, progress, base)
+            model_digest, files = _store(run, curve, store)
+        rows = run.table.columns()
+        evidence = Evidence(
+            kind=KIND,
+            subject=replace(subject, model=model_digest or digest(files)),
+            measurements=run.table.measurements(rows),
+            findings=_findings(run, loop, curve),
+            cost=meter.cost,
+            created=now(),
+            rows=store.blobs.put(write_rows(rows)),
+            artifacts=Tags({"log": store.blobs.put(loop.log.path.read_bytes()), **files}),
+            facts=_facts(run, loop, curve, base, model_digest),
+        )
+        store.put_evidence(evidence)
     return TuneResult(evidence, model_digest, files, cached=False)
 
 
@@ -189,11 +194,12 @@ def _prepare(
     table = ScoreTable({RETENTION: retention} | ({NEW: val} if val else {}))
     for name, pairs in table.sets.items():
         table.scores[name, BEFORE] = trainable.scores(pairs)
-    candidates = min(NUM_CHOICES, len(retention.captions)) if trainable.kind == "chat" else len(retention.captions)
+    is_chat, own = trainable.kind == "chat", round(np.mean([len(captions) for captions in retention.all_captions]))
+    candidates = min(NUM_CHOICES, len(retention.captions)) if is_chat else len(retention.captions)
     monitor = ForgettingMonitor(
         table.scores[RETENTION, BEFORE],
         retention.groups_N,
-        chance_score(candidates),
+        chance_score(candidates, 1 if is_chat else own),
         config.min_retention,
         len(config.validation_steps()),
     )

@@ -34,8 +34,13 @@ class TrainableModel(Protocol):
     def prepare(self, pairs: CaptionPairs) -> None:
         """Set the training data and precompute what the steps need."""
 
-    def backward(self, rows: Ints) -> float:
-        """Add the gradients of the mean loss over some training images; returns the loss."""
+    def backward(self, rows: Ints, epochs: Ints) -> float:
+        """Add the gradients of the mean loss over some training images; returns the loss.
+
+        Args:
+            rows: the images.
+            epochs: the epoch of each, which decides on its caption.
+        """
 
     def scores(self, pairs: CaptionPairs) -> Floats:
         """For each image 1 / the rank of its own caption among others ``(N,)``; 0 if that is not finite."""
