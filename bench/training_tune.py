@@ -153,7 +153,7 @@ def make_step(model: TrainableDualEncoder) -> Callable[[], None]:
     def step() -> None:
         first = next(numbers) * BATCH
         optimizer.zero_grad(set_to_none=True)
-        model.backward(np.arange(first, first + BATCH) % IMAGES)
+        model.backward(np.arange(first, first + BATCH) % IMAGES, np.zeros(BATCH, np.int64))
         optimizer.step()
 
     return step

@@ -114,7 +114,7 @@ def test_only_the_answer_is_learnt(make: Any, tmp_path: Path, few: Dataset) -> N
     config = TuneConfig(question="what colour is this ?", lock="none").resolved("chat")
     trainable = TrainableChatModel(model, config)
     pairs = train_pairs(few, 0, 0)
-    image, text = pairs.image(0), pairs.texts([0])[0]
+    image, text = pairs.image(0), pairs.captions[pairs.captions_N[0]]
     inputs = trainable.training_inputs(image, text)
     labels = inputs["labels"][0]
     answer = model.tokenizer.decode(labels[labels != IGNORE], skip_special_tokens=False)
