@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.support.images import solid_image
 
 from clerestory.core.digest import digest_file
-from clerestory.core.errors import DataError, IntegrityError
+from clerestory.core.errors import DataError, InputError, IntegrityError
 from clerestory.core.sample import Caption, Dataset
 from clerestory.data import open_data, parquet, save_parquet
 
@@ -286,7 +286,7 @@ def test_given_splits_are_kept_and_a_leak_is_named(shop: Path) -> None:
 def test_saved_parquet_opens_with_the_same_digest_with_and_without_its_sidecar(shop: Path, tmp_path: Path) -> None:
     captions_csv(shop, ROWS)
     data = open_data(shop)
-    path = save_parquet(data, tmp_path / "out" / "mine")
+    path = save_parquet(data, tmp_path / "mine")
     assert path.name == "mine.parquet"
     again = open_data(path)
     assert again.digest == data.digest
@@ -391,7 +391,9 @@ def test_a_file_may_be_replaced_while_it_is_open(shop: Path, tmp_path: Path) -> 
     path = save_parquet(data, tmp_path / "one.parquet")
     open_before = open_data(path)
     (shop / "z.png").write_bytes(solid_image("olive"))
-    save_parquet(open_data(shop), path)
+    with pytest.raises(InputError, match="already exists"):
+        save_parquet(open_data(shop), path)
+    save_parquet(open_data(shop), path, force=True)
     assert [open_before.read(s) for s in open_before] == [data.read(s) for s in data]
 
 

@@ -200,14 +200,27 @@ def test_unknown_name(world: World, tmp_path: Path) -> None:
 
 def test_place_that_cannot_be_written(world: World, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here", encoding="utf-8")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(InputError, match="is a file, not a folder"):
         report(world.store, "icons@2", tmp_path / "file")
+    with pytest.raises(InputError, match="does not exist"):
+        report(world.store, "icons@2", tmp_path / "deep" / "page.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_existing_report_is_replaced_only_when_asked(world: World, tmp_path: Path) -> None:
+    (tmp_path / "page.json").write_text("notes of a person", encoding="utf-8")
+    with pytest.raises(InputError, match=r"page.json already exists"):
+        report(world.store, "icons@2", tmp_path / "page.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["page.json"]
+    files = report(world.store, "icons@2", tmp_path / "page.html", force=True)
+    assert files.json.read_text(encoding="utf-8").startswith("{")
 
 
 def test_names_of_the_files(world: World, tmp_path: Path) -> None:
-    named = report(world.store, "icons@2", tmp_path / "deep" / "page.html")
+    named = report(world.store, "icons@2", tmp_path / "page.html")
     assert (named.html.name, named.json.name) == ("page.html", "page.json")
     default = report(world.store, "icons@live")
+    assert report(world.store, "icons@live") == default  # in the folder of the store, a report is renewed
     assert default.html == world.store.home / "reports" / "icons-2.html"
     assert sorted(p.name for p in default.html.parent.iterdir()) == ["icons-2.html", "icons-2.json"]
 

@@ -44,7 +44,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
         ),
         store,
     )
-    return report(store, model.digest, folder / "out", data).html.as_uri()
+    return report(store, model.digest, folder / "out.html", data).html.as_uri()
 
 
 @pytest.fixture(scope="module")

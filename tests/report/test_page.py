@@ -93,6 +93,8 @@ def test_json_holds_the_evidence_itself(world: World, content: Any) -> None:
 
 
 def test_same_input_gives_same_bytes(world: World, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
     first = report(world.store, "icons@2", tmp_path / "a", world.data)
     second = report(world.store, "icons@2", tmp_path / "b", make_data())
     assert first.html.read_bytes() == second.html.read_bytes()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clerestory.core.errors import InputError
+from clerestory.data.images import check_image, decode_image, image_batches
 from clerestory.models.protocols import AnyModel, CaptionCandidate, Captioner, require_capability
 
 if TYPE_CHECKING:
     from PIL import Image
 
+BATCH_SIZE = 64
 BYTE_ORDER_MARK = "\ufeff"
 # A spreadsheet may run a cell that begins with one of these as a formula; it accepts the full-width forms, too.
 FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠")
@@ -31,6 +35,48 @@ def caption_images(
     if n < 1:
         raise InputError(f"the number of suggestions is {n}", "request at least one")
     return captioner.caption_images(list(images), n) if images else []
+
+
+def caption_files(
+    captioner: Captioner, files: Sequence[Path], n: int = 3
+) -> Iterator[tuple[Path, list[CaptionCandidate] | str]]:
+    """Each file with its suggestions, or the reason why it has none; a few decoded images in memory at a time."""
+    problems: dict[Path, str] = {}
+
+    def load(path: Path) -> Image.Image | None:
+        try:
+            return decode_image(path.read_bytes())
+        except (OSError, InputError) as error:
+            problems[path] = file_problem(error)
+            return None
+
+    for batch in image_batches(files, load, BATCH_SIZE):
+        suggestions = iter(caption_images(captioner, [image for _, image in batch if image is not None], n))
+        for path, image in batch:
+            yield path, next(suggestions) if image is not None else problems[path]
+
+
+def check_file(path: Path) -> str:
+    """Why an image file cannot be captioned; empty if it can."""
+    try:
+        check_image(path.read_bytes())
+    except (OSError, InputError) as error:
+        return file_problem(error)
+    return ""
+
+
+def file_problem(error: OSError | InputError) -> str:
+    """The problem with a file, and the remedy if there is one, in one line."""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
+def file_cell(path: Path, csv_file: Path) -> str:
+    """A file as it is named in a CSV table: relative to the folder of the table, as ``clerestory data add`` reads it.
+
+    A name that a spreadsheet would run as a formula begins with ``./``, which names the same file.
+    """
+    relative = os.path.relpath(path, csv_file.parent)
+    return f"./{relative}" if _is_formula(relative) else relative
 
 
 def captions_csv(rows: Iterable[Mapping[str, object]]) -> str:
@@ -52,5 +98,8 @@ def captions_csv(rows: Iterable[Mapping[str, object]]) -> str:
 
 def _escape(cell: object) -> str:
     text = "" if cell is None else str(cell)
-    risky = not isinstance(cell, int | float) and text.lstrip(" ")[:1] in FORMULA_STARTS
-    return "'" + text if risky else text
+    return "'" + text if not isinstance(cell, int | float) and _is_formula(text) else text
+
+
+def _is_formula(text: str) -> bool:
+    return text.lstrip(" ")[:1] in FORMULA_STARTS

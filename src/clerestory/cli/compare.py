@@ -17,6 +17,7 @@ from clerestory.core.codec import encode
 from clerestory.core.comparison import Comparison, ComparisonRow
 from clerestory.report.comparison import (
     OUTCOMES,
+    comparison_files,
     flip_answer,
     headline,
     points,
@@ -43,6 +44,7 @@ def compare_(
     margin: float = 0.01,
     alpha: float = 0.05,
     report: Path | None = None,
+    force: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> int:
     """Compare two models sample by sample.
@@ -58,7 +60,9 @@ def compare_(
         margin: The largest difference that does not matter; 0.01 is one percentage point.
         alpha: The rate of false claims of a difference, over all results together (family-wise error rate).
         report: An .html file (or a folder) for a page with the flipped images.
+        force: Replace the files of an earlier --report.
     """
+    target = comparison_files(a, b, report, force).html if report is not None else None
     store = open_store(common.home)
     dataset = evaluation_data(store, data, task, common.out)
     digests = {ref: load_model(store, ref)[0].digest for ref in (a, b) if is_external(ref)}
@@ -71,8 +75,8 @@ def compare_(
     lines += [Text(f"not compared: {each.message}", "dim") for each in comparison.exclusions]
     lines.append(f"evidence  {comparison.evidence}")
     result = {**encode(comparison), "verdict": comparison.verdict, "headline": headline(comparison)}
-    if report is not None:
-        files = write_comparison(comparison, report, dataset)
+    if target is not None:
+        files = write_comparison(comparison, target, dataset, force)
         result["html"] = str(files.html)
         lines.append(f"page      {files.html}")
     common.out.result(result, *lines)

@@ -14,6 +14,7 @@ from clerestory.cli.output import PLAIN, Common
 from clerestory.core.digest import short
 from clerestory.core.errors import InputError
 from clerestory.core.extensions import names
+from clerestory.core.outputs import check_output_folder
 from clerestory.core.sample import Dataset
 from clerestory.data.shards import verify_shards, write_shards
 from clerestory.store import open_store
@@ -81,6 +82,7 @@ def shards_(
     if folder is None:
         index, status = verify_shards(name, common.out), "verified"
     else:
+        check_output_folder(folder)
         data = load_dataset(open_store(common.home), name, common.out)
         index, status = write_shards(data, folder, kind, size * 2**20, common.out), "written"
     count, path = len(index.shards), str(folder or name)

@@ -18,8 +18,9 @@ from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.errors import CapabilityError
 from clerestory.core.evidence import Evidence, Measurement
+from clerestory.core.outputs import check_output_folder
 from clerestory.stages.train.monitor.instrumentation import format_finding
-from clerestory.stages.train.tune import TuneConfig, TuneResult, check_target, tune, write_target
+from clerestory.stages.train.tune import TuneConfig, TuneResult, tune, write_target
 from clerestory.store import open_store
 
 SETS = {"retention": "retention set", "new": "new data"}
@@ -90,7 +91,7 @@ def tune_(
     }
     tune_config = decode(TuneConfig, merged_settings(config, options, set_, TuneConfig))
     if to is not None:
-        check_target(to)
+        check_output_folder(to)
     loaded, _ = load_model(store, model)
     dataset = load_dataset(store, data, out)
     retention = dataset if retain == data else load_dataset(store, retain, out)

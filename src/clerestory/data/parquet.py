@@ -23,7 +23,8 @@ from clerestory.core.codec import Tags, decode, encode
 from clerestory.core.digest import digest_file
 from clerestory.core.errors import ConfigError, DataError, IntegrityError
 from clerestory.core.evidence import Finding
-from clerestory.core.files import atomic_path
+from clerestory.core.files import atomic_path, translate_disk_errors
+from clerestory.core.outputs import CHOOSE_FOLDER, check_output
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Caption, Dataset, Sample
 
@@ -52,16 +53,27 @@ def sidecar_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def save_parquet(dataset: Dataset, path: str | Path) -> Path:
+def save_parquet(dataset: Dataset, path: str | Path, force: bool = False) -> Path:
     """Write a dataset with its images, so that ``open_data(path)`` gives the same digest on any machine.
 
     The file appears whole or not at all; ``path`` gets the suffix ``.parquet`` if it has another one. A small ``.json``
     file beside it contains the digests, which makes opening it again fast.
+
+    Args:
+        dataset: what to write.
+        path: the Parquet file, in an existing folder.
+        force: replace existing files.
+
+    Raises:
+        InputError: the folder does not exist or is not writable, or one of the files exists.
     """
     target = Path(path)
     if target.suffix != ".parquet":
         target = target.with_name(target.name + ".parquet")
-    write_dataset(dataset, target)
+    check_output(target, force)
+    check_output(sidecar_path(target), force)
+    with translate_disk_errors(target.parent, CHOOSE_FOLDER):
+        write_dataset(dataset, target)
     return target
 
 

@@ -48,6 +48,17 @@ T = TypeVar("T")
 LIVE = "live"
 
 
+def report_name(store: Store, ref: str) -> str:
+    """What a report calls the model that ``ref`` names: ``icons@3``, or the start of its digest.
+
+    Raises:
+        NotFound: no model or release has this name.
+    """
+    resolved = store.resolve(ref)
+    release = resolved.release or _release_of(store, resolved.digest)
+    return release.ref if release else resolved.digest[:12]
+
+
 def collect(store: Store, ref: str, images: Dataset | None = None) -> ReportData:
     """Everything the store knows about the model that ``ref`` names.
 

@@ -13,10 +13,10 @@ from markupsafe import Markup
 from clerestory.core.codec import encode
 from clerestory.core.comparison import Comparison, ComparisonOutcome, ComparisonRow, Flip
 from clerestory.core.errors import NotFound
-from clerestory.core.files import translate_disk_errors, write_atomic
+from clerestory.core.outputs import write_output
 from clerestory.core.sample import Dataset
 from clerestory.report import format
-from clerestory.report.files import ReportFiles
+from clerestory.report.files import ReportFiles, page_files
 from clerestory.report.render import fill
 from clerestory.report.svg.canvas import AxisScale, SvgCanvas, shorten, tick_text, ticks
 from clerestory.report.thumbnails import ReportThumbnails
@@ -72,24 +72,29 @@ class GroupForest:
     rows: tuple[ComparisonRow, ...]
 
 
-def write_comparison(comparison: Comparison, out: Path, images: Dataset | None = None) -> ReportFiles:
+def comparison_files(a: str, b: str, out: Path, force: bool = False) -> ReportFiles:
+    """Where a comparison of two models is written; arguments and errors as for ``write_comparison``."""
+    return page_files(out, f"{a}-against-{b}", force)
+
+
+def write_comparison(
+    comparison: Comparison, out: Path, images: Dataset | None = None, force: bool = False
+) -> ReportFiles:
     """Write a comparison as one HTML file that needs nothing else, with the same numbers as JSON next to it.
 
     Args:
         comparison: to write.
         out: the ``.html`` file, or the folder to put it in.
         images: the data both were evaluated on, for thumbnails.
+        force: replace existing files.
 
     Raises:
-        InputError: the files cannot be written.
+        InputError: the files cannot be written, or exist.
     """
-    name = f"{comparison.a}-against-{comparison.b}.html".replace("@", "-")
-    html = out if out.suffix == ".html" else out / name
-    files = ReportFiles(html, html.with_suffix(".json"))
-    with translate_disk_errors(html.parent, "choose another folder"):
-        content = json.dumps(encode(comparison), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-        write_atomic(files.json, content.encode())
-        write_atomic(files.html, render_comparison(comparison, images).encode())
+    files = comparison_files(comparison.a, comparison.b, out, force)
+    content = json.dumps(encode(comparison), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    write_output(files.json, content.encode(), force)
+    write_output(files.html, render_comparison(comparison, images).encode(), force)
     return files
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.support.task_files import TASK, RuleBasedScorer, write_quiz, write_table, write_task
 
-from clerestory.core.errors import ClerestoryError, ConfigError, Conflict, IntegrityError, NotFound
+from clerestory.core.errors import ClerestoryError, ConfigError, Conflict, InputError, IntegrityError, NotFound
 from clerestory.data import open_data
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.tasks import Task, load_task
@@ -152,7 +152,7 @@ def test_names_that_nothing_has_are_one_sentence(store: Store, pack: Path, task:
     assert "colours" in caught.value.closest
     with pytest.raises(NotFound, match="no pack"):
         verify_pack(tmp_path / "work")
-    with pytest.raises(Conflict, match="already exists"):
+    with pytest.raises(InputError, match="already exists"):
         export_pack(task, pack, "0.1")
 
 

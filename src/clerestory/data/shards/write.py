@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ import pyarrow.parquet as pq
 from clerestory.core.codec import encode
 from clerestory.core.digest import digest_bytes, digest_file
 from clerestory.core.errors import ConfigError, InputError, IntegrityError
+from clerestory.core.outputs import check_output_folder, output_folder
 from clerestory.core.progress import QUIET, Progress, ProgressTask
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data import parquet
@@ -57,23 +55,11 @@ def write_shards(
         raise ConfigError(f"the kind of shards {kind!r} does not exist", f"use one of {', '.join(_WRITERS)}")
     if shard_bytes < 1:
         raise ConfigError(f"the shard size is {shard_bytes} bytes", "use a size above 0")
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{target} already exists and is not empty", "name a new folder")
+    check_output_folder(target)
     if not len(data):
         raise InputError(f"the dataset {data.name} is empty", "add images first")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        with progress.task(f"Writing {target.name}", len(data)) as task:
-            index = _fill(data, temporary, kind, shard_bytes, task)
-        _flush(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        temporary.replace(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return index
+    with output_folder(target) as temporary, progress.task(f"Writing {target.name}", len(data)) as task:
+        return _fill(data, temporary, kind, shard_bytes, task)
 
 
 def _fill(data: Dataset, folder: Path, kind: ShardKind, shard_bytes: int, task: ProgressTask) -> ShardIndex:
@@ -153,16 +139,6 @@ def _write_table(samples: Sequence[Sample], locations: Sequence[tuple[int, int, 
 def _cells(sample: Sample) -> dict[str, Any]:
     plain = {name: getattr(sample, name) for name in ("id", "concept", "licence", "source", "split")}
     return {**plain, "sha256": sample.image, "captions": encode(sample.captions), "groups": list(sample.groups.items())}
-
-
-def _flush(folder: Path) -> None:
-    """Flush a folder and its files to the disk."""
-    for path in (*folder.iterdir(), folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 _WRITERS = {"parquet": _write_parquet, "tar": _write_tar}

@@ -20,6 +20,7 @@ from typing import Any
 from clerestory.core.codec import Tags, decode, encode
 from clerestory.core.digest import digest, digest_bytes, digest_file
 from clerestory.core.errors import ConfigError, Conflict, IntegrityError, NotFound, not_found
+from clerestory.core.outputs import check_output_folder, output_folder
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import Event
@@ -81,17 +82,20 @@ def export_pack(task: Task, folder: Path, version: str, progress: Progress = QUI
     Raises:
         ConfigError: the task has no licence, or its name is not a valid folder name.
         DataError: its data cannot be opened.
-        Conflict: the folder is not empty.
+        InputError: the folder is not empty, or cannot be written.
     """
     if not _NAME.fullmatch(task.name):
         raise ConfigError(
             f"the task name {task.name!r} cannot be that of a pack", "use letters, digits, dots, dashes and underscores"
         )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Conflict(f"{folder} already exists", "give a new folder")
+    check_output_folder(folder)
     data = open_task_data(task, progress)
     licences = _licences(task, data)
-    folder.mkdir(parents=True, exist_ok=True)
+    with output_folder(folder) as temporary:
+        return _write_pack(task, data, licences, temporary, version)
+
+
+def _write_pack(task: Task, data: Dataset, licences: tuple[str, ...], folder: Path, version: str) -> Pack:
     named = Dataset(task.name, data.samples, data.read, digest=data.digest)
     save_parquet(named, folder / DATA_FILE)
     packed = dataclasses.replace(task, data=DATA_FILE)

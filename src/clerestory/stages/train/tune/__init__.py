@@ -7,16 +7,15 @@ from clerestory.core.extensions import lazy_exports
 if TYPE_CHECKING:
     from clerestory.stages.train.tune.config import TuneConfig
     from clerestory.stages.train.tune.run import TuneResult, tune
-    from clerestory.stages.train.tune.saving import check_target, write_target
+    from clerestory.stages.train.tune.saving import write_target
 
-__all__ = ["TuneConfig", "TuneResult", "check_target", "tune", "write_target"]
+__all__ = ["TuneConfig", "TuneResult", "tune", "write_target"]
 
 __getattr__ = lazy_exports(
     __name__,
     {
         "TuneConfig": ".config",
         "TuneResult": ".run",
-        "check_target": ".saving",
         "tune": ".run",
         "write_target": ".saving",
     },

@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from clerestory.core.errors import InputError, NotFound
+from clerestory.core.errors import NotFound
+from clerestory.core.outputs import output_folder
 from clerestory.models.adapters.files import MODEL_FILES
 from clerestory.models.adapters.hf_chat import ChatModel
 from clerestory.models.adapters.hf_dual import DualEncoder
@@ -48,26 +49,18 @@ def write_model(model: Any, folder: Path) -> Path:
     return folder
 
 
-def check_target(folder: Path) -> None:
-    """Check that a folder does not exist or is empty.
-
-    Raises:
-        InputError: it is a file, or not empty.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} already exists", "name a new folder for the tuned model, or remove this one")
-
-
 def write_target(folder: Path, store: Store, model: str, adapter: dict[str, str]) -> None:
     """Copy a result out of the store: the model's files, and its adapter in the subfolder ``adapter``.
 
     Without a merged model the adapter's files are in the folder itself.
+
+    Raises:
+        InputError: the folder exists and is not empty, or cannot be written.
     """
-    check_target(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if model:
-        shutil.copytree(store.model_folder(model), folder, dirs_exist_ok=True)
-    adapter_folder = folder / "adapter" if model else folder
-    for name, blob in adapter.items():
-        adapter_folder.mkdir(exist_ok=True)
-        (adapter_folder / name).write_bytes(store.blobs.get(blob))
+    with output_folder(folder) as temporary:
+        if model:
+            shutil.copytree(store.model_folder(model), temporary, dirs_exist_ok=True)
+        adapter_folder = temporary / "adapter" if model else temporary
+        for name, blob in adapter.items():
+            adapter_folder.mkdir(exist_ok=True)
+            (adapter_folder / name).write_bytes(store.blobs.get(blob))
