@@ -26,7 +26,7 @@ NAMES = [
     "'q.png",
     'say "hi", twice.png',
     "ü ö.png",
-    "  =b.png",
+    " =b.png",
 ]
 
 
