@@ -30,6 +30,7 @@ class Endpoint:
             ``always``.
         after: the values of ``Retry-After`` of the next 429s; then ``0``.
         logprobs: log-probabilities of first tokens, if it returns them.
+        finish, content: why a completion ends, and its text in place of the usual one.
         asked: the bodies of the chat requests.
         keys: the Authorization header of each request.
     """
@@ -41,6 +42,8 @@ class Endpoint:
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": MODEL, "object": "model"}])
     listing: str = "ok"
     after: list[str] = field(default_factory=list)
+    finish: str = "stop"
+    content: str | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -106,7 +109,11 @@ def endpoint(**settings: Any) -> Iterator[Endpoint]:  # noqa: C901 a server with
             elif mood == "new" and "max_tokens" in body:
                 self.say(400, {"error": {"message": "use max_completion_tokens instead"}})
             else:
-                self.say(200, answer(body, state.logprobs))
+                reply = answer(body, state.logprobs)
+                reply["choices"][0]["finish_reason"] = state.finish
+                if state.content is not None:
+                    reply["choices"][0]["message"]["content"] = state.content
+                self.say(200, reply)
 
         def say(self, status: int, body: object, headers: dict[str, str] | None = None) -> None:
             self.send(status, json.dumps(body).encode(), headers)

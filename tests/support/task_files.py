@@ -120,6 +120,8 @@ class ScriptedGenerator:
 
     def _one(self, request: GenerationRequest) -> Reply:
         said = self.say(request)  # type: ignore[operator]  # any function of a request
+        if isinstance(said, Reply):
+            return said
         if isinstance(said, Exception):
             return Reply("", 0, 0, 1.0, str(said))
         return Reply(said, 10, 3, 1.0)

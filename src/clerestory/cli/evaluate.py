@@ -36,6 +36,7 @@ def evaluate_(
     task: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     suites: str = "",
     prices: str = "",
+    reply_tokens: int = 256,
     since: str = "",
     self_test: Annotated[bool, Parameter(negative=())] = False,
     everything_: Annotated[bool, Parameter(name="--all", negative=())] = False,
@@ -52,6 +53,7 @@ def evaluate_(
         task: A task file, the folder of a pack or its name; only that task runs, unless --suites names more.
         suites: The suites to run, such as retrieval,vqa (default: all of them).
         prices: A price file for the cost of requests.
+        reply_tokens: The length at which the replies of a generator are cut off; reasoning models need thousands.
         since: Measure only stale and missing suites, and show what changed since a release (live, icons@3); exit code 1
             if something is worse.
         self_test: Inject known faults into a copy of the model instead, and show which gates detect them; exit code 1
@@ -66,7 +68,7 @@ def evaluate_(
     if self_test:
         return run_self_test(store, model, evaluation_data(store, data, task, out), out)
     loaded, resolved = load_model(store, model)
-    config = evaluation_config(task, suites, prices)
+    config = evaluation_config(task, suites, prices, reply_tokens)
     dataset = evaluation_data(store, data, task, out)
     if since:
         name = resolved.release.name if resolved.release else ""
@@ -86,12 +88,14 @@ def evaluate_(
     return 0
 
 
-def evaluation_config(tasks: tuple[str, ...], suites: str, prices: str) -> EvaluateConfig:
+def evaluation_config(
+    tasks: tuple[str, ...], suites: str, prices: str, reply_tokens: int = EvaluateConfig().max_reply_tokens
+) -> EvaluateConfig:
     """The settings that the options of the command line stand for."""
     chosen = tuple(name.strip() for name in suites.split(",") if name.strip())
     if tasks:
         chosen = tuple(dict.fromkeys((*TASK_SUITES, *chosen)))
-    return EvaluateConfig(suites=chosen, tasks=tasks, prices=prices)
+    return EvaluateConfig(suites=chosen, tasks=tasks, prices=prices, max_reply_tokens=reply_tokens)
 
 
 def evaluation_data(store: Store, data: str, tasks: tuple[str, ...], out: Output) -> Dataset:

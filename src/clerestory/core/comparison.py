@@ -32,7 +32,8 @@ class ComparisonRow:
         n: how many questions both scored.
         clusters: how many independent concepts they form.
         dropped: how many further questions at least one of them did not score.
-        detectable: the smallest true difference that this pair would show with a power of 0.8; None if unknown.
+        detectable: the smallest true difference that this pair would show with a power of 0.8; None if unknown,
+            or if not even the largest difference would show.
         outcome: of A: ``better``, ``worse``, ``no_difference`` or ``inconclusive``.
         additional_rows: how many more questions an inconclusive outcome needs; None for the others and if unknown.
         message: one sentence with the numbers; nothing parses it.

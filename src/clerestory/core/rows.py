@@ -34,6 +34,7 @@ NUMBER_COLUMNS = (
     "reference",
     "chance",
     "all_orders",
+    "not_understood",
     "confidence",
     "nll",
     "brier",
@@ -141,6 +142,7 @@ class Unscored(StrEnum):
     NO_CAPTION = "no_caption"  # no caption in the language of the evaluation
     UNREADABLE_IMAGE = "unreadable_image"
     NO_ANSWER = "no_answer"  # the model, mostly one behind an endpoint, did not answer; asking again may help
+    NOT_UNDERSTOOD = "not_understood"  # the reply gives no answer, several, or was cut off before it
     NO_CAPTION_WRITTEN = "no_caption_written"  # the model wrote an empty caption
     UNKNOWN_LABEL = "unknown_label"  # the sample's label is not one of the classes
     NO_CORRECT_ANSWER = "no_correct_answer"  # the data does not say what is correct

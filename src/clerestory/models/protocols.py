@@ -63,6 +63,7 @@ class Reply:
         tokens_out: generated tokens; 0 if unknown.
         ms: wall-clock milliseconds from the request to the complete reply, retries included.
         error: the reason why there is no reply; empty if there is one. Such a sample is unscored, not incorrect.
+        cut_off: whether the text ended at ``max_tokens``; it may then be empty, as all tokens went into reasoning.
     """
 
     text: str
@@ -70,6 +71,7 @@ class Reply:
     tokens_out: int
     ms: float
     error: str = ""
+    cut_off: bool = False
 
 
 @runtime_checkable
@@ -114,6 +116,8 @@ class Scorer(Protocol):
     Attributes:
         digest: content address of the model.
         order_matters: whether the order of the options may change the scores. A task then scores every cyclic order.
+
+    It may have ``max_options`` too, the most options that an item can have.
     """
 
     digest: str

@@ -485,6 +485,14 @@ _EFFICIENCY = (
 
 _VALIDITY = (
     Metric(
+        "not_understood",
+        "share",
+        "lower",
+        "Replies that were not understood (parse failure rate)",
+        "Share of questions whose reply gave no answer, or was cut off before it; they are in no accuracy.",
+        "validity",
+    ),
+    Metric(
         "accuracy_all_orders",
         "share",
         "higher",

@@ -50,6 +50,7 @@ class Difference(NamedTuple):
         no_interval: why there is no interval; empty when there is one.
         dropped: number of rows that only one of the two scored, or neither; they are excluded from all numbers.
         caution: a caveat, one sentence; empty for none.
+        limit: the largest difference that these scores can have: 1 for scores in 0…1.
     """
 
     value: float
@@ -62,6 +63,7 @@ class Difference(NamedTuple):
     no_interval: str = ""
     dropped: int = 0
     caution: str = ""
+    limit: float = math.inf
 
     @property
     def error(self) -> float:
@@ -145,8 +147,11 @@ def paired_difference(a: Floats, b: Floats, groups: Ints, level: float = 0.95) -
     value = math.fsum(differences) / n
     caution = f"only {clusters} clusters: the true error may be larger" if 2 <= clusters < FEW_CLUSTERS else ""
 
+    # Differences of shares are within ±1, which a t interval on a few degrees of freedom ignores.
+    limit = 1.0 if min(a.min(), b.min()) >= 0 and max(a.max(), b.max()) <= 1 else math.inf
+
     def without(reason: str) -> Difference:
-        return Difference(value, n, clusters, None, None, 0.0, value, reason, dropped, caution)
+        return Difference(value, n, clusters, None, None, 0.0, value, reason, dropped, caution, limit)
 
     if clusters < 2:
         return without(ONE_CLUSTER)
@@ -157,12 +162,10 @@ def paired_difference(a: Floats, b: Floats, groups: Ints, level: float = 0.95) -
     error, freedom = math.sqrt(variance), clusters - 1
     half = -float(special.stdtrit(freedom, (1 - level) / 2)) * error
     method = "paired-bonett-price" if jump else "paired-cluster-t"
-    # Differences of shares are within ±1, which a t interval on a few degrees of freedom ignores.
-    limit = 1.0 if is_binary(a) and is_binary(b) else math.inf
     low, high = max(centre - half, -limit), min(centre + half, limit)
     interval = Interval(min(low, value), max(high, value), method, level)
     p = min(1.0, 2 * float(special.stdtr(freedom, -abs(centre) / error)))
-    return Difference(value, n, clusters, interval, p, error * math.sqrt(n), centre, "", dropped, caution)
+    return Difference(value, n, clusters, interval, p, error * math.sqrt(n), centre, "", dropped, caution, limit)
 
 
 def non_inferiority(difference: Difference, margin: float, alpha: float = 0.05) -> NonInferiority:

@@ -37,8 +37,12 @@ def effect_in_errors(alpha: float = 0.05, power: float = POWER, sides: Sides = 2
 def minimum_detectable_effect(
     difference: Difference, alpha: float = 0.05, power: float = POWER, sides: Sides = 2
 ) -> float | None:
-    """The smallest true difference that such a comparison detects with that power; None where it is unknown."""
-    return effect_in_errors(alpha, power, sides) * difference.error if difference.sd > 0 else None
+    """The smallest true difference that such a comparison detects with that power.
+
+    None where it is unknown, or would be larger than any difference of such scores.
+    """
+    effect = effect_in_errors(alpha, power, sides) * difference.error
+    return effect if difference.sd > 0 and effect <= difference.limit else None
 
 
 def additional_samples(

@@ -29,8 +29,10 @@ from clerestory.data import open_data
 from clerestory.models.protocols import CaptionCandidate, GenerationRequest
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.tasks import load_task, required_capabilities
-from clerestory.stages.evaluate.tasks.answer_parsing import correct_option, normalize_answer, parse_option, parse_yes_no
+from clerestory.stages.evaluate.tasks.answer_parsing import correct_option, parse_yes_no
 from clerestory.stages.evaluate.tasks.items import open_task_data
+from clerestory.stages.evaluate.tasks.replies.keys import normalize_answer
+from clerestory.stages.evaluate.tasks.replies.reading import read_choice
 from clerestory.stages.release import gate
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows
@@ -161,12 +163,13 @@ def test_the_gain_is_over_items_that_are_scored_with_and_without_the_picture(sto
     assert recompute(read_rows(store.blobs.get(evidence.rows)), gain) == gain
 
 
-def test_a_refusal_is_wrong_and_an_empty_reply_is_unscored(store: Store, tmp_path: Path) -> None:
+def test_a_refusal_and_an_empty_reply_are_unscored(store: Store, tmp_path: Path) -> None:
     write_quiz(tmp_path, 10)
     refusing = run(
         store, ScriptedGenerator(lambda _: "I am sorry, I cannot help with that.", "sorry"), write_task(tmp_path)
     )
-    assert value(refusing, "accuracy") == 0.0
+    assert refusing.find("accuracy", {"task": "colours", "split": "test"}) is None
+    assert value(refusing, "not_understood") == 1.0
     silent = run(store, ScriptedGenerator(lambda _: "  ", "silent"), write_task(tmp_path))
     assert not [m for m in silent.measurements if m.slice.get("condition") != "majority"]
     assert any("the reply is empty" in f.message for f in silent.findings)
@@ -386,7 +389,7 @@ def test_a_task_is_at_most_thirty_lines() -> None:
     ],
 )
 def test_which_option_is_meant(text: str, place: int | None) -> None:
-    assert parse_option(text, ("a cow", "the horse", "hen")) == place
+    assert read_choice(text, ("a cow", "the horse", "hen")) == place
 
 
 def test_texts_are_compared_without_signs_and_articles() -> None:

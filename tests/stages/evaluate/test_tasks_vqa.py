@@ -98,11 +98,13 @@ def test_a_generator_is_asked_in_every_order_and_freely(store: Store, colours: D
         found = evidence.find("accuracy", {"task": task, "split": "test"})
         assert found is not None
         assert found.value == 1.0, task
-    # Neither yes nor no was said, which is wrong and not unscored.
-    found = evidence.find("accuracy", {"task": "yes_no", "split": "test"})
+    # "It is red." affirms "Is this a picture of red?"; "It is lime." says neither yes nor no.
+    found, lost = (evidence.find(name, {"task": "yes_no", "split": "test"}) for name in ("accuracy", "not_understood"))
     assert found is not None
-    assert found.value == 0.0
-    assert found.n == 20
+    assert lost is not None
+    assert found.value == 1.0
+    assert lost.n == 20
+    assert lost.value == (20 - found.n) / 20 > 0
     # Every order of every item with its own picture and with another one; blindly, equal questions are asked once.
     assert 2 * 4 * 20 <= sum("Which of these" in prompt for prompt in model.prompts) <= 3 * 4 * 20
     rows = read_rows(store.blobs.get(evidence.rows))

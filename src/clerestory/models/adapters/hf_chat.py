@@ -168,7 +168,16 @@ class ChatModel:
         generated = self._without_prompt(ids, inputs)
         text = self.tokenizer.decode(generated, skip_special_tokens=True).strip()
         milliseconds = (time.perf_counter() - started) * 1e3
-        return Reply(text, inputs["input_ids"].shape[1], len(generated), milliseconds)
+        cut_off = len(generated) >= request.max_tokens and int(generated[-1]) not in self._end_tokens
+        return Reply(text, inputs["input_ids"].shape[1], len(generated), milliseconds, cut_off=cut_off)
+
+    @property
+    def _end_tokens(self) -> set[int]:
+        """The tokens that end a reply."""
+        settings = getattr(self.network, "generation_config", None)
+        ends = getattr(settings, "eos_token_id", None)
+        listed = ends if isinstance(ends, list | tuple) else [ends]
+        return {int(end) for end in [*listed, self.tokenizer.eos_token_id] if end is not None}
 
     def _caption(self, image: Image.Image, n: int) -> list[CaptionCandidate]:
         beams = max(n, 2)

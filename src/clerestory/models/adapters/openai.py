@@ -109,16 +109,18 @@ class Endpoint:
         reply = self.chat(request)
         milliseconds = (time.perf_counter() - started) * 1e3
         text, error = ("", reply.error) if reply.error else _completion_text(reply.body)
+        cut_off = _choice(reply.body).get("finish_reason") == "length"
         reported = reply.body.get("usage")
         usage = reported if isinstance(reported, Mapping) else {}
         tokens_in, tokens_out = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-        return Reply(text, tokens_in, tokens_out, milliseconds, error)
+        return Reply(text, tokens_in, tokens_out, milliseconds, error, cut_off and not error)
 
 
 class ScoringEndpoint(Endpoint):
     """An ``Endpoint`` that reports the probabilities of its tokens, which makes it a ``Scorer``."""
 
     order_matters = True
+    max_options = len(LETTERS)
 
     def score_options(
         self, images: Sequence[Image.Image | None], questions: Sequence[str], options: Sequence[Sequence[str]]
@@ -291,6 +293,8 @@ def _completion_text(body: Mapping[str, Any]) -> tuple[str, str]:
     content = message.get("content") if isinstance(message, Mapping) else None
     if isinstance(content, list):
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    if choice.get("finish_reason") == "length" and not (isinstance(content, str) and content.strip()):
+        return "", ""  # the limit was reached before the first word of the answer, as in reasoning
     if not isinstance(content, str) or not content.strip():
         return "", f"the completion has no text (finish reason: {choice.get('finish_reason', 'unknown')})"
     return content.strip(), ""

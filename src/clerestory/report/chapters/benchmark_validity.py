@@ -22,7 +22,9 @@ VIEWS: tuple[tuple[str, str], ...] = (
     (Condition.MAJORITY, "frequent answer"),
 )
 MAX_NAMED = 4
-METRICS = ("blind_gain", "blind_solvable", "accuracy_all_orders", "contamination", "contamination_gain")
+METRICS = (
+    "not_understood", "blind_gain", "blind_solvable", "accuracy_all_orders", "contamination", "contamination_gain",
+)  # fmt: skip
 LEAD = (
     "A benchmark says little if it can be solved without the picture (blind-solvable), if it contains training "
     "pictures (contamination), or if it is too small to distinguish models. Each benchmark was checked for these."

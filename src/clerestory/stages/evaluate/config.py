@@ -29,6 +29,7 @@ class EvaluateConfig:
         suites: the suites to run, such as ``retrieval``; all of them when empty.
         corruption_samples: how many images of the first split are evaluated under every corruption, 0 for none.
         vqa_samples: how many images of the first split questions are generated for, 0 for none.
+        max_reply_tokens: the length at which the reply of a generator is cut off; reasoning models need thousands.
         calibration_bins: the number of bins of reliability diagrams and calibration errors.
         min_group_concepts: a group with fewer concepts is not measured (a finding names it).
         arrival_rate_per_s: requests per second of the load test, 0 for a rate derived from the measured latency.
@@ -52,6 +53,7 @@ class EvaluateConfig:
     suites: tuple[str, ...] = ()
     corruption_samples: Annotated[int, Range(0)] = 160
     vqa_samples: Annotated[int, Range(0)] = 300
+    max_reply_tokens: Annotated[int, Range(1, 1_000_000)] = 256
     calibration_bins: Annotated[int, Range(1, 1000)] = 15
     min_group_concepts: Annotated[int, Range(2)] = 10
     arrival_rate_per_s: Annotated[float, Range(0, 100_000)] = 0.0

@@ -25,6 +25,12 @@ UNANSWERED = FindingCode(
     "unanswered samples",
     fix="run the evaluation again: answers are cached, and only the unanswered samples are requested",
 )
+NOT_UNDERSTOOD = FindingCode(
+    "CLR-E009",
+    "warning",
+    "replies not understood",
+    fix="ask for the letter alone in the prompts of the task, or raise max_reply_tokens for replies that were cut off",
+)
 NO_TRAINING_DATA = FindingCode(
     "CLR-E020", "info", "no labelled training data", "not_applicable", "give some images the split 'train'"
 )
@@ -103,6 +109,12 @@ DOUBTFUL_LABELS = FindingCode(
 UNANSWERED_ITEMS = FindingCode(
     "CLR-E066", "warning", "unanswered items", fix="run the evaluation again: only the unanswered items are requested"
 )
+NOT_UNDERSTOOD_ITEMS = FindingCode(
+    "CLR-E067",
+    "warning",
+    "items with replies that were not understood",
+    fix="read the examples; raise max_reply_tokens, or ask for the letter alone in the prompts of the task",
+)
 
 CODES = (
     UNSCORED_SAMPLES,
@@ -113,6 +125,7 @@ CODES = (
     EXCLUDED_VARIANTS,
     NOT_APPLICABLE,
     UNANSWERED,
+    NOT_UNDERSTOOD,
     NO_TRAINING_DATA,
     NO_TEMPERATURE,
     SMALL_GROUP,
@@ -136,4 +149,5 @@ CODES = (
     UNINFORMATIVE_ITEMS,
     DOUBTFUL_LABELS,
     UNANSWERED_ITEMS,
+    NOT_UNDERSTOOD_ITEMS,
 )

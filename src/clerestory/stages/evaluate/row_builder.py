@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from clerestory.core.rows import ANY, GROUP_COLUMNS, MIXED, NUMBER_COLUMNS, TEXT_COLUMNS, Condition, Unscored
 from clerestory.core.sample import Sample
+from clerestory.core.text import visible
 from clerestory.stats.aggregate import Rows
 
 LICENCE = "licence"
+MAX_EXAMPLES = 3
+MAX_REPLY = 80  # characters
 BATCH_COLUMN = "batch"  # of timed and priced requests: how many images or texts a request has
 
 
@@ -61,6 +64,19 @@ class RowBuilder:
         for name in NUMBER_COLUMNS:
             columns[name] = np.array([row.get(name, np.nan) for row in self._rows], dtype=np.float64)
         return columns
+
+
+def quoted_examples(replies: Iterable[str]) -> str:
+    """`` (such as “…”, “…”)``: the first different replies, shortened; empty without any."""
+    shown = []
+    for reply in dict.fromkeys(" ".join(reply.split()) for reply in replies):
+        text = visible(reply)
+        if text:
+            # The end of a reply tells more than its middle: that is where an answer, or the cut, is.
+            shown.append(
+                f"“{text}”" if len(text) <= MAX_REPLY else f"“{text[: MAX_REPLY // 2]} … {text[-MAX_REPLY // 2 :]}”"
+            )
+    return f" (such as {', '.join(shown[:MAX_EXAMPLES])})" if shown else ""
 
 
 def group_of(sample: Sample, name: str) -> str:

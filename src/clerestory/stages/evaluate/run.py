@@ -21,7 +21,7 @@ from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.config import EvaluateConfig
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.fingerprint import KIND, evaluation_subject, suite_kind, suite_subject
-from clerestory.stages.evaluate.row_builder import join_rows
+from clerestory.stages.evaluate.row_builder import join_rows, quoted_examples
 from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.suites import select_suites
 from clerestory.stats.aggregate import Rows
@@ -37,6 +37,7 @@ REASONS: dict[Unscored, str] = {
     Unscored.NO_CAPTION: "they have no caption in the language of the evaluation",
     Unscored.UNREADABLE_IMAGE: "their images cannot be read",
     Unscored.NO_ANSWER: "the model did not answer",
+    Unscored.NOT_UNDERSTOOD: "their replies were not understood",
     Unscored.NO_CAPTION_WRITTEN: "the model generated an empty caption",
     Unscored.UNKNOWN_LABEL: "their label is not a class",
     Unscored.NO_CORRECT_ANSWER: "the data has no correct answer",
@@ -208,21 +209,25 @@ def unscored_findings(rows: Rows) -> list[Finding]:
     """One finding for each task, split and reason with its number of samples and the first of them."""
     if not rows:
         return []
-    groups: dict[tuple[str, str, str, str], list[tuple[str, str]]] = defaultdict(list)
+    groups: dict[tuple[str, str, str, str], list[tuple[str, str, str]]] = defaultdict(list)
     columns = (rows[name].tolist() for name in ("task", "split", "unscored", "sample", "condition"))
+    answers = rows["answer"].tolist() if "answer" in rows else [""] * len(rows["unscored"])
     details = rows["unscored_detail"].tolist() if "unscored_detail" in rows else [""] * len(rows["unscored"])
-    for task, split, reason, sample, condition, detail in zip(*columns, details, strict=True):
+    for task, split, reason, sample, condition, answer, detail in zip(*columns, answers, details, strict=True):
         if reason:
-            groups[task, split, reason, detail].append((sample, condition))
+            groups[task, split, reason, detail].append((sample, condition, answer))
     return [
         _unscored(task, split, Unscored(reason), detail, unscored)
         for (task, split, reason, detail), unscored in groups.items()
     ]
 
 
-def _unscored(task: str, split: str, reason: Unscored, detail: str, unscored: Sequence[tuple[str, str]]) -> Finding:
-    samples = list(dict.fromkeys(sample for sample, _ in unscored))
-    conditions = sorted({condition for _, condition in unscored})
+def _unscored(
+    task: str, split: str, reason: Unscored, detail: str, unscored: Sequence[tuple[str, str, str]]
+) -> Finding:
+    """The finding about some rows: sample, condition and answer of each."""
+    samples = list(dict.fromkeys(sample for sample, _, _ in unscored))
+    conditions = sorted({condition for _, condition, _ in unscored})
     names = ", ".join(samples[:MAX_NAMED])
     names += f" and {len(samples) - MAX_NAMED} more" if len(samples) > MAX_NAMED else ""
     times = f" ({len(unscored)} times)" if len(unscored) > len(samples) else ""
@@ -233,6 +238,9 @@ def _unscored(task: str, split: str, reason: Unscored, detail: str, unscored: Se
         code = findings.UNANSWERED
     elif reason == Unscored.NO_CAPTION_WRITTEN:
         code = findings.EMPTY_CAPTIONS
+    elif reason == Unscored.NOT_UNDERSTOOD:
+        code = findings.NOT_UNDERSTOOD
+        message += quoted_examples(answer for _, _, answer in unscored)
     fix = FIXES.get(reason, code.fix)
     return code.finding(names, message, fix=fix, reason=reason, count=len(samples), task=task, split=split)
 

@@ -70,6 +70,12 @@ def label_of(sample: Sample, field: str) -> str:
     return sample.concept if field == CONCEPT_FIELD else sample.groups.get(field, "")
 
 
+def cluster_of(sample: Sample, classes: Classes, language: str) -> str:
+    """The cluster of a classified image: its concept, or the image itself where the concept is only its class."""
+    label = label_of(sample, classes.field)
+    return sample.id if label and label == sample.concept else concept_of(sample, language)
+
+
 def find_classes(context: EvaluationContext) -> Classes:
     """The classes of the evaluated splits: those of the setting ``label_field``, else of the first field with two.
 
@@ -170,7 +176,7 @@ def add_predictions(
             row["answer"] = classes.names[answers[position[i]]]
         row |= {
             "sample": sample.id,
-            "concept": concept_of(sample, context.config.language),
+            "concept": cluster_of(sample, classes, context.config.language),
             "target": classes.names[labels_N[i]] if labels_N[i] >= 0 else "",
             "image": sample.image,
             "unscored": unscored[i],

@@ -23,11 +23,12 @@ from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.cached_embeddings import embed_dataset
 from clerestory.stages.evaluate.context import EvaluationContext
-from clerestory.stages.evaluate.samples import concept_of, is_base_image, select_samples
+from clerestory.stages.evaluate.samples import is_base_image, select_samples
 from clerestory.stages.evaluate.shared.class_prompts import (
     Classes,
     class_embeddings,
     class_facts,
+    cluster_of,
     find_classes,
     logit_scale,
     unscored_reasons,
@@ -91,7 +92,7 @@ def labelled_features(
     usable = np.asarray(~np.isnan(features).any(axis=1))
     if not usable.any():
         return None
-    concepts = tuple(concept_of(s, config.language) for s, use in zip(data, usable, strict=True) if use)
+    concepts = tuple(cluster_of(s, classes, config.language) for s, use in zip(data, usable, strict=True) if use)
     return LabelledFeatures(features[usable], classes.of(data)[usable], concepts, len(base))
 
 

@@ -1,68 +1,33 @@
-"""Parses the text of an answer, of a model or in a table, to the option or value that it means."""
+"""Answers as tables write them, options as prompts list them, and the score of a choice."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.core.errors import DataError
+from clerestory.stages.evaluate.tasks.replies.keys import casefold_key, match_text
+from clerestory.stages.evaluate.tasks.replies.labels import option_labels
+from clerestory.stages.evaluate.tasks.replies.reading import read_yes_no
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-YES, NO = ("yes", "true", "1", "y", "correct"), ("no", "false", "0", "n", "incorrect")
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = re.compile(r"[^\w\s]|_")
-# "B", "(B)", "B.", "B: a dog", "Answer: B", "the answer is B", "option B"; a lone "A" that starts a sentence is a word.
-_LEADING_LETTER = re.compile(r"^\s*\(?([A-Za-z])\s*(?:[).:,]|$)")
-_NAMED_LETTER = re.compile(r"\b(?:answer|option|choice)\b\s*(?:is)?\s*:?\s*\(?([A-Z])\b", re.IGNORECASE)
-
-
-def normalize_answer(text: str) -> str:
-    """A text without case, punctuation, articles and extra spaces, so that ``A dog.`` is ``dog``."""
-    plain = _PUNCTUATION.sub(" ", text.casefold())
-    without_articles = " ".join(_ARTICLES.sub(" ", plain).split())
-    return without_articles or " ".join(plain.split())
+# What a cell of a table may hold besides the words that a model would use.
+YES_CELLS, NO_CELLS = frozenset(("yes", "true", "1", "y", "t")), frozenset(("no", "false", "0", "n", "f"))
 
 
 def format_options(options: Sequence[str]) -> str:
-    """The options as lines ``A. …``."""
-    return "\n".join(f"{LETTERS[i]}. {option}" for i, option in enumerate(options))
+    """The options as lines ``A. …``; after ``Z`` comes ``AA``."""
+    return "\n".join(f"{label}. {option}" for label, option in zip(option_labels(len(options)), options, strict=True))
 
 
-def parse_option(text: str, options: Sequence[str]) -> int | None:
-    """The option that an answer means: by its letter, its text, or as the only option it mentions; else None."""
-    for pattern in (_LEADING_LETTER, _NAMED_LETTER):
-        match = pattern.search(text)
-        if match and (index := LETTERS.index(match[1].upper())) < len(options):
-            return index
-    answer, normalized = normalize_answer(text), [normalize_answer(option) for option in options]
-    if answer in normalized:
-        return normalized.index(answer)
-    mentioned = [i for i, option in enumerate(normalized) if option and f" {option} " in f" {answer} "]
-    return mentioned[0] if len(mentioned) == 1 else None
-
-
-def parse_yes_no(text: str) -> str:
-    """``yes`` or ``no``, by the first word that means one of them; empty if none does."""
-    for word in normalize_answer(text).split():
-        if word in YES or word in NO:
-            return "yes" if word in YES else "no"
-    return ""
-
-
-def is_correct(scorer: str, answer: str, correct: Sequence[str]) -> bool:
-    """Whether an answer is one of the correct ones, by ``exact``, ``normalised``, ``contains`` or ``yes_no``."""
-    if scorer == "exact":
-        return answer.strip() in correct
-    if scorer == "yes_no":
-        return bool(parse_yes_no(answer)) and parse_yes_no(answer) in {parse_yes_no(each) for each in correct}
-    normalized = [normalize_answer(each) for each in correct]
-    if scorer == "contains":
-        return any(each and f" {each} " in f" {normalize_answer(answer)} " for each in normalized)
-    return normalize_answer(answer) in normalized
+def parse_yes_no(cell: str) -> str:
+    """``yes`` or ``no``, as a cell of a table says it; empty if it says neither."""
+    value = casefold_key(cell)
+    if value in YES_CELLS or value in NO_CELLS:
+        return "yes" if value in YES_CELLS else "no"
+    return read_yes_no(cell) or ""
 
 
 def parse_list(cell: str) -> tuple[str, ...]:
@@ -80,12 +45,12 @@ def correct_option(answer: str, options: Sequence[str], where: str) -> int:
     Raises:
         DataError: the answer is not one of the options.
     """
-    normalized = [normalize_answer(option) for option in options]
-    if normalize_answer(answer) in normalized:
-        return normalized.index(normalize_answer(answer))
-    letter = answer.strip().strip("().").upper()
-    if len(letter) == 1 and letter in LETTERS[: len(options)]:
-        return LETTERS.index(letter)
+    index = match_text(answer, options)
+    if index is not None:
+        return index
+    labels, letter = option_labels(len(options)), answer.strip().strip("().").upper()
+    if letter in labels:
+        return labels.index(letter)
     if answer.strip().isdigit() and int(answer) < len(options):
         return int(answer)
     raise DataError(

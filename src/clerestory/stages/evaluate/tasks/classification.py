@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,13 @@ from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import MissingScore, RowBuilder
 from clerestory.stages.evaluate.suite import SuiteResult
 from clerestory.stages.evaluate.tasks.answer_parsing import option_score
-from clerestory.stages.evaluate.tasks.items import TaskItem, column_value, make_items, training_samples
+from clerestory.stages.evaluate.tasks.items import (
+    TRAINED_KINDS,
+    TaskItem,
+    column_value,
+    make_items,
+    training_samples,
+)
 from clerestory.stages.evaluate.tasks.scored_item import (
     NAN,
     ScoredItem,
@@ -38,6 +45,7 @@ from clerestory.stats.linear_probe import knn_logits, select_linear_probe
 
 Floats = NDArray[np.float64]
 
+NO_TRAINING_IMAGE = MissingScore(Unscored.UNKNOWN_LABEL, "no training image has this label")
 HELD_OUT_MODULUS = 10  # one concept in ten is held out
 
 
@@ -49,6 +57,7 @@ def classify(
     items = _class_items(task, samples, classes)
     evaluated = set(samples)
     training_items = _class_items(task, [s for s in training_samples(data) if s not in evaluated], classes)
+    trained = _trained_classes(task, items, training_items)
     builder = RowBuilder(task.groups)
     clean_scores = [NAN] * len(items)
     for condition in (Condition.CLEAN, Condition.SHUFFLED_IMAGE):
@@ -57,7 +66,12 @@ def classify(
         if len(present) < len(items):
             continue
         logits_NK = _logits(context, task, data, classes, _embed(context, data, present))
-        scored = _score(context, task, items, logits_NK)
+        scored = [
+            each
+            if not item.answers or item.answers[0] in trained
+            else replace(each, score=NAN, missing=NO_TRAINING_IMAGE)
+            for item, each in zip(items, _score(context, task, items, logits_NK), strict=True)
+        ]
         for item, image, each, clean in zip(items, images, scored, clean_scores, strict=True):
             add_row(builder, task.name, split, item, each, chance_of(task, item), condition, image, clean)
         if condition == Condition.CLEAN:
@@ -68,6 +82,24 @@ def classify(
     facts = task_facts(task, "Embedder", items, training_items)
     facts[f"task.{task.name}.classes"] = len(classes)
     return measure_task(task, split, builder, (), facts, context.config.min_group_concepts)
+
+
+def _trained_classes(task: Task, items: Sequence[TaskItem], training_items: Sequence[TaskItem]) -> set[str]:
+    """The classes that can be predicted: all of them zero-shot, else those with training images.
+
+    Raises:
+        DataError: no evaluated image has one of them.
+    """
+    asked = {answer for item in items for answer in item.answers}
+    trained = {answer for item in training_items for answer in item.answers}
+    if task.kind not in TRAINED_KINDS or not trained:
+        return asked
+    if asked and not trained & asked:
+        raise DataError(
+            f"no class of the {len(items)} evaluated images of the task {task.name!r} has images in the split train",
+            "give each class images in both splits (column split), or make it a task of kind zero_shot",
+        )
+    return trained
 
 
 def _classes(task: Task, data: Dataset) -> tuple[str, ...]:

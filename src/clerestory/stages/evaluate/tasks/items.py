@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,19 +12,15 @@ from clerestory.core.rows import ALL_SAMPLES
 from clerestory.core.sample import TEST, TRAIN, VAL, Dataset, Sample
 from clerestory.data import open_data
 from clerestory.data.columns import missing_column
-from clerestory.data.splits import split_of
+from clerestory.data.splits import SHARES, hash_position, split_of
 from clerestory.stages.evaluate.samples import concept_of, select_samples
-from clerestory.stages.evaluate.tasks.answer_parsing import (
-    correct_option,
-    normalize_answer,
-    parse_list,
-    parse_yes_no,
-)
+from clerestory.stages.evaluate.tasks.answer_parsing import correct_option, parse_list, parse_yes_no
+from clerestory.stages.evaluate.tasks.replies.keys import normalize_answer
 from clerestory.stages.evaluate.tasks.task import Task
 
 # Fields of a sample that a task can use like a column.
 SAMPLE_FIELDS = ("caption", "concept", "id", "split", "licence", "source")
-# Kinds that need training images; data without splits is split by concept for them.
+# Kinds that need training images; data without splits is split by concept for them, or by image within each class.
 TRAINED_KINDS = ("linear_probe", "knn")
 
 
@@ -65,10 +62,55 @@ def open_task_data(task: Task, progress: Progress = QUIET) -> Dataset:
     for column in task.columns:
         if column not in columns:
             raise missing_column(column, task.data, sorted(columns))
-    if task.kind in TRAINED_KINDS and not any(sample.split for sample in data):
+    needs_split = task.kind in TRAINED_KINDS and not any(sample.split for sample in data)
+    if classes_are_concepts(task, data):
+        # The class says nothing about which images belong together, so each image stands for itself.
+        splits = stratified_splits(data, task.label) if needs_split else {}
+        samples = [replace(s, concept=s.id, split=splits.get(s.id, s.split)) for s in data]
+        return Dataset(data.name, samples, data.read, data.findings)
+    if needs_split:
         samples = [replace(sample, split=split_of(sample.concept or sample.id)) for sample in data]
         return Dataset(data.name, samples, data.read, data.findings)
     return data
+
+
+def classes_are_concepts(task: Task, data: Dataset) -> bool:
+    """Whether all images of a class have the same concept, as in a table whose column ``label`` is both.
+
+    To split by concept would then put every class into one split, and to cluster by concept would leave one cluster
+    per class.
+    """
+    concepts: dict[str, set[str]] = {}
+    counts = Counter[str]()
+    for sample in data:
+        label = column_value(sample, task.label)
+        if label:
+            concepts.setdefault(label, set()).add(concept_of(sample, "en"))
+            counts[label] += 1
+    return bool(concepts) and max(counts.values()) > 1 and all(len(some) == 1 for some in concepts.values())
+
+
+def stratified_splits(data: Dataset, label: str) -> dict[str, str]:
+    """The split of each sample by its id: a tenth of the images of each class is ``test``, a tenth ``val``.
+
+    A class of two images or more has one in ``train`` and one in ``test``. Samples with the same image are in the same
+    split.
+    """
+    image_class: dict[str, str] = {}
+    for sample in data:
+        image_class.setdefault(sample.image, column_value(sample, label))
+    by_class: dict[str, list[str]] = {}
+    first_id = {sample.image: sample.id for sample in reversed(data.samples)}
+    for image, name in image_class.items():
+        by_class.setdefault(name, []).append(image)
+    split_of_image: dict[str, str] = {}
+    for images in by_class.values():
+        ordered = sorted(images, key=lambda image: hash_position(first_id[image]))
+        share = max(1, round(len(ordered) * SHARES[TEST])) if len(ordered) > 1 else 0
+        held_out = round(len(ordered) * SHARES[VAL]) if len(ordered) > share + 1 else 0
+        for i, image in enumerate(ordered):
+            split_of_image[image] = TEST if i < share else VAL if i < share + held_out else TRAIN
+    return {sample.id: split_of_image[sample.image] for sample in data}
 
 
 def column_value(sample: Sample, column: str) -> str:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 NO_IMAGE = ""
-MAX_TOKENS = 32
 UNREADABLE = MissingScore(Unscored.UNREADABLE_IMAGE)
 NO_SCORES = MissingScore(Unscored.NO_ANSWER, "the model gave no scores")
 EMPTY_REPLY = MissingScore(Unscored.NO_ANSWER, "the reply is empty")
@@ -62,10 +61,19 @@ class MemoisedModel:
         cache: of the answers; errors are not cached, so their queries are sent again.
         batch_size: queries per batch, and images held at a time.
         progress: reports each batch.
+        max_reply_tokens: the limit of a reply.
     """
 
-    def __init__(self, model: Any, cache: AnswerCache, batch_size: int = 64, progress: Progress = QUIET) -> None:
+    def __init__(
+        self,
+        model: Any,
+        cache: AnswerCache,
+        batch_size: int = 64,
+        progress: Progress = QUIET,
+        max_reply_tokens: int = 256,
+    ) -> None:
         self.model = model
+        self.max_reply_tokens = max_reply_tokens
         self.cache = cache
         self.batch_size = batch_size
         self.progress = progress
@@ -88,12 +96,13 @@ class MemoisedModel:
     def generate(self, queries: Sequence[Query], label: str) -> list[Reply | MissingScore]:
         """The reply to each query, or why there is none; needs a ``Generator``. Greedy, so it is reproducible."""
         model: Generator = self.model
-        prefix = ("reply", model.digest, code_digest("data/images", "models"), str(MAX_TOKENS), "0")
+        limit = self.max_reply_tokens
+        prefix = ("reply", model.digest, code_digest("data/images", "models"), str(limit), "0")
         keys = [answer_key(*prefix, query.image, query.text) for query in queries]
 
         def send(batch: Sequence[Query], images: Sequence[Image.Image | None]) -> list[bytes | MissingScore]:
             pairs = zip(batch, images, strict=True)
-            requests = [GenerationRequest(q.text, () if image is None else (image,), MAX_TOKENS) for q, image in pairs]
+            requests = [GenerationRequest(q.text, () if image is None else (image,), limit) for q, image in pairs]
             return [_pack_reply(reply) for reply in model.generate(requests)]
 
         answers = self._answers(keys, queries, send, label)
@@ -190,4 +199,4 @@ def _pack_scores(scores: Scores, num_options: int) -> bytes:
 def _pack_reply(reply: Reply) -> bytes | MissingScore:
     if reply.error:
         return MissingScore(Unscored.NO_ANSWER, reply.error)
-    return json.dumps(asdict(reply)).encode() if reply.text.strip() else EMPTY_REPLY
+    return json.dumps(asdict(reply)).encode() if reply.text.strip() or reply.cut_off else EMPTY_REPLY

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from clerestory.core.rows import Condition, Unscored
 from clerestory.core.sample import Sample
 from clerestory.models.protocols import Reply, Scores
 from clerestory.stages.evaluate.row_builder import MissingScore
-from clerestory.stages.evaluate.tasks.answer_parsing import (
-    format_options,
-    is_correct,
-    option_score,
-    parse_option,
-    parse_yes_no,
-)
+from clerestory.stages.evaluate.tasks.answer_parsing import format_options, option_score, parse_yes_no
 from clerestory.stages.evaluate.tasks.items import TaskItem
 from clerestory.stages.evaluate.tasks.memoised_queries import NO_IMAGE, MemoisedModel, Query
+from clerestory.stages.evaluate.tasks.replies.reading import read_choice, read_short_answer, read_yes_no
 from clerestory.stages.evaluate.tasks.scored_item import NAN, ScoredItem, probability_scores
 from clerestory.stages.evaluate.tasks.task import Task
 
@@ -93,12 +90,16 @@ def score_with_replies(
     images: Sequence[Sample | None],
     load: LoadImage,
     label: str,
+    condition: str = Condition.CLEAN,
 ) -> list[ScoredItem]:
     """Score items with a ``Generator``, whose replies are parsed.
 
-    A reply that means no option is incorrect; an empty one, or an error, is unscored with its reason. A choice is
+    An empty reply, an error, and a reply that is not understood leave an item unscored with their reason. A choice is
     prompted in every cyclic order of its options, and its score is the mean over all of them: one order without an
     answer leaves the item unscored, because the mean over the others would favour models with a position bias.
+
+    Under an ablation a complete reply without an answer scores 0: a model that declines to guess has not solved the
+    item without its image.
     """
     num_orders = [len(item.options) if task.answer_scorer == "choice" else 1 for item in items]
     variants = [
@@ -112,7 +113,9 @@ def score_with_replies(
     scored, start = [], 0
     for item, count in zip(items, num_orders, strict=True):
         rows = slice(start, start + count)
-        scored.append(_score_replies(task, item, [o for _, _, o in variants[rows]], replies[rows], prompts[start]))
+        orders = [options for _, _, options in variants[rows]]
+        one = _score_replies(task, item, orders, replies[rows], condition == Condition.CLEAN, model.max_reply_tokens)
+        scored.append(replace(one, prompt=prompts[start]))
         start += count
     return scored
 
@@ -120,38 +123,49 @@ def score_with_replies(
 def _score_replies(
     task: Task,
     item: TaskItem,
-    options: Sequence[tuple[str, ...]],
+    orders: Sequence[tuple[str, ...]],
     replies: Sequence[Reply | MissingScore],
-    prompt: str,
+    needs_answer: bool,
+    max_reply_tokens: int,
 ) -> ScoredItem:
+    """Score an item by the replies to the orders of its options."""
     received = [reply for reply in replies if isinstance(reply, Reply)]
     missing = next((reply for reply in replies if isinstance(reply, MissingScore)), None)
     if missing is not None:
-        return ScoredItem(missing=missing, prompt=prompt)
-    answers = [_parse(task, each, reply.text) for each, reply in zip(options, received, strict=True)]
-    scorer = "exact" if item.options else task.answer_scorer
-    correct = [bool(item.answers) and is_correct(scorer, answer, item.answers) for answer in answers]
-    if item.options and not item.answers:
-        correct = []
-    return ScoredItem(
-        score=float(np.mean(correct)) if correct else NAN,
-        answer=max(answers, key=answers.count),
-        all_orders=float(all(correct)) if len(correct) > 1 else NAN,
-        prompt=prompt,
+        return ScoredItem(missing=missing)
+    costs = ScoredItem(
         tokens_in=float(sum(reply.tokens_in for reply in received)),
         tokens_out=float(sum(reply.tokens_out for reply in received)),
         ms=float(sum(reply.ms for reply in received)),
     )
+    read = [_read(task, item, options, reply) for options, reply in zip(orders, received, strict=True)]
+    unread = [reply for (_, correct), reply in zip(read, received, strict=True) if correct is None]
+    lost = [reply for reply in unread if needs_answer or reply.cut_off]
+    if lost and item.answers:
+        why = f"cut off at {max_reply_tokens:,} tokens" if lost[0].cut_off else ""
+        not_understood = MissingScore(Unscored.NOT_UNDERSTOOD, why)
+        return replace(costs, answer=lost[0].text.strip(), missing=not_understood, not_understood=1.0)
+    correct = [bool(each) for _, each in read] if item.answers else []
+    answers = [answer for answer, _ in read]
+    return replace(
+        costs,
+        score=float(np.mean(correct)) if correct else NAN,
+        answer=max(answers, key=answers.count),
+        all_orders=float(all(correct)) if len(correct) > 1 else NAN,
+        not_understood=float(bool(unread)) if item.answers else NAN,
+    )
 
 
-def _parse(task: Task, options: Sequence[str], text: str) -> str:
-    """The option that a reply means, or the reply itself if it means none."""
+def _read(task: Task, item: TaskItem, options: Sequence[str], reply: Reply) -> tuple[str, bool | None]:
+    """The answer that a reply means and whether it is correct; the reply itself and None if it is not understood."""
+    text = reply.text.strip()
     if task.answer_scorer == "yes_no":
-        return parse_yes_no(text) or text.strip()
-    if not options:
-        return text.strip()
-    index = parse_option(text, options)
-    return text.strip() if index is None else options[index]
+        polarity = read_yes_no(text, item.question, reply.cut_off)
+        return polarity or text, None if polarity is None else polarity in {parse_yes_no(each) for each in item.answers}
+    if options:
+        index = read_choice(text, options, reply.cut_off)
+        return (text, None) if index is None else (options[index], options[index] in item.answers)
+    return text, read_short_answer(text, task.answer_scorer, item.answers, reply.cut_off)
 
 
 def _prompt(task: Task, item: TaskItem, options: Sequence[str]) -> str:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.core.codec import Tags
-from clerestory.core.errors import DataError
+from clerestory.core.errors import CapabilityError, DataError
 from clerestory.core.evidence import Measurement, Recipe
 from clerestory.core.rows import CLUSTER_COLUMN, Condition, Unscored
 from clerestory.core.sample import Dataset, Sample
-from clerestory.models.protocols import Capability, Reply
+from clerestory.models.protocols import Capability, Generator, Reply
 from clerestory.stages.evaluate.cached_embeddings import read_image
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import MissingScore, RowBuilder, has_scores, join_rows
@@ -37,6 +37,7 @@ from clerestory.stages.evaluate.tasks.items import (
 )
 from clerestory.stages.evaluate.tasks.memoised_queries import MemoisedModel, Query, cached_captions
 from clerestory.stages.evaluate.tasks.multiple_choice import Rephrase, score_with_options, score_with_replies
+from clerestory.stages.evaluate.tasks.replies.markup import without_markup, without_reasoning
 from clerestory.stages.evaluate.tasks.scored_item import (
     NAN,
     ablated_images,
@@ -120,8 +121,9 @@ def run_items(
         capability: the capability of the model that is used.
         rephrase: see ``score_with_options``.
     """
+    capability = _capability_for(context, task, items, capability)
     builder = RowBuilder(task.groups)
-    model = MemoisedModel(context.model, context.store.answer_cache, context.config.batch_size, context.progress)
+    model = _memoised(context)
 
     def load(sample: Sample) -> Image.Image | None:
         return read_image(data, sample)
@@ -135,7 +137,7 @@ def run_items(
         if capability == "Scorer":
             scored = score_with_options(model, items, images, load, label, rephrase)
         else:
-            scored = score_with_replies(model, task, items, images, load, label)
+            scored = score_with_replies(model, task, items, images, load, label, condition)
         for item, image, each, clean in zip(items, images, scored, clean_scores, strict=True):
             add_row(builder, task.name, split, item, each, chance_of(task, item), condition, image, clean)
         if condition == Condition.CLEAN:
@@ -145,6 +147,41 @@ def run_items(
         add_row(builder, task.name, split, item, each, chance, Condition.MAJORITY, clean_score=clean)
     facts = task_facts(task, capability, items, training_items)
     return measure_task(task, split, builder, items, facts, context.config.min_group_concepts)
+
+
+def _capability_for(
+    context: EvaluationContext, task: Task, items: Sequence[TaskItem], capability: Capability
+) -> Capability:
+    """The capability to use: a scorer of too few options answers in words.
+
+    Raises:
+        CapabilityError: the model can do neither.
+    """
+    largest = max((len(item.options) for item in items), default=0)
+    limit = getattr(context.model, "max_options", None)
+    if capability != "Scorer" or limit is None or largest <= limit:
+        return capability
+    if isinstance(context.model, Generator):
+        return "Generator"
+    raise CapabilityError(
+        f"an item of the task {task.name!r} has {largest} options, and this model scores at most {limit}",
+        f"offer at most {limit} options",
+    )
+
+
+def _memoised(context: EvaluationContext) -> MemoisedModel:
+    config = context.config
+    return MemoisedModel(
+        context.model, context.store.answer_cache, config.batch_size, context.progress, config.max_reply_tokens
+    )
+
+
+def _caption_in(reply: Reply, max_reply_tokens: int) -> str | MissingScore:
+    """The caption of a reply; its reasoning is none, nor is a part of a caption."""
+    if reply.cut_off:
+        return MissingScore(Unscored.NOT_UNDERSTOOD, f"cut off at {max_reply_tokens:,} tokens")
+    text = without_reasoning(reply.text)
+    return " ".join(without_markup(text).split()) or MissingScore(Unscored.NO_CAPTION_WRITTEN)
 
 
 def _retrieve(
@@ -217,10 +254,9 @@ def _generate_captions(
     """A caption for each sample, or why there is none."""
     config = context.config
     if capability == "Generator":
-        model = MemoisedModel(context.model, context.store.answer_cache, config.batch_size, context.progress)
         queries = [Query(s.image, partial(read_image, data, s), task.prompt_templates[0]) for s in samples]
-        replies = model.generate(queries, f"Evaluating {task.name}")
-        return [reply.text.strip() if isinstance(reply, Reply) else reply for reply in replies]
+        replies = _memoised(context).generate(queries, f"Evaluating {task.name}")
+        return [_caption_in(reply, config.max_reply_tokens) if isinstance(reply, Reply) else reply for reply in replies]
     captions: list[str | MissingScore] = []
     with context.progress.task(f"Captioning images of {task.name}", len(samples)) as bar:
         for batch in batches(samples, config.batch_size):

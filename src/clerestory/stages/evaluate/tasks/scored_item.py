@@ -27,8 +27,9 @@ from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.row_builder import MissingScore, RowBuilder, has_scores, rows_matching
 from clerestory.stages.evaluate.shared.sliced_metrics import Grouping, mean_by_value
 from clerestory.stages.evaluate.suite import SuiteResult
-from clerestory.stages.evaluate.tasks.answer_parsing import normalize_answer, option_score
+from clerestory.stages.evaluate.tasks.answer_parsing import option_score
 from clerestory.stages.evaluate.tasks.items import TaskItem, items_with_duplicate_options
+from clerestory.stages.evaluate.tasks.replies.keys import normalize_answer
 from clerestory.stages.evaluate.tasks.task import Task
 from clerestory.stats.aggregate import Rows, measure
 
@@ -44,6 +45,7 @@ class ScoredItem:
         answer: of the model.
         missing: why there is no score, None if there is one.
         all_orders: 1 if it is correct in every order of the options; NaN if there was one order only.
+        not_understood: 1 if the reply of a generator gave no answer, 0 if it gave one; NaN without a reply.
         confidence: the probability of the answer.
         nll, brier: of the probabilities of all options; NaN if there are none.
         prompt: the text of the query.
@@ -61,6 +63,7 @@ class ScoredItem:
     tokens_in: float = NAN
     tokens_out: float = NAN
     ms: float = NAN
+    not_understood: float = NAN
 
 
 def add_row(
@@ -93,6 +96,7 @@ def add_row(
         clean_score=clean_score if known else NAN,
         chance=chance,
         all_orders=scored.all_orders if known else NAN,
+        not_understood=scored.not_understood if known else NAN,
         confidence=scored.confidence,
         nll=scored.nll if known else NAN,
         brier=scored.brier if known else NAN,
@@ -236,9 +240,13 @@ def task_facts(
 def _accuracies(rows: Rows, where: Mapping[str, str]) -> list[Measurement]:
     """The accuracy under each condition that has scores, and what the image contributes to it."""
     clean = Tags(where, condition=Condition.CLEAN)
+    measurements = []
+    if has_scores(rows, clean, "not_understood"):
+        recipe = Recipe("mean", "not_understood", clean, CLUSTER_COLUMN)
+        measurements.append(measure(rows, recipe, "not_understood", where))
     if not has_scores(rows, clean, "score"):
-        return []
-    measurements = [measure(rows, Recipe("mean", "score", clean, CLUSTER_COLUMN), "accuracy", where)]
+        return measurements
+    measurements += [measure(rows, Recipe("mean", "score", clean, CLUSTER_COLUMN), "accuracy", where)]
     if has_scores(rows, clean, "all_orders"):
         recipe = Recipe("mean", "all_orders", clean, CLUSTER_COLUMN)
         measurements.append(measure(rows, recipe, "accuracy_all_orders", where))

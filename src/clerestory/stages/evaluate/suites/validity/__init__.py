@@ -27,6 +27,7 @@ from clerestory.stages.evaluate.suites.validity.benchmark_validity import (
     ValidityReason,
     assess,
     correctness,
+    num_lost,
     scored_rows,
     verdict,
 )
@@ -70,7 +71,7 @@ def collect_benchmarks(context: EvaluationContext) -> list[Benchmark]:
         others = [_rows(other, context.store) for other in _evidence_of_others(name, request)]
         for task, split in dict.fromkeys(zip(rows["task"].tolist(), rows["split"].tolist(), strict=True)):
             own = _of_benchmark(rows, task, split)
-            if not len(scored_rows(own)):
+            if not len(scored_rows(own)) and not num_lost(own):
                 continue
             theirs = [some for other in others if len((some := _of_benchmark(other, task, split))["task"])]
             duplicates = evidence.facts.integer(f"task.{task}.duplicate_options")

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Recipe
 from clerestory.core.findings import FindingCode
-from clerestory.core.rows import CLUSTER_COLUMN, RETRYABLE, Condition, TaskName
+from clerestory.core.rows import CLUSTER_COLUMN, RETRYABLE, Condition, TaskName, Unscored
 from clerestory.stages.evaluate import findings
+from clerestory.stages.evaluate.row_builder import quoted_examples
 from clerestory.stats.aggregate import Rows, aggregate
 from clerestory.stats.intervals import cluster_variance
 from clerestory.stats.paired import paired_difference
@@ -54,6 +55,9 @@ UNINFORMATIVE = ValidityThresholds(0.50, 0.90)
 LABEL_ERRORS = ValidityThresholds(0.01, 0.05)
 # Unanswered items are rarely random: long, hard and delicate ones fail first. Their share bounds the score's error.
 UNANSWERED = ValidityThresholds(0.01, 0.10)
+# Replies that were not understood are not random either: reasoning about hard items is the longest.
+NOT_UNDERSTOOD = ValidityThresholds(0.01, 0.10)
+LARGEST_DIFFERENCE = 1.0  # of two accuracies
 
 CODES: Mapping[str, FindingCode] = {
     code.code: code
@@ -65,6 +69,7 @@ CODES: Mapping[str, FindingCode] = {
         findings.UNINFORMATIVE_ITEMS,
         findings.DOUBTFUL_LABELS,
         findings.UNANSWERED_ITEMS,
+        findings.NOT_UNDERSTOOD_ITEMS,
     )
 }
 MIN_CONFIDENCE = 0.9
@@ -141,8 +146,9 @@ def item_keys(rows: Rows, positions: Ints) -> list[ItemKey]:
 def assess(benchmark: Benchmark) -> list[ValidityReason]:
     """Every reason that can be assessed."""
     positions = scored_rows(benchmark.rows)
+    lost = (_unanswered(benchmark, positions), _not_understood(benchmark, positions))
     if not len(positions):
-        return []
+        return [reason for reason in (_size(benchmark, positions), *lost) if reason is not None]
     reasons = (
         _blind_solvable(benchmark),
         _contamination(benchmark, positions),
@@ -150,7 +156,7 @@ def assess(benchmark: Benchmark) -> list[ValidityReason]:
         _duplicates(benchmark, positions),
         _uninformative(benchmark, positions),
         _label_errors(benchmark, positions),
-        _unanswered(benchmark, positions),
+        *lost,
     )
     return [reason for reason in reasons if reason is not None]
 
@@ -164,6 +170,17 @@ def verdict(reasons: Sequence[ValidityReason]) -> Verdict:
 def _reason(code: FindingCode, message: str, value: float, thresholds: ValidityThresholds, n: int) -> ValidityReason:
     level: Verdict = "no" if value > thresholds.no else "careful" if value > thresholds.careful else "yes"
     return ValidityReason(code.code, level, message, round(value, 6), thresholds.careful, n)
+
+
+def num_lost(rows: Rows) -> int:
+    """How many items have no score because they are unanswered or were not understood."""
+    reasons = _clean_reasons(rows)
+    return sum(reason in RETRYABLE or reason == Unscored.NOT_UNDERSTOOD for reason in reasons)
+
+
+def _clean_reasons(rows: Rows) -> list[str]:
+    """Why the rows of the condition ``clean`` are unscored, empty where they are scored."""
+    return [str(reason) for reason in rows["unscored"][rows["condition"] == Condition.CLEAN].tolist()]
 
 
 def _blind_solvable(benchmark: Benchmark) -> ValidityReason | None:
@@ -180,6 +197,11 @@ def _blind_solvable(benchmark: Benchmark) -> ValidityReason | None:
             # A share that is as good as zero within its interval is chance of few items, which another reason reports.
             certain = interval is None or interval.low > BLIND.careful / 2
             found.append((certain, value, f"{max(value, 0):.0%} of the items are solved {method}{between}", n))
+    blind = benchmark.rows["condition"] == Condition.BLIND
+    if blind.any() and np.isnan(benchmark.rows["score"][blind]).all():
+        # Not judged is not passed.
+        message = "no item has a score without the image, so it is unknown whether they can be solved without it"
+        return ValidityReason(findings.BLIND_SOLVABLE.code, "careful", message, 0.0, BLIND.careful, int(blind.sum()))
     if not found:
         return None
     certain, value, message, n = max(found)
@@ -189,13 +211,25 @@ def _blind_solvable(benchmark: Benchmark) -> ValidityReason | None:
 
 def _unanswered(benchmark: Benchmark, positions: Ints) -> ValidityReason | None:
     """The share of items that the model did not answer: the score is that of the others only."""
-    clean = benchmark.rows["unscored"][benchmark.rows["condition"] == Condition.CLEAN].tolist()
-    count = sum(reason in RETRYABLE for reason in clean)
+    count = sum(reason in RETRYABLE for reason in _clean_reasons(benchmark.rows))
     if not count:
         return None
     total = count + len(positions)
     message = f"{count:,} of {total:,} items are unanswered, so the score is that of the others only"
     return _reason(findings.UNANSWERED_ITEMS, message, count / total, UNANSWERED, total)
+
+
+def _not_understood(benchmark: Benchmark, positions: Ints) -> ValidityReason | None:
+    """The share of items whose reply was not understood: the score is that of the others only."""
+    rows = benchmark.rows
+    lost = (rows["condition"] == Condition.CLEAN) & (rows["unscored"] == Unscored.NOT_UNDERSTOOD)
+    count = int(lost.sum())
+    if not count:
+        return None
+    total = count + len(positions)
+    examples = quoted_examples(str(reply) for reply in rows["answer"][lost].tolist())
+    message = f"the replies to {count:,} of {total:,} items were not understood{examples}"
+    return _reason(findings.NOT_UNDERSTOOD_ITEMS, message, count / total, NOT_UNDERSTOOD, total)
 
 
 def _contamination(benchmark: Benchmark, positions: Ints) -> ValidityReason | None:
@@ -221,7 +255,10 @@ def _size(benchmark: Benchmark, positions: Ints) -> ValidityReason | None:
     numbers = {name: i for i, name in enumerate(dict.fromkeys(names))}
     groups = np.array([numbers[name] for name in names], dtype=np.int64)
     if len(numbers) < 2:
-        return None
+        message = (
+            f"{_count(len(positions), 'item')} of {_count(len(numbers), 'concept')} cannot distinguish any two models"
+        )
+        return _reason(findings.TOO_FEW_ITEMS, message, LARGEST_DIFFERENCE, DETECTABLE, len(positions))
     effect, models = None, "two models of this variance"
     others = _scores_of_others(benchmark)
     if others:
@@ -238,11 +275,18 @@ def _size(benchmark: Benchmark, positions: Ints) -> ValidityReason | None:
         effect, models = effect_in_errors() * float(np.sqrt(2 * variance)), "two models of this variance"
     more = int(np.ceil(len(numbers) * (effect / DETECTABLE.careful) ** 2)) - len(numbers)
     additional_samples = f"; detecting 5 points takes {more:,} more concepts" if more > 0 else ""
-    message = (
-        f"{len(positions):,} items of {len(numbers):,} concepts can distinguish {models} that differ by at least "
-        f"{effect * 100:.1f} points{additional_samples}"
-    )
-    return _reason(findings.TOO_FEW_ITEMS, message, effect, DETECTABLE, len(positions))
+    those = f"{len(positions):,} items of {len(numbers):,} concepts"
+    if effect < LARGEST_DIFFERENCE:
+        message = (
+            f"{those} can distinguish {models} that differ by at least {effect * 100:.1f} points{additional_samples}"
+        )
+    else:
+        message = f"{those} cannot distinguish {models}, however much they differ{additional_samples}"
+    return _reason(findings.TOO_FEW_ITEMS, message, min(effect, LARGEST_DIFFERENCE), DETECTABLE, len(positions))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _duplicates(benchmark: Benchmark, positions: Ints) -> ValidityReason:

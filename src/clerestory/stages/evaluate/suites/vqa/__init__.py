@@ -182,6 +182,6 @@ SUITE = Suite(
     name="vqa",
     description="answering questions about images, with and without the image",
     capabilities=(),
-    settings=("vqa_samples", "min_group_concepts"),
+    settings=("vqa_samples", "min_group_concepts", "max_reply_tokens"),
     run=run,
 )
