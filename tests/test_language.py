@@ -170,6 +170,8 @@ PROMPTS = re.compile(
     r"|[Dd]escribe this picture in one short sentence"
     r"|captions for this picture"
 )
+# String literals in which models reply, in many languages.
+REPLIES = "src/clerestory/stages/evaluate/tasks/replies/"
 # A common name of a column in the tables that people bring.
 ALIASES = {(path, "picture") for path in ("src/clerestory/data/columns.py", "docs/reference/data-formats.md")}
 # Names of random streams are part of a training's result: another name would give other weights.
@@ -244,6 +246,8 @@ class Source:
 
     def add(self, kind: str, run: list[tuple[int, str]]) -> None:
         """Join lines, so that a phrase may break anywhere, and take code spans out of the text."""
+        if kind == "string" and self.path.startswith(REPLIES):
+            return
         if kind == "string" and not re.search(r"\s", whole := "".join(text for _, text in run).strip()):
             self.names.append(Names(run[0][0], "key", whole))
         elif kind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from shlex import quote
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
+from clerestory.stages.evaluate.config import RetrievalProtocol
 from clerestory.stages.evaluate.suites import validity
 from clerestory.stages.evaluate.tasks import suite as tasks_suite
 from clerestory.stages.evaluate.tasks.items import open_task_data
@@ -37,6 +39,7 @@ def evaluate_(
     suites: str = "",
     prices: str = "",
     reply_tokens: int = 256,
+    retrieval_protocol: RetrievalProtocol = "all_captions",
     since: str = "",
     self_test: Annotated[bool, Parameter(negative=())] = False,
     everything_: Annotated[bool, Parameter(name="--all", negative=())] = False,
@@ -54,6 +57,8 @@ def evaluate_(
         suites: The suites to run, such as retrieval,vqa (default: all of them).
         prices: A price file for the cost of requests.
         reply_tokens: The length at which the replies of a generator are cut off; reasoning models need thousands.
+        retrieval_protocol: Which captions of an image take part in retrieval; five_captions is the published protocol
+            of Flickr30k and COCO.
         since: Measure only stale and missing suites, and show what changed since a release (live, icons@3); exit code 1
             if something is worse.
         self_test: Inject known faults into a copy of the model instead, and show which gates detect them; exit code 1
@@ -68,7 +73,9 @@ def evaluate_(
     if self_test:
         return run_self_test(store, model, evaluation_data(store, data, task, out), out)
     loaded, resolved = load_model(store, model)
-    config = evaluation_config(task, suites, prices, reply_tokens)
+    config = replace(
+        evaluation_config(task, suites, prices), max_reply_tokens=reply_tokens, retrieval_protocol=retrieval_protocol
+    )
     dataset = evaluation_data(store, data, task, out)
     if since:
         name = resolved.release.name if resolved.release else ""
@@ -88,14 +95,12 @@ def evaluate_(
     return 0
 
 
-def evaluation_config(
-    tasks: tuple[str, ...], suites: str, prices: str, reply_tokens: int = EvaluateConfig().max_reply_tokens
-) -> EvaluateConfig:
+def evaluation_config(tasks: tuple[str, ...], suites: str, prices: str) -> EvaluateConfig:
     """The settings that the options of the command line stand for."""
     chosen = tuple(name.strip() for name in suites.split(",") if name.strip())
     if tasks:
         chosen = tuple(dict.fromkeys((*TASK_SUITES, *chosen)))
-    return EvaluateConfig(suites=chosen, tasks=tasks, prices=prices, max_reply_tokens=reply_tokens)
+    return EvaluateConfig(suites=chosen, tasks=tasks, prices=prices)
 
 
 def evaluation_data(store: Store, data: str, tasks: tuple[str, ...], out: Output) -> Dataset:

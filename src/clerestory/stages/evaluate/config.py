@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from clerestory.core.errors import ConfigError
 from clerestory.core.sample import TEST, TEST_STYLE
 from clerestory.core.settings import Range, Seed, check_settings
+
+RetrievalProtocol = Literal["all_captions", "five_captions", "first_caption"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,9 @@ class EvaluateConfig:
         suites: the suites to run, such as ``retrieval``; all of them when empty.
         corruption_samples: how many images of the first split are evaluated under every corruption, 0 for none.
         vqa_samples: how many images of the first split questions are generated for, 0 for none.
+        retrieval_protocol: the captions of an image that take part in retrieval: ``all_captions`` of the language,
+            ``five_captions`` at most (the published protocol of Flickr8k, Flickr30k and COCO, Karpathy & Fei-Fei 2015),
+            or the ``first_caption`` only. An image with several is found by any of them, and each is a query.
         max_reply_tokens: the length at which the reply of a generator is cut off; reasoning models need thousands.
         calibration_bins: the number of bins of reliability diagrams and calibration errors.
         min_group_concepts: a group with fewer concepts is not measured (a finding names it).
@@ -53,6 +58,7 @@ class EvaluateConfig:
     suites: tuple[str, ...] = ()
     corruption_samples: Annotated[int, Range(0)] = 160
     vqa_samples: Annotated[int, Range(0)] = 300
+    retrieval_protocol: RetrievalProtocol = "all_captions"
     max_reply_tokens: Annotated[int, Range(1, 1_000_000)] = 256
     calibration_bins: Annotated[int, Range(1, 1000)] = 15
     min_group_concepts: Annotated[int, Range(2)] = 10

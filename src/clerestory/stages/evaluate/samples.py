@@ -13,10 +13,12 @@ from clerestory.core.evidence import Finding
 from clerestory.core.rows import ALL_SAMPLES
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.stages.evaluate import findings
-from clerestory.stages.evaluate.config import EvaluateConfig
+from clerestory.stages.evaluate.config import EvaluateConfig, RetrievalProtocol
 
 # Values of the group skin_tone of images that are not skin-tone variants of another image.
 BASE_SKIN_TONES = ("", "none")
+
+PUBLISHED_CAPTIONS = 5  # per image, of the retrieval protocol of Flickr and COCO
 
 T = TypeVar("T")
 
@@ -31,6 +33,17 @@ def caption_in(sample: Sample, language: str) -> str:
     return next(
         (caption.text for caption in sample.captions if caption.text.strip() and is_in_language(caption, language)), ""
     )
+
+
+def captions_of(sample: Sample, language: str, protocol: RetrievalProtocol) -> list[str]:
+    """The captions of a sample that take part in retrieval; keywords and captions in other languages do not."""
+    first = next((c for c in sample.captions if c.text.strip() and is_in_language(c, language)), None)
+    if first is None:
+        return []
+    if protocol == "first_caption":
+        return [first.text]
+    several = [c.text for c in sample.captions if c.kind == "name" and c.lang == first.lang and c.text.strip()]
+    return (several or [first.text])[: PUBLISHED_CAPTIONS if protocol == "five_captions" else None]
 
 
 def is_in_language(caption: Caption, language: str) -> bool:

@@ -177,7 +177,7 @@ def _memoised(context: EvaluationContext) -> MemoisedModel:
 
 
 def _caption_in(reply: Reply, max_reply_tokens: int) -> str | MissingScore:
-    """The caption of a reply; its reasoning is none, nor is a part of a caption."""
+    """The caption of a reply; its reasoning is left out, and a part of a caption is not one."""
     if reply.cut_off:
         return MissingScore(Unscored.NOT_UNDERSTOOD, f"cut off at {max_reply_tokens:,} tokens")
     text = without_reasoning(reply.text)

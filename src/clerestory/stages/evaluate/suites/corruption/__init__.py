@@ -139,19 +139,23 @@ def _add_ranks(
     image_keys: Sequence[str],
 ) -> None:
     split = key.split
-    label_of = {sample.id: int(label) for sample, label in zip(split.samples, split.labels, strict=True)}
-    labels_N = np.array([label_of[sample.id] for sample in samples], dtype=np.int64)
+    position_of = {sample.id: i for i, sample in enumerate(split.samples)}
+    positions_N = np.array([position_of[sample.id] for sample in samples], dtype=np.int64)
+    groups_N = split.groups[positions_N]
+    relevant = np.bincount(split.caption_groups)
     known = np.asarray(~np.isnan(embedded_ND).any(axis=1))
     ranks_N = np.full(len(samples), np.nan)
-    all_labels = np.arange(len(split.captions))
-    ranks_N[known] = best_ranks(embedded_ND[known], split.caption_embeddings, labels_N[known], all_labels)
+    ranks_N[known] = best_ranks(embedded_ND[known], split.caption_embeddings, groups_N[known], split.caption_groups)
     for i, sample in enumerate(samples):
         builder.add(
             [sample],
             **{"task": TaskName.IMAGE_TO_TEXT, "split": split.split, **cells},
             **{"sample": sample.id, "concept": concept_of(sample, context.config.language), "image": image_keys[i]},
-            **{"query": split.captions[labels_N[i]], "unscored": "" if known[i] else Unscored.IMAGE_TOO_SMALL},
-            **{"rank": float(ranks_N[i]), "relevant": 1.0},
+            **{
+                "query": split.captions[split.labels[positions_N[i]]],
+                "unscored": "" if known[i] else Unscored.IMAGE_TOO_SMALL,
+            },
+            **{"rank": float(ranks_N[i]), "relevant": float(relevant[groups_N[i]])},
         )
 
 
@@ -238,6 +242,6 @@ SUITE = Suite(
     name="corruption",
     description="robustness to corrupted images: noise, blur, weather, compression",
     capabilities=("Embedder",),
-    settings=("label_field", "corruption_samples"),
+    settings=("label_field", "corruption_samples", "retrieval_protocol"),
     run=run,
 )

@@ -46,9 +46,13 @@ Floats = NDArray[np.float64]
 
 
 def run(context: EvaluationContext) -> SuiteResult:
-    """One row per image and one per distinct caption, in every split."""
+    """One row per image and one per caption, in every split."""
     builder, config = context.row_builder(), context.config
-    facts: dict[str, Fact] = {"retrieval.language": config.language, "retrieval.ties": "pessimistic"}
+    facts: dict[str, Fact] = {
+        "retrieval.language": config.language,
+        "retrieval.ties": "pessimistic",
+        "retrieval.protocol": config.retrieval_protocol,
+    }
     examples = []
     for name in context.splits:
         split = retrieval_split(context, name)
@@ -80,14 +84,15 @@ def retrieval_examples(
     split: RetrievalSplit, image_ranks_P: Floats, caption_ranks_T: Floats, language: str
 ) -> list[dict[str, Any]]:
     """The best, typical and worst queries in both directions, each of a different concept."""
-    first_image = {int(split.labels[i]): int(i) for i in reversed(split.scored)}
+    first_image = [split.images_of(caption)[0] for caption in range(len(split.captions))]
     concepts = [concept_of(sample, language) for sample in split.samples]
     examples = []
     for kind, i in _selected(image_ranks_P, concepts):
         label = int(split.labels[i])
         scores_T = split.caption_embeddings @ split.embeddings[i]
         neighbours = [
-            _neighbour(split, first_image[t], t, scores_T[t], t == label) for t in top(scores_T, NEIGHBOURS).tolist()
+            _neighbour(split, first_image[t], t, scores_T[t], split.caption_groups[t] == split.groups[i])
+            for t in top(scores_T, NEIGHBOURS).tolist()
         ]
         example = _example(split, TaskName.IMAGE_TO_TEXT, kind, i, label, float(image_ranks_P[i]), concepts[i])
         examples.append({**example, "candidates": len(split.captions), "neighbours": neighbours})
@@ -95,7 +100,7 @@ def retrieval_examples(
     for kind, t in _selected(caption_ranks_T, caption_concepts):
         scores_P = split.embeddings[split.scored] @ split.caption_embeddings[t]
         neighbours = [
-            _neighbour(split, i, int(split.labels[i]), scores_P[n], split.labels[i] == t)
+            _neighbour(split, i, int(split.labels[i]), scores_P[n], split.groups[i] == split.caption_groups[t])
             for n in top(scores_P, NEIGHBOURS).tolist()
             for i in (int(split.scored[n]),)
         ]
@@ -151,6 +156,6 @@ SUITE = Suite(
     name="retrieval",
     description="finding captions for images, and images for captions",
     capabilities=("Embedder",),
-    settings=("slice_by", "min_slice_concepts"),
+    settings=("slice_by", "min_slice_concepts", "retrieval_protocol"),
     run=run,
 )

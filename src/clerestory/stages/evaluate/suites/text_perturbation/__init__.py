@@ -7,7 +7,6 @@ The loss is relative to the same captions unchanged. Every change depends only o
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -35,12 +34,10 @@ Ints = NDArray[np.int64]
 
 
 def run(context: EvaluationContext) -> SuiteResult:
-    """One row per distinct caption and perturbation."""
+    """One row per caption and perturbation."""
     split = retrieval_split(context, context.first_split)
     builder = context.row_builder()
-    images: dict[int, list[Sample]] = defaultdict(list)
-    for i in split.scored.tolist():
-        images[int(split.labels[i])].append(split.samples[i])
+    images = {t: [split.samples[i] for i in split.images_of(t)] for t in range(len(split.captions))}
     clean_T = _ranks(split, split.caption_embeddings, np.arange(len(split.captions)))
     facts: dict[str, Fact] = {
         "text_perturbation.split": split.split,
@@ -165,7 +162,8 @@ def _add_rows(
 
 
 def _ranks(split: RetrievalSplit, texts_ND: NDArray[np.float32], labels_N: Ints) -> Floats:
-    return best_ranks(texts_ND, split.embeddings[split.scored], labels_N, split.labels[split.scored])
+    groups_N = split.caption_groups[labels_N]
+    return best_ranks(texts_ND, split.embeddings[split.scored], groups_N, split.groups[split.scored])
 
 
 def _measurements(rows: Rows, split: str, kind: Condition) -> list[Measurement]:
@@ -185,6 +183,6 @@ SUITE = Suite(
     name="text_perturbation",
     description="finding images for captions that are written differently",
     capabilities=("Embedder",),
-    settings=(),
+    settings=("retrieval_protocol",),
     run=run,
 )

@@ -161,7 +161,7 @@ def numbered_mentions(text: str, count: int) -> list[Mention]:
 
 
 def _ends(text: str, end: int) -> bool:
-    """Whether a phrase ends here, so that the letter before is no article."""
+    """Whether a phrase ends here, so that the letter before it is not an article."""
     return bool(re.match(r"\s*(?:$|[^\w\s'’])", text[end:])) or bool(_FOLLOWERS.match(text[end:]))
 
 
@@ -182,5 +182,5 @@ def _is_label(text: str, match: re.Match[str]) -> bool:
     follows = re.match(r"\s+(\w)", text[match.end() :])
     if follows and not re.match("[A-Za-zÀ-ɏ]", follows[1]):
         return True  # a Latin letter in a text of another script
-    # Within a sentence of lower-case words a capital A is no article: "I would take A here".
+    # Within a sentence of lower-case words a capital A is not an article: "I would take A here".
     return bool(before and follows and before[1].islower() and follows[1].islower()) or not follows

@@ -126,7 +126,7 @@ FIRST_THOUGHT = words(
     r"al principio,inizialmente,a princípio,сначала,сперва",
     "最初,起初,一开始,처음",
 )
-# A correction of what was said before.
+# A correction of the statement before.
 CORRECTION = (
     r"(?:\bno,?\s+)?\bwait\b(?=\s*[,.!—–:-]|\s+no\b|\s+[a-z]\b)|\bscratch that\b|\bcorrection\s*:|"
     r"\bon second thoughts?\b|(?:(?<=\.\.\.)|(?<=…))\s*no(?=[,!])"
