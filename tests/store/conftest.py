@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.postgresql import PostgresServer, run_postgresql
 
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Cost, Evidence, Finding, Interval, Measurement, Subject
 from clerestory.core.provenance import now
 from clerestory.core.release import Decision, Event
-from clerestory.store import Store
+from clerestory.store import Store, open_store
 
 WORKER = Path(__file__).with_name("worker.py")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this test process."""
+    with run_postgresql() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Runs a test on both databases: every store that it opens, also in processes of its own, uses this one.
+
+    ``@ON_SQLITE`` and ``@ON_POSTGRESQL`` choose one for tests of what only that one has.
+    """
+    if request.param == "sqlite":
+        monkeypatch.delenv("CLERESTORY_DB", raising=False)
+        yield "sqlite"
+        return
+    server: PostgresServer = request.getfixturevalue("postgresql")
+    with server.schema() as schema:
+        monkeypatch.setenv("CLERESTORY_DB", server.url(schema))
+        yield "postgresql"
+
+
+@pytest.fixture
+def store(tmp_path: Path, database: str) -> Iterator[Store]:
+    """A store of its own, on each database."""
+    with open_store(tmp_path / "home") as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -79,10 +111,10 @@ def workers() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start ``worker.py`` as a process of its own; those still alive at the end are killed."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(*words: object) -> subprocess.Popen[str]:
-        command = [sys.executable, str(WORKER), *map(str, words)]
+    def start(*words: object, **environment: str) -> subprocess.Popen[str]:
+        command, pipe = [sys.executable, str(WORKER), *map(str, words)], subprocess.PIPE
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+            command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, bufsize=1, env={**os.environ, **environment}
         )
         started.append(process)
         return process

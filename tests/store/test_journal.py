@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from sqlalchemy.exc import IntegrityError as SqlError
+from sqlalchemy import Connection, create_engine
+from tests.support.postgresql import ON_SQLITE
 
 from clerestory.core.errors import IntegrityError
 from clerestory.core.evidence import Evidence, Finding
 from clerestory.core.provenance import now
 from clerestory.core.release import Event
 from clerestory.store import Store
+from clerestory.store.schema import journal
 
 MakeEvent = Callable[..., Event]
 
@@ -35,13 +37,22 @@ def full(store: Store, make_event: MakeEvent) -> Store:
     return store
 
 
+_TRIGGERS = {
+    "sqlite": "SELECT name, '' FROM sqlite_master WHERE type = 'trigger'",
+    "postgresql": "SELECT tgname, ' ON ' || tgrelid::regclass FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid "
+    "WHERE NOT tgisinternal AND relnamespace = current_schema()::regnamespace",
+}
+
+
 @contextmanager
-def tamper(store: Store) -> Iterator[sqlite3.Connection]:
-    """The database as somebody sees it who removes the triggers first."""
-    with closing(sqlite3.connect(store.home / "store.db")) as connection, connection:
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            connection.execute(f"DROP TRIGGER {name}")
+def tamper(store: Store) -> Iterator[Connection]:
+    """The database as its owner sees it, who removes the triggers first."""
+    engine = create_engine(store.database.url)
+    with engine.begin() as connection:
+        for name, on in connection.exec_driver_sql(_TRIGGERS[engine.dialect.name]).all():
+            connection.exec_driver_sql(f"DROP TRIGGER {name}{on}")
         yield connection
+    engine.dispose()
 
 
 def codes(findings: list[Finding]) -> set[str]:
@@ -90,7 +101,7 @@ def test_the_database_itself_refuses_to_change_what_is_append_only(
     store.put_evidence(make_evidence())
     store.put_dataset("icons", "icons", "a" * 64, 1, make_event("icons", "data_added"))
     sql = sql.replace("position", "seq") if table == "journal" else sql
-    with pytest.raises(SqlError, match=f"{table} is append-only"), store.database.writing() as connection:
+    with pytest.raises(IntegrityError, match=f"{table} is append-only"), store.database.writing() as connection:
         connection.exec_driver_sql(sql.format(table))
 
 
@@ -112,7 +123,7 @@ def test_the_database_itself_refuses_to_change_what_is_append_only(
 )
 def test_a_changed_or_removed_record_is_found(full: Store, sql: str, message: str) -> None:
     with tamper(full) as connection:
-        connection.execute(sql)
+        connection.exec_driver_sql(sql)
     findings = full.journal.verify()
     assert codes(findings) == {"CLR-S004"}
     assert re.search(message, findings[0].message), findings[0].message
@@ -122,11 +133,11 @@ def test_a_chain_written_anew_does_not_fit_its_signed_checkpoints(full: Store) -
     """Whoever can write the database can hash everything again; not sign it."""
     with tamper(full) as connection:
         previous = bytes(32)
-        for seq, record in connection.execute("SELECT seq, record FROM journal ORDER BY seq").fetchall():
+        for seq, record in connection.exec_driver_sql("SELECT seq, record FROM journal ORDER BY seq").all():
             changed = record.replace("Ada", "Eve") if seq == 7 else record
             digest = hashlib.sha256(previous + changed.encode()).digest()
-            values = (changed, digest.hex(), previous.hex(), seq)
-            connection.execute("UPDATE journal SET record = ?, hash = ?, previous = ? WHERE seq = ?", values)
+            values = {"record": changed, "hash": digest.hex(), "previous": previous.hex()}
+            connection.execute(journal.update().where(journal.c.seq == seq).values(values))
             previous = digest
     (finding,) = full.journal.verify()
     assert finding.where.endswith("0000000010.json")
@@ -163,6 +174,7 @@ def test_a_checkpoint_can_be_checked_by_others_with_its_public_key(full: Store) 
     assert (point["length"], point["head"]) == full.journal.head()
 
 
+@ON_SQLITE
 def test_every_flipped_byte_of_a_record_in_the_database_file_is_found(full: Store) -> None:
     full.close()
     with closing(sqlite3.connect(full.home / "store.db")) as connection:
@@ -187,11 +199,13 @@ def test_tables_that_differ_from_the_journal_are_found(
     store.move_alias("icons", "live", 1, 0, make_event("icons@1"))
     assert store.verify_registry("icons") == []
     with tamper(store) as connection:
-        connection.execute("UPDATE aliases SET number = 2")
-        connection.execute("UPDATE releases SET body = replace(body, 'Ada', 'Eve') WHERE number = 1")
-        connection.execute("UPDATE releases SET body = '{' WHERE number = 2")
-        connection.execute("DELETE FROM releases WHERE number = 3")
-        connection.execute("INSERT INTO releases SELECT 99, name, 4, model, body FROM releases WHERE number = 1")
+        connection.exec_driver_sql("UPDATE aliases SET number = 2")
+        connection.exec_driver_sql("UPDATE releases SET body = replace(body, 'Ada', 'Eve') WHERE number = 1")
+        connection.exec_driver_sql("UPDATE releases SET body = '{' WHERE number = 2")
+        connection.exec_driver_sql("DELETE FROM releases WHERE number = 3")
+        connection.exec_driver_sql(
+            "INSERT INTO releases SELECT 99, name, 4, model, body FROM releases WHERE number = 1"
+        )
     findings = store.verify_registry("icons")
     assert codes(findings) == {"CLR-S001"}
     assert [finding.where.rpartition(", ")[2] for finding in findings] == [

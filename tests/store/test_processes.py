@@ -12,6 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.postgresql import ON_POSTGRESQL
+
 from clerestory.core.digest import digest_folder
 from clerestory.store import Store, open_store
 
@@ -38,7 +40,7 @@ def finish(process: subprocess.Popen[str]) -> list[str]:
     return out.splitlines()
 
 
-def test_eight_processes_may_create_a_store_at_once(tmp_path: Path, workers: Start) -> None:
+def test_eight_processes_may_create_a_store_at_once(tmp_path: Path, database: str, workers: Start) -> None:
     home = tmp_path / "new" / "home"
     processes = [workers("begin", home) for _ in range(8)]
     go(*processes)
@@ -50,8 +52,14 @@ def test_eight_processes_may_create_a_store_at_once(tmp_path: Path, workers: Sta
         assert list((home / "tmp").iterdir()) == []
 
 
-def test_two_processes_give_the_same_digests(tmp_path: Path, model: Path, workers: Start) -> None:
-    one, two = workers("digests", tmp_path / "one", model), workers("digests", tmp_path / "two", model)
+@ON_POSTGRESQL
+def test_two_processes_give_the_same_digests_on_either_database(
+    tmp_path: Path, database: str, model: Path, workers: Start
+) -> None:
+    one, two = (
+        workers("digests", tmp_path / "one", model),
+        workers("digests", tmp_path / "two", model, CLERESTORY_DB=""),
+    )
     go(one, two)
     first, second = finish(one), finish(two)
     assert first == second
@@ -180,7 +188,9 @@ def assert_whole(home: Path) -> None:
             assert store.verify_evidence(evidence.id) == []
 
 
-def test_a_full_disk_is_reported_in_one_sentence_and_leaves_nothing(tmp_path: Path, workers: Start) -> None:
+def test_a_full_disk_is_reported_in_one_sentence_and_leaves_nothing(
+    tmp_path: Path, database: str, workers: Start
+) -> None:
     process = workers("full", tmp_path / "home")
     go(process)
     message, left = finish(process)

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.support.postgresql import ON_SQLITE
 
 from clerestory.core.errors import Conflict, InputError, IntegrityError, MissingExtra, NotFound
 from clerestory.core.evidence import Evidence
@@ -346,6 +347,7 @@ def test_invalid_databases_are_refused(tmp_path: Path, url: str, error: type[Exc
     assert "secret" not in str(caught.value)
 
 
+@ON_SQLITE
 def test_a_database_file_that_is_damaged_is_named(store: Store, tmp_path: Path) -> None:
     store.close()
     (store.home / "store.db").write_bytes(b"this is no database" * 1000)
@@ -364,6 +366,7 @@ def as_format(home: Path, version: str) -> Path:
     return home
 
 
+@ON_SQLITE
 def test_a_store_of_an_earlier_version_is_left_alone_and_the_error_names_the_command(
     store: Store, model: Path, make_evidence: MakeEvidence
 ) -> None:
@@ -383,6 +386,7 @@ def test_a_store_of_an_earlier_version_is_left_alone_and_the_error_names_the_com
     assert sorted(home.rglob("*")) == entries
 
 
+@ON_SQLITE
 def test_an_earlier_database_that_a_url_names_is_refused_too(store: Store) -> None:
     store.close()
     home = as_format(store.home, "1")

@@ -45,6 +45,7 @@ OTHERS = {
     "serve": Command("Open the pages and the HTTP API on this computer.", 70, "clerestory.cli.serve:serve_"),
     "report": Command("A report on a model, as HTML and JSON.", 80, "clerestory.cli.report:report_"),
     "pack": Command("Share benchmarks: export, add, verify, list.", 90),
+    "store": Command("The store itself: copy, migrate.", 95),
     "use": Command("Small applications: search, describe.", 100),
 }
 SUBCOMMANDS = {
@@ -67,6 +68,10 @@ SUBCOMMANDS = {
         "add": "Verify a pack and add it.",
         "verify": "Verify a pack: its digests, its task, its images and its licence.",
         "list": "List the packs that were added.",
+    },
+    "store": {
+        "copy": "Copy the whole store to another folder and database.",
+        "migrate": "Create the tables and triggers that the database lacks.",
     },
     "use": {
         "search": "Search images by text, in any phrasing.",

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clerestory.core.errors import Conflict, InputError
@@ -189,3 +189,16 @@ def translate_disk_errors(
         yield
     except OSError as error:
         raise InputError(f"{error.filename or folder} cannot be written: {error.strerror or error}", fix) from error
+
+
+def why_unwritable(folder: Path) -> str:
+    """The system's reason why a file cannot be written in a folder, found by writing one; empty if it can."""
+    probe = temporary_path(folder, "probe")
+    try:
+        write_file(probe, bytes(2**16))
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return ""

@@ -1,31 +1,33 @@
-"""The connection to the database: its creation, its single writer, and its errors in one sentence each."""
+"""The database of a store: one writer at a time, readers that see one state, errors in one sentence each."""
 
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, inspect, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy import URL, Connection, Engine, inspect, make_url, select
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from clerestory.core.errors import ClerestoryError, InputError, IntegrityError, MissingExtra
+from clerestory.core.errors import InputError, IntegrityError, MissingExtra
 from clerestory.core.evidence import Finding
-from clerestory.core.files import file_lock, make_folder, sync_folder, temporary_path
-from clerestory.store.findings import DAMAGED, RESTORE, StoreFault
-from clerestory.store.schema import create_all, meta
+from clerestory.store import postgresql
+from clerestory.store.database_errors import location, translate_database_errors
+from clerestory.store.findings import DAMAGED, UNPROTECTED, StoreFault
+from clerestory.store.schema import create_all, meta, metadata, missing_triggers
+from clerestory.store.sqlite import create_sqlite, read_sqlite, sqlite_engine
 from clerestory.store.store_format import check_format
 
-BUSY_SECONDS = 30
-WRITER_LOCK = 0x636C6572  # PostgreSQL advisory lock: a single writer, as in SQLite
-_CORRUPT = ("malformed", "not a database", "disk I/O error")
+_INSTALL_DRIVER = "run: pip install 'clerestory[postgres]'"
 
 
 class Database:
     """One SQL database in which at most one transaction writes at a time.
+
+    Opening it reads the format and changes nothing, except that an empty database gets its tables.
 
     Args:
         url: an SQLAlchemy url; SQLite and PostgreSQL are supported.
@@ -38,105 +40,124 @@ class Database:
 
     def __init__(self, url: str, temporary_folder: Path) -> None:
         self.url = _parse_url(url)
-        self.file = Path(self.url.database or "").absolute() if self.url.drivername.startswith("sqlite") else None
-        if self.file is not None:
-            _create_sqlite(self.file, temporary_folder)
-        try:
-            self.engine = _engine(self.url)
-        except (ModuleNotFoundError, NoSuchModuleError) as error:
-            raise MissingExtra(f"the database {self.location} needs a driver: {error}", _INSTALL_DRIVER) from error
-        self._writer = self.engine.execution_options(clerestory_writes=True)
-        self._reader = self.engine
+        self.file = sqlite_file(url)
+        self.created: list[str] = []
+        with self._translate_errors():
+            if self.file is not None:
+                create_sqlite(self.file, temporary_folder)
+            self.engine = _engine(self.url, self.location)
+        self._reader: Engine = self.engine
+        self._writer: Engine = self.engine.execution_options(clerestory_writes=True)
         if self.file is None:  # SQLite's readers always see one state
-            self._reader = self.engine.execution_options(isolation_level="REPEATABLE READ")
+            self._reader, self._writer = postgresql.reader(self.engine), postgresql.writer(self.engine)
         _forget_after_fork(self.engine)
         weakref.finalize(self, self.engine.dispose)
-        self._check_version()
+        self._check_format()
 
     @property
     def location(self) -> str:
         """The file or address of the database, without a password."""
-        return str(self.file) if self.file else self.url.render_as_string(hide_password=True)
+        return location(self.url, self.file)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that sees one consistent state."""
-        with self._translate_errors(), self._reader.begin() as connection:
-            yield connection
+        with self._translate_errors():
+            transaction = read_sqlite(self.engine, self.file) if self.file else self._reader.begin()
+            with transaction as connection:
+                yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that no other writer overlaps; durable after the block.
 
-        On SQLite it begins with ``BEGIN IMMEDIATE``, so it never fails half-way on a lock.
+        It takes the lock of the writer when it begins, so it never fails half-way on a lock.
         """
         with self._translate_errors(), self._writer.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": WRITER_LOCK})
             yield connection
 
+    def migrate(self) -> list[str]:
+        """Create the tables and triggers that are missing; returns the names of all that this process created."""
+        with self.writing() as connection:
+            self.created += create_all(connection)
+        return self.created
+
     def verify(self) -> list[Finding]:
-        """Damage in the database file; SQLite checks every page, other databases check themselves."""
-        if self.file is None:
-            return []
+        """Damage in the database file (of SQLite; others check themselves), and missing triggers."""
+        lines = []
         try:
             with self.reading() as connection:
-                lines = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check(3)")]
+                if self.file is not None:
+                    report = connection.exec_driver_sql("PRAGMA integrity_check(3)")
+                    lines = [str(row[0]) for row in report if row[0] != "ok"]
+                unprotected = missing_triggers(connection)
         except IntegrityError as error:
-            lines = [error.message]
-        return [
+            lines, unprotected = [error.message], []
+        findings = [
             DAMAGED.finding(
-                str(self.file), f"the database file is damaged: {line}", reason=StoreFault.DATABASE_DAMAGED, report=line
+                self.location,
+                f"the database file is damaged: {line}",
+                reason=StoreFault.DATABASE_DAMAGED,
+                report=line,
             )
             for line in lines
-            if line != "ok"
         ]
+        if unprotected:
+            message = f"triggers that make tables append-only are missing or disabled: {', '.join(unprotected)}"
+            findings.append(UNPROTECTED.finding(self.location, message, reason=StoreFault.TRIGGER_MISSING))
+        return findings
 
     def close(self) -> None:
         """Close every connection; the database stays usable."""
         self.engine.dispose()
 
-    def _check_version(self) -> None:
-        if self.file is None:
-            with self.writing() as connection:
-                if inspect(connection).has_table(meta.name):
-                    check_format(_version(connection), self.location)
-                create_all(connection)
+    def _check_format(self) -> None:
         with self.reading() as connection:
-            check_format(_version(connection), self.location)
+            version = _version(connection)
+        if version is None and self.file is None:
+            with self.writing() as connection:  # whoever comes second finds the tables of the first
+                version = _version(connection)
+                if version is None:
+                    self._refuse_other_tables(connection)
+                    self.created = create_all(connection)
+                    version = _version(connection)
+        if version is None:
+            raise InputError(
+                f"{self.location} is not a database of Clerestory", "restore it from a backup, or name another"
+            )
+        check_format(version, self.location)
+
+    def _refuse_other_tables(self, connection: Connection) -> None:
+        _check_encoding(connection, self.location)
+        if others := sorted(metadata.tables.keys() & set(inspect(connection).get_table_names())):
+            raise InputError(
+                f"{self.location} has tables of another application, such as {others[0]}",
+                "give the store a database or a schema of its own",
+            )
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        try:
+        with translate_database_errors(self.url, self.file):
             yield
-        except DBAPIError as error:
-            reason = str(error.orig)
-            if any(word in reason for word in _CORRUPT):
-                raise IntegrityError(f"{self.location} is damaged: {reason}", RESTORE) from error
-            if isinstance(error, OperationalError):
-                raise ClerestoryError(
-                    f"the database {self.location} cannot be used: {reason}", _hint(reason)
-                ) from error
-            raise
 
 
-_INSTALL_DRIVER = "run: pip install 'psycopg[binary]'"
-
-
-def _hint(reason: str) -> str:
-    if "locked" in reason:
-        return f"another process has been writing for more than {BUSY_SECONDS} s; wait for it to finish and try again"
-    return "check that the location exists, has free space and is writable"
+def sqlite_file(url: str) -> Path | None:
+    """The file of a SQLite url; None for another database."""
+    parsed = _parse_url(url)
+    return Path(parsed.database or "").absolute() if parsed.get_backend_name() == "sqlite" else None
 
 
 def _parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise InputError(f"{url!r} is not a database url", "an example is postgresql://user@host/clerestory") from error
+        shown = re.sub(r":[^:@/]*@", ":***@", url)
+        raise InputError(
+            f"{shown!r} is not a database url", "an example is postgresql://user@host/clerestory"
+        ) from error
+    if parsed.drivername in ("postgres", "postgresql"):
+        return parsed.set(drivername=postgresql.DRIVER)
     backend = parsed.get_backend_name()
-    if backend == "postgresql" and parsed.drivername == "postgresql":
-        return parsed.set(drivername="postgresql+psycopg")
     if backend not in ("sqlite", "postgresql"):
         raise InputError(
             f"a store cannot use the database {backend}", "use sqlite:///file or postgresql://user@host/name"
@@ -146,44 +167,24 @@ def _parse_url(url: str) -> URL:
     return parsed
 
 
-def _engine(url: URL, **options: Any) -> Engine:
-    if url.get_backend_name() == "postgresql":
-        return create_engine(url, pool_pre_ping=True, **options)
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS}, **options)
-    event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
-    return engine
+def _engine(url: URL, where: str) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        return sqlite_engine(url)
+    if url.drivername != postgresql.DRIVER:
+        raise MissingExtra(f"the database {where} needs a driver that Clerestory does not use", "write postgresql://")
+    try:
+        return postgresql.postgresql_engine(url)
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise MissingExtra(f"the database {where} needs a driver: {error}", _INSTALL_DRIVER) from error
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # The driver's implicit BEGIN is deferred; ours takes the write lock before anything is read.
-    connection.isolation_level = None
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("clerestory_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _create_sqlite(file: Path, temporary_folder: Path) -> None:
-    """Prepare the database in a temporary file and rename it into place; safe for several processes at once."""
-    if file.exists():
-        return
-    make_folder(file.parent)
-    with file_lock(file.with_name(file.name + ".lock")):
-        if file.exists():
-            return
-        temporary = temporary_path(temporary_folder)
-        engine = _engine(URL.create("sqlite", database=str(temporary)), poolclass=NullPool)
-        with engine.connect() as connection:
-            connection.connection.execute("PRAGMA journal_mode=WAL")
-        with engine.execution_options(clerestory_writes=True).begin() as connection:
-            create_all(connection)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(file)
-        sync_folder(file.parent)
+def _check_encoding(connection: Connection, where: str) -> None:
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+    if encoding != "UTF8":
+        raise InputError(
+            f"{where} has the encoding {encoding}, which cannot hold every text",
+            "create the database with: ENCODING 'UTF8' TEMPLATE template0",
+        )
 
 
 def _forget_after_fork(engine: Engine) -> None:
@@ -197,5 +198,9 @@ def _forget_after_fork(engine: Engine) -> None:
     os.register_at_fork(after_in_child=forget)
 
 
-def _version(connection: Connection) -> str:
-    return str(connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar())
+def _version(connection: Connection) -> str | None:
+    """The format of the store; None when there is none yet."""
+    if not inspect(connection).has_table(meta.name):
+        return None
+    version = connection.execute(select(meta.c.value).where(meta.c.key == "schema")).scalar()
+    return None if version is None else str(version)

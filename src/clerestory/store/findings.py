@@ -26,6 +26,7 @@ class StoreFault(StrEnum):
     RECORD_MISSING = "record_missing"
     RECORDS_TRUNCATED = "records_truncated"
     REGISTRY_MISMATCH = "registry_mismatch"
+    TRIGGER_MISSING = "trigger_missing"
 
 
 DAMAGED = FindingCode("CLR-S001", "error", "stored content is damaged", "fail", RESTORE)
@@ -40,4 +41,11 @@ JOURNAL_BROKEN = FindingCode(
     "fail",
     "compare the journal and its signed checkpoints with a backup; do not trust this copy",
 )
-CODES = (DAMAGED, MISSING, UNEXPECTED_FILE, JOURNAL_BROKEN)
+UNPROTECTED = FindingCode(
+    "CLR-S005",
+    "error",
+    "the database no longer refuses changes of stored records",
+    "fail",
+    "find out who removed the triggers, then run: clerestory store migrate",
+)
+CODES = (DAMAGED, MISSING, UNEXPECTED_FILE, JOURNAL_BROKEN, UNPROTECTED)

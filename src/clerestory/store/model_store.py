@@ -102,7 +102,7 @@ class ModelStore:
     def digests(self) -> list[str]:
         """The digests of all models, sorted."""
         with self._database.reading() as connection:
-            return list(connection.execute(select(table.c.digest).order_by(table.c.digest)).scalars())
+            return sorted(connection.execute(select(table.c.digest)).scalars())
 
     def verify(self, model: str) -> list[Finding]:
         """Every file of a model that is damaged, missing or unexpected."""

@@ -99,7 +99,8 @@ def one_release(connection: Connection, name: str, number: int) -> Release:
 
 def release_names(connection: Connection) -> list[str]:
     """The model names that have releases."""
-    return list(connection.execute(select(releases.c.name).distinct().order_by(releases.c.name)).scalars())
+    # Sorted here: a database would sort by the rules of its own language.
+    return sorted(connection.execute(select(releases.c.name).distinct()).scalars())
 
 
 def alias_state(connection: Connection, name: str, alias: str) -> Alias:
@@ -111,9 +112,10 @@ def alias_state(connection: Connection, name: str, alias: str) -> Alias:
 
 def all_aliases(connection: Connection, name: str | None = None) -> list[Alias]:
     """The aliases that point at a release, by name."""
-    query = select(aliases).where(aliases.c.number != NO_RELEASE).order_by(aliases.c.name, aliases.c.alias)
+    query = select(aliases).where(aliases.c.number != NO_RELEASE)
     rows = connection.execute(query if name is None else query.where(aliases.c.name == name))
-    return [Alias(row.name, row.alias, row.number, row.generation) for row in rows]
+    found = [Alias(row.name, row.alias, row.number, row.generation) for row in rows]
+    return sorted(found, key=lambda alias: (alias.name, alias.alias))
 
 
 def move(connection: Connection, name: str, moves: Sequence[AliasMove]) -> list[Alias]:

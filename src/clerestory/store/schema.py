@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Connection, Index, Integer, MetaData, String, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    inspect,
+    text,
+)
 
 SCHEMA_VERSION = "2"
 """Raised when stored evidence, releases or tables of earlier versions can no longer be read."""
@@ -92,26 +104,54 @@ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME; END $$ LANGUAGE plpgsql
 """
 
 
-def create_all(connection: Connection) -> None:
-    """Create missing tables, triggers and the schema version; the caller holds the write lock."""
+def create_all(connection: Connection) -> list[str]:
+    """Create missing tables, triggers and the schema version; the caller holds the write lock.
+
+    Returns:
+        The names of the tables and triggers that were missing.
+    """
+    present = set(inspect(connection).get_table_names())
+    missing = [name for name in metadata.tables if name not in present]
     metadata.create_all(connection)
-    if connection.dialect.name == "postgresql":
+    triggers = missing_triggers(connection)
+    if triggers and connection.dialect.name == "postgresql":
         connection.execute(text(_POSTGRESQL_FUNCTION))
-    for table in APPEND_ONLY:
-        for verb in ("UPDATE", "DELETE"):
-            connection.execute(text(_trigger(connection.dialect.name, table.name, verb)))
+    for name in triggers:
+        for statement in _trigger(connection.dialect.name, name):
+            connection.execute(text(statement))
     if connection.execute(meta.select().where(meta.c.key == "schema")).first() is None:
         connection.execute(meta.insert().values(key="schema", value=SCHEMA_VERSION))
+    return missing + triggers
 
 
-def _trigger(dialect: str, table: str, verb: str) -> str:
-    name = f"{table}_no_{verb.lower()}"
-    if dialect == "postgresql":
-        return (
-            f"CREATE OR REPLACE TRIGGER {name} BEFORE {verb} ON {table} "
-            "FOR EACH ROW EXECUTE FUNCTION clerestory_append_only()"
+def missing_triggers(connection: Connection) -> list[str]:
+    """The names of the triggers that refuse changes and are missing or disabled."""
+    if connection.dialect.name == "postgresql":
+        query = (
+            "SELECT tgname FROM pg_trigger WHERE tgenabled IN ('O', 'A') AND NOT tgisinternal "
+            "AND tgrelid = ANY(ARRAY["
+            + ", ".join(f"to_regclass('{table.name}')" for table in APPEND_ONLY)
+            + "]::oid[])"
         )
-    return (
-        f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {verb} ON {table} "
+    else:
+        query = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+    present = set(connection.execute(text(query)).scalars())
+    verbs = ("update", "delete", "truncate") if connection.dialect.name == "postgresql" else ("update", "delete")
+    wanted = [f"{table.name}_no_{verb}" for table in APPEND_ONLY for verb in verbs]
+    return [name for name in wanted if name not in present]
+
+
+def _trigger(dialect: str, name: str) -> list[str]:
+    """The statements that create a trigger, or create it again."""
+    table, _, verb = name.rpartition("_no_")
+    if dialect == "postgresql":
+        each = "STATEMENT" if verb == "truncate" else "ROW"
+        return [
+            f"DROP TRIGGER IF EXISTS {name} ON {table}",
+            f"CREATE TRIGGER {name} BEFORE {verb.upper()} ON {table} "
+            f"FOR EACH {each} EXECUTE FUNCTION clerestory_append_only()",
+        ]
+    return [
+        f"CREATE TRIGGER {name} BEFORE {verb.upper()} ON {table} "
         f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
-    )
+    ]

@@ -15,7 +15,7 @@ from clerestory.core.codec import Tags, decode
 from clerestory.core.digest import canonical, digest, short
 from clerestory.core.errors import ConfigError, InputError, IntegrityError, NotFound, not_found
 from clerestory.core.evidence import Evidence, Finding
-from clerestory.core.files import make_folder, remove_leftovers, translate_disk_errors
+from clerestory.core.files import translate_disk_errors
 from clerestory.core.provenance import now
 from clerestory.core.release import Alias, Decision, Event, Release
 from clerestory.store import catalog, registry
@@ -23,11 +23,12 @@ from clerestory.store.answer_cache import AnswerCache
 from clerestory.store.blobs import Blobs
 from clerestory.store.catalog import DatasetRow
 from clerestory.store.checkpoints import Checkpoints
-from clerestory.store.database import Database
+from clerestory.store.database import Database, sqlite_file
 from clerestory.store.journal import Journal
 from clerestory.store.model_store import ModelStore
 from clerestory.store.registry import AliasMove, ResolvedModel
 from clerestory.store.registry_check import GATED, check_registry, move_details
+from clerestory.store.store_folder import KEY, bind, prepare, refuse_marked
 from clerestory.store.store_format import check_home
 
 FOLDER = ".clerestory"
@@ -48,11 +49,32 @@ def open_store(home: Path | str | None = None, url: str | None = None) -> Store:
     return Store(folder, url or os.environ.get("CLERESTORY_DB") or None)
 
 
+def migrate_store(home: Path | str | None = None, url: str | None = None) -> tuple[str, list[str]]:
+    """Create the tables and triggers that a database lacks; of a folder with its own database, or of a url.
+
+    Returns:
+        The location of the database, and the names of what was created.
+
+    Raises:
+        InputError: as ``open_store`` does, or the role may not create them.
+    """
+    url = url or os.environ.get("CLERESTORY_DB") or None
+    if url is None:
+        with open_store(home) as store:
+            return store.database.location, store.database.migrate()
+    # Only the database: whoever owns it need not have the folder of the store.
+    file = sqlite_file(url)
+    database = Database(url, file.parent if file else Path())
+    return database.location, database.migrate()
+
+
 class Store:
     """Blobs, models, evidence, releases, aliases and the event journal. Use ``open_store``.
 
     Attributes:
-        home: its folder, with the database in it unless a url was given.
+        home: the folder that was opened, with the database in it unless a url was given.
+        files: the folder with the files of the store; another than ``home`` when that is a second folder with the same
+            database.
         blobs: content-addressed files.
         journal: the events, in order.
         runs: working folders of runs that can be resumed.
@@ -62,21 +84,22 @@ class Store:
     def __init__(self, home: Path, url: str | None = None) -> None:
         self.home = home
         self.runs = home / "runs"
-        temporary_folder = home / "tmp"
-        file = home / "store.db"
-        if url is None:
+        own_database = url is None or sqlite_file(url) == home / "store.db"
+        if own_database:
+            refuse_marked(home)
             check_home(home)
+        prepare(home, "runs")
+        sqlite = URL.create("sqlite", database=str(home / "store.db")).render_as_string()
         with translate_disk_errors(home):
-            for folder in (temporary_folder, self.runs, home / "blobs", home / "models"):
-                make_folder(folder)
-            remove_leftovers(temporary_folder)
-            sqlite = URL.create("sqlite", database=str(file)).render_as_string()
-            self.database = Database(url or sqlite, temporary_folder)
-        self.blobs = Blobs(home / "blobs", temporary_folder)
-        checkpoints = Checkpoints(home / "checkpoints", home / "keys" / "journal.ed25519", temporary_folder)
+            self.database = Database(sqlite if url is None else url, home / "tmp")
+        self.files = home if own_database else bind(home, self.database)
+        prepare(self.files, "blobs", "models")
+        temporary_folder = self.files / "tmp"
+        self.blobs = Blobs(self.files / "blobs", temporary_folder)
+        checkpoints = Checkpoints(self.files / "checkpoints", self.files / KEY, temporary_folder)
         self.journal = Journal(self.database, checkpoints)
         self.answer_cache = AnswerCache(home / "answers.db")
-        self._models = ModelStore(home / "models", temporary_folder, self.database)
+        self._models = ModelStore(self.files / "models", temporary_folder, self.database)
 
     def close(self) -> None:
         """Close the connections to the database."""

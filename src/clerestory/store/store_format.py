@@ -53,3 +53,16 @@ def check_format(version: str, location: str, model: str = "") -> None:
         "leave it as it is and evaluate its models in a new store: clerestory evaluate "
         f"{shlex.quote(model) if model else 'FOLDER/models/DIGEST'} --data icons --home .clerestory-new",
     )
+
+
+def has_records(home: Path) -> bool:
+    """Whether the database in a folder has records."""
+    uri = f"{(home / 'store.db').absolute().as_uri()}?mode=ro"
+    query = " UNION ALL ".join(f"SELECT 1 FROM {table}" for table in ("journal", "models", "evidence")) + " LIMIT 1"
+    for more in ("", "&immutable=1"):  # the latter reads from a disk where SQLite cannot create its files
+        try:
+            with closing(sqlite3.connect(uri + more, uri=True)) as connection:
+                return connection.execute(query).fetchone() is not None
+        except sqlite3.Error:
+            continue
+    return False

