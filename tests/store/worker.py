@@ -19,6 +19,7 @@ from typing import Any
 
 import clerestory.core.files
 import clerestory.store
+import clerestory.store.postgresql
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ClerestoryError, Conflict
 from clerestory.core.evidence import Cost, Evidence, Subject
@@ -129,6 +130,20 @@ def digests(home: str, model: str) -> None:
     say(blob, record.hash, store.put_model(model), store.put_evidence(made))
 
 
+def hold(home: str, idle_seconds: str) -> None:
+    """Stop in the middle of a write transaction until a line comes in."""
+    clerestory.store.postgresql.IDLE_SECONDS = int(idle_seconds)
+    store = open_store(home)
+    try:
+        with store.database.writing() as connection:
+            store.journal.write(connection, event("held"))
+            say("holding")
+            sys.stdin.readline()
+        say("recorded")
+    except ClerestoryError as error:
+        say(error)
+
+
 def full(home: str) -> None:
     """Write to a disk that takes no more than 64 KiB in a file."""
     store = open_store(home)
@@ -144,5 +159,5 @@ def full(home: str) -> None:
 if __name__ == "__main__":
     say("ready")
     sys.stdin.readline()
-    verbs = {"nursery": nursery, "race": race, "begin": begin, "digests": digests, "full": full}
+    verbs = {"nursery": nursery, "race": race, "begin": begin, "digests": digests, "hold": hold, "full": full}
     verbs[sys.argv[1]](*sys.argv[2:])

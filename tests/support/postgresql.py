@@ -28,7 +28,7 @@ import pytest
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 ON_POSTGRESQL = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
-DATABASE = "clerestory"
+DATABASE = "tests"
 _OPTIONS = ("fsync=off", "full_page_writes=off", "max_connections=100", "shared_buffers=32MB", "listen_addresses=")
 _numbers = count(1)
 
@@ -96,12 +96,7 @@ def run_postgresql(binaries: Path | None = None) -> Iterator[PostgresServer]:
     binaries = binaries or find_binaries()
     # Not pytest's folder: the path of a socket has at most 107 characters, and others must be able to enter it.
     folder = Path(tempfile.mkdtemp(prefix="clerestory-pg-", dir="/tmp"))
-    identity: dict[str, Any] = {}
-    if os.getuid() == 0:  # PostgreSQL refuses to run as root
-        user = next(name for name in ("postgres", "nobody") if _exists(name))
-        account = pwd.getpwnam(user)
-        os.chown(folder, account.pw_uid, account.pw_gid)
-        identity = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    identity = _identity(folder)
     try:
         _initialise(binaries, folder / "data", identity)
         options = [word for option in (*_OPTIONS, f"unix_socket_directories={folder}") for word in ("-c", option)]
@@ -109,12 +104,46 @@ def run_postgresql(binaries: Path | None = None) -> Iterator[PostgresServer]:
             command = [str(binaries / "postgres"), "-D", str(folder / "data"), *options]
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **identity)
         try:
-            yield _when_ready(PostgresServer(folder, ""), process)
+            server = _when_ready(PostgresServer(folder, ""), process)
+            server.execute(f"CREATE DATABASE {DATABASE}", "postgres")
+            yield server
         finally:
             process.send_signal(signal.SIGQUIT)  # at once; nobody needs the data any more
             process.wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def run_pgbouncer(server: PostgresServer) -> Iterator[PostgresServer]:
+    """A pooler in transaction mode before a server, with fewer connections to it than it has clients."""
+    folder = server.folder / "pooler"
+    folder.mkdir(mode=0o777)
+    users, settings = folder / "users.txt", folder / "pgbouncer.ini"
+    users.write_text('"postgres" ""\n', encoding="utf-8")
+    settings.write_text(
+        f"[databases]\n* = host={server.folder}\n[pgbouncer]\npool_mode = transaction\ndefault_pool_size = 3\n"
+        f"listen_addr =\nlisten_port = 5432\nunix_socket_dir = {folder}\nauth_type = trust\nauth_file = {users}\n",
+        encoding="utf-8",
+    )
+    identity = _identity(folder)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(["pgbouncer", str(settings)], stdout=log, stderr=log, cwd="/", **identity)
+    try:
+        yield _when_ready(PostgresServer(folder, ""), process)
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+def _identity(folder: Path) -> dict[str, Any]:
+    """How to start a process that refuses to run as root; it may write in the folder."""
+    if os.getuid() != 0:
+        return {}
+    account = pwd.getpwnam(next(name for name in ("postgres", "nobody") if _exists(name)))
+    os.chown(folder, account.pw_uid, account.pw_gid)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 def _exists(user: str) -> bool:
@@ -141,7 +170,6 @@ def _when_ready(server: PostgresServer, process: subprocess.Popen[bytes]) -> Pos
     while True:
         try:
             with server.connect(database="postgres") as connection:
-                connection.execute(f"CREATE DATABASE {DATABASE}")
                 version = connection.info.parameter_status("server_version") or ""
                 return PostgresServer(server.folder, version.split()[0])
         except psycopg.OperationalError:

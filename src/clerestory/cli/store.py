@@ -24,9 +24,11 @@ def copy_(folder: Path, /, *, database: str = "", common: Common = PLAIN) -> int
             the new folder).
     """
     source = open_store(common.home)
-    if source.home == folder.expanduser().absolute():
-        raise InputError(f"{folder} is the store itself", "name a new folder")
-    target = Store(folder.expanduser().absolute(), database or None)
+    place = folder.expanduser().resolve()
+    for home in (source.home.resolve(), source.files.resolve()):  # before the folder becomes a store
+        if place == home or place in home.parents or home in place.parents:
+            raise InputError(f"the store in {home} cannot be copied to {place}", "name a folder outside it")
+    target = Store(place, database or None)
     copied = copy_store(source, target, common.out)
     table = Table(box=None, show_header=False)
     for finding in copied.findings:

@@ -33,6 +33,9 @@ class Database:
         url: an SQLAlchemy url; SQLite and PostgreSQL are supported.
         temporary_folder: holds a new SQLite file until it is renamed into place.
 
+    Attributes:
+        created: the tables and triggers that opening it created.
+
     Raises:
         InputError: the url is invalid, names another kind of database, or the store has another format.
         MissingExtra: the driver of the url is not installed.
@@ -77,10 +80,9 @@ class Database:
             yield connection
 
     def migrate(self) -> list[str]:
-        """Create the tables and triggers that are missing; returns the names of all that this process created."""
+        """Create the tables and triggers that are missing; returns their names."""
         with self.writing() as connection:
-            self.created += create_all(connection)
-        return self.created
+            return create_all(connection)
 
     def verify(self) -> list[Finding]:
         """Damage in the database file (of SQLite; others check themselves), and missing triggers."""

@@ -44,7 +44,7 @@ _LOCK = text(
 def postgresql_engine(url: URL) -> Engine:
     """An engine that checks a pooled connection before it uses it."""
     arguments: dict[str, Any] = {key: value for key, value in _CONNECTION.items() if key not in url.query}
-    engine = create_engine(url, pool_pre_ping=True, connect_args=arguments)
+    engine = create_engine(url, pool_pre_ping=True, connect_args=arguments, use_native_hstore=False)
     event.listen(engine, "begin", _begin)
     return engine
 

@@ -65,7 +65,7 @@ def migrate_store(home: Path | str | None = None, url: str | None = None) -> tup
     # Only the database: whoever owns it need not have the folder of the store.
     file = sqlite_file(url)
     database = Database(url, file.parent if file else Path())
-    return database.location, database.migrate()
+    return database.location, database.created + database.migrate()
 
 
 class Store:
