@@ -10,9 +10,13 @@ import hashlib
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
+
+from clerestory.core.files import make_folder
+from clerestory.store.database_errors import is_disk_error
+from clerestory.store.sqlite import connect_immutable, has_empty_log
 
 T = TypeVar("T")
 
@@ -51,7 +55,7 @@ class AnswerCache:
 
     def _get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         answers: dict[bytes, bytes] = {}
-        with self._open() as connection:
+        with self._open_to_read() as connection:
             for start in range(0, len(keys), KEYS_PER_QUERY):
                 batch = keys[start : start + KEYS_PER_QUERY]
                 marks = ",".join("?" * len(batch))
@@ -62,14 +66,18 @@ class AnswerCache:
         return answers
 
     def put(self, answers: Mapping[bytes, bytes]) -> None:
-        """Store answers; existing ones are replaced."""
+        """Store answers; existing ones are replaced. On a full or read-only disk they are not stored."""
         rows = [(key, _checksum(key, value) + value) for key, value in answers.items()]
         with self._lock:
             self._replacing_damaged_file(lambda: self._put(rows))
 
     def _put(self, rows: list[tuple[bytes, bytes]]) -> None:
-        with self._open() as connection:
-            connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+        try:
+            with self._open() as connection:
+                connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", rows)
+        except (sqlite3.OperationalError, OSError) as error:
+            if isinstance(error, sqlite3.OperationalError) and not is_disk_error(error):
+                raise
 
     def __len__(self) -> int:
         with self._lock, self._open() as connection:
@@ -77,13 +85,29 @@ class AnswerCache:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.file.parent)
         connection = _connect(self.file)
         try:
             with connection:
                 yield connection
         finally:
             connection.close()
+
+    @contextmanager
+    def _open_to_read(self) -> Iterator[sqlite3.Connection]:
+        """Like ``_open``; on a full or read-only disk the file is read as it lies there, or nothing is found."""
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(self._open())
+            except (sqlite3.OperationalError, OSError) as error:
+                if isinstance(error, sqlite3.OperationalError) and not is_disk_error(error):
+                    raise
+                readable = self.file.is_file() and has_empty_log(self.file)
+                connection = connect_immutable(self.file) if readable else sqlite3.connect(":memory:")
+                stack.enter_context(closing(connection))
+                if not readable:
+                    connection.execute(SCHEMA)
+            yield connection
 
     def _replacing_damaged_file(self, operation: Callable[[], T]) -> T:
         """The result of ``operation``; a damaged file is moved aside first, since losing a cache only costs time."""

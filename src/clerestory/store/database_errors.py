@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,9 +38,11 @@ def translate_database_errors(url: URL, file: Path | None) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        raise (_of_sqlite(error, file) if file else _of_postgresql(error, url)) from error
+        raise (_of_sqlite(error.orig, file) if file else _of_postgresql(error, url)) from error
+    except sqlite3.Error as error:
+        raise _of_sqlite(error, file or Path(str(url.database))) from error
     except SQLAlchemyError as error:
-        raise _unusable(location(url, file), error) from error
+        raise _unusable(location(url, file), str(error)) from error
     except (UnicodeEncodeError, OverflowError) as error:
         raise InputError(f"a value cannot be stored in the database: {error}", _OTHER_VALUE) from error
 
@@ -47,11 +52,9 @@ def location(url: URL, file: Path | None) -> str:
     return str(file) if file else url.render_as_string(hide_password=True)
 
 
-def _unusable(where: str, error: Exception) -> ClerestoryError:
-    reason = " ".join(str(getattr(error, "orig", None) or error).split())
-    return ClerestoryError(
-        f"the database {where} cannot be used: {reason}", "run it again with --debug for the details"
-    )
+def _unusable(where: str, reason: str) -> ClerestoryError:
+    sentence = f"the database {where} cannot be used: {' '.join(reason.split())}"
+    return ClerestoryError(sentence, "run it again with --debug for the details")
 
 
 def _append_only(where: str, reason: str) -> IntegrityError:
@@ -65,8 +68,8 @@ def _busy() -> ClerestoryError:
     )
 
 
-def _of_sqlite(error: DBAPIError, file: Path) -> ClerestoryError:
-    name, reason = getattr(error.orig, "sqlite_errorname", ""), str(error.orig)
+def _of_sqlite(error: BaseException | None, file: Path) -> ClerestoryError:
+    name, reason = getattr(error, "sqlite_errorname", ""), str(error)
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return IntegrityError(f"{file} is damaged: {reason}", RESTORE)
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -76,18 +79,18 @@ def _of_sqlite(error: DBAPIError, file: Path) -> ClerestoryError:
     if name.startswith("SQLITE_CONSTRAINT"):
         return Conflict(f"another process wrote the same record to {file} ({reason})", _AGAIN)
     if is_disk_error(error):
+        fix = "free space and allow writing there, or choose another folder with --home"
+        if file.exists() and not os.access(file, os.R_OK):
+            return InputError(f"{file} cannot be read: {os.strerror(errno.EACCES)}", "allow reading and writing it")
         # SQLite says "disk I/O error" for a full disk as for a broken one; trying to write there names the reason.
-        return InputError(
-            f"{file} cannot be written: {why_unwritable(file.parent) or reason}",
-            "free space and allow writing there, or choose another folder with --home",
-        )
-    return _unusable(str(file), error)
+        return InputError(f"{file} cannot be written: {why_unwritable(file.parent) or reason}", fix)
+    return _unusable(str(file), reason)
 
 
-def is_disk_error(error: DBAPIError) -> bool:
+def is_disk_error(error: object) -> bool:
     """Whether SQLite could not use its files: a full or read-only disk, missing rights, a failing device."""
     names = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")
-    return getattr(error.orig, "sqlite_errorname", "").startswith(names)
+    return getattr(error, "sqlite_errorname", "").startswith(names)
 
 
 def _of_postgresql(error: DBAPIError, url: URL) -> ClerestoryError:
@@ -117,4 +120,4 @@ def _of_postgresql(error: DBAPIError, url: URL) -> ClerestoryError:
     if not state:
         fix = "check that the server runs, and the host, role, password and database in CLERESTORY_DB"
         return ClerestoryError(f"the database {where} cannot be reached: {reason}", fix)
-    return _unusable(where, error)
+    return _unusable(where, reason)

@@ -76,7 +76,7 @@ def read_sqlite(engine: Engine, file: Path) -> Iterator[Connection]:
             connection.begin()
             connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
         except OperationalError as error:
-            if not is_disk_error(error) or not os.access(file, os.R_OK):
+            if not is_disk_error(error.orig) or not os.access(file, os.R_OK):
                 raise
             connection = stack.enter_context(_as_it_lies(file))
         yield connection
@@ -84,11 +84,11 @@ def read_sqlite(engine: Engine, file: Path) -> Iterator[Connection]:
 
 @contextmanager
 def _as_it_lies(file: Path) -> Iterator[Connection]:
-    log = file.with_name(file.name + "-wal")
-    if not log.exists() or log.stat().st_size == 0:
+    if has_empty_log(file):
         with _open_immutable(file) as connection:
             yield connection
         return
+    log = _log(file)
     with tempfile.TemporaryDirectory(prefix="clerestory-", dir=_folder_elsewhere(file)) as folder:
         copy = Path(folder) / file.name
         shutil.copyfile(file, copy)
@@ -101,10 +101,24 @@ def _as_it_lies(file: Path) -> Iterator[Connection]:
 
 @contextmanager
 def _open_immutable(file: Path) -> Iterator[Connection]:
-    uri = f"{file.as_uri()}?mode=ro&immutable=1"
-    engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool)
+    engine = create_engine("sqlite://", creator=lambda: connect_immutable(file), poolclass=NullPool)
     with engine.connect() as connection:
         yield connection
+
+
+def connect_immutable(file: Path) -> sqlite3.Connection:
+    """A connection that reads the file and creates none beside it; only where nobody writes and the log is empty."""
+    return sqlite3.connect(f"{file.as_uri()}?mode=ro&immutable=1", uri=True)
+
+
+def has_empty_log(file: Path) -> bool:
+    """Whether everything that was written to a database is in its file, and nothing only in its log."""
+    log = _log(file)
+    return not log.exists() or log.stat().st_size == 0
+
+
+def _log(file: Path) -> Path:
+    return file.with_name(file.name + "-wal")
 
 
 def _folder_elsewhere(file: Path) -> str | None:
