@@ -305,6 +305,13 @@ def test_unknown_references_name_the_closest(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("digits", [9, 10, 19, 20, 40, 5000])
+def test_a_release_number_of_any_length_is_only_unknown(store: Store, add_releases: AddReleases, digits: int) -> None:
+    add_releases(1)
+    with pytest.raises(NotFound, match="icons@999"):
+        store.resolve("icons@" + "9" * digits)
+
+
 def test_an_empty_store_names_the_first_command(store: Store) -> None:
     with pytest.raises(NotFound, match="train a model first: clerestory train"):
         store.resolve("icons@live")

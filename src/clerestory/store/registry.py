@@ -20,6 +20,7 @@ from clerestory.core.release import Alias, Release
 from clerestory.store.schema import aliases, releases
 
 NO_RELEASE = 0  # the number of an alias without a release, which still has its generation
+MAX_DIGITS = 9  # of a release number; more do not fit into an INTEGER
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -168,7 +169,7 @@ def resolve_release(connection: Connection, name: str, selector: str, models: Se
     Raises:
         NotFound: unknown name; carries the closest matches.
     """
-    if selector.isascii() and selector.isdigit():
+    if selector.isascii() and selector.isdigit() and len(selector) <= MAX_DIGITS:
         return one_release(connection, name, int(selector))
     alias = alias_state(connection, name, selector)
     if alias.number == NO_RELEASE:
