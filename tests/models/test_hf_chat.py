@@ -67,7 +67,23 @@ def test_the_answer_is_that_of_the_model_called_by_hand(
         ids = network.generate(**inputs, max_new_tokens=6, do_sample=False)[0, asked:]
         assert reply.text == model.tokenizer.decode(ids, skip_special_tokens=True).strip()
         assert (reply.tokens_in, reply.tokens_out, reply.error) == (asked, len(ids), "")
+        assert reply.cut_off == (len(ids) == 6 and int(ids[-1]) != model.tokenizer.eos_token_id)
         assert reply.ms > 0
+
+
+def test_a_reply_that_ends_by_itself_is_not_cut_off(model: ChatModel, pictures: list[Image.Image]) -> None:
+    request = GenerationRequest(QUESTION, (pictures[0],), 4)
+    ends = model.network.generation_config.eos_token_id
+    assert model.generate([request])[0].cut_off
+    with torch.inference_mode():
+        _, inputs = model.inputs(QUESTION, [pictures[0]])
+        ids = model.network.generate(**inputs, max_new_tokens=4, do_sample=False)[0]
+    try:
+        model.network.generation_config.eos_token_id = [int(ids[-4]), 10**6]
+        reply = model.generate([request])[0]
+        assert (reply.tokens_out, reply.cut_off) == (1, False)
+    finally:
+        model.network.generation_config.eos_token_id = ends
 
 
 def test_sampling_is_repeatable(model: ChatModel, pictures: list[Image.Image]) -> None:

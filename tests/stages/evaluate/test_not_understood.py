@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.support.colour_tiles import ColourModel
 from tests.support.endpoint import endpoint
 from tests.support.task_files import (
@@ -154,6 +155,16 @@ def test_a_reply_cut_off_by_an_endpoint_is_marked_even_without_text() -> None:
         server.content = ""
         reply = model.generate([request])[0]  # type: ignore[union-attr]
         assert (reply.cut_off, reply.error, reply.text) == (True, "", "")
+
+
+def test_captions_of_an_endpoint_are_without_reasoning_and_without_a_cut_line() -> None:
+    with endpoint(
+        content="<think>a dog?\nno</think>\n1. a cat\n2. a tabby cat\n3. a sleeping ca", finish="length"
+    ) as server:
+        model = open_endpoint(server.ref)
+        image = Image.new("RGB", (4, 4))
+        captions = model.caption_images([image], 3)[0]  # type: ignore[union-attr]  # no embedder
+        assert [caption.text for caption in captions] == ["a cat", "a tabby cat"]
 
 
 @pytest.mark.parametrize("count", [27, 60])

@@ -35,6 +35,7 @@ from clerestory.models.protocols import (
     check_items,
     unknown_dim,
 )
+from clerestory.models.reasoning import without_reasoning
 
 PREFIX = "openai:"
 MAX_CONCURRENT_REQUESTS = 4
@@ -81,7 +82,7 @@ class Endpoint:
         check_caption_count(n)
         replies = self.generate([GenerationRequest(CAPTION_PROMPT.format(n=n), (image,), 40 * n) for image in images])
         self.last_error = next((reply.error for reply in replies if reply.error), "")
-        return [[CaptionCandidate(line, math.nan) for line in _lines(reply.text)[:n]] for reply in replies]
+        return [[CaptionCandidate(line, math.nan) for line in _captions(reply)[:n]] for reply in replies]
 
     def facts(self) -> dict[str, Fact]:
         """Address, name and prompts."""
@@ -316,6 +317,12 @@ def _first_token(body: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 def _letter(token: str) -> str:
     return token.strip().strip("().:").upper()
+
+
+def _captions(reply: Reply) -> list[str]:
+    """The lines of a reply; a last line that was cut off is a caption only if it is the only one."""
+    lines = _lines(without_reasoning(reply.text))
+    return lines[:-1] if reply.cut_off and len(lines) > 1 else lines
 
 
 def _lines(text: str) -> list[str]:

@@ -148,7 +148,7 @@ def assess(benchmark: Benchmark) -> list[ValidityReason]:
     positions = scored_rows(benchmark.rows)
     lost = (_unanswered(benchmark, positions), _not_understood(benchmark, positions))
     if not len(positions):
-        return [reason for reason in (_size(benchmark, positions), *lost) if reason is not None]
+        return [reason for reason in lost if reason is not None]
     reasons = (
         _blind_solvable(benchmark),
         _contamination(benchmark, positions),

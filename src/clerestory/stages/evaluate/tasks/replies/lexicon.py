@@ -52,7 +52,7 @@ NEGATION_AFTER = words(
 )
 WRONG = words(
     r"wrong,incorrect,incorrectly,false,falsely,untrue,mistaken,inaccurate,invalid,ruled out,eliminated",
-    r"excluded,not true,impossible",
+    r"excluded,impossible",
     r"falsch,falsche,falscher,falschen,unrichtig,unwahr,inkorrekt,unzutreffend,ausgeschlossen",
     r"faux,fausse,incorrecte?s?,inexacte?,erronée?,exclue?",
     r"incorrect[oa]s?,fals[oa]s?,equivocad[oa]s?,errad[oa]s?,erróne[oa],descartad[oa]s?",

@@ -1,4 +1,4 @@
-"""What surrounds an answer: reasoning, Markdown, LaTeX, JSON and tags."""
+"""What surrounds an answer: Markdown, LaTeX, JSON and tags."""
 
 from __future__ import annotations
 
@@ -6,27 +6,6 @@ import json
 import re
 from typing import Any
 
-_THINKING = (
-    r"(?:think|thinking|thought|thoughts|reason|reasoning|rationale|reflection|"
-    r"reflect|scratchpad|analysis|plan|cot|seed:think)"
-)
-_BRACKETS = ((r"<\|?\s*", r"\s*\|?>"), (r"\[\s*", r"\s*\]"), (r"◁\s*", r"\s*▷"))
-_BLOCKS = [
-    re.compile(rf"{opening}(?P<name>{_THINKING}){closing}.*?{opening}/\s*(?P=name){closing}", re.IGNORECASE | re.DOTALL)
-    for opening, closing in _BRACKETS
-]
-_CLOSED = [
-    re.compile(rf"^.*{opening}/\s*{_THINKING}{closing}", re.IGNORECASE | re.DOTALL) for opening, closing in _BRACKETS
-]
-_OPENED = [
-    re.compile(rf"{opening}{_THINKING}{closing}.*$", re.IGNORECASE | re.DOTALL) for opening, closing in _BRACKETS
-]
-# Harmony, the format of gpt-oss: only the channel ``final`` is the answer.
-_CHANNEL = re.compile(
-    r"<\|channel\|>\s*(\w+)(?:\s*<\|constrain\|>\s*\w+)?\s*<\|message\|>(.*?)(?=<\|(?:end|"
-    r"return|start|channel)\|>|$)",
-    re.DOTALL,
-)
 _ANSWER_NAMES = (
     r"(?:final[ _-]?)?(?:answer|choice|option|selection|conclusion|response|result|"
     r"output|prediction|verdict|antwort|respuesta|r[eé]ponse|"
@@ -64,19 +43,6 @@ _EMPHASIS = [
     re.compile(r"(?<![\w$])(\${1,2})(?=[^\s\d])([^$\n]+?)(?<=\S)\1(?![\w$])"),
 ]
 _MAX_JSON = 20_000
-
-
-def without_reasoning(text: str) -> str:
-    """A reply without its reasoning blocks; what follows one that is never closed is reasoning too."""
-    channels = _CHANNEL.findall(text)
-    if channels:
-        return "\n".join(content for name, content in channels if name.lower() == "final").strip()
-    for block in _BLOCKS:
-        text = block.sub(" ", text)
-    # Some templates put the opening tag into the prompt, so that the reply has the closing one only.
-    for pattern in (*_CLOSED, *_OPENED):
-        text = pattern.sub(" ", text)
-    return text.strip()
 
 
 def explicit_answers(text: str) -> list[str]:

@@ -96,11 +96,11 @@ def judge_mentions(text: str, mentions: Sequence[Mention]) -> None:
     # "A: B" is an answer, and "B, C" are two.
     for one, other in zip(mentions, mentions[1:], strict=False):
         gap = text[one.end : other.start]
-        if not (one.solo and other.by_label and one.affirmed and other.affirmed and one.option != other.option):
+        if not (one.by_label and other.by_label and one.affirmed and other.affirmed and one.option != other.option):
             continue
-        if text[one.start : one.end].strip() == "a:" and not gap.strip():
+        if text[one.start : other.start].strip() == "a:":
             one.affirmed, other.weight = False, EXPLICIT
-        elif "\n" not in gap and _GAP.fullmatch(gap):
+        elif one.solo and "\n" not in gap and _GAP.fullmatch(gap):
             one.weight = PLAIN
 
 

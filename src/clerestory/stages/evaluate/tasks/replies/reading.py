@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from clerestory.models.reasoning import without_reasoning
 from clerestory.stages.evaluate.tasks.replies import lexicon
 from clerestory.stages.evaluate.tasks.replies.keys import casefold_key, match_text, same_answer
 from clerestory.stages.evaluate.tasks.replies.labels import label_index
-from clerestory.stages.evaluate.tasks.replies.markup import explicit_answers, without_markup, without_reasoning
+from clerestory.stages.evaluate.tasks.replies.markup import explicit_answers, without_markup
 from clerestory.stages.evaluate.tasks.replies.mention import EXPLICIT, PLAIN, Mention, compose, fold
 from clerestory.stages.evaluate.tasks.replies.mentions import find_mentions
 
@@ -34,11 +35,11 @@ def read_choice(reply: str, options: Sequence[str], cut_off: bool = False) -> in
     polar = _polar_options(options)
 
     def read(text: str, unfinished: bool) -> int | None:
-        found = _choice_in(text, options, unfinished)
-        if found is None and polar:
+        if polar and not any(mention.by_label for mention in find_mentions(text, options)):
             answer = _yes_no_in(text, "", unfinished)
-            return polar.get(answer) if answer else None
-        return found
+            if answer:
+                return polar[answer]
+        return _choice_in(text, options, unfinished)
 
     return _first_meaning(reply, read, cut_off)
 

@@ -9,7 +9,10 @@ from collections.abc import Iterator, Sequence
 from clerestory.stages.evaluate.tasks.replies import lexicon
 from clerestory.stages.evaluate.tasks.replies.mention import Mention, compose, fold
 
-_NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+_NUMBERS = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),
+    *("thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"),
+)
 
 
 # What may stand beside a Chinese word of one character; beside others it is part of a longer word.
@@ -75,9 +78,9 @@ def _is_whole(text: str, start: int, end: int) -> bool:
         return _has_prefix(text, start)
     if is_word(last) and is_word(after) and not _unspaced(last) and not _unspaced(after):
         return False
-    if last.isdigit() and re.match(r"[.,:/]\d|\s?[%‰]|[°#]", text[end:]):
+    if last.isdigit() and re.match(r"[.,:/]\d|\s?(?:[%‰]|percent|per cent|prozent)|[°#]", text[end:]):
         return False
-    if first.isdigit() and re.search(r"(?:\d[.,:/]|(?<!\w)[-+±]\s?|[$€£¥₹]\s?|\.|#)$", text[:start]):
+    if first.isdigit() and re.search(r"(?:\d[.,:/]|(?<!\w)[-+±]\s?|\bminus\s|[$€£¥₹]\s?|\.|#)$", text[:start]):
         return False
     if last.isalnum() and after and (after in "+#" or (after == "*" and text[end + 1 : end + 2] != "*")):
         return False
