@@ -85,7 +85,7 @@ def test_a_digest_prefix_names_the_model_too(client: TestClient, world: World) -
         ({"input": "cat", "model": "icons@1"}, 404, "not the served release"),
         ({"input": "cat", "model": "gpt"}, 404, "there is no model"),
         ({"input": "cat", "model": 3}, 400, "not a string"),
-        ({"input": ["x"] * 257}, 413, "at most 256"),
+        ({"input": ["x"] * 2049}, 413, "at most 2,048"),
         ({"input": ["fine", "word " * 400]}, 400, f"the model accepts {MAX_TOKENS}"),
         ({"input": "data:image/png;base64,%%%"}, 400, "not valid base64"),
         ({"input": "data:image/png;base64"}, 400, "not a data: URI"),
@@ -97,9 +97,10 @@ def test_a_wrong_request_gets_one_sentence_and_the_fix(
     answer = client.post(PATH, json=body)
     error = answer.json()["error"]
     assert answer.status_code == status
-    assert set(error) == {"type", "message", "fix"}
-    assert message in f"{error['message']} {error['fix']}"
+    assert set(error) == {"type", "message", "fix", "code", "param"}
+    assert message in error["message"]
     assert error["fix"]
+    assert error["message"].endswith(error["fix"])
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,12 @@ ClerestoryError                exit code
 from __future__ import annotations
 
 import difflib
+import heapq
 from collections.abc import Iterable, Sequence
 
 MAX_LISTED = 20  # known names in an error
+MAX_NAME = 200  # characters; a longer name is not a misspelling of a known one
+MAX_COMPARED = 200  # names that are compared character by character
 
 
 class ClerestoryError(Exception):
@@ -112,7 +115,17 @@ class Undecided(ClerestoryError):
 
 def closest(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
     """The names in ``known`` most similar to ``name``, best first."""
-    return tuple(difflib.get_close_matches(name, list(known), n=limit, cutoff=0.5))
+    if len(name) > MAX_NAME:
+        return ()
+    candidates = list(known)
+    if len(candidates) > MAX_COMPARED:  # comparing 20,000 names would take seconds; common pairs of letters do not
+        pairs = _letter_pairs(name)
+        candidates = heapq.nlargest(MAX_COMPARED, candidates, key=lambda each: len(pairs & _letter_pairs(each)))
+    return tuple(difflib.get_close_matches(name, candidates, n=limit, cutoff=0.5))
+
+
+def _letter_pairs(name: str) -> set[str]:
+    return {name[i : i + 2] for i in range(len(name) - 1)}
 
 
 def not_found(kind: str, name: str, known: Iterable[str], fix: str = "") -> NotFound:

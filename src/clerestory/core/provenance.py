@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 from clerestory.core.digest import digest
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.evidence import Cost
+from clerestory.core.once import computed_once
 from clerestory.core.stage import stage
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -40,7 +40,7 @@ def current_user() -> str:
         return "unknown"
 
 
-@lru_cache(maxsize=64)
+@computed_once
 def code_digest(*layers: str, excluded: tuple[str, ...] = ()) -> str:
     """SHA-256 over the Python source of some layers, such as ``code_digest("core", "models", "stages/train")``.
 
@@ -75,7 +75,7 @@ def _package_path(layer: str) -> tuple[Path, str]:
     return Path(spec.submodule_search_locations[0]), path
 
 
-@lru_cache(maxsize=64)
+@computed_once
 def imported_files(module: str, layer: str) -> tuple[str, ...]:
     """The files of a layer (without ``.py``) that a module imports, directly or indirectly, and its own file.
 
@@ -95,7 +95,7 @@ def imported_files(module: str, layer: str) -> tuple[str, ...]:
     return tuple(sorted(visited))
 
 
-@lru_cache(maxsize=512)
+@computed_once
 def _imports_of(file: str) -> tuple[str, ...]:
     """The files of this package that a file imports."""
     files = []
@@ -124,7 +124,7 @@ def stage_code(kind: str) -> str:
     return code_digest(*spec.code_layers, excluded=spec.code_excluded)
 
 
-@lru_cache(maxsize=1)
+@computed_once
 def environment() -> dict[str, str]:
     """Interpreter, machine and library versions: the part of the environment that numbers may depend on."""
     facts = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}

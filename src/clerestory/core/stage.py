@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from importlib import import_module
 from typing import Any
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ClerestoryError, not_found
 from clerestory.core.extensions import find, names
+from clerestory.core.once import computed_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class StageSpec:
     findings: str = ""
 
 
-@cache
+@computed_once
 def stages() -> dict[str, StageSpec]:
     """Every registered stage by the kind of its evidence, in their order.
 

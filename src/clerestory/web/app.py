@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -26,6 +27,20 @@ from clerestory.web.security import SecurityMiddleware
 from clerestory.web.state import ServerState
 from clerestory.web.views import STATIC, on_error, on_http_error, on_unexpected_error
 
+
+class _NumberConvertor(Convertor[int]):
+    """A number in an address; one of more digits than any number of ours is an unknown address."""
+
+    regex = "[0-9]{1,9}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("number", _NumberConvertor())
 LOG = logging.getLogger("clerestory.web")
 
 
@@ -60,6 +75,7 @@ def create_app(store: Store, data: Dataset | None, name: str = "icons", model: s
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     server: ServerState = app.state.server
     following = asyncio.create_task(server.follower.follow())
+    preparing = asyncio.create_task(asyncio.to_thread(releases.prepare))
     try:
         yield
     finally:
@@ -67,7 +83,9 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
-        await asyncio.to_thread(server.queue.close)
+        with contextlib.suppress(ClerestoryError):  # a visit reports it
+            await preparing
+        await asyncio.to_thread(server.close)
 
 
 def _routes() -> list[Route | Mount]:
@@ -80,14 +98,16 @@ def _routes() -> list[Route | Mount]:
         Route("/describe/{review}", describe.review_step, methods=["POST"]),
         Route("/describe/{review}/more", describe.upload, methods=["POST"]),
         Route("/describe/{review}/captions.csv", describe.download, methods=["GET"]),
-        Route("/describe/{review}/{number:int}.webp", describe.preview, methods=["GET"]),
+        Route("/describe/{review}/{number:number}.webp", describe.preview, methods=["GET"]),
         Route("/releases", releases.releases_page, methods=["GET"]),
-        Route("/releases/{name}/{number:int}", releases.release_page, methods=["GET"]),
+        Route("/releases/{name}/{number:number}", releases.release_page, methods=["GET"]),
         Route("/evidence/{id}.json", releases.evidence_json, methods=["GET"]),
         Route("/evidence/{id}", releases.evidence_page, methods=["GET"]),
         Route("/images/{sample:path}", images.image, methods=["GET"]),
         Route("/v1/embeddings", api.embeddings, methods=["POST"]),
         Route("/v1/models", api.models, methods=["GET"]),
+        Route("/v1/models/{model:path}", api.model, methods=["GET"]),
+        Route("/openapi.json", api.openapi, methods=["GET"]),
         Route("/healthz", api.health, methods=["GET"]),
         Route("/readyz", api.ready, methods=["GET"]),
         Route("/favicon.ico", _favicon, methods=["GET"]),

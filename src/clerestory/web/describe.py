@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from math import isnan
@@ -22,8 +24,9 @@ from clerestory.web import labels
 from clerestory.web.confidence import explain
 from clerestory.web.images import SHORT_LIVED, image_response, thumbnail
 from clerestory.web.model_follower import LoadedModel
+from clerestory.web.request_body import read_body
 from clerestory.web.reviews import MAX_IMAGES_PER_REVIEW, Proposal, RejectedFile, Review, ReviewItem, ReviewPage
-from clerestory.web.security import RequestRejected, read_body
+from clerestory.web.security import Busy, RequestRejected
 from clerestory.web.state import ServerState, server_state
 from clerestory.web.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, file_name, form_parts
 from clerestory.web.views import page
@@ -60,26 +63,27 @@ async def start_page(request: Request) -> Response:
 async def upload(request: Request) -> Response:
     """``POST /describe`` and ``POST /describe/{review}/more``: describe uploaded images, one after another."""
     server = server_state(request)
-    with server.queue.admit():
-        loaded = _require_captioner(server.follower.loaded)
-        review = server.reviews.get(request.path_params["review"]) if "review" in request.path_params else None
-        items: list[ReviewItem] = []
-        rejected: list[RejectedFile] = []
-        num_before = len(review.page.items) if review else 0
-        last_number = review.page.last_number if review else 0
-        async for part in form_parts(request):
-            if part.field != "images" or part.file is None or not (part.file or part.content or part.error):
-                continue
-            name = file_name(part.file)
-            try:
-                if part.error:
-                    raise part.error
-                _check_limits(len(items), num_before)
-                item = await server.queue.run(_review_item, loaded, part.content, name, last_number + len(items) + 1)
-            except UploadError as error:
-                rejected.append(RejectedFile(name, error.message, error.fix))
-            else:
-                items.append(item)
+    loaded = _require_captioner(server.follower.loaded)
+    review = server.reviews.get(request.path_params["review"]) if "review" in request.path_params else None
+    items: list[ReviewItem] = []
+    rejected: list[RejectedFile] = []
+    num_before = len(review.page.items) if review else 0
+    last_number = review.page.last_number if review else 0
+    async for part in form_parts(request):
+        if part.field != "images" or part.file is None or not (part.file or part.content or part.error):
+            continue
+        name = file_name(part.file)
+        try:
+            if part.error:
+                raise part.error
+            _check_limits(len(items), num_before)
+            items.append(await _described(server, loaded, part.content, name, last_number + len(items) + 1))
+        except Busy as error:
+            if not items:
+                raise
+            rejected.append(RejectedFile(name, error.message, error.fix))
+        except UploadError as error:
+            rejected.append(RejectedFile(name, error.message, error.fix))
     if not items and not rejected:
         raise RequestRejected("no picture was chosen", "choose at least one picture", kind="invalid_request")
     review = review or server.reviews.new(loaded.ref)
@@ -92,12 +96,11 @@ async def examples(request: Request) -> Response:
     server = server_state(request)
     if server.data is None or not len(server.data):
         raise RequestRejected("this server has no example pictures", "choose some of your own")
-    with server.queue.admit():
-        loaded = _require_captioner(server.follower.loaded)
-        items = []
-        for number, sample in enumerate(_example_samples(server.data), start=1):
-            content = server.data.read(sample)
-            items.append(await server.queue.run(_review_item, loaded, content, file_name(sample.id), number))
+    loaded = _require_captioner(server.follower.loaded)
+    items = []
+    for number, sample in enumerate(_example_samples(server.data), start=1):
+        content = await asyncio.to_thread(server.data.read, sample)
+        items.append(await _described(server, loaded, content, file_name(sample.id), number))
     review = server.reviews.new(loaded.ref)
     _add(review, items, [])
     return RedirectResponse(f"/describe/{review.id}", status_code=303)
@@ -152,7 +155,7 @@ def _csv_row(item: ReviewItem, release: str) -> dict[str, object]:
 
 
 def _drop_context(server: ServerState) -> dict[str, object]:
-    pace = duration(max(0.1, server.queue.job_seconds)) if server.queue.completed else ""
+    pace = duration(max(0.1, server.caption_seconds.value)) if server.caption_seconds.count else ""
     return {
         "max_images": MAX_IMAGES,
         "megabytes": MAX_IMAGE_BYTES // 1_000_000,
@@ -188,6 +191,24 @@ def _check_limits(num_uploaded: int, num_before: int) -> None:
     if num_before + num_uploaded >= MAX_IMAGES_PER_REVIEW:
         fix = "download this review and begin another"
         raise UploadError(f"a review has at most {MAX_IMAGES_PER_REVIEW} pictures", fix, status=413)
+
+
+async def _described(server: ServerState, loaded: LoadedModel, content: bytes, name: str, number: int) -> ReviewItem:
+    """One image with its suggestions; the place in the queue is taken now that the image has arrived.
+
+    Raises:
+        Busy: the queue is full.
+        UploadError: the image cannot be used.
+    """
+
+    def timed() -> ReviewItem:
+        start = time.perf_counter()
+        item = _review_item(loaded, content, name, number)
+        server.caption_seconds.add(time.perf_counter() - start)
+        return item
+
+    with server.queue.admit():
+        return await server.queue.run(timed)
 
 
 def _review_item(loaded: LoadedModel, content: bytes, name: str, number: int) -> ReviewItem:

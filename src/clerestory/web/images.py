@@ -85,7 +85,8 @@ async def image(request: Request) -> Response:
     server = request.app.state.server
     if server.data is None:
         raise NotFound("the server was started without pictures", "start it with --data")
-    sample = server.data[request.path_params["sample"]]
+    # In a thread, since an unknown id is compared with all others.
+    sample = await server.in_thread(server.data.__getitem__, request.path_params["sample"])
     etag = f'"{sample.image[:32]}"'
     version = request.query_params.get("v", "")
     headers = {"etag": etag, "cache-control": IMMUTABLE if version == sample.image[:12] else SHORT_LIVED}

@@ -14,6 +14,7 @@ from clerestory.core.codec import decode
 from clerestory.core.digest import canonical
 from clerestory.core.errors import ClerestoryError, not_found
 from clerestory.core.evidence import Evidence, Measurement
+from clerestory.core.provenance import stage_code
 from clerestory.core.release import Policy, Reason, Release, Rule
 from clerestory.core.stage import stages
 from clerestory.report import format
@@ -24,7 +25,7 @@ from clerestory.report.trust import short_title, trust_of
 from clerestory.report.view import ReasonView
 from clerestory.stages.evaluate import EvaluateConfig
 from clerestory.stages.evaluate.context import EvaluationRequest
-from clerestory.stages.evaluate.fingerprint import suite_kind, suite_subject
+from clerestory.stages.evaluate.fingerprint import suite_code, suite_kind, suite_subject
 from clerestory.stages.evaluate.suites import SUITES
 from clerestory.stages.release.decision import changed_digests
 from clerestory.store import JournalRecord, Store, alias_target
@@ -76,6 +77,14 @@ class ReleaseView:
     rules: list[RuleView]
     aliases: list[str]
     promotions: list[JournalRecord]
+
+
+def prepare() -> None:
+    """Compute what every visit needs and does not change: the digests of the code. Takes about a second, once."""
+    for suite in SUITES:
+        suite_code(suite)
+    for kind in stages():
+        stage_code(kind)
 
 
 async def releases_page(request: Request) -> Response:

@@ -68,7 +68,7 @@ async def search_page(request: Request) -> Response:
         problem = f"There is no style called “{wanted.style}”."
         wanted = wanted._replace(style="")
     start = time.perf_counter()
-    like = searcher.sample(wanted.like) if wanted.like else None
+    like = await server.in_thread(searcher.sample, wanted.like) if wanted.like else None
     hits: list[SearchHit] = []
     if wanted.like:
         with server.queue.admit():
@@ -76,7 +76,8 @@ async def search_page(request: Request) -> Response:
         views = _views(hits[: wanted.shown], loaded.calibrators.image_search)
     elif wanted.query:
         with server.queue.admit():
-            hits = await server.queue.run(searcher.by_text, wanted.query, wanted.shown + 1, wanted.style)
+            rows = await server.batcher.embed(loaded.embedder, [wanted.query], loaded.embedder.dims[-1])
+            hits = await server.queue.run(searcher.nearest, rows[0], wanted.shown + 1, wanted.style)
         views = _views(hits[: wanted.shown], loaded.calibrators.text_search)
     else:
         views = [SearchHitView(sample, None) for sample in searcher.spread(PAGE_SIZE, wanted.style)]

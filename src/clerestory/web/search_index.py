@@ -43,7 +43,7 @@ class ImageSearcher:
 
     def by_text(self, query: str, k: int, style: str = "") -> list[SearchHit]:
         """The ``k`` images that match a text best, best first; one hit for each group of exact copies."""
-        return self._nearest(self.model.embed_texts([query])[0], k, style)
+        return self.nearest(self.model.embed_texts([query])[0], k, style)
 
     def by_image(self, sample_id: str, k: int, style: str = "") -> list[SearchHit]:
         """The ``k`` images most similar to an indexed one, best first, without itself and exact copies.
@@ -53,7 +53,7 @@ class ImageSearcher:
         """
         sample = self.sample(sample_id)
         row = self.index.embeddings()[self._row[sample_id]]
-        return self._nearest(row, k, style, without=sample.image) if np.isfinite(row).all() else []
+        return self.nearest(row, k, style, without=sample.image) if np.isfinite(row).all() else []
 
     def sample(self, sample_id: str) -> Sample:
         """A sample by its id.
@@ -71,7 +71,18 @@ class ImageSearcher:
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, num=min(k, len(rows))).astype(int))]
         return [self.index.samples[i] for i in chosen]
 
-    def _nearest(self, query: NDArray[np.float32], k: int, style: str, without: str = "") -> list[SearchHit]:
+    def nearest(self, query: NDArray[np.float32], k: int, style: str = "", without: str = "") -> list[SearchHit]:
+        """The ``k`` images whose embeddings are most similar to that of a query, best first.
+
+        Args:
+            query: a unit row (D).
+            k: the number of hits.
+            style: only images of this style; of all when empty.
+            without: the digest of an image to leave out.
+
+        Raises:
+            CapabilityError: the query is not finite.
+        """
         if not np.isfinite(query).all():
             raise CapabilityError("the embedding of this query is not finite", "try other words")
         scores = self.index.embeddings() @ query

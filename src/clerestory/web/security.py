@@ -1,4 +1,4 @@
-"""Host and origin checks, body limits and security headers of every request and response.
+"""Host and origin checks and security headers of every request and response, and the errors of the server.
 
 The pages have no login, because the server listens on the loopback address only. Two attacks can still reach it from
 outside: a page of another site that posts to it (CSRF), and a foreign host name that resolves to 127.0.0.1 (DNS
@@ -7,20 +7,16 @@ rebinding). The origin check stops the first, the host check the second.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clerestory.core.errors import InputError
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-STALL_SECONDS = 30.0
-API_PREFIXES = ("/v1/", "/healthz", "/readyz")
+API_PREFIXES = ("/v1/", "/healthz", "/readyz", "/openapi.json")
 
 SECURITY_HEADERS = {
     "content-security-policy": (
@@ -44,12 +40,24 @@ class RequestRejected(InputError):
         fix: the remedy.
         status: the HTTP status (4xx or 503).
         kind: the ``type`` of the JSON error.
+        code: its ``code``, more specific than the type; the type where there is nothing to add.
+        param: the rejected parameter, such as ``input[3]``; empty if there is none.
     """
 
-    def __init__(self, message: str, fix: str = "", status: int = 400, kind: str = "invalid_request") -> None:
+    def __init__(
+        self,
+        message: str,
+        fix: str = "",
+        status: int = 400,
+        kind: str = "invalid_request",
+        code: str = "",
+        param: str = "",
+    ) -> None:
         super().__init__(message, fix)
         self.status = status
         self.kind = kind
+        self.code = code or kind
+        self.param = param
 
 
 class Busy(RequestRejected):
@@ -65,9 +73,10 @@ def is_api(path: str) -> bool:
     return path.startswith(API_PREFIXES)
 
 
-def error_json(kind: str, message: str, fix: str) -> dict[str, dict[str, str]]:
-    """The body of an API error."""
-    return {"error": {"type": kind, "message": message, "fix": fix}}
+def error_json(kind: str, message: str, fix: str, code: str = "", param: str = "") -> dict[str, dict[str, str | None]]:
+    """The body of an API error; OpenAI's clients show only the message, so the remedy is a part of it."""
+    whole = f"{message} — {fix}" if fix else message
+    return {"error": {"message": whole, "type": kind, "code": code or kind, "param": param or None, "fix": fix}}
 
 
 class SecurityMiddleware:
@@ -155,53 +164,9 @@ def _same_origin(scope: Scope, headers: Headers, host: str) -> bool:
 async def _send_rejection(scope: Scope, send: Send, rejection: RequestRejected) -> None:
     if is_api(scope["path"]):
         content_type = b"application/json"
-        body = json.dumps(error_json(rejection.kind, rejection.message, rejection.fix)).encode()
+        body = json.dumps(error_json(rejection.kind, rejection.message, rejection.fix, rejection.code)).encode()
     else:
         content_type, body = b"text/plain; charset=utf-8", f"{rejection}\n".encode()
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": rejection.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-async def body_chunks(request: Request) -> AsyncIterator[bytes]:
-    """The chunks of the body as they arrive.
-
-    Raises:
-        RequestRejected: 408 when no chunk arrives for ``STALL_SECONDS``.
-    """
-    stream = aiter(request.stream())
-    while True:
-        try:
-            async with asyncio.timeout(STALL_SECONDS):
-                chunk = await anext(stream)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise RequestRejected("the upload stalled", "send it again", status=408, kind="timeout") from None
-        except ClientDisconnect:
-            raise RequestRejected("the upload was interrupted", "send it again") from None
-        yield chunk
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """The whole body; its bytes are counted as they arrive, the declared length is ignored.
-
-    Raises:
-        RequestRejected: 413 beyond ``limit`` bytes.
-    """
-    body = bytearray()
-    async for chunk in body_chunks(request):
-        body += chunk
-        if len(body) > limit:
-            raise too_large(limit)
-    return bytes(body)
-
-
-def too_large(limit: int) -> RequestRejected:
-    """The error for a body of more than ``limit`` bytes."""
-    return RequestRejected(
-        f"the request is larger than {limit / 1e6:.0f} MB",
-        "send fewer or smaller pictures",
-        status=413,
-        kind="too_large",
-    )

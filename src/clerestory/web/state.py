@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 
 from clerestory.core.sample import Dataset
 from clerestory.store import Store
 from clerestory.web.images import ThumbnailCache
-from clerestory.web.inference_queue import InferenceQueue
+from clerestory.web.inference_queue import InferenceQueue, RunningMean
+from clerestory.web.micro_batcher import MicroBatcher
 from clerestory.web.model_follower import ModelFollower
+from clerestory.web.request_body import ByteBudget
 from clerestory.web.reviews import Reviews
+
+P = ParamSpec("P")
+R = TypeVar("R")
+MAX_BODY_BYTES_IN_MEMORY = 96_000_000
 
 
 @dataclass(slots=True)
@@ -24,6 +34,9 @@ class ServerState:
         name: the model name whose release is served.
         follower: keeps the served model loaded.
         queue: the queue in front of the model.
+        batcher: embeds the inputs of concurrent requests together.
+        body_budget: bounds the large request bodies in memory.
+        caption_seconds: how long the captions of one image take.
         reviews: captions under review.
         thumbnails: small copies of large images.
     """
@@ -35,6 +48,26 @@ class ServerState:
     queue: InferenceQueue = field(default_factory=InferenceQueue)
     reviews: Reviews = field(default_factory=Reviews)
     thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
+    body_budget: ByteBudget = field(default_factory=lambda: ByteBudget(MAX_BODY_BYTES_IN_MEMORY))
+    caption_seconds: RunningMean = field(default_factory=lambda: RunningMean(0.1))
+    batcher: MicroBatcher = field(init=False)
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "requests"))
+
+    def __post_init__(self) -> None:
+        self.batcher = MicroBatcher(self.queue)
+
+    async def in_thread(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the work of reading or writing a request in a thread, one job at a time.
+
+        Jobs are short (a slice of a large request), since the others wait. With several threads, Python would give the
+        event loop its turn too rarely.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: job(*args, **kwargs))
+
+    def close(self) -> None:
+        """Wait for the running jobs and end the threads."""
+        self.queue.close()
+        self._thread.shutdown(wait=True, cancel_futures=True)
 
 
 def server_state(request: Request) -> ServerState:

@@ -10,7 +10,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from clerestory.core.errors import UploadError
-from clerestory.web.security import RequestRejected, body_chunks, too_large
+from clerestory.web.request_body import body_chunks, too_large
+from clerestory.web.security import RequestRejected
 
 MAX_IMAGE_BYTES = 10_000_000
 MAX_IMAGES = 24

@@ -109,7 +109,8 @@ async def on_error(request: Request, error: Exception) -> Response:
     status, kind = status_of(error)
     if status >= 500 and status != 503:
         LOG.error("%s %s: %s", request.method, request.url.path, error)
-    response = _problem(request, status, kind, _sentence(error), error.fix)
+    code, param = (error.code, error.param) if isinstance(error, RequestRejected) else (kind, "")
+    response = _problem(request, status, kind, _sentence(error), error.fix, code, param)
     if isinstance(error, Busy):
         response.headers["retry-after"] = str(error.retry_after)
     elif status == 503:
@@ -153,7 +154,9 @@ def _sentence(error: ClerestoryError) -> str:
     return f"{error.message}; did you mean {' or '.join(error.closest)}?"
 
 
-def _problem(request: Request, status: int, kind: str, message: str, fix: str) -> Response:
+def _problem(
+    request: Request, status: int, kind: str, message: str, fix: str, code: str = "", param: str = ""
+) -> Response:
     if is_api(request.url.path):
-        return JSONResponse(error_json(kind, message, fix), status)
+        return JSONResponse(error_json(kind, message, fix, code, param), status)
     return page(request, "error.html", {"status": status, "message": message, "fix": fix}, status)

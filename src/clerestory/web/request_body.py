@@ -1,0 +1,185 @@
+"""The bodies of requests: how long a client may take, how large they may be, and how they are decompressed."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import IO
+
+from starlette.requests import ClientDisconnect, Request
+
+from clerestory.web.security import RequestRejected
+
+STALL_SECONDS = 30.0
+MIN_BYTES_PER_SECOND = 100_000
+SMALL_BODY_BYTES = 128_000
+ENCODINGS = ("identity", "gzip", "deflate")
+MAX_COMPRESSION = 1_032  # of deflate: no body grows by more
+
+
+async def body_chunks(request: Request) -> AsyncIterator[bytes]:
+    """The chunks of the body as they arrive.
+
+    Only the time spent waiting for the client counts; one that sends ``MIN_BYTES_PER_SECOND`` is never too slow.
+
+    Raises:
+        RequestRejected: 408 when no chunk arrives for ``STALL_SECONDS``, or when the client is slower than
+            ``MIN_BYTES_PER_SECOND`` for longer than ``STALL_SECONDS``.
+    """
+    stream, clock = aiter(request.stream()), asyncio.get_running_loop().time
+    waited, received = 0.0, 0
+    while True:
+        start = clock()
+        left = STALL_SECONDS + received / MIN_BYTES_PER_SECOND - waited
+        try:
+            async with asyncio.timeout(min(STALL_SECONDS, left)):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise RequestRejected(
+                "the upload is too slow",
+                f"send it within {STALL_SECONDS:.0f} s, or at {MIN_BYTES_PER_SECOND // 1000} kB per second or more",
+                status=408,
+                kind="timeout",
+            ) from None
+        except ClientDisconnect:
+            raise RequestRejected("the upload was interrupted", "send it again") from None
+        waited += clock() - start
+        received += len(chunk)
+        yield chunk
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body; its bytes are counted as they arrive, the declared length is ignored.
+
+    Raises:
+        RequestRejected: 413 beyond ``limit`` bytes; as ``body_chunks``.
+    """
+    body = bytearray()
+    async for chunk in body_chunks(request):
+        body += chunk
+        if len(body) > limit:
+            raise too_large(limit)
+    return bytes(body)
+
+
+class SpooledBody:
+    """A body that has arrived: a small one in memory, a larger one in a temporary file until it is its turn.
+
+    Args:
+        file: the bytes as they were sent.
+        size: their number.
+        encoding: the ``Content-Encoding``.
+        limit: the largest number of bytes after decompression.
+    """
+
+    def __init__(self, file: IO[bytes], size: int, encoding: str, limit: int) -> None:
+        self.limit = limit
+        self._file, self._size, self._encoding = file, size, encoding
+
+    @property
+    def max_size(self) -> int:
+        """The largest number of bytes that ``content`` may return."""
+        return self._size if self._encoding == "identity" else min(self.limit, self._size * MAX_COMPRESSION)
+
+    def content(self) -> bytes:
+        """The bytes, decompressed; not for the event loop.
+
+        Raises:
+            RequestRejected: 400 if the compressed body is damaged, 413 if there are more than ``limit`` bytes.
+        """
+        self._file.seek(0)
+        raw = self._file.read()
+        if self._encoding == "identity":
+            return raw
+        decompressor = zlib.decompressobj(wbits=47)  # gzip or zlib, whichever it is
+        damaged = RequestRejected(f"the body is not valid {self._encoding}", "compress it again, or send it plain")
+        try:
+            content = decompressor.decompress(raw, self.limit + 1)
+        except zlib.error as error:
+            raise damaged from error
+        if len(content) > self.limit:
+            raise too_large(self.limit)
+        if not decompressor.eof or decompressor.unused_data:
+            raise damaged
+        return content
+
+
+@asynccontextmanager
+async def spooled_body(request: Request, limit: int) -> AsyncIterator[SpooledBody]:
+    """The whole body, once it has arrived.
+
+    Raises:
+        RequestRejected: 413 beyond ``limit`` bytes, 415 for an unknown ``Content-Encoding``, 503 if the temporary
+            folder is full; as ``body_chunks``.
+    """
+    encoding = (request.headers.get("content-encoding", "").strip().lower() or "identity").removeprefix("x-")
+    if encoding not in ENCODINGS:
+        raise RequestRejected(
+            f"the Content-Encoding {encoding[:40]!r} is not supported",
+            f"use {', '.join(ENCODINGS)}",
+            status=415,
+            kind="unsupported_media_type",
+        )
+    size = 0
+    with tempfile.SpooledTemporaryFile(max_size=SMALL_BODY_BYTES) as file:
+        async for chunk in body_chunks(request):
+            size += len(chunk)
+            if size > limit:
+                raise too_large(limit)
+            try:
+                if size > SMALL_BODY_BYTES:
+                    await asyncio.to_thread(file.write, chunk)
+                else:
+                    file.write(chunk)
+            except OSError as error:
+                raise RequestRejected(
+                    "the server has no space left for a large request", "send a smaller one", 503, "no_space"
+                ) from error
+        yield SpooledBody(file, size, encoding, limit)
+
+
+class ByteBudget:
+    """Bounds the bytes of large bodies in memory at the same time; the others wait, in order of arrival.
+
+    Args:
+        total: the bytes to share; a small body (``SMALL_BODY_BYTES``) takes none.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._used = 0
+        self._turn = asyncio.Lock()
+        self._freed = asyncio.Event()
+
+    @asynccontextmanager
+    async def reserve(self, size: int) -> AsyncIterator[None]:
+        """Wait until ``size`` bytes are free, and take them for the length of the block."""
+        if size <= SMALL_BODY_BYTES:
+            yield
+            return
+        size = min(size, self.total)
+        async with self._turn:
+            while self._used + size > self.total:
+                self._freed.clear()
+                await self._freed.wait()
+            self._used += size
+        try:
+            yield
+        finally:
+            self._used -= size
+            self._freed.set()
+
+
+def too_large(limit: int) -> RequestRejected:
+    """The error for a body of more than ``limit`` bytes."""
+    return RequestRejected(
+        f"the request is larger than {limit / 1e6:.0f} MB",
+        "send fewer or smaller texts and pictures",
+        status=413,
+        kind="too_large",
+    )

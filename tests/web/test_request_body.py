@@ -1,0 +1,160 @@
+"""A slow client is cut off and takes nothing away from others; large bodies wait their turn."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from tests.web.small_server import running
+
+from clerestory.store import open_store
+from clerestory.web import create_app, request_body
+from clerestory.web.inference_queue import MAX_ADMITTED
+from clerestory.web.request_body import SMALL_BODY_BYTES, ByteBudget
+
+AS_JSON = {"content-type": "application/json"}
+HEAD = b"POST %s HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Type: %s\r\n%s\r\n"
+JSON, FORM = b"application/json", b"multipart/form-data; boundary=x"
+PART = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\n'
+DECLARED, CHUNKED = b"Content-Length: 1000000\r\n", b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Starlette:
+    return create_app(open_store(tmp_path_factory.mktemp("slow") / "home"), None, model=str(tiny_model))
+
+
+@pytest.fixture(scope="module")
+def base(app: Starlette) -> Iterator[str]:
+    with running(app) as url:
+        yield url
+
+
+def open_upload(base: str, path: bytes, kind: bytes, length: bytes) -> socket.socket:
+    opened = socket.create_connection((urlsplit(base).hostname, urlsplit(base).port), timeout=120)
+    opened.sendall(HEAD % (path, kind, length))
+    return opened
+
+
+def test_clients_that_never_finish_take_no_place(base: str, app: Starlette) -> None:
+    slow = [open_upload(base, b"/v1/embeddings", JSON, DECLARED) for _ in range(MAX_ADMITTED // 2)]
+    slow += [open_upload(base, b"/describe", FORM, DECLARED) for _ in range(MAX_ADMITTED // 2 + 10)]
+    try:
+        for each in slow:
+            each.sendall(b"--x\r\n")
+        with httpx.Client(base_url=base, timeout=120) as client:
+            assert client.post("/v1/embeddings", json={"input": "cat"}).status_code == 200
+        assert app.state.server.queue.admitted == 0
+    finally:
+        for each in slow:
+            each.close()
+
+
+@pytest.mark.parametrize(("path", "kind", "start"), [(b"/v1/embeddings", JSON, b""), (b"/describe", FORM, PART)])
+@pytest.mark.parametrize(("length", "piece"), [(DECLARED, b"-"), (CHUNKED, b"1\r\n-\r\n")])
+def test_a_byte_now_and_then_does_not_hold_a_connection(
+    base: str, monkeypatch: pytest.MonkeyPatch, path: bytes, kind: bytes, start: bytes, length: bytes, piece: bytes
+) -> None:
+    monkeypatch.setattr(request_body, "STALL_SECONDS", 0.5)
+    ended = threading.Event()
+
+    def drip(upload: socket.socket) -> None:
+        while not ended.is_set():  # each pause is shorter than the limit, the whole is not
+            try:
+                upload.sendall(piece)
+            except OSError:
+                return
+            time.sleep(0.05)
+
+    with open_upload(base, path, kind, length) as upload:
+        upload.sendall(start if length is DECLARED or not start else b"%x\r\n%s\r\n" % (len(start), start))
+        dripping = threading.Thread(target=drip, args=(upload,))
+        dripping.start()
+        try:
+            answer = upload.recv(4096)
+        finally:
+            ended.set()
+            dripping.join()
+    assert answer.startswith(b"HTTP/1.1 408 "), answer
+
+
+def test_a_client_at_the_minimum_rate_is_never_too_slow(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_body, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(request_body, "MIN_BYTES_PER_SECOND", 1_000)
+
+    def body() -> Iterator[bytes]:
+        yield b'{"input": "a cat"'
+        for _ in range(8):  # twice the minimum rate, and longer than the limit for stalls
+            time.sleep(0.25)
+            yield b" " * 500
+        yield b"}"
+
+    answer = httpx.post(f"{base}/v1/embeddings", content=body(), headers=AS_JSON, timeout=60)
+    assert answer.status_code == 200, answer.text
+
+
+def test_large_bodies_share_a_budget_in_order_and_small_ones_pass() -> None:
+    order: list[str] = []
+
+    async def scenario() -> None:
+        budget = ByteBudget(10 * SMALL_BODY_BYTES)
+        leave = asyncio.Event()
+
+        async def take(name: str, size: int) -> None:
+            async with budget.reserve(size):
+                order.append(name)
+                if name == "first":
+                    await leave.wait()
+
+        first = asyncio.create_task(take("first", 6 * SMALL_BODY_BYTES))
+        await asyncio.sleep(0)
+        waiting = [asyncio.create_task(take(f"large {i}", 5 * SMALL_BODY_BYTES)) for i in range(3)]
+        beyond = asyncio.create_task(take("more than there is", 99 * SMALL_BODY_BYTES))
+        await asyncio.sleep(0)
+        await take("small", SMALL_BODY_BYTES)
+        assert order == ["first", "small"]
+        leave.set()
+        await asyncio.gather(first, *waiting, beyond)
+
+    asyncio.run(scenario())
+    assert order == ["first", "small", "large 0", "large 1", "large 2", "more than there is"]
+
+
+def test_a_cancelled_reservation_leaves_the_budget_whole() -> None:
+    async def scenario() -> None:
+        budget = ByteBudget(2 * SMALL_BODY_BYTES)
+        async with budget.reserve(2 * SMALL_BODY_BYTES):
+            waiting = asyncio.create_task(budget.reserve(2 * SMALL_BODY_BYTES).__aenter__())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        async with budget.reserve(2 * SMALL_BODY_BYTES):
+            pass
+
+    asyncio.run(scenario())
+
+
+def test_a_large_body_is_answered_from_the_temporary_file(base: str) -> None:
+    body = b'{"input": "a cat"' + b" " * 60_000 + b', "user": "' + b"u" * 3 * SMALL_BODY_BYTES + b'"}'
+    answer = httpx.post(f"{base}/v1/embeddings", content=body, headers=AS_JSON, timeout=60)
+    assert answer.status_code == 200, answer.text
+
+
+def test_without_space_for_temporary_files_large_bodies_are_refused(
+    base: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(request_body.tempfile, "tempdir", str(tmp_path / "gone"))  # no file can be made there
+    content = b'{"input": "' + b"u" * 3 * SMALL_BODY_BYTES + b'"}'
+    answer = httpx.post(f"{base}/v1/embeddings", content=content, headers=AS_JSON, timeout=60)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["type"] == "no_space"
+    small = httpx.post(f"{base}/v1/embeddings", json={"input": "cat"}, timeout=60)
+    assert small.status_code == 200
