@@ -91,7 +91,7 @@ def embedder_of(loaded: LoadedModel) -> Embedder:
     """The loaded model as an Embedder.
 
     Raises:
-        RequestRejected: it is none.
+        RequestRejected: the model does not produce embeddings.
     """
     if loaded.embedder is None:
         raise RequestRejected(
@@ -238,7 +238,7 @@ def _image_too_large(where: str) -> RequestRejected:
 
 
 def _echo(value: object) -> str:
-    """A value of the request for an error, cut; what is not a short scalar is named by its type."""
+    """A value of the request for an error: a short scalar, cut, or the name of its type."""
     if isinstance(value, str):
         return repr(value[:MAX_ECHO])
     if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**20):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clerestory.core.errors import UploadError
-from clerestory.data.images import MAX_PIXELS, decode_image
+from clerestory.data.images import decode_image, image_batches
 from clerestory.models.protocols import Embedder
 from clerestory.web.inference_queue import InferenceQueue
 
@@ -171,31 +171,21 @@ def _embed(key: BatchKey, contents: Sequence[str | bytes]) -> list[Rows | Except
     if not key.images:
         texts = [each for each in contents if isinstance(each, str)]
         return list(key.model.embed_texts(texts, key.dimensions))
-    outcomes: list[Rows | Exception] = []
-    decoded: list[Image.Image] = []  # together at most as many pixels as one image may have
-    places: list[int] = []
-    for content in contents:
+    outcomes: list[Rows | Exception] = [np.empty(0, np.float32)] * len(contents)
+
+    def load(position: int) -> Image.Image | None:
+        content = contents[position]
         assert isinstance(content, bytes)
         try:
-            image = decode_image(content)
+            return decode_image(content)
         except UploadError as error:
-            outcomes.append(error)
-            continue
-        if sum(each.width * each.height for each in [*decoded, image]) > MAX_PIXELS:
-            _embed_decoded(key, decoded, places, outcomes)
-        decoded.append(image)
-        places.append(len(outcomes))
-        outcomes.append(np.empty(0, np.float32))
-    _embed_decoded(key, decoded, places, outcomes)
+            outcomes[position] = error
+            return None
+
+    for batch in image_batches(range(len(contents)), load, MAX_BATCH):
+        decoded = [(position, image) for position, image in batch if image is not None]
+        if decoded:
+            rows = key.model.embed_images([image for _, image in decoded], key.dimensions)
+            for (position, _), row in zip(decoded, rows, strict=True):
+                outcomes[position] = row
     return outcomes
-
-
-def _embed_decoded(
-    key: BatchKey, decoded: list[Image.Image], places: list[int], outcomes: list[Rows | Exception]
-) -> None:
-    """Embed the decoded images into their places of the outcomes, and forget them."""
-    if decoded:
-        for place, row in zip(places, key.model.embed_images(decoded, key.dimensions), strict=True):
-            outcomes[place] = row
-    decoded.clear()
-    places.clear()

@@ -94,7 +94,7 @@ def status_of(error: ClerestoryError) -> tuple[int, str]:
     if isinstance(error, RequestRejected):
         return error.status, error.kind
     if isinstance(error, UploadError):
-        kinds = {413: "too_large", 415: "unsupported_media_type"}
+        kinds = {413: "too_large", 415: "unsupported_media_type", 503: "busy"}
         return error.status, kinds.get(error.status, "invalid_image")
     if isinstance(error, NotFound):
         return 404, "not_found"
