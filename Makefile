@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-training starter \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-training bench-serving starter \
   experiment-captions experiment-experts clean
 
 help:
@@ -48,7 +48,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-life bench-evaluation bench-training
+bench: bench-life bench-evaluation bench-training bench-serving
 
 bench-life: setup
 	$(BIN)/python bench/life.py
@@ -58,6 +58,9 @@ bench-evaluation: setup
 
 bench-training: setup
 	$(BIN)/python bench/training.py
+
+bench-serving: setup
+	$(BIN)/python bench/serving.py
 
 # Train the starter, the included model, again: fetches pictograms, then takes about 75 minutes on one core.
 starter: setup

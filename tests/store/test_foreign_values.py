@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -45,7 +47,5 @@ def test_every_look_up_by_a_foreign_text_ends_in_a_result_or_an_input_error(stor
         lambda name: store.alias(name, name),
         lambda name: store.find_evidence(name, model=name),
     ):
-        try:
+        with contextlib.suppress(InputError):
             assert not look_up(text)  # type: ignore[operator]  # each takes one text
-        except InputError as error:
-            assert str(error)

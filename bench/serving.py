@@ -1,0 +1,165 @@
+"""The server under load and under attack: ``make bench-serving``, or ``python bench/serving.py throughput``.
+
+Starts ``clerestory serve`` with the starter and its images, and sends requests over the loopback address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import psutil
+from schemathesis import Case, GenerationMode
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.support
+from tests.support.hostile_bodies import for_each_case, hostile_bodies
+
+from table import Row, measure
+
+CLERESTORY = [sys.executable, "-c", "import sys; from clerestory.cli.main import main; sys.exit(main())"]
+CLIENTS, REQUESTS = 32, 1_000
+HOSTILE = 2_000
+LARGE_MEGABYTES = 40
+MAX_HEALTH_S = 0.2
+MAX_GROWTH_MIB = 200
+THREADS = 4  # that send hostile bodies
+WORDS = "red blue small large happy angry cat dog house tree car fruit flag heart star face hand book".split()  # noqa: SIM905
+
+
+@contextlib.contextmanager
+def served() -> Iterator[tuple[str, int]]:
+    """The URL of a new server with the starter, once it is ready, and its process id."""
+    with tempfile.TemporaryDirectory() as home, (Path(home) / "log").open("wb") as log:
+        command = [*CLERESTORY, "serve", "--port", "0", "--home", home]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+            assert process.stdout is not None
+            try:
+                lines = iter(process.stdout.readline, "")
+                address = next(found[0] for line in lines if (found := re.search(r"http://[\d.]+:\d+", line)))
+                threading.Thread(target=process.stdout.read, daemon=True).start()
+                while httpx.get(f"{address}/readyz").status_code != 200:
+                    time.sleep(0.2)
+                yield address, process.pid
+            finally:
+                process.terminate()
+
+
+def throughput() -> Iterator[Row]:
+    """Requests of 32 clients, each of which waits for its answer before it sends the next."""
+    with served() as (base, _):
+        for name, send in (("/v1/embeddings, one text each", _embed), ("search by text", _search)):
+            asyncio.run(_closed_loop(base, send, 64))
+            statuses, times_s, seconds = asyncio.run(_closed_loop(base, send, REQUESTS))
+            failed, busy = sum(n for s, n in statuses.items() if s >= 500), statuses[429]
+            share = 100 * busy / REQUESTS
+            times = f"p50 {1000 * statistics.median(times_s):.0f} ms, p99 {1000 * sorted(times_s)[-10]:.0f} ms"
+            note = f"{REQUESTS / seconds:.0f} requests per second; {times}; {_counts(statuses)}"
+            yield Row(f"{name}: 500s, {CLIENTS} clients", failed, "answers", "0", failed == 0, REQUESTS, note=note)
+            yield Row(f"{name}: refused with 429, {CLIENTS} clients", share, "%", "≤ 5 %", share <= 5, REQUESTS)
+
+
+async def _embed(client: httpx.AsyncClient, i: int) -> int:
+    text = f"a {WORDS[i % 18]} {WORDS[i // 18 % 18]} number {i}"
+    return (await client.post("/v1/embeddings", json={"input": text})).status_code
+
+
+async def _search(client: httpx.AsyncClient, i: int) -> int:
+    return (await client.get("/", params={"q": f"a {WORDS[i % 18]} {WORDS[i // 18 % 18]} {i}"})).status_code
+
+
+async def _closed_loop(base: str, send: Callable[..., object], total: int) -> tuple[Counter[int], list[float], float]:
+    """The statuses and times of ``total`` requests, and the time of all together."""
+    numbers, statuses, times_s = iter(range(total)), Counter[int](), []
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for i in numbers:
+            start = time.perf_counter()
+            statuses[await send(client, i)] += 1  # type: ignore[misc]  # awaitable
+            times_s.append(time.perf_counter() - start)
+
+    async with httpx.AsyncClient(base_url=base, timeout=600) as client:
+        start = time.perf_counter()
+        await asyncio.gather(*(work(client) for _ in range(CLIENTS)))
+        return statuses, times_s, time.perf_counter() - start
+
+
+def hostile() -> Iterator[Row]:
+    """Two thousand hostile bodies, large and small, while health and memory are watched."""
+    with served() as (base, pid):
+        process = psutil.Process(pid)
+        for i in range(8):
+            httpx.post(f"{base}/v1/embeddings", json={"input": ["a cat"] * 2**i}, timeout=600)
+        before = process.memory_info().rss
+        statuses: Counter[int] = Counter()
+        peak = before
+        health_s: list[float] = []
+        ended = threading.Event()
+
+        def watch() -> None:
+            nonlocal peak
+            with httpx.Client(base_url=base, timeout=600) as client:
+                while not ended.wait(0.02):
+                    start = time.perf_counter()
+                    client.get("/healthz")
+                    health_s.append(time.perf_counter() - start)
+                    peak = max(peak, process.memory_info().rss)
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        with ThreadPoolExecutor(THREADS) as pool:
+            by_hand = [pool.submit(_post, base, body.content, body.headers) for body in hostile_bodies(LARGE_MEGABYTES)]
+            statuses.update(each.result() for each in by_hand)
+        drawn = HOSTILE - statuses.total()
+
+        def draw(mode: GenerationMode) -> None:
+            def check(case: Case) -> None:
+                statuses[case.call(base_url=base, timeout=600).status_code] += 1
+
+            for_each_case(base, drawn // 2, 1, check, mode)
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(draw, GenerationMode))
+        ended.set()
+        watching.join()
+        growth = (process.memory_info().rss - before) / 2**20
+        slowest = max(health_s)
+        failed = sum(n for status, n in statuses.items() if status >= 500)
+        n = statuses.total()
+    note = (
+        f"{_counts(statuses)}; {len(by_hand)} written by hand, up to {LARGE_MEGABYTES} MB, the others by schemathesis"
+    )
+    yield Row("hostile bodies: 500s", failed, "answers", "0", failed == 0, n, note=note)
+    p99 = statistics.quantiles(health_s, n=100)[-1]
+    note = f"p99 {1000 * p99:.0f} ms"
+    yield Row(
+        "hostile bodies: slowest /healthz", 1000 * slowest, "ms", "≤ 200 ms", slowest <= 0.2, len(health_s), note=note
+    )
+    note = f"at most {(peak - before) / 2**20:.0f} MiB meanwhile; {before / 2**20:.0f} MiB before"
+    yield Row("hostile bodies: growth of memory", growth, "MiB", "≤ 200 MiB", growth <= MAX_GROWTH_MIB, n, note=note)
+
+
+def _post(base: str, content: bytes, headers: dict[str, str]) -> int:
+    encoded = {name: value.encode("latin-1") for name, value in headers.items()}
+    return httpx.post(f"{base}/v1/embeddings", content=content, headers=encoded, timeout=600).status_code  # type: ignore[arg-type]
+
+
+def _counts(statuses: Counter[int]) -> str:
+    return ", ".join(f"{status}: {n:,}" for status, n in sorted(statuses.items()))
+
+
+SECTIONS = {"throughput": throughput, "hostile": hostile}
+
+if __name__ == "__main__":
+    sys.exit(measure("serving", SECTIONS, sys.argv[1:]))
