@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import string
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clerestory.core.errors import MAX_COMPARED, MAX_NAME, closest
@@ -10,6 +10,7 @@ from clerestory.core.errors import MAX_COMPARED, MAX_NAME, closest
 NAMES = [f"animals/{a}{b}{c}-face" for a in string.ascii_lowercase for b in "aeiou" for c in string.ascii_lowercase]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(NAMES), st.integers(8, 15), st.sampled_from("xyz-_"))
 def test_a_misspelt_name_is_found_among_very_many(name: str, position: int, letter: str) -> None:
     assert len(NAMES) > MAX_COMPARED

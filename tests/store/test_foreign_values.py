@@ -12,7 +12,7 @@ from clerestory.core.errors import InputError, NotFound
 from clerestory.store import Store
 
 ANY_TEXT = st.text(st.characters(), max_size=30)  # with surrogates, NUL and every other character
-SHARED_STORE = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED_STORE = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @SHARED_STORE

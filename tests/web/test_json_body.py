@@ -6,7 +6,7 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clerestory.web.json_body import MAX_ESCAPES, MAX_SKELETON_BYTES, MAX_STRING_BYTES, MAX_STRINGS, parse_json
@@ -16,6 +16,7 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 
 
+@settings(deadline=None)
 @given(VALUES, st.booleans(), st.sampled_from([None, 0, 2]))
 def test_every_json_value_is_read_as_json_reads_it(value: object, escaped: bool, indent: int | None) -> None:
     body = json.dumps(value, ensure_ascii=escaped, indent=indent).encode()
@@ -27,6 +28,7 @@ def test_every_json_value_is_read_as_json_reads_it(value: object, escaped: bool,
 PIECES = st.lists(st.sampled_from(["\\u00e9", '\\"', *'{}[]"\\a1-,: \n']))
 
 
+@settings(deadline=None)
 @given(st.binary() | PIECES.map(lambda pieces: "".join(pieces).encode()))
 def test_what_is_not_json_is_rejected_and_what_is_json_is_read(body: bytes) -> None:
     try:
