@@ -92,7 +92,7 @@ def test_everything_that_can_be_wrong_with_rows_is_named(shop: Path) -> None:
         "8,b.jpg,green,test,too,many\n",
     )
     data = open_data(shop)
-    assert [sample.id for sample in data] == ["1", "7"]
+    assert [sample.id for sample in data] == ["7", "a.png/1", "b.jpg/1"]
     found = {(f.code, f.where) for f in data.findings}
     assert found == {
         ("CLR-D003", "captions.csv, row 2"),
@@ -105,6 +105,7 @@ def test_everything_that_can_be_wrong_with_rows_is_named(shop: Path) -> None:
         ("CLR-D005", "captions.csv, row 9"),
         ("CLR-D001", "old.gif"),
         ("CLR-D007", "1 image"),
+        ("CLR-D020", "shop"),
     }
     assert all(f.message and f.fix for f in data.findings)
     reasons = {f.where: f.reason for f in data.findings if f.reason}

@@ -23,7 +23,7 @@ MAX_FINDINGS = 8
 MAX_VALUES = 10
 
 
-def add_(source: str, /, *, name: str = "", why: str = "", force: bool = False, common: Common = PLAIN) -> None:
+def add_(source: str, /, *, name: str = "", why: str = "", force: bool = False, common: Common = PLAIN) -> int:
     """Add a folder, a table or the built-in icons under a name.
 
     Args:
@@ -37,7 +37,12 @@ def add_(source: str, /, *, name: str = "", why: str = "", force: bool = False, 
         raise InputError(f"{name!r} is the name of a built-in dataset", "choose another name with --name")
     data = add_dataset(open_store(common.home), source, name, why=why, replace=force, progress=common.out)
     _show(data, common)
+    failed = next((finding for finding in data.findings if finding.state == "fail"), None)
+    if failed is not None:
+        common.out.write_line(f"fix: {failed.fix}; then add it again")
+        return 1
     common.out.next(f"clerestory train --data {quote(data.name)}")
+    return 0
 
 
 def list_(*, common: Common = PLAIN) -> None:

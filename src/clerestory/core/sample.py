@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from clerestory.core.codec import Tags
-from clerestory.core.digest import canonical
-from clerestory.core.errors import not_found
+from clerestory.core.digest import canonical, digest_bytes
+from clerestory.core.errors import IntegrityError, not_found
 from clerestory.core.evidence import Finding
 
 TRAIN, VAL, TEST, TEST_STYLE = "train", "val", "test", "test_style"
@@ -69,7 +69,7 @@ class Dataset:
     Args:
         name: its name for people.
         samples: the samples; ids must be unique.
-        read: returns the encoded bytes of a sample's image.
+        read: returns the encoded bytes of a sample's image; ``Dataset.read`` compares them with its digest.
         findings: observations from reading the source, such as the images that were left out.
         digest: the digest, if the caller has verified the content against it; computed otherwise.
     """
@@ -84,7 +84,7 @@ class Dataset:
     ) -> None:
         self.name = name
         self.samples = tuple(sorted(samples, key=lambda sample: sample.id))
-        self.read = read
+        self._read = read
         self.findings = tuple(findings)
         self._position = {sample.id: i for i, sample in enumerate(self.samples)}
         if len(self._position) != len(self.samples):
@@ -104,6 +104,20 @@ class Dataset:
         except KeyError:
             raise not_found("sample", sample_id, self._position) from None
 
+    def read(self, sample: Sample) -> bytes:
+        """The encoded bytes of a sample's image, which match its digest.
+
+        What is computed from an image is cached under its digest, so bytes of another image must never leave a dataset.
+
+        Raises:
+            IntegrityError: the source returns other bytes; names the sample.
+        """
+        content = self._read(sample)
+        if digest_bytes(content) != sample.image:
+            message = f"the image of {sample.id!r} in {self.name} has changed since the data was opened"
+            raise IntegrityError(message, "open the data again")
+        return content
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the canonical JSON of every sample in the order of ids."""
@@ -114,7 +128,7 @@ class Dataset:
 
     def filter(self, predicate: Callable[[Sample], bool]) -> Dataset:
         """The samples for which ``predicate`` is true, as a dataset with a digest of its own."""
-        return Dataset(self.name, [s for s in self.samples if predicate(s)], self.read, self.findings)
+        return Dataset(self.name, [s for s in self.samples if predicate(s)], self._read, self.findings)
 
     def split(self, name: str) -> Dataset:
         """The samples of one split."""

@@ -5,80 +5,88 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data import findings as data_findings
-from clerestory.data.columns import SPLIT_NAMES, RawRow
+from clerestory.data.columns import SPLIT_NAMES, Columns, RawRow
 from clerestory.data.findings import UnreadableImage
+from clerestory.data.identity import ScannedRow, identify
 from clerestory.data.image_scan import ImageScan
 from clerestory.data.splits import connected_components, split_of
 
 
 def assemble(
     name: str,
-    rows: Sequence[tuple[RawRow, ImageScan]],
-    read: Callable[[Sample], bytes],
+    rows: Iterable[ScannedRow],
+    read: Callable[[Any], bytes],
     findings: Iterable[Finding],
+    columns: Sequence[Columns] = (),
     derive: bool = True,
-    splits: bool = True,
+    separate_rows: bool = False,
 ) -> Dataset:
     """Build the dataset of rows whose images have been scanned.
 
     Args:
         name: its name.
-        rows: every row, with an id, and the scan of its image.
-        read: returns the encoded bytes of a sample's image.
+        rows: every row, with an id, its location, and the scan of its image.
+        read: returns the encoded bytes at the location of a row.
         findings: earlier findings about the same source.
+        columns: the columns of the tables from which the rows come.
         derive: derive missing concepts and splits.
-        splits: with ``derive``, derive missing splits as well.
+        separate_rows: each row is a sample, even if several have the same image; missing splits are not derived.
 
     Raises:
         DataError: no row is usable.
     """
     all_findings = list(findings)
-    usable: dict[str, tuple[RawRow, ImageScan]] = {}
+    usable: list[ScannedRow] = []
     for row, scan in rows:
-        problem = _problem(row, scan, usable)
+        problem = _problem(row, scan)
         if problem is not None:
             all_findings.append(problem)
         else:
-            usable[row.id] = (row, scan)
+            usable.append((row, scan))
     if not usable:
         example = f" (for example {all_findings[0].where}: {all_findings[0].message})" if all_findings else ""
         raise DataError(
             f"{name} has no readable image{example}",
             "add JPEG, PNG or WEBP images; docs/reference/data-formats.md shows the layouts",
         )
-    all_findings += _split_conflicts(row for row, _ in usable.values())
+    left_out = data_findings.num_left_out(all_findings)
+    if left_out > len(usable):
+        all_findings.insert(0, data_findings.mostly_left_out(name, left_out, len(usable), all_findings))
+    identified = identify(usable, separate_rows)
+    samples = identified.rows
+    all_findings += identified.findings
+    for table in columns:
+        all_findings += table.finish([row for row, _ in samples], identified.varying, identified.merged)
+    all_findings += _split_conflicts(samples)
     if derive:
-        _derive(list(usable.values()), splits)
-    if derive and splits:
-        all_findings += _exact_copies(usable.values())
-    uncaptioned = sorted(row.id for row, _ in usable.values() if not row.captions)
+        _derive(samples, splits=not separate_rows)
+    if derive and not separate_rows:
+        all_findings += _exact_copies(samples)
+    uncaptioned = sorted(row.id for row, _ in samples if not row.captions)
     if uncaptioned:
         all_findings.append(data_findings.no_caption(len(uncaptioned), uncaptioned[0]))
-    samples = [
-        Sample(
-            row.id,
-            scan.sha256,
-            tuple(row.captions),
-            row.concept,
-            Tags(row.groups),
-            row.licence,
-            row.source,
-            row.split,
-        )
-        for row, scan in usable.values()
-    ]
-    return Dataset(name, samples, read, all_findings)
+    locations = {row.id: row.location for row, _ in samples}
+    return Dataset(
+        name,
+        [_sample(row, scan) for row, scan in samples],
+        lambda sample: read(locations[sample.id]),
+        list(dict.fromkeys(all_findings)),
+    )
 
 
-def _problem(row: RawRow, scan: ImageScan, usable: dict[str, tuple[RawRow, ImageScan]]) -> Finding | None:
-    if row.id in usable:
-        return data_findings.duplicate_id(row.where, usable[row.id][0].where)
+def _sample(row: RawRow, scan: ImageScan) -> Sample:
+    groups = Tags(row.groups)
+    return Sample(row.id, scan.sha256, tuple(row.captions), row.concept, groups, row.licence, row.source, row.split)
+
+
+def _problem(row: RawRow, scan: ImageScan) -> Finding | None:
     if scan.reason is not None:
         return data_findings.unreadable_image(row.where, scan.reason, scan.problem, scan.fix)
     if row.sha256 and row.sha256 != scan.sha256:
@@ -89,9 +97,9 @@ def _problem(row: RawRow, scan: ImageScan, usable: dict[str, tuple[RawRow, Image
     return None
 
 
-def _split_conflicts(rows: Iterable[RawRow]) -> list[Finding]:
+def _split_conflicts(rows: Iterable[ScannedRow]) -> list[Finding]:
     splits_of: defaultdict[str, set[str]] = defaultdict(set)
-    for row in rows:
+    for row, _ in rows:
         if row.concept and row.split:
             splits_of[row.concept].add(row.split)
     # The same concepts in a held-out style are the purpose of test_style, not a leak.
@@ -99,13 +107,13 @@ def _split_conflicts(rows: Iterable[RawRow]) -> list[Finding]:
     return [data_findings.split_conflict(concept, splits) for concept, splits in by_concept.items() if len(splits) > 1]
 
 
-def _exact_copies(rows: Iterable[tuple[RawRow, ImageScan]]) -> list[Finding]:
-    """Byte-identical images under different names; several rows of one image file are not copies."""
+def _exact_copies(rows: Iterable[ScannedRow]) -> list[Finding]:
+    """Byte-identical images under different names, or in different splits; other rows of one file are not copies."""
     originals: dict[str, RawRow] = {}
     copies: list[tuple[RawRow, RawRow]] = []
     for row, scan in sorted(rows, key=lambda item: item[0].id):
         original = originals.setdefault(scan.sha256, row)
-        if original is not row and not (row.file and row.file == original.file):
+        if original is not row and not (row.file and row.file == original.file and row.split == original.split):
             copies.append((row, original))
     if not copies:
         return []
@@ -114,7 +122,7 @@ def _exact_copies(rows: Iterable[tuple[RawRow, ImageScan]]) -> list[Finding]:
     return [data_findings.exact_copies(len(copies), row.id, original.id, len(across))]
 
 
-def _derive(rows: list[tuple[RawRow, ImageScan]], splits: bool) -> None:
+def _derive(rows: list[ScannedRow], splits: bool) -> None:
     """Fill in missing concepts (the first caption, else the digest of the image) and splits by concept.
 
     Concepts with a byte-identical image are assigned to the same split.

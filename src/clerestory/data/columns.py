@@ -5,9 +5,9 @@ The accepted names are the common ones; see ``docs/reference/data-formats.md``.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,17 +15,32 @@ from clerestory.core.errors import DataError, closest
 from clerestory.core.evidence import Finding
 from clerestory.core.sample import TEST, TEST_STYLE, TRAIN, VAL, Caption
 from clerestory.data import findings as data_findings
-from clerestory.data.findings import UnusedColumn
+from clerestory.data.cells import (
+    captions_of,
+    file_of,
+    full_text,
+    is_missing,
+    is_single,
+    keywords_of,
+    language,
+    mapping_of,
+    text_of,
+)
+from clerestory.data.findings import EmptyCaption, UnusedColumn
 
-IMAGE_COLUMNS = ("image", "picture", "path", "file", "file_name", "filename")
-CAPTION_COLUMNS = ("caption", "captions", "text", "name", "title")
+# Blanks, hyphens and underscores in names do not matter: "File Name" is file_name.
+IMAGE_COLUMNS = (
+    *("image", "picture", "photo", "img", "path", "file", "file_name", "filename", "file_path", "filepath"),
+    *("image_path", "image_file", "image_file_name", "image_name", "img_path", "img_file", "img_name"),
+)
+CAPTION_COLUMNS = (
+    *("caption", "captions", "text", "name", "title"),
+    *("sentence", "sentences", "comment", "alt", "alt_text", "description"),
+)
 KEYWORD_COLUMNS = ("keywords", "tags")
 CONCEPT_COLUMNS = ("concept", "label")
 LICENCE_COLUMNS = ("licence", "license")
 PLAIN_COLUMNS = ("id", "split", "source", "groups", "sha256")
-KNOWN_COLUMNS = {
-    *(*IMAGE_COLUMNS, *CAPTION_COLUMNS, *KEYWORD_COLUMNS, *CONCEPT_COLUMNS, *LICENCE_COLUMNS, *PLAIN_COLUMNS)
-}
 SPLIT_NAMES = {
     **{name: name for name in (TRAIN, VAL, TEST, TEST_STYLE)},
     **dict.fromkeys(("training",), TRAIN),
@@ -33,7 +48,11 @@ SPLIT_NAMES = {
     **dict.fromkeys(("testing",), TEST),
 }
 MAX_GROUP_LENGTH = 80
-_LANGUAGE = re.compile(r"^(?:caption|captions|text)_([A-Za-z]{2,3}(?:-[A-Za-z0-9]+)?)$")
+MIN_UNIQUE = 5  # from this number of values on, a column without any repeated value cannot be a group
+_LANGUAGE = re.compile(r"(?:captions?|text)[ _.\-]([A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)?)")
+_NUMBERED = re.compile(r"(.+?)[ _.\-]?\d{1,3}")
+_ROW_NUMBERS = re.compile(r"unnamed: ?\d+(?:_level_\d+)?|__index_level_\d+__")
+_FILE_LIKE = re.compile(r"[/\\]|\.[A-Za-z][A-Za-z0-9]{1,4}\Z")
 
 
 @dataclass(slots=True)
@@ -46,6 +65,7 @@ class RawRow:
         file: the path of the image as in the table; empty if the row contains the bytes.
         captions, concept, groups, licence, source, split: as in ``Sample``.
         sha256: of the image bytes according to the row; empty if the row does not have one.
+        location: where the source finds the bytes of the image: a path, or a row number.
     """
 
     where: str
@@ -58,17 +78,22 @@ class RawRow:
     source: str = ""
     split: str = ""
     sha256: str = ""
+    location: Any = None
 
 
 class Columns:
     """The meaning of the columns of one table.
 
     Args:
-        names: the columns.
+        names: the columns, each name once (``unique_names``).
         exclude: columns with the bytes of the images, which another function reads.
         keep_columns: columns whose full values become groups, under these names, with lists as JSON; a task stores its
             questions and answers like this.
         where: how errors refer to the table.
+
+    Attributes:
+        image: the column that names the image; empty if there is none. Of several, each row uses the first one whose
+            value looks like a file.
 
     Raises:
         DataError: a column of ``keep_columns`` does not exist; names the closest ones and those that exist.
@@ -77,7 +102,7 @@ class Columns:
     def __init__(
         self,
         names: Iterable[str],
-        exclude: Iterable[str] = (),
+        exclude: Collection[str] = (),
         keep_columns: Iterable[str] = (),
         where: str = "the table",
     ) -> None:
@@ -87,72 +112,168 @@ class Columns:
         for requested, name in self.keep_columns.items():
             if not name:
                 raise missing_column(requested, where, self.names)
-        by_name = {name.strip().lower(): name for name in reversed(self.names) if name not in set(exclude)}
-        self.image = _first(by_name, IMAGE_COLUMNS)
-        self.captions = [(by_name[name], "en") for name in CAPTION_COLUMNS if name in by_name]
-        self.captions += [(by_name[n], m[1]) for n in sorted(by_name) if (m := _LANGUAGE.match(n))]
-        self.keywords = [by_name[name] for name in KEYWORD_COLUMNS if name in by_name]
-        self.concept = _first(by_name, CONCEPT_COLUMNS)
-        self.licence = _first(by_name, LICENCE_COLUMNS)
-        self.id, self.split, self.source, self.groups, self.sha256 = (
-            _first(by_name, (name,)) for name in PLAIN_COLUMNS
-        )
-        used = {name for name, _ in self.captions} | set(self.keywords) | set(exclude)
-        used |= {by_name[name] for name in KNOWN_COLUMNS if name in by_name}
-        self.extra_columns = [
-            name for name in self.names if name not in used and name not in self.keep_columns.values()
-        ]
+        rest = dict.fromkeys(name for name in self.names if name not in exclude)
+
+        def take(*keys: str) -> list[str]:
+            found = [name for key in keys for name in rest if column_key(name) == column_key(key)]
+            return [name for name in found if rest.pop(name, name) is None]
+
+        self.images = take(*IMAGE_COLUMNS)
+        self.image = self.images[0] if self.images else ""
+        self.captions = [(name, "en") for name in take(*CAPTION_COLUMNS)]
+        self.keywords = take(*KEYWORD_COLUMNS)
+        self.concepts, self.licences = take(*CONCEPT_COLUMNS), take(*LICENCE_COLUMNS)
+        self.ids, self.splits, self.sources, self.groups, self.sha256 = (take(name) for name in PLAIN_COLUMNS)
+        # Further captions, if their values are texts: in other languages (not caption_len), and numbered ones.
+        self.more_captions = [(name, lang) for name in sorted(rest) if (lang := _caption_language(name))]
+        for name, _ in self.more_captions:
+            del rest[name]
+        self.row_numbers = [name for name in rest if _ROW_NUMBERS.fullmatch(name.strip().lower())]
+        kept = {*self.row_numbers, *self.keep_columns.values()}
+        self.extra_columns = [name for name in rest if name not in kept]
         self.unused: dict[str, UnusedColumn] = {}
-        self.group_columns: set[str] = set()
+        self._named_image: set[str] = set()
+        self._captioned: set[str] = set()
 
     def read_row(self, row: Mapping[str, Any], where: str) -> tuple[RawRow, list[Finding]]:
         """A row and the findings about its captions; an unknown split is not changed."""
-        findings: list[Finding] = []
-        captions: list[Caption] = []
-        for column, lang in self.captions:
-            captions += _captions(row.get(column), lang, where, findings)
-        for column in self.keywords:
-            captions += [Caption(word, "en", "keyword") for word in _keywords(row.get(column))]
+        captions, findings = self._captions(row, where)
+        split = self._first(row, self.splits)
         raw = RawRow(
             where=where,
-            id=_text(row.get(self.id)),
-            file=_text(row.get(self.image)),
-            captions=list(dict.fromkeys(captions)),
-            concept=_text(row.get(self.concept)),
+            id=self._first(row, self.ids),
+            file=self._file(row),
+            captions=captions,
+            concept=self._first(row, self.concepts),
             groups=self._groups(row),
-            licence=_text(row.get(self.licence)),
-            source=_text(row.get(self.source)),
-            split=_text(row.get(self.split)),
-            sha256=_text(row.get(self.sha256)),
+            licence=self._first(row, self.licences),
+            source=self._first(row, self.sources),
+            split=SPLIT_NAMES.get(split.lower(), split),
+            sha256=self._first(row, self.sha256),
         )
-        raw.split = SPLIT_NAMES.get(raw.split.lower(), raw.split)
         return raw, findings
 
-    def _groups(self, row: Mapping[str, Any]) -> dict[str, str]:
-        groups = {str(k): _text(v) for k, v in _mapping(row.get(self.groups)).items() if _text(v)}
-        for column in self.extra_columns:
-            value = row.get(column)
-            if isinstance(value, list | dict | bytes):
-                self.unused[column] = UnusedColumn.NOT_TEXT
-            elif len(text := _text(value)) > MAX_GROUP_LENGTH:
-                self.unused[column] = UnusedColumn.LONG_TEXT
-            elif text:
-                self.group_columns.add(column)
-                groups[column.strip()] = text
-        for column in self.unused:
-            groups.pop(column.strip(), None)
-        return groups | {
-            requested: text for requested, name in self.keep_columns.items() if (text := _full_text(row.get(name)))
-        }
+    def finish(self, rows: Collection[RawRow], varying: Mapping[str, int], merged: int) -> list[Finding]:
+        """Remove what turns out not to be a group from all rows; the findings about columns without predefined meaning.
 
-    def findings(self) -> list[Finding]:
-        """Findings about the columns without a predefined meaning; call it after the last row."""
-        groups = self.group_columns - set(self.unused)
+        Args:
+            rows: one for each sample.
+            varying: in how many samples the rows differ in a group.
+            merged: the number of samples made of several rows.
+        """
+        groups = {name: name.strip() for name in self.extra_columns}
+        for name, group in list(groups.items()):
+            values = Counter(row.groups[group] for row in rows if group in row.groups)
+            if not values and not varying.get(group):
+                del groups[name]
+            elif varying.get(group, 0) * 2 > merged:
+                self.unused.setdefault(name, UnusedColumn.VARIES)
+            elif _is_identifier(values):
+                self.unused.setdefault(name, UnusedColumn.UNIQUE_VALUES)
+        removed = {groups[name] for name in self.unused if name in groups} - self.keep_columns.keys()
+        for row in rows:
+            for group in removed & row.groups.keys():
+                del row.groups[group]
+        for name in self._named_image | self._captioned:  # its other cells are no reason to report it
+            self.unused.pop(name, None)
         findings = [
             data_findings.unused_column(column, reason, MAX_GROUP_LENGTH)
             for column, reason in sorted(self.unused.items())
         ]
-        return findings + ([data_findings.column_as_group(sorted(groups))] if groups else [])
+        used = sorted(groups.keys() - self.unused.keys())
+        return findings + ([data_findings.column_as_group(used)] if used else [])
+
+    def _first(self, row: Mapping[str, Any], columns: Iterable[str]) -> str:
+        """The first value that is not missing; columns with anything else than single values are reported."""
+        for column in columns:
+            value = row.get(column)
+            if text := text_of(value):
+                return text
+            if not is_single(value) and not is_missing(value):
+                self.unused[column] = UnusedColumn.NOT_TEXT
+        return ""
+
+    def _file(self, row: Mapping[str, Any]) -> str:
+        if len(self.images) == 1:
+            return file_of(row.get(self.image))
+        files = {column: file for column in self.images if (file := file_of(row.get(column)))}
+        chosen = next((c for c, file in files.items() if _FILE_LIKE.search(file)), next(iter(files), ""))
+        self._named_image.add(chosen)
+        for column in files:
+            if column != chosen:
+                self.unused.setdefault(column, UnusedColumn.NOT_THE_IMAGE)
+        return files.get(chosen, "")
+
+    def _captions(self, row: Mapping[str, Any], where: str) -> tuple[list[Caption], list[Finding]]:
+        captions: dict[Caption, None] = {}
+        problems: list[EmptyCaption] = []
+        in_list = False
+        for column, lang in self.captions:
+            value = row.get(column)
+            if value is None:
+                continue
+            found, faults = captions_of(value, lang)
+            captions.update(dict.fromkeys(found))
+            problems += faults
+            in_list = in_list or (bool(faults) and not is_single(value))
+        for column, lang in self.more_captions:
+            found, faults = captions_of(row.get(column), lang)
+            texts = [caption for caption in found if _is_caption(caption.text, lang)]
+            captions.update(dict.fromkeys(texts))
+            if texts:
+                self._captioned.add(column)
+            elif found or EmptyCaption.NOT_TEXT in faults:
+                self.unused.setdefault(column, UnusedColumn.IDENTIFIER)
+        for column in self.keywords:
+            captions.update(dict.fromkeys(Caption(word, "en", "keyword") for word in keywords_of(row.get(column))))
+        if in_list:
+            return list(captions), [data_findings.empty_caption(where, reason, in_list=True) for reason in problems]
+        named = any(caption.kind == "name" for caption in captions)
+        return list(captions), [data_findings.empty_caption(where, problems[0])] if problems and not named else []
+
+    def _groups(self, row: Mapping[str, Any]) -> dict[str, str]:
+        groups: dict[str, str] = {}
+        for column in self.groups:
+            mapping = mapping_of(row.get(column))
+            if mapping is None:
+                self.unused[column] = UnusedColumn.NOT_A_MAPPING
+            groups.update(mapping or {})
+        for column in self.row_numbers:
+            if not is_missing(row.get(column)):
+                self.unused[column] = UnusedColumn.NO_NAME
+        for column in self.extra_columns:
+            value = row.get(column)
+            if value is None:
+                continue
+            if not is_single(value):
+                self.unused[column] = UnusedColumn.NOT_TEXT
+            elif len(text := text_of(value)) > MAX_GROUP_LENGTH:
+                self.unused[column] = UnusedColumn.LONG_TEXT
+            elif text:
+                groups[column.strip()] = text
+        kept = {name: text for name, column in self.keep_columns.items() if (text := full_text(row.get(column)))}
+        return groups | kept
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Column names of which each occurs once: a second ``caption`` is ``caption.1``, an empty name ``Unnamed: 2``.
+
+    These are pandas' names for the same, so a table that went through pandas reads the same.
+    """
+    unique: dict[str, None] = {}
+    for i, given in enumerate(names):
+        name = base = given.strip() or f"Unnamed: {i}"
+        number = 0
+        while name in unique:
+            number += 1
+            name = f"{base}.{number}"
+        unique[name] = None
+    return list(unique)
+
+
+def column_key(name: str) -> str:
+    """A column name for comparison: without case, blanks, hyphens, underscores and a leading byte-order mark."""
+    return re.sub(r"[\s_\-\ufeff]+", "", name).lower()
 
 
 def missing_column(requested: str, where: str, names: Iterable[str]) -> DataError:
@@ -166,59 +287,26 @@ def missing_column(requested: str, where: str, names: Iterable[str]) -> DataErro
     )
 
 
-def _full_text(value: Any) -> str:
-    """A value as a string of any length; a list or a mapping as JSON."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else _text(value)
+_CAPTION_KEYS = frozenset(map(column_key, CAPTION_COLUMNS))
 
 
-def _first(by_name: Mapping[str, str], names: Iterable[str]) -> str:
-    return next((by_name[name] for name in names if name in by_name), "")
+def _caption_language(name: str) -> str:
+    """The language of a column of further captions; empty if its name is not one of a caption."""
+    if match := _LANGUAGE.fullmatch(name.strip()):
+        return language(match[1])
+    match = _NUMBERED.fullmatch(name.strip())
+    return "en" if match and column_key(match[1]) in _CAPTION_KEYS else ""
 
 
-def _text(value: Any) -> str:
-    if value is None or isinstance(value, list | dict | bytes):
-        return ""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return " ".join(str(value).split()) if not isinstance(value, bool) else str(value).lower()
+def _is_caption(text: str, lang: str) -> bool:
+    """Whether a value is a text: ``caption_id`` may be Indonesian or a number, ``caption_no`` may be Norwegian."""
+    if lang in ("id", "no") and " " not in text and re.search(r"[\d_]", text):
+        return False
+    return any(character.isalpha() for character in text)
 
 
-def _captions(value: Any, lang: str, where: str, findings: list[Finding]) -> list[Caption]:
-    """Captions of one cell: a string, a list (or its JSON), or a list of ``{"text", "lang", "kind"}``."""
-    if value is None:
-        return []
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        value = _json(value, value)
-    captions = []
-    for item in value if isinstance(value, list) else [value]:
-        record = item if isinstance(item, dict) else {"text": item}
-        kind = "keyword" if record.get("kind") == "keyword" else "name"
-        caption = Caption(_text(record.get("text")), _text(record.get("lang")) or lang, kind)
-        if caption.text:
-            captions.append(caption)
-        elif isinstance(value, list) or value != "":
-            findings.append(data_findings.empty_caption(where, in_list=True))
-    if value == "" and lang == "en":
-        findings.append(data_findings.empty_caption(where))
-    return captions
-
-
-def _keywords(value: Any) -> list[str]:
-    if isinstance(value, str):
-        value = _json(value, None) if value.lstrip().startswith("[") else re.split(r"[,;|]", value)
-    return [text for item in value or [] if (text := _text(item))]
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if isinstance(value, str):
-        value = _json(value, {})
-    if isinstance(value, list):  # Arrow returns a map as a list of pairs
-        value = dict(value)
-    return value if isinstance(value, dict) else {}
-
-
-def _json(text: str, default: Any) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return default
+def _is_identifier(values: Counter[str]) -> bool:
+    """Whether a column has another value in nearly every sample: a price, a date, an address of a page."""
+    total = values.total()
+    most_differ = total >= 4 * MIN_UNIQUE and len(values) * 2 > total
+    return most_differ or (total >= MIN_UNIQUE and len(values) == total)

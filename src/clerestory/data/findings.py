@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 from clerestory.core.evidence import Finding
@@ -25,6 +25,7 @@ class EmptyCaption(StrEnum):
     """Why a caption is left out; the ``reason`` of CLR-D002."""
 
     NO_TEXT = "no_text"
+    NOT_TEXT = "not_text"
     NOT_UTF8 = "not_utf8"
 
 
@@ -34,13 +35,27 @@ class IncompleteRow(StrEnum):
     NO_IMAGE = "no_image"
     NOT_A_JSON_OBJECT = "not_a_json_object"
     TOO_MANY_CELLS = "too_many_cells"
+    UNBALANCED_QUOTE = "unbalanced_quote"
 
 
 class UnusedColumn(StrEnum):
     """Why a column is not used; the ``reason`` of CLR-D009."""
 
+    IDENTIFIER = "identifier"
     LONG_TEXT = "long_text"
+    NO_NAME = "no_name"
+    NOT_A_MAPPING = "not_a_mapping"
     NOT_TEXT = "not_text"
+    NOT_THE_IMAGE = "not_the_image"
+    UNIQUE_VALUES = "unique_values"
+    VARIES = "varies"
+
+
+class RowLines(StrEnum):
+    """Why rows and lines of a table differ; the ``reason`` of CLR-D019."""
+
+    SEVERAL_LINES = "several_lines"
+    UNBALANCED_QUOTE = "unbalanced_quote"
 
 
 class UnusedFile(StrEnum):
@@ -104,12 +119,29 @@ IMAGE_ADDRESSES = FindingCode(
 )
 OTHER_BASE_FOLDER = FindingCode("CLR-D017", "info", "paths relative to another folder", "pass", "nothing to do")
 EXACT_COPIES = FindingCode("CLR-D018", "info", "exact copies", fix="remove the copies if they are not intended")
+ROW_LINES = FindingCode("CLR-D019", "warning", "row and line differ", fix="close the quote, or remove it")
+MOSTLY_LEFT_OUT = FindingCode(
+    "CLR-D020",
+    "error",
+    "most rows are left out",
+    "fail",
+    "correct the rows (--json lists all of them), or remove those that should not be used",
+)
 
 CODES = (
     *(UNREADABLE_IMAGE, EMPTY_CAPTION, DUPLICATE_ID, MISSING_FILE, INCOMPLETE_ROW, BLANK_ICON, NO_CAPTION),
     *(COLUMN_AS_GROUP, UNUSED_COLUMN, OUTSIDE_FOLDER, SPLIT_CONFLICT, UNKNOWN_SPLIT),
     *(UNUSED_FILES, UNREAD_TABLE, UNREADABLE_FOLDER, IMAGE_ADDRESSES, OTHER_BASE_FOLDER, EXACT_COPIES),
+    *(ROW_LINES, MOSTLY_LEFT_OUT),
 )
+# Each has one finding for each row or image that is left out, or the number of rows.
+_LEFT_OUT_CODES = (UNREADABLE_IMAGE, MISSING_FILE, INCOMPLETE_ROW, OUTSIDE_FOLDER, UNKNOWN_SPLIT, IMAGE_ADDRESSES)
+_LEFT_OUT = frozenset(code.code for code in _LEFT_OUT_CODES)
+
+
+def num_left_out(findings: Iterable[Finding]) -> int:
+    """How many rows and images are left out according to their findings."""
+    return sum(finding.count or 1 for finding in findings if finding.code in _LEFT_OUT)
 
 
 def unreadable_image(where: str, reason: UnreadableImage, problem: str, fix: str = "") -> Finding:
@@ -120,18 +152,32 @@ def unreadable_image(where: str, reason: UnreadableImage, problem: str, fix: str
 
 def empty_caption(where: str, reason: EmptyCaption = EmptyCaption.NO_TEXT, in_list: bool = False) -> Finding:
     """A caption without text; the image is kept. In a list of captions (``in_list``) only this one is left out."""
-    problem = "the caption is empty" if reason == EmptyCaption.NO_TEXT else "the caption file is not UTF-8 text"
+    problem = {
+        EmptyCaption.NO_TEXT: "the caption is empty",
+        EmptyCaption.NOT_TEXT: "the caption is not text",
+        EmptyCaption.NOT_UTF8: "the caption file is not UTF-8 text",
+    }[reason]
     effect = "it is left out" if in_list else "the image is used without it"
     return EMPTY_CAPTION.finding(where, f"{problem}; {effect}", reason=reason)
 
 
-def duplicate_id(where: str, first: str) -> Finding:
-    """A row with the id of an earlier row; skipped."""
-    return DUPLICATE_ID.finding(where, f"the id is already used by {first}; this row is skipped", first=first)
+def duplicate_id(count: int, where: tuple[str, str], old: str, new: tuple[str, str]) -> Finding:
+    """Ids of several images, which get longer ids; ``where``, ``old`` and ``new`` are an example."""
+    ids = "1 id is" if count == 1 else f"{count:,} ids are"
+    message = f"{ids} used for different images, such as {old!r}, which is now {new[0]!r} ({where[0]}) and {new[1]!r}"
+    return DUPLICATE_ID.finding(where[1], message, count=count, first=where[0], example=old)
+
+
+def repeated_rows(count: int, where: str) -> Finding:
+    """Rows that are equal to an earlier one in every column; each is used once."""
+    rows = "1 row is" if count == 1 else f"{count:,} rows are"
+    message = f"{rows} equal to an earlier one, such as {where}; each is used once"
+    return DUPLICATE_ID.finding(where, message, fix="remove the repeated rows", reason="equal", count=count)
 
 
 def missing_file(where: str, file: str) -> Finding:
     """A row whose image file does not exist; skipped."""
+    file = valid_unicode(file)
     return MISSING_FILE.finding(where, f"the image file {file!r} does not exist; the row is skipped", file=file)
 
 
@@ -141,6 +187,7 @@ def incomplete_row(where: str, reason: IncompleteRow) -> Finding:
         IncompleteRow.NO_IMAGE: "the row has no image",
         IncompleteRow.NOT_A_JSON_OBJECT: "the line is not a JSON object",
         IncompleteRow.TOO_MANY_CELLS: "the row has more cells than the header",
+        IncompleteRow.UNBALANCED_QUOTE: "a quote is not closed, and the cells do not match the header",
     }[reason]
     return INCOMPLETE_ROW.finding(where, f"{problem}; the row is skipped", reason=reason)
 
@@ -168,7 +215,13 @@ def column_as_group(columns: list[str]) -> Finding:
 def unused_column(column: str, reason: UnusedColumn, max_length: int) -> Finding:
     """A column whose values cannot be groups."""
     problem = {
-        UnusedColumn.NOT_TEXT: "its values are not short strings",
+        UnusedColumn.IDENTIFIER: "its values are not captions in a language",
+        UnusedColumn.NO_NAME: "it has no name",
+        UnusedColumn.NOT_A_MAPPING: "some values are not mappings of names to texts",
+        UnusedColumn.NOT_TEXT: "some values are not short strings",
+        UnusedColumn.NOT_THE_IMAGE: "another column names the image files",
+        UnusedColumn.UNIQUE_VALUES: "nearly every sample has a value of its own",
+        UnusedColumn.VARIES: "its values differ between the rows of one image",
         UnusedColumn.LONG_TEXT: f"some values are longer than {max_length} characters",
     }[reason]
     return UNUSED_COLUMN.finding(column, f"the column {column!r} is not used: {problem}", reason=reason)
@@ -176,6 +229,7 @@ def unused_column(column: str, reason: UnusedColumn, max_length: int) -> Finding
 
 def outside_folder(where: str, file: str) -> Finding:
     """A row whose file lies outside the folder of the data; not opened."""
+    where, file = valid_unicode(where), valid_unicode(file)
     what = f"{file!r} is a link that leads" if where == file else f"{file!r} lies"
     message = f"{what} outside the folder of the data; the image is skipped"
     return OUTSIDE_FOLDER.finding(where, message, file=file)
@@ -260,3 +314,29 @@ def exact_copies(count: int, copy: str, original: str, num_across_splits: int) -
         example=copy,
         across_splits=num_across_splits,
     )
+
+
+def rows_of_several_lines(count: int, where: str, lines: tuple[int, int]) -> Finding:
+    """Rows with a quoted text of several lines, which is normal; ``where`` and ``lines`` are an example."""
+    rows = "1 row has a quoted text of several lines" if count == 1 else f"{count:,} rows have texts of several lines"
+    message = f"{rows}, such as lines {lines[0]} to {lines[1]}"
+    fix = "nothing to do, unless a quote is missing there"
+    return ROW_LINES.finding(
+        where, message, fix=fix, state="pass", severity="info", reason=RowLines.SEVERAL_LINES, count=count
+    )
+
+
+def unbalanced_quote(where: str, line: int) -> Finding:
+    """A row with a quote that is not closed; the row ends with its line and is used."""
+    message = f"a quote is not closed in line {line}; the row ends with this line"
+    return ROW_LINES.finding(where, message, reason=RowLines.UNBALANCED_QUOTE, count=1, line=line)
+
+
+def mostly_left_out(name: str, left_out: int, used: int, findings: Iterable[Finding]) -> Finding:
+    """More rows are left out than used, so the data is hardly what its owner expects."""
+    example = next(finding for finding in findings if finding.code in _LEFT_OUT)
+    message = (
+        f"{left_out:,} of {left_out + used:,} rows or images are left out, and {used:,} used; the first is "
+        f"{example.where}: {example.message}"
+    )
+    return MOSTLY_LEFT_OUT.finding(name, message, count=left_out, used=used)

@@ -6,17 +6,16 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import DataError, IntegrityError
 from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.sample import Caption, Dataset, Sample
+from clerestory.core.sample import Caption, Dataset
 from clerestory.data import findings as data_findings
 from clerestory.data.assemble import assemble
-from clerestory.data.columns import RawRow
+from clerestory.data.columns import Columns, RawRow
 from clerestory.data.findings import EmptyCaption, IncompleteRow, UnreadableImage
 from clerestory.data.image_scan import ImageScan, scan_files
-from clerestory.data.text_tables import read_table
+from clerestory.data.text_tables import Table, read_table
 
 CAPTION_FILES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -35,12 +34,14 @@ def open_folder(folder: Path, progress: Progress = QUIET, keep_columns: Sequence
     if len(tables) > 1:
         names = " and ".join(table.name for table in tables)
         raise DataError(f"{folder} has several caption files: {names}", "remove all but one")
-    rows, table_findings = read_table(tables[0], keep_columns) if tables else ([], [])
-    listed, path_findings = resolve_paths(folder, rows)
+    table = read_table(tables[0], keep_columns, progress) if tables else Table()
+    listed, path_findings = resolve_paths(folder, table.rows)
     unlisted, folder_findings = _unlisted_images(folder, {row.file for row in listed})
-    findings = [*table_findings, *path_findings, *folder_findings]
+    findings = [*table.findings, *path_findings, *folder_findings]
     name = folder.resolve().name
-    return dataset_from_files(name, folder, listed + unlisted, findings, progress, splits=not keep_columns)
+    return dataset_from_files(
+        name, folder, listed + unlisted, findings, progress, table.columns, separate_rows=bool(keep_columns)
+    )
 
 
 def open_table(path: Path, progress: Progress = QUIET, keep_columns: Sequence[str] = ()) -> Dataset:
@@ -51,31 +52,27 @@ def open_table(path: Path, progress: Progress = QUIET, keep_columns: Sequence[st
     Raises:
         DataError: the table cannot be read, or names no readable image.
     """
-    rows, table_findings = read_table(path, keep_columns)
-    listed, path_findings = resolve_paths(path.parent, rows)
-    findings = [*table_findings, *path_findings]
-    return dataset_from_files(path.stem, path.parent, listed, findings, progress, splits=not keep_columns)
+    table = read_table(path, keep_columns, progress)
+    listed, path_findings = resolve_paths(path.parent, table.rows)
+    findings = [*table.findings, *path_findings]
+    return dataset_from_files(
+        path.stem, path.parent, listed, findings, progress, table.columns, separate_rows=bool(keep_columns)
+    )
 
 
 def resolve_paths(root: Path, rows: list[RawRow]) -> tuple[list[RawRow], list[Finding]]:
-    """Replace the paths of the rows by paths below ``root``; rows without an id that name the same image are merged."""
+    """Replace the paths of the rows by paths below ``root``, which are the ids of rows without one."""
     resolved: list[RawRow] = []
     findings: list[Finding] = []
-    by_file: dict[str, RawRow] = {}
     for row in rows:
         inside = _inside(root, row.file)
         if not row.file:
             findings.append(data_findings.incomplete_row(row.where, IncompleteRow.NO_IMAGE))
         elif inside is None:
             findings.append(data_findings.outside_folder(row.where, row.file))
-        elif not row.id and inside in by_file:
-            first = by_file[inside].captions
-            first += [caption for caption in row.captions if caption not in first]
         else:
             row.file = inside
-            if not row.id:
-                row.id = inside
-                by_file[inside] = row
+            row.id = row.id or inside
             resolved.append(row)
     return resolved, findings
 
@@ -133,7 +130,8 @@ def dataset_from_files(
     rows: list[RawRow],
     findings: list[Finding],
     progress: Progress = QUIET,
-    splits: bool = True,
+    columns: Sequence[Columns] = (),
+    separate_rows: bool = False,
 ) -> Dataset:
     """The dataset of rows whose images are files below ``root``; an image is read when it is needed."""
     root = root.resolve()
@@ -143,21 +141,17 @@ def dataset_from_files(
         if row.file not in scans:
             findings.append(data_findings.missing_file(row.where, row.file))
             continue
-        row.source = row.source or row.file
-        parent = Path(row.file).parts[:-1]
-        if parent:
-            row.groups.setdefault("folder", parent[0])
+        row.source, row.location = row.source or row.file, row.file
+        folder, separator, _ = row.file.partition("/")
+        if separator:
+            row.groups.setdefault("folder", folder)
         scanned.append((row, scans[row.file]))
-    files = {row.id: row.file for row, _ in reversed(scanned)}
 
-    def read(sample: Sample) -> bytes:
-        path = root / files[sample.id]
+    def read(file: str) -> bytes:
         try:
-            content = path.read_bytes()
-        except OSError:
-            content = b""
-        if digest_bytes(content) != sample.image:
-            raise IntegrityError(f"{path} has changed since it was opened", "open the data again")
-        return content
+            return (root / file).read_bytes()
+        except OSError as error:
+            problem = f"{root / file} cannot be read: {error.strerror or error}"
+            raise IntegrityError(problem, "restore the file, or open the data again") from None
 
-    return assemble(name, scanned, read, findings, splits=splits)
+    return assemble(name, scanned, read, findings, columns, separate_rows=separate_rows)

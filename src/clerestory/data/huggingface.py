@@ -13,12 +13,13 @@ from typing import Any
 from clerestory.core.errors import DataError, MissingExtra
 from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.sample import Dataset, Sample
+from clerestory.core.sample import Dataset
 from clerestory.data import findings as data_findings
 from clerestory.data.assemble import assemble
 from clerestory.data.columns import IMAGE_COLUMNS, SPLIT_NAMES, Columns, RawRow
 from clerestory.data.findings import IncompleteRow
-from clerestory.data.image_scan import ImageScan, scan_image
+from clerestory.data.identity import ScannedRow
+from clerestory.data.image_scan import scan_image
 
 HF = "hf:"
 SAVED_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")
@@ -41,38 +42,41 @@ def open_huggingface(spec: str, progress: Progress = QUIET, keep_columns: Sequen
         DataError: the dataset does not exist, cannot be read, or has no image column.
     """
     splits = _load(spec)
-    scanned: list[tuple[RawRow, ImageScan]] = []
+    tables = {split: (_undecoded(table), _image_column(table, spec)) for split, table in splits.items()}
+    names = dict.fromkeys(name for table, _ in tables.values() for name in table.column_names)
+    columns = Columns(names, {column for _, column in tables.values()}, keep_columns, where=spec)
+    scanned: list[ScannedRow] = []
     findings: list[Finding] = []
-    rows: dict[str, tuple[Any, int, str]] = {}
-    for split, table in splits.items():
-        column = _image_column(table, spec)
-        plain = _undecoded(table)
-        columns = Columns(table.column_names, exclude=[column], keep_columns=keep_columns, where=spec)
+    ids: dict[str, set[str]] = {}
+    for split, (table, column) in tables.items():
         with progress.task(f"Checking images of {split}", len(table)) as task:
-            for number, (raw, content, row_findings) in enumerate(_rows(plain, columns, column, split)):
+            for number, (raw, content, row_findings) in enumerate(_rows(table, columns, column, split)):
                 findings += row_findings
+                raw.location = (split, number)
                 if content is None:
                     findings.append(data_findings.incomplete_row(raw.where, IncompleteRow.NO_IMAGE))
                 else:
                     scanned.append((raw, scan_image(content)))
-                    rows.setdefault(raw.id, (plain, number, column))
+                    ids.setdefault(split, set()).add(raw.id)
                 task.advance()
-        findings += columns.findings()
+    if sum(map(len, ids.values())) > len(set().union(*ids.values())):  # ids that count from 0 in each split
+        for raw, _ in scanned:
+            raw.id = f"{raw.location[0]}/{raw.id}"
 
-    def read(sample: Sample) -> bytes:
-        plain, number, column = rows[sample.id]
-        return _bytes(plain[number][column]) or b""
+    def read(location: tuple[str, int]) -> bytes:
+        table, column = tables[location[0]]
+        return _bytes(table[location[1]][column]) or b""
 
     name = spec.removeprefix(HF).rstrip("/").rsplit("/", 1)[-1]
-    return assemble(name, scanned, read, dict.fromkeys(findings), splits=not keep_columns)
+    return assemble(name, scanned, read, findings, [columns], separate_rows=bool(keep_columns))
 
 
 def _rows(
-    plain: Any, columns: Columns, column: str, split: str
+    table: Any, columns: Columns, column: str, split: str
 ) -> Iterator[tuple[RawRow, bytes | None, list[Finding]]]:
-    labels = _label_names(plain)
-    licence = str(getattr(plain.info, "license", "") or "")
-    for number, row in enumerate(plain):
+    labels = _label_names(table)
+    licence = str(getattr(table.info, "license", "") or "")
+    for number, row in enumerate(table):
         cells = {key: _label_name(value, labels.get(key)) for key, value in row.items() if key != column}
         raw, row_findings = columns.read_row(cells, f"{split}, row {number + 1}")
         raw.id = raw.id or f"{split}/{number:08d}"

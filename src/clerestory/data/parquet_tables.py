@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from clerestory.core.sample import Dataset
 from clerestory.data import findings as data_findings
 from clerestory.data import parquet
 from clerestory.data.assemble import assemble
+from clerestory.data.cells import file_of
 from clerestory.data.columns import IMAGE_COLUMNS, Columns, RawRow
 from clerestory.data.findings import IncompleteRow
 from clerestory.data.folder import dataset_from_files, resolve_paths
-from clerestory.data.image_scan import ImageScan, scan_image
+from clerestory.data.identity import ScannedRow
+from clerestory.data.image_scan import scan_image
 
 BATCH_SIZE = 256
 
@@ -43,59 +45,64 @@ def open_parquet(path: Path, progress: Progress = QUIET, keep_columns: Sequence[
         raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}", "check the file") from None
     own_layout = (schema.metadata or {}).get(b"layout") in parquet.LAYOUTS
     column = parquet.image_column(schema, IMAGE_COLUMNS)
-    if column:
-        return _with_bytes(path, schema, column, own_layout, progress, () if own_layout else keep_columns)
-    columns = Columns(schema.names, keep_columns=keep_columns, where=str(path))
-    if not columns.image:
+    exclude = [column] if column else []
+    columns = Columns(schema.names, exclude, () if own_layout else keep_columns, where=str(path))
+    if not column and not columns.image:
         raise DataError(
             f"{path} has no image column (its columns are {', '.join(schema.names)})",
             f"name it {IMAGE_COLUMNS[0]!r}; it contains encoded bytes, or the names of image files",
         )
-    return _with_names(path, columns, progress)
+    read = _with_bytes if column else _with_names
+    try:
+        return read(path, columns, column, own_layout, progress)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}", "write the file again") from None
 
 
-def _with_bytes(
-    path: Path, schema: pa.Schema, column: str, own_layout: bool, progress: Progress, keep_columns: Sequence[str]
-) -> Dataset:
-    columns = Columns(schema.names, exclude=[column], keep_columns=keep_columns, where=str(path))
+def _with_bytes(path: Path, columns: Columns, column: str, own_layout: bool, progress: Progress) -> Dataset:
     images = parquet.ParquetImages(path, column)
-    scanned: list[tuple[RawRow, ImageScan]] = []
+    scanned: list[ScannedRow] = []
     findings: list[Finding] = []
-    rows: dict[str, int] = {}
-    number = 0
     with progress.task("Checking images", images.file.metadata.num_rows) as task:
-        for batch in images.file.iter_batches(batch_size=BATCH_SIZE):
-            for row in batch.to_pylist():
-                raw, row_findings = columns.read_row(row, f"row {number + 1}")
-                findings += row_findings
-                content = row[column]["bytes"] if isinstance(row[column], dict) else row[column]
-                raw.id = raw.id or ("" if keep_columns else _file_name(row, column)) or f"{number:08d}"
-                if content is None:
-                    findings.append(data_findings.incomplete_row(raw.where, IncompleteRow.NO_IMAGE))
-                else:
-                    scanned.append((raw, scan_image(content)))
-                    rows.setdefault(raw.id, number)
-                number += 1
-            task.advance(len(batch))
-    images.rows = rows
-    return assemble(path.stem, scanned, images.read, findings + columns.findings(), not own_layout, not keep_columns)
+        for number, row in enumerate(_rows(images.file)):
+            raw, row_findings = columns.read_row(row, f"row {number + 1}")
+            findings += row_findings
+            content = row[column]["bytes"] if isinstance(row[column], dict) else row[column]
+            raw.id = raw.id or ("" if columns.keep_columns else _file_name(row, column)) or f"{number:08d}"
+            raw.location = number
+            if content is None:
+                findings.append(data_findings.incomplete_row(raw.where, IncompleteRow.NO_IMAGE))
+            else:
+                scanned.append((raw, scan_image(content)))
+            task.advance()
+    separate_rows = bool(columns.keep_columns)
+    return assemble(path.stem, scanned, images.read_row, findings, [columns], not own_layout, separate_rows)
+
+
+def _rows(file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
+    for batch in file.iter_batches(batch_size=BATCH_SIZE):
+        yield from batch.to_pylist()
 
 
 def _file_name(row: dict[str, Any], column: str) -> str:
     """The file name that Hugging Face stores beside the bytes."""
-    return str(row[column].get("path") or "") if isinstance(row[column], dict) else ""
+    return file_of(row[column]) if isinstance(row[column], dict) else ""
 
 
-def _with_names(path: Path, columns: Columns, progress: Progress) -> Dataset:
+def _with_names(path: Path, columns: Columns, _: str, own_layout: bool, progress: Progress) -> Dataset:
     rows: list[RawRow] = []
     findings: list[Finding] = []
-    for batch in pq.ParquetFile(path).iter_batches(batch_size=BATCH_SIZE):
-        for row in batch.to_pylist():
-            raw, row_findings = columns.read_row(row, f"row {len(rows) + 1}")
+    file = pq.ParquetFile(path)
+    with progress.task(f"Reading {path.name}", file.metadata.num_rows) as task:
+        for number, row in enumerate(_rows(file)):
+            raw, row_findings = columns.read_row(row, f"row {number + 1}")
             if columns.keep_columns:
-                raw.id = raw.id or f"{len(rows):08d}"
+                raw.id = raw.id or f"{number:08d}"
             rows.append(raw)
             findings += row_findings
+            task.advance()
     listed, path_findings = resolve_paths(path.parent, rows)
-    findings = [*findings, *path_findings, *columns.findings()]
-    return dataset_from_files(path.stem, path.parent, listed, findings, progress, splits=not columns.keep_columns)
+    findings += path_findings
+    return dataset_from_files(
+        path.stem, path.parent, listed, findings, progress, [columns], separate_rows=bool(columns.keep_columns)
+    )

@@ -2,77 +2,156 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
+from clerestory.core.progress import QUIET, Progress
+from clerestory.core.text import valid_unicode
 from clerestory.data import findings as data_findings
-from clerestory.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, Columns, RawRow
+from clerestory.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, Columns, RawRow, column_key, unique_names
+from clerestory.data.csv_lines import CsvReader, CsvRecord, read_lines
 from clerestory.data.findings import IncompleteRow
 
-_Rows = Iterator[tuple[str, dict[str, Any] | IncompleteRow]]
+ROWS_PER_UPDATE = 1000
+_IMAGE_KEYS = frozenset(map(column_key, IMAGE_COLUMNS))
+_IMAGE_SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+        *(".heic", ".heif", ".avif", ".jxl", ".svg"),
+    )
+)
 
 
-def read_table(path: Path, keep_columns: Sequence[str] = ()) -> tuple[list[RawRow], list[Finding]]:
-    """Every row of a ``.csv`` or ``.jsonl`` file, and the findings; malformed rows are reported and skipped.
+@dataclass(slots=True)
+class Table:
+    """What was read from a table.
+
+    Attributes:
+        rows: every row that could be read.
+        findings: about the others, and about captions.
+        columns: to finish the rows with, when it is known which of them are one sample (``assemble``).
+    """
+
+    rows: list[RawRow] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    columns: list[Columns] = field(default_factory=list)
+
+
+def read_table(path: Path, keep_columns: Sequence[str] = (), progress: Progress = QUIET) -> Table:
+    """Every row of a CSV or ``.jsonl`` file, and the findings; malformed rows are reported and skipped.
 
     With ``keep_columns``, each row is a separate sample, and a row without an id gets its number as id.
 
     Raises:
         DataError: the file cannot be read as text, has no image column, or lacks one of ``keep_columns``.
     """
+    table = Table()
+    is_json = path.suffix.lower() == ".jsonl"
+    lines = _count_lines(path)
+    with progress.task(f"Reading {path.name}", lines) as task:
+        rows = _jsonl_rows(path, keep_columns, table) if is_json else _csv_rows(path, keep_columns, table)
+        number = read = 0
+        for number, (line, where, row) in enumerate(rows, start=1):
+            if isinstance(row, IncompleteRow):
+                table.findings.append(data_findings.incomplete_row(where, row))
+            else:
+                raw, row_findings = table.columns[0].read_row(row, where)
+                if keep_columns:
+                    raw.id = raw.id or f"{number:06d}"
+                table.rows.append(raw)
+                table.findings += row_findings
+            if line - read >= ROWS_PER_UPDATE:
+                task.advance(line - read)
+                read = line
+        task.advance(lines - read)
+    return table
+
+
+def _count_lines(path: Path) -> int:
     try:
-        rows = list(_csv_rows(path) if path.suffix.lower() == ".csv" else _jsonl_rows(path))
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not UTF-8 text", "save it again as UTF-8 (in Excel: CSV UTF-8)") from None
-    except (OSError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read: {error}", "check the file") from None
-    names = dict.fromkeys(name for _, row in rows if isinstance(row, dict) for name in row)
-    columns = Columns(names, keep_columns=keep_columns, where=str(path)) if names else Columns(names)
-    if names and not columns.image:
+        with path.open("rb") as file:
+            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}", "check the file") from None
+
+
+def _columns(names: Iterable[str], keep_columns: Sequence[str], path: Path) -> Columns:
+    columns = Columns(names, keep_columns=keep_columns, where=str(path))
+    if columns.names and not columns.image:
         raise DataError(
-            f"{path} has no image column (its columns are {', '.join(map(repr, names))})",
+            f"{path} has no image column (its columns are {', '.join(map(repr, columns.names))})",
             f"name the column of image files {IMAGE_COLUMNS[0]!r}, and the column of captions {CAPTION_COLUMNS[0]!r}",
         )
-    raw_rows: list[RawRow] = []
-    findings: list[Finding] = []
-    for number, (where, row) in enumerate(rows, start=1):
-        if isinstance(row, IncompleteRow):
-            findings.append(data_findings.incomplete_row(where, row))
+    return columns
+
+
+def _csv_rows(
+    path: Path, keep_columns: Sequence[str], table: Table
+) -> Iterator[tuple[int, str, dict[str, str] | IncompleteRow]]:
+    """Rows of a CSV file with a header: the number of the line, how findings refer to the row, and its cells."""
+    reader = CsvReader(read_lines(path), is_header=lambda cells: any(column_key(cell) in _IMAGE_KEYS for cell in cells))
+    header = unique_names(reader.header) if reader.header else []
+    columns = _columns(header, keep_columns, path)
+    table.columns.append(columns)
+    width = len(header)
+    image = header.index(columns.image) if header else 0
+    reader.begins_row = lambda cells: len(cells) == width and _is_image_name(cells[image])
+    several: list[tuple[str, CsvRecord]] = []
+    number_several = 0
+    for number, record in enumerate(reader, start=1):
+        where = f"{path.name}, row {number}"
+        if record.lines > 1:
+            number_several += 1
+            several = several or [(where, record)]
+        if any(cell.strip() for cell in record.cells[width:]):
+            reason = IncompleteRow.TOO_MANY_CELLS if record.is_balanced else IncompleteRow.UNBALANCED_QUOTE
+            yield record.line, where, reason
             continue
-        raw, row_findings = columns.read_row(row, where)
-        if keep_columns:
-            raw.id = raw.id or f"{number:06d}"
-        raw_rows.append(raw)
-        findings += row_findings
-    return raw_rows, findings + columns.findings()
+        if not record.is_balanced:
+            table.findings.append(data_findings.unbalanced_quote(where, record.line))
+        yield record.line, where, dict(zip(header, record.cells, strict=False))
+    for where, record in several:
+        lines = (record.line, record.line + record.lines - 1)
+        table.findings.append(data_findings.rows_of_several_lines(number_several, where, lines))
 
 
-def _csv_rows(path: Path) -> _Rows:
-    """Rows of a CSV file with a header; the delimiter is the most frequent of comma, semicolon and tab in it."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
-        file.seek(0)
-        delimiter = max(",;\t", key=header.count)
-        reader = csv.DictReader(file, delimiter=delimiter, restkey="", restval=None)
-        for number, row in enumerate(reader, start=1):
-            where = f"{path.name}, row {number}"
-            yield (where, IncompleteRow.TOO_MANY_CELLS) if "" in row and row[""] else (where, row)
+def _is_image_name(cell: str) -> bool:
+    return "\n" not in cell and PurePosixPath(cell.strip()).suffix.lower() in _IMAGE_SUFFIXES
 
 
-def _jsonl_rows(path: Path) -> _Rows:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            where = f"{path.name}, line {number}"
-            try:
-                row = json.loads(line)
-            except ValueError:
-                yield where, IncompleteRow.NOT_A_JSON_OBJECT
-                continue
-            yield (where, row) if isinstance(row, dict) else (where, IncompleteRow.NOT_A_JSON_OBJECT)
+def _jsonl_rows(
+    path: Path, keep_columns: Sequence[str], table: Table
+) -> Iterator[tuple[int, str, dict[str, Any] | IncompleteRow]]:
+    """Rows of a JSON Lines file. It is read twice, since the columns are known only after the last row."""
+    names: dict[str, None] = {}
+    for _, row in _json_objects(path):
+        names.update(dict.fromkeys(row or {}))
+    table.columns.append(_columns(names, keep_columns, path))
+    for number, row in _json_objects(path):
+        where = f"{path.name}, line {number}"
+        yield number, where, IncompleteRow.NOT_A_JSON_OBJECT if row is None else row
+
+
+def _json_objects(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """The object in each line that is not blank; None if there is none."""
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line, object_pairs_hook=_json_object)
+        except (ValueError, RecursionError):
+            row = None
+        yield number, row if isinstance(row, dict) else None
+
+
+def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object with all of its values: a second ``"caption"`` becomes ``"caption.1"``, as in a CSV."""
+    row = dict(pairs)
+    if len(row) == len(pairs) and all(name and name.isascii() for name in row):
+        return row
+    return dict(zip(unique_names(valid_unicode(name) for name, _ in pairs), (value for _, value in pairs), strict=True))

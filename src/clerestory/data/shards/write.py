@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from clerestory.core.codec import encode
-from clerestory.core.digest import digest_bytes, digest_file
-from clerestory.core.errors import ConfigError, InputError, IntegrityError
+from clerestory.core.digest import digest_file
+from clerestory.core.errors import ConfigError, InputError
 from clerestory.core.outputs import check_output_folder, output_folder
 from clerestory.core.progress import QUIET, Progress, ProgressTask
 from clerestory.core.sample import Dataset, Sample
@@ -86,8 +86,6 @@ def _chunks(data: Dataset, chunk_bytes: int) -> Iterator[list[EncodedSample]]:
     size = 0
     for sample in data:
         content = data.read(sample)
-        if digest_bytes(content) != sample.image:
-            raise IntegrityError(f"the image of {sample.id} has changed since the data was opened", "open it again")
         chunk.append((sample, content))
         size += len(content)
         if size >= chunk_bytes:
