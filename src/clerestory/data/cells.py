@@ -93,7 +93,7 @@ def captions_of(value: Any, lang: str) -> tuple[list[Caption], list[EmptyCaption
     """
     captions: list[Caption] = []
     problems: list[EmptyCaption] = []
-    value = _parsed(value, "[")
+    value = _parsed(value, "[(")
     for item, item_lang, kind in _caption_items(value, lang):
         text = text_of(item)
         if text:
@@ -107,7 +107,7 @@ def captions_of(value: Any, lang: str) -> tuple[list[Caption], list[EmptyCaption
 
 def keywords_of(value: Any) -> list[str]:
     """The keywords of a cell: a text with separators, a list (also its JSON or Python representation), or one value."""
-    value = _parsed(value, "[{")
+    value = _parsed(value, "[({")
     if isinstance(value, str):
         value = re.split(r"[,;|]", value)
     elif not isinstance(value, list | tuple | set | frozenset):

@@ -134,7 +134,8 @@ def _parquet_files(folder: Path) -> dict[str, list[str]]:
     for path in sorted(folder.rglob("*.parquet")):
         stem = path.stem.split("-")[0].lower()
         split = stem if stem in SPLIT_NAMES else path.parent.name.lower()
-        files.setdefault(split if split in SPLIT_NAMES else "all", []).append(str(path))
+        # "all" is reserved in the library
+        files.setdefault(split if split in SPLIT_NAMES else "data", []).append(str(path))
     if not files:
         raise DataError(
             f"{folder} contains neither a saved dataset nor Parquet files",

@@ -100,7 +100,7 @@ def _csv_rows(
     table.columns.append(columns)
     width = len(header)
     image = header.index(columns.image) if header else 0
-    reader.begins_row = lambda cells: len(cells) == width and _is_image_name(cells[image])
+    reader.begins_row = lambda cells: len(cells) >= width and _is_image_name(cells[image])
     several: list[tuple[str, CsvRecord]] = []
     number_several = 0
     for number, record in enumerate(reader, start=1):
@@ -121,7 +121,8 @@ def _csv_rows(
 
 
 def _is_image_name(cell: str) -> bool:
-    return "\n" not in cell and PurePosixPath(cell.strip()).suffix.lower() in _IMAGE_SUFFIXES
+    """Whether a cell looks like the image of a row, also of one that has none."""
+    return not cell.strip() or PurePosixPath(cell.strip()).suffix.lower() in _IMAGE_SUFFIXES
 
 
 def _jsonl_rows(
