@@ -8,6 +8,12 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
+    BertConfig,
+    BertModel,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipModel,
+    BlipProcessor,
     CLIPConfig,
     CLIPModel,
     CLIPVisionConfig,
@@ -25,6 +31,7 @@ from transformers import (
     SiglipConfig,
     SiglipModel,
 )
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -203,4 +210,41 @@ def make_qwen(folder: Path, seed: int = 0) -> Path:
     Qwen2VLImageProcessorPil(patch_size=8, min_pixels=16 * 16, max_pixels=64 * 64).save_pretrained(folder)
     chat = CHAT.replace("<image>", "<|vision_start|><|image_pad|><|vision_end|>")
     (folder / "chat_template.jinja").write_text(chat, encoding="utf-8")
+    return folder
+
+
+def _blip_config(tokenizer: PreTrainedTokenizerFast) -> BlipConfig:
+    marks = {"bos_token_id": 1, "pad_token_id": 0, "eos_token_id": tokenizer.convert_tokens_to_ids(END)}
+    text = TOWER | marks | {"vocab_size": len(tokenizer), "sep_token_id": marks["eos_token_id"]}
+    return BlipConfig(
+        text_config=text | {"max_position_embeddings": 64, "encoder_hidden_size": 32, "projection_dim": 24},
+        vision_config=TOWER | {"image_size": 32, "patch_size": 8, "projection_dim": 24},
+        projection_dim=24,
+    )
+
+
+def _make_blip(folder: Path, architecture: type[Any], seed: int) -> Path:
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer(64)
+    architecture(_blip_config(tokenizer)).save_pretrained(folder)
+    BlipProcessor(BlipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def make_blip_captioner(folder: Path, seed: int = 0) -> Path:
+    """A BLIP that writes captions."""
+    return _make_blip(folder, BlipForConditionalGeneration, seed)
+
+
+def make_blip_dual(folder: Path, seed: int = 0) -> Path:
+    """A BLIP that embeds images and texts: of the same type as the captioner, with another architecture."""
+    return _make_blip(folder, BlipModel, seed)
+
+
+def make_text_tower(folder: Path, seed: int = 0) -> Path:
+    """A BERT with the files of the text tower."""
+    torch.manual_seed(seed)
+    tokenizer = make_tokenizer(64)
+    BertModel(BertConfig(**TOWER, vocab_size=len(tokenizer), max_position_embeddings=64)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder

@@ -19,6 +19,7 @@ from pathlib import Path
 from clerestory.core.errors import Conflict, InputError
 
 LEFTOVER_SECONDS = 24 * 3600
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")  # files that can run code when they are read
 
 
 def sync_folder(folder: Path) -> None:

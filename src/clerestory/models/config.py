@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import inspect
+import math
+from functools import lru_cache
+from typing import Any, Literal, get_type_hints
 
 from transformers import PreTrainedConfig
 
@@ -15,6 +18,12 @@ EXPERT_CHOICES = {
     "expert_gate": ("softmax", "sigmoid"),
     "expert_balance": ("loss", "bias", "both"),
 }
+# Largest values that are read, so that a damaged file cannot take all memory or run for hours.
+MAX_SIZE = 65_536
+MAX_WORDS = 1_000_000
+MAX_LAYERS = 1_000  # and experts
+MAX_COUNTS = ("layers", "decoder_layers", "experts", "shared_experts", "decoder_experts")
+ZERO_ALLOWED = ("experts", "shared_experts", "decoder_experts", "pad_token_id", "bos_token_id", "eos_token_id")
 
 
 class ClerestoryConfig(PreTrainedConfig):
@@ -85,6 +94,8 @@ class ClerestoryConfig(PreTrainedConfig):
         eos_token_id: int = 2,
         **kwargs: Any,
     ) -> None:
+        given = {name: value for name, value in locals().items() if name in _types()}
+        _check_types(given)
         self.preset = preset
         self.image_size = image_size
         self.stem_channels = list(stem_channels)
@@ -124,6 +135,41 @@ class ClerestoryConfig(PreTrainedConfig):
     def grid(self) -> int:
         """Side of the grid of image tokens."""
         return int(self.image_size // 2 ** len(self.stem_channels))
+
+
+@lru_cache(maxsize=1)
+def _types() -> dict[str, Any]:
+    """The type of each setting."""
+    hints = get_type_hints(ClerestoryConfig.__init__)
+    named = inspect.signature(ClerestoryConfig.__init__).parameters
+    return {name: hints[name] for name in named if name not in ("self", "kwargs")}
+
+
+def _check_types(settings: dict[str, Any]) -> None:
+    """Raise ``ValueError`` for a setting of another type, or a size that no model has."""
+    for name, value in settings.items():
+        kind = _types()[name]
+        if kind == tuple[int, ...]:
+            lowest = 0 if name == "stem_residuals" else 1
+            fits = isinstance(value, list | tuple) and all(_is_size(each, lowest) for each in value) and len(value) > 0
+            expected = "a list of positive whole numbers" if lowest else "a list of whole numbers"
+        elif kind is int:
+            highest = MAX_LAYERS if name in MAX_COUNTS else MAX_WORDS if name == "vocab_size" else MAX_SIZE
+            fits = _is_size(value, 0 if name in ZERO_ALLOWED else 1, highest)
+            expected = "a whole number of a usual size"
+        elif kind is float:
+            fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            expected = "a finite number"
+        elif kind is bool:
+            fits, expected = isinstance(value, bool), "true or false"
+        else:
+            fits, expected = isinstance(value, str), "a text"
+        if not fits:
+            raise ValueError(f"{name} must be {expected}, not {value!r:.60}")
+
+
+def _is_size(value: Any, lowest: int, highest: int = MAX_SIZE) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and lowest <= value <= highest
 
 
 def _check(config: ClerestoryConfig) -> None:

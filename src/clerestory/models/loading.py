@@ -1,12 +1,12 @@
-"""The only module that reads pretrained models: every ``from_pretrained`` of the package is called here.
+"""The only module that reads pretrained models: every ``from_pretrained``, tokenizer and safetensors file is read here.
 
 Guarantees of every load:
 
 - local files only; nothing is downloaded, and transformers never prompts;
-- code that comes with a model is never run, and weights are read from safetensors only;
+- code that comes with a model is never run, and weights are read from safetensors only (see ``folder_check``);
 - no tensor is missing, unexpected or of another shape, and every value is finite;
 - the weights lie in aligned memory, so that a loaded model computes the same bits as the saved one;
-- a failure is one sentence instead of one of transformers' many errors.
+- a failure is one sentence instead of one of transformers' many errors, and nothing is printed.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -14,24 +14,34 @@ Guarantees of every load:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterator
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from torch import nn
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
+from torch import Tensor, nn
 from transformers.utils import logging
 
 from clerestory.core.errors import CapabilityError, ClerestoryError, IntegrityError
-from clerestory.models.alignment import align_parameters
+from clerestory.models.alignment import align_parameters, aligned
+from clerestory.models.folder_check import DOWNLOAD_AGAIN, check_folder, display_name
 
 T = TypeVar("T")
 SAFE_LOADING = {"local_files_only": True, "trust_remote_code": False}
-DOWNLOAD_AGAIN = "download or copy the model again"
 MAX_NAMES = 3  # of tensors, in a message
+
+# The files that transformers can read a component from; without any of them its own message is misleading.
+_SOURCES = {
+    "tokenizer": ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "*.model"),
+    "image processor": ("preprocessor_config.json", "processor_config.json"),
+    "processor": ("preprocessor_config.json", "processor_config.json"),
+}
 
 
 def load_component(loader: Any, folder: Path, component: str, **settings: Any) -> Any:
@@ -47,6 +57,9 @@ def load_component(loader: Any, folder: Path, component: str, **settings: Any) -
         CapabilityError: it needs code that comes with the model, or a package that is not installed.
         IntegrityError: a file is missing or broken.
     """
+    sources = _SOURCES.get(component)
+    if sources and not any(path for name in sources for path in folder.glob(name)):
+        raise IntegrityError(f"{display_name(folder)} has no {component} ({sources[0]} is missing)", DOWNLOAD_AGAIN)
     return translate_load_errors(folder, component, lambda: loader.from_pretrained(folder, **SAFE_LOADING, **settings))
 
 
@@ -66,79 +79,128 @@ def load_network(loader: Any, folder: Path, unused: Collection[str] = (), **sett
 
     def read() -> tuple[nn.Module, dict[str, Any]]:
         loaded: tuple[nn.Module, dict[str, Any]] = loader.from_pretrained(
-            folder, use_safetensors=True, output_loading_info=True, **SAFE_LOADING, **settings
+            folder,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are reported below, with their names
+            **SAFE_LOADING,
+            **settings,
         )
         return loaded
 
     network, info = translate_load_errors(folder, "weights", read)
-    _check_names(folder, "lack", info["missing_keys"])
-    _check_names(folder, "have unexpected", {n for n in info["unexpected_keys"] if not n.startswith(tuple(unused))})
-    _check_finite(folder, network)
+    shapes = [f"{name} is {_shape(saved)}, not {_shape(ours)}" for name, saved, ours in info["mismatched_keys"]]
+    _refuse(folder, "do not fit the configuration in", shapes)
+    _refuse(folder, "lack", _without_constants(network, info["missing_keys"]))
+    _refuse(folder, "have unexpected", {n for n in info["unexpected_keys"] if not n.startswith(tuple(unused))})
+    _refuse(folder, "have values that are not finite in", _not_finite(network.state_dict().items()))
     return align_parameters(network.eval())
 
 
+def load_word_pieces(folder: Path) -> Tokenizer:
+    """The tokenizer of a model folder as it is in ``tokenizer.json``, without padding and truncation.
+
+    Raises:
+        IntegrityError: the file is missing or broken.
+    """
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise IntegrityError(f"{file} is missing", DOWNLOAD_AGAIN)
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing more specific
+        raise IntegrityError(f"{file} cannot be read: {_first_sentence(error)}", DOWNLOAD_AGAIN) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file by name, in aligned memory, and the file's metadata.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        IntegrityError: it is truncated or damaged.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: aligned(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118  # not a mapping
+            return tensors, dict(opened.metadata() or {})
+    except SafetensorError as error:
+        raise IntegrityError(f"{file} is damaged: {_first_sentence(error)}", "restore the file from a copy") from error
+
+
 def translate_load_errors(folder: Path, component: str, read: Callable[[], T]) -> T:
-    """Run ``read`` without output; an error of transformers becomes one sentence.
+    """Check the folder, then run ``read`` without output; an error of transformers becomes one sentence.
 
     Raises:
         CapabilityError: it needs code that comes with the model, or a package that is not installed.
         IntegrityError: a file is missing or broken.
     """
+    check_folder(folder)
     try:
         with quiet_transformers():
             return read()
     except ClerestoryError:
         raise
     except ImportError as error:
+        reason = f"needs a package that is not installed: {_first_sentence(error)}"
         raise CapabilityError(
-            f"the {component} of {folder.name} needs a package that is not installed: {_first_line(error)}",
+            f"the {component} of {display_name(folder)} {reason}",
             "install that package, or use a model that does not need it",
         ) from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        if _has_custom_code(folder):
-            raise CapabilityError(
-                f"{folder.name} needs custom code, and code that comes with a model is never run",
-                "use a model whose architecture is part of transformers",
-            ) from error
-        message = f"the {component} of {folder.name} cannot be read: {_first_line(error)}"
+    except Exception as error:  # wrong values in a folder's files surface as any exception of the libraries
+        message = f"the {component} of {display_name(folder)} cannot be read: {_first_sentence(error)}"
         raise IntegrityError(message, DOWNLOAD_AGAIN) from error
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Suppress progress bars and load reports of transformers."""
+    """Suppress progress bars, load reports and warnings of transformers and its libraries."""
     had_progress_bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if had_progress_bar:
             logging.enable_progress_bar()
 
 
-def _check_names(folder: Path, verb: str, names: Collection[str]) -> None:
+def _refuse(folder: Path, verb: str, names: Collection[str]) -> None:
+    """Raise ``IntegrityError`` if there are any of these tensors."""
     if names:
         examples = ", ".join(sorted(names)[:MAX_NAMES]) + (" …" if len(names) > MAX_NAMES else "")
         count = f"{len(names)} tensor{'s' if len(names) != 1 else ''}"
-        raise IntegrityError(f"the weights of {folder.name} {verb} {count}: {examples}", DOWNLOAD_AGAIN)
+        raise IntegrityError(f"the weights of {display_name(folder)} {verb} {count}: {examples}", DOWNLOAD_AGAIN)
+
+
+def _without_constants(network: nn.Module, missing: Iterable[str]) -> set[str]:
+    """Missing tensors except integer buffers (position ids, batch counters), which the architecture itself fills."""
+    constants = {name for name, buffer in network.named_buffers() if not buffer.is_floating_point()}
+    return set(missing) - constants
 
 
 @torch.no_grad()
-def _check_finite(folder: Path, network: nn.Module) -> None:
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise IntegrityError(f"the weights of {folder.name} are not finite: {name}", DOWNLOAD_AGAIN)
+def _not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
+    def is_finite(tensor: Tensor) -> bool:
+        # The sum is several times faster and finite for all but extreme values.
+        return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+    return [name for name, tensor in tensors if tensor.is_floating_point() and not is_finite(tensor)]
 
 
-def _has_custom_code(folder: Path) -> bool:
-    try:
-        return "auto_map" in json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
+def _shape(size: Iterable[int]) -> str:
+    return "×".join(map(str, size)) or "a number"
 
 
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__
+def _first_sentence(error: BaseException) -> str:
+    """The first sentence of an error's text; what follows is advice for programmers."""
+    if isinstance(error, StrictDataclassError):  # the reason is below a heading
+        error = error.__cause__ or error
+    text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r"^\[enforce fail [^]]*\] \S+ == \S+ ", "", text)  # where torch's code found it
+    return re.split(r"(?<=\w)[.!?] (?=[A-Z])", text, maxsplit=1)[0][:200].rstrip(". ")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
+import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from clerestory.core.errors import IntegrityError, NotFound
-from clerestory.models.adapters.files import check_folder, hub_folder
+from clerestory.core.errors import NotFound
+from clerestory.models.adapters.files import hub_folder
 from clerestory.models.adapters.hf_chat import open_chat
 from clerestory.models.adapters.hf_dual import open_dual
 from clerestory.models.adapters.http_client import host_of, is_loopback
 from clerestory.models.adapters.openai import open_endpoint
+from clerestory.models.config import ClerestoryConfig
+from clerestory.models.folder_check import check_folder
 from clerestory.models.protocols import AnyModel
 from clerestory.models.runtime import open_model
 from clerestory.models.starter import STARTER, starter_folder
@@ -74,21 +77,22 @@ def open_folder(folder: Path, name: str = "") -> AnyModel:
     Raises:
         NotFound, IntegrityError, CapabilityError: as ``open_reference``.
     """
-    check_folder(folder)
-    model_type = _model_type(folder)
-    if model_type == "clerestory":
+    config = check_folder(folder)
+    if config.get("model_type") == ClerestoryConfig.model_type:
         return open_model(folder)
-    if model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        return open_chat(folder, name)
-    return open_dual(folder, name)
+    return open_chat(folder, name) if _generates(config) else open_dual(folder, name)
 
 
-def _model_type(folder: Path) -> str:
-    file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-        return str(config.get("model_type", ""))
-    except (OSError, ValueError, AttributeError) as error:
-        raise IntegrityError(
-            f"{file} cannot be read as a configuration: {error}", "download the model again"
-        ) from error
+def _generates(config: dict[str, Any]) -> bool:
+    """Whether a configuration is that of a model that generates text about images.
+
+    Several architectures can share a type: ``blip`` is the type of a captioner and of a dual encoder. So the
+    architecture that the weights were saved from decides, and the type only without one that transformers has.
+    """
+    model_type, architectures = config.get("model_type"), config.get("architectures")
+    known = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(model_type, ()) if isinstance(model_type, str) else ()
+    generators = {known} if isinstance(known, str) else set(known)
+    saved_from = architectures[0] if isinstance(architectures, list) and architectures else None
+    if not isinstance(saved_from, str) or not hasattr(transformers, saved_from):
+        return bool(generators)
+    return saved_from in generators

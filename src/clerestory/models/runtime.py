@@ -15,11 +15,12 @@ from PIL import Image
 
 from clerestory.core.codec import Fact
 from clerestory.core.digest import digest_folder
-from clerestory.core.errors import CapabilityError, IntegrityError, NotFound
+from clerestory.core.errors import CapabilityError, IntegrityError
 from clerestory.models.alignment import aligned
 from clerestory.models.clip_scorer import NO_IMAGE, score_by_similarity
 from clerestory.models.config import ClerestoryConfig
 from clerestory.models.decoder import beam_search
+from clerestory.models.folder_check import DOWNLOAD_AGAIN, check_folder, display_name
 from clerestory.models.loading import load_component, load_network, quiet_transformers
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor, normalise, to_pixels
@@ -150,19 +151,22 @@ def open_model(folder: Path | str) -> ClerestoryEncoder:
     Raises:
         NotFound: the folder does not exist, or the text tower is not on this machine.
         CapabilityError: the folder contains another kind of model.
-        IntegrityError: one of its files is missing or broken, or the text tower on this machine is a different one.
+        IntegrityError: one of its files is missing or broken, the files do not belong together, or the text tower on
+            this machine is a different one.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise NotFound(f"there is no model folder {folder}", "name the folder that contains config.json")
-    for name in ("config.json", "model.safetensors", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise IntegrityError(f"{folder / name} is missing", "a model folder has config, weights and tokenizer")
+    kind = check_folder(folder).get("model_type")
+    if kind != ClerestoryConfig.model_type:
+        raise CapabilityError(f"{folder} contains a model of type {kind!r}", "open a Clerestory model")
     config = cast(ClerestoryConfig, load_component(ClerestoryConfig, folder, "configuration"))
-    if config.model_type != "clerestory":
-        raise CapabilityError(f"{folder} contains a model of type {config.model_type!r}", "open a Clerestory model")
-    network = cast(ClerestoryModel, load_network(ClerestoryModel, folder, config=config))
+    network = cast(ClerestoryModel, load_network(ClerestoryModel, folder, config=config, dtype=torch.float32))
     processor = cast(ClerestoryProcessor, load_component(ClerestoryProcessor, folder, "processor"))
+    if len(processor.tokenizer) != config.vocab_size:
+        raise IntegrityError(
+            f"the tokenizer of {display_name(folder)} has {len(processor.tokenizer):,} words, but the network "
+            f"{config.vocab_size:,}",
+            DOWNLOAD_AGAIN,
+        )
     return ClerestoryEncoder(network, processor, load_text_tower(config.text_tower_digest), digest_folder(folder)[0])
 
 

@@ -20,7 +20,6 @@ from typing import cast
 import numpy as np
 import platformdirs
 import torch
-from tokenizers import Tokenizer
 from torch.nn import functional as F
 from transformers import BertModel
 
@@ -28,7 +27,7 @@ from clerestory.core.digest import digest, digest_file
 from clerestory.core.errors import IntegrityError, NotFound
 from clerestory.core.files import atomic_path
 from clerestory.models.config import MINILM_DIGEST
-from clerestory.models.loading import load_network
+from clerestory.models.loading import load_network, load_word_pieces
 from clerestory.models.protocols import Matrix
 
 LOCATION = "CLERESTORY_TEXT_TOWER"
@@ -98,9 +97,7 @@ class TextTower:
     def __init__(self, folder: Path) -> None:
         network = load_network(BertModel, folder, unused=("pooler.",), add_pooling_layer=False, dtype=torch.float32)
         self._bert = cast(BertModel, network.requires_grad_(False))
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+        self._tokenizer = load_word_pieces(folder)
         self.num_truncated = 0
 
     def embed(self, texts: Sequence[str], batch_size: int = 128) -> Matrix:

@@ -11,13 +11,19 @@ from sqlalchemy import select
 from clerestory.core.digest import digest, digest_file, digest_folder, short
 from clerestory.core.errors import InputError, IntegrityError, not_found
 from clerestory.core.evidence import Finding
-from clerestory.core.files import copy_folder, make_folder, sync_folder, temporary_path, translate_disk_errors
+from clerestory.core.files import (
+    PICKLE_SUFFIXES,
+    copy_folder,
+    make_folder,
+    sync_folder,
+    temporary_path,
+    translate_disk_errors,
+)
 from clerestory.core.provenance import now
 from clerestory.store.database import Database
 from clerestory.store.findings import DAMAGED, MISSING, UNEXPECTED_FILE, StoreFault
 from clerestory.store.schema import models as table
 
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 _RESTORE = "restore the folder from a backup of the store, or add the model again"
 
 

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from clerestory import models
 from clerestory.apps.loading import load_model
 from clerestory.apps.search import build_index
@@ -18,6 +16,7 @@ from clerestory.core.errors import ClerestoryError, IntegrityError
 from clerestory.core.release import Release
 from clerestory.core.sample import Dataset
 from clerestory.models import AnyModel, Captioner, ClerestoryEncoder, Embedder, find_text_tower, open_model
+from clerestory.models.loading import load_word_pieces
 from clerestory.models.resolve import remote_host
 from clerestory.models.text_tower import MAX_TOKENS
 from clerestory.store import Store
@@ -76,9 +75,7 @@ class TokenCounter:
     limit = MAX_TOKENS
 
     def __init__(self, tower: Path) -> None:
-        self._tokenizer = Tokenizer.from_file(str(tower / "tokenizer.json"))
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = load_word_pieces(tower)
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """The number of tokens of each text, begin and end tokens included."""

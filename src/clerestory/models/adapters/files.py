@@ -20,7 +20,7 @@ from huggingface_hub.errors import (
 )
 
 from clerestory.core.digest import digest, digest_file
-from clerestory.core.errors import CapabilityError, IntegrityError, NotFound
+from clerestory.core.errors import NotFound
 
 MODEL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 DOWNLOAD_HINT = (
@@ -81,28 +81,6 @@ def _snapshot(repository: str, revision: str, offline: bool) -> Path:
 def is_complete(folder: Path) -> bool:
     """Whether a folder has a configuration and safetensors weights."""
     return (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
-
-
-def check_folder(folder: Path) -> None:
-    """Check that a folder contains a model with safetensors weights.
-
-    Raises:
-        NotFound: the folder does not exist.
-        IntegrityError: it has no configuration, or no weights.
-        CapabilityError: its weights are pickles, which can run code when they are read.
-    """
-    if not folder.is_dir():
-        raise NotFound(f"there is no model folder {folder}", "name the folder that contains config.json")
-    if not (folder / "config.json").is_file():
-        raise IntegrityError(f"{folder / 'config.json'} is missing", "name the folder of a Hugging Face model")
-    if not any(folder.glob("*.safetensors")):
-        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".ckpt"})
-        if pickles:
-            raise CapabilityError(
-                f"the weights of {folder} are in {pickles[0]}, a format that can run code when it is read",
-                "use a version of the model with safetensors weights, or convert it on an isolated computer",
-            )
-        raise IntegrityError(f"{folder} has no weights (*.safetensors)", "download the model again")
 
 
 def model_files(folder: Path) -> Mapping[str, str]:

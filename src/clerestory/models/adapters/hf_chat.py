@@ -24,7 +24,7 @@ from transformers import AutoModelForImageTextToText
 from clerestory.core.codec import Fact
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError
-from clerestory.models.adapters.files import check_folder, files_digest
+from clerestory.models.adapters.files import files_digest
 from clerestory.models.adapters.loading import (
     count_parameters,
     load_config,
@@ -33,6 +33,8 @@ from clerestory.models.adapters.loading import (
     model_input,
 )
 from clerestory.models.clip_scorer import GREY, NO_IMAGE, log_softmax
+from clerestory.models.folder_check import display_name
+from clerestory.models.loading import quiet_transformers
 from clerestory.models.protocols import (
     CaptionCandidate,
     GenerationRequest,
@@ -45,6 +47,8 @@ from clerestory.models.protocols import (
 CAPTION_PROMPT = "Describe the picture in a few words."
 MAX_CAPTION_TOKENS = 32
 OPTION_BATCH_SIZE = 16
+# Settings of a model's own defaults that would select another decoding method than ours.
+NEUTRAL: dict[str, Any] = {"penalty_alpha": None, "dola_layers": None, "num_beam_groups": 1, "num_return_sequences": 1}
 
 
 class ChatModel:
@@ -59,6 +63,7 @@ class ChatModel:
     Attributes:
         has_chat_template: whether the processor formats prompts with a chat template.
         image_token: the placeholder of an image in a prompt without a chat template; empty if the model needs none.
+        caption_prompt: the prompt for captions.
     """
 
     order_matters = True
@@ -69,6 +74,10 @@ class ChatModel:
         self.has_chat_template = bool(getattr(processor, "chat_template", None))
         token = getattr(processor, "boi_token", None) or getattr(processor, "image_token", None) or ""
         self.image_token = str(getattr(token, "content", token))
+        self._is_blip = network.config.model_type == "blip"
+        self._end = network.config.text_config.sep_token_id if self._is_blip else self.tokenizer.eos_token_id
+        # BLIP continues a caption; it was not trained to follow instructions.
+        self.caption_prompt = "" if self._is_blip else CAPTION_PROMPT
         self._lock = threading.Lock()
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Reply]:
@@ -120,7 +129,7 @@ class ChatModel:
             "architecture": type(self.network).__name__,
             "parameters": count_parameters(self.network),
             "prompt": "the model's chat template" if self.has_chat_template else "plain text after the image token",
-            "caption_prompt": CAPTION_PROMPT,
+            "caption_prompt": self.caption_prompt,
             "scoring": "mean log-likelihood per token of each option, softmax over the options",
             "no_image": text_only if self._accepts_text_only else NO_IMAGE,
         }
@@ -147,7 +156,11 @@ class ChatModel:
             arguments["add_special_tokens"] = False  # the template already contains the begin token
         inputs = self.processor(text=[text], return_tensors="pt", **arguments)
         tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
-        return text, tensors if self.has_chat_template else _without_end(tensors, self.tokenizer.eos_token_id)
+        if not self.has_chat_template:
+            tensors = _without_end(tensors, self._end)
+        if self._is_blip:
+            tensors["input_ids"][:, 0] = self.network.config.text_config.bos_token_id
+        return text, tensors
 
     def answer_ids(self, prompt: str, answer: str) -> list[int]:
         """The tokens of an answer after a prompt."""
@@ -182,7 +195,7 @@ class ChatModel:
     def _caption(self, image: Image.Image, n: int) -> list[CaptionCandidate]:
         beams = max(n, 2)
         with self._lock:
-            _, inputs = self.inputs(CAPTION_PROMPT, [image])
+            _, inputs = self.inputs(self.caption_prompt, [image])
             output = self._generate(
                 inputs,
                 max_new_tokens=MAX_CAPTION_TOKENS,
@@ -203,10 +216,14 @@ class ChatModel:
     @torch.inference_mode()
     def _generate(self, inputs: dict[str, Tensor], **settings: Any) -> Any:
         """The output of transformers' ``generate``, with these settings in place of the model's own defaults."""
-        pad = self.tokenizer.pad_token_id
-        padding = {"pad_token_id": pad if pad is not None else self.tokenizer.eos_token_id}
-        neutral: dict[str, Any] = {} if settings.get("do_sample") else {"temperature": 1.0, "top_p": 1.0, "top_k": 50}
-        return self.network.generate(**inputs, **(neutral | padding | settings), return_dict_in_generate=True)
+        changes = NEUTRAL if settings.get("do_sample") else NEUTRAL | {"temperature": 1.0, "top_p": 1.0, "top_k": 50}
+        if self._is_blip:  # its generate passes on its own padding token, and drops the last token of the prompt
+            inputs = append_options(inputs, torch.tensor([[self._end]]), torch.ones(1, 1))
+        else:
+            pad = self.tokenizer.pad_token_id
+            changes = changes | {"pad_token_id": pad if pad is not None else self.tokenizer.eos_token_id}
+        with quiet_transformers():
+            return self.network.generate(**inputs, **(changes | settings), return_dict_in_generate=True)
 
     def _without_prompt(self, ids: Tensor, inputs: dict[str, Tensor]) -> Tensor:
         """The generated tokens; the output of some models begins with the prompt."""
@@ -258,12 +275,12 @@ def open_chat(folder: Path, name: str = "") -> ChatModel:
         CapabilityError: its weights are not safetensors, it needs custom code or a package that is not installed,
             or it is an encoder-decoder.
     """
-    check_folder(folder)
+    name = name or display_name(folder)
     config = load_config(folder)
     if getattr(config, "is_encoder_decoder", False):
         raise CapabilityError(
-            f"{name or folder.name} is an encoder-decoder ({config.model_type}), which is not supported yet",
+            f"{name} is an encoder-decoder ({config.model_type}), which is not supported yet",
             "use a decoder such as SmolVLM, Qwen-VL or LLaVA (hf:org/name)",
         )
     network = load_frozen_network(folder, AutoModelForImageTextToText)
-    return ChatModel(network, load_processor(folder, config), files_digest(folder), name or folder.name)
+    return ChatModel(network, load_processor(folder, config), files_digest(folder), name)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,7 +26,7 @@ from transformers import AutoModel
 
 from clerestory.core.codec import Fact
 from clerestory.core.errors import CapabilityError
-from clerestory.models.adapters.files import check_folder, files_digest
+from clerestory.models.adapters.files import files_digest
 from clerestory.models.adapters.loading import (
     count_parameters,
     load_config,
@@ -35,6 +36,7 @@ from clerestory.models.adapters.loading import (
     model_input,
 )
 from clerestory.models.clip_scorer import GREY, NO_IMAGE, score_by_similarity
+from clerestory.models.folder_check import display_name
 from clerestory.models.protocols import Matrix, Scores, unknown_dim
 
 BATCH_SIZE = 32
@@ -128,7 +130,7 @@ class DualEncoder:
     def preprocess_texts(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """The network's inputs for some texts; longer texts than ``max_text_tokens`` are truncated and counted."""
         with self._tokenizer_lock:
-            untruncated = self.tokenizer(list(texts))["input_ids"]
+            untruncated = self.tokenizer(list(texts), verbose=False)["input_ids"]
             inputs = dict(
                 self.tokenizer(
                     list(texts),
@@ -189,15 +191,17 @@ def open_dual(folder: Path, name: str = "") -> DualEncoder:
         NotFound, IntegrityError: the folder or one of its files is missing or broken.
         CapabilityError: its weights are not safetensors, it needs custom code, or it is not a dual encoder.
     """
-    check_folder(folder)
-    load_config(folder)
+    name = name or display_name(folder)
+    config = load_config(folder)
+    # The architecture the weights were saved from, such as a classifier with the type of a dual encoder.
+    kind: Any = getattr(transformers, next(iter(config.architectures or ()), ""), None)
+    if kind is not None and not is_dual(kind):
+        raise CapabilityError(f"{name} ({kind.__name__}) does not embed images and texts", SUGGESTION)
     network = load_frozen_network(folder, AutoModel)
     if not is_dual(network):
-        raise CapabilityError(
-            f"{name or folder.name} ({type(network).__name__}) does not embed images and texts", SUGGESTION
-        )
+        raise CapabilityError(f"{name} ({type(network).__name__}) does not embed images and texts", SUGGESTION)
     tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
-    return DualEncoder(network, tokenizer, image_processor, files_digest(folder), name or folder.name)
+    return DualEncoder(network, tokenizer, image_processor, files_digest(folder), name)
 
 
 def _logit_scale(network: Any) -> float:
