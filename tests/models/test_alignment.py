@@ -270,12 +270,10 @@ def test_a_checkpoint_of_a_training(tmp_path: Path) -> None:
 # Every file with a call that reads weights; it aligns them in the same file.
 
 READS = re.compile(r"\b(?:load_file|safe_open|torch\.load)\(|assign=True|\bloader\.from_pretrained\(")
-ONLY_REWRITTEN = {"lora.py"}  # the tensors it reads are written to a file again, and nothing is computed with them
 
 
 def test_every_file_that_reads_weights_aligns_them() -> None:
     files = {file: file.read_text(encoding="utf-8") for file in Path(clerestory.__file__).parent.rglob("*.py")}
     readers = {file.name: text for file, text in files.items() if READS.search(text)}
-    assert {"loading.py", "checkpoint.py"} <= readers.keys(), "the pattern finds them"
-    aligning = {name for name, text in readers.items() if re.search(r"\balign(?:ed|_parameters)\(", text)}
-    assert readers.keys() - aligning <= ONLY_REWRITTEN
+    assert "loading.py" in readers, "the pattern finds it"
+    assert all(re.search(r"\balign(?:ed|_parameters)\(", text) for text in readers.values())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from clerestory.stages.train.losses import IGNORE
 from clerestory.stages.train.tune import TuneConfig, tune, write_target
 from clerestory.stages.train.tune.caption_pairs import train_pairs
 from clerestory.stages.train.tune.chat import TrainableChatModel
+from clerestory.stages.train.tune.lora import LoraAdapter, linear_layers
 from clerestory.stages.train.tune.weights import train_only
 from clerestory.store import Store
 
@@ -192,3 +196,43 @@ def test_an_endpoint_is_no_trainable(new: Dataset, store: Store) -> None:
 
     with pytest.raises(CapabilityError, match="weights are not on this computer"):
         tune(Far(), new, new, TuneConfig(), store)
+
+
+SAVE_ADAPTER = """
+import sys
+from pathlib import Path
+from clerestory.models.resolve import open_folder
+from clerestory.stages.train.tune.lora import LoraAdapter, linear_layers
+network = open_folder(Path(sys.argv[1])).network.requires_grad_(True)
+layers = linear_layers(network, [name for name, _ in network.named_parameters()])
+LoraAdapter(network, layers, 4, 8.0, 0, "hf:someone/model").save(Path(sys.argv[2]))
+"""
+
+
+def test_an_adapter_has_the_same_files_in_every_process_and_saving_it_prints_nothing(
+    clip: Path, tmp_path: Path
+) -> None:
+    contents = []
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        command = [sys.executable, "-W", "always", "-c", SAVE_ADAPTER, str(clip), str(tmp_path / seed)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=300)
+        assert "peft" not in done.stderr
+        contents.append({file.name: file.read_bytes() for file in sorted((tmp_path / seed).iterdir())})
+    assert contents[0] == contents[1]
+    assert contents[0].keys() == {"adapter_config.json", "adapter_model.safetensors"}
+    names = json.loads(contents[0]["adapter_config.json"])["target_modules"]
+    assert names == sorted(names)
+    assert len(names) > 4
+
+
+def test_peft_does_not_ask_the_hub_and_does_not_warn(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a connection"))
+    network = open_folder(clip).network.requires_grad_(True)  # type: ignore[union-attr]  # a dual encoder
+    layers = linear_layers(network, [name for name, _ in network.named_parameters()])
+    adapter = LoraAdapter(network, layers, 4, 8.0, 0, "hf:someone/model")
+    adapter.save(tmp_path / "adapter")
+    adapter.merge()
+    assert not recwarn.list

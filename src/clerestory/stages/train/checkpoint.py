@@ -1,28 +1,35 @@
 """The state of a training run as one safetensors file, written atomically.
 
 The state is the model, its moving average, the optimizer and one integer: batches and random numbers are functions of
-the step, so nothing else is needed for a resumed run to equal an uninterrupted one bit for bit.
+the step, so nothing else is needed for a resumed run to equal an uninterrupted one bit for bit. The file has the
+SHA-256 of its content, and the checkpoint before it is kept: a damaged one is reported, and the run goes on from the
+other.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clerestory.core.errors import ClerestoryError
+from clerestory.core.digest import canonical
+from clerestory.core.errors import ClerestoryError, IntegrityError
 from clerestory.core.files import atomic_path
-from clerestory.models.alignment import aligned
+from clerestory.models.loading import load_tensors
 
 NAME = "checkpoint.safetensors"
+PREVIOUS = "checkpoint.previous.safetensors"
+DAMAGED = "the last checkpoint in {folder} is damaged, so {consequence}"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the quota, the size limit of a file
 
 
@@ -42,10 +49,24 @@ class Position:
 
 
 def write(folder: Path, position: Position, tensors: Mapping[str, Tensor]) -> None:
-    """Write the state atomically."""
+    """Write the state atomically; the checkpoint before it is kept as ``PREVIOUS``."""
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    metadata = {"position": json.dumps(asdict(position)), "sha256": _digest(position, contiguous)}
     with atomic_path(folder / NAME) as temporary:
-        save_file(contiguous, temporary, metadata={"position": json.dumps(asdict(position))})
+        save_file(contiguous, temporary, metadata=metadata)
+        if (folder / NAME).exists():
+            with atomic_path(folder / PREVIOUS) as link:
+                link.unlink(missing_ok=True)
+                os.link(folder / NAME, link)
+
+
+def _digest(position: Position, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the position and of every tensor's name, type, shape and bytes."""
+    layout = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()}
+    sha = hashlib.sha256(canonical([asdict(position), layout]))
+    for name in sorted(tensors):
+        sha.update(tensors[name].cpu().reshape(-1).view(torch.uint8).numpy())
+    return sha.hexdigest()
 
 
 @contextmanager
@@ -67,13 +88,43 @@ def translate_disk_full(folder: Path) -> Iterator[None]:
         raise
 
 
-def read(folder: Path) -> tuple[Position, dict[str, Tensor]] | None:
-    """The last checkpoint; None if there is none or it cannot be read, and the run starts again."""
-    for leftover in folder.glob(f".{NAME}.*"):
+def read(
+    folder: Path, report: Callable[[str], object] = lambda message: None
+) -> tuple[Position, dict[str, Tensor]] | None:
+    """The last intact checkpoint; None without one, and the run starts at step 0.
+
+    Args:
+        folder: of the run.
+        report: called with one sentence if the last checkpoint is damaged.
+    """
+    for leftover in folder.glob(f".{Path(NAME).stem}.*"):
         leftover.unlink(missing_ok=True)
+    damaged = False
+    for name in (NAME, PREVIOUS):
+        try:
+            found = _read(folder / name)
+        except FileNotFoundError:
+            continue
+        except IntegrityError:
+            damaged = True
+            # It must not become the previous one when the next is written.
+            (folder / name).unlink()
+            continue
+        if damaged:
+            report(DAMAGED.format(folder=folder, consequence=f"the run continues from step {found[0].step}"))
+        return found
+    if damaged:
+        report(DAMAGED.format(folder=folder, consequence="the run starts again at step 0"))
+    return None
+
+
+def _read(file: Path) -> tuple[Position, dict[str, Tensor]]:
+    tensors, metadata = load_tensors(file)
     try:
-        with safe_open(folder / NAME, framework="pt") as file:
-            position = Position(**json.loads(file.metadata()["position"]))
-            return position, {name: aligned(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118  # not a mapping
-    except (FileNotFoundError, SafetensorError):
-        return None
+        position = Position(**json.loads(metadata["position"]))
+        intact = metadata["sha256"] == _digest(position, tensors)
+    except (ValueError, TypeError, KeyError) as error:
+        raise IntegrityError(f"{file} is damaged") from error
+    if not intact:
+        raise IntegrityError(f"{file} is damaged: its content does not have its SHA-256")
+    return position, tensors

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from clerestory.core.errors import ClerestoryError, ConfigError
 from clerestory.core.evidence import Finding
-from clerestory.core.progress import Progress
+from clerestory.core.progress import QUIET, Progress
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor
 from clerestory.models.runtime import save_model
@@ -91,9 +91,9 @@ class Run:
         self.new_findings: list[Finding] = []
         self._consecutive_skips = 0
 
-    def restore(self) -> None:
-        """Load the last checkpoint; without one the run starts at step 0."""
-        self.position = self.engine.load(self.folder, self.state()) or self.position
+    def restore(self, progress: Progress = QUIET) -> None:
+        """Load the last intact checkpoint; without one the run starts at step 0."""
+        self.position = self.engine.load(self.folder, self.state(), progress.write_line) or self.position
         if self.engine.is_main:
             self.log.truncate(self.position.step)
         self.instrumentation.replay(self.log.path)

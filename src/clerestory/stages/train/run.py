@@ -104,7 +104,7 @@ def _fit(
     settings = config.resolved()
     with metered() as meter, threads(max(1, settings.threads // engine.local_world_size)), translate_disk_full(folder):
         run = prepare_run(data, settings, folder, progress, start_model_folder(config, store), engine)
-        run.restore()
+        run.restore(progress)
         if run.position.step:
             progress.write_line(f"resumed at step {run.position.step:,} of {settings.steps:,}")
         # A resumed run cannot be compared with the estimate of a whole one.

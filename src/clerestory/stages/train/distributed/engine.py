@@ -80,9 +80,11 @@ class Engine:
         """Write a checkpoint atomically."""
         checkpoint.write(folder, position, state)
 
-    def load(self, folder: Path, state: Mapping[str, Tensor]) -> Position | None:
-        """Set ``state`` to the last checkpoint, written by any number of processes; None if there is none."""
-        plain, sharded = checkpoint.read(folder), sharded_checkpoint.latest(folder)
+    def load(
+        self, folder: Path, state: Mapping[str, Tensor], report: Callable[[str], object] = lambda message: None
+    ) -> Position | None:
+        """Set ``state`` to the last intact checkpoint, written by any number of processes; None if there is none."""
+        plain, sharded = checkpoint.read(folder, report), sharded_checkpoint.latest(folder, report)
         if plain is not None and (sharded is None or sharded[0].step <= plain[0].step):
             with torch.no_grad():
                 for name, tensor in state.items():

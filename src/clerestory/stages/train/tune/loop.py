@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from clerestory.core.errors import ClerestoryError
-from clerestory.core.progress import Progress
+from clerestory.core.progress import QUIET, Progress
 from clerestory.stages.train import checkpoint
 from clerestory.stages.train.checkpoint import Position
 from clerestory.stages.train.log import JsonlLog
@@ -94,9 +94,9 @@ class TuningLoop:
                 if self.step in self.config.validation_steps():
                     self._validate(loss, progress)
 
-    def restore(self) -> None:
-        """Load the last checkpoint, if there is one."""
-        saved = checkpoint.read(self.folder)
+    def restore(self, progress: Progress = QUIET) -> None:
+        """Load the last intact checkpoint, if there is one."""
+        saved = checkpoint.read(self.folder, progress.write_line)
         if saved is None:
             self.log.truncate(0)
             return

@@ -5,17 +5,18 @@ Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106
 
 from __future__ import annotations
 
-import warnings
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from clerestory.core.errors import CapabilityError, MissingExtra
+from clerestory.models.loading import load_tensors, quiet_transformers
 
 FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -73,9 +74,7 @@ class LoraAdapter:
         settings = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=layers)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            with warnings.catch_warnings():
-                # peft reads a deprecated property of transformers.
-                warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            with quiet_transformers():
                 self._wrapped = peft.get_peft_model(network, settings)
         # peft would write the local path of the model, which is meaningless on another computer.
         self._wrapped.peft_config["default"].base_model_name_or_path = base.removeprefix("hf:")
@@ -86,17 +85,25 @@ class LoraAdapter:
         return {name: p for name, p in self._wrapped.named_parameters() if p.requires_grad}
 
     def save(self, folder: Path) -> None:
-        """Write the adapter in peft's layout."""
-        self._wrapped.save_pretrained(folder, safe_serialization=True)
+        """Write the adapter in peft's layout; equal adapters give equal files."""
+        with quiet_transformers():
+            # Without embeddings: to decide by itself, peft would ask the hub for the configuration of the base model.
+            self._wrapped.save_pretrained(folder, safe_serialization=True, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)  # an unfilled template
+        file = folder / FILES[0]
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        # peft keeps the names in a set, whose order differs from process to process.
+        ordered = {name: sorted(value) if name == "target_modules" else value for name, value in settings.items()}
+        file.write_text(json.dumps(ordered, indent=2, sort_keys=True), encoding="utf-8")
 
     def merge(self) -> None:
         """Add the matrices to the layers' weights and remove them, which restores the original structure."""
-        self._wrapped.merge_and_unload()
+        with quiet_transformers():
+            self._wrapped.merge_and_unload()
 
 
 def scale_adapter(folder: Path, alpha: float) -> None:
     """Scale a saved adapter, so that it gives the weights interpolated with ``alpha``."""
     file = folder / FILES[1]
-    tensors = load_file(file)
+    tensors, _ = load_tensors(file)
     save_file({name: t * alpha if ".lora_B." in name else t for name, t in tensors.items()}, file, {"format": "pt"})

@@ -228,7 +228,7 @@ def _train(run: _TuningRun, progress: Progress, base: str) -> tuple[TuningLoop, 
     loop = TuningLoop(
         model, weights, len(run.train), config, run.folder, run.monitor, lambda: model.scores(retention), where
     )
-    loop.restore()
+    loop.restore(progress)
     loop.fit(progress)
     for step, scores in loop.retention.items():
         table.scores[RETENTION, at_step(step)] = scores
