@@ -1,6 +1,7 @@
 """The server under load and under attack: ``make bench-serving``, or ``python bench/serving.py throughput``.
 
-Starts ``clerestory serve`` with the starter and its images, and sends requests over the loopback address.
+Starts ``clerestory serve`` with the starter on the store of ``make demo`` (``$CLERESTORY_HOME`` or ./.clerestory) and
+sends requests over the loopback address.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
-import psutil
+import psutil  # type: ignore[import-untyped]
 from schemathesis import Case, GenerationMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.support
@@ -40,20 +42,20 @@ WORDS = "red blue small large happy angry cat dog house tree car fruit flag hear
 
 @contextlib.contextmanager
 def served() -> Iterator[tuple[str, int]]:
-    """The URL of a new server with the starter, once it is ready, and its process id."""
-    with tempfile.TemporaryDirectory() as home, (Path(home) / "log").open("wb") as log:
-        command = [*CLERESTORY, "serve", "--port", "0", "--home", home]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
-            assert process.stdout is not None
-            try:
-                lines = iter(process.stdout.readline, "")
-                address = next(found[0] for line in lines if (found := re.search(r"http://[\d.]+:\d+", line)))
-                threading.Thread(target=process.stdout.read, daemon=True).start()
-                while httpx.get(f"{address}/readyz").status_code != 200:
-                    time.sleep(0.2)
-                yield address, process.pid
-            finally:
-                process.terminate()
+    """The URL of a new server on the store of ``make demo``, once it is ready, and its process id."""
+    command = [*CLERESTORY, "serve", "--port", "0", "--model", "starter"]
+    with tempfile.TemporaryFile() as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            address = ""
+            while not address or httpx.get(f"{address}/readyz").status_code != 200:
+                time.sleep(0.2)
+                assert process.poll() is None, "the server has ended"
+                log.seek(0)
+                found = re.search(rb"http://[\d.]+:\d+", log.read())
+                address = found[0].decode() if found else ""
+            yield address, process.pid
+        finally:
+            process.terminate()
 
 
 def throughput() -> Iterator[Row]:
@@ -124,7 +126,7 @@ def hostile() -> Iterator[Row]:
         drawn = HOSTILE - statuses.total()
 
         def draw(mode: GenerationMode) -> None:
-            def check(case: Case) -> None:
+            def check(case: Case[Any]) -> None:
                 statuses[case.call(base_url=base, timeout=600).status_code] += 1
 
             for_each_case(base, drawn // 2, 1, check, mode)

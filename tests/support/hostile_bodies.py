@@ -7,7 +7,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -114,7 +114,9 @@ def _texts(size: int) -> Iterator[tuple[str, bytes]]:
     yield "surrogate in UTF-8", b'{"input": "\xed\xa0\x80"}'
 
 
-def for_each_case(base: str, examples: int, seed: int, check: Callable[[Case], None], mode: GenerationMode) -> None:
+def for_each_case(
+    base: str, examples: int, seed: int, check: Callable[[Case[Any]], None], mode: GenerationMode
+) -> None:
     """Call ``check`` with requests that schemathesis draws from the description of a running server.
 
     Args:
@@ -135,7 +137,7 @@ def for_each_case(base: str, examples: int, seed: int, check: Callable[[Case], N
         suppress_health_check=list(HealthCheck),
     )
     @given(case=schema["/v1/embeddings"]["POST"].as_strategy(mode))
-    def run(case: Case) -> None:
+    def run(case: Case[Any]) -> None:
         check(case)
 
     run()

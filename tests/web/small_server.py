@@ -11,14 +11,14 @@ import uvicorn
 from starlette.applications import Starlette
 from tests.web.conftest import wait_ready
 
-from clerestory.web.server import _listen
+from clerestory.web.server import _listen, server_config
 
 
 @contextmanager
 def running(app: Starlette) -> Iterator[str]:
     """The URL of the application, without the last slash, once its model is loaded."""
     listening = _listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+    server = uvicorn.Server(server_config(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     base = f"http://127.0.0.1:{listening.getsockname()[1]}"

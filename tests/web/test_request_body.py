@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 from tests.web.small_server import running
 
@@ -19,6 +20,7 @@ from clerestory.store import open_store
 from clerestory.web import create_app, request_body
 from clerestory.web.inference_queue import MAX_ADMITTED
 from clerestory.web.request_body import SMALL_BODY_BYTES, ByteBudget
+from clerestory.web.server import READ_BYTES, _Http, server_config
 
 AS_JSON = {"content-type": "application/json"}
 HEAD = b"POST %s HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Type: %s\r\n%s\r\n"
@@ -99,6 +101,38 @@ def test_a_client_at_the_minimum_rate_is_never_too_slow(base: str, monkeypatch: 
 
     answer = httpx.post(f"{base}/v1/embeddings", content=body(), headers=AS_JSON, timeout=60)
     assert answer.status_code == 200, answer.text
+
+
+def test_a_body_in_chunks_of_one_byte_is_read_in_small_pieces(base: str) -> None:
+    body = b'{"input": "a cat"}'.ljust(60_000)
+    with open_upload(base, b"/v1/embeddings", JSON, CHUNKED + b"Connection: close\r\n") as upload:
+        upload.sendall(b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n")
+        answer = b"".join(iter(lambda: upload.recv(65_536), b""))
+    assert answer.startswith(b"HTTP/1.1 200 "), answer[:200]
+
+
+def test_no_more_than_a_small_piece_is_parsed_between_two_turns_of_the_event_loop(app: Starlette) -> None:
+    sizes: list[int] = []
+
+    class Recorder(_Http):
+        def data_received(self, data: bytes) -> None:
+            sizes.append(len(data))
+
+    async def scenario() -> None:
+        config = server_config(app)
+        config.load()
+        loop = asyncio.get_running_loop()
+        state = uvicorn.server.ServerState()
+        made = await loop.create_server(lambda: Recorder(config, state, {}), "127.0.0.1", 0)
+        async with made:
+            _, writer = await asyncio.open_connection(*made.sockets[0].getsockname())
+            writer.write(b"x" * 1_000_000)
+            while sum(sizes) < 1_000_000:
+                await asyncio.sleep(0.01)
+            writer.close()
+
+    asyncio.run(scenario())
+    assert max(sizes) <= READ_BYTES
 
 
 def test_large_bodies_share_a_budget_in_order_and_small_ones_pass() -> None:

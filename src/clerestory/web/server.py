@@ -13,11 +13,13 @@ from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clerestory.core.errors import InputError
 
 DRAIN_SECONDS = 1.0
 FINISH_SECONDS = 30
+READ_BYTES = 16_384
 MAX_PORT = 65535
 
 
@@ -45,19 +47,32 @@ def run(
         bound = listening.getsockname()[1]
         if on_listening is not None:
             on_listening(f"http://{f'[{host}]' if ':' in host else host}:{bound}/")
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            timeout_graceful_shutdown=FINISH_SECONDS,
-            timeout_keep_alive=5,
-            h11_max_incomplete_event_size=32_768,
-            ws="none",
-            loop="asyncio",
-        )
-        _Server(config, app, drain_seconds).run(sockets=[listening])
+        _Server(server_config(app), app, drain_seconds).run(sockets=[listening])
+
+
+def server_config(app: Starlette) -> uvicorn.Config:
+    """The settings of the HTTP server."""
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=FINISH_SECONDS,
+        timeout_keep_alive=5,
+        h11_max_incomplete_event_size=32_768,
+        http=_Http,
+        ws="none",
+        loop="asyncio",
+    )
+
+
+class _Http(H11Protocol):
+    """HTTP/1.1, read in small pieces: a large one full of tiny chunks would keep the event loop busy for long."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
+        transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # of asyncio's transports
+        super().connection_made(transport)
 
 
 class _Server(uvicorn.Server):
