@@ -14,6 +14,7 @@ from tests.report.world import World, make_data, make_world
 from clerestory.core.codec import decode
 from clerestory.core.evidence import Evidence
 from clerestory.report import build, collect, render_html, render_json, render_markdown, report
+from clerestory.report.render import _cell
 from clerestory.store import open_store
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'`|[x](javascript:alert(3))"
@@ -182,3 +183,12 @@ def test_words_can_be_read(dark: bool, names: str) -> None:
         for words in ("ink", "soft", "sky", "yes", "no", "unsure"):
             high, low = sorted((light(tokens_[ground]), light(tokens_[words])), reverse=True)
             assert (high + 0.05) / (low + 0.05) >= 4.5, (names, ground, words)
+
+
+@pytest.mark.parametrize(
+    "text", ["[click](https://example.com)", "![x](https://example.com/pixel.png)", "a *bold* | cell", "`code`", "<b>"]
+)
+def test_foreign_text_is_not_markup_in_a_card(text: str) -> None:
+    shown = _cell(f"before {text} after")
+    assert re.sub(r"\\(?=[|`*\]])", "", shown).replace("&lt;", "<") == f"before {text} after"
+    assert not re.search(r"(?<!\\)(?:\]\(|[|`*])|<", shown)

@@ -107,6 +107,7 @@ def _show(data: Dataset, common: Common) -> None:
         counts[group] = Counter(s.groups.get(group, "(none)") for s in data)
     table = Table(box=None, show_header=False)
     table.add_row("samples", f"{len(data):,}")
+    table.add_row("captions", f"{sum(len(s.captions) for s in data):,}")
     table.add_row("concepts", f"{len({s.concept for s in data}):,}")
     table.add_row("digest", data.digest)
     for key, counter in counts.items():

@@ -14,6 +14,7 @@ from clerestory.core.errors import ClerestoryError
 from clerestory.core.evidence import Finding, Severity, State
 from clerestory.core.extensions import find, names
 from clerestory.core.stage import import_object, stages
+from clerestory.core.text import valid_unicode
 
 PAGE = "docs/reference/findings.md"
 
@@ -69,13 +70,20 @@ class FindingCode:
             code=self.code,
             severity=severity or self.severity,
             state=state or self.state,
-            where=where,
-            message=message,
-            fix=self.fix if fix is None else fix,
+            where=valid_unicode(where),
+            message=valid_unicode(message),
+            fix=valid_unicode(self.fix if fix is None else fix),
             reason=str(reason),
             count=count,
-            details=Facts(details),
+            details=Facts({name: _valid_fact(value) for name, value in details.items()}),
         )
+
+
+def _valid_fact(value: Fact) -> Fact:
+    """A fact may be a name of other people's files."""
+    if isinstance(value, tuple):
+        return tuple(valid_unicode(item) if isinstance(item, str) else item for item in value)
+    return valid_unicode(value) if isinstance(value, str) else value
 
 
 @cache

@@ -14,6 +14,12 @@ from clerestory.data.data_folder import IMAGE_SUFFIXES
 from clerestory.data.findings import IncompleteRow
 
 JsonRows = Iterator[tuple[str, dict[str, Any] | IncompleteRow]]
+
+
+class NotJson(DataError):
+    """A file is not one JSON value."""
+
+
 # In Karpathy's splits of COCO, the rest of the original validation images, which everybody trains on.
 RESTVAL = "restval"
 
@@ -22,15 +28,15 @@ def json_rows(path: Path) -> JsonRows:
     """The rows of a JSON file, each with its place in the file, and with the columns that ``Columns`` knows.
 
     Raises:
-        DataError: the file is not JSON, or none of the layouts.
-        UnicodeDecodeError: it is not UTF-8.
+        NotJson: the file is not one JSON value.
+        DataError: it cannot be read, or has none of the layouts.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is not valid JSON ({error})", "save it again") from None
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {error}", "save it again as UTF-8") from None
+    except ValueError as error:
+        raise NotJson(f"{path} is not valid JSON ({error})", "save it again") from None
     records = _records(data)
     if records is None:
         raise DataError(

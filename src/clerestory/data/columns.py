@@ -33,6 +33,8 @@ IMAGE_COLUMNS = (
     *("image", "picture", "photo", "img", "path", "file", "file_name", "filename", "file_path", "filepath"),
     *("image_path", "image_file", "image_file_name", "image_name", "img_path", "img_file", "img_name"),
 )
+# Addresses are not fetched; they are recognised so that it can be said what to do.
+ADDRESS_COLUMNS = ("url", "image_url", "img_url", "image_link", "img_link", "image_src", "coco_url")
 CAPTION_COLUMNS = (
     *("caption", "captions", "text", "name", "title"),
     *("sentence", "sentences", "comment", "alt", "alt_text", "description"),
@@ -118,7 +120,7 @@ class Columns:
             found = [name for key in keys for name in rest if column_key(name) == column_key(key)]
             return [name for name in found if rest.pop(name, name) is None]
 
-        self.images = take(*IMAGE_COLUMNS)
+        self.images = take(*IMAGE_COLUMNS) or take(*ADDRESS_COLUMNS)
         self.image = self.images[0] if self.images else ""
         self.captions = [(name, "en") for name in take(*CAPTION_COLUMNS)]
         self.keywords = take(*KEYWORD_COLUMNS)

@@ -21,8 +21,22 @@ from clerestory.core.text import loose_name, valid_unicode
 from clerestory.data import findings as data_findings
 from clerestory.data.findings import UnusedFile
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"}
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".apng", ".webp"))
+OTHER_IMAGE_SUFFIXES = frozenset(
+    (*(".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg"), *(".ico", ".psd", ".dng"))
+)
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*")
 IGNORED_FOLDER = "__MACOSX"
+
+
+def is_image_name(name: str) -> bool:
+    """Whether the suffix is that of an image, in a supported format or another one."""
+    return posixpath.splitext(name)[1].lower() in IMAGE_SUFFIXES | OTHER_IMAGE_SUFFIXES
+
+
+def begins_like_an_image(head: bytes) -> bool:
+    """Whether the first 16 bytes of a file are those of an image, whatever its name."""
+    return head.startswith(_SIGNATURES) or (head[:4], head[8:12]) == (b"RIFF", b"WEBP")
 
 
 class OutsideFolder(DataError):
@@ -57,8 +71,8 @@ class NameIndex:
         self._exact = set(names)
         self._loose: defaultdict[str, set[str]] = defaultdict(set)
         for name in names:
-            stem, suffix = posixpath.splitext(name)
-            keys = [name, stem] if suffix.lower() in IMAGE_SUFFIXES else [name]
+            stem = posixpath.splitext(name)[0]
+            keys = [name, stem] if is_image_name(name) else [name]
             for key in map(loose_name, keys):
                 self._loose[key].add(name)
                 self._loose[key.casefold()].add(name)
@@ -85,6 +99,7 @@ class DataFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self.name = valid_unicode(self.root.name)
         self._allowed = [self.root]
         for folder in (self.root, *self.root.parents):
             if folder.parent.name == "snapshots" and (folder.parent.parent / "blobs").is_dir():
@@ -151,6 +166,18 @@ class DataFolder:
         if match in self.entries(folder).outside:
             raise OutsideFolder(path)
         return posixpath.join(folder, match) if match else ""
+
+    def names(self, folder: str) -> list[str]:
+        """The files of a sub-folder, given as in a table; empty if it does not exist.
+
+        Raises:
+            OutsideFolder: the path leads out of the data folder.
+        """
+        path = posixpath.normpath(folder)
+        if path.startswith(("../", "/")) or path == "..":
+            raise OutsideFolder(path)
+        match = self._find_folder([] if path == "." else path.split("/"))
+        return [] if match is None else self.entries(match).files
 
     def _find_folder(self, parents: list[str]) -> str | None:
         folder = "/".join(parents)

@@ -68,6 +68,7 @@ class UnusedFile(StrEnum):
     LINK_WITHIN = "link_within"
     NO_IMAGE = "no_image"
     NOT_A_FILE = "not_a_file"
+    SIDECAR = "sidecar"
     UNKNOWN_FORMAT = "unknown_format"
 
 
@@ -175,10 +176,12 @@ def repeated_rows(count: int, where: str) -> Finding:
     return DUPLICATE_ID.finding(where, message, fix="remove the repeated rows", reason="equal", count=count)
 
 
-def missing_file(where: str, file: str) -> Finding:
-    """A row whose image file does not exist; skipped."""
-    file = valid_unicode(file)
-    return MISSING_FILE.finding(where, f"the image file {file!r} does not exist; the row is skipped", file=file)
+def missing_file(where: str, file: str, closest: Sequence[str] = ()) -> Finding:
+    """A row whose image file does not exist; skipped. The fix has the ``closest`` name of a file that does."""
+    fix = f"correct its path: did you mean {closest[0]!r}?" if closest else None
+    return MISSING_FILE.finding(
+        where, f"the image file {file!r} does not exist; the row is skipped", fix=fix, file=file
+    )
 
 
 def incomplete_row(where: str, reason: IncompleteRow) -> Finding:
@@ -257,13 +260,16 @@ def unused_files(reason: UnusedFile, files: Sequence[str]) -> Finding:
         UnusedFile.LINK_WITHIN: ("link to a folder that is opened anyway", "links to folders that are opened anyway"),
         UnusedFile.NO_IMAGE: ("text file without an image of its name", "text files without an image of their name"),
         UnusedFile.NOT_A_FILE: ("entry that is not a file", "entries that are not files"),
+        UnusedFile.SIDECAR: (
+            "file beside an image, without a further caption,",
+            "files beside images, without further captions,",
+        ),
         UnusedFile.UNKNOWN_FORMAT: ("file of another kind", "files of other kinds"),
     }[reason]
     what = f"1 {one} is" if len(names) == 1 else f"{len(names):,} {several} are"
     fix = "unpack it, then open the folder" if reason == UnusedFile.ARCHIVE else None
-    example = names[0] if len(names) == 1 else f"such as {names[0]!r}"
-    where = names[0] if len(names) == 1 else f"{len(names):,} {several}"
-    message = f"{what} not used: {example}" if len(names) > 1 else f"{what} not used"
+    where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
+    message = f"{what} not used"
     return UNUSED_FILES.finding(where, message, fix=fix, reason=reason, count=len(names), files=names)
 
 

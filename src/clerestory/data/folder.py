@@ -1,157 +1,173 @@
-"""A folder of images, with captions in ``captions.csv|jsonl`` or in a ``.txt`` file beside each image."""
+"""A folder of images in one of the common layouts, with captions in tables or in files beside the images."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+import posixpath
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from clerestory.core.errors import DataError, IntegrityError
+from clerestory.core.errors import IntegrityError
 from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.sample import Caption, Dataset
+from clerestory.core.sample import Dataset
+from clerestory.core.text import valid_unicode
 from clerestory.data import findings as data_findings
 from clerestory.data.assemble import assemble
+from clerestory.data.caption_tables import SPREADSHEET_SUFFIXES, read_tables
 from clerestory.data.columns import Columns, RawRow
-from clerestory.data.findings import EmptyCaption, IncompleteRow, UnreadableImage
+from clerestory.data.data_folder import DataFolder, begins_like_an_image, is_image_name
+from clerestory.data.findings import UnusedFile
+from clerestory.data.image_paths import addresses_error, resolve_paths
 from clerestory.data.image_scan import ImageScan, scan_files
-from clerestory.data.text_tables import Table, read_table
+from clerestory.data.layout import apply_layout
+from clerestory.data.sidecars import Sidecars
+from clerestory.data.text_tables import TABLE_SUFFIXES, read_table
 
-CAPTION_FILES = ("captions.csv", "captions.jsonl", "metadata.csv", "metadata.jsonl")
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
-UNSUPPORTED_SUFFIXES = {".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".svg"}
+ARCHIVE_SUFFIXES = frozenset((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"))
 
 
-def open_folder(folder: Path, progress: Progress = QUIET, keep_columns: Sequence[str] = ()) -> Dataset:
+@dataclass(slots=True)
+class FolderFiles:
+    """The files of a folder by what they are.
+
+    Attributes:
+        images: also those in a format that is not supported.
+        tables: everything that may be a table.
+        others: the rest.
+    """
+
+    images: list[str] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+
+
+def open_folder(
+    data: DataFolder, files: FolderFiles, progress: Progress = QUIET, keep_columns: Sequence[str] = ()
+) -> Dataset:
     """Open a folder with its sub-folders, without hidden files. Ids are paths below the folder.
 
-    With ``keep_columns``, each row of its caption file is a separate sample; see ``Columns``.
+    Everything that is not part of a sample is named in a finding.
+
+    Args:
+        data: the folder.
+        files: its files, from ``sort_files``.
+        progress: advanced by every row and every image.
+        keep_columns: each row of its tables is a separate sample; see ``Columns``.
 
     Raises:
         DataError: it has two caption files, or no readable image.
     """
-    tables = [folder / name for name in CAPTION_FILES if (folder / name).is_file()]
-    if len(tables) > 1:
-        names = " and ".join(table.name for table in tables)
-        raise DataError(f"{folder} has several caption files: {names}", "remove all but one")
-    table = read_table(tables[0], keep_columns, progress) if tables else Table()
-    listed, path_findings = resolve_paths(folder, table.rows)
-    unlisted, folder_findings = _unlisted_images(folder, {row.file for row in listed})
-    findings = [*table.findings, *path_findings, *folder_findings]
-    name = folder.resolve().name
+    sidecars = Sidecars(data, files.images, files.tables)
+    candidates = [file for file in files.tables if file not in sidecars.files]
+    tables = read_tables(data, candidates, keep_columns, progress)
+    if tables.address and not files.images:
+        raise addresses_error(data.root / tables.address_table, tables.address, tables.address_columns[0])
+    listed = {row.file for row in tables.rows}
+    rows = [*tables.rows, *(_row(file) for file in files.images if file not in listed)]
+    findings = [*data.findings(), *tables.findings]
+    for row in rows:
+        if not row.captions:
+            findings += sidecars.read(row)
+    used = {*tables.used, *sidecars.used, *listed}
+    findings += unused_findings(files, used, sidecars.files)
     return dataset_from_files(
-        name, folder, listed + unlisted, findings, progress, table.columns, separate_rows=bool(keep_columns)
+        data.name, data, rows, findings, progress, tables.columns, separate_rows=bool(keep_columns)
     )
 
 
 def open_table(path: Path, progress: Progress = QUIET, keep_columns: Sequence[str] = ()) -> Dataset:
-    """Open a ``.csv`` or ``.jsonl`` file whose rows name image files, relative to the folder of the table.
+    """Open a table whose rows name image files, relative to the folder of the table.
 
-    With ``keep_columns``, each row is a separate sample; see ``Columns``.
+    The images of a table in a folder ``annotations`` may also be beside that folder. With ``keep_columns``, each row is
+    a separate sample; see ``Columns``.
 
     Raises:
         DataError: the table cannot be read, or names no readable image.
     """
     table = read_table(path, keep_columns, progress)
-    listed, path_findings = resolve_paths(path.parent, table.rows)
-    findings = [*table.findings, *path_findings]
+    parent = path.resolve().parent
+    data = DataFolder(parent.parent if parent.name.lower() == "annotations" else parent)
+    resolved = resolve_paths(data, table.rows, path.resolve().relative_to(data.root).as_posix())
+    if resolved.address and not resolved.rows:
+        raise addresses_error(path, resolved.address, table.columns[0])
     return dataset_from_files(
-        path.stem, path.parent, listed, findings, progress, table.columns, separate_rows=bool(keep_columns)
+        path.stem,
+        data,
+        resolved.rows,
+        [*table.findings, *resolved.findings],
+        progress,
+        table.columns,
+        separate_rows=bool(keep_columns),
     )
 
 
-def resolve_paths(root: Path, rows: list[RawRow]) -> tuple[list[RawRow], list[Finding]]:
-    """Replace the paths of the rows by paths below ``root``, which are the ids of rows without one."""
-    resolved: list[RawRow] = []
-    findings: list[Finding] = []
-    for row in rows:
-        inside = _inside(root, row.file)
-        if not row.file:
-            findings.append(data_findings.incomplete_row(row.where, IncompleteRow.NO_IMAGE))
-        elif inside is None:
-            findings.append(data_findings.outside_folder(row.where, row.file))
+def sort_files(folder: DataFolder) -> FolderFiles:
+    """What each file is: by its suffix, else by its content."""
+    result = FolderFiles()
+    for file in folder.files:
+        suffix = posixpath.splitext(file)[1].lower()
+        if is_image_name(file) or _is_image(folder.root / file):
+            result.images.append(file)
+        elif suffix in TABLE_SUFFIXES or suffix in SPREADSHEET_SUFFIXES or suffix in (".txt", ".caption", ".text"):
+            result.tables.append(file)
         else:
-            row.file = inside
-            row.id = row.id or inside
-            resolved.append(row)
-    return resolved, findings
+            result.others.append(file)
+    return result
 
 
-def _inside(root: Path, file: str) -> str | None:
-    """The path below ``root``; None if it is outside (also through a link)."""
+def _is_image(path: Path) -> bool:
     try:
-        return (root.resolve() / file.replace("\\", "/")).resolve().relative_to(root.resolve()).as_posix()
-    except (ValueError, OSError):
-        return None
+        with path.open("rb") as file:
+            return begins_like_an_image(file.read(16))
+    except OSError:
+        return False
 
 
-def _unlisted_images(folder: Path, listed: set[str]) -> tuple[list[RawRow], list[Finding]]:
-    """Rows for images that the caption file does not list, with captions from the text file beside them."""
-    rows, findings = [], []
-    for path in _walk(folder):
-        file = path.relative_to(folder).as_posix()
-        suffix = path.suffix.lower()
-        if file in listed or suffix not in IMAGE_SUFFIXES | UNSUPPORTED_SUFFIXES:
-            continue
-        if _inside(folder, file) is None:
-            findings.append(data_findings.outside_folder(file, file))
-        elif suffix in UNSUPPORTED_SUFFIXES:
-            problem = f"a {suffix} file is not a JPEG, PNG or WEBP image"
-            findings.append(data_findings.unreadable_image(file, UnreadableImage.UNSUPPORTED_FORMAT, problem))
-        else:
-            captions, problems = _sidecar_captions(path, file)
-            findings += problems
-            rows.append(RawRow(where=file, id=file, file=file, captions=captions))
-    return rows, findings
+def _row(file: str) -> RawRow:
+    name = valid_unicode(file)
+    return RawRow(where=name, id=name, file=file)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent) / name for name in sorted(files) if not name.startswith("."))
-
-
-def _sidecar_captions(image: Path, file: str) -> tuple[list[Caption], list[Finding]]:
-    """Captions from ``x.txt`` beside ``x.jpg``, one per line."""
-    where = Path(file).with_suffix(".txt").as_posix()
-    try:
-        text = image.with_suffix(".txt").read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return [], []
-    except (OSError, UnicodeDecodeError):
-        return [], [data_findings.empty_caption(where, EmptyCaption.NOT_UTF8)]
-    lines = dict.fromkeys(line for raw in text.splitlines() if (line := " ".join(raw.split())))
-    return ([Caption(line) for line in lines], []) if lines else ([], [data_findings.empty_caption(where)])
+def unused_findings(files: FolderFiles, used: Collection[str] = (), sidecars: Collection[str] = ()) -> list[Finding]:
+    """Findings about all tables and other files that are not ``used``; ``sidecars`` lie beside an image."""
+    unused: defaultdict[UnusedFile, list[str]] = defaultdict(list)
+    for file in files.tables:
+        if file not in used:
+            unused[UnusedFile.SIDECAR if file in sidecars else UnusedFile.NO_IMAGE].append(file)
+    for file in files.others:
+        is_archive = posixpath.splitext(file)[1].lower() in ARCHIVE_SUFFIXES
+        unused[UnusedFile.ARCHIVE if is_archive else UnusedFile.UNKNOWN_FORMAT].append(file)
+    return [data_findings.unused_files(reason, names) for reason, names in sorted(unused.items())]
 
 
 def dataset_from_files(
     name: str,
-    root: Path,
+    folder: DataFolder,
     rows: list[RawRow],
     findings: list[Finding],
     progress: Progress = QUIET,
     columns: Sequence[Columns] = (),
     separate_rows: bool = False,
 ) -> Dataset:
-    """The dataset of rows whose images are files below ``root``; an image is read when it is needed."""
-    root = root.resolve()
-    scans = scan_files(root, (row.file for row in rows), progress)
+    """The dataset of rows whose images are files of ``folder``; an image is read when it is needed."""
+    scans = scan_files(folder.root, (row.file for row in rows), progress)
     scanned: list[tuple[RawRow, ImageScan]] = []
     for row in rows:
         if row.file not in scans:
-            findings.append(data_findings.missing_file(row.where, row.file))
+            findings.append(data_findings.missing_file(row.where, valid_unicode(row.file)))
             continue
-        row.source, row.location = row.source or row.file, row.file
-        folder, separator, _ = row.file.partition("/")
-        if separator:
-            row.groups.setdefault("folder", folder)
+        row.source, row.location = row.source or valid_unicode(row.file), row.file
         scanned.append((row, scans[row.file]))
+    apply_layout([row for row, _ in scanned], splits=not separate_rows)
 
     def read(file: str) -> bytes:
+        path = folder.root / file
         try:
-            return (root / file).read_bytes()
+            return path.read_bytes()
         except OSError as error:
-            problem = f"{root / file} cannot be read: {error.strerror or error}"
+            problem = f"{path} cannot be read: {error.strerror or error}"
             raise IntegrityError(problem, "restore the file, or open the data again") from None
 
     return assemble(name, scanned, read, findings, columns, separate_rows=separate_rows)

@@ -10,11 +10,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from clerestory.core.errors import DataError, MissingExtra
 from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
 from clerestory.data import findings as data_findings
+from clerestory.data import parquet
 from clerestory.data.assemble import assemble
 from clerestory.data.columns import IMAGE_COLUMNS, SPLIT_NAMES, Columns, RawRow
 from clerestory.data.findings import IncompleteRow
@@ -69,6 +73,20 @@ def open_huggingface(spec: str, progress: Progress = QUIET, keep_columns: Sequen
 
     name = spec.removeprefix(HF).rstrip("/").rsplit("/", 1)[-1]
     return assemble(name, scanned, read, findings, [columns], separate_rows=bool(keep_columns))
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether ``save_to_disk`` wrote a folder."""
+    return any((folder / file).is_file() for file in SAVED_FILES[1:])
+
+
+def parquet_with_images(path: Path) -> bool:
+    """Whether a Parquet file contains images, not only the names of image files."""
+    try:
+        with path.open("rb") as file:
+            return bool(parquet.image_column(pq.read_schema(file)))
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def _rows(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from clerestory.core.codec import encode
 from clerestory.core.digest import digest, short
 from clerestory.core.evidence import Finding
+from clerestory.core.text import valid_unicode
 from clerestory.data import findings as data_findings
 from clerestory.data.columns import RawRow
 from clerestory.data.image_scan import ImageScan
@@ -116,7 +117,7 @@ def _qualified(id_: str, members: Sequence[ScannedRow], taken: set[str]) -> list
     qualifiers = (
         [row.split for row, _ in members],
         [row.concept for row, _ in members],
-        [row.file for row, _ in members],
+        [valid_unicode(row.file) for row, _ in members],
         [short(scan.sha256) for _, scan in members],
         [short(_row_digest(member)) for member in members],
         [_row_digest(member) for member in members],

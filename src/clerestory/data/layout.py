@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from clerestory.core.sample import TRAIN
+from clerestory.core.text import valid_unicode
 from clerestory.data.columns import SPLIT_NAMES, RawRow
 
 # Folders inside of a split that hold all of its images.
@@ -15,8 +16,8 @@ PLAIN_FOLDERS = {"image", "images", "img", "imgs", "jpegimages", "photos"}
 
 
 def split_in_name(name: str) -> str:
-    """The split that a name mentions, such as ``train2017``, ``captions_val`` or ``seg_test``; empty if none or two."""
-    words = re.split(r"[^a-z]+", name.casefold())
+    """The split that a name mentions, as in ``train2017``, ``captions_val``, ``trainImages``; empty if none or two."""
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
     splits = {SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES}
     return splits.pop() if len(splits) == 1 else ""
 
@@ -43,30 +44,25 @@ def split_folders(files: Iterable[str]) -> dict[str, str]:
 
 
 def apply_layout(rows: Sequence[RawRow], splits: bool = True) -> None:
-    """Set the split and the class of the rows from the folders of their images, where the rows do not have them.
+    """Set split and groups from the folders of the images, where the rows do not have them.
 
-    A class is the folder below a split (``train/cat/1.jpg``), if there are several. Splits by name count only if they
-    are not all ``train``, which would leave nothing to test on.
+    The folder below a split (``train/cat/1.jpg``) is the group ``class``; without splits, the first folder is the group
+    ``folder``. Splits by name count only if they are not all ``train``, which would leave nothing to test on.
 
     Args:
         rows: with the paths of their images.
         splits: set splits as well.
     """
     folders = split_folders(row.file for row in rows)
-    if not folders:
-        return
-    found: list[tuple[RawRow, str, str]] = []
+    in_split: list[tuple[RawRow, str]] = []
     for row in rows:
         parts = row.file.split("/")[:-1]
         depth = next((i for i in range(len(parts)) if "/".join(parts[: i + 1]) in folders), None)
         if depth is not None:
-            below = parts[depth + 1] if depth + 1 < len(parts) else ""
-            found.append((row, folders["/".join(parts[: depth + 1])], "" if below.lower() in PLAIN_FOLDERS else below))
-    is_split = {row.split or split for row, split, _ in found} != {TRAIN}
-    has_classes = len({below for _, _, below in found if below}) > 1
-    for row, split, below in found:
-        row.groups.setdefault("folder", below)
-        if splits and is_split:
+            in_split.append((row, folders["/".join(parts[: depth + 1])]))
+            parts = [part for part in parts[depth + 1 :] if part.lower() not in PLAIN_FOLDERS]
+        if parts:
+            row.groups.setdefault("folder" if depth is None else "class", valid_unicode(parts[0]))
+    if splits and {row.split or split for row, split in in_split} != {TRAIN}:
+        for row, split in in_split:
             row.split = row.split or split
-        if has_classes and below:
-            row.groups.setdefault("class", below)

@@ -18,9 +18,9 @@ from clerestory.data import findings as data_findings
 from clerestory.data import parquet
 from clerestory.data.assemble import assemble
 from clerestory.data.cells import file_of
-from clerestory.data.columns import IMAGE_COLUMNS, Columns, RawRow
+from clerestory.data.columns import IMAGE_COLUMNS, Columns
 from clerestory.data.findings import IncompleteRow
-from clerestory.data.folder import dataset_from_files, resolve_paths
+from clerestory.data.folder import open_table
 from clerestory.data.identity import ScannedRow
 from clerestory.data.image_scan import scan_image
 
@@ -52,9 +52,10 @@ def open_parquet(path: Path, progress: Progress = QUIET, keep_columns: Sequence[
             f"{path} has no image column (its columns are {', '.join(schema.names)})",
             f"name it {IMAGE_COLUMNS[0]!r}; it contains encoded bytes, or the names of image files",
         )
-    read = _with_bytes if column else _with_names
+    if not column:
+        return open_table(path, progress, keep_columns)
     try:
-        return read(path, columns, column, own_layout, progress)
+        return _with_bytes(path, columns, column, own_layout, progress)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}", "write the file again") from None
 
@@ -87,22 +88,3 @@ def _rows(file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
 def _file_name(row: dict[str, Any], column: str) -> str:
     """The file name that Hugging Face stores beside the bytes."""
     return file_of(row[column]) if isinstance(row[column], dict) else ""
-
-
-def _with_names(path: Path, columns: Columns, _: str, own_layout: bool, progress: Progress) -> Dataset:
-    rows: list[RawRow] = []
-    findings: list[Finding] = []
-    file = pq.ParquetFile(path)
-    with progress.task(f"Reading {path.name}", file.metadata.num_rows) as task:
-        for number, row in enumerate(_rows(file)):
-            raw, row_findings = columns.read_row(row, f"row {number + 1}")
-            if columns.keep_columns:
-                raw.id = raw.id or f"{number:08d}"
-            rows.append(raw)
-            findings += row_findings
-            task.advance()
-    listed, path_findings = resolve_paths(path.parent, rows)
-    findings += path_findings
-    return dataset_from_files(
-        path.stem, path.parent, listed, findings, progress, [columns], separate_rows=bool(columns.keep_columns)
-    )

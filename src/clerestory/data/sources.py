@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +11,22 @@ from clerestory.core.errors import DataError, closest
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
 from clerestory.core.text import valid_unicode
-from clerestory.data.folder import open_folder, open_table
-from clerestory.data.huggingface import HF, open_huggingface
+from clerestory.data.caption_tables import SPREADSHEET_SUFFIXES
+from clerestory.data.data_folder import DataFolder
+from clerestory.data.folder import ARCHIVE_SUFFIXES, FolderFiles, open_folder, open_table, sort_files, unused_findings
+from clerestory.data.huggingface import HF, is_saved, open_huggingface, parquet_with_images
 from clerestory.data.icons import open_icons
 from clerestory.data.parquet_tables import open_parquet
 from clerestory.data.shards import is_sharded, open_shards
+from clerestory.data.webdataset import open_archives, open_webdataset
 
-READERS = {".parquet": open_parquet, ".csv": open_table, ".jsonl": open_table}
+Reader = Callable[[Path, Progress, Sequence[str]], Dataset]
+
+READERS: dict[str, Reader] = {
+    ".parquet": open_parquet,
+    **dict.fromkeys((".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".txt"), open_table),
+    ".tar": open_webdataset,
+}
 
 
 def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequence[str] = ()) -> Dataset:
@@ -51,14 +60,41 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
     if path.is_dir() and is_sharded(path):
         return open_shards(path)
     if path.is_dir():
-        return open_folder(path, progress, keep_columns)
+        return _open_folder(path, progress, keep_columns)
     if path.is_file():
         reader = READERS.get(path.suffix.lower())
         if reader is None:
-            raise DataError(f"{path} has an unknown format", f"name a folder, or a file ending in {', '.join(READERS)}")
+            fix = f"name a folder, or a file ending in {', '.join(READERS)}"
+            if path.suffix.lower() in ARCHIVE_SUFFIXES:
+                fix = "unpack it, then name the folder"
+            elif path.suffix.lower() in SPREADSHEET_SUFFIXES:
+                fix = "save it as CSV (in Excel: CSV UTF-8), then name that file"
+            raise DataError(f"{path} has an unknown format", fix)
         return reader(path, progress, keep_columns)
     fix = f"use {', '.join(known)}, hf:org/name, or the path of a folder or of a file ending in {', '.join(READERS)}"
     raise DataError(f"the data {text!r} does not exist", fix, closest(text, [*known, *_neighbours(path)]))
+
+
+def _open_folder(path: Path, progress: Progress, keep_columns: Sequence[str]) -> Dataset:
+    """Open a folder: as a saved Hugging Face dataset, as archives, as Parquet with images, else as images."""
+    if is_saved(path):
+        return open_huggingface(f"{HF}{path}", progress, keep_columns)
+    folder = DataFolder(path)
+    files = sort_files(folder)
+    if files.images:
+        return open_folder(folder, files, progress, keep_columns)
+    archives = [file for file in files.others if file.lower().endswith(".tar")]
+    tables = [file for file in files.tables if file.lower().endswith(".parquet")]
+    if archives:
+        rest = FolderFiles([], files.tables, [file for file in files.others if file not in archives])
+        findings = [*folder.findings(), *unused_findings(rest)]
+        return open_archives(folder.name, folder.root, archives, findings, progress, keep_columns)
+    if any(parquet_with_images(folder.root / file) for file in tables):
+        rest = FolderFiles([], [file for file in files.tables if file not in tables], files.others)
+        data = open_huggingface(f"{HF}{path}", progress, keep_columns)
+        data.findings = (*data.findings, *folder.findings(), *unused_findings(rest))
+        return data
+    return open_folder(folder, files, progress, keep_columns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,41 @@
-"""CSV and JSON Lines: every row with its location in the file; malformed rows become findings."""
+"""Tables of images and captions: every row with its location in the file; malformed rows become findings."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from itertools import chain
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.text import valid_unicode
 from clerestory.data import findings as data_findings
-from clerestory.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, Columns, RawRow, column_key, unique_names
+from clerestory.data import parquet
+from clerestory.data.annotations import NotJson, json_rows
+from clerestory.data.columns import (
+    ADDRESS_COLUMNS,
+    CAPTION_COLUMNS,
+    IMAGE_COLUMNS,
+    Columns,
+    RawRow,
+    column_key,
+    unique_names,
+)
 from clerestory.data.csv_lines import CsvReader, CsvRecord, read_lines
+from clerestory.data.data_folder import is_image_name
 from clerestory.data.findings import IncompleteRow
 
 ROWS_PER_UPDATE = 1000
-_IMAGE_KEYS = frozenset(map(column_key, IMAGE_COLUMNS))
-_IMAGE_SUFFIXES = frozenset(
-    (
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
-        *(".heic", ".heif", ".avif", ".jxl", ".svg"),
-    )
-)
+TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"))
+_IMAGE_KEYS = frozenset(map(column_key, (*IMAGE_COLUMNS, *ADDRESS_COLUMNS)))
+_Rows = Iterator[tuple[int, str, dict[str, Any] | IncompleteRow]]
 
 
 @dataclass(slots=True)
@@ -43,7 +54,9 @@ class Table:
 
 
 def read_table(path: Path, keep_columns: Sequence[str] = (), progress: Progress = QUIET) -> Table:
-    """Every row of a CSV or ``.jsonl`` file, and the findings; malformed rows are reported and skipped.
+    """Every row of a CSV, JSON or Parquet file, and the findings; malformed rows are reported and skipped.
+
+    A CSV may also be tab-separated, or a list of captions without a header (``a.jpg#0<TAB>a red bag``).
 
     With ``keep_columns``, each row is a separate sample, and a row without an id gets its number as id.
 
@@ -51,10 +64,9 @@ def read_table(path: Path, keep_columns: Sequence[str] = (), progress: Progress 
         DataError: the file cannot be read as text, has no image column, or lacks one of ``keep_columns``.
     """
     table = Table()
-    is_json = path.suffix.lower() == ".jsonl"
     lines = _count_lines(path)
     with progress.task(f"Reading {path.name}", lines) as task:
-        rows = _jsonl_rows(path, keep_columns, table) if is_json else _csv_rows(path, keep_columns, table)
+        rows = _READERS.get(path.suffix.lower(), _csv_rows)(path, keep_columns, table)
         number = read = 0
         for number, (line, where, row) in enumerate(rows, start=1):
             if isinstance(row, IncompleteRow):
@@ -90,20 +102,44 @@ def _columns(names: Iterable[str], keep_columns: Sequence[str], path: Path) -> C
     return columns
 
 
-def _csv_rows(
-    path: Path, keep_columns: Sequence[str], table: Table
-) -> Iterator[tuple[int, str, dict[str, str] | IncompleteRow]]:
-    """Rows of a CSV file with a header: the number of the line, how findings refer to the row, and its cells."""
-    reader = CsvReader(read_lines(path), is_header=lambda cells: any(column_key(cell) in _IMAGE_KEYS for cell in cells))
+def is_table(path: Path) -> bool:
+    """Whether a text file is a table of images: its header names a column of images, or its first cell is an image."""
+    try:
+        header = _csv_reader(path).header
+    except DataError:
+        return False
+    return len(header) > 1 and (any(column_key(cell) in _IMAGE_KEYS for cell in header) or _has_no_header(header))
+
+
+def _csv_reader(path: Path) -> CsvReader:
+    return CsvReader(read_lines(path), is_header=lambda cells: any(column_key(cell) in _IMAGE_KEYS for cell in cells))
+
+
+def _has_no_header(cells: Sequence[str]) -> bool:
+    """Whether the first line is a row already: an image, and further cells of which the last is the caption."""
+    return len(cells) > 1 and _is_image_name(cells[0]) and not _is_image_name(cells[-1]) and _has_letters(cells[-1])
+
+
+def _has_letters(text: str) -> bool:
+    return any(character.isalpha() for character in text)
+
+
+def _csv_rows(path: Path, keep_columns: Sequence[str], table: Table) -> _Rows:
+    """Rows of a CSV file: the number of the line, how findings refer to the row, and its cells."""
+    reader = _csv_reader(path)
+    first: list[CsvRecord] = []
+    if _has_no_header(reader.header):
+        first = [CsvRecord(1, 1, reader.header)]
+        reader.header = ["image", *(f"column {i}" for i in range(2, len(reader.header))), "caption"]
     header = unique_names(reader.header) if reader.header else []
     columns = _columns(header, keep_columns, path)
     table.columns.append(columns)
     width = len(header)
     image = header.index(columns.image) if header else 0
-    reader.begins_row = lambda cells: len(cells) >= width and _is_image_name(cells[image])
+    reader.begins_row = lambda cells: len(cells) >= width and _may_be_image(cells[image])
     several: list[tuple[str, CsvRecord]] = []
     number_several = 0
-    for number, record in enumerate(reader, start=1):
+    for number, record in enumerate(chain(first, reader), start=1):
         where = f"{path.name}, row {number}"
         if record.lines > 1:
             number_several += 1
@@ -120,14 +156,43 @@ def _csv_rows(
         table.findings.append(data_findings.rows_of_several_lines(number_several, where, lines))
 
 
-def _is_image_name(cell: str) -> bool:
+def _may_be_image(cell: str) -> bool:
     """Whether a cell looks like the image of a row, also of one that has none."""
-    return not cell.strip() or PurePosixPath(cell.strip()).suffix.lower() in _IMAGE_SUFFIXES
+    return not cell.strip() or _is_image_name(cell)
 
 
-def _jsonl_rows(
-    path: Path, keep_columns: Sequence[str], table: Table
-) -> Iterator[tuple[int, str, dict[str, Any] | IncompleteRow]]:
+def _is_image_name(cell: str) -> bool:
+    return is_image_name(cell.strip().partition("#")[0])
+
+
+def _json_rows(path: Path, keep_columns: Sequence[str], table: Table) -> _Rows:
+    """Rows of a JSON file: one list, the annotations of COCO, or JSON Lines under this name."""
+    try:
+        rows = list(json_rows(path))
+    except NotJson:
+        yield from _jsonl_rows(path, keep_columns, table)
+        return
+    names = dict.fromkeys(name for _, row in rows if isinstance(row, dict) for name in row)
+    table.columns.append(_columns(names, keep_columns, path))
+    yield from ((0, where, row) for where, row in rows)
+
+
+def _parquet_rows(path: Path, keep_columns: Sequence[str], table: Table) -> _Rows:
+    """Rows of a Parquet file that names image files."""
+    try:
+        with path.open("rb") as opened:  # Arrow itself opens only names that are UTF-8
+            file = pq.ParquetFile(opened)
+            if parquet.image_column(file.schema_arrow):
+                raise DataError(f"{path} contains the images themselves", "open it by its own name")
+            table.columns.append(_columns(file.schema_arrow.names, keep_columns, path))
+            rows = chain.from_iterable(batch.to_pylist() for batch in file.iter_batches())
+            for number, row in enumerate(rows, start=1):
+                yield 0, f"{path.name}, row {number}", row
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}", "check the file") from None
+
+
+def _jsonl_rows(path: Path, keep_columns: Sequence[str], table: Table) -> _Rows:
     """Rows of a JSON Lines file. It is read twice, since the columns are known only after the last row."""
     names: dict[str, None] = {}
     for _, row in _json_objects(path):
@@ -156,3 +221,10 @@ def _json_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) == len(pairs) and all(name and name.isascii() for name in row):
         return row
     return dict(zip(unique_names(valid_unicode(name) for name, _ in pairs), (value for _, value in pairs), strict=True))
+
+
+_READERS = {
+    **dict.fromkeys((".jsonl", ".ndjson"), _jsonl_rows),
+    ".json": _json_rows,
+    ".parquet": _parquet_rows,
+}

@@ -66,7 +66,9 @@ def render_markdown(page: ReportPage) -> str:
 
 def _cell(text: str) -> str:
     """Text that stays inside one cell of a Markdown table and is not markup."""
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
+    escaped = text.replace("\\", "\\\\").replace("<", "&lt;")
+    for mark in ("|", "`", "*", "]("):
+        escaped = escaped.replace(mark, f"\\{mark}")
     return " ".join(escaped.split())
 
 
