@@ -323,7 +323,7 @@ def test_the_loss_trains(world: World) -> None:
 
 
 def test_the_finding_code_is_registered_and_documented(world: World) -> None:
-    assert world.said["code"] == ["docs/reference/findings.md#clr-d013", 3]
+    assert world.said["code"] == ["docs/reference/findings.md#clr-d021", 3]
 
 
 def test_the_data_source_opens(world: World) -> None:
