@@ -284,6 +284,14 @@ def test_classes_without_training_images_are_refused_or_unscored(store: Store, t
     assert [(f.reason, f.count) for f in evidence.findings if f.code == "CLR-E001"] == [("unknown_label", 10)]
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_classifier_is_not_evaluated_on_its_training_images(store: Store, tmp_path: Path, split: str) -> None:
+    labelled(tmp_path, 6, split=split)
+    task = 'name = "colours"\nkind = "knn"\ndata = "classes.csv"\nlabel = "label"\n'
+    with pytest.raises(DataError, match="no labelled images in the split train besides the evaluated ones"):
+        run(store, ColourModel(), write_task(tmp_path, task))
+
+
 def test_one_item_is_not_a_valid_benchmark(store: Store, tmp_path: Path) -> None:
     write_quiz(tmp_path, 1)
     told = verdict(store, run(store, RuleBasedScorer(), write_task(tmp_path)))

@@ -268,6 +268,14 @@ def test_a_short_answer_that_was_cut_off_is_not_understood_unless_it_was_given()
     assert read_short_answer(r"\boxed{dog} as it", "contains", ("dog",), cut_off=True) is True
 
 
+def test_a_very_long_reply_is_read_at_its_beginning_and_end() -> None:
+    options, filler = ("cat", "dog", "horse", "hen"), "The grass is green in front of the house. " * 1000
+    assert read_choice(f"B\n\n{filler}", options) == 1
+    assert read_choice(f"{filler}So the answer is B.", options) == 1
+    assert read_choice(filler, options) is None
+    assert read_yes_no(f"No. {filler}") == "no"
+
+
 @given(
     text=st.text(max_size=60),
     name=st.sampled_from(("think", "thinking", "reasoning", "THINK", "scratchpad", "reflection")),

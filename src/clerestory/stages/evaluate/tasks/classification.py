@@ -56,7 +56,8 @@ def classify(
     classes = _classes(task, data)
     items = _class_items(task, samples, classes)
     evaluated = set(samples)
-    training_items = _class_items(task, [s for s in training_samples(data) if s not in evaluated], classes)
+    training = [sample for sample in training_samples(data) if sample not in evaluated]
+    training_items = _class_items(task, training, classes)
     trained = _trained_classes(task, items, training_items)
     builder = RowBuilder(task.groups)
     clean_scores = [NAN] * len(items)
@@ -65,7 +66,7 @@ def classify(
         present = [image for image in images if image is not None]
         if len(present) < len(items):
             continue
-        logits_NK = _logits(context, task, data, classes, _embed(context, data, present))
+        logits_NK = _logits(context, task, data, training, classes, _embed(context, data, present))
         scored = [
             each
             if not item.answers or item.answers[0] in trained
@@ -118,7 +119,14 @@ def _classes(task: Task, data: Dataset) -> tuple[str, ...]:
     return classes
 
 
-def _logits(context: EvaluationContext, task: Task, data: Dataset, classes: Sequence[str], images_ND: Floats) -> Floats:
+def _logits(
+    context: EvaluationContext,
+    task: Task,
+    data: Dataset,
+    training: Sequence[Sample],
+    classes: Sequence[str],
+    images_ND: Floats,
+) -> Floats:
     """Scores (N, K) of embedded images for each class; NaN rows stay NaN.
 
     Raises:
@@ -126,10 +134,10 @@ def _logits(context: EvaluationContext, task: Task, data: Dataset, classes: Sequ
     """
     if task.kind == "zero_shot":
         return images_ND @ _class_embeddings(context, task, classes).T
-    labelled = [sample for sample in training_samples(data) if column_value(sample, task.label) in classes]
+    labelled = [sample for sample in training if column_value(sample, task.label) in classes]
     if not labelled:
         raise DataError(
-            f"the data of the task {task.name!r} has no split train to train the classifier on",
+            f"the data of the task {task.name!r} has no labelled images in the split train besides the evaluated ones",
             "add a column split with train and test, or make it a task of kind zero_shot",
         )
     train_MD = _embed(context, data, labelled)

@@ -42,7 +42,8 @@ _EMPHASIS = [
     re.compile(r"(?<!`)(`{1,3})(?!`)([^`\n]+?)\1(?!`)"),
     re.compile(r"(?<![\w$])(\${1,2})(?=[^\s\d])([^$\n]+?)(?<=\S)\1(?![\w$])"),
 ]
-_MAX_JSON = 20_000
+_JSON_START = re.compile(r"\{|\[(?=\s*[\[{\"'])")
+_MAX_ATTEMPTS = 40
 
 
 def explicit_answers(text: str) -> list[str]:
@@ -65,9 +66,9 @@ def braced(text: str, start: int) -> str:
 
 
 def _json_answers(text: str) -> list[tuple[int, str]]:
-    found, decoder, position = [], json.JSONDecoder(), 0
-    text = text[:_MAX_JSON]
-    while (match := re.compile(r"[{\[]").search(text, position)) is not None:
+    found, decoder, position, attempts = [], json.JSONDecoder(), 0, 0
+    while (match := _JSON_START.search(text, position)) is not None and attempts < _MAX_ATTEMPTS:
+        attempts += 1
         position = match.end()
         for content in (text[match.start() :], text[match.start() :].replace("'", '"')):
             try:

@@ -19,6 +19,7 @@ from clerestory.stages.evaluate.tasks.replies.mention import EXPLICIT, PLAIN, Me
 from clerestory.stages.evaluate.tasks.replies.mentions import find_mentions
 
 Meaning = TypeVar("Meaning")
+MAX_BEGINNING, MAX_END = 2000, 4000  # characters of a reply that are read
 _LONE_LABEL = re.compile(
     r"[(\[<{（【「『\"'“‘]*\s*(\w[\u0300-\u036f\ufe0f\u20e3]?\w?)\s*[.):,\]>}）】」』\"'”’。．：]*"
 )
@@ -64,7 +65,7 @@ def read_short_answer(reply: str, scorer: str, correct: Sequence[str], cut_off: 
         correct: the correct answers.
         cut_off: whether the reply ended at the limit of its length.
     """
-    text = without_reasoning(reply)
+    text = _answer_part(reply)
     explicit = explicit_answers(text)
     stated = [*explicit, *_stated_answers(without_markup(text))]
     candidates = stated if cut_off else [text, without_markup(text), *stated]
@@ -77,7 +78,7 @@ def read_short_answer(reply: str, scorer: str, correct: Sequence[str], cut_off: 
 
 def _first_meaning(reply: str, read: Callable[[str, bool], Meaning | None], cut_off: bool) -> Meaning | None:
     """The meaning of an explicit answer (the last one that has a meaning), else of the whole text."""
-    text = without_reasoning(reply)
+    text = _answer_part(reply)
     for answer in reversed(explicit_answers(text)):
         meaning = read(without_markup(answer), False)
         if meaning is not None:
@@ -86,6 +87,14 @@ def _first_meaning(reply: str, read: Callable[[str, bool], Meaning | None], cut_
         return None
     meaning = None if cut_off else read(text, False) if _is_short(text) else None
     return read(without_markup(text), cut_off) if meaning is None else meaning
+
+
+def _answer_part(reply: str) -> str:
+    """A reply without its reasoning; of a very long one the beginning and the end, where answers are."""
+    text = without_reasoning(reply)
+    if len(text) <= MAX_BEGINNING + MAX_END:
+        return text
+    return f"{text[:MAX_BEGINNING]}\n…\n{text[-MAX_END:]}"
 
 
 def _is_short(text: str) -> bool:
