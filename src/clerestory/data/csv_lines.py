@@ -113,7 +113,7 @@ class CsvReader:
         if inside is None:
             return CsvRecord(first, 1, cells)
         following: list[str] = []
-        while inside is not None and len(following) < MAX_LINES and not self._cells.is_broken:
+        while inside is not None and len(following) < MAX_LINES and not self._is_impossible(cells):
             another = next(self._lines, None)
             if another is None:
                 break
@@ -127,6 +127,10 @@ class CsvReader:
         self._lines.push_back(*following)
         cells, _ = self._cells.split(line, is_literal=True)
         return CsvRecord(first, 1, cells, is_balanced=False)
+
+    def _is_impossible(self, cells: list[str]) -> bool:
+        width = len(self.header)
+        return self._cells.is_broken or bool(width and any(cell.strip() for cell in cells[width:]))
 
     def _fits_header(self, cells: list[str]) -> bool:
         width = len(self.header)
