@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.support.disks import can_mount, small_disk
 
 from clerestory.store.answer_cache import AnswerCache, answer_key
 
@@ -43,6 +44,17 @@ def test_a_file_that_is_not_a_database_is_moved_aside(cache: AnswerCache) -> Non
     assert cache.get([answer_key("a")]) == {}
     cache.put({answer_key("a"): b"yes"})
     assert cache.get([answer_key("a")]) == {answer_key("a"): b"yes"}
+
+
+@pytest.mark.skipif(not can_mount(), reason="a small disk cannot be mounted here")
+def test_a_damaged_file_on_a_read_only_disk_has_no_answers(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        cache = AnswerCache(disk.folder / "answers.db")
+        cache.put({answer_key("a"): b"yes"})
+        cache.file.write_bytes(b"not a database at all" * 300)
+        disk.make_read_only()
+        assert cache.get([answer_key("a")]) == {}
+        cache.put({answer_key("a"): b"yes"})
 
 
 def test_threads_share_a_cache(cache: AnswerCache) -> None:

@@ -175,3 +175,15 @@ def test_lists_are_printed_from_a_full_or_read_only_disk(
     assert run(["data", "list", "--home", str(store.home)]) == 0
     assert run(["release", "promote", "icons@1", "--why", "x", "--home", str(store.home)]) in (1, 2)
     assert not {"damaged", "unexpected"} & set(capsys.readouterr().err.split())
+
+
+def test_whether_results_can_be_stored_is_known_before_the_work(disk: SmallDisk, store: Store, state: str) -> None:
+    store.check_writable()
+    store.close()  # a disk with a file that is open for writing cannot become read-only
+    make(disk, state)
+    with pytest.raises(InputError, match=f"{store.files} cannot be written: {STATES[state]} — "):
+        store.check_writable()
+    if state == "full":
+        disk.free()
+        store.check_writable()
+    assert list((store.files / "tmp").iterdir()) == []

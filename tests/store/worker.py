@@ -145,14 +145,22 @@ def hold(home: str, idle_seconds: str) -> None:
 
 
 def full(home: str) -> None:
-    """Write to a disk that takes no more than 64 KiB in a file."""
+    """Write to a disk that takes no more than 32 KiB in a file: blobs, and records until one does not fit."""
     store = open_store(home)
+    records = 0
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**15, 2**15))
     try:
         store.blobs.put(bytes(100_000))
     except ClerestoryError as error:
         say(type(error).__name__, error)
+    try:
+        while records < (100 if store.database.file else 2):
+            store.journal.append(event("x" * 4000))
+            records += 1
+    except ClerestoryError as error:
+        say(type(error).__name__, error)
+    say(len(store.journal.records()) == records, store.journal.verify())
     say(list((Path(home) / "tmp").iterdir()), any(path.is_file() for path in (Path(home) / "blobs").rglob("*")))
 
 

@@ -116,13 +116,13 @@ def test_serving_lists_and_reports_go_on_from_a_full_or_read_only_disk(
         where = ["--home", str(home), "--quiet"]
         assert run(["release", "list", *where]) == 0
         assert run(["release", "verify", *where]) == 0
-        assert run(["report", "icons@live", "--out", str(tmp_path / "reports"), *where]) == 0
-        assert list((tmp_path / "reports").glob("*.html"))
+        assert run(["report", "icons@live", "--out", str(tmp_path / "report.html"), *where]) == 0
+        assert (tmp_path / "report.html").stat().st_size > 10_000
         capsys.readouterr()
         assert run(["report", "icons@live", *where]) == 2
         message = capsys.readouterr().err
-        assert reason in message
-        assert "--out" in message
+        assert reason in message or "is not writable" in message
+        assert "free space" in message or "--out" in message
 
         store = open_store(home)
         with TestClient(create_app(store, world.data), base_url=BASE, headers={"origin": BASE}) as client:

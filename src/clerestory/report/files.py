@@ -64,7 +64,7 @@ def report(
     """
     if out is None:
         out, force = store.home / "reports", True
-        with translate_disk_errors(out):
+        with translate_disk_errors(out, "name a file or folder elsewhere with --out, or allow writing there"):
             make_folder(out)
     files = report_files(store, ref, out, force)
     data = collect(store, ref, images)

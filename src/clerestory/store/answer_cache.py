@@ -51,7 +51,7 @@ class AnswerCache:
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """The stored answers whose checksum is correct, by key."""
         with self._lock:
-            return self._replacing_damaged_file(lambda: self._get(keys))
+            return self._replacing_damaged_file(lambda: self._get(keys), {})
 
     def _get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         answers: dict[bytes, bytes] = {}
@@ -69,7 +69,7 @@ class AnswerCache:
         """Store answers; existing ones are replaced. On a full or read-only disk they are not stored."""
         rows = [(key, _checksum(key, value) + value) for key, value in answers.items()]
         with self._lock:
-            self._replacing_damaged_file(lambda: self._put(rows))
+            self._replacing_damaged_file(lambda: self._put(rows), None)
 
     def _put(self, rows: list[tuple[bytes, bytes]]) -> None:
         try:
@@ -109,14 +109,20 @@ class AnswerCache:
                     connection.execute(SCHEMA)
             yield connection
 
-    def _replacing_damaged_file(self, operation: Callable[[], T]) -> T:
-        """The result of ``operation``; a damaged file is moved aside first, since losing a cache only costs time."""
+    def _replacing_damaged_file(self, operation: Callable[[], T], otherwise: T) -> T:
+        """The result of ``operation``; a damaged file is moved aside first, since losing a cache only costs time.
+
+        On a read-only disk it cannot be moved, and the result is ``otherwise``.
+        """
         try:
             return operation()
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            self.file.replace(self.file.with_suffix(".damaged"))
+            try:
+                self.file.replace(self.file.with_suffix(".damaged"))
+            except OSError:
+                return otherwise
             return operation()
 
 

@@ -15,7 +15,7 @@ from clerestory.core.codec import Tags, decode
 from clerestory.core.digest import canonical, digest, short
 from clerestory.core.errors import ConfigError, InputError, IntegrityError, NotFound, not_found
 from clerestory.core.evidence import Evidence, Finding
-from clerestory.core.files import translate_disk_errors
+from clerestory.core.files import make_folder, translate_disk_errors, why_unwritable
 from clerestory.core.provenance import now
 from clerestory.core.release import Alias, Decision, Event, Release
 from clerestory.store import catalog, registry
@@ -112,6 +112,17 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def check_writable(self) -> None:
+        """Check that files can be stored, before the work whose result they are.
+
+        Raises:
+            InputError: the disk is full or read-only; names the reason.
+        """
+        with translate_disk_errors(self.files):
+            make_folder(self.files / "tmp")
+            if reason := why_unwritable(self.files / "tmp"):
+                raise OSError(0, reason, str(self.files))
 
     # Evidence and cached results.
 

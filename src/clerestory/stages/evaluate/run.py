@@ -72,6 +72,7 @@ def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, pr
         NotFound: the data has none of the configured splits, or there is no suite of a configured name.
         DataError: no configured split has two captioned concepts.
         InputError: ``model`` is a name or a path instead of an open model.
+        InputError: the store cannot be written; checked before anything is measured.
         CapabilityError: an embedding is not a finite unit vector (names the sample), or the model has no capability
             that a configured suite needs.
     """
@@ -82,6 +83,7 @@ def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, pr
     stored = _valid_evidence(store, KIND, evaluation_subject(suites, context.request), progress)
     if stored is not None:
         return stored
+    store.check_writable()
     supported = _supported(model, suites)
     results = {suite.name: _suite_evidence(suite, context) for suite in supported}
     notes = list(context.split_findings) if any(suite.needs_captions for suite in suites) else []
