@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +10,6 @@ import threading
 from pathlib import Path
 
 import httpx
-import pytest
-from tests.support.disks import FULL, READ_ONLY, can_mount, small_disk
 from tests.support.images import solid_image
 from tests.web.conftest import World, wait_ready
 
@@ -91,46 +88,3 @@ def test_without_pictures_everything_but_search_works(world: World) -> None:
         page = client.post("/describe", files=[("images", ("a.png", solid_image()))])
         assert "0 of 1 accepted" in page.text
         assert "has not been measured" in page.text
-
-
-@pytest.mark.skipif(not can_mount(), reason="a small disk cannot be mounted here")
-@pytest.mark.parametrize(("state", "reason"), [("full", FULL), ("read-only", READ_ONLY)])
-def test_serving_lists_and_reports_go_on_from_a_full_or_read_only_disk(
-    world: World, tmp_path: Path, state: str, reason: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Loads a model and searches, as a server does that starts on such a disk: about half a minute for both."""
-    from starlette.testclient import TestClient
-    from tests.web.conftest import BASE
-
-    from clerestory.cli.main import run
-    from clerestory.store import open_store
-    from clerestory.web import create_app
-
-    world.store.close()
-    size = sum(path.stat().st_size for path in world.store.home.rglob("*") if path.is_file())
-    with small_disk(tmp_path / "disk", megabytes=8 + 2 * size // 2**20) as disk:
-        home = disk.folder / "home"
-        shutil.copytree(world.store.home, home)
-        disk.fill() if state == "full" else disk.make_read_only()
-
-        where = ["--home", str(home), "--quiet"]
-        assert run(["release", "list", *where]) == 0
-        assert run(["release", "verify", *where]) == 0
-        assert run(["report", "icons@live", "--out", str(tmp_path / "report.html"), *where]) == 0
-        assert (tmp_path / "report.html").stat().st_size > 10_000
-        capsys.readouterr()
-        assert run(["report", "icons@live", *where]) == 2
-        message = capsys.readouterr().err
-        assert reason in message or "is not writable" in message
-        assert "free space" in message or "--out" in message
-
-        store = open_store(home)
-        with TestClient(create_app(store, world.data), base_url=BASE, headers={"origin": BASE}) as client:
-            wait_ready(client)
-            assert client.post("/v1/embeddings", json={"input": "a cat"}).status_code == 200
-            for page in ("/?q=a+happy+cat", "/releases", "/describe"):
-                answer = client.get(page)
-                assert answer.status_code == 200, page
-                assert "damaged" not in answer.text
-            assert "<img" in client.get("/?q=a+happy+cat").text
-        store.close()

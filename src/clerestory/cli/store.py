@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
@@ -9,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clerestory.cli.output import PLAIN, Common
-from clerestory.core.errors import InputError
-from clerestory.store import Store, copy_store, migrate_store, open_store
+from clerestory.store import copy_store, migrate_store, open_store
 
 
 def copy_(folder: Path, /, *, database: str = "", common: Common = PLAIN) -> int:
@@ -23,28 +23,25 @@ def copy_(folder: Path, /, *, database: str = "", common: Common = PLAIN) -> int
         database: An empty database for its records, such as postgresql://user@host/name (default: a SQLite file in
             the new folder).
     """
-    source = open_store(common.home)
-    place = folder.expanduser().resolve()
-    for home in (source.home.resolve(), source.files.resolve()):  # before the folder becomes a store
-        if place == home or place in home.parents or home in place.parents:
-            raise InputError(f"the store in {home} cannot be copied to {place}", "name a folder outside it")
-    target = Store(place, database or None)
-    copied = copy_store(source, target, common.out)
+    copied = copy_store(open_store(common.home), folder, database or None, common.out)
     table = Table(box=None, show_header=False)
     for finding in copied.findings:
         table.add_row(Text("✗", "red"), finding.code, Text(finding.where), Text(finding.message))
     total = sum(copied.records.values())
-    verified = (
-        f"{len(copied.findings)} problems found" if copied.findings else "every digest, signature and chain verified"
-    )
+    problems = f"{len(copied.findings)} problems found" if copied.findings else "every digest and signature verified"
     common.out.result(
-        {"folder": target.files, "database": target.database.location, "copied": copied},
-        Text(f"copied {copied.files:,} files to {target.files} and {total:,} records to {target.database.location}"),
+        copied,
+        Text(f"copied {copied.files:,} files to {copied.folder} and {total:,} records to {copied.database}"),
         *([table] if copied.findings else []),
-        Text(verified),
+        Text(problems),
     )
-    setting = f"CLERESTORY_DB={shlex.quote(target.database.location)} " if database else ""
-    common.out.next(f"{setting}clerestory release list --home {shlex.quote(str(target.files))}")
+    setting = ""
+    if database:
+        setting = f"CLERESTORY_DB={shlex.quote(copied.database)} "
+    elif "CLERESTORY_DB" in os.environ:
+        setting = "env -u CLERESTORY_DB "
+    if "***" not in copied.database:  # a command without the password would not run
+        common.out.next(f"{setting}clerestory release list --home {shlex.quote(copied.folder)}")
     return 1 if copied.findings else 0
 
 

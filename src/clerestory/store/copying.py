@@ -15,6 +15,7 @@ from clerestory.core.errors import InputError
 from clerestory.core.evidence import Finding
 from clerestory.core.files import atomic_path, translate_disk_errors
 from clerestory.core.progress import QUIET, Progress
+from clerestory.store.database import Database, sqlite_file
 from clerestory.store.schema import evidence, meta, metadata, models
 from clerestory.store.store import Store
 from clerestory.store.store_folder import KEY, MARK, is_empty
@@ -30,28 +31,51 @@ class CopiedStore:
     """What was copied.
 
     Attributes:
+        folder: the folder of the copy.
+        database: the location of its database.
         files: the number of files.
         records: the number of rows by table.
         findings: every file and record of the copy that is damaged or missing.
     """
 
+    folder: str
+    database: str
     files: int
     records: dict[str, int]
     findings: tuple[Finding, ...]
 
 
-def copy_store(source: Store, target: Store, progress: Progress = QUIET) -> CopiedStore:
+def copy_store(source: Store, folder: Path, url: str | None = None, progress: Progress = QUIET) -> CopiedStore:
     """Copy everything: the records, the files, and the key that signs the journal; the source is only read.
-
-    The folders must not contain each other.
 
     The records come last, in one transaction, and files that are there are not copied again: after a kill the same call
     goes on.
 
+    Args:
+        source: the store to copy.
+        folder: a new folder for the files of the copy.
+        url: an empty database for its records; a SQLite file in the new folder when None.
+        progress: reports each file.
+
     Raises:
-        InputError: the target has records or another key.
+        InputError: the folder is in the store or contains it, or is that of another store; the database has records.
     """
-    _check(source, target)
+    place = folder.expanduser().resolve()
+    for home in (source.home.resolve(), source.files.resolve()):
+        if place == home or place in home.parents or home in place.parents:
+            raise InputError(f"the store in {home} cannot be copied to {place}", "name a folder outside it")
+    if url is not None:  # before the folder becomes that of the store
+        file = sqlite_file(url)
+        _check_empty(Database(url, file.parent if file else place))
+    with Store(place, url) as target:
+        return _copy(source, target, progress)
+
+
+def _copy(source: Store, target: Store, progress: Progress) -> CopiedStore:
+    _check_empty(target.database)
+    key = target.files / KEY
+    if key.exists() and key.read_bytes() != (source.files / KEY).read_bytes():
+        raise InputError(f"{target.files} has the key of another store", "copy into a new folder")
     # Listed before the records are read: a checkpoint written meanwhile would be ahead of them.
     files = sorted(_files(source))
     with source.database.reading() as connection:
@@ -63,27 +87,24 @@ def copy_store(source: Store, target: Store, progress: Progress = QUIET) -> Copi
                 _copy_file(source.files / path, target.files / path)
             task.advance()
     with target.database.writing() as connection:
-        if not is_empty(connection):
-            raise _not_empty(target)
+        if not is_empty(connection):  # another process came first
+            raise _not_empty(target.database)
         for table, values in rows.items():
             for start in range(0, len(values), ROWS_AT_ONCE):
                 connection.execute(insert(table), values[start : start + ROWS_AT_ONCE])
-    return CopiedStore(len(files), {table.name: len(values) for table, values in rows.items()}, _verify(target))
+    counts = {table.name: len(values) for table, values in rows.items()}
+    return CopiedStore(str(target.files), target.database.location, len(files), counts, _verify(target))
 
 
-def _check(source: Store, target: Store) -> None:
-    with target.database.reading() as connection:
+def _check_empty(database: Database) -> None:
+    with database.reading() as connection:
         if not is_empty(connection):
-            raise _not_empty(target)
-    key = target.files / KEY
-    if key.exists() and key.read_bytes() != (source.files / KEY).read_bytes():
-        raise InputError(f"{target.files} has the key of another store", "copy into a new folder")
+            raise _not_empty(database)
 
 
-def _not_empty(target: Store) -> InputError:
+def _not_empty(database: Database) -> InputError:
     return InputError(
-        f"the store in {target.files} with the database {target.database.location} has records already",
-        "copy into a new folder and an empty database",
+        f"the database {database.location} has records already", "copy into a new folder and an empty database"
     )
 
 
