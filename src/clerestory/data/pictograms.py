@@ -2,7 +2,7 @@
 
 The training split of the icons has only some 1,300 concepts, which limits how well a model names unseen ones. Sets of
 pictograms (interfaces, maps, games, medicine …) have many more, in other styles, mostly outlines. They are added to the
-training split only, and a pictogram with a name of a held-out concept of the icons is excluded: see ``HeldOutNames``.
+training split only, and a pictogram with a name of a held-out concept of the icons is excluded: see ``held_out_names``.
 ``open_data("pictograms")`` gives the icons with unchanged splits, and the pictograms.
 
 The first use needs the network: the packages are pinned by version and hash (``pictogram_sets.json``) and fetched.
@@ -24,14 +24,15 @@ from clerestory.core.digest import digest, digest_bytes
 from clerestory.core.errors import DataError, IntegrityError
 from clerestory.core.files import file_lock
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.sample import SUPPLEMENT, TEST, TRAIN, VAL, Caption, Dataset, Sample
+from clerestory.core.sample import SUPPLEMENT, TRAIN, Caption, Dataset, Sample
 from clerestory.data import packages, parquet, render
 from clerestory.data.cache import cache_folder
+from clerestory.data.held_out_names import MEANINGS, HeldOutNames, Key, name_key
 from clerestory.data.icons import open_icons
 
 NAME = "pictograms"
+CONTENT_SOURCES = ("pictograms.py", "held_out_names.py", MEANINGS, "render.py")
 MAX_PER_NAME = 2  # pictograms of one name in one set, such as filled and outlined
-Key = frozenset[str]
 
 _EXCLUDED_NAMES = re.compile(
     r"^(brand|logos?|letter|number|numeric|alpha|roman|format|arrows?|align|border|layout|ai|vscode|language|skill"
@@ -40,9 +41,6 @@ _EXCLUDED_NAMES = re.compile(
 _STYLE_SUFFIX = re.compile(
     r"-(outlined?|filled|fill|lined?|light|regular|bold|duotone|thin|linear|broken|rounded|round|sharp|solid"
     r"|off|alt|variant|negative|two-tone|[0-9]+)$"
-)
-_STOP_WORDS = frozenset(("with", "of", "the", "a", "and", "in", "on", "for")) | frozenset(
-    ("face", "button", "sign", "symbol", "person", "man", "woman", "people")
 )
 
 
@@ -100,7 +98,7 @@ def _pins() -> dict[str, Any]:
 
 
 def _cache_key(icons: str) -> str:
-    sources = [files("clerestory.data").joinpath(name).read_bytes() for name in ("pictograms.py", "render.py")]
+    sources = [files("clerestory.data").joinpath(name).read_bytes() for name in CONTENT_SOURCES]
     return digest([icons, _pins(), [digest_bytes(source) for source in sources]])[:12]
 
 
@@ -162,35 +160,13 @@ def _named(
     for name in sorted(entries, key=lambda name: (len(name), name)):
         base = base_name(name)
         words = name_key(base)
-        if not words or _EXCLUDED_NAMES.search(base) or max(map(len, words)) < 3 or words in held_out:
+        caption = base.replace("-", " ")
+        if not words or _EXCLUDED_NAMES.search(base) or max(map(len, words)) < 3 or caption in held_out:
             continue
         counts[words] += 1
         if counts[words] <= MAX_PER_NAME:
             svg = render.svg_document(entries[name], icon_set)
-            yield Pictogram(style, name, svg, base.replace("-", " "), "+".join(sorted(words)), licence, source)
-
-
-class HeldOutNames:
-    """The names of the held-out concepts of the icons.
-
-    A name is held out when its words, singular and without stop words, are a subset of those of a held-out caption or
-    concept ("apple" for "red apple"), contain all of them ("apple pie" for "apple"), or are one of its keywords.
-
-    Args:
-        icons: with their splits.
-    """
-
-    def __init__(self, icons: Dataset) -> None:
-        held_out = [sample for sample in icons if sample.split in (TEST, VAL)]
-        self._keywords = {name_key(c.text) for sample in held_out for c in sample.captions[1:] if c.lang == "en"}
-        self._names: dict[str, set[Key]] = {}  # by each of their words, since a match shares at least one
-        for name in {name_key(text) for sample in held_out for text in (sample.caption, sample.concept)}:
-            for word in name:
-                self._names.setdefault(word, set()).add(name)
-
-    def __contains__(self, words: Key) -> bool:
-        candidates = (name for word in words for name in self._names.get(word, ()))
-        return words in self._keywords or any(words <= name or words >= name for name in candidates)
+            yield Pictogram(style, name, svg, caption, "+".join(sorted(words)), licence, source)
 
 
 def base_name(name: str) -> str:
@@ -198,19 +174,3 @@ def base_name(name: str) -> str:
     while (shorter := _STYLE_SUFFIX.sub("", name)) != name:
         name = shorter
     return name
-
-
-def name_key(text: str) -> Key:
-    """The content words of a name in the singular, as a set."""
-    words = re.findall(r"[a-z0-9]+", text.lower())
-    return frozenset(_singular(word) for word in words if word not in _STOP_WORDS and not word.isdigit())
-
-
-def _singular(word: str) -> str:
-    if len(word) <= 3 or word.endswith("ss") or not word.endswith("s"):
-        return word
-    if word.endswith("ies"):
-        return word[:-3] + "y"
-    if word.endswith("es") and word[-3] in "sxzh":
-        return word[:-2]
-    return word[:-1]
