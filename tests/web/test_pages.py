@@ -6,13 +6,17 @@ import csv
 import io
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from starlette.testclient import TestClient
 from tests.support.images import solid_image
 from tests.web.conftest import BASE, World
 
 from clerestory.core.digest import digest_bytes
+from clerestory.core.provenance import _imports_of, code_digest, imported_files
+from clerestory.core.stage import stages
 from clerestory.web import create_app
 
 
@@ -301,3 +305,11 @@ def test_releases_are_shown_before_the_model_is_loaded_and_search_waits(world: W
     assert "Not ready yet" in answer.text
     assert answer.headers["refresh"]  # the page appears by itself
     assert client.post("/v1/embeddings", json={"input": "cat"}).json()["error"]["type"] == "not_ready"
+
+
+def test_the_first_visits_of_the_releases_may_all_come_at_the_same_time(server: str) -> None:
+    for function in (imported_files, _imports_of, code_digest, stages):
+        function.cache_clear()
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: httpx.get(f"{server}/releases", timeout=300), range(16)))
+    assert [answer.status_code for answer in answers] == [200] * 16

@@ -6,6 +6,8 @@ import base64
 import socket
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import httpx
@@ -13,6 +15,8 @@ import pytest
 from starlette.testclient import TestClient
 from tests.support.images import solid_image
 
+from clerestory.web.inference_queue import InferenceQueue
+from clerestory.web.security import Busy
 from clerestory.web.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, file_name
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
@@ -204,3 +208,31 @@ def test_a_large_file_in_a_form_is_counted_and_not_kept(server: str) -> None:
     )
     assert "<b>large.png</b>: the file is larger than 10 MB" in answer.text
     assert 'id="name-1">fine.png' in answer.text
+
+
+@pytest.mark.parametrize(("places", "status"), [(1, 200), (0, 429)])
+def test_a_queue_that_fills_up_during_an_upload_keeps_what_is_described(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, places: int, status: int
+) -> None:
+    class Filling(InferenceQueue):
+        """Full once it has admitted ``places`` requests."""
+
+        @contextmanager
+        def admit(self) -> Iterator[None]:
+            self.max_admitted -= 1
+            if self.max_admitted < 0:
+                raise Busy(retry_after=3)
+            yield
+
+    state = client.app.state.server  # type: ignore[attr-defined]  # behind the ASGI type
+    filling = Filling(places)
+    monkeypatch.setattr(state, "queue", filling)
+    answer = client.post("/describe", files=[("images", (f"{i}.png", solid_image())) for i in range(3)])
+    filling.close()
+    assert answer.status_code == status
+    if status == 200:
+        assert 'id="name-1">0.png' in answer.text
+        assert "<b>1.png</b>: the server is busy" in answer.text
+        assert "<b>2.png</b>: the server is busy" in answer.text
+    else:
+        assert answer.headers["retry-after"] == "3"
