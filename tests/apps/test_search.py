@@ -6,7 +6,7 @@ from PIL import Image
 from tests.support.colour_tiles import COLOURS, ColourModel, tiles
 
 from clerestory.apps.search import SearchIndex, build_index, search, search_by_image
-from clerestory.core.errors import CapabilityError, DataError, InputError
+from clerestory.core.errors import CapabilityError, DataError, InputError, IntegrityError
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data.images import decode_image
 from clerestory.store import Store, open_store
@@ -69,6 +69,16 @@ def test_equally_good_pictures_come_in_the_order_of_their_ids(store: Store) -> N
     copies = [Sample(f"copy-{i}", one.samples[0].image) for i in (3, 1, 2, 0)]
     index = build_index(ColourModel(), Dataset("copies", copies, lambda sample: one.read(sample)), store)
     assert [hit.sample.id for hit in search(ColourModel(), index, "red", 3)] == ["copy-0", "copy-1", "copy-2"]
+
+
+def test_an_image_under_a_wrong_digest_leaves_nothing_in_the_cache(store: Store) -> None:
+    one = tiles()
+    wrong, right = one.samples[0], one.samples[1]
+    mixed = Dataset("mixed", [wrong], lambda sample: one.read(right))
+    with pytest.raises(IntegrityError, match="has changed"):
+        build_index(ColourModel(), mixed, store)
+    index = build_index(ColourModel(), one, store)
+    assert search_by_image(ColourModel(), index, decode_image(one.read(wrong)), 1)[0].sample == wrong
 
 
 def test_the_index_is_built_once(data: Dataset, index: SearchIndex, home: Store) -> None:

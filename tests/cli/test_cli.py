@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.images import solid_image
 
 from clerestory.cli.main import run as run_command
 from clerestory.core.sample import Dataset
@@ -182,6 +183,19 @@ def test_errors_are_json_too(shell: Shell) -> None:
 def test_an_empty_folder_is_rejected(shell: Shell) -> None:
     (shell.folder / "empty").mkdir(exist_ok=True)
     assert "fix: " in shell.run("data", "add", "empty", code=2).stderr
+
+
+def test_data_of_which_most_is_missing_ends_with_1_and_without_a_next_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_bytes(solid_image())
+    rows = ["image,caption", "a.png,red", *(f"missing{i}.png,a thing" for i in range(999))]
+    (tmp_path / "t.csv").write_text("\n".join(rows), encoding="utf-8")
+    assert run_command(["data", "add", str(tmp_path / "t.csv"), "--home", str(tmp_path / "home")]) == 1
+    printed = capsys.readouterr()
+    assert "CLR-D020 t: 999 of 1,000 rows or images are left out, and 1 used" in printed.out
+    assert "fix: correct the rows" in printed.err
+    assert "next:" not in printed.err
 
 
 def test_the_name_of_a_built_in_dataset_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clerestory.core.codec import Tags, decode, encode
-from clerestory.core.digest import canonical, digest, digest_folder
-from clerestory.core.errors import ConfigError, NotFound
+from clerestory.core.digest import canonical, digest, digest_bytes, digest_folder
+from clerestory.core.errors import ConfigError, IntegrityError, NotFound
 from clerestory.core.evidence import Cost, Evidence, Interval, Measurement, Recipe, Subject
 from clerestory.core.release import Decision, Policy, Reason, Release, Rule
 from clerestory.core.sample import Caption, Dataset, Sample
@@ -138,6 +138,18 @@ def test_a_data_set_names_what_it_lacks() -> None:
         data.split("tset")
     with pytest.raises(ValueError, match="unique"):
         Dataset("x", [a_sample("a"), a_sample("a")], lambda _: b"")
+
+
+def test_bytes_of_another_image_never_leave_a_dataset() -> None:
+    contents = {"a": b"one", "b": b"two"}
+    samples = [Sample("a", digest_bytes(b"one")), Sample("b", digest_bytes(b"another"))]
+    data = Dataset("x", samples, lambda sample: contents[sample.id])
+    for view in (data, data.filter(lambda sample: True), Dataset("y", samples, data.read)):
+        assert view.read(view["a"]) == b"one"
+        with pytest.raises(IntegrityError, match="the image of 'b' in x has changed"):
+            view.read(view["b"])
+        with pytest.raises(IntegrityError):
+            view.read(Sample("a", digest_bytes(b"two")))
 
 
 def test_canonical_json_is_that_of_rfc_8785() -> None:
