@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-training bench-serving starter \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-training bench-serving starter \
   experiment-captions experiment-experts clean
 
 help:
@@ -48,13 +48,16 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-life bench-evaluation bench-training bench-serving
+bench: bench-life bench-evaluation bench-images bench-training bench-serving
 
 bench-life: setup
 	$(BIN)/python bench/life.py
 
 bench-evaluation: setup
 	$(BIN)/python bench/evaluation.py
+
+bench-images: setup
+	$(BIN)/python bench/images.py
 
 bench-training: setup
 	$(BIN)/python bench/training.py

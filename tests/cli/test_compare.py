@@ -114,7 +114,7 @@ def test_the_page_shows_intervals_and_flipped_pictures_and_needs_nothing_else(de
     a["rank"][:10], b["rank"][:10] = 400.0, 1.0
     a["query"][0] = b["query"][0] = "<script>alert(1)</script>"
     desk.examined(a, b)
-    out = desk.place / "page" / "compare.html"
+    out = desk.place / "compare.html"
     desk.run("--report", str(out), "--quiet")
     page = out.read_text(encoding="utf-8")
     Parsed(page)

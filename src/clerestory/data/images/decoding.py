@@ -134,6 +134,7 @@ def _decode(content: bytes, draft: bool = False) -> Image.Image:
             pixels //= 4  # a decoder may still hold the coefficients of all pixels
         with _BUDGET.hold(pixels):
             image.load()
+            _drop_decoder(image)
             image = _to_rgb(image)  # replaces the decoded image, so that there are never three of them
             return image.transpose(_TO_UPRIGHT[orientation]) if orientation in _TO_UPRIGHT else image
     except UploadError:
@@ -183,6 +184,12 @@ def _damaged(error: Exception) -> UploadError:
     if isinstance(error, UnidentifiedImageError):  # its text has the address of an object
         detail = "its header cannot be read"
     return UploadError(f"the image is damaged or truncated ({detail})", "save it again, or choose another", 400)
+
+
+def _drop_decoder(image: Image.Image) -> None:
+    """Free what a decoder keeps for further frames: of a WEBP, three more copies of the image."""
+    for name in ("_decoder", "fp"):
+        vars(image).pop(name, None)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
