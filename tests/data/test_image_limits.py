@@ -16,6 +16,7 @@ from tests.support.images import encode_image, noise_images
 from clerestory.core.errors import DataError, UploadError
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data.images import check_image, decode_image, decode_sample, image_batches
+from clerestory.data.images.metadata import webp_size
 
 CORNERS = Image.new("RGB", (48, 32), "red")
 CORNERS.paste("blue", (24, 0, 48, 32))
@@ -246,3 +247,19 @@ def test_batches_are_shorter_where_images_are_large(monkeypatch: pytest.MonkeyPa
     batches = [[(side, image and image.size) for side, image in batch] for batch in image_batches(sides, load, 3)]
     assert [[side for side, _ in batch] for batch in batches] == [[10, 10, 10], [40], [10, 0, 30], [30]]
     assert batches[2][1] == (0, None)
+
+
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0" + exif_block()}])
+@pytest.mark.parametrize("size", [(1, 1), (257, 3), (300, 16_383)])
+def test_the_size_of_a_webp_is_read_from_its_header(options: dict[str, object], size: tuple[int, int]) -> None:
+    content = encode_image(Image.new("RGB", size), "WEBP", method=0, **options)
+    assert webp_size(content) == size
+    assert webp_size(content[:20]) == (0, 0)
+
+
+def test_a_webp_of_268_megapixels_is_refused_before_its_decoder_allocates_them() -> None:
+    content = bytearray(encode_image(Image.new("RGB", (8, 8)), "WEBP", exif=b"Exif\0\0" + exif_block()))
+    content[24:30] = (16_382).to_bytes(3, "little") * 2
+    with pytest.raises(UploadError, match="16383×16383") as caught:
+        decode_image(bytes(content))
+    assert caught.value.status == 413

@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from clerestory.core.errors import DataError, UploadError
 from clerestory.core.sample import Dataset, Sample
-from clerestory.data.images.metadata import split_metadata
+from clerestory.data.images.metadata import split_metadata, webp_size
 from clerestory.data.images.other_formats import other_format
 
 MAX_PIXELS = 25_000_000
@@ -126,17 +126,21 @@ def _decode(content: bytes, draft: bool = False) -> Image.Image:
     format_ = _detect_format(content)
     try:
         pixel_content, orientation = split_metadata(content, format_)
-        with _no_warnings():
-            image: Image.Image = Image.open(io.BytesIO(pixel_content), formats=[format_])
-        _check_size(image.size)
-        pixels = image.width * image.height
-        if draft and image.draft("RGB", (image.width // 8, image.height // 8)):
-            pixels //= 4  # a decoder may still hold the coefficients of all pixels
-        with _BUDGET.hold(pixels):
-            image.load()
-            _drop_decoder(image)
-            image = _to_rgb(image)  # replaces the decoded image, so that there are never three of them
-            return image.transpose(_TO_UPRIGHT[orientation]) if orientation in _TO_UPRIGHT else image
+        # The decoder of WEBP allocates two images when it opens a file.
+        early = webp_size(content) if format_ == "WEBP" else (0, 0)
+        _check_size(early)
+        with _BUDGET.hold(early[0] * early[1]):
+            with _no_warnings():
+                image: Image.Image = Image.open(io.BytesIO(pixel_content), formats=[format_])
+            _check_size(image.size)
+            pixels = 0 if any(early) else image.width * image.height
+            if draft and image.draft("RGB", (image.width // 8, image.height // 8)):
+                pixels //= 4  # a decoder may still hold the coefficients of all pixels
+            with _BUDGET.hold(pixels):
+                image.load()
+                _drop_decoder(image)
+                image = _to_rgb(image)  # replaces the decoded image, so that there are never three of them
+                return image.transpose(_TO_UPRIGHT[orientation]) if orientation in _TO_UPRIGHT else image
     except UploadError:
         raise
     except Image.DecompressionBombError:

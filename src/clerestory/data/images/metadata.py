@@ -79,6 +79,22 @@ def _split_png(content: bytes) -> tuple[bytes, int]:
     return b"".join([*kept, content[end:]]), _orientation(exif, xmp)
 
 
+def webp_size(content: bytes) -> tuple[int, int]:
+    """Width and height of a WEBP image by its header; (0, 0) if the header is malformed."""
+    kind = content[12:16]
+    with suppress(struct.error):
+        if kind == b"VP8X":
+            low_w, high_w, low_h, high_h = struct.unpack_from("<HBHB", content, 24)
+            return low_w + (high_w << 16) + 1, low_h + (high_h << 16) + 1
+        if kind == b"VP8L":
+            (bits,) = struct.unpack_from("<I", content, 21)
+            return (bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
+        if kind == b"VP8 ":
+            width, height = struct.unpack_from("<HH", content, 26)
+            return width & 0x3FFF, height & 0x3FFF
+    return 0, 0
+
+
 def _webp_orientation(content: bytes) -> int:
     bodies = {name: content[start + 8 : end] for name, start, end in _chunks(content, 12, "<")}
     return _orientation(bodies.get(b"EXIF", b""), bodies.get(b"XMP ", b""))
