@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,10 +14,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.support.images import solid_image
 
+from clerestory.core.codec import Tags
 from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import ClerestoryError, DataError
 from clerestory.core.sample import Caption, Dataset
-from clerestory.data import open_data
+from clerestory.data import open_data, parquet, save_parquet
 from clerestory.data.csv_lines import CsvReader
 
 LEFT_OUT = {"CLR-D001", "CLR-D004", "CLR-D005", "CLR-D010", "CLR-D012"}
@@ -127,6 +129,8 @@ def test_every_line_of_a_csv_is_in_exactly_one_record(
     "text",
     [
         ",image,caption\n0,a.png,red\n1,b.jpg,green\n",
+        "image,caption\n0,a.png,red\n1,b.jpg,green\n",
+        '"image","my\nnote","caption"\na.png,,red\nb.jpg,,green\n',
         "Unnamed: 0,image,caption\n0,a.png,red\n1,b.jpg,green\n",
         "image,caption\na.png,red,\nb.jpg,green,,\n",
         "image,caption,\na.png,red,\nb.jpg,green,\n",
@@ -211,6 +215,26 @@ def test_all_caption_columns_count(shop: Path, header: str) -> None:
 def test_a_repeated_key_of_json_counts(shop: Path) -> None:
     path = table(shop, '{"image": "a.png", "caption": "red", "caption": "a red bag"}\n', "t.jsonl")
     assert captions(open_data(path)) == {"a.png": ["red", "a red bag"]}
+
+
+def test_a_repeated_column_of_parquet_counts(shop: Path) -> None:
+    columns = [pa.array(["a.png"]), pa.array(["red"]), pa.array(["a red bag"])]
+    pq.write_table(pa.table(columns, names=["image", "caption", "caption"]), shop / "t.parquet")
+    assert captions(open_data(shop / "t.parquet")) == {"a.png": ["red", "a red bag"]}
+    columns[0] = pa.array([solid_image()])
+    pq.write_table(pa.table(columns, names=["image", "caption", "caption"]), shop / "t.parquet")
+    assert captions(open_data(shop / "t.parquet")) == {"00000000": ["red", "a red bag"]}
+
+
+@pytest.mark.parametrize("caption", ["None", "NaN", "['a' 'b']", "two  blanks"])
+def test_a_file_of_our_own_keeps_every_text_without_its_sidecar(shop: Path, caption: str) -> None:
+    sample = replace(open_data(shop)["a.png"], captions=(Caption(caption),), groups=Tags(hat=caption))
+    data = Dataset("one", [sample], open_data(shop).read)
+    path = save_parquet(data, shop / "one.parquet")
+    parquet.sidecar_path(path).unlink()
+    again = open_data(path)
+    assert again.samples == data.samples
+    assert again.digest == data.digest
 
 
 @pytest.mark.parametrize("header", ["image,file_name", "file_name,image", "image,path", "picture,image_path"])

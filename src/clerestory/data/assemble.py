@@ -50,15 +50,16 @@ def assemble(
             all_findings.append(problem)
         else:
             usable.append((row, scan))
+    first = data_findings.first_left_out(all_findings)
     if not usable:
-        example = f" (for example {all_findings[0].where}: {all_findings[0].message})" if all_findings else ""
+        example = f" (for example {first.where}: {first.message})" if first else ""
         raise DataError(
             f"{name} has no readable image{example}",
             "add JPEG, PNG or WEBP images; docs/reference/data-formats.md shows the layouts",
         )
     left_out = data_findings.num_left_out(all_findings)
-    if left_out > len(usable):
-        all_findings.insert(0, data_findings.mostly_left_out(name, left_out, len(usable), all_findings))
+    if first and left_out > len(usable):
+        all_findings.insert(0, data_findings.mostly_left_out(name, left_out, len(usable), first))
     identified = identify(usable, separate_rows)
     samples = identified.rows
     all_findings += identified.findings

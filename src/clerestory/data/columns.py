@@ -264,7 +264,7 @@ def unique_names(names: Iterable[str]) -> list[str]:
     """
     unique: dict[str, None] = {}
     for i, given in enumerate(names):
-        name = base = given.strip() or f"Unnamed: {i}"
+        name = base = " ".join(given.split()) or f"Unnamed: {i}"
         number = 0
         while name in unique:
             number += 1

@@ -145,6 +145,11 @@ def num_left_out(findings: Iterable[Finding]) -> int:
     return sum(finding.count or 1 for finding in findings if finding.code in _LEFT_OUT)
 
 
+def first_left_out(findings: Iterable[Finding]) -> Finding | None:
+    """The first finding about something that is left out."""
+    return next((finding for finding in findings if finding.code in _LEFT_OUT), None)
+
+
 def unreadable_image(where: str, reason: UnreadableImage, problem: str, fix: str = "") -> Finding:
     """An image that cannot be decoded; skipped. ``fix`` replaces the remedy of the code."""
     message = f"{problem}; the image is skipped"
@@ -338,9 +343,8 @@ def unbalanced_quote(where: str, line: int) -> Finding:
     return ROW_LINES.finding(where, message, reason=RowLines.UNBALANCED_QUOTE, count=1, line=line)
 
 
-def mostly_left_out(name: str, left_out: int, used: int, findings: Iterable[Finding]) -> Finding:
+def mostly_left_out(name: str, left_out: int, used: int, example: Finding) -> Finding:
     """More rows are left out than used, so the data is hardly what its owner expects."""
-    example = next(finding for finding in findings if finding.code in _LEFT_OUT)
     message = (
         f"{left_out:,} of {left_out + used:,} rows or images are left out, and {used:,} used; the first is "
         f"{example.where}: {example.message}"

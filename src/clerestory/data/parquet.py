@@ -267,6 +267,13 @@ def image_column(schema: pa.Schema, preferred: Collection[str] = ()) -> str:
     return ([name for name in columns if name.lower() in preferred] or columns or [""])[0]
 
 
+def is_own_layout(schema: pa.Schema) -> bool:
+    """Whether ``write_dataset`` wrote a file of this schema."""
+    types = {field.name: field.type for field in schema}
+    known = all(types.get(field.name) == field.type for field in SCHEMA if field.name != "image")
+    return known and (schema.metadata or {}).get(b"layout") in LAYOUTS
+
+
 def _is_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         index = kind.get_field_index("bytes")

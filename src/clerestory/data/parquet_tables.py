@@ -13,12 +13,12 @@ from clerestory.core.digest import digest_file
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.sample import Dataset
+from clerestory.core.sample import Dataset, Sample
 from clerestory.data import findings as data_findings
 from clerestory.data import parquet
 from clerestory.data.assemble import assemble
 from clerestory.data.cells import file_of
-from clerestory.data.columns import IMAGE_COLUMNS, Columns
+from clerestory.data.columns import IMAGE_COLUMNS, Columns, RawRow, unique_names
 from clerestory.data.findings import IncompleteRow
 from clerestory.data.folder import open_table
 from clerestory.data.identity import ScannedRow
@@ -43,10 +43,11 @@ def open_parquet(path: Path, progress: Progress = QUIET, keep_columns: Sequence[
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}", "check the file") from None
-    own_layout = (schema.metadata or {}).get(b"layout") in parquet.LAYOUTS
+    own_layout = parquet.is_own_layout(schema)
+    names = unique_names(schema.names)
     column = parquet.image_column(schema, IMAGE_COLUMNS)
     exclude = [column] if column else []
-    columns = Columns(schema.names, exclude, () if own_layout else keep_columns, where=str(path))
+    columns = Columns(names, exclude, () if own_layout else keep_columns, where=str(path))
     if not column and not columns.image:
         raise DataError(
             f"{path} has no image column (its columns are {', '.join(schema.names)})",
@@ -65,8 +66,10 @@ def _with_bytes(path: Path, columns: Columns, column: str, own_layout: bool, pro
     scanned: list[ScannedRow] = []
     findings: list[Finding] = []
     with progress.task("Checking images", images.file.metadata.num_rows) as task:
-        for number, row in enumerate(_rows(images.file)):
-            raw, row_findings = columns.read_row(row, f"row {number + 1}")
+        samples = iter(parquet.read_samples(images.file)) if own_layout else None
+        for number, row in enumerate(_rows(images.file, [column] if own_layout else None)):
+            where = f"row {number + 1}"
+            raw, row_findings = (_own_row(next(samples), where), []) if samples else columns.read_row(row, where)
             findings += row_findings
             content = row[column]["bytes"] if isinstance(row[column], dict) else row[column]
             raw.id = raw.id or ("" if columns.keep_columns else _file_name(row, column)) or f"{number:08d}"
@@ -80,9 +83,24 @@ def _with_bytes(path: Path, columns: Columns, column: str, own_layout: bool, pro
     return assemble(path.stem, scanned, images.read_row, findings, [columns], not own_layout, separate_rows)
 
 
-def _rows(file: pq.ParquetFile) -> Iterator[dict[str, Any]]:
-    for batch in file.iter_batches(batch_size=BATCH_SIZE):
-        yield from batch.to_pylist()
+def _own_row(sample: Sample, where: str) -> RawRow:
+    """A row of a file that Clerestory wrote: what it contains was understood when it was written."""
+    return RawRow(
+        where=where,
+        id=sample.id,
+        captions=list(sample.captions),
+        concept=sample.concept,
+        groups=dict(sample.groups),
+        licence=sample.licence,
+        source=sample.source,
+        split=sample.split,
+        sha256=sample.image,
+    )
+
+
+def _rows(file: pq.ParquetFile, names: list[str] | None) -> Iterator[dict[str, Any]]:
+    for batch in file.iter_batches(batch_size=BATCH_SIZE, columns=names):
+        yield from batch.rename_columns(unique_names(batch.schema.names)).to_pylist()
 
 
 def _file_name(row: dict[str, Any], column: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,14 @@ def _has_no_header(cells: Sequence[str]) -> bool:
     return len(cells) > 1 and _is_image_name(cells[0]) and not _is_image_name(cells[-1]) and _has_letters(cells[-1])
 
 
+def _has_row_names(header: Sequence[str], first: Sequence[str]) -> bool:
+    """Whether the rows begin with a name or number for which the header has no cell, as R writes them."""
+    images = [i for i, cell in enumerate(header) if column_key(cell) in _IMAGE_KEYS]
+    return len(first) == len(header) + 1 and any(
+        is_image_name(first[i + 1].strip()) and not is_image_name(first[i].strip()) for i in images
+    )
+
+
 def _has_letters(text: str) -> bool:
     return any(character.isalpha() for character in text)
 
@@ -131,6 +139,9 @@ def _csv_rows(path: Path, keep_columns: Sequence[str], table: Table) -> _Rows:
     if _has_no_header(reader.header):
         first = [CsvRecord(1, 1, reader.header)]
         reader.header = ["image", *(f"column {i}" for i in range(2, len(reader.header))), "caption"]
+    first += islice(reader, 1)
+    if first and _has_row_names(reader.header, first[0].cells):
+        reader.header = ["", *reader.header]
     header = unique_names(reader.header) if reader.header else []
     columns = _columns(header, keep_columns, path)
     table.columns.append(columns)
@@ -184,8 +195,9 @@ def _parquet_rows(path: Path, keep_columns: Sequence[str], table: Table) -> _Row
             file = pq.ParquetFile(opened)
             if parquet.image_column(file.schema_arrow):
                 raise DataError(f"{path} contains the images themselves", "open it by its own name")
-            table.columns.append(_columns(file.schema_arrow.names, keep_columns, path))
-            rows = chain.from_iterable(batch.to_pylist() for batch in file.iter_batches())
+            names = unique_names(file.schema_arrow.names)
+            table.columns.append(_columns(names, keep_columns, path))
+            rows = chain.from_iterable(batch.rename_columns(names).to_pylist() for batch in file.iter_batches())
             for number, row in enumerate(rows, start=1):
                 yield 0, f"{path.name}, row {number}", row
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
