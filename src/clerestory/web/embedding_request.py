@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from clerestory.core.errors import ClerestoryError, closest
+from clerestory.core.errors import InputError, closest
 from clerestory.models.protocols import Embedder
 from clerestory.store import Store
 from clerestory.web.json_body import parse_json
@@ -82,7 +82,7 @@ def check_model(ref: object, store: Store, loaded: LoadedModel) -> None:
         if store.resolve(ref).digest == loaded.model.digest:
             return
         problem = f"{ref[:MAX_ECHO]} is not the served release"
-    except ClerestoryError:
+    except InputError:
         pass
     raise RequestRejected(problem, fix, 404, "not_found", code="model_not_found", param="model")
 
