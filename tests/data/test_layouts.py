@@ -333,12 +333,28 @@ def test_what_img2dataset_writes_opens(root: Path) -> None:
         tree[f"00000/{i:09d}.txt"] = f"tile {i}"
         tree[f"00000/{i:09d}.json"] = json.dumps(record | {"width": 9, "height": 7})
     tree["00000_stats.json"] = json.dumps({"count": 2, "successes": 2})
-    data = open_data(write(root, tree))
+    write(root, tree)
+    rows = [{"url": f"https://example.com/{i}.jpg", "caption": f"tile {i}", "key": f"{i:09d}"} for i in range(9)]
+    pq.write_table(pa.Table.from_pylist(rows), root / "00000.parquet")
+    data = open_data(root)
     assert [sample.caption for sample in data] == ["tile 0", "tile 1"]
     assert [f.details.string_items("files") for f in data.findings if f.reason == "sidecar"] == [
         ("00000/000000000.json", "00000/000000001.json")
     ]
-    assert [f.where for f in data.findings if f.code == "CLR-D014"] == ["00000_stats.json"]
+    assert {f.where: f.reason for f in data.findings if f.code == "CLR-D014"} == {
+        "00000_stats.json": "unreadable",
+        "00000.parquet": "no_match",
+    }
+    assert not [f for f in data.findings if f.severity == "error"]
+
+
+def test_conceptual_captions_has_addresses_and_no_header(root: Path) -> None:
+    path = root / "Train_GCC-training.tsv"
+    path.write_text(
+        "a very, very nice bag\thttp://example.com/1.jpg?w=3\na hat\thttps://example.com/2\n", encoding="utf-8"
+    )
+    with pytest.raises(DataError, match=r"addresses of images, such as 'http://example.com/1.jpg\?w=3'"):
+        open_data(root)
 
 
 JPEG = solid_image("red", kind="JPEG")

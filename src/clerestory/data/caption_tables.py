@@ -106,12 +106,14 @@ def _read(folder: DataFolder, file: str, keep_columns: Sequence[str], progress: 
     captioned = {row.file for row in resolved.rows if any(caption.kind == "name" for caption in row.captions)}
     known = captioned & result._captioned.keys()
     if not _is_standard(file):
-        if not resolved.rows and not resolved.address:
+        if not resolved.rows:
             example = next((f", such as {valid_unicode(row.file)!r}" for row in table.rows if row.file), "")
             problem = f"none of its {len(table.rows):,} rows names an image of the folder{example}"
+            if resolved.address:
+                problem = f"it has addresses of images, such as {resolved.address!r}, which are not fetched"
             _unread(result, file, UnreadTable.NO_MATCH, problem)
             return
-        if not any(row.captions or row.concept or row.split or row.licence for row in resolved.rows) and resolved.rows:
+        if not any(row.captions or row.concept or row.split or row.licence for row in resolved.rows):
             _unread(result, file, UnreadTable.NO_CAPTIONS, "it has no column of captions")
             return
         if len(known) * 2 > len(captioned):

@@ -263,7 +263,7 @@ def unused_files(reason: UnusedFile, files: Sequence[str]) -> Finding:
         UnusedFile.EMPTY_FOLDER: ("empty folder", "empty folders"),
         UnusedFile.HIDDEN_FILE: ("hidden file or folder", "hidden files or folders"),
         UnusedFile.LINK_WITHIN: ("link to a folder that is opened anyway", "links to folders that are opened anyway"),
-        UnusedFile.NO_IMAGE: ("text file without an image of its name", "text files without an image of their name"),
+        UnusedFile.NO_IMAGE: ("text or table that belongs to no image", "texts or tables that belong to no image"),
         UnusedFile.NOT_A_FILE: ("entry that is not a file", "entries that are not files"),
         UnusedFile.SIDECAR: (
             "file beside an image, without a further caption,",

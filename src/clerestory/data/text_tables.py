@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -35,6 +36,7 @@ from clerestory.data.findings import IncompleteRow
 ROWS_PER_UPDATE = 1000
 TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"))
 _IMAGE_KEYS = frozenset(map(column_key, (*IMAGE_COLUMNS, *ADDRESS_COLUMNS)))
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]*://\S+", re.IGNORECASE)
 _Rows = Iterator[tuple[int, str, dict[str, Any] | IncompleteRow]]
 
 
@@ -108,16 +110,24 @@ def is_table(path: Path) -> bool:
         header = _csv_reader(path).header
     except DataError:
         return False
-    return len(header) > 1 and (any(column_key(cell) in _IMAGE_KEYS for cell in header) or _has_no_header(header))
+    return len(header) > 1 and (
+        any(column_key(cell) in _IMAGE_KEYS for cell in header) or bool(_missing_header(header))
+    )
 
 
 def _csv_reader(path: Path) -> CsvReader:
     return CsvReader(read_lines(path), is_header=lambda cells: any(column_key(cell) in _IMAGE_KEYS for cell in cells))
 
 
-def _has_no_header(cells: Sequence[str]) -> bool:
-    """Whether the first line is a row already: an image, and further cells of which the last is the caption."""
-    return len(cells) > 1 and _is_image_name(cells[0]) and not _is_image_name(cells[-1]) and _has_letters(cells[-1])
+def _missing_header(cells: Sequence[str]) -> list[str]:
+    """The columns of a table whose first line is a row already; empty if it is a header.
+
+    It is a row if it begins with an image and ends with a text, or has the address of an image.
+    """
+    if len(cells) > 1 and _is_image_name(cells[0]) and not _is_image_name(cells[-1]) and _has_letters(cells[-1]):
+        return ["image", *(f"column {i}" for i in range(2, len(cells))), "caption"]
+    addresses = [i for i, cell in enumerate(cells) if _ADDRESS.match(cell.strip())]
+    return ["image" if i in addresses else "caption" for i in range(len(cells))] if addresses else []
 
 
 def _has_row_names(header: Sequence[str], first: Sequence[str]) -> bool:
@@ -136,9 +146,8 @@ def _csv_rows(path: Path, keep_columns: Sequence[str], table: Table) -> _Rows:
     """Rows of a CSV file: the number of the line, how findings refer to the row, and its cells."""
     reader = _csv_reader(path)
     first: list[CsvRecord] = []
-    if _has_no_header(reader.header):
-        first = [CsvRecord(1, 1, reader.header)]
-        reader.header = ["image", *(f"column {i}" for i in range(2, len(reader.header))), "caption"]
+    if names := _missing_header(reader.header):
+        first, reader.header = [CsvRecord(1, 1, reader.header)], names
     first += islice(reader, 1)
     if first and _has_row_names(reader.header, first[0].cells):
         reader.header = ["", *reader.header]
