@@ -333,6 +333,50 @@ CHOICES: tuple[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]], ...] = (
         ("outdoors", "The photo was taken outdoors."),
         ("It is not indoors.", "indoor"),
     )),
+    (("cat", "dog", "horse", "hen"), (
+        (),
+        (
+            "You asked whether this is a cat or a dog. It is a dog.",
+            "If it is a cat, it has whiskers. It has none, so it is a dog.",
+            "I'm not sure whether it's a cat. I'd say dog.",
+            "The question asks which animal is shown. The animal is a dog.",
+            "Which animal is it? A dog.", "My final answer is option B, the dog.", "Answer:B",
+            "answer:b", "Answer-B", "ANSWER IS: (B)",
+            "B is correct, A is incorrect, C is incorrect, D is incorrect",
+            "Choice: B. Reason: it barks.", "Out of the given options, B is the most suitable.",
+            "The image clearly depicts a dog (option B).",
+            "The image depicts a dog, therefore option B is the correct choice.", "I'll go with B",
+            "I'm going with B.", "Let me go with option (B).", "Of the options given, only B matches.",
+            "B!!!", "B :)", "Hmm... B", "B, I guess", "I guess B", "Possibly B.", "Most likely B",
+            "B (90% confident)", "Confidence: 90%. Answer: B", "Answer: B (confidence: 0.9)",
+            "The answer to your question is B.", 'The answer to the question "What animal?" is B.',
+            "Thank you for the question! The answer is B. Let me know if you need more.",
+            "Hello! I'd be happy to help. The animal is a dog.", "Sure, I can help with that! It's B.",
+            "```\nB\n```",
+            "| Option | Correct |\n|---|---|\n| A | no |\n| B | yes |\n| C | no |\n| D | no |",
+            "A. ❌ cat\nB. ✅ dog\nC. ❌ horse\nD. ❌ hen", "1) dog", "a) no b) yes c) no d) no",
+            "It's \"B\".", "It's (B) dog, not (A) cat.", "Not (A) cat but (B) dog", "The dog",
+            "Answer the question: B", "**Final Answer**: \\(B\\)", "\\[ \\boxed{B} \\]", "$B$",
+            "\\textbf{B}", "<b>B.</b> dog", "Answer: <b>dog</b>", "# B", "B.\n", "\n\nB\n\n", "B.dog",
+            "(B)dog", "B)dog", "The right one is the second one: dog", "Only B", "None but B",
+            "B and only B", "A or B, probably B", "This is not a cat, horse, or hen; it's a dog.",
+            "There's a dog and no cat.", "There's no cat and no horse. Just a dog.",
+            "Looks like B to me", "I first thought of a cat but it is a dog.",
+            "At first glance it's a cat; however it's a dog.",
+            "Although it resembles a cat, it is a dog.", "It resembles a cat but is a dog",
+            "Unlike a cat, a dog barks. So: dog.", "The animal isn't a cat; rather, it's a dog.",
+            "Compared with A, B is better.",
+        ),
+        (),
+        (),
+        (
+            "I am unable to determine if this is a dog.",
+            "I'm sorry, but I can't determine whether this is a dog or a cat.",
+            "It is impossible to tell if this is a horse.", "el perro", "OptionB", "option_b", "Not B",
+            "Anything but B", "It's certainly not B", "either A or C; definitely not B",
+            "To me it looks like a cat, sorry, a dog.", "B>A", "dog > cat", "A<B",
+        ),
+    )),
 )  # fmt: skip
 YES = (
     "Yes, there is a dog in the picture.", "There is a dog in the picture.", "Correct.", "That's right!",
@@ -383,7 +427,9 @@ NEITHER = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("options", "replies"), CHOICES, ids=[options[0] for options, _ in CHOICES])
+@pytest.mark.parametrize(
+    ("options", "replies"), CHOICES, ids=[f"{i}-{options[0]}" for i, (options, _) in enumerate(CHOICES)]
+)
 def test_the_option_that_a_reply_means(options: tuple[str, ...], replies: tuple[tuple[str, ...], ...]) -> None:
     *meant, neither = replies
     wrong = [

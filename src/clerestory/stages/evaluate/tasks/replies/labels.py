@@ -30,7 +30,7 @@ _LABEL_NOUN = (
 
 _AFTER_NOUN = (
     r"(?:\s+(?:is|would be|must be|should be|ist|est|es|è|é|är|er|jest|je|to|on|este|है|هو|هي|"
-    r"هی|là|adalah))?\s*[:：=]?\s*[(\[\"'“‘«„]*"
+    r"هی|là|adalah))?\s*[:：=-]?\s*[(\[\"'“‘«„]*"
 )
 
 
@@ -134,6 +134,8 @@ def label_mentions(text: str, count: int) -> list[Mention]:
         rf"(?<!\w)(?:[(\[<{{（【「『]\s*({any_letter})\s*[)\]>}}）】」』]|[\"'“‘«„]({any_letter})[.)]?[\"'”’»“])", plain
     ):
         add(m.start(), m.end(), m[1] or m[2])
+    for m in re.finditer(rf"(?<![\w(\[])({any_letter})\)(?=\s)", plain):
+        add(m.start(), m.end(), m[1])
     upper = letter.replace("a-z", "")
     for m in re.finditer(
         rf"(?<![A-Za-zÀ-ɏ0-9_'’.+-])({upper})(?![A-Za-zÀ-ɏ0-9_+#*°]|['’](?!d[ıiuü]r|t[ıiuü]r|"

@@ -27,7 +27,9 @@ NEGATION = words(
     r"not,never,neither,nor,none,without,cannot,cant,dont,doesnt,didnt,isnt,arent,wasnt,no,\w+n't",
     r"rul(?:e|es|ed|ing) out,eliminat(?:e|es|ed|ing),exclud(?:e|es|ed|ing),rather than,instead of,unlike",
     r"as opposed to",
-    r"anything but,far from,opposed to",
+    r"anything but,far from,opposed to,unable to,impossible to,unsure,compared (?:to|with),whether",
+    r"if (?:it|this|that)(?:'s| is)",
+    r"ob,si es,si c'est,se é,om det",
     r"nicht,kein,keine,keinen,keinem,keiner,keines,weder,niemals,statt,anstatt,anstelle,ohne,nix,nö",
     r"pas,ni,aucun,aucune,jamais,plutôt que,au lieu d(?:e|u|es),sans",
     r"no,ni,tampoco,nunca,ningún,ninguno,ninguna,en lugar de,en vez de,sin",
@@ -42,7 +44,7 @@ NEGATION = words(
     r"לא,אינו,אינה,אין,אינם,בלי",
     r"नही,मत,نه,ندارد,হয়নি",
     r"không phải,không,chẳng,chứ không,bukan,tidak,bukanlah,hapana",
-    "不是,并非,並非,不,没有,沒有,没,沒,而不是,而非,非,排除,別,无,無,ไม่ใช่,ไม่,มิใช่",
+    "不是,并非,並非,不,没有,沒有,没,沒,而不是,而非,非,排除,別,无,無,ไม่ใช่,ไม่,มิใช่,是否",
 )
 # Negation that follows what it negates.
 NEGATION_AFTER = words(
@@ -83,7 +85,8 @@ RIGHT = words(
 )
 # A clause with one of these states the answer.
 CUE = words(
-    r"answer,answers,answered,solution,final,lean,leaning,inclined,prefer,conclude,conclusion,choose,chose",
+    r"answer,answers,answered,solution,final,probably,likely,presumably,wahrscheinlich,probablement",
+    r"probablemente,lean,leaning,inclined,prefer,conclude,conclusion,choose,chose",
     r"choosing,select,selected,selecting,pick,picked,go with",
     r"opt for,therefore,thus,hence,correct,correctly,right (?:answer|option|choice|one),is right",
     r"best (?:option|choice|match|answer|fit)",
@@ -112,17 +115,32 @@ BECAUSE = words(
     r"karena,kwa sababu,dahil,因为,因為,由于,由於,なぜなら,왜냐,เพราะ",
 )
 CONTRAST = words(
-    r"but,however,rather(?!\s+than),instead(?!\s+of),yet,while,whereas,although,though,sondern,aber,jedoch",
-    r"während,mais,sino,pero,mientras",
-    r"mas,ma,bensì,però,mentre,enquanto,maar,men,utan,lecz,ale,tylko,nýbrž,nego,već,но,а,зато,αλλά,ενώ,ama",
+    r"but,however,rather(?!\s+than),instead(?!\s+of),yet,sondern,aber,jedoch",
+    r"mais,sino,pero",
+    r"mas,ma,bensì,però,maar,men,utan,lecz,ale,tylko,nýbrž,nego,već,но,а,зато,αλλά,ama",
     r"fakat,aksine",
     r"بل,لكن,ولكن,بلکه,אלא,אבל,बल्कि,लेकिन,বরং,mà là,nhưng,melainkan,tetapi,tapi,bali,kundi,vaan,mutta,hanem",
     r"dar,însă",
     r"而是,但是,但,却,แต่,むしろ,오히려",
 )
+# A concession, whose options are not the answer.
+CONCESSION = words(
+    r"although,though,even though,even if,while,whereas,despite,obwohl,während,bien que,quoique,tandis que",
+    r"aunque,si bien,mientras",
+    r"sebbene,anche se,mentre,embora,enquanto,ainda que,hoewel,även om,chociaż,choć,ačkoli,хотя,хоча,αν και",
+    r"ενώ,رغم,हालाँकि,mặc dù",
+    r"meskipun,虽然,雖然,尽管,儘管,แม้",
+)
+# A conclusion, which no earlier negation concerns.
+CONCLUSION = words(
+    r"so,therefore,thus,hence,daher,folglich,also,donc,por lo tanto,por tanto,quindi,portanto,dus,alltså",
+    r"derfor,zatem",
+    r"следовательно,поэтому,итак,لذلك,इसलिए,所以,因此,따라서,그러므로",
+)
 # A first thought, which a later clause replaces.
 FIRST_THOUGHT = words(
-    r"initially,at first,originally,first thought,first glance,zuerst,zunächst,anfangs,d'abord,au début",
+    r"resembl\w+,similar to,initially,at first,originally,first thought,first glance,zuerst,zunächst",
+    r"anfangs,d'abord,au début",
     r"al principio,inizialmente,a princípio,сначала,сперва",
     "最初,起初,一开始,처음",
 )

@@ -30,6 +30,7 @@ _KINDS = re.compile(
             ("because", lexicon.BECAUSE),
             ("thought", lexicon.FIRST_THOUGHT),
             ("contrast", lexicon.CONTRAST),
+            ("concession", lexicon.CONCESSION),
             ("wrong", lexicon.WRONG),
             ("after", lexicon.NEGATION_AFTER),
             ("negation", lexicon.NEGATION),
@@ -63,7 +64,7 @@ _AT_END = re.compile(r"\s*(?:[,.;:!，。！、؛،—–]|-\s|$)")
 
 
 _VERDICT = re.compile(
-    rf"[\s:：,()–—-]*(?:(?:is|are|ist|es|est|è|é)\s+|[是为がは이가]\s*)?(?:(?P<no>{lexicon.WRONG}|"
+    rf"[\s:：,()|–—-]*(?:(?:is|are|ist|es|est|è|é)\s+|[是为がは이가]\s*)?(?:(?P<no>{lexicon.WRONG}|"
     rf"{lexicon.NO})|(?P<yes>{lexicon.RIGHT}|{lexicon.YES}))"
     r"(?:的|です|だ|입니다|\s+है)?[\s.,;!()，。；、|]*"
 )
@@ -111,13 +112,13 @@ def _verdicts(text: str, mentions: Sequence[Mention]) -> dict[tuple[int, int], t
         after = mentions[i + 1].start if i + 1 < len(mentions) else len(text)
         segment = text[mention.end : after].partition("\n")[0]
         match = _VERDICT.fullmatch(segment)
-        goes_on = i + 1 < len(mentions) and mention.end + len(segment) == after and segment[-1:] not in ".;|"
+        following = mentions[i + 1 : i + 2] if mention.end + len(segment) == after else []
+        listed = all(text[each.start : each.end].rstrip()[-1] in ").:" for each in (mention, *following))
+        goes_on = following and segment[-1:] not in ".;|" and not listed
         if match and goes_on and match["no"] and re.fullmatch(lexicon.NEGATION, match["no"]):
             continue  # "A, not B"
         if match:
             found[mention.end, mention.end + len(segment)] = (mention, match["no"] is None)
-            if i and mentions[i - 1].option == mention.option and not text[mentions[i - 1].end : mention.start].strip():
-                found[mention.start, mention.end] = (mentions[i - 1], match["no"] is None)
     return found
 
 
@@ -139,7 +140,7 @@ class _Scan:
         self._reset()
 
     def _reset(self) -> None:
-        self.negated = self.used = self.reason = False
+        self.negated = self.used = self.reason = self.conceding = False
         self.group_end = -1
 
     def mention(self, mention: Mention) -> None:
@@ -235,6 +236,8 @@ class _Scan:
     def _cue(self, event: _Event) -> None:
         if event.start < self.double:
             return
+        if not self.used and re.fullmatch(lexicon.CONCLUSION, self.text[event.start : event.end]):
+            self.negated = False
         self.cue = True
         for mention in self.clause:
             if mention.weight == PLAIN:
@@ -244,6 +247,10 @@ class _Scan:
         self.reason = bool(self.sentence)
         self._clear()
         self.cue = self.cue and not self.sentence
+
+    def _concession(self, event: _Event) -> None:
+        self._clear()
+        self.reason, self.conceding = True, not self.sentence
 
     def _contrast(self, event: _Event) -> None:
         self._clear()
@@ -257,6 +264,8 @@ class _Scan:
         self._pause(event)
 
     def _pause(self, event: _Event) -> None:
+        if self.conceding and self.sentence:
+            self.reason = self.conceding = False
         if self.used and event.start >= self.group_end:
             self._clear()
         if self.clause and any(mention.affirmed for mention in self.clause):
