@@ -16,7 +16,7 @@ from clerestory.core.errors import InputError
 from clerestory.core.evidence import Evidence
 from clerestory.core.release import Event
 from clerestory.store import Store, open_store
-from clerestory.store.answer_cache import answer_key
+from clerestory.store.answer_cache import AnswerCache, answer_key
 
 MakeEvent, MakeEvidence, AddReleases = Callable[..., Event], Callable[..., Evidence], Callable[[int], str]
 pytestmark = pytest.mark.skipif(
@@ -76,6 +76,18 @@ def assert_unwritable(store: Store, model: Path, make_event: MakeEvent, reason: 
         assert not {"damaged", "restore", "backup"} & set(message.split()), message
 
 
+def test_a_cache_that_was_never_written_is_empty_on_such_a_disk(disk: SmallDisk, state: str) -> None:
+    cache = AnswerCache(disk.folder / "answers.db")
+    make(disk, state)
+    for _ in range(2):
+        assert cache.get([answer_key("a")]) == {}
+        cache.put({answer_key("a"): bytes(9000)})
+    if state == "full":
+        disk.free()
+        cache.put({answer_key("a"): b"yes"})
+        assert cache.get([answer_key("a")]) == {answer_key("a"): b"yes"}
+
+
 @pytest.mark.parametrize("left", ["closed", "killed", "killed, index lost"])
 def test_a_store_is_read_from_a_full_or_read_only_disk_and_errors_name_it(
     disk: SmallDisk,
@@ -112,6 +124,10 @@ def test_a_store_is_read_from_a_full_or_read_only_disk_and_errors_name_it(
             assert_readable(again, digest, evidence)
             assert again.answer_cache.get([answer_key("a"), answer_key("b")]) == {answer_key("a"): b"yes"}
             again.answer_cache.put({answer_key("big"): os.urandom(100_000)})
+            assert again.put_evidence(evidence) == evidence.id, "what is there need not be written"
+            assert again.put_model(again.model_folder(digest)) == digest
+            again.cache_content("a key", os.urandom(9000))
+            assert again.cache_get("a key") is None
             assert_unwritable(again, model, make_event, STATES[state], database)
     if state == "full":
         disk.free()

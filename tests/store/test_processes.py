@@ -12,10 +12,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tests.support.postgresql import ON_POSTGRESQL
 
 from clerestory.core.digest import digest_folder
-from clerestory.store import Store, open_store
+from clerestory.core.errors import ClerestoryError
+from clerestory.core.release import Event
+from clerestory.store import Store, database_errors, open_store
 
 Start = Callable[..., subprocess.Popen[str]]
 PROMOTERS, ROUNDS = 8, 12
@@ -89,6 +92,23 @@ def test_exactly_one_of_eight_promoters_wins_each_generation(
     assert moves == [(generation + 1, winners[generation][0]) for generation in range(ROUNDS)]
     assert store.journal.verify() == []
     assert store.verify_registry("icons") == []
+
+
+def test_a_writer_that_does_not_finish_holds_up_writers_for_a_while_and_readers_never(
+    store: Store, workers: Start, monkeypatch: pytest.MonkeyPatch, make_event: Callable[..., Event]
+) -> None:
+    process = workers("hold", store.home, 60)
+    go(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "holding\n"
+    monkeypatch.setattr(database_errors, "BUSY_SECONDS", 1)
+    with open_store(store.home) as waiting:
+        assert waiting.journal.records() == []
+        with pytest.raises(ClerestoryError, match="has kept the store locked for more than 1 s") as error:
+            waiting.journal.append(make_event("icons@1"))
+        assert "end it if it has stopped" in error.value.fix
+        process.kill()
+        assert waiting.journal.append(make_event("icons@1")).seq == 1
 
 
 class Nursery:

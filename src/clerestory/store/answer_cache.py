@@ -102,10 +102,12 @@ class AnswerCache:
             except (sqlite3.OperationalError, OSError) as error:
                 if isinstance(error, sqlite3.OperationalError) and not is_disk_error(error):
                     raise
-                readable = self.file.is_file() and has_empty_log(self.file)
+                # A file that was created when nothing could be written any more is empty.
+                readable = self.file.is_file() and self.file.stat().st_size > 0 and has_empty_log(self.file)
                 connection = connect_immutable(self.file) if readable else sqlite3.connect(":memory:")
                 stack.enter_context(closing(connection))
-                if not readable:
+                if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'answers'").fetchone() is None:
+                    connection = stack.enter_context(closing(sqlite3.connect(":memory:")))
                     connection.execute(SCHEMA)
             yield connection
 

@@ -66,7 +66,7 @@ def by_prefix(kind: str, prefix: str, known: Iterable[str]) -> str:
 
 def add_evidence(connection: Connection, item: Evidence, digest: str) -> None:
     """Add a piece of evidence to the catalog; adding it again changes nothing."""
-    if connection.execute(select(evidence.c.id).where(evidence.c.id == digest)).first() is None:
+    if not has_evidence(connection, digest):
         subject = item.subject
         connection.execute(
             evidence.insert().values(
@@ -79,6 +79,11 @@ def add_evidence(connection: Connection, item: Evidence, digest: str) -> None:
                 environment=subject.environment,
             )
         )
+
+
+def has_evidence(connection: Connection, digest: str) -> bool:
+    """Whether a piece of evidence is in the catalog."""
+    return connection.execute(select(evidence.c.id).where(evidence.c.id == digest)).first() is not None
 
 
 def evidence_ids(connection: Connection) -> list[str]:

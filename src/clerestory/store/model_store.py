@@ -50,6 +50,9 @@ class ModelStore:
             InputError: ``source`` is not a folder, is empty or contains pickled weights, or the copy cannot be written.
         """
         _check_source(source)
+        known, present = digest_folder(source)
+        if known in self.digests() and not _compare(self.folder / known, present):
+            return known
         copy = temporary_path(self._temporary_folder)
         try:
             with translate_disk_errors(self.folder):

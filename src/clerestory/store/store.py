@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -136,8 +137,11 @@ class Store:
             if not self.blobs.has(blob):
                 raise IntegrityError(f"{name} of this evidence ({short(blob)}) is not in the store", "store it first")
         digest = self.blobs.put(canonical(evidence))
-        with self.database.writing() as connection:
-            catalog.add_evidence(connection, evidence, digest)
+        with self.database.reading() as connection:
+            stored = catalog.has_evidence(connection, digest)
+        if not stored:
+            with self.database.writing() as connection:
+                catalog.add_evidence(connection, evidence, digest)
         return digest
 
     def evidence(self, id: str) -> Evidence:
@@ -173,6 +177,11 @@ class Store:
         """Record the blob of a cached result, such as ``embeddings/<model>/<data>``."""
         with self.database.writing() as connection:
             catalog.cache_put(connection, key, digest)
+
+    def cache_content(self, key: str, content: bytes) -> None:
+        """Store a result that can be computed again; where nothing can be written it is not stored."""
+        with suppress(InputError):
+            self.cache_put(key, self.blobs.put(content))
 
     def cache_get(self, key: str) -> str | None:
         """The blob of a cached result; None when there is none or its file is missing."""

@@ -121,7 +121,7 @@ def fit_calibrators(
             image_search=_fit(by_image, len(queries), held_out),
             captions=_fit_captions(model, data, [sample for _, sample in queries], held_out),
         )
-    store.cache_put(key, store.blobs.put(canonical(result)))
+    store.cache_content(key, canonical(result))
     return result
 
 
