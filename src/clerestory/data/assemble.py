@@ -52,6 +52,7 @@ def assemble(
             usable.append((row, scan))
     first = data_findings.first_left_out(all_findings)
     if not usable:
+        first = first or data_findings.first_unused(all_findings)
         example = f" (for example {first.where}: {first.message})" if first else ""
         raise DataError(
             f"{name} has no readable image{example}",

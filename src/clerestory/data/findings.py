@@ -150,6 +150,12 @@ def first_left_out(findings: Iterable[Finding]) -> Finding | None:
     return next((finding for finding in findings if finding.code in _LEFT_OUT), None)
 
 
+def first_unused(findings: Iterable[Finding]) -> Finding | None:
+    """The finding about a table, an archive or a folder that is not read; None if there is none."""
+    codes = {UNREAD_TABLE.code, UNREADABLE_FOLDER.code}
+    return next((f for f in findings if f.code in codes or f.reason == UnusedFile.ARCHIVE), None)
+
+
 def unreadable_image(where: str, reason: UnreadableImage, problem: str, fix: str = "") -> Finding:
     """An image that cannot be decoded; skipped. ``fix`` replaces the remedy of the code."""
     message = f"{problem}; the image is skipped"
