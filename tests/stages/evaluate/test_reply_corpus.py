@@ -393,6 +393,11 @@ YES = (
     "Oczywiście", "Ответ — да", "Конечно", "Верно", "Cevap: evet", "Tabii ki", "الإجابة: نعم", "بالتأكيد",
     "जी हाँ", "答案是：是", "当然", "没错", "是的，没错", "有", "もちろん", "答えは「はい」です",
     "その通りです", "답: 네", "물론입니다", "Jawaban: ya", "Tentu saja",
+    "There is nothing wrong with that.", "That is right.", "You are right.", "Yes, on the right side.",
+    "Yes, but it's small", "A dog? Yes.", "Dog: yes", "Yes (there is a dog)", "y", "Y.", "[Yes]",
+    "<yes>", "YES\n\nThe picture shows a dog.", "Reasoning: there is no cat. Answer: yes",
+    '{"answer": "Yes", "explanation": "no cat"}', "Certainly! There is a dog.",
+    "There is definitely a dog.",
 )  # fmt: skip
 NO = (
     "There is no dog in the picture.", "There isn't a dog in the picture.", "No dog is visible.",
@@ -419,11 +424,19 @@ NO = (
     "そうではありません", "정답은 아니요입니다", "그렇지 않습니다", "Câu trả lời là không", "Jawabannya tidak",
     "Tentu saja tidak", "คำตอบคือไม่ใช่", "Válasz: nem", "Természetesen nem", "Vastaus on ei",
     "Răspunsul este nu",
+    "Actually, no", "No, but there is a cat", "It's wrong to call that a dog.", "Not a dog.",
+    "A dog? No, a cat.", "dog: no", "Answer: there is no dog", "no!!!", "nope :(", "(no)",
+    "The picture shows a cat.\n\nNo", "The picture shows a cat.\n\n**Answer: No**",
+    '{"is_dog": false}', "No dogs here, sorry", "I'm sorry, but no.", "Sure. There's no dog.",
+    "Absolutely no dog.",
 )  # fmt: skip
 NEITHER = (
     "There are no dogs.", "I would not say yes.", "It can't be said that there's a dog.", "N/A", "None",
     "Both", "Maybe not", "Not sure", "I'm unable to determine this.", "It's impossible to say.",
     "Da ist kein Hund.", "Ja und nein.", "Je ne sais pas", "有狗", "图片中没有狗。", "不存在", "不确定",
+    "The cat is on the right.", "The cat is right next to the tree.", "The dog is on the right side.",
+    "A cat sits to the right of a tree, no dog.", "The cat is white.", "I see two cats.",
+    "The picture shows a true classic.", "Not in this picture.", "I am sorry, I cannot see.",
 )  # fmt: skip
 
 

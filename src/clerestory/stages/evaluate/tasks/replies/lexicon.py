@@ -24,7 +24,7 @@ def words(*lists: str) -> str:
 
 # Negation that precedes what it negates.
 NEGATION = words(
-    r"not,never,neither,nor,none,without,cannot,cant,dont,doesnt,didnt,isnt,arent,wasnt,no,\w+n't",
+    r"not,never,nothing,neither,nor,none,without,cannot,cant,dont,doesnt,didnt,isnt,arent,wasnt,no,\w+n't",
     r"rul(?:e|es|ed|ing) out,eliminat(?:e|es|ed|ing),exclud(?:e|es|ed|ing),rather than,instead of,unlike",
     r"as opposed to",
     r"anything but,far from,opposed to,unable to,impossible to,unsure,compared (?:to|with),whether",
@@ -72,7 +72,7 @@ WRONG = words(
 RIGHT = words(
     r"correct,right,true,accurate,the case,valid,der fall,le cas,el caso,il caso,o caso,het geval",
     r"richtig,richtige,richtigen,korrekt,korrekte,wahr,stimmt,zutreffend,trifft zu,tatsache",
-    r"vraie?,correcte?s?,exacte?,juste,correct[oa]s?,verdad,verdader[oa]s?,ciert[oa]s?,verdade,verdadeir[oa]",
+    r"vraie?,correcte?s?,exacte?,correct[oa]s?,verdad,verdader[oa]s?,ciert[oa]s?,verdade,verdadeir[oa]",
     r"corret[oa]s?,cert[oa]",
     r"corrett[oaie],giust[oaie],ver[oa],esatt[oaie],juist,juiste,waar,klopt,correct,rätt,sant,korrekt,stämmer",
     r"rigtigt?,rigtige,sandt?,riktig,riktige",
@@ -81,7 +81,7 @@ RIGHT = words(
     r"верн\w+,правильн\w+,правд\w*,вірн\w+,правда,вярно,σωστ\w+,αληθ\w+,αλήθεια,صحيح\w*,صحیح,درست,נכון,נכונה",
     r"सही,सच,সঠিক,சரி,doğru,doğrudur",
     r"đúng,benar,betul,kweli,tama,totoo,✓,✔,✅,☑",
-    "正确,正確,对的,對的,真的,属实,屬實,正しい,正しく,正解,맞습니다,맞아요,맞다,맞는,맞,옳,사실,참,ถูก,จริง",
+    "正确,正確,对的,對的,真的,属实,屬實,正しい,正しく,正解,맞습니다,맞아요,맞다,맞는,옳,사실,참,ถูก,จริง",
 )
 # A clause with one of these states the answer.
 CUE = words(

@@ -200,6 +200,7 @@ _ELLIPSIS = re.compile(
 # Words that two sentences may share without being about the same thing.
 _GENERIC = re.compile(
     lexicon.words(
+        "answer,definitely,clearly,certainly,indeed,actually,really,also,just,some,one",
         "a,an,the,is,are,was,were,be,it,this,that,there,these,those,do,does,did,i,you,we,see,can,could,in,on",
         "of,at,to,and,or,any,picture,image,photo,photograph,shown,show,shows,showing,visible,contain,contains",
         "here,have,has,it's,there's,that's,i'm,um,ein,eine,einen,das,ist,es,da,im,bild,la,le,les,el,en,un,une",
@@ -209,7 +210,7 @@ _GENERIC = re.compile(
 
 
 def _yes_no_in(text: str, question: str, cut_off: bool) -> str | None:
-    word = casefold_key(text).strip(" .!。！,;:()[]\"'“”‘’`*")
+    word = casefold_key(text).strip(" .!。！,;:()[]<>\"'“”‘’`*")
     if word in _LETTERS and not cut_off:
         return _LETTERS[word]
     if (polar := _polar_word(word)) and not (cut_off and _may_go_on(text)):
@@ -226,7 +227,10 @@ def _yes_no_in(text: str, question: str, cut_off: bool) -> str | None:
         return finals[-1]
     leading = [answer for s in statements if (answer := _interjection(s))]
     if leading:
-        return leading[0] if leading[0] != "both" else None
+        # "Sure!" may be mere politeness before a statement.
+        polite = len(statements) > 1 and not re.match(lexicon.PLAIN_ANSWER, statements[0].lstrip(" \"'“‘(*-–—"))
+        stated = _statement(statements[1:], question) if polite else None
+        return stated or (leading[0] if leading[0] != "both" else None)
     if cut_off:
         return None
     for judge in (_truth, _ellipsis):
@@ -288,7 +292,7 @@ def _interjection(sentence: str) -> str:
             return "no"
         if not alone and not re.match(lexicon.PLAIN_ANSWER, sentence):
             continue
-        if not (alone or yes) and re.search(lexicon.UNSURE, rest):
+        if not (alone or yes) and re.match(rf"\s*(?:\w+\s+){{0,2}}{lexicon.UNSURE}", rest):
             continue  # "no lo sé"
         if re.match(r"not at all|not really|not quite", sentence):
             return "no"
@@ -296,8 +300,17 @@ def _interjection(sentence: str) -> str:
     return ""
 
 
+# "on the right" and "a true classic" say nothing about truth.
+_DIRECTION = re.compile(
+    r"\ba (?:true|right|correct) \w+|"
+    r"\b(?:on|to|at|in|from) (?:the|its|his|her|their) (?:\w+ )?right\b|\bright[- ](?:hand|side|corner|half|part)\b|"
+    r"\bright (?:next|now|of|behind|there|in|at|under|above|beside|after|before|here|away|by|beneath)\b"
+)
+
+
 def _truth(sentence: str) -> str:
     """The answer of a sentence about truth: "it is not true", "that is correct"."""
+    sentence = _DIRECTION.sub(" ", sentence)
     right, wrong = re.search(lexicon.RIGHT, sentence), re.search(lexicon.WRONG, sentence)
     if not (right or wrong) or re.search(lexicon.UNSURE, sentence):
         return ""
