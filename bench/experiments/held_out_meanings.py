@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,10 @@ from clerestory.models.text_tower import load_text_tower
 MAX_COSINE = 0.8
 
 
-def supplement_names(icons: Dataset) -> list[str]:
-    """The captions of all pictograms that would be trained on, except those of emoji in further styles; sorted."""
+def supplement_names(icons: Dataset, styles: Iterable[str]) -> list[str]:
+    """The captions of the pictograms that would be trained on, except those of emoji in further styles; sorted."""
     held_out = HeldOutNames(icons)
-    drawings = (drawing for style in sets() for drawing in _read_set(style, icons, held_out))
+    drawings = (drawing for style in styles for drawing in _read_set(style, icons, held_out))
     return sorted({drawing.caption for drawing in drawings if drawing.counterpart is None})
 
 
@@ -36,7 +37,7 @@ def main() -> int:
     icons = open_icons()
     file = Path(clerestory.data.__path__[0]) / MEANINGS
     file.write_text('{"names": []}', encoding="utf-8")  # from nothing, so that no name stays without a reason
-    names = supplement_names(icons)
+    names = supplement_names(icons, sets())
     captions = sorted({sample.caption for sample in icons if sample.split in (TEST, VAL)})
     tower = load_text_tower()
     nearest_N = (tower.embed(names) @ tower.embed(captions).T).max(axis=1)

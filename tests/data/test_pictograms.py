@@ -100,14 +100,14 @@ def test_words_of_different_families_have_different_stems() -> None:
 
 
 def test_no_name_of_a_pictogram_means_a_held_out_concept() -> None:
-    """Of every tenth name (all of them take minutes): its cosine to every held-out caption, in the text tower."""
+    """Every fourth name of every fifth set (all take minutes): its cosine to every held-out caption, in the tower."""
     icons = open_icons()
     captions = sorted({sample.caption for sample in icons if sample.split in ("test", "val")})
-    names = supplement_names(icons)
-    assert len(names) > 20_000
+    names = supplement_names(icons, list(sets())[::5])[::4]
+    assert len(names) > 500
     tower = load_text_tower()
-    nearest = (tower.embed(names[::10]) @ tower.embed_cached(captions).T).max(axis=1)
-    found = {name: float(cosine) for name, cosine in zip(names[::10], nearest, strict=True) if cosine >= MAX_COSINE}
+    nearest = (tower.embed(names) @ tower.embed_cached(captions).T).max(axis=1)
+    found = {name: float(cosine) for name, cosine in zip(names, nearest, strict=True) if cosine >= MAX_COSINE}
     assert found == {}
 
 

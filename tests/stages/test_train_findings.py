@@ -101,11 +101,14 @@ def test_images_without_captions_and_unreadable_ones_are_counted_and_named(
         if i % 2:
             text = sample.caption if i > 1 else "red [bold]square[/bold] " + "very " * 300
             (folder / f"{i}.txt").write_text(text, encoding="utf-8")
-    (folder / "broken.png").write_bytes(b"not an image")
+    for name in ("broken", "half", "empty", "spoilt"):
+        (folder / f"{name}.png").write_bytes(b"not an image" if name != "empty" else b"")
     command = ["train", "--data", str(folder), "--preset", "tiny", "--steps", "1", "--set", "threads=1", "--home", home]
     assert run(command) == 0
     shown = capsys.readouterr()
-    assert "broken.png" in shown.err
+    for name in ("broken.png", "empty.png", "half.png"):
+        assert name in shown.err, "the first ones of each kind are named"
+    assert "1 more: clerestory data show" in shown.err
     assert "CLR-T003" in shown.out
     training = [sample for sample in open_data(str(folder)) if sample.split in ("train", "")]
     missing = sum(not sample.caption for sample in training)

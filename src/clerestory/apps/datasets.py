@@ -7,6 +7,7 @@ from shlex import quote
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import DataError, InputError
+from clerestory.core.evidence import Finding
 from clerestory.core.extensions import names
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import current_user, now
@@ -15,7 +16,7 @@ from clerestory.core.sample import Dataset
 from clerestory.data import locate, open_data
 from clerestory.store import Store
 
-MAX_SHOWN = 5  # findings of a dataset that are shown when it is opened
+MAX_SHOWN = 3  # findings of each kind that are shown when a dataset is opened
 
 
 def add_dataset(
@@ -97,9 +98,13 @@ def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset
 
 def _with_findings_shown(data: Dataset, name: str, progress: Progress) -> Dataset:
     """Report what was left out or is doubtful, so that nobody has to ask for it."""
-    doubtful = [finding for finding in data.findings if finding.severity != "info"]
-    for finding in doubtful[:MAX_SHOWN]:
-        progress.write_line(f"{finding.code} {finding.where}: {finding.message}")
-    if len(doubtful) > MAX_SHOWN:
-        progress.write_line(f"{len(doubtful) - MAX_SHOWN} more findings: clerestory data show {quote(name)}")
+    by_code: dict[str, list[Finding]] = {}
+    for finding in data.findings:
+        if finding.severity != "info":
+            by_code.setdefault(finding.code, []).append(finding)
+    for code, found in sorted(by_code.items()):
+        for finding in found[:MAX_SHOWN]:
+            progress.write_line(f"{code} {finding.where}: {finding.message}")
+        if len(found) > MAX_SHOWN:
+            progress.write_line(f"{code} {len(found) - MAX_SHOWN} more: clerestory data show {quote(name)}")
     return data
