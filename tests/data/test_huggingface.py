@@ -51,6 +51,24 @@ def test_a_saved_data_set_opens_with_its_labels_captions_and_splits(tmp_path: Pa
     assert any(f.code == "CLR-D009" and "question" in f.where for f in data.findings)
 
 
+def test_ids_that_count_from_0_in_each_split_keep_every_split(tmp_path: Path, table: datasets.Dataset) -> None:
+    train = table.add_column("id", [0, 1, 2])
+    test = table.select([2, 1]).add_column("id", [0, 1])
+    datasets.DatasetDict({"train": train, "test": test}).save_to_disk(tmp_path / "saved")
+    data = open_data(f"hf:{tmp_path / 'saved'}")
+    assert [s.id for s in data] == ["test/0", "test/1", "train/0", "train/1", "train/2"]
+    assert [s.split for s in data] == ["test", "test", "train", "train", "train"]
+    assert data.read(data["test/0"]) == data.read(data["train/2"]) == picture("blue")
+    datasets.DatasetDict({"train": train}).save_to_disk(tmp_path / "one")
+    assert [s.id for s in open_data(f"hf:{tmp_path / 'one'}")] == ["0", "1", "2"]
+
+
+def test_a_folder_of_parquet_files_without_names_of_splits_opens(tmp_path: Path, table: datasets.Dataset) -> None:
+    table.to_parquet(tmp_path / "parquet" / "part-1.parquet")
+    data = open_data(f"hf:{tmp_path / 'parquet'}")
+    assert [data.read(s) for s in data] == [picture(c) for c in COLOURS]
+
+
 def test_a_folder_of_parquet_files_is_the_same_data(tmp_path: Path, table: datasets.Dataset) -> None:
     (tmp_path / "saved").mkdir()
     table.to_parquet(tmp_path / "parquet" / "data" / "test-00000-of-00001.parquet")

@@ -107,7 +107,7 @@ class Dataset:
     def read(self, sample: Sample) -> bytes:
         """The encoded bytes of a sample's image, which match its digest.
 
-        What is computed from an image is cached under its digest, so bytes of another image must never leave a dataset.
+        Embeddings and captions are cached under the digest of an image, so bytes of another must never leave a dataset.
 
         Raises:
             IntegrityError: the source returns other bytes; names the sample.
