@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tests.support.endpoint import MODEL, endpoint
 
-from clerestory.core.errors import InputError, NotFound
+from clerestory.core.errors import InputError, NotFound, Undecided
 from clerestory.models import GenerationRequest, capabilities, open_reference
 from clerestory.models.adapters.http_client import MAX_CONSECUTIVE_FAILURES, RetryPolicy
 from clerestory.models.adapters.openai import MAX_CONCURRENT_REQUESTS, Endpoint, ScoringEndpoint, open_endpoint
@@ -59,6 +59,8 @@ def test_the_picture_and_the_words_arrive_and_the_answer_comes_back() -> None:
         ("garbage", "not a JSON object (3 attempts)", 3),
         ("empty", "has no completion", 1),
         ("refuses", "400 Bad Request: pictures are not taken", 1),
+        ("error", "responded with an error: the model is being loaded (3 attempts)", 3),
+        ("declines", "the model refused to answer: I cannot help with that", 1),
     ],
 )
 def test_what_stays_wrong_is_a_reason_and_no_exception(mood: str, reason: str, tries: int) -> None:
@@ -107,8 +109,9 @@ def test_an_answer_that_is_too_late_is_a_reason() -> None:
 
 
 def test_an_endpoint_that_is_down_is_not_asked_for_hours() -> None:
-    with endpoint(always="broken") as server:
+    with endpoint() as server:
         model = opened(server.ref, RetryPolicy(timeout=5.0, retries=0))
+        server.always = "broken"
         server.asked.clear()
         replies = model.generate([GenerationRequest(f"question {i}") for i in range(100)])
         assert len(server.asked) <= MAX_CONSECUTIVE_FAILURES + MAX_CONCURRENT_REQUESTS
@@ -153,6 +156,80 @@ def test_newer_endpoints_get_the_limit_under_its_new_name() -> None:
         reply = opened(server.ref).generate([GenerationRequest("x", max_tokens=5)])[0]
         assert reply.text == "1. x"
         assert server.asked[-1]["max_completion_tokens"] == 5
+
+
+def test_a_new_name_that_concurrent_requests_learn_at_once_fails_none_of_them() -> None:
+    with endpoint() as server:
+        model = opened(server.ref, RetryPolicy(timeout=5.0, retries=0))
+        server.always = "new"
+        replies = model.generate([GenerationRequest(f"question {i}") for i in range(16)])
+        assert [reply.error for reply in replies] == [""] * 16
+        server.asked.clear()
+        assert not model.generate([GenerationRequest("x")])[0].error
+        assert len(server.asked) == 1, "what was learnt is kept"
+
+
+def test_what_the_probe_learns_is_not_learnt_again() -> None:
+    with endpoint(always="new", refused=("temperature",)) as server:
+        model = opened(server.ref)
+        server.asked.clear()
+        assert model.generate([GenerationRequest("x")])[0].text == "1. x"
+        assert len(server.asked) == 1
+        assert model.facts()["parameters_not_accepted"] == ("temperature",)
+
+
+@pytest.mark.parametrize("most", [1, 3, 5, 19])
+def test_fewer_probabilities_are_requested_where_fewer_are_reported(most: int) -> None:
+    likely = {"A": math.log(0.5), "B": math.log(0.2)}
+    with endpoint(logprobs=likely, most_logprobs=most) as server:
+        model = opened(server.ref)
+        assert np.isfinite(model.score_options([None], ["which?"], [["red", "blue"]])[0]).all()
+        assert 1 <= model.facts()["lowered_top_logprobs"] <= most
+
+
+def test_a_parameter_that_cannot_be_dropped_is_the_reason() -> None:
+    with endpoint(refused=("messages",)) as server:
+        reply = opened(server.ref).generate([GenerationRequest("x")])[0]
+        assert "400 Bad Request: Unsupported value: 'messages'" in reply.error
+
+
+def test_an_endpoint_that_is_busy_is_not_taken_for_one_without_probabilities() -> None:
+    with endpoint(logprobs={"A": -0.1}, moods=["busy"]) as server:
+        assert isinstance(opened(server.ref), ScoringEndpoint)
+    for mood in ("busy", "broken", "rude"):
+        with (
+            endpoint(logprobs={"A": -0.1}, always=mood) as server,
+            pytest.raises(Undecided, match="could not be tried"),
+        ):
+            opened(server.ref)
+
+
+def test_a_scoring_endpoint_has_another_digest_than_one_without_probabilities() -> None:
+    with endpoint() as server:
+        plain = opened(server.ref)
+        server.logprobs = {"A": -0.1}
+        assert opened(server.ref).digest != plain.digest
+
+
+def test_models_may_be_listed_without_an_object_around_them() -> None:
+    with endpoint(listing="bare") as server:
+        assert opened(f"openai:{server.address}").model == MODEL
+
+
+@pytest.mark.parametrize("key", ["sk-secret\r", " sk-secret\n", "sk-secret\t"])
+def test_blanks_around_a_key_are_not_part_of_it(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with endpoint() as server:
+        opened(server.ref)
+        assert server.keys[-1] == "Bearer sk-secret"
+
+
+@pytest.mark.parametrize("key", ["sk-söcret", "sk-se\ncret", "sk-se cret", "sk-\x07secret", "“sk-secret”"])
+def test_a_key_that_no_request_can_carry_is_told_without_showing_it(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with endpoint() as server, pytest.raises(InputError, match="the key in OPENAI_API_KEY has") as caught:
+        open_endpoint(server.ref, QUICK)
+    assert not any(part in str(caught.value) for part in ("cret", "sk-"))
 
 
 def test_letters_are_scored_where_probabilities_are_told() -> None:

@@ -17,6 +17,8 @@ BAD: dict[str, tuple[Any, ...]] = {
     "broken": (500, {"error": "out of memory"}),
     "empty": (200, {"choices": []}),
     "refuses": (400, {"error": {"message": "pictures are not taken"}}),
+    "error": (200, {"error": {"message": "the model is being loaded"}}),
+    "declines": (200, {"choices": [{"message": {"content": None, "refusal": "I cannot\nhelp with that"}}]}),
 }
 
 
@@ -26,8 +28,10 @@ class Endpoint:
 
     Attributes:
         moods: the behaviour for the next chat requests, in order: ``ok``, ``busy`` (429), ``broken`` (500),
-            ``garbage``, ``empty`` (no choices), ``late``, ``refuses`` (400), ``rude`` (401 that repeats the key); then
-            ``always``.
+            ``garbage``, ``empty`` (no choices), ``late``, ``refuses`` (400), ``rude`` (401 that repeats the key),
+            ``error`` (200 with an error), ``declines`` (a refusal); then ``always``.
+        refused: parameters that requests must not have.
+        most_logprobs: the largest ``top_logprobs``.
         after: the values of ``Retry-After`` of the next 429s; then ``0``.
         logprobs: log-probabilities of first tokens, if it returns them.
         finish, content: why a completion ends, and its text in place of the usual one.
@@ -42,6 +46,8 @@ class Endpoint:
     models: list[dict[str, Any]] = field(default_factory=lambda: [{"id": MODEL, "object": "model"}])
     listing: str = "ok"
     after: list[str] = field(default_factory=list)
+    refused: tuple[str, ...] = ()
+    most_logprobs: int = 20
     finish: str = "stop"
     content: str | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -84,6 +90,8 @@ def endpoint(**settings: Any) -> Iterator[Endpoint]:  # noqa: C901 a server with
             state.keys.append(self.headers.get("authorization", ""))
             if state.listing == "garbage":
                 self.send(200, b"<html>hello</html>")
+            elif state.listing == "bare":
+                self.say(200, state.models)
             elif state.listing == "key":
                 self.say(401, {"error": {"message": f"bad key {state.keys[-1]}"}})
             else:
@@ -94,7 +102,11 @@ def endpoint(**settings: Any) -> Iterator[Endpoint]:  # noqa: C901 a server with
             state.keys.append(self.headers.get("authorization", ""))
             state.asked.append(body)
             mood = state.mood()
-            if mood == "busy":
+            refused = next((name for name in state.refused if name in body), None)
+            if refused or body.get("top_logprobs", 0) > state.most_logprobs:
+                name = refused or "top_logprobs"
+                self.say(400, {"error": {"message": f"Unsupported value: '{name}' is not accepted", "param": name}})
+            elif mood == "busy":
                 after = state.after.pop(0) if state.after else "0"
                 self.say(429, {"error": {"message": "too many requests"}}, {"retry-after": after})
             elif mood in BAD:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
 import time
 import weakref
 from collections.abc import Mapping
@@ -48,11 +49,13 @@ class HttpReply:
         body: a JSON object; empty after an error.
         error: the reason why there is no body; empty without an error.
         status: the HTTP status; 0 without a response.
+        parameter: the parameter that the endpoint refused, if it names one.
     """
 
     body: Mapping[str, Any]
     error: str = ""
     status: int = 0
+    parameter: str = ""
 
 
 class HttpClient:
@@ -66,13 +69,13 @@ class HttpClient:
         retry_policy: timeout and retries.
 
     Raises:
-        InputError: ``base`` is not an http(s) address.
+        InputError: ``base`` is not an http(s) address, or the API key has characters that no header can carry.
     """
 
     def __init__(self, base: str, retry_policy: RetryPolicy | None = None) -> None:
         self.base, self.retry_policy = base.rstrip("/"), retry_policy or RetryPolicy()
         self.host = host_of(base)
-        key = next((os.environ[name] for name in API_KEY_VARIABLES if os.environ.get(name)), "")
+        key = _api_key()
         headers = {"authorization": f"Bearer {key}"} if key else {}
         # Requests to this computer must not use a proxy, and a redirect must not carry the key to another host.
         self._client = httpx.Client(
@@ -80,6 +83,7 @@ class HttpClient:
             timeout=self.retry_policy.timeout,
             follow_redirects=False,
             trust_env=not is_loopback(self.host),
+            verify=_certificates(),
         )
         # Models have no close method, and open sockets must not outlive them.
         weakref.finalize(self, self._client.close)
@@ -134,10 +138,14 @@ class HttpClient:
             body = response.json()
         except ValueError:
             body = None
+        if isinstance(body, list):  # some endpoints list their models without an object around them
+            body = {"data": body}
+        detail = self._redact(_message(body))
         if status != 200:
-            detail = self._redact(_message(body))
             message = f"the endpoint responded with {status} {response.reason_phrase}{detail and ': ' + detail}"
-            return HttpReply({}, message, status)
+            return HttpReply({}, message, status, self._redact(_parameter(body)))
+        if isinstance(body, dict) and body.get("error"):
+            return HttpReply({}, f"the endpoint responded with an error{detail and ': ' + detail}", status)
         if not isinstance(body, dict):
             return HttpReply({}, "the response of the endpoint is not a JSON object", status)
         return HttpReply(body, "", status)
@@ -183,9 +191,49 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _api_key() -> str:
+    """The API key of the environment, without surrounding blanks such as the line break of a file.
+
+    Raises:
+        InputError: no header can carry it; the message does not show it.
+    """
+    for name in API_KEY_VARIABLES:
+        key = os.environ.get(name, "").strip()
+        if key and not (key.isascii() and key.isprintable() and " " not in key):
+            raise InputError(
+                f"the key in {name} has a blank, a line break or another character that no request can carry",
+                f"set {name} again, with the key alone",
+            )
+        if key:
+            return key
+    return ""
+
+
+def _certificates() -> ssl.SSLContext | bool:
+    """The certificate authorities that the environment names, for this computer as well; otherwise the usual ones.
+
+    Raises:
+        InputError: the named file or folder cannot be read.
+    """
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if not file and not folder:
+        return True
+    try:
+        return ssl.create_default_context(cafile=file or None, capath=folder or None)
+    except OSError as error:
+        name, value = ("SSL_CERT_FILE", file) if file else ("SSL_CERT_DIR", folder)
+        message = f"the certificates {value!r} cannot be read: {error.strerror or error}"
+        raise InputError(message, f"correct the environment variable {name}") from error
+
+
 def _message(body: Any) -> str:
     error = body.get("error", body.get("detail", "")) if isinstance(body, dict) else ""
     return str(error.get("message", "")) if isinstance(error, dict) else str(error)
+
+
+def _parameter(body: Any) -> str:
+    error = body.get("error") if isinstance(body, dict) else None
+    return str(error.get("param") or "") if isinstance(error, dict) else ""
 
 
 def _retry_after(response: httpx.Response, default: float) -> float:

@@ -21,9 +21,10 @@ from PIL import Image
 
 from clerestory.core.codec import Fact
 from clerestory.core.digest import digest
-from clerestory.core.errors import CapabilityError, InputError, not_found
+from clerestory.core.errors import CapabilityError, InputError, Undecided, not_found
 from clerestory.models.adapters.http_client import ADDRESS_FORM, API_KEY_VARIABLES, HttpClient, HttpReply, RetryPolicy
 from clerestory.models.adapters.loading import model_input
+from clerestory.models.adapters.request_parameters import REFUSED, RequestParameters
 from clerestory.models.clip_scorer import log_softmax
 from clerestory.models.protocols import (
     CaptionCandidate,
@@ -54,17 +55,21 @@ class Endpoint:
     Args:
         client: of the endpoint.
         model: its name at the endpoint.
+        parameters: what is known of the parameters it accepts; nothing if None.
 
     Attributes:
         host: receives the images.
+        methods: how it answers besides with text, as part of its digest.
         last_error: the reason why an item of the last call has no captions or no scores; empty without failures.
     """
 
-    def __init__(self, client: HttpClient, model: str) -> None:
+    methods: tuple[str, ...] = ()
+
+    def __init__(self, client: HttpClient, model: str, parameters: RequestParameters | None = None) -> None:
         self.client, self.model, self.host = client, model, client.host
-        self.digest = _remote_digest(client, model, CAPTION_PROMPT, CHOICE_PROMPT)
+        self.digest = _remote_digest(client, model, CAPTION_PROMPT, CHOICE_PROMPT, *self.methods)
         self.last_error = ""
-        self._limit_name = "max_tokens"
+        self.parameters = parameters or RequestParameters()
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Reply]:
         """One reply for each request; a request that fails after the retries has its reason in ``Reply.error``."""
@@ -92,18 +97,20 @@ class Endpoint:
             "model": self.model,
             "pinned": NOT_PINNED,
             "caption_prompt": CAPTION_PROMPT,
+            "parameters_not_accepted": self.parameters.dropped,
+            **{f"lowered_{name}": limit for name, limit in self.parameters.limits.items()},
             "no_image": "without an image the message has text only",
         }
 
     def chat(self, request: GenerationRequest, retries: int | None = None, **options: Any) -> HttpReply:
         """One chat completion, as the endpoint returns it."""
-        limits = {self._limit_name: request.max_tokens, "temperature": request.temperature}
+        limits = {"max_tokens": request.max_tokens, "temperature": request.temperature}
         body = {"model": self.model, "messages": [_message(request)], **options, **limits}
-        reply = self.client.post("chat/completions", body, retries)
-        if reply.status == 400 and "max_completion_tokens" in reply.error and self._limit_name == "max_tokens":
-            self._limit_name = "max_completion_tokens"  # the name of this setting for OpenAI's newer models
-            return self.chat(request, retries, **options)
-        return reply
+        while True:
+            sent = self.parameters.adapt(body)
+            reply = self.client.post("chat/completions", sent, retries)
+            if not self.parameters.learn(sent, reply):
+                return reply
 
     def _reply(self, request: GenerationRequest) -> Reply:
         started = time.perf_counter()
@@ -120,6 +127,7 @@ class Endpoint:
 class ScoringEndpoint(Endpoint):
     """An ``Endpoint`` that reports the probabilities of its tokens, which makes it a ``Scorer``."""
 
+    methods = ("scores",)
     order_matters = True
     max_options = len(LETTERS)
 
@@ -224,6 +232,7 @@ def open_endpoint(ref: str, retry_policy: RetryPolicy | None = None) -> Endpoint
 
     Raises:
         InputError: the address is invalid, nothing responds there, or the response does not conform to this API.
+        Undecided: it lists its models and answers no request.
         NotFound: the endpoint does not serve the model.
     """
     base, _, model = ref.removeprefix(PREFIX).partition("#")
@@ -239,10 +248,33 @@ def open_endpoint(ref: str, retry_policy: RetryPolicy | None = None) -> Endpoint
     entry = served.get(model, {})
     if "digest" in entry and isinstance(entry.get("dimensions"), list):
         return RemoteEmbedder(client, model, entry)
-    probe = Endpoint(client, model).chat(
-        GenerationRequest("Say A.", max_tokens=1), retries=0, logprobs=True, top_logprobs=1
-    )
-    return (ScoringEndpoint if _first_token(probe.body) else Endpoint)(client, model)
+    return _probed(client, model)
+
+
+def _probed(client: HttpClient, model: str) -> Endpoint:
+    """The endpoint as one short request shows it: with probabilities it is a ``ScoringEndpoint``.
+
+    Raises:
+        InputError: the endpoint requires a key.
+        Undecided: the request had no answer, so it stays unknown whether the endpoint can score.
+    """
+    parameters = RequestParameters()
+    request = GenerationRequest("Say A.", max_tokens=1)
+    probe = Endpoint(client, model, parameters).chat(request, logprobs=True, top_logprobs=len(LETTERS))
+    if _first_token(probe.body):
+        return ScoringEndpoint(client, model, parameters)
+    _check_authorised(client, probe)
+    if probe.error and probe.status not in REFUSED:
+        message = f"the endpoint {client.base} could not be tried: {probe.error}"
+        raise Undecided(message, "run this again when it responds")
+    return Endpoint(client, model, parameters)
+
+
+def _check_authorised(client: HttpClient, reply: HttpReply) -> None:
+    """Raise ``InputError`` if the endpoint requires a key, or another one."""
+    if reply.status in (401, 403):
+        fix = f"set it in the environment: {' or '.join(API_KEY_VARIABLES)}"
+        raise InputError(f"{client.base} requires a key ({reply.error})", fix)
 
 
 def data_url(image: Image.Image) -> str:
@@ -260,9 +292,7 @@ def _remote_digest(client: HttpClient, model: str, *parameters: str) -> str:
 def _served_models(client: HttpClient, model: str) -> dict[str, Mapping[str, Any]]:
     """The models of the endpoint; empty if it does not list them and ``model`` is set."""
     reply = client.get("models")
-    if reply.status in (401, 403):
-        fix = f"set it in the environment: {' or '.join(API_KEY_VARIABLES)}"
-        raise InputError(f"{client.base} requires a key ({reply.error})", fix)
+    _check_authorised(client, reply)
     if reply.status in (404, 405) and model:
         return {}
     if reply.error:
@@ -296,6 +326,9 @@ def _completion_text(body: Mapping[str, Any]) -> tuple[str, str]:
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
     if choice.get("finish_reason") == "length" and not (isinstance(content, str) and content.strip()):
         return "", ""  # the limit was reached before the first word of the answer, as in reasoning
+    refusal = message.get("refusal") if isinstance(message, Mapping) else None
+    if isinstance(refusal, str) and refusal.strip():
+        return "", f"the model refused to answer: {' '.join(refusal.split())[:200]}"
     if not isinstance(content, str) or not content.strip():
         return "", f"the completion has no text (finish reason: {choice.get('finish_reason', 'unknown')})"
     return content.strip(), ""
