@@ -53,6 +53,9 @@ _ORDINALS = {
 }
 
 
+_VERDICT_NEXT = re.compile(rf"\s+(?:{lexicon.WRONG}|{lexicon.RIGHT})\s*(?:$|[,.;!\n])")
+
+
 def option_labels(count: int) -> list[str]:
     """``A`` … ``Z``, ``AA``, ``AB`` …, as in a spreadsheet."""
     labels = []
@@ -180,6 +183,8 @@ def _is_label(text: str, match: re.Match[str]) -> bool:
         return False
     if _ends(text, match.end()):
         return True
+    if _VERDICT_NEXT.match(text[match.end() :].lower()):
+        return True  # "A falsch, B richtig"
     before = re.search(r"(\w+)[\s,]+$", text[: match.start()])
     follows = re.match(r"\s+(\w)", text[match.end() :])
     if follows and not re.match("[A-Za-zÀ-ɏ]", follows[1]):
