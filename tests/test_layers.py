@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from clerestory.cli.main import SUBCOMMANDS, commands
+
 HEAVY = {"torch", "transformers", "numpy", "scipy", "pyarrow", "pandas", "onnxruntime", "sqlalchemy", "starlette"}
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,6 +30,21 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == "0 []"
     for verb in ("demo", "data", "train", "tune", "evaluate", "release", "serve", "report", "use"):
         assert f" {verb} " in done.stdout
+
+
+HELPS = [name for name, command in commands().items() if command.path]
+HELPS += [f"{group} {name}" for group, names in SUBCOMMANDS.items() for name in names]
+
+
+@pytest.mark.parametrize("command", HELPS)
+def test_help_of_a_command_imports_no_torch(command: str) -> None:
+    code = (
+        f"import sys; from clerestory.cli.main import run; code = run({[*command.split(), '--help']});"
+        "print(code, sorted({'torch', 'transformers', 'pandas'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "0 []"
+    assert f"clerestory {command}" in done.stdout
 
 
 def test_core_is_light() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from clerestory.apps.datasets import add_dataset
 from clerestory.apps.starter import DEFAULT_NAME, add_starter
@@ -16,15 +17,18 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import current_user
 from clerestory.core.release import Decision, Release
 from clerestory.core.sample import Dataset
-from clerestory.models import open_model
+from clerestory.models.resolve import open_folder
 from clerestory.report import report
 from clerestory.report.format import number
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.suites import latency, retrieval
 from clerestory.stages.release import promote, rollback, run_gate, verify
-from clerestory.stages.train import TrainConfig, TrainResult, train
+from clerestory.stages.train import TrainConfig
 from clerestory.stats.metrics import metric
 from clerestory.store import Store
+
+if TYPE_CHECKING:
+    from clerestory.stages.train import TrainResult
 
 DEMO_NAME = DEFAULT_NAME
 FINAL, STARTER = "final", "starter"
@@ -77,6 +81,8 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     write_line(f"     {_describe_data(data)}")
 
     write_line("3/7  train     a small model, from scratch")
+    from clerestory.stages.train import train  # here, because it imports torch
+
     trained = train(data, config or TrainConfig(preset="nano"), store, progress)
     write_line(f"     {_describe_training(trained)}")
 
@@ -85,7 +91,7 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     for label, model in models.items():
         # The checkpoints are only for the rehearsal; the model that stays in use gets the full evaluation.
         evaluate_config = EvaluateConfig() if label == STARTER else CHECKPOINT_EVALUATION
-        evidence = evaluate(open_model(store.model_folder(model)), data, evaluate_config, store, progress)
+        evidence = evaluate(open_folder(store.model_folder(model)), data, evaluate_config, store, progress)
         write_line(f"     {label:<7} {_describe_retrieval(evidence)}")
     for line in _describe_other_metrics(evidence):
         write_line(f"             {line}")

@@ -20,8 +20,7 @@ from clerestory.models.moe.balancing import ExpertLoad
 from clerestory.stages.train.losses import bank_softmax_loss
 from clerestory.stages.train.monitor import Monitor, MonitorThresholds, StepRecord
 from clerestory.stages.train.monitor.detectors import ALL
-from clerestory.stages.train.monitor.findings import CODES
-from clerestory.stages.train.monitor.instrumentation import format_finding
+from clerestory.stages.train.monitor.findings import CODES, format_finding
 from clerestory.stages.train.monitor.statistics import (
     batch_accuracy,
     caption_grounding,

@@ -15,7 +15,6 @@ from clerestory.core.sample import Dataset
 from clerestory.models.protocols import Embedder, require_capability
 from clerestory.report.format import number
 from clerestory.stages.evaluate.findings import FAULT_MISSED
-from clerestory.stages.evaluate.selftest import SelfTestConfig, self_test
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
 
@@ -29,6 +28,7 @@ def run_self_test(store: Store, ref: str, data: Dataset, out: Output) -> int:
     Returns:
         The exit code: 1 when a fault is missed or there is a false alarm.
     """
+    from clerestory.stages.evaluate.selftest import SelfTestConfig, self_test  # here, because it imports torch
 
     def load() -> Embedder:
         return require_capability(load_model(store, ref)[0], "Embedder", "the self-test")

@@ -19,11 +19,8 @@ from clerestory.core.codec import decode, encode
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
 from clerestory.core.settings import Range, check_number
-from clerestory.stages.train import TrainConfig, train
-from clerestory.stages.train.distributed.ray import train_on_ray
-from clerestory.stages.train.estimate import estimate_training, store_estimate
-from clerestory.stages.train.monitor.instrumentation import format_finding
-from clerestory.stages.train.run import start_model_folder
+from clerestory.stages.train import TrainConfig
+from clerestory.stages.train.monitor.findings import format_finding
 from clerestory.stats.metrics import metric
 from clerestory.store import Store, open_store
 
@@ -79,9 +76,14 @@ def train_(
     if plan:
         estimate(dataset, train_config, store, price, out)
         return
+    # Imported here and below, because they import torch.
     if ray:
+        from clerestory.stages.train.distributed.ray import train_on_ray
+
         result = train_on_ray(partial(load_dataset, name=data), train_config, store, ray)
     else:
+        from clerestory.stages.train import train
+
         result = train(dataset, train_config, store, out)
     if not is_main:
         return
@@ -106,6 +108,9 @@ def train_(
 
 def estimate(data: Dataset, config: TrainConfig, store: Store, price: float | None, out: Output) -> None:
     """Print the estimate of a training run and store it, so that the run is compared with it."""
+    from clerestory.stages.train.estimate import estimate_training, store_estimate
+    from clerestory.stages.train.run import start_model_folder
+
     result = estimate_training(data, config, out, price, start_folder=start_model_folder(config, store))
     store_estimate(result, data, config, store)
     out.result({**encode(result), "cost": result.cost}, *result.lines())

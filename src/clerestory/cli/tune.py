@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -19,9 +19,12 @@ from clerestory.core.digest import short
 from clerestory.core.errors import CapabilityError
 from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.outputs import check_output_folder
-from clerestory.stages.train.monitor.instrumentation import format_finding
-from clerestory.stages.train.tune import TuneConfig, TuneResult, tune, write_target
+from clerestory.stages.train.monitor.findings import format_finding
+from clerestory.stages.train.tune import TuneConfig
 from clerestory.store import open_store
+
+if TYPE_CHECKING:
+    from clerestory.stages.train.tune import TuneResult
 
 SETS = {"retention": "retention set", "new": "new data"}
 
@@ -71,6 +74,8 @@ def tune_(
         set_: Any setting by its name, such as weight_decay=0; may be given several times.
         to: Also write the tuned model (and the LoRA adapter) to this new folder.
     """
+    from clerestory.stages.train.tune import tune, write_target  # here, because it imports torch
+
     out = common.out
     store = open_store(common.home)
     if privacy_notice(model) or model.startswith("openai:"):

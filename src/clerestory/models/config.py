@@ -12,6 +12,8 @@ from typing import Any, Literal, get_type_hints
 
 from transformers import PreTrainedConfig
 
+from clerestory.models.folder_check import OWN_TYPE
+
 MINILM_DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 EXPERT_CHOICES = {
     "expert_kind": ("gelu", "swiglu"),
@@ -56,7 +58,7 @@ class ClerestoryConfig(PreTrainedConfig):
         max_caption_tokens: longest caption, begin and end tokens included.
     """
 
-    model_type = "clerestory"
+    model_type = OWN_TYPE
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from clerestory.core.errors import CapabilityError, IntegrityError, NotFound
 from clerestory.core.files import PICKLE_SUFFIXES
 
 CONFIG = "config.json"
+OWN_TYPE = "clerestory"  # the type of models that Clerestory trained
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 DOWNLOAD_AGAIN = "download or copy the model again"
 

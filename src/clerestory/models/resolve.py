@@ -1,23 +1,17 @@
-"""Opens any model by its reference: ``hf:org/name``, ``hf:./folder``, ``openai:http://host/v1#model``, or a folder."""
+"""Opens any model by its reference: ``hf:org/name``, ``hf:./folder``, ``openai:http://host/v1#model``, or a folder.
+
+What opens models is imported when one is opened, so that commands can read references without torch.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import transformers
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-
 from clerestory.core.errors import NotFound
-from clerestory.models.adapters.files import hub_folder
-from clerestory.models.adapters.hf_chat import open_chat
-from clerestory.models.adapters.hf_dual import open_dual
 from clerestory.models.adapters.http_client import host_of, is_loopback
-from clerestory.models.adapters.openai import open_endpoint
-from clerestory.models.config import ClerestoryConfig
-from clerestory.models.folder_check import check_folder
+from clerestory.models.folder_check import OWN_TYPE, check_folder
 from clerestory.models.protocols import AnyModel
-from clerestory.models.runtime import open_model
 from clerestory.models.starter import STARTER, starter_folder
 
 HF, OPENAI = "hf:", "openai:"
@@ -56,8 +50,10 @@ def open_reference(ref: str) -> AnyModel:
         InputError: the reference is invalid, or its endpoint does not respond.
     """
     if ref == STARTER:
-        return open_model(starter_folder())
+        return open_folder(starter_folder(), ref)
     if ref.startswith(OPENAI):
+        from clerestory.models.adapters.openai import open_endpoint
+
         return open_endpoint(ref)
     if ref.startswith(HF):
         name = ref.removeprefix(HF)
@@ -67,6 +63,8 @@ def open_reference(ref: str) -> AnyModel:
         # "org/name" may also be a local folder; a name on the hub has exactly one slash and no leading dot.
         if name.startswith((".", "/", "~")) or folder.is_dir():
             return open_folder(folder, ref)
+        from clerestory.models.adapters.files import hub_folder
+
         return open_folder(hub_folder(name), ref)
     return open_folder(Path(ref).expanduser(), ref)
 
@@ -78,9 +76,17 @@ def open_folder(folder: Path, name: str = "") -> AnyModel:
         NotFound, IntegrityError, CapabilityError: as ``open_reference``.
     """
     config = check_folder(folder)
-    if config.get("model_type") == ClerestoryConfig.model_type:
+    if config.get("model_type") == OWN_TYPE:
+        from clerestory.models.runtime import open_model
+
         return open_model(folder)
-    return open_chat(folder, name) if _generates(config) else open_dual(folder, name)
+    if _generates(config):
+        from clerestory.models.adapters.hf_chat import open_chat
+
+        return open_chat(folder, name)
+    from clerestory.models.adapters.hf_dual import open_dual
+
+    return open_dual(folder, name)
 
 
 def _generates(config: dict[str, Any]) -> bool:
@@ -89,6 +95,9 @@ def _generates(config: dict[str, Any]) -> bool:
     Several architectures can share a type: ``blip`` is the type of a captioner and of a dual encoder. So the
     architecture that the weights were saved from decides, and the type only without one that transformers has.
     """
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
     model_type, architectures = config.get("model_type"), config.get("architectures")
     known = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(model_type, ()) if isinstance(model_type, str) else ()
     generators = {known} if isinstance(known, str) else set(known)

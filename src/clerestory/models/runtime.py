@@ -20,7 +20,7 @@ from clerestory.models.alignment import aligned
 from clerestory.models.clip_scorer import NO_IMAGE, score_by_similarity
 from clerestory.models.config import ClerestoryConfig
 from clerestory.models.decoder import beam_search
-from clerestory.models.folder_check import DOWNLOAD_AGAIN, check_folder, display_name
+from clerestory.models.folder_check import DOWNLOAD_AGAIN, OWN_TYPE, check_folder, display_name
 from clerestory.models.loading import load_component, load_network, quiet_transformers
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor, normalise, to_pixels
@@ -156,7 +156,7 @@ def open_model(folder: Path | str) -> ClerestoryEncoder:
     """
     folder = Path(folder)
     kind = check_folder(folder).get("model_type")
-    if kind != ClerestoryConfig.model_type:
+    if kind != OWN_TYPE:
         raise CapabilityError(f"{folder} contains a model of type {kind!r}", "open a Clerestory model")
     config = cast(ClerestoryConfig, load_component(ClerestoryConfig, folder, "configuration"))
     network = cast(ClerestoryModel, load_network(ClerestoryModel, folder, config=config, dtype=torch.float32))

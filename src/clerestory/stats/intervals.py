@@ -19,8 +19,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy  # its modules are imported on first use; the distributions take long
 from numpy.typing import NDArray
-from scipy import stats as distributions
 
 from clerestory.core.evidence import Interval
 
@@ -119,8 +119,8 @@ def quantile_interval(values: Floats, groups: Ints, q: float, level: float = 0.9
 def _exact_quantile(ordered: Floats, q: float, level: float) -> Interval | str:
     n, tail = len(ordered), (1 - level) / 2
     # X_(i) ≤ quantile has probability P(B ≥ i) and quantile ≤ X_(j) has P(B < j), with B ~ Binomial(n, q).
-    low = int(distributions.binom.ppf(tail, n, q))
-    high = int(distributions.binom.isf(tail, n, q)) + 1
+    low = int(scipy.stats.binom.ppf(tail, n, q))
+    high = int(scipy.stats.binom.isf(tail, n, q)) + 1
     if low < 1 or high > n:
         needed = math.ceil(math.log(tail) / math.log(max(q, 1 - q)))
         return f"{n} rows cannot bound the {q:g} quantile at level {level:g}; about {needed} are needed"
@@ -147,4 +147,4 @@ def _count(groups: Ints) -> int:
 
 
 def _t(level: float, clusters: int) -> float:
-    return float(distributions.t.ppf((1 + level) / 2, clusters - 1))
+    return float(scipy.stats.t.ppf((1 + level) / 2, clusters - 1))

@@ -37,8 +37,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import scipy  # its modules are imported on first use; the distributions take long
 from numpy.typing import NDArray
-from scipy import stats as distributions
 from scipy.sparse import csr_matrix
 
 from clerestory.core.errors import ConfigError, InputError
@@ -335,7 +335,7 @@ def linearised(
     # Rounding leaves a small remainder of a variance of 0.
     if variance <= (1e-12 * max(abs(value), 1e-300)) ** 2:
         return NO_VARIANCE
-    half = float(distributions.t.ppf((1 + rows.level) / 2, count - 1)) * math.sqrt(variance)
+    half = float(scipy.stats.t.ppf((1 + rows.level) / 2, count - 1)) * math.sqrt(variance)
     low, high = within or (-math.inf, math.inf)
     return Interval(max(value - half, min(low, value)), min(value + half, max(high, value)), "cluster-t", rows.level)
 

@@ -31,7 +31,8 @@ from clerestory.stages.train.ema import ema_update, ema_warmup
 from clerestory.stages.train.loader import AugmentConfig, BatchLoader
 from clerestory.stages.train.log import JsonlLog
 from clerestory.stages.train.mixture import make_sampler
-from clerestory.stages.train.monitor.instrumentation import Instrumentation, format_finding
+from clerestory.stages.train.monitor.findings import format_finding
+from clerestory.stages.train.monitor.instrumentation import Instrumentation
 from clerestory.stages.train.objectives import LossTerm, StepContext, make_objectives, total_loss
 from clerestory.stages.train.optimizer import Optimizer, clip_gradients
 from clerestory.stages.train.shuffle import Rows

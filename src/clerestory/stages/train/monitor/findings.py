@@ -1,7 +1,8 @@
-"""The finding codes of the training monitor."""
+"""The finding codes of the training monitor, and how the terminal shows a finding."""
 
 from __future__ import annotations
 
+from clerestory.core.evidence import Finding
 from clerestory.core.findings import FindingCode
 
 COLLAPSE = FindingCode(
@@ -111,3 +112,8 @@ CODES = (
     LEARNING_RATE_TOO_LOW,
     NO_NEGATIVES,
 )
+
+
+def format_finding(finding: Finding) -> str:
+    """A finding in one line for the terminal."""
+    return f"{finding.code} {finding.message}. Fix: {finding.fix}"

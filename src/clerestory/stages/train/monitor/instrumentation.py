@@ -164,11 +164,6 @@ class Instrumentation:
             self.monitor.step(StepRecord.from_log({**self._constants, **json.loads(line)}))
 
 
-def format_finding(finding: Finding) -> str:
-    """A finding in one line for the terminal."""
-    return f"{finding.code} {finding.message}. Fix: {finding.fix}"
-
-
 def _counter(counts: list[list[float]], experts: int) -> Callable[[RoutingEvent], None]:
     def record(event: RoutingEvent) -> None:
         counts.append(tokens_per_expert(event.routing.experts_NK.detach(), experts).tolist())

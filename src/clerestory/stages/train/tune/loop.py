@@ -19,7 +19,7 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.stages.train import checkpoint
 from clerestory.stages.train.checkpoint import Position
 from clerestory.stages.train.log import JsonlLog
-from clerestory.stages.train.monitor.instrumentation import format_finding
+from clerestory.stages.train.monitor.findings import format_finding
 from clerestory.stages.train.shuffle import ShuffledOrder
 from clerestory.stages.train.tune.config import TuneConfig
 from clerestory.stages.train.tune.forgetting import ForgettingMonitor, RetentionCheck
