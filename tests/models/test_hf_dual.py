@@ -166,3 +166,14 @@ def test_a_missing_capability_names_what_fits(tmp_path: Path) -> None:
     assert "hf:org/name" in str(caught.value)
     with pytest.raises(CapabilityError, match="this model can score given answers, generate captions"):
         require_capability(open_reference(f"hf:{make_llava(tmp_path / 'llava')}"), "Embedder", "search")
+
+
+def test_a_long_text_is_truncated_and_counted_without_a_message_of_the_tokenizer(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = open_reference(f"hf:{make_clip(tmp_path / 'clip')}")
+    assert isinstance(model, DualEncoder)
+    capfd.readouterr()
+    model.embed_texts(["cat " * 500])
+    assert model.num_truncated == 1
+    assert capfd.readouterr() == ("", "")

@@ -6,6 +6,7 @@ from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import privacy_notice
 from clerestory.apps.starter import live_or_starter
 from clerestory.cli.output import PLAIN, Common
+from clerestory.core.imports import paused_garbage_collection
 from clerestory.store import open_store
 
 
@@ -29,7 +30,8 @@ def serve_(
         host: The address to listen on; the default can only be reached from this computer.
         port: The port to listen on.
     """
-    from clerestory.web import create_app, run  # here, because it imports torch
+    with paused_garbage_collection():
+        from clerestory.web import create_app, run  # here, because it imports torch
 
     store = open_store(common.home)
     dataset = load_dataset(store, data, common.out)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clerestory.core.errors import NotFound
+from clerestory.core.imports import paused_garbage_collection
 from clerestory.models.adapters.http_client import host_of, is_loopback
 from clerestory.models.folder_check import OWN_TYPE, check_folder
 from clerestory.models.protocols import AnyModel
@@ -77,9 +78,10 @@ def open_folder(folder: Path, name: str = "") -> AnyModel:
     """
     config = check_folder(folder)
     if config.get("model_type") == OWN_TYPE:
-        from clerestory.models.runtime import open_model
+        with paused_garbage_collection():
+            from clerestory.models.runtime import open_model
 
-        return open_model(folder)
+            return open_model(folder)
     if _generates(config):
         from clerestory.models.adapters.hf_chat import open_chat
 

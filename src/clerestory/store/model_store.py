@@ -47,7 +47,8 @@ class ModelStore:
         A damaged copy in the store is replaced.
 
         Raises:
-            InputError: ``source`` is not a folder, is empty or contains pickled weights, or the copy cannot be written.
+            InputError: ``source`` is not a folder, is empty, or contains pickled weights or a link to a file elsewhere,
+                or the copy cannot be written.
         """
         _check_source(source)
         known, present = digest_folder(source)
@@ -143,6 +144,12 @@ def _check_source(source: Path) -> None:
     fix = "name a folder with config.json and model.safetensors"
     if not source.is_dir():
         raise InputError(f"{source} is not a folder", fix)
+    for path in sorted(source.rglob("*")):
+        if path.is_symlink() and not _stays_inside(path, source):
+            raise InputError(
+                f"{path} is a link to {path.resolve()}, which is outside the model folder",
+                "copy the file into the folder, or remove the link",
+            )
     files = [path for path in source.rglob("*") if path.is_file()]
     if not files:
         raise InputError(f"the folder {source} is empty", fix)
@@ -152,3 +159,10 @@ def _check_source(source: Path) -> None:
                 f"{path} may contain pickled code, which Clerestory never loads",
                 "convert the weights to safetensors first",
             )
+
+
+def _stays_inside(link: Path, source: Path) -> bool:
+    """Whether a link leads to a file of its model: in the folder, or among the blobs of a Hugging Face cache."""
+    root, target = source.resolve(), link.resolve()
+    blobs = root.parent.parent / "blobs"  # of org/name, beside snapshots/<commit>
+    return target.is_relative_to(root) or (root.parent.name == "snapshots" and target.parent == blobs)
