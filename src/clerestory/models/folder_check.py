@@ -108,7 +108,7 @@ def _check_settings(folder: Path, file: Path) -> None:
 
 
 def _check_values(file: Path, config: dict[str, Any]) -> None:
-    """Check what is used here, and sizes with which building the network would take hours or all memory."""
+    """Check the values that routing needs, and sizes with which building the network would take hours or all memory."""
     model_type, architectures = config.get("model_type", ""), config.get("architectures") or []
     if not isinstance(model_type, str):
         raise IntegrityError(f"model_type in {file} is {model_type!r}, not a name", DOWNLOAD_AGAIN)
