@@ -65,7 +65,7 @@ def _digest(position: Position, tensors: Mapping[str, Tensor]) -> str:
     layout = {name: [str(tensor.dtype), list(tensor.shape)] for name, tensor in tensors.items()}
     sha = hashlib.sha256(canonical([asdict(position), layout]))
     for name in sorted(tensors):
-        sha.update(memoryview(tensors[name].cpu().reshape(-1).view(torch.uint8).numpy()))
+        sha.update(tensors[name].cpu().reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()
 
 
