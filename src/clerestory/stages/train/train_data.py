@@ -79,7 +79,7 @@ class TrainData:
         supplement: the same for the supplementary images, whose captions the decoder is not trained on.
         rotation_EE: principal axes of the training captions.
         unlabelled_UHWC: training images without captions, uint8; empty if they are not used.
-        unused: the number of training images without captions that are not used.
+        unused: the number of training images without captions, if they are not used.
         uncaptioned: the number of training images without captions, used or not.
         shared: the captions that different concepts have in common.
         truncated_texts: the number of texts that are longer than the text tower reads.
@@ -155,7 +155,7 @@ def prepare(
         concepts=tuple(concepts),
         rotation_EE=axes,
         unlabelled_UHWC=unlabelled_UHWC,
-        unused=len(uncaptioned) - len(extra),
+        unused=0 if unlabelled else len(uncaptioned),
         supplement=tuple(supplement),
         uncaptioned=len(uncaptioned),
         shared=shared,
