@@ -6,7 +6,7 @@ from pathlib import Path
 from shlex import quote
 
 from clerestory.core.codec import Tags
-from clerestory.core.errors import DataError, InputError
+from clerestory.core.errors import DataError, InputError, NotWritable
 from clerestory.core.evidence import Finding
 from clerestory.core.extensions import names
 from clerestory.core.progress import QUIET, Progress
@@ -75,7 +75,7 @@ def _name_taken(name: str, spec: str) -> InputError:
 
 
 def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset:
-    """A registered dataset, opened and checked against its digest; any other source is added first.
+    """A registered dataset, opened and checked against its digest; any other source is added first, if it can be.
 
     Raises:
         DataError: the content has changed since it was registered.
@@ -93,7 +93,11 @@ def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset
             return _with_findings_shown(data, name, progress)
     spec = locate(name).spec
     known = next((row.name for row in rows if row.spec == spec), "")
-    return _with_findings_shown(add_dataset(store, name, known, progress=progress), name, progress)
+    try:
+        data = add_dataset(store, name, known, progress=progress)
+    except NotWritable:  # a full or read-only store is only read
+        data = open_data(spec, progress)
+    return _with_findings_shown(data, name, progress)
 
 
 def _with_findings_shown(data: Dataset, name: str, progress: Progress) -> Dataset:

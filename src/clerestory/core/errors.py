@@ -6,6 +6,7 @@ ClerestoryError                exit code
 │   ├── DataError              2   a dataset that cannot be opened or has no readable sample
 │   ├── NotFound               2   unknown name; carries the closest matches
 │   ├── CapabilityError        2   the model does not support the requested operation
+│   ├── NotWritable            2   nothing can be written: a full or read-only disk, missing rights
 │   ├── MissingExtra           2   an optional dependency is not installed
 │   └── UploadError            2   the server rejects an uploaded image; carries an HTTP status
 ├── IntegrityError             1   stored content does not match its digest; names the file
@@ -69,6 +70,10 @@ class NotFound(InputError):
 
 class CapabilityError(InputError):
     """The model does not support the requested operation."""
+
+
+class NotWritable(InputError):
+    """Nothing can be written: a full or read-only disk, or missing rights; reading goes on."""
 
 
 class MissingExtra(InputError):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from clerestory.core.errors import Conflict, InputError
+from clerestory.core.errors import Conflict, NotWritable
 
 LEFTOVER_SECONDS = 24 * 3600
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")  # files that can run code when they are read
@@ -184,12 +184,12 @@ def translate_disk_errors(
     """Turn an ``OSError`` of a block that writes below ``folder`` into one sentence.
 
     Raises:
-        InputError: names the path and the system's reason.
+        NotWritable: names the path and the system's reason.
     """
     try:
         yield
     except OSError as error:
-        raise InputError(f"{error.filename or folder} cannot be written: {error.strerror or error}", fix) from error
+        raise NotWritable(f"{error.filename or folder} cannot be written: {error.strerror or error}", fix) from error
 
 
 def why_unwritable(folder: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import URL
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
-from clerestory.core.errors import ClerestoryError, Conflict, InputError, IntegrityError
+from clerestory.core.errors import ClerestoryError, Conflict, InputError, IntegrityError, NotWritable
 from clerestory.core.files import why_unwritable
 from clerestory.store.findings import RESTORE
 
@@ -83,7 +83,7 @@ def _of_sqlite(error: BaseException | None, file: Path) -> ClerestoryError:
         if file.exists() and not os.access(file, os.R_OK):
             return InputError(f"{file} cannot be read: {os.strerror(errno.EACCES)}", "allow reading and writing it")
         # SQLite says "disk I/O error" for a full disk as for a broken one; trying to write there names the reason.
-        return InputError(f"{file} cannot be written: {why_unwritable(file.parent) or reason}", fix)
+        return NotWritable(f"{file} cannot be written: {why_unwritable(file.parent) or reason}", fix)
     return _unusable(str(file), reason)
 
 
@@ -102,12 +102,12 @@ def _of_postgresql(error: DBAPIError, url: URL) -> ClerestoryError:
         "55P03": _busy(),
         "P0001": _append_only(where, reason),
         "23505": Conflict(f"another process wrote the same record to {where} ({reason})", _AGAIN),
-        "42501": InputError(f"the role of {where} lacks a right: {reason}", _GRANTS),
+        "42501": NotWritable(f"the role of {where} lacks a right: {reason}", _GRANTS),
         "42P01": InputError(f"{where} lacks a table of this version: {reason}", _MIGRATE),
         "42703": InputError(f"{where} has a table of another application or version: {reason}", _OWN_SCHEMA),
         "3F000": InputError(f"{where} has no schema for the store: {reason}", _OWN_SCHEMA),
-        "25006": InputError(f"{where} is read-only: {reason}", "name the primary server in CLERESTORY_DB"),
-        "53100": InputError(f"the disk of {where} is full: {reason}", "free space on the database server"),
+        "25006": NotWritable(f"{where} is read-only: {reason}", "name the primary server in CLERESTORY_DB"),
+        "53100": NotWritable(f"the disk of {where} is full: {reason}", "free space on the database server"),
         "53300": ClerestoryError(f"{where} has no free connection: {reason}", "raise max_connections or try again"),
         "57014": ClerestoryError(f"{where} ended the statement: {reason}", "raise statement_timeout of the role"),
     }

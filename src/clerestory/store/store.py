@@ -14,7 +14,7 @@ from sqlalchemy import URL
 
 from clerestory.core.codec import Tags, decode
 from clerestory.core.digest import canonical, digest, short
-from clerestory.core.errors import ConfigError, InputError, IntegrityError, NotFound, not_found
+from clerestory.core.errors import ConfigError, InputError, IntegrityError, NotFound, NotWritable, not_found
 from clerestory.core.evidence import Evidence, Finding
 from clerestory.core.files import make_folder, translate_disk_errors, why_unwritable
 from clerestory.core.provenance import now
@@ -180,7 +180,7 @@ class Store:
 
     def cache_content(self, key: str, content: bytes) -> None:
         """Store a result that can be computed again; where nothing can be written it is not stored."""
-        with suppress(InputError):
+        with suppress(NotWritable):
             self.cache_put(key, self.blobs.put(content))
 
     def cache_get(self, key: str) -> str | None:
