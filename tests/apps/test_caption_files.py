@@ -12,7 +12,7 @@ from PIL import Image
 from tests.support.colour_tiles import ColourModel
 from tests.support.images import encode_image, solid_image
 
-from clerestory.apps.captioning import caption_files, captions_csv, check_file, file_cell
+from clerestory.apps.captioning import caption_files, captions_csv, check_file, file_cell, safe_path
 from clerestory.cli.main import run
 from clerestory.data import open_data
 
@@ -117,3 +117,7 @@ def test_images_of_two_folders_stay_apart_and_odd_names_are_said(
     assert run(["use", "describe", "x/d.png", "y/d.png", odd, "--model", "starter", "--csv", "captions.csv"]) == 2
     assert "not UTF-8" in capsys.readouterr().err
     assert {sample.id for sample in open_data(work / "captions.csv")} == {"x/d.png", "y/d.png"}
+
+
+def test_a_name_in_the_table_of_a_review_is_the_name_of_the_file() -> None:
+    assert [safe_path(name) for name in ("=a.png", "a.png", "@b.png")] == ["./=a.png", "a.png", "./@b.png"]

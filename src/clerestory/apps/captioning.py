@@ -71,12 +71,13 @@ def file_problem(error: OSError | InputError) -> str:
 
 
 def file_cell(path: Path, csv_file: Path) -> str:
-    """A file as it is named in a CSV table: relative to the folder of the table, as ``clerestory data add`` reads it.
+    """A file as a CSV table names it: relative to the folder of the table, as ``clerestory data add`` reads it."""
+    return safe_path(os.path.relpath(path, csv_file.parent))
 
-    A name that a spreadsheet would run as a formula begins with ``./``, which names the same file.
-    """
-    relative = os.path.relpath(path, csv_file.parent)
-    return f"./{relative}" if _is_formula(relative) else relative
+
+def safe_path(path: str) -> str:
+    """The same path, beginning with ``./`` if a spreadsheet would run it as a formula."""
+    return f"./{path}" if _is_formula(path) else path
 
 
 def captions_csv(rows: Iterable[Mapping[str, object]]) -> str:

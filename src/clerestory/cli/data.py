@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import zip_longest
 from pathlib import Path
 from shlex import quote
 from typing import Literal
 
 from rich.table import Table
+from rich.text import Text
 
 from clerestory.apps.datasets import add_dataset, load_dataset
 from clerestory.cli.output import PLAIN, Common
@@ -115,8 +117,11 @@ def _show(data: Dataset, common: Common) -> None:
         more = f", and {len(counter) - MAX_VALUES} more" if len(counter) > MAX_VALUES else ""
         table.add_row(key, values + more)
     table.add_row("findings", f"{len(data.findings):,}" if data.findings else "none")
-    for finding in data.findings[:MAX_FINDINGS]:
+    shown = data.findings[:MAX_FINDINGS]
+    for finding, following in zip_longest(shown, shown[1:]):
         table.add_row("", f"{finding.code} {finding.where}: {finding.message}")
+        if finding.state != "pass" and (following is None or following.fix != finding.fix):
+            table.add_row("", Text(f"fix: {finding.fix}", "dim"))
     if len(data.findings) > MAX_FINDINGS:
         table.add_row("", f"and {len(data.findings) - MAX_FINDINGS:,} more (--json prints all of them)")
     facts = {"name": data.name, "samples": len(data), "digest": data.digest}

@@ -32,7 +32,7 @@ def check_output(path: Path, force: bool = False) -> None:
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a file", "name a file in it")
     if not force and os.path.lexists(path):
-        raise InputError(f"{path} already exists", "name another file, or replace it with --force (force=True)")
+        raise InputError(f"{path} already exists", "name another file, or replace it with --force")
 
 
 def write_output(path: Path, content: bytes, force: bool = False) -> None:

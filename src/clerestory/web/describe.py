@@ -15,7 +15,7 @@ from PIL import Image
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from clerestory.apps.captioning import caption_images, captions_csv
+from clerestory.apps.captioning import caption_images, captions_csv, safe_path
 from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
 from clerestory.core.units import duration
@@ -146,7 +146,7 @@ async def download(request: Request) -> Response:
 def _csv_row(item: ReviewItem, release: str) -> dict[str, object]:
     best = item.proposals[0] if item.proposals else None
     return {
-        "file": item.file,
+        "file": safe_path(item.file),
         "caption": item.caption,
         "suggested": best.text if best else "",
         "confidence": best.confidence.label if best and best.confidence else "",

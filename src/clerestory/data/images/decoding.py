@@ -19,6 +19,7 @@ from clerestory.data.images.other_formats import other_format
 MAX_PIXELS = 25_000_000
 MAX_SIDE = 32_768
 MAX_BATCH_PIXELS = 28_000_000  # decoded images in one batch: 112 MB
+LARGE_PIXELS = 8_000_000
 STRIP_PIXELS = 1_000_000
 _WARNINGS_LOCK = threading.Lock()
 _SIGNATURES = {"JPEG": (b"\xff\xd8\xff",), "PNG": (b"\x89PNG\r\n\x1a\n",), "WEBP": (b"RIFF",)}
@@ -111,9 +112,11 @@ def image_batches(
     for item in items:
         image = load(item)
         batch.append((item, image))
-        pixels += image.width * image.height if image else 0
+        last = image.width * image.height if image else 0
+        pixels += last
         del image
-        if len(batch) == size or pixels >= MAX_BATCH_PIXELS:
+        # Nothing large is held while the next image, which may be large, too, is decoded.
+        if len(batch) == size or pixels >= MAX_BATCH_PIXELS or last >= LARGE_PIXELS:
             yield batch
             batch.clear()
             pixels = 0
@@ -221,3 +224,7 @@ def _strip_to_rgb(strip: Image.Image) -> Image.Image:
 
 # A truncated file must be an error, not filled with grey; other libraries may have enabled that.
 ImageFile.LOAD_TRUNCATED_IMAGES = False
+
+# Large images in blocks that the C library returns to the system when they are freed (it keeps blocks below 32 MiB):
+# with Pillow's blocks of 16 MiB every thread that has decoded a large image would keep its memory.
+Image.core.set_block_size(64 * 2**20)  # type: ignore[attr-defined]  # documented by Pillow, without a type
