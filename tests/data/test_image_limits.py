@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps, PngImagePlugin
 from tests.support.images import encode_image, noise_images
 
+from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import DataError, UploadError
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data.images import check_image, decode_image, decode_sample, image_batches
@@ -232,7 +233,7 @@ def test_another_kind_of_file_is_named_with_its_remedy(content: bytes, kind: str
 
 
 def test_an_error_names_the_sample() -> None:
-    data = Dataset("shop", [Sample("shoes/17.jpg", "0" * 64)], lambda sample: b"GIF89a")
+    data = Dataset("shop", [Sample("shoes/17.jpg", digest_bytes(b"GIF89a"))], lambda sample: b"GIF89a")
     with pytest.raises(DataError, match=r"sample 'shoes/17.jpg' of 'shop'.*GIF"):
         decode_sample(data, data["shoes/17.jpg"])
 
