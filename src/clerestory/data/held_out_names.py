@@ -94,7 +94,7 @@ class HeldOutNames:
         )
 
     def _is_spelt_like_one(self, joined: str) -> bool:
-        """Written together: the same but for one letter, or cut short."""
+        """Written together: equal except for one letter, or cut short."""
         if len(joined) < MIN_WORD:
             return False
         close = not self._near.isdisjoint(_deletions(joined)) and len(joined) > MIN_WORD
