@@ -171,7 +171,7 @@ PROMPTS = re.compile(
     r"|captions for this picture"
 )
 # String literals in which models reply, in many languages.
-REPLIES = "src/clerestory/stages/evaluate/tasks/replies/"
+REPLIES = "src/clerestory/models/replies/"
 # A common name of a column in the tables that people bring.
 ALIASES = {(path, "picture") for path in ("src/clerestory/data/columns.py", "docs/reference/data-formats.md")}
 # Names of random streams are part of a training's result: another name would give other weights.

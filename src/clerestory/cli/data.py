@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import zip_longest
+from itertools import groupby
 from pathlib import Path
 from shlex import quote
 from typing import Literal
@@ -117,11 +117,12 @@ def _show(data: Dataset, common: Common) -> None:
         more = f", and {len(counter) - MAX_VALUES} more" if len(counter) > MAX_VALUES else ""
         table.add_row(key, values + more)
     table.add_row("findings", f"{len(data.findings):,}" if data.findings else "none")
-    shown = data.findings[:MAX_FINDINGS]
-    for finding, following in zip_longest(shown, shown[1:]):
-        table.add_row("", f"{finding.code} {finding.where}: {finding.message}")
-        if finding.state != "pass" and (following is None or following.fix != finding.fix):
-            table.add_row("", Text(f"fix: {finding.fix}", "dim"))
+    for code, same in groupby(data.findings[:MAX_FINDINGS], key=lambda finding: finding.code):
+        for finding in (findings := list(same)):
+            table.add_row("", f"{code} {finding.where}: {finding.message}")
+        fixes = dict.fromkeys(finding.fix for finding in findings if finding.state != "pass")
+        for fix in fixes:
+            table.add_row("", Text(f"fix: {fix}", "dim"))
     if len(data.findings) > MAX_FINDINGS:
         table.add_row("", f"and {len(data.findings) - MAX_FINDINGS:,} more (--json prints all of them)")
     facts = {"name": data.name, "samples": len(data), "digest": data.digest}

@@ -138,7 +138,7 @@ class _Silent:
 
 @dataclass
 class _Lines:
-    """Progress in a log file: a line at most every ``LINE_SECONDS``, and none for what is done before."""
+    """Progress in a log file: a line at most every ``LINE_SECONDS``, and none when a task takes less time."""
 
     out: Output
     label: str

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clerestory.models.reasoning import without_reasoning
+from clerestory.models.replies.keys import match_text, normalize_answer
+from clerestory.models.replies.labels import option_labels
+from clerestory.models.replies.markup import explicit_answers
+from clerestory.models.replies.reading import read_choice, read_short_answer, read_yes_no
 from clerestory.stages.evaluate.tasks.answer_parsing import correct_option, format_options, parse_yes_no
-from clerestory.stages.evaluate.tasks.replies.keys import match_text, normalize_answer
-from clerestory.stages.evaluate.tasks.replies.labels import option_labels
-from clerestory.stages.evaluate.tasks.replies.markup import explicit_answers
-from clerestory.stages.evaluate.tasks.replies.reading import read_choice, read_short_answer, read_yes_no
 
 # {L} is the letter of the answer, {T} its text; {l} and {t} are those of another option.
 CHOICE = (

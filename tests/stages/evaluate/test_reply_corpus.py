@@ -2,7 +2,7 @@
 
 import pytest
 
-from clerestory.stages.evaluate.tasks.replies.reading import read_choice, read_yes_no
+from clerestory.models.replies.reading import read_choice, read_yes_no
 
 # The options, and for each option the replies that mean it; last those that mean none of them, or several.
 CHOICES: tuple[tuple[tuple[str, ...], tuple[tuple[str, ...], ...]], ...] = (

@@ -27,12 +27,12 @@ from clerestory.core.evidence import Evidence, Finding
 from clerestory.core.release import Decision, Policy, Rule
 from clerestory.data import open_data
 from clerestory.models.protocols import CaptionCandidate, GenerationRequest
+from clerestory.models.replies.keys import normalize_answer
+from clerestory.models.replies.reading import read_choice
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.tasks import load_task, required_capabilities
 from clerestory.stages.evaluate.tasks.answer_parsing import correct_option, parse_yes_no
 from clerestory.stages.evaluate.tasks.items import open_task_data
-from clerestory.stages.evaluate.tasks.replies.keys import normalize_answer
-from clerestory.stages.evaluate.tasks.replies.reading import read_choice
 from clerestory.stages.release import gate
 from clerestory.stats.aggregate import recompute
 from clerestory.stats.rows import read_rows

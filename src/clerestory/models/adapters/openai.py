@@ -55,7 +55,7 @@ class Endpoint:
     Args:
         client: of the endpoint.
         model: its name at the endpoint.
-        parameters: what is known of the parameters it accepts; nothing if None.
+        parameters: those that it refused so far; none if None.
 
     Attributes:
         host: receives the images.

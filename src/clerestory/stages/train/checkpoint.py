@@ -2,7 +2,7 @@
 
 The state is the model, its moving average, the optimizer and one integer: batches and random numbers are functions of
 the step, so nothing else is needed for a resumed run to equal an uninterrupted one bit for bit. The file has the
-SHA-256 of its content, and the checkpoint before it is kept: a damaged one is reported, and the run goes on from the
+SHA-256 of its content, and the checkpoint before it is kept: a damaged one is reported, and the run resumes from the
 other.
 """
 

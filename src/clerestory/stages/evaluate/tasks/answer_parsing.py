@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.core.errors import DataError
-from clerestory.stages.evaluate.tasks.replies.keys import casefold_key, match_text
-from clerestory.stages.evaluate.tasks.replies.labels import option_labels
-from clerestory.stages.evaluate.tasks.replies.reading import read_yes_no
+from clerestory.models.replies.keys import casefold_key, match_text
+from clerestory.models.replies.labels import option_labels
+from clerestory.models.replies.reading import read_yes_no
 
 # What a cell of a table may hold besides the words that a model would use.
 YES_CELLS, NO_CELLS = frozenset(("yes", "true", "1", "y", "t")), frozenset(("no", "false", "0", "n", "f"))

@@ -13,9 +13,9 @@ from clerestory.core.sample import TEST, TRAIN, VAL, Dataset, Sample
 from clerestory.data import open_data
 from clerestory.data.columns import missing_column
 from clerestory.data.splits import SHARES, hash_position, split_of
+from clerestory.models.replies.keys import normalize_answer
 from clerestory.stages.evaluate.samples import concept_of, select_samples
 from clerestory.stages.evaluate.tasks.answer_parsing import correct_option, parse_list, parse_yes_no
-from clerestory.stages.evaluate.tasks.replies.keys import normalize_answer
 from clerestory.stages.evaluate.tasks.task import Task
 
 # Fields of a sample that a task can use like a column.

@@ -11,11 +11,11 @@ import numpy as np
 from clerestory.core.rows import Condition, Unscored
 from clerestory.core.sample import Sample
 from clerestory.models.protocols import Reply, Scores
+from clerestory.models.replies.reading import read_choice, read_short_answer, read_yes_no
 from clerestory.stages.evaluate.row_builder import MissingScore
 from clerestory.stages.evaluate.tasks.answer_parsing import format_options, option_score, parse_yes_no
 from clerestory.stages.evaluate.tasks.items import TaskItem
 from clerestory.stages.evaluate.tasks.memoised_queries import NO_IMAGE, MemoisedModel, Query
-from clerestory.stages.evaluate.tasks.replies.reading import read_choice, read_short_answer, read_yes_no
 from clerestory.stages.evaluate.tasks.scored_item import NAN, ScoredItem, probability_scores
 from clerestory.stages.evaluate.tasks.task import Task
 

@@ -17,6 +17,7 @@ from clerestory.core.rows import CLUSTER_COLUMN, Condition, Unscored
 from clerestory.core.sample import Dataset, Sample
 from clerestory.models.protocols import Capability, Generator, Reply
 from clerestory.models.reasoning import without_reasoning
+from clerestory.models.replies.markup import without_markup
 from clerestory.stages.evaluate.cached_embeddings import read_image
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import MissingScore, RowBuilder, has_scores, join_rows
@@ -38,7 +39,6 @@ from clerestory.stages.evaluate.tasks.items import (
 )
 from clerestory.stages.evaluate.tasks.memoised_queries import MemoisedModel, Query, cached_captions
 from clerestory.stages.evaluate.tasks.multiple_choice import Rephrase, score_with_options, score_with_replies
-from clerestory.stages.evaluate.tasks.replies.markup import without_markup
 from clerestory.stages.evaluate.tasks.scored_item import (
     NAN,
     ablated_images,

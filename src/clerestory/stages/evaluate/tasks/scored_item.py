@@ -23,13 +23,13 @@ from clerestory.core.evidence import Finding, Measurement, Recipe
 from clerestory.core.rows import ABLATIONS, CLUSTER_COLUMN, Condition, Unscored
 from clerestory.core.sample import Sample
 from clerestory.models.protocols import Capability
+from clerestory.models.replies.keys import normalize_answer
 from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.row_builder import MissingScore, RowBuilder, has_scores, rows_matching
 from clerestory.stages.evaluate.shared.sliced_metrics import Grouping, mean_by_value
 from clerestory.stages.evaluate.suite import SuiteResult
 from clerestory.stages.evaluate.tasks.answer_parsing import option_score
 from clerestory.stages.evaluate.tasks.items import TaskItem, items_with_duplicate_options
-from clerestory.stages.evaluate.tasks.replies.keys import normalize_answer
 from clerestory.stages.evaluate.tasks.task import Task
 from clerestory.stats.aggregate import Rows, measure
 

@@ -1,7 +1,7 @@
 """A run's state as a torch distributed checkpoint: every rank writes its shards, any number of ranks can read it.
 
 A checkpoint is a folder ``checkpoint-<step>``, renamed from a temporary one when all ranks have written; then all but
-the one before it are deleted. Each has the SHA-256 of its files: a damaged one is reported, and the run goes on from
+the one before it are deleted. Each has the SHA-256 of its files: a damaged one is reported, and the run resumes from
 the other. All machines must see the folder.
 """
 
@@ -33,7 +33,9 @@ def latest(folder: Path, report: Callable[[str], object] = lambda message: None)
     for checkpoint in _complete(folder):
         if _is_intact(checkpoint):
             return Position(**json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))), checkpoint
-        report(f"the checkpoint {checkpoint} is damaged and not used; the run goes on from an earlier one or step 0")
+        report(
+            f"the checkpoint {checkpoint} is damaged and not used; the run resumes from an earlier one or starts at step 0"
+        )
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
-from clerestory.stages.evaluate.tasks.replies.keys import VARIATION_SELECTORS
+from clerestory.models.replies.keys import VARIATION_SELECTORS
 
 REASON, PLAIN, EXPLICIT = 0, 1, 2
 

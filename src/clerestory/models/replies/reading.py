@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from clerestory.models.reasoning import without_reasoning
-from clerestory.stages.evaluate.tasks.replies import lexicon
-from clerestory.stages.evaluate.tasks.replies.keys import casefold_key, match_text, same_answer
-from clerestory.stages.evaluate.tasks.replies.labels import label_index
-from clerestory.stages.evaluate.tasks.replies.markup import explicit_answers, without_markup
-from clerestory.stages.evaluate.tasks.replies.mention import EXPLICIT, PLAIN, Mention, compose, fold
-from clerestory.stages.evaluate.tasks.replies.mentions import find_mentions
+from clerestory.models.replies import lexicon
+from clerestory.models.replies.keys import casefold_key, match_text, same_answer
+from clerestory.models.replies.labels import label_index
+from clerestory.models.replies.markup import explicit_answers, without_markup
+from clerestory.models.replies.mention import EXPLICIT, PLAIN, Mention, compose, fold
+from clerestory.models.replies.mentions import find_mentions
 
 Meaning = TypeVar("Meaning")
 MAX_BEGINNING, MAX_END = 2000, 4000  # characters of a reply that are read
@@ -227,7 +227,7 @@ def _yes_no_in(text: str, question: str, cut_off: bool) -> str | None:
         return finals[-1]
     leading = [answer for s in statements if (answer := _interjection(s))]
     if leading:
-        # "Sure!" may be mere politeness before a statement.
+        # An affirmative interjection may be mere politeness before a statement.
         polite = len(statements) > 1 and not re.match(lexicon.PLAIN_ANSWER, statements[0].lstrip(" \"'“‘(*-–—"))
         stated = _statement(statements[1:], question) if polite else None
         return stated or (leading[0] if leading[0] != "both" else None)

@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from clerestory.stages.evaluate.tasks.replies import lexicon
-from clerestory.stages.evaluate.tasks.replies.mention import Mention, compose, fold
+from clerestory.models.replies import lexicon
+from clerestory.models.replies.mention import Mention, compose, fold
 
 _NUMBERS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"),

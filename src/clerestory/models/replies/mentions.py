@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from clerestory.stages.evaluate.tasks.replies.labels import label_mentions, numbered_mentions
-from clerestory.stages.evaluate.tasks.replies.mention import Mention, compose, fold
-from clerestory.stages.evaluate.tasks.replies.polarity import judge_mentions
-from clerestory.stages.evaluate.tasks.replies.words import text_mentions
+from clerestory.models.replies.labels import label_mentions, numbered_mentions
+from clerestory.models.replies.mention import Mention, compose, fold
+from clerestory.models.replies.polarity import judge_mentions
+from clerestory.models.replies.words import text_mentions
 
 _BESIDE = re.compile(r"[ \t:.,(\"“'–—-]*(?:\b(?:a|an|the)\s+)?")
 

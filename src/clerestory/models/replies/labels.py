@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from clerestory.stages.evaluate.tasks.replies import lexicon
-from clerestory.stages.evaluate.tasks.replies.mention import Mention
-from clerestory.stages.evaluate.tasks.replies.words import is_word
+from clerestory.models.replies import lexicon
+from clerestory.models.replies.mention import Mention
+from clerestory.models.replies.words import is_word
 
 _WORD_LABELS = frozenset("aeiouy")  # one-letter words of some language
 

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from clerestory.stages.evaluate.tasks.replies import lexicon
-from clerestory.stages.evaluate.tasks.replies.mention import EXPLICIT, PLAIN, REASON, Mention
+from clerestory.models.replies import lexicon
+from clerestory.models.replies.mention import EXPLICIT, PLAIN, REASON, Mention
 
 
 class _Event(NamedTuple):

@@ -1,0 +1,5 @@
+"""``python -m clerestory``: the command line."""
+
+from clerestory.cli.main import main
+
+main()
