@@ -33,9 +33,7 @@ def latest(folder: Path, report: Callable[[str], object] = lambda message: None)
     for checkpoint in _complete(folder):
         if _is_intact(checkpoint):
             return Position(**json.loads((checkpoint / POSITION).read_text(encoding="utf-8"))), checkpoint
-        report(
-            f"the checkpoint {checkpoint} is damaged and not used; the run resumes from an earlier one or starts at step 0"
-        )
+        report(f"the checkpoint {checkpoint} is damaged and not used; the run resumes from an earlier one or at step 0")
     return None
 
 
