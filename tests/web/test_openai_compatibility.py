@@ -196,9 +196,9 @@ BODY = json.dumps({"input": "a cat"}).encode()
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [
-        ("gzip", gzip.compress(BODY)),
-        ("x-gzip", gzip.compress(BODY)),
-        ("GZIP", gzip.compress(BODY)),
+        ("gzip", gzip.compress(BODY, mtime=0)),
+        ("x-gzip", gzip.compress(BODY, mtime=0)),
+        ("GZIP", gzip.compress(BODY, mtime=0)),
         ("deflate", zlib.compress(BODY)),
         ("identity", BODY),
         ("", BODY),
@@ -219,7 +219,7 @@ def test_a_compressed_body_is_read(http: httpx.Client, encoding: str, body: byte
         ("gzip", BODY, 400),
         ("gzip", b"", 400),
         ("br", BODY, 415),
-        ("gzip, gzip", gzip.compress(gzip.compress(BODY)), 415),
+        ("gzip, gzip", gzip.compress(gzip.compress(BODY, mtime=0)), 415),
     ],
     ids=["bomb", "zlib bomb", "truncated", "trailing bytes", "not gzip", "empty", "brotli", "twice"],
 )
