@@ -19,7 +19,7 @@ from clerestory.core.sample import TEST, VAL, Dataset
 from clerestory.data.held_out_names import MEANINGS, HeldOutNames
 from clerestory.data.icons import open_icons
 from clerestory.data.pictograms import _read_set, sets
-from clerestory.models.config import MINILM_DIGEST
+from clerestory.models.folder_check import MINILM_DIGEST
 from clerestory.models.text_tower import load_text_tower
 
 MAX_COSINE = 0.8

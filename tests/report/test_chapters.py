@@ -201,9 +201,12 @@ def test_a_number_stands_under_the_question_it_answers(name: str, where: dict[st
 
 
 @pytest.mark.parametrize(
-    ("label", "words"), [("no", "Do not trust"), ("careful", "Be careful"), ("yes", "can be trusted")]
+    ("label", "words", "brief"),
+    [("no", "Do not trust", "not trusted"), ("careful", "Be careful", "careful"), ("yes", "can be trusted", "trusted")],
 )
-def test_a_label_stands_wherever_the_number_does(evaluated: tuple[Store, ReportData], label: str, words: str) -> None:
+def test_a_label_stands_wherever_the_number_does(
+    evaluated: tuple[Store, ReportData], label: str, words: str, brief: str
+) -> None:
     store, data = evaluated
     page = build(with_trust(data, store, label, "image_to_text"))
     (highlight, *_) = page.highlights
@@ -221,7 +224,9 @@ def test_a_label_stands_wherever_the_number_does(evaluated: tuple[Store, ReportD
     assert told.reasons == ("Solvable without the image: 62% of the items are (CLR-E060).",)
     html, card = render_html(page), render_markdown(page)
     parsed = Parsed(html)
-    assert sum(words in text for _, text in parsed.visible()) >= 3
+    shown = [text for _, text in parsed.visible()]
+    assert sum(f"Validity: {brief}" in text for text in shown) >= 3
+    assert sum(highlight.trust.label in text for text in shown) == 1, "the sentence is said once for each benchmark"
     assert words in card
     ids = {e.attributes["id"] for e in parsed.elements if "id" in e.attributes}
     links = [e.attributes["href"] for e in parsed.all("a") if e.attributes.get("href", "").startswith("#trust-")]
@@ -420,16 +425,13 @@ def test_tables_name_the_benchmarks_not_to_trust(evaluated: tuple[Store, ReportD
     store, data = evaluated
     page = build(with_trust(data, store, "no", "zero_shot"))
     costs = chapter(page, "cost").tables[0]
-    assert costs.head[-1] == "The benchmark"
+    assert costs.head[-1] == "Benchmark validity"
     said = {row[0]: row[-1] for row in costs.rows}
-    assert (
-        said["classification by class names (zero-shot) · concepts it never saw (test)"]
-        == "Do not trust this benchmark"
-    )
+    assert said["classification by class names (zero-shot) · concepts it never saw (test)"] == "not trusted"
     assert said["finding the caption of a picture (image to text) · concepts it never saw (test)"] == "not checked"
-    assert chapter(page, "calibration").tables[0].head[-1] == "The benchmark"
+    assert chapter(page, "calibration").tables[0].head[-1] == "Benchmark validity"
     losses = chapter(page, "robustness").tables[0]
-    assert losses.head[-1] == "The benchmark"
+    assert losses.head[-1] == "Benchmark validity"
 
 
 @pytest.mark.parametrize("code", [f"CLR-E06{i}" for i in range(7)])

@@ -102,6 +102,7 @@ def with_card(world: World, content: bytes) -> None:
 
 
 def page_of(world: World, folder: Path) -> str:
+    folder.mkdir()
     return report(world.store, world.final.ref, folder, world.data).html.read_text(encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -125,6 +126,12 @@ class Dataset:
         for sample in self.samples:
             hasher.update(hashlib.sha256(canonical(sample)).digest())
         return hasher.hexdigest()
+
+    def training_licences(self) -> dict[str, int]:
+        """How many images of the split ``train`` (of all splits, if there are none) each licence has, most first."""
+        trained = [sample for sample in self.samples if sample.split == TRAIN] or self.samples
+        counted = Counter(sample.licence for sample in trained)
+        return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
     def filter(self, predicate: Callable[[Sample], bool]) -> Dataset:
         """The samples for which ``predicate`` is true, as a dataset with a digest of its own."""

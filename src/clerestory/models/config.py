@@ -12,9 +12,8 @@ from typing import Any, Literal, get_type_hints
 
 from transformers import PreTrainedConfig
 
-from clerestory.models.folder_check import OWN_TYPE
+from clerestory.models.folder_check import MINILM_DIGEST, OWN_TYPE
 
-MINILM_DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 EXPERT_CHOICES = {
     "expert_kind": ("gelu", "swiglu"),
     "expert_gate": ("softmax", "sigmoid"),

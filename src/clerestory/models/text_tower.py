@@ -26,7 +26,7 @@ from transformers import BertModel
 from clerestory.core.digest import digest, digest_file
 from clerestory.core.errors import IntegrityError, NotFound
 from clerestory.core.files import atomic_path
-from clerestory.models.config import MINILM_DIGEST
+from clerestory.models.folder_check import MINILM_DIGEST
 from clerestory.models.loading import load_network, load_word_pieces
 from clerestory.models.protocols import Matrix
 

@@ -38,6 +38,7 @@ from clerestory.report.model import (
     SelfTestResult,
     TrainingLog,
 )
+from clerestory.report.provenance import components_of, training_of
 from clerestory.report.training import read_log
 from clerestory.report.trust import read_trust, trust_blob
 from clerestory.stats.rows import read_rows
@@ -79,7 +80,7 @@ def collect(store: Store, ref: str, images: Dataset | None = None) -> ReportData
     aliases = tuple(sorted(store.aliases(release.name), key=lambda a: a.alias)) if release else ()
     journal = reader.journal(release, model)
     training, evaluation = _newest(evidence, TRAINING), _newest(evidence, EVALUATION)
-    data = reader.data(training or evaluation, evaluation, images)
+    data = reader.data(evaluation, images)
     usable = images if data is not None and data.counted else None
     examples = reader.examples(evaluation, usable)
     return ReportData(
@@ -94,9 +95,11 @@ def collect(store: Store, ref: str, images: Dataset | None = None) -> ReportData
         examples=examples.queries,
         captions=examples.captions,
         data=data,
+        components=components_of(store, model, images),
         compared=reader.compared(release, aliases, history, training),
         history=history,
         journal=journal,
+        num_records=reader.num_records,
         findings=_findings(evidence, usable),
         diagnostics=reader.diagnostics(evaluation),
         self_test=reader.self_test(model),
@@ -138,6 +141,7 @@ class _Reader:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.missing: list[str] = []
+        self.num_records = 0
 
     def attempt(self, what: str, read: Callable[[], T]) -> T | None:
         """The result of ``read``, or None with the error listed in ``missing``."""
@@ -162,16 +166,10 @@ class _Reader:
         else:
             found, more = [], list(known)
         found += [e for kind in more for e in self.store.find_evidence(kind, model=model)[:1]]
-        if not any(e.kind == TRAINING for e in found):
-            found += self._training_of(model)
+        trained = training_of(self.store, model)
+        if trained is not None and not any(e.kind == trained.kind for e in found):
+            found.append(trained)
         return tuple(_record(e) for e in sorted(found, key=lambda e: (e.created, e.id)))
-
-    def _training_of(self, model: str) -> list[Evidence]:
-        """The training a model comes from: as its final model, or as its early checkpoint."""
-        direct = self.store.find_evidence(TRAINING, model=model)
-        if direct:
-            return direct[:1]
-        return [e for e in self.store.find_evidence(TRAINING) if e.facts.get("early_model") == model][:1]
 
     def policy(self, release: Release | None) -> Policy | None:
         """The policy a release was decided by."""
@@ -236,21 +234,21 @@ class _Reader:
         record = _record(found[0])
         return self.attempt("self-test", lambda: read_self_test(record, read_rows(self.store.blobs.get(found[0].rows))))
 
-    def data(
-        self, trained: EvidenceRecord | None, evaluated: EvidenceRecord | None, images: Dataset | None
-    ) -> DatasetSummary | None:
-        """The dataset, counted where the images are available and are those of the evidence."""
-        wanted = {record.evidence.subject.data for record in (trained, evaluated) if record} - {""}
-        if images is not None and (not wanted or images.digest in wanted):
+    def data(self, evaluated: EvidenceRecord | None, images: Dataset | None) -> DatasetSummary | None:
+        """The dataset of the evaluation, counted where the images are available and are those of the evidence."""
+        if evaluated is None:
+            return None
+        wanted = evaluated.evidence.subject.data
+        if images is not None and images.digest == wanted:
             return summarise(images)
         if images is not None:
             self.missing.append(f"pictures — the dataset {images.name} of this report is not that of the evidence")
         else:
             self.missing.append("pictures — no dataset was given to this report, so it shows no thumbnails")
-        known = [row for row in self.store.datasets() if row.digest in wanted]
+        known = [row for row in self.store.datasets() if row.digest == wanted]
         if known:
             return DatasetSummary(known[0].name, known[0].digest, known[0].size)
-        return DatasetSummary("", sorted(wanted)[0], 0) if wanted else None
+        return DatasetSummary("", wanted, 0) if wanted else None
 
     def compared(
         self,
@@ -278,9 +276,11 @@ class _Reader:
         """Events about the name of the release and about the model, newest first."""
         subjects = {release.name, model} if release else {model}
         releases = f"{release.name}@" if release else ""
+        journal = self.attempt("journal", lambda: self.store.journal.records()) or ()
+        self.num_records = len(journal)
         records = [
             record
-            for record in self.attempt("journal", lambda: self.store.journal.records()) or ()
+            for record in journal
             if record.event.subject in subjects or (releases and record.event.subject.startswith(releases))
         ]
         return tuple(JournalEntry(r.seq, r.hash, r.event) for r in sorted(records, key=lambda r: -r.seq))

@@ -206,16 +206,19 @@ def when(moment: str) -> str:
     return f"{at.day} {at:%B %Y, %H:%M} UTC"
 
 
+_NOTICE = "use freely, keep the notice"
 _LICENCES = {
-    "Apache-2.0": "use freely, keep the notice",
-    "MIT": "use freely, keep the notice",
-    "BSD-3-Clause": "use freely, keep the notice",
+    "APACHE-2.0": _NOTICE,
+    "MIT": _NOTICE,
+    "ISC": _NOTICE,
+    "BSD-2-CLAUSE": _NOTICE,
+    "BSD-3-CLAUSE": _NOTICE,
     "OFL-1.1": "use freely, do not sell it alone",
     "CC0-1.0": "no conditions",
-    "CC-BY-4.0": "use freely, name the authors",
-    "CC-BY-3.0": "use freely, name the authors",
+    "PDDL-1.0": "no conditions",
+    "UNLICENSE": "no conditions",
 }
-_SHARE_ALIKE = re.compile(r"(?:^|[-(\s])(?:SA|GPL|LGPL|AGPL|ODbL|MPL|EUPL|CECILL|OSL)(?:[-)\s]|$)")
+_SHARE_ALIKE = re.compile(r"(?:^|[-(\s])(?:SA|GPL|LGPL|AGPL|ODBL|MPL|EUPL|CECILL|OSL)(?:[-)\s]|$)", re.IGNORECASE)
 
 
 def share_alike(licence: str) -> bool:
@@ -224,10 +227,17 @@ def share_alike(licence: str) -> bool:
 
 
 def licence_words(licence: str) -> str:
-    """What a licence requires, in a few words; empty for one that is not known here."""
+    """What a licence requires, in a few words."""
     if not licence:
         return "no licence is recorded; do not assume one"
-    if share_alike(licence):
-        named = "name the authors; " if licence.startswith("CC-BY") else ""
-        return f"{named}share-alike: works made from it must have the same licence"
-    return _LICENCES.get(licence, "")
+    known = _LICENCES.get(licence.upper())
+    if known is not None:
+        return known
+    parts = licence.upper().split("-")
+    duties = ["name the authors"] if parts[:2] == ["CC", "BY"] else []
+    duties += ["no commercial use"] if "NC" in parts else []
+    duties += ["no changed works"] if "ND" in parts else []
+    duties += ["share-alike: works made from it must have the same licence"] if share_alike(licence) else []
+    if duties == ["name the authors"]:
+        return "use freely, name the authors"
+    return "; ".join(duties) or "read the licence; its conditions are not known here"

@@ -12,6 +12,7 @@ from clerestory.core.release import Decision, Policy, Reason, Release, Rule
 from clerestory.core.rows import TaskName
 from clerestory.core.sample import TEST_STYLE
 from clerestory.report import format
+from clerestory.report.chance import at_chance
 from clerestory.report.metric_figures import candidates, chance, chart_row, k_of, recalls, slug, splits_of
 from clerestory.report.model import BenchmarkTrust, ReportData
 from clerestory.report.svg import charts
@@ -121,7 +122,8 @@ def _highlight(evidence: Evidence, m: Measurement, task: str, split: str, trust:
     meaning = f"{queries} {of} {format.slice_value('split', split)} have the correct {answer} {place}{among}."
     guess = chance(evidence, m)
     if guess is not None:
-        meaning += f" Guessing would get {_guess(guess)} of 100."
+        meaning += f" Guessing would get {_guess(guess)} of 100"
+        meaning += ": this is no better than guessing." if at_chance(m, guess) else "."
     return Highlight(
         value=format.value_of_hundred(m),
         interval=format.between(m),

@@ -144,7 +144,7 @@ class LicenceSize:
 
 @dataclass(frozen=True, slots=True)
 class DatasetSummary:
-    """The dataset of a model, as far as it is known.
+    """The dataset a model was evaluated on, as far as it is known.
 
     Attributes:
         name: of the dataset.
@@ -165,6 +165,35 @@ class DatasetSummary:
     splits: tuple[SplitSize, ...] = ()
     styles: tuple[StyleSize, ...] = ()
     licences: tuple[LicenceSize, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LicenceShare:
+    """A licence (an SPDX expression, empty where none is recorded) and how many images are under it, 0 if unknown."""
+
+    licence: str
+    images: int
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One thing a model was made from.
+
+    Attributes:
+        role: ``training data``, ``base model`` or ``text tower``.
+        name: of the dataset or model; empty where it is not recorded.
+        digest: its digest, empty where it is not recorded.
+        images: how many images of it were trained on, 0 for a model or where it is not recorded.
+        licences: its licences; empty where they are not recorded.
+        note: such as ``of the base model``.
+    """
+
+    role: str
+    name: str
+    digest: str
+    images: int
+    licences: tuple[LicenceShare, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,10 +359,13 @@ class ReportData:
         policy: the policy it was decided by, None when it cannot be read.
         evidence: what its decision rests on, else the newest of each kind for the model; newest last.
         promotion: the journal entry that made it live, None when it is not live or the journal does not say.
-        training, examples, captions, data: parts of the evidence, None or empty where missing.
+        training, examples, captions, data: parts of the evidence, None or empty where missing; ``data`` is what the
+            model was evaluated on.
+        components: what the model was made from, such as its training data; empty where nothing is recorded.
         compared: another release to compare with.
         history: every release of the name, newest first.
         journal: events about the name, newest first.
+        num_records: how many records the whole journal has.
         findings: of the evidence and of the dataset.
         missing: what this report cannot show, and why.
         diagnostics: from the rows and artifacts of its evaluation.
@@ -352,9 +384,11 @@ class ReportData:
     examples: tuple[RetrievalExample, ...] = ()
     captions: tuple[CaptionExample, ...] = ()
     data: DatasetSummary | None = None
+    components: tuple[Component, ...] = ()
     compared: ComparedRelease | None = None
     history: tuple[Release, ...] = ()
     journal: tuple[JournalEntry, ...] = ()
+    num_records: int = 0
     findings: tuple[Finding, ...] = ()
     missing: tuple[str, ...] = field(default=())
     diagnostics: Diagnostics = field(default_factory=Diagnostics)

@@ -25,8 +25,10 @@ from clerestory.report.chapters import (
     self_test,
     slices,
     speed,
+    summary,
     training_curves,
 )
+from clerestory.report.chapters.provenance import provenance_view
 from clerestory.report.model import TRAINING, BenchmarkTrust, EvidenceRecord, ReportData
 from clerestory.report.topics import topic_views
 from clerestory.report.trust import trust_views
@@ -63,25 +65,29 @@ def build(data: ReportData) -> ReportPage:
     findings, findings_note = audit_trail.finding_views(data.findings, bool(data.diagnostics.trust))
     highlights = headline.highlights(data)
     chapters = build_chapters(data)
+    provenance = provenance_view(data.components)
+    notices = _notices(data)
     evaluation = data.evaluation
     return ReportPage(
         title=f"{data.name}: may it ship?",
         ref=data.name,
         model=data.model,
         decision=headline.decision(data),
+        summary=summary.summary_rows(data, provenance, highlights, chapters, notices),
+        provenance=provenance,
         highlights=highlights,
-        notices=_notices(data),
+        notices=notices,
         policy=data.release.decision.policy if data.release else "",
         reasons=headline.reasons(data),
         chapters=chapters,
         topics=_topics(data, chapters, highlights),
         findings=findings,
         findings_note=findings_note,
-        data=dataset.summary(data.data) if data.data else None,
+        data=dataset.summary(data) if data.data else None,
         evidence=tuple(audit_trail.evidence_view(r, r.evidence is evaluation) for r in _evidence(data)),
         history=audit_trail.release_rows(data),
         journal=tuple(audit_trail.journal_row(entry) for entry in data.journal[: audit_trail.MAX_JOURNAL]),
-        journal_note=audit_trail.journal_note(data.journal),
+        journal_note=audit_trail.journal_note(data.journal, data.num_records),
         verify_command=f"clerestory release verify {data.release.ref}" if data.release else "",
     )
 
@@ -133,7 +139,7 @@ def _notices(data: ReportData) -> tuple[str, ...]:
         for r in data.evidence
         if r.changed
     ]
-    return tuple(stale) + tuple(f"Not shown: {m.rstrip('.')}." for m in data.missing)
+    return (*summary.guessing(data), *stale) + tuple(f"Not shown: {m.rstrip('.')}." for m in data.missing)
 
 
 def _consequence(kind: str) -> str:

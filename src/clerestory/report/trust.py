@@ -22,6 +22,7 @@ LABELS = {
     "careful": "Be careful with this benchmark",
     "no": "Do not trust this benchmark",
 }
+BRIEF = {"yes": "trusted", "careful": "careful", "no": "not trusted"}
 NOT_JUDGED = "not checked"
 _ORDER = ("yes", "careful", "no")
 
@@ -125,6 +126,7 @@ def trust_view(trust: BenchmarkTrust | None) -> TrustView | None:
     return TrustView(
         STATES[trust.label],
         LABELS[trust.label],
+        BRIEF[trust.label],
         title(trust),
         short_title(trust),
         anchor(trust),
@@ -149,6 +151,6 @@ def with_trust(table: TableView, about: Sequence[Measurement], trust: Sequence[B
     found = [label_of(trust, *benchmark(m)) for m in about]
     if not any(found):
         return table
-    words = [LABELS[one.label] if one else NOT_JUDGED for one in found]
+    words = [BRIEF[one.label] if one else NOT_JUDGED for one in found]
     rows = tuple((*row, said) for row, said in zip(table.rows, words, strict=True))
-    return TableView(table.caption, (*table.head, "The benchmark"), rows)
+    return TableView(table.caption, (*table.head, "Benchmark validity"), rows)

@@ -27,6 +27,7 @@ class TrustView:
     Attributes:
         state: ``yes``, ``unsure`` or ``no``.
         label: the same in words.
+        brief: the same in one or two words, beside every number; the reasons are in one place.
         name: the benchmark in plain words.
         short: its standard term and split, for narrow places.
         anchor: where its reasons are on the page.
@@ -36,6 +37,7 @@ class TrustView:
 
     state: str
     label: str
+    brief: str
     name: str
     short: str
     anchor: str
@@ -183,6 +185,12 @@ class Chapter:
     captions: tuple[CaptionGroup, ...] = ()
     absent: tuple[NotMeasured, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it shows anything besides the reason why nothing was measured."""
+        shown = (self.figures, self.more, self.tables, self.matrix, self.trust, self.examples, self.captions)
+        return bool(self.answer or self.lead or self.warnings) or any(shown) or not self.absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,8 +359,35 @@ class JournalRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ComponentView:
+    """One thing the model was made from, with its licences and what they require."""
+
+    title: str
+    facts: str
+    licences: TableView
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenanceView:
+    """What the model was made from: one sentence for each part, the parts, and what to settle before it is used."""
+
+    lines: tuple[str, ...]
+    components: tuple[ComponentView, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRow:
+    """One row of the summary: sentences under a label, and where on the page there is more; empty for nowhere."""
+
+    label: str
+    lines: tuple[str, ...]
+    anchor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DatasetView:
-    """The dataset in numbers."""
+    """The dataset of the evaluation in numbers."""
 
     title: str
     lines: tuple[str, ...]
@@ -368,6 +403,8 @@ class ReportPage:
     ref: str
     model: str
     decision: DecisionView
+    summary: tuple[SummaryRow, ...]
+    provenance: ProvenanceView
     highlights: tuple[Highlight, ...]
     notices: tuple[str, ...]
     policy: str

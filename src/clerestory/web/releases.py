@@ -18,11 +18,13 @@ from clerestory.core.provenance import stage_code
 from clerestory.core.release import Policy, Reason, Release, Rule
 from clerestory.core.stage import stages
 from clerestory.report import format
+from clerestory.report.chapters.provenance import provenance_view
 from clerestory.report.headline import reason_views
 from clerestory.report.model import BenchmarkTrust
+from clerestory.report.provenance import components_of
 from clerestory.report.topics import topic_views
 from clerestory.report.trust import short_title, trust_of
-from clerestory.report.view import ReasonView
+from clerestory.report.view import ProvenanceView, ReasonView
 from clerestory.stages.evaluate import EvaluateConfig
 from clerestory.stages.evaluate.context import EvaluationRequest
 from clerestory.stages.evaluate.fingerprint import suite_code, suite_kind, suite_subject
@@ -103,6 +105,7 @@ async def release_page(request: Request) -> Response:
         release = server.store.release(name, number)
         return {
             "view": _release_view(server.store, release),
+            "provenance": _provenance(server, release),
             "fresh": freshness_of(server, release),
             "model_facts": _model_facts(server.store, release),
             "parent": release.parent,
@@ -136,6 +139,7 @@ def _releases_context(server: ServerState, name: str) -> dict[str, object]:
         "shown_name": name,
         "names": names,
         "view": _release_view(store, live, records) if live else None,
+        "provenance": _provenance(server, live) if live else None,
         "fresh": freshness_of(server, live) if live else None,
         "history": [
             (release, labels.VERDICTS_SHORT[release.decision.verdict], _aliases(store, release)) for release in history
@@ -164,6 +168,10 @@ def _release_view(store: Store, release: Release, records: list[JournalRecord] |
         _aliases(store, release),
         promotions[::-1],
     )
+
+
+def _provenance(server: ServerState, release: Release) -> ProvenanceView:
+    return provenance_view(components_of(server.store, release.model, server.data))
 
 
 def _summary(release: Release) -> str:

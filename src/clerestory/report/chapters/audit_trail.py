@@ -157,10 +157,15 @@ def _details(details: Tags) -> Iterator[str]:
             yield f"{name.replace('_', ' ')} {fact_in_words(value)}"
 
 
-def journal_note(journal: tuple[JournalEntry, ...]) -> str:
+def journal_note(journal: tuple[JournalEntry, ...], total: int) -> str:
     """How much of the journal is shown."""
     if not journal:
         return "The journal has no record about this model."
     if len(journal) > MAX_JOURNAL:
         return f"The newest {MAX_JOURNAL} of {format.plural(len(journal), 'record')}; all are in the JSON."
-    return f"{format.plural(len(journal), 'record')}, newest first. Each contains the hash of the one before it."
+    number = format.plural(len(journal), "record")
+    if total > len(journal):
+        rest = "the others are about other models and data"
+        shown = f"{number} of the {format.count(total)} in the journal, those about this model, newest first"
+        return f"{shown}; {rest}. Each record contains the hash of the one before it."
+    return f"{number}, newest first. Each contains the hash of the one before it."

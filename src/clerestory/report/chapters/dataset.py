@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from clerestory.core.digest import short
+from clerestory.core.evidence import Evidence
 from clerestory.report import format
-from clerestory.report.model import DatasetSummary
+from clerestory.report.model import DatasetSummary, ReportData
 from clerestory.report.view import DatasetView, TableView
 
 
-def summary(data: DatasetSummary) -> DatasetView:
-    """What the dataset contains, as far as it was available."""
+def summary(known: ReportData) -> DatasetView:
+    """What the dataset of the evaluation contains, as far as it was available."""
+    data = known.data
+    assert data is not None
     name = data.name or "the dataset"
     if not data.size:
         line = f"The evidence is about the dataset {short(data.digest)}, which is not registered in this store."
@@ -23,7 +26,10 @@ def summary(data: DatasetSummary) -> DatasetView:
         f"({', '.join(data.languages[:12])}{'…' if len(data.languages) > 12 else ''})."
     ]
     return DatasetView(
-        f"{name} ({short(data.digest)})", tuple(lines), tuple(_licence_warnings(data)), _data_tables(data)
+        f"{name} ({short(data.digest)})",
+        tuple(lines),
+        tuple(_licence_warnings(data)),
+        _data_tables(data, known.evaluation),
     )
 
 
@@ -32,7 +38,7 @@ def _licence_warnings(data: DatasetSummary) -> list[str]:
     warnings = [
         f"Share-alike: {format.images(item.images)} under {item.licence}"
         + (f" ({format.listing([format.slice_value('style', s) for s in item.styles])})" if item.styles else "")
-        + ". Works made from them may have to carry the same licence; seek legal advice before you sell them."
+        + ". The model was evaluated on them; whoever publishes these pictures must pass on the same licence."
         for item in alike
     ]
     unknown = sum(item.images for item in data.licences if not item.licence)
@@ -41,14 +47,20 @@ def _licence_warnings(data: DatasetSummary) -> list[str]:
     return warnings
 
 
-def _data_tables(data: DatasetSummary) -> tuple[TableView, ...]:
+def _data_tables(data: DatasetSummary, evaluation: Evidence | None) -> tuple[TableView, ...]:
     tables = []
+    measured = {m.slice.get("split", "") for m in evaluation.measurements} if evaluation else set()
     if data.splits:
         rows = tuple(
-            (s.name, format.slice_value("split", s.name), format.count(s.images), format.count(s.concepts))
+            (
+                s.name,
+                "measured here" if s.name in measured else "not measured",
+                format.count(s.images),
+                format.count(s.concepts),
+            )
             for s in data.splits
         )
-        tables.append(TableView("Splits", ("Split", "Contains", "Pictures", "Concepts"), rows))
+        tables.append(TableView("Splits", ("Split", "In this evaluation", "Pictures", "Concepts"), rows))
     if data.styles:
         rows2 = tuple(
             (

@@ -264,6 +264,8 @@ def _facts(run: Run, data: Dataset, model: str, early: str, late: str) -> Facts:
             "experts": config.experts,
             "vocab_size": config.vocab_size,
             "data": data.name,
+            "licences": tuple(data.training_licences()),
+            "licence_images": tuple(data.training_licences().values()),
             "images": len(run.train_data.train.pixels_NHWC),
             "concepts": len(run.train_data.concepts),
             "captions": len(run.train_data.train.distinct_captions()),

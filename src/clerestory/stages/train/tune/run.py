@@ -283,6 +283,8 @@ def _facts(run: _TuningRun, loop: TuningLoop, curve: InterpolationCurve, base: s
             "trained_parameters": sum(w.numel() for w in loop.weights.values()),
             "parameters": sum(p.numel() for p in run.model.network.parameters()),
             "data": run.train.data.name,
+            "licences": tuple(run.train.data.training_licences()),
+            "licence_images": tuple(run.train.data.training_licences().values()),
             "train_samples": len(run.train),
             "retention_data": retention.data.name,
             "retention_split": retention.split,

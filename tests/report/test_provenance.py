@@ -1,0 +1,200 @@
+"""What a model was made from: always the data it was trained on, never the data it was evaluated on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.report.world import World, make_data
+
+from clerestory.apps.starter import add_starter
+from clerestory.core.codec import Facts
+from clerestory.core.sample import Dataset, Sample
+from clerestory.report import format
+from clerestory.report.chance import at_chance
+from clerestory.report.chapters.provenance import NOT_RECORDED, provenance_view
+from clerestory.report.collect import collect
+from clerestory.report.model import Component, LicenceShare
+from clerestory.report.page import build
+from clerestory.report.provenance import components_of
+from clerestory.report.render import render_html, render_markdown
+from clerestory.store import Store
+
+
+def retrained(world: World, digest: str, **facts: object) -> None:
+    """Say that the final model was trained on other data."""
+    (trained,) = world.store.find_evidence("train", model=world.final.model)
+    subject = replace(trained.subject, data=digest)
+    known = Facts({**trained.facts, **facts})  # type: ignore[dict-item]
+    world.store.put_evidence(replace(trained, subject=subject, facts=known, created="2027-01-01T00:00:00+00:00"))
+
+
+def test_the_starter_was_made_from_pictograms_and_a_text_tower(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    data, tower = components_of(store, add_starter(store), make_data())
+    assert (data.role, data.name, data.images) == ("training data", "pictograms", 71_830)
+    assert sum(each.images for each in data.licences) == 71_830
+    assert {each.licence: each.images for each in data.licences}["CC-BY-SA-4.0"] == 890
+    assert tower.role == "text tower"
+    assert tower.licences == (LicenceShare("Apache-2.0", 0),)
+    shown = provenance_view((data, tower))
+    assert "71,830 pictures of pictograms" in shown.lines[0]
+    assert "890 pictures under CC-BY-SA-4.0" in shown.warnings[0]
+
+
+@pytest.mark.parametrize("name", ["holiday photos", "icons", ""])
+def test_training_data_is_never_that_of_the_evaluation(own_world: World, name: str) -> None:
+    retrained(own_world, "a" * 64, data=name, images=31_415, licences=("MIT",), licence_images=(31_415,))
+    page = build(collect(own_world.store, "icons@2", own_world.data))
+    assert page.summary[0].label == "Made from"
+    assert "31,415 pictures" in page.summary[0].lines[0]
+    assert any("This is not the dataset it was trained on" in line for row in page.summary for line in row.lines)
+    assert page.data is not None
+    assert page.data.lines[0].startswith("84 pictures"), "the data of the evaluation"
+    splits = {row[0]: row[1] for row in page.data.tables[0].rows}
+    assert splits["train"] == "not measured"
+    assert splits["test"] == "measured here"
+    html = render_html(page)
+    assert html.index("31,415 pictures") < html.index('id="why"') < html.index("84 pictures")
+    assert "31,415 pictures" in render_markdown(page)
+
+
+def test_licences_are_counted_over_the_training_split_only(own_world: World) -> None:
+    (data,) = components_of(own_world.store, own_world.final.model, own_world.data)[:1]
+    train = [sample for sample in own_world.data if sample.split == "train"]
+    assert sum(each.images for each in data.licences) == len(train) < len(own_world.data)
+
+
+def test_a_fine_tuned_model_names_its_base_and_the_data_of_the_base(own_world: World) -> None:
+    store = own_world.store
+    (trained,) = store.find_evidence("train", model=own_world.final.model)
+    base = add_starter(store)
+    facts = Facts(base="starter", base_model=base, data="shop", train_samples=250)
+    tuned = replace(trained, kind="tune", subject=replace(trained.subject, model="c" * 64, data="d" * 64), facts=facts)
+    store.put_evidence(tuned)
+    parts = components_of(store, "c" * 64)
+    assert [(part.role, part.name, part.images) for part in parts][:3] == [
+        ("training data", "shop", 250),
+        ("base model", "starter", 0),
+        ("training data", "pictograms", 71_830),
+    ]
+    assert parts[2].note == "of the base model"
+    assert parts[3].role == "text tower"
+    assert any("No licence is recorded for the training data shop" in each for each in provenance_view(parts).warnings)
+
+
+def test_models_that_name_one_another_as_base_end(own_world: World) -> None:
+    (trained,) = own_world.store.find_evidence("train", model=own_world.final.model)
+    for model, base in (("c" * 64, "d" * 64), ("d" * 64, "c" * 64)):
+        facts = Facts(base=base, base_model=base, data="shop", train_samples=1)
+        subject = replace(trained.subject, model=model)
+        own_world.store.put_evidence(replace(trained, kind="tune", subject=subject, facts=facts))
+    roles = [part.role for part in components_of(own_world.store, "c" * 64)]
+    assert roles.count("base model") == 2
+
+
+def test_a_model_from_elsewhere_says_that_nothing_is_recorded(tmp_path: Path) -> None:
+    assert components_of(Store(tmp_path), "e" * 64) == ()
+    assert provenance_view(()).lines == (NOT_RECORDED,)
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: mit\ntags: [a]\n---\n# Model\n", "mit"),
+        ('---\nlanguage: en\nlicense: "apache-2.0"\n---\n', "apache-2.0"),
+        ("# Model\nlicense: mit\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_licence_of_a_base_model_is_that_of_its_card(
+    own_world: World, tmp_path: Path, card: str, licence: str
+) -> None:
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    (folder / "README.md").write_text(card)
+    base = own_world.store.put_model(folder)
+    (trained,) = own_world.store.find_evidence("train", model=own_world.final.model)
+    facts = Facts(base="hf:org/name", base_model=base, data="shop", train_samples=9)
+    subject = replace(trained.subject, model="f" * 64)
+    own_world.store.put_evidence(replace(trained, kind="tune", subject=subject, facts=facts))
+    (found,) = [part for part in components_of(own_world.store, "f" * 64) if part.role == "base model"]
+    assert found.licences == (LicenceShare(licence, 0),)
+
+
+@pytest.mark.parametrize(
+    ("licence", "words"),
+    [
+        ("MIT", "use freely, keep the notice"),
+        ("apache-2.0", "use freely, keep the notice"),
+        ("CC-BY-2.0", "use freely, name the authors"),
+        ("CC-BY-NC-4.0", "name the authors; no commercial use"),
+        ("CC-BY-NC-ND-4.0", "name the authors; no commercial use; no changed works"),
+        ("cc-by-sa-3.0", "name the authors; share-alike: works made from it must have the same licence"),
+        ("", "no licence is recorded; do not assume one"),
+        ("LicenseRef-house", "read the licence; its conditions are not known here"),
+    ],
+)
+def test_duties_follow_from_the_licence(licence: str, words: str) -> None:
+    assert format.licence_words(licence) == words
+
+
+def test_restricted_and_unknown_licences_are_to_be_settled() -> None:
+    part = Component("training data", "web", "", 3, (LicenceShare("CC-BY-NC-4.0", 2), LicenceShare("", 1)))
+    restricted, unknown = provenance_view((part,)).warnings
+    assert "CC-BY-NC-4.0" in restricted
+    assert "1 picture" in unknown
+
+
+def test_all_splits_count_where_there_are_none() -> None:
+    samples = [Sample(f"s{i}", str(i), licence="MIT" if i else "") for i in range(3)]
+    assert Dataset("d", samples, lambda _: b"").training_licences() == {"MIT": 2, "": 1}
+
+
+def test_a_model_at_chance_level_is_called_so_first(own_world: World) -> None:
+    store = own_world.store
+    (evaluation,) = store.find_evidence("evaluate", model=own_world.final.model)[:1]
+    guessed = [
+        replace(m, value=0.02, interval=replace(m.interval, low=0.001, high=0.05))
+        if m.interval is not None and m.name.startswith("recall@")
+        else m
+        for m in evaluation.measurements
+    ]
+    levels = {f"chance.{m.name}.{m.slice['task']}.{m.slice['split']}": 0.02 for m in guessed if m.name[:7] == "recall@"}
+    poor = replace(evaluation, measurements=tuple(guessed), facts=Facts({**evaluation.facts, **levels}))
+    data = collect(store, "icons@2", own_world.data)
+    records = tuple(
+        replace(r, evidence=poor) if r.evidence.kind == "evaluate" and r.evidence.subject == evaluation.subject else r
+        for r in data.evidence
+    )
+    page = build(replace(data, evidence=records))
+    assert "this is no better than guessing" in page.highlights[0].meaning
+    (row,) = [row for row in page.summary if row.label == "At chance level"]
+    assert "image to text (test)" in row.lines[0]
+    assert "chance level" in page.notices[0]
+    assert not any(row.label == "At chance level" for row in build(data).summary)
+
+
+def test_chance_needs_the_lower_bound_and_a_direction(own_world: World) -> None:
+    (evaluation,) = own_world.store.find_evidence("evaluate", model=own_world.final.model)[:1]
+    m = next(m for m in evaluation.measurements if m.interval is not None and m.direction == "higher")
+    assert m.interval is not None
+    assert at_chance(m, m.interval.low)
+    assert not at_chance(m, m.interval.low - 0.01)
+    assert not at_chance(m, None)
+    assert not at_chance(replace(m, direction="lower"), m.interval.high)
+
+
+def test_what_was_not_evaluated_is_one_line(own_world: World) -> None:
+    page = build(collect(own_world.store, "icons@2", own_world.data))
+    skipped = [chapter for chapter in page.chapters if not chapter.is_measured]
+    assert skipped, "this world has no fault injection"
+    html = render_html(page)
+    assert html.count('id="not-evaluated"') == 1
+    assert all(f'<h2 id="{chapter.anchor}-title">' not in html for chapter in skipped)
+    (row,) = [row for row in page.summary if row.label == "Not evaluated"]
+    assert len(row.lines) == 1
+    assert all(chapter.short.lower() in row.lines[0] for chapter in skipped)
