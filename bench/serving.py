@@ -27,12 +27,19 @@ from schemathesis import Case, GenerationMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.support
 from tests.support.hostile_bodies import for_each_case, hostile_bodies
+from tests.support.images import solid_image
+from tests.support.released_store import released_store
+from tests.support.server_process import accept_until_killed, accepted_captions, server_process
 
+from clerestory.stages.release import promote, rollback
+from clerestory.store import open_store
 from table import Row, measure
 
 CLERESTORY = [sys.executable, "-c", "import sys; from clerestory.cli.main import main; sys.exit(main())"]
 CLIENTS, REQUESTS = 32, 1_000
 HOSTILE = 2_000
+KILLS = 20
+ROLLBACKS = 50
 LARGE_MEGABYTES = 40
 MAX_HEALTH_S = 0.2
 MAX_GROWTH_MIB = 200
@@ -168,7 +175,44 @@ def _counts(statuses: Counter[int]) -> str:
     return ", ".join(f"{status}: {n:,}" for status, n in sorted(statuses.items()))
 
 
-SECTIONS = {"throughput": throughput, "hostile": hostile}
+def kills() -> Iterator[Row]:
+    """``kill -9`` at random moments while captions are accepted; what was acknowledged is asked of a new server."""
+    acknowledged = lost = 0
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        with open_store(home) as store:
+            released_store(store, Path(folder), 1)
+        for i in range(KILLS):
+            review, captions = accept_until_killed(home, solid_image(), 0.02 * (i + 1))
+            acknowledged += len(captions)
+            lost += len(set(captions) - set(accepted_captions(home, review)))
+    note = f"{acknowledged} captions acknowledged"
+    yield Row("accepted captions lost by kill -9", lost, "captions", "0", lost == 0, KILLS, note=note)
+
+
+def rollbacks() -> Iterator[Row]:
+    """How long after a rollback every answer comes from the release that is live again, a load being under way."""
+    times_s, wrong = [], 0
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        with open_store(home) as store:
+            first, second = (release.ref for release in released_store(store, Path(folder), 2))
+            with server_process(home) as (_, client):
+                for _ in range(ROLLBACKS):
+                    promote(second, store, "bench", "newer")
+                    rollback("icons", store, "bench", "it is wrong")
+                    start = time.perf_counter()
+                    while (state := client.get("/readyz").json())["live"] != first or state["served"] != first:
+                        time.sleep(0.01)
+                    times_s.append(time.perf_counter() - start)
+                    answer = client.post("/v1/embeddings", json={"input": "cat"})
+                    wrong += answer.json()["model"] != first
+    worst = max(times_s)
+    yield Row("a rollback during a load is followed, worst", worst, "s", "≤ 2 s", worst <= 2, ROLLBACKS)
+    yield Row("answers from a release that was taken back", wrong, "answers", "0", wrong == 0, ROLLBACKS)
+
+
+SECTIONS = {"throughput": throughput, "hostile": hostile, "kills": kills, "rollbacks": rollbacks}
 
 if __name__ == "__main__":
     sys.exit(measure("serving", SECTIONS, sys.argv[1:]))

@@ -86,3 +86,22 @@ def test_an_internal_error_has_an_exit_code_of_its_own(
     monkeypatch.setattr("clerestory.cli.main.build", broken)
     assert run(["demo"]) == INTERNAL_ERROR
     assert "unexpected error: KeyError: 'missing'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "there is no model named 'nothing'"),
+        (["--model", "icons@99"], "there is no release or model named 'icons@99'"),
+        (["--model", "./nowhere"], "there is no model folder nowhere"),
+        (["--model", "hf:./nowhere"], "there is no model folder nowhere"),
+        (["--model", "nothing@live"], "there is no model named 'nothing'"),
+    ],
+)
+def test_serve_says_at_once_that_a_model_does_not_exist(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["serve", *arguments, "--home", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "fix: " in error

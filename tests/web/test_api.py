@@ -131,7 +131,9 @@ def test_models_lists_release_digest_and_dimensions(client: TestClient, world: W
 
 def test_health_and_readiness(client: TestClient, world: World) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ready", "release": world.live.ref, "digest": world.live.model}
+    ref = world.live.ref
+    expected = {"status": "ready", "live": ref, "served": ref, "loading": "", "digest": world.live.model}
+    assert client.get("/readyz").json() == expected
 
 
 def test_an_unknown_address_of_the_api_responds_in_json(client: TestClient) -> None:

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from clerestory.core.errors import InputError, NotFound
+from clerestory.core.errors import InputError, NotFound, NotWritable
 from clerestory.core.evidence import Interval, Measurement
 from clerestory.core.release import Reason, Rule
 from clerestory.web import labels
-from clerestory.web.confidence import ScoreCalibrator, _fit
+from clerestory.web.confidence import Confidence, ScoreCalibrator, _fit
 from clerestory.web.inference_queue import InferenceQueue
 from clerestory.web.interval_bar import LEFT, RIGHT, interval_bar
 from clerestory.web.releases import _doubt
-from clerestory.web.reviews import ReviewItem, ReviewPage, Reviews
+from clerestory.web.review_files import ReviewFiles
+from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, ReviewPage
+from clerestory.web.reviews import Reviews
 from clerestory.web.security import Busy
 from clerestory.web.server import _is_loopback, _listen
 
@@ -62,21 +66,53 @@ def test_the_queue_is_bounded_and_in_order() -> None:
         assert runner.run(scene()) == list(range(20))
 
 
-def test_reviews_are_bounded_and_the_least_recently_used_is_dropped() -> None:
-    reviews = Reviews(max_open=2)
-    first, second = reviews.new("a@1"), reviews.new("a@1")
-    reviews.get(first.id)
-    third = reviews.new("a@1")
-    assert reviews.get(first.id) is first
-    assert reviews.get(third.id) is third
-    with pytest.raises(NotFound, match="no longer open"):
-        reviews.get(second.id)
-    assert len({first.id, second.id, third.id}) == 3
-    assert min(map(len, (first.id, second.id))) >= 20
+def test_reviews_are_bounded_in_memory_and_go_on_from_the_disk(tmp_path: Path) -> None:
+    reviews = Reviews(ReviewFiles(tmp_path), max_in_memory=2)
+    first = reviews.new("a@1")
+    proposals = (Proposal("red", Confidence("a guess", 0, "why")), Proposal("é", None))
+    item = ReviewItem(1, "a.png", b"webp", proposals, "red")
+    first.begin(ReviewPage(items=(item,), rejected=(RejectedFile("b", "c", "d"),), last_number=1))
+    first.step("editing", lambda page: page.with_captions({1: "a caption nobody has accepted yet"}))
+    page, first_id = first.page, first.id
+    del first
+    others = [reviews.new("a@1").id for _ in range(41)]
+    assert len(reviews._open) == 2
+    again = reviews.get(first_id)
+    assert (again.page, again.release) == (page, "a@1")
+    assert reviews.get(first_id) is again
+    assert len({first_id, *others}) == 42
+    assert min(map(len, others)) >= 20
+    for unknown in ("never-was", others[0], "..", "../" * 8, "a" * 5000, "\0" * 20):
+        with pytest.raises(NotFound, match="no longer open"):
+            reviews.get(unknown)
 
 
-def test_a_step_that_changes_nothing_is_not_recorded() -> None:
-    review = Reviews().new("a@1")
+def test_untouched_reviews_are_removed_after_a_week_and_others_never(tmp_path: Path) -> None:
+    reviews = Reviews(ReviewFiles(tmp_path))
+    page = ReviewPage(items=(ReviewItem(1, "a.png", b"webp", (), "red"),), last_number=1)
+    touched, untouched, young = (reviews.new("a@1") for _ in range(3))
+    for review in (touched, untouched, young):
+        review.begin(page)
+    touched.step("editing", lambda page: page.with_captions({1: "blue"}))
+    for review in (touched, untouched):
+        os.utime(tmp_path / review.id / "review.json", (0, 0))
+    reviews.files.remove_untouched()
+    assert {path.name for path in tmp_path.iterdir()} == {touched.id, young.id}
+
+
+def test_a_step_that_cannot_be_written_is_not_acknowledged(tmp_path: Path) -> None:
+    reviews = Reviews(ReviewFiles(tmp_path / "reviews"))
+    (tmp_path / "reviews").write_text("in the way")
+    review = reviews.new("a@1")
+    page = ReviewPage(items=(ReviewItem(1, "a.png", b"webp", (), "red"),), last_number=1)
+    review.begin(page)
+    with pytest.raises(NotWritable, match="cannot be written"):
+        review.step("editing", lambda page: page.with_captions({1: "blue"}))
+    assert (review.page, review.next_undo) == (page, "")
+
+
+def test_a_step_that_changes_nothing_is_not_recorded(tmp_path: Path) -> None:
+    review = Reviews(ReviewFiles(tmp_path)).new("a@1")
     review.page = ReviewPage(items=(ReviewItem(1, "a.png", b"", (), "red"),), last_number=1)
     review.step("nothing", lambda page: page.with_captions({1: " red "}))
     assert review.next_undo == ""

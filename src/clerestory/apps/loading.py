@@ -6,7 +6,8 @@ from pathlib import Path
 
 from clerestory.core.errors import NotFound, closest
 from clerestory.models import AnyModel, open_reference
-from clerestory.models.resolve import REFERENCE_FORMS, is_model_location, open_folder, remote_host
+from clerestory.models.folder_check import check_folder
+from clerestory.models.resolve import HF, OPENAI, REFERENCE_FORMS, is_model_location, open_folder, remote_host
 from clerestory.models.starter import STARTER
 from clerestory.store import ResolvedModel, Store, open_store
 
@@ -53,14 +54,37 @@ def load_model(store: Store, ref: str) -> tuple[AnyModel, ResolvedModel]:
         if (Path(ref) / "config.json").is_file():
             model = open_reference(ref)
             return model, ResolvedModel(model.digest, None)
-        if "/" in ref:  # probably a name of the Hugging Face hub
-            raise NotFound(
-                error.message, f"for a model of the Hugging Face hub write hf:{ref}; {REFERENCE_FORMS}"
-            ) from error
-        if not error.closest and closest(ref, [STARTER]):
-            raise NotFound(error.message, error.fix, (STARTER,)) from error
-        raise
+        raise _not_found(ref, error) from error
     return open_folder(store.model_folder(resolved.digest), ref), resolved
+
+
+def check_reference(store: Store, ref: str) -> None:
+    """Check at once, without loading it, that the model of a reference exists; one of a hub or an endpoint may be late.
+
+    Raises:
+        NotFound: a release, a digest or a folder that does not exist; carries the closest names.
+        IntegrityError: a file of the model folder is missing.
+    """
+    if ref.startswith(OPENAI) or ref == STARTER:
+        return
+    location = ref.removeprefix(HF)
+    if is_external(ref):
+        if location.startswith(("./", "../", "/", "~")) or not ref.startswith(HF):
+            check_folder(Path(location).expanduser())
+        return
+    try:
+        store.resolve(ref)
+    except NotFound as error:
+        raise _not_found(ref, error) from error
+
+
+def _not_found(ref: str, error: NotFound) -> NotFound:
+    """The error for a reference that is neither in the store nor a folder, with what was probably meant."""
+    if "/" in ref:  # probably a name of the Hugging Face hub
+        return NotFound(error.message, f"for a model of the Hugging Face hub write hf:{ref}; {REFERENCE_FORMS}")
+    if not error.closest and closest(ref, [STARTER]):
+        return NotFound(error.message, error.fix, (STARTER,))
+    return error
 
 
 def is_external(ref: str) -> bool:

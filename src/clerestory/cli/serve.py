@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from clerestory.apps.datasets import load_dataset
-from clerestory.apps.loading import privacy_notice
+from clerestory.apps.loading import check_reference, privacy_notice
 from clerestory.apps.starter import live_or_starter
 from clerestory.cli.output import PLAIN, Common
+from clerestory.core.errors import NotFound, not_found
 from clerestory.core.imports import paused_garbage_collection
-from clerestory.store import open_store
+from clerestory.store import Store, open_store
 
 
 def serve_(
@@ -30,21 +31,47 @@ def serve_(
         host: The address to listen on; the default can only be reached from this computer.
         port: The port to listen on.
     """
-    with paused_garbage_collection():
-        from clerestory.web import create_app, run  # here, because it imports torch
-
     store = open_store(common.home)
+    name, model = _model_to_serve(store, name, model, common)
     dataset = load_dataset(store, data, common.out)
-    if not model:
-        ref, replaced = live_or_starter(store, f"{name}@live")
-        if replaced:
-            common.out.write_line(f"notice: {replaced}")
-            model = ref
     if notice := privacy_notice(model):
         common.out.write_line(f"notice: {notice}")
+    with paused_garbage_collection():
+        from clerestory.web import create_app, run  # here, because it imports torch
     run(
         create_app(store, dataset, name, model),
         host=host,
         port=port,
         on_listening=lambda url: common.out.write_line(f"open {url}  (Ctrl-C stops the server)"),
     )
+
+
+def _model_to_serve(store: Store, name: str, model: str, common: Common) -> tuple[str, str]:
+    """The model name to follow, and the reference of the model to serve instead; what does not exist is named at once.
+
+    Raises:
+        NotFound: the model name has no release, or the model does not exist; carries the closest names.
+    """
+    if model.endswith("@live"):
+        name, model = model.removesuffix("@live"), ""
+    if model:
+        check_reference(store, model)
+        return name, model
+    ref, replaced = live_or_starter(store, f"{name}@live")
+    if replaced:
+        common.out.write_line(f"notice: {replaced}")
+        return name, ref
+    names = {release.name for release in store.releases()}
+    if name not in names:
+        fix = (
+            "" if names else "there is no release yet; serve the included model with: clerestory serve --model starter"
+        )
+        raise not_found("model", name, names, fix)
+    if store.alias(name, "live") is None:
+        try:
+            store.resolve(ref)
+        except NotFound as error:  # the pages of its releases answer, and show why none is live
+            common.out.write_line(
+                f"notice: {error.message}, so only the pages of its releases answer; run: {error.fix}"
+            )
+    return name, ""

@@ -9,6 +9,7 @@ ClerestoryError                exit code
 │   ├── NotWritable            2   nothing can be written: a full or read-only disk, missing rights
 │   ├── MissingExtra           2   an optional dependency is not installed
 │   └── UploadError            2   the server rejects an uploaded image; carries an HTTP status
+├── Unavailable                2   a database does not respond: unreachable, or locked for too long
 ├── IntegrityError             1   stored content does not match its digest; names the file
 ├── Refused                    1   the gate refuses the release
 ├── Conflict                   1   another process changed the alias first, or is doing the same
@@ -92,6 +93,10 @@ class UploadError(InputError):
     def __init__(self, message: str, fix: str = "", status: int = 400) -> None:
         super().__init__(message, fix)
         self.status = status
+
+
+class Unavailable(ClerestoryError):
+    """A database does not respond: it cannot be reached, or is locked for too long; the same step may work later."""
 
 
 class IntegrityError(ClerestoryError):

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import URL
 from sqlalchemy.exc import DataError, DBAPIError, SQLAlchemyError
 
-from clerestory.core.errors import ClerestoryError, Conflict, InputError, IntegrityError, NotWritable
+from clerestory.core.errors import ClerestoryError, Conflict, InputError, IntegrityError, NotWritable, Unavailable
 from clerestory.core.files import why_unwritable
 from clerestory.store.findings import RESTORE
 
@@ -52,17 +52,17 @@ def location(url: URL, file: Path | None) -> str:
     return str(file) if file else url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
-def _unusable(where: str, reason: str) -> ClerestoryError:
+def _unusable(where: str, reason: str) -> Unavailable:
     sentence = f"the database {where} cannot be used: {' '.join(reason.split())}"
-    return ClerestoryError(sentence, "run it again with --debug for the details")
+    return Unavailable(sentence, "run it again with --debug for the details")
 
 
 def _append_only(where: str, reason: str) -> IntegrityError:
     return IntegrityError(f"{where} refuses the change: {reason}", "stored records are never changed; add a new one")
 
 
-def _busy() -> ClerestoryError:
-    return ClerestoryError(
+def _busy() -> Unavailable:
+    return Unavailable(
         f"another process has kept the store locked for more than {BUSY_SECONDS} s",
         "wait for it to finish, or end it if it has stopped, and try again",
     )
@@ -80,8 +80,9 @@ def _of_sqlite(error: BaseException | None, file: Path) -> ClerestoryError:
         return Conflict(f"another process wrote the same record to {file} ({reason})", _AGAIN)
     if is_disk_error(error):
         fix = "free space and allow writing there, or choose another folder with --home"
-        if file.exists() and not os.access(file, os.R_OK):
-            return InputError(f"{file} cannot be read: {os.strerror(errno.EACCES)}", "allow reading and writing it")
+        if file.exists() and not (file.is_file() and os.access(file, os.R_OK)):
+            reason = os.strerror(errno.EACCES) if file.is_file() else "it is not a file"
+            return Unavailable(f"{file} cannot be read: {reason}", "restore it, or allow reading and writing it")
         # SQLite says "disk I/O error" for a full disk as for a broken one; trying to write there names the reason.
         return NotWritable(f"{file} cannot be written: {why_unwritable(file.parent) or reason}", fix)
     return _unusable(str(file), reason)
@@ -108,16 +109,16 @@ def _of_postgresql(error: DBAPIError, url: URL) -> ClerestoryError:
         "3F000": InputError(f"{where} has no schema for the store: {reason}", _OWN_SCHEMA),
         "25006": NotWritable(f"{where} is read-only: {reason}", "name the primary server in CLERESTORY_DB"),
         "53100": NotWritable(f"the disk of {where} is full: {reason}", "free space on the database server"),
-        "53300": ClerestoryError(f"{where} has no free connection: {reason}", "raise max_connections or try again"),
-        "57014": ClerestoryError(f"{where} ended the statement: {reason}", "raise statement_timeout of the role"),
+        "53300": Unavailable(f"{where} has no free connection: {reason}", "raise max_connections or try again"),
+        "57014": Unavailable(f"{where} ended the statement: {reason}", "raise statement_timeout of the role"),
     }
     if state in known:
         return known[state]
     if state.startswith("40"):  # deadlocks and serialization failures
         return Conflict(f"another process interfered with this step in {where}: {reason}", _AGAIN)
     if state.startswith(("08", "57P", "25P03")) or (error.connection_invalidated and error.statement):
-        return ClerestoryError(f"the connection to {where} was lost: {reason}", _AGAIN)
+        return Unavailable(f"the connection to {where} was lost: {reason}", _AGAIN)
     if not state:
         fix = "check that the server runs, and the host, role, password and database in CLERESTORY_DB"
-        return ClerestoryError(f"the database {where} cannot be reached: {reason}", fix)
+        return Unavailable(f"the database {where} cannot be reached: {reason}", fix)
     return _unusable(where, reason)

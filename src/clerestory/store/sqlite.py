@@ -76,7 +76,7 @@ def read_sqlite(engine: Engine, file: Path) -> Iterator[Connection]:
             connection.begin()
             connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
         except OperationalError as error:
-            if not is_disk_error(error.orig) or not os.access(file, os.R_OK):
+            if not is_disk_error(error.orig) or not file.is_file() or not os.access(file, os.R_OK):
                 raise
             connection = stack.enter_context(_as_it_lies(file))
         yield connection

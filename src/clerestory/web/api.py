@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from clerestory.core.errors import CapabilityError
 from clerestory.store import Store
 from clerestory.web.embedding_request import EmbeddingRequest, check_model, embedder_of, parse_embedding_request
-from clerestory.web.model_follower import LoadedModel
+from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.openapi import description
 from clerestory.web.request_body import SpooledBody, spooled_body
 from clerestory.web.security import RequestRejected
@@ -49,8 +49,9 @@ async def embeddings(request: Request) -> Response:
 
 async def models(request: Request) -> Response:
     """``GET /v1/models``: the served model."""
-    loaded = server_state(request).follower.loaded
-    body = {"object": "list", "data": [_model_entry(loaded)]}
+    follower = server_state(request).follower
+    loaded = follower.loaded
+    body = {"object": "list", "data": [_model_entry(loaded, follower.live)]}
     return JSONResponse(body, headers={RELEASE_HEADER: loaded.ref})
 
 
@@ -59,7 +60,7 @@ async def model(request: Request) -> Response:
     server = server_state(request)
     loaded = server.follower.loaded
     await server.in_thread(check_model, request.path_params["model"], server.store, loaded)
-    return JSONResponse(_model_entry(loaded), headers={RELEASE_HEADER: loaded.ref})
+    return JSONResponse(_model_entry(loaded, server.follower.live), headers={RELEASE_HEADER: loaded.ref})
 
 
 async def openapi(request: Request) -> Response:
@@ -75,23 +76,26 @@ async def health(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """``GET /readyz``: the model is loaded, the images are indexed, and the server is not shutting down."""
     follower = server_state(request).follower
-    if reason := follower.not_ready_reason:
-        return JSONResponse({"status": "not ready", "reason": reason}, 503, headers={"retry-after": "2"})
-    loaded = follower.loaded
-    body = {"status": "ready", "release": loaded.ref, "digest": loaded.model.digest}
+    loaded = follower.current
+    state = {"live": follower.live, "served": loaded.ref if loaded else "", "loading": follower.loading}
+    reason = follower.not_ready_reason
+    if reason or loaded is None:
+        body = {"status": "not ready", "reason": reason or "the model has just been taken back", **state}
+        return JSONResponse(body, 503, headers={"retry-after": "2"})
+    body = {"status": "ready", **state, "digest": loaded.model.digest}
     if follower.load_error:
         body["warning"] = follower.load_error
     return JSONResponse(body, headers={RELEASE_HEADER: loaded.ref})
 
 
-def _model_entry(loaded: LoadedModel) -> dict[str, Any]:
+def _model_entry(loaded: LoadedModel, live: str) -> dict[str, Any]:
     release, embedder = loaded.release, loaded.embedder
     return {
         "id": loaded.ref,
         "object": "model",
         "created": int(datetime.fromisoformat(release.when).timestamp()) if release else 0,
         "owned_by": release.who if release else "",
-        "alias": "live" if release else "",
+        "alias": "live" if release and live == loaded.ref else "",
         "digest": loaded.model.digest,
         "dimensions": list(embedder.dims) if embedder else [],
         "capabilities": list(loaded.capabilities),

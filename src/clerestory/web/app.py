@@ -21,6 +21,7 @@ from clerestory.core.errors import ClerestoryError
 from clerestory.core.sample import Dataset
 from clerestory.store import Store
 from clerestory.web import api, describe, images, releases, search
+from clerestory.web.draining import DrainMiddleware
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
 from clerestory.web.model_follower import FixedModel, ModelFollower
 from clerestory.web.security import SecurityMiddleware
@@ -59,7 +60,7 @@ def create_app(store: Store, data: Dataset | None, name: str = "icons", model: s
     follower = FixedModel(store, data, model) if model else ModelFollower(store, data, name)
     app = Starlette(
         routes=_routes(),
-        middleware=[Middleware(SecurityMiddleware)],
+        middleware=[Middleware(SecurityMiddleware), Middleware(DrainMiddleware)],
         exception_handlers={
             ClerestoryError: on_error,
             HTTPException: on_http_error,
@@ -75,6 +76,7 @@ def create_app(store: Store, data: Dataset | None, name: str = "icons", model: s
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     server: ServerState = app.state.server
     following = asyncio.create_task(server.follower.follow())
+    await asyncio.to_thread(server.reviews.files.remove_untouched)
     preparing = asyncio.create_task(asyncio.to_thread(releases.prepare))
     try:
         yield
@@ -85,6 +87,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
             await following
         with contextlib.suppress(ClerestoryError):  # a visit reports it
             await preparing
+        await asyncio.to_thread(server.follower.close)
         await asyncio.to_thread(server.close)
 
 

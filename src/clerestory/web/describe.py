@@ -23,9 +23,10 @@ from clerestory.data.images import decode_image
 from clerestory.web import labels
 from clerestory.web.confidence import explain
 from clerestory.web.images import SHORT_LIVED, image_response, thumbnail
-from clerestory.web.model_follower import LoadedModel
+from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.request_body import read_body
-from clerestory.web.reviews import MAX_IMAGES_PER_REVIEW, Proposal, RejectedFile, Review, ReviewItem, ReviewPage
+from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, ReviewPage
+from clerestory.web.reviews import MAX_IMAGES_PER_REVIEW, Review
 from clerestory.web.security import Busy, RequestRejected
 from clerestory.web.state import ServerState, server_state
 from clerestory.web.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, file_name, form_parts
@@ -64,7 +65,7 @@ async def upload(request: Request) -> Response:
     """``POST /describe`` and ``POST /describe/{review}/more``: describe uploaded images, one after another."""
     server = server_state(request)
     loaded = _require_captioner(server.follower.loaded)
-    review = server.reviews.get(request.path_params["review"]) if "review" in request.path_params else None
+    review = await _review(request) if "review" in request.path_params else None
     items: list[ReviewItem] = []
     rejected: list[RejectedFile] = []
     num_before = len(review.page.items) if review else 0
@@ -87,7 +88,7 @@ async def upload(request: Request) -> Response:
     if not items and not rejected:
         raise RequestRejected("no picture was chosen", "choose at least one picture", kind="invalid_request")
     review = review or server.reviews.new(loaded.ref)
-    _add(review, items, rejected)
+    await asyncio.to_thread(_add, review, items, rejected)
     return RedirectResponse(f"/describe/{review.id}", status_code=303)
 
 
@@ -102,24 +103,24 @@ async def examples(request: Request) -> Response:
         content = await asyncio.to_thread(server.data.read, sample)
         items.append(await _described(server, loaded, content, file_name(sample.id), number))
     review = server.reviews.new(loaded.ref)
-    _add(review, items, [])
+    await asyncio.to_thread(_add, review, items, [])
     return RedirectResponse(f"/describe/{review.id}", status_code=303)
 
 
 async def review_page(request: Request) -> Response:
     """``GET /describe/{review}``: the current state of a review."""
-    return _render(request, server_state(request).reviews.get(request.path_params["review"]))
+    return _render(request, await _review(request))
 
 
 async def review_step(request: Request) -> Response:
     """``POST /describe/{review}``: one step, such as ``do=accept-3``, with all captions of the form."""
-    review = server_state(request).reviews.get(request.path_params["review"])
+    review = await _review(request)
     body = (await read_body(request, MAX_FORM_BYTES)).decode("utf-8", "replace")
     try:
         form = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=2 * MAX_IMAGES_PER_REVIEW + 20))
     except ValueError as error:
         raise RequestRejected("the form has too many fields", "send it from the page") from error
-    result = _step(review, form.get("do", "save"), _captions(form))
+    result = await asyncio.to_thread(_step, review, form.get("do", "save"), _captions(form))
     if request.headers.get("hx-request") == "true" or result.notice:
         return _render(request, review, result)
     anchor = f"#{result.focus}" if result.focus else "#captions"
@@ -128,19 +129,24 @@ async def review_step(request: Request) -> Response:
 
 async def preview(request: Request) -> Response:
     """``GET /describe/{review}/{number}.webp``: the thumbnail of one image."""
-    review = server_state(request).reviews.get(request.path_params["review"])
+    review = await _review(request)
     item = review.page.item(request.path_params["number"])
     return image_response(item.preview, {"cache-control": SHORT_LIVED})
 
 
 async def download(request: Request) -> Response:
     """``GET /describe/{review}/captions.csv``: the accepted captions."""
-    review = server_state(request).reviews.get(request.path_params["review"])
+    review = await _review(request)
     rows = [_csv_row(item, review.release) for item in review.page.accepted]
     if not rows:
         raise RequestRejected("no caption is accepted yet", "accept at least one first", status=409, kind="conflict")
     headers = {"content-disposition": 'attachment; filename="captions.csv"'}
     return Response(captions_csv(rows).encode("utf-8"), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+async def _review(request: Request) -> Review:
+    """The review of the address; in a thread, since it may have to be read from the disk."""
+    return await asyncio.to_thread(server_state(request).reviews.get, request.path_params["review"])
 
 
 def _csv_row(item: ReviewItem, release: str) -> dict[str, object]:
@@ -250,7 +256,7 @@ def _add(review: Review, items: list[ReviewItem], rejected: list[RejectedFile]) 
         )
 
     if review.page == ReviewPage():
-        review.page = added(review.page)  # the first upload cannot be undone
+        review.begin(added(review.page))  # the first upload cannot be undone
     else:
         review.step(f"adding {labels.num_images(len(items))}", added)
 

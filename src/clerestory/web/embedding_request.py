@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from clerestory.core.errors import InputError, closest
+from clerestory.core.errors import InputError, NotWritable, closest
 from clerestory.models.protocols import Embedder
 from clerestory.store import Store
 from clerestory.web.json_body import parse_json
-from clerestory.web.model_follower import LoadedModel
+from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.security import RequestRejected
 from clerestory.web.uploads import MAX_IMAGE_BYTES
 
@@ -82,6 +82,8 @@ def check_model(ref: object, store: Store, loaded: LoadedModel) -> None:
         if store.resolve(ref).digest == loaded.model.digest:
             return
         problem = f"{ref[:MAX_ECHO]} is not the served release"
+    except NotWritable:  # not the fault of the reference
+        raise
     except InputError:
         pass
     raise RequestRejected(problem, fix, 404, "not_found", code="model_not_found", param="model")

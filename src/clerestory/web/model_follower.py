@@ -1,86 +1,38 @@
-"""The served model: follows the alias ``live``, loads what it points to in the background, then swaps one reference."""
+"""The served model: follows the alias ``live``, loads what it points to in the background, then swaps one reference.
+
+Only ``check`` decides what is served, and it does so right after it has read the alias. A load runs in a thread of its
+own and only puts its model into memory, so what became live meanwhile is never overwritten by what was live before.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from clerestory import models
-from clerestory.apps.loading import load_model
+from clerestory.apps.loading import is_external, load_model
 from clerestory.apps.search import build_index
-from clerestory.core.errors import ClerestoryError, IntegrityError
-from clerestory.core.release import Release
+from clerestory.core.errors import ClerestoryError, IntegrityError, Refused
+from clerestory.core.progress import ProgressTask
+from clerestory.core.release import Alias, Release
 from clerestory.core.sample import Dataset
-from clerestory.models import AnyModel, Captioner, ClerestoryEncoder, Embedder, find_text_tower, open_model
-from clerestory.models.loading import load_word_pieces
+from clerestory.models import AnyModel, ClerestoryEncoder, Embedder, find_text_tower, open_model
 from clerestory.models.resolve import remote_host
-from clerestory.models.text_tower import MAX_TOKENS
+from clerestory.stages.release.promotion import LIVE, PREVIOUS, check_live
 from clerestory.store import Store
 from clerestory.web.confidence import Calibrators, fit_calibrators
+from clerestory.web.loaded_model import LoadedModel, TokenCounter
 from clerestory.web.search_index import ImageSearcher
 from clerestory.web.security import RequestRejected
 
 LOG = logging.getLogger("clerestory.web")
-POLL_SECONDS = 1.0
+POLL_SECONDS = 0.5
 RETRY_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LoadedModel:
-    """A loaded model with its index; a request uses one from start to end, even if the model is swapped meanwhile.
-
-    Attributes:
-        ref: its name for people: ``icons@3``, or the reference of another model.
-        release: the served release; None for any other model.
-        model: the model itself.
-        searcher: the searchable images; None without images, or if the model is not an Embedder.
-        calibrators: from scores to confidence.
-        tokens: counts the tokens of a text; None where the tokenizer is not known.
-        load_seconds: the time it took to load.
-        remote_host: the host that images and text are sent to; empty if the model runs on this computer.
-    """
-
-    ref: str
-    release: Release | None
-    model: AnyModel
-    searcher: ImageSearcher | None
-    calibrators: Calibrators
-    tokens: TokenCounter | None
-    load_seconds: float
-    remote_host: str = ""
-
-    @property
-    def embedder(self) -> Embedder | None:
-        """The model if it is an Embedder."""
-        return self.model if isinstance(self.model, Embedder) else None
-
-    @property
-    def can_describe(self) -> bool:
-        """Whether the model writes captions."""
-        return isinstance(self.model, Captioner)
-
-    @property
-    def capabilities(self) -> tuple[str, ...]:
-        """The protocols that the model implements, by name."""
-        return models.capabilities(self.model)
-
-
-class TokenCounter:
-    """Counts the tokens of a text as the text tower does."""
-
-    limit = MAX_TOKENS
-
-    def __init__(self, tower: Path) -> None:
-        self._tokenizer = load_word_pieces(tower)
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        """The number of tokens of each text, begin and end tokens included."""
-        # Unlike `encode`, this lets other threads run.
-        return [len(encoding) for encoding in self._tokenizer.encode_batch(list(texts))]
+BEING_LOADED = "the model is being loaded"
+_ONLY = 0  # the number of a model that is not followed
 
 
 class ModelFollower:
@@ -90,16 +42,29 @@ class ModelFollower:
         store: the releases and models.
         data: the images to search, or None.
         name: the model name whose ``live`` alias is followed.
+
+    Attributes:
+        live: the release that ``live`` points to, such as ``icons@3``; empty if none does, or if it cannot be read.
+        loading: the release that is being loaded; empty if none is.
+        load_error: why the release that is live now could not replace the served one; empty if nothing is wrong.
+        draining: whether the server is shutting down.
     """
 
     def __init__(self, store: Store, data: Dataset | None, name: str) -> None:
         self.store, self.data, self.name = store, data, name
-        self.reason = "the model is being loaded"
-        self.load_error = ""  # why the release that is live now could not replace the served one
+        self.live = ""
+        self.loading = ""
+        self.load_error = ""
         self.draining = False
+        self._reason = BEING_LOADED
+        self._distrust = ""  # why the alias cannot be trusted
         self._current: LoadedModel | None = None
-        self._previous: LoadedModel | None = None
-        self._failed: tuple[int, float] | None = None  # release number, and when to try it again
+        self._memory: dict[int, LoadedModel] = {}  # by release number
+        self._failed: dict[int, tuple[str, float]] = {}  # the problem, and when to try again, by release number
+        self._checked: Alias | None = None  # the state of the alias that agreed with the journal
+        self._wanted: int | None = None  # the release to load next
+        self._loader: threading.Thread | None = None
+        self._lock = threading.Lock()
 
     @property
     def loaded(self) -> LoadedModel:
@@ -108,9 +73,10 @@ class ModelFollower:
         Raises:
             RequestRejected: 503, no model is loaded yet.
         """
-        if self._current is None:
-            raise RequestRejected(self.reason, "try again in a moment", status=503, kind="not_ready")
-        return self._current
+        current = self._current
+        if current is None:
+            raise RequestRejected(self._reason, "try again in a moment", status=503, kind="not_ready")
+        return current
 
     @property
     def current(self) -> LoadedModel | None:
@@ -118,71 +84,156 @@ class ModelFollower:
         return self._current
 
     @property
+    def served(self) -> str:
+        """The release that answers now; empty if none does."""
+        current = self._current
+        return current.ref if current is not None else ""
+
+    @property
     def not_ready_reason(self) -> str:
         """Why no request should be sent now; empty when ready."""
         if self.draining:
             return "the server is shutting down"
-        return "" if self._current else self.reason
+        return self._distrust or ("" if self._current else self._reason)
 
     async def follow(self) -> None:
-        """Poll the alias until cancelled; if a load fails, the loaded model stays in place."""
+        """Check until cancelled, and load in the background; if a load fails, the loaded model stays in place."""
         while True:
-            await asyncio.to_thread(self.poll)
+            wanted = await asyncio.to_thread(self.check)
+            if wanted is not None and (self._loader is None or not self._loader.is_alive()):
+                self._loader = threading.Thread(target=self._load_into_memory, args=(wanted,), name="loader")
+                self._loader.start()
             await asyncio.sleep(POLL_SECONDS)
 
+    def close(self) -> None:
+        """Give up a load and wait for its end."""
+        with self._lock:
+            self.draining, self._wanted = True, None
+        if self._loader is not None:
+            self._loader.join()
+
     def poll(self) -> None:
-        """Read the alias once; load and swap if it has moved."""
-        try:
-            alias = self.store.alias(self.name, "live")
-            if alias is None:
-                self.reason = f"no release of {self.name!r} is live; promote one with: clerestory release promote"
-                self.load_error = ""
-                return
-            if self._current is not None and _number(self._current) == alias.number:
-                self.load_error = ""
-                return
-            if self._failed and self._failed[0] == alias.number and time.monotonic() < self._failed[1]:
-                return
-            self._swap(self.store.release(self.name, alias.number))
-        except ClerestoryError as error:
-            self._report(str(error))
-        except Exception:  # the server continues with the loaded model
-            LOG.exception("the live release could not be loaded")
-            self._report("the live release could not be loaded; the server's log has the reason")
+        """Check, and load at once what is missing."""
+        while (wanted := self.check()) is not None:
+            self._load_into_memory(wanted)
 
-    def _report(self, problem: str) -> None:
-        if self._current is None:
-            self.reason = problem
-        else:
-            self.load_error = problem
+    def check(self) -> int | None:
+        """Read the alias once and serve what it points to, if that is in memory.
 
-    def _swap(self, release: Release) -> None:
-        if self._previous is not None and _number(self._previous) == release.number:
-            loaded = self._previous
-        else:
+        Returns:
+            The number of the release to load next: the live one, then the previous one; None if there is none.
+        """
+        with self._lock:
             try:
-                loaded = self._load(release)
-            except Exception:
-                self._failed = (release.number, time.monotonic() + RETRY_SECONDS)
-                raise
-        self._previous, self._current = self._current, loaded
-        self.load_error, self._failed = "", None
-        LOG.info("serving %s (ready in %.1f s)", release.ref, loaded.load_seconds)
+                self._wanted = self._follow_alias()
+            except (IntegrityError, Refused) as error:
+                self._distrust = self._reason = self.load_error = str(error)
+                self._wanted, self.live = None, ""
+            except ClerestoryError as error:
+                self._reason = self.load_error = str(error)
+                self.live = ""
+            except Exception:  # the server continues with the loaded model
+                LOG.exception("the live release cannot be read")
+                self._reason = self.load_error = "the live release cannot be read; the server's log has the reason"
+                self.live = ""
+            return None if self.draining else self._wanted
 
-    def _load(self, release: Release) -> LoadedModel:
+    def _follow_alias(self) -> int | None:
+        alias = self._trusted_alias()
+        self._distrust = ""
+        if alias is None:
+            self._reason = f"no release of {self.name!r} is live; promote one with: clerestory release promote"
+            self.live, self.load_error, self._current = "", "", None
+            return None
+        self.live = f"{alias.name}@{alias.number}"
+        if alias.number in self._memory:
+            self._serve(self._memory[alias.number])
+        else:
+            problem, _ = self._failed.get(alias.number, ("", 0.0))
+            self.load_error, self._reason = problem, problem or f"{self.live} is being loaded"
+        previous = self.store.alias(self.name, PREVIOUS)
+        return self._next_load(alias.number, previous.number if previous else 0)
+
+    def _trusted_alias(self) -> Alias | None:
+        """The alias as it is now, in a state that has been compared with the journal and the decision."""
+        while (alias := self.store.alias(self.name, LIVE)) != self._checked or alias is None:
+            check_live(self.name, alias, self.store)
+            if alias is None:
+                return None
+            self._checked = alias
+            self._failed.clear()
+        return alias
+
+    def _serve(self, loaded: LoadedModel) -> None:
+        if self._current is not loaded:
+            LOG.info("serving %s (loaded in %.1f s)", loaded.ref, loaded.load_seconds)
+        self._current, self.load_error = loaded, ""
+
+    def _next_load(self, live: int, previous: int) -> int | None:
+        """The release to load next; forgets those in memory that neither serve nor may serve soon."""
+        served = self._current.number if self._current else 0
+        keep = {live, served, previous}
+        spare = [number for number in self._memory if number not in keep]
+        for number in spare if previous else spare[:-1]:
+            del self._memory[number]
+        now = time.monotonic()
+        for number in (live, previous):
+            if number and number not in self._memory and now >= self._failed.get(number, ("", 0.0))[1]:
+                return number
+        return None
+
+    def _load_into_memory(self, number: int) -> None:
+        """Load a release, unless something else is wanted meanwhile; then check what is to be served."""
+        self.loading = self._ref(number)
         start = time.perf_counter()
-        failed = [finding for finding in self.store.verify_model(release.model) if finding.state == "fail"]
-        if failed:
-            raise IntegrityError(f"the files of {release.ref} have changed: {failed[0].message}", failed[0].fix)
+        try:
+            loaded = self._load(number, start)
+        except _Superseded:
+            LOG.info("%s is not loaded: it is not needed any more", self.loading)
+        except ClerestoryError as error:
+            self._fail(number, str(error))
+        except Exception:  # the server continues with the loaded model
+            LOG.exception("%s could not be loaded", self.loading)
+            self._fail(number, f"{self.loading} could not be loaded; the server's log has the reason")
+        else:
+            with self._lock:
+                self._failed.pop(number, None)
+                self._memory[number] = loaded
+        finally:
+            self.loading = ""
+        self.check()
+
+    def _fail(self, number: int, problem: str) -> None:
+        with self._lock:
+            self._failed[number] = (problem, time.monotonic() + RETRY_SECONDS)
+
+    def _ref(self, number: int) -> str:
+        return f"{self.name}@{number}"
+
+    def _load(self, number: int, start: float) -> LoadedModel:
+        release = self.store.release(self.name, number)
+        self._verify_files(release.ref, release.model)
+        self._check_wanted(number)
         model = open_model(self.store.model_folder(release.model))
-        return self._prepare(release.ref, release, model, start)
+        return self._prepare(number, release.ref, release, model, start)
+
+    def _verify_files(self, ref: str, digest: str) -> None:
+        failed = [finding for finding in self.store.verify_model(digest) if finding.state == "fail"]
+        if failed:
+            raise IntegrityError(f"the files of {ref} have changed: {failed[0].message}", failed[0].fix)
+
+    def _check_wanted(self, number: int) -> None:
+        if self._wanted != number:
+            raise _Superseded
 
     def _prepare(
-        self, ref: str, release: Release | None, model: AnyModel, start: float, remote_host: str = ""
+        self, number: int, ref: str, release: Release | None, model: AnyModel, start: float, remote_host: str = ""
     ) -> LoadedModel:
         searcher, calibrators = None, Calibrators()
+        self._check_wanted(number)
         if isinstance(model, Embedder) and self.data is not None and len(self.data):
-            index = build_index(model, self.data, self.store)
+            index = build_index(model, self.data, self.store, _WhileWanted(self, number))
+            self._check_wanted(number)
             searcher = ImageSearcher(model, index)
             calibrators = fit_calibrators(model, index, self.data, self.store)
         tokens = (
@@ -205,25 +256,45 @@ class FixedModel(ModelFollower):
 
     def __init__(self, store: Store, data: Dataset | None, ref: str) -> None:
         super().__init__(store, data, ref)
-        self._retry_at = 0.0
 
-    def poll(self) -> None:
-        """Load the model if it is not loaded; after a failure, try again ``RETRY_SECONDS`` later."""
-        if self._current is not None or time.monotonic() < self._retry_at:
-            return
-        start = time.perf_counter()
-        try:
-            model, resolved = load_model(self.store, self.name)
-            ref = resolved.release.ref if resolved.release else self.name
-            self._current = self._prepare(ref, resolved.release, model, start, remote_host(self.name))
-            LOG.info("serving %s (ready in %.1f s)", self.name, self._current.load_seconds)
-        except ClerestoryError as error:
-            self._report(str(error))
-        except Exception:  # tried again later, as for a release
-            LOG.exception("%s could not be loaded", self.name)
-            self._report(f"{self.name} could not be loaded; the server's log has the reason")
-        self._retry_at = time.monotonic() + RETRY_SECONDS
+    def _follow_alias(self) -> int | None:
+        """Serve the model if it is in memory; after a failed load, try again ``RETRY_SECONDS`` later."""
+        if _ONLY in self._memory:
+            self._serve(self._memory[_ONLY])
+            return None
+        problem, retry_at = self._failed.get(_ONLY, ("", 0.0))
+        self._reason = problem or BEING_LOADED
+        return _ONLY if time.monotonic() >= retry_at else None
+
+    def _ref(self, number: int) -> str:
+        return self.name
+
+    def _load(self, number: int, start: float) -> LoadedModel:
+        if not is_external(self.name):
+            self._verify_files(self.name, self.store.resolve(self.name).digest)
+        model, resolved = load_model(self.store, self.name)
+        ref = resolved.release.ref if resolved.release else self.name
+        return self._prepare(number, ref, resolved.release, model, start, remote_host(self.name))
 
 
-def _number(loaded: LoadedModel) -> int:
-    return loaded.release.number if loaded.release is not None else 0
+class _Superseded(Exception):
+    """What is being loaded is not needed any more."""
+
+
+class _WhileWanted:
+    """A progress that ends the work once its result is not needed any more."""
+
+    def __init__(self, follower: ModelFollower, number: int) -> None:
+        self._follower, self._number = follower, number
+
+    @contextmanager
+    def task(self, label: str, total: int) -> Iterator[ProgressTask]:
+        """One stage of the work."""
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Go on, or end."""
+        self._follower._check_wanted(self._number)
+
+    def write_line(self, line: str) -> None:
+        """Display nothing."""

@@ -100,6 +100,7 @@ def _object(required: Json, optional: Json | None = None) -> Json:
 
 def _schemas() -> Json:
     text, count = {"type": "string"}, {"type": "integer", "minimum": 0}
+    served = {"live": text, "served": text, "loading": text}
     usage = _object({"prompt_tokens": count, "total_tokens": count, "images": count})
     row = {
         "oneOf": [
@@ -129,8 +130,8 @@ def _schemas() -> Json:
         ),
         "ModelList": _object({"object": {"const": "list"}, "data": {"type": "array", "items": model}}),
         "Health": _object({"status": {"const": "ok"}}),
-        "Ready": _object({"status": {"const": "ready"}, "release": text, "digest": text}, {"warning": text}),
-        "NotReady": _object({"status": {"const": "not ready"}, "reason": text}),
+        "Ready": _object({"status": {"const": "ready"}, **served, "digest": text}, {"warning": text}),
+        "NotReady": _object({"status": {"const": "not ready"}, "reason": text, **served}),
         "OpenApiDocument": _object({"openapi": text, "info": {"type": "object"}, "paths": {"type": "object"}}),
         "Error": _object({"error": error}),
     }

@@ -92,7 +92,7 @@ def prepare() -> None:
 async def releases_page(request: Request) -> Response:
     """``GET /releases``: the live release of a model name, its history and its journal."""
     server = server_state(request)
-    name = request.query_params.get("name", server.name)
+    name = request.query_params.get("name", "")
     return page(request, "releases.html", await asyncio.to_thread(_releases_context, server, name))
 
 
@@ -128,10 +128,12 @@ async def evidence_json(request: Request) -> Response:
 
 def _releases_context(server: ServerState, name: str) -> dict[str, object]:
     store = server.store
-    history = store.releases(name)
     names = sorted({release.name for release in store.releases()})
-    if not history and names:
+    if name and name not in names:
         raise not_found("model name", name, names)
+    if not name:  # the served model need not be a release, so its name may have none
+        name = server.name if server.name in names or not names else names[0]
+    history = store.releases(name)
     alias = store.alias(name, "live")
     live = store.release(name, alias.number) if alias else None
     records = store.journal.records(f"{name}@")

@@ -13,7 +13,7 @@ from clerestory.core.errors import CapabilityError
 from clerestory.core.sample import Sample
 from clerestory.web import labels
 from clerestory.web.confidence import Confidence, ScoreCalibrator, explain
-from clerestory.web.model_follower import LoadedModel
+from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.state import server_state
 from clerestory.web.views import page, url
 

@@ -121,7 +121,7 @@ class SecurityMiddleware:
         if rejection is None:
             await self.app(scope, tracked_receive, secured_send)
         else:
-            await _send_rejection(scope, secured_send, rejection)
+            await send_rejection(scope, secured_send, rejection)
 
     def _check(self, scope: Scope) -> RequestRejected | None:
         headers = Headers(scope=scope)
@@ -161,7 +161,8 @@ def _same_origin(scope: Scope, headers: Headers, host: str) -> bool:
     return is_api(scope["path"])
 
 
-async def _send_rejection(scope: Scope, send: Send, rejection: RequestRejected) -> None:
+async def send_rejection(scope: Scope, send: Send, rejection: RequestRejected) -> None:
+    """Respond with an error outside of the application."""
     if is_api(scope["path"]):
         content_type = b"application/json"
         body = json.dumps(error_json(rejection.kind, rejection.message, rejection.fix, rejection.code)).encode()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
+import os
 import signal
 import socket
 import threading
@@ -18,9 +20,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from clerestory.core.errors import InputError
 
 DRAIN_SECONDS = 1.0
-FINISH_SECONDS = 30
+STOP_SECONDS = 30.0  # from the signal to the end of the process, whatever is under way
+CLOSE_SECONDS = 3.0  # of these, for what follows the last response
+GRACE_SECONDS = 0.5  # for the first request of a connection that was just opened
 READ_BYTES = 16_384
 MAX_PORT = 65535
+LOG = logging.getLogger("clerestory.web")
 
 
 def run(
@@ -29,6 +34,7 @@ def run(
     port: int = 8000,
     on_listening: Callable[[str], None] | None = None,
     drain_seconds: float = DRAIN_SECONDS,
+    stop_seconds: float = STOP_SECONDS,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain, finish the running requests and return.
 
@@ -39,6 +45,7 @@ def run(
         on_listening: called with the URL once the socket listens.
         drain_seconds: how long new requests are still accepted after the signal while ``/readyz`` is 503, so that a
             load balancer has time to notice. A second signal ends the wait.
+        stop_seconds: how long after the signal the process has ended at the latest.
 
     Raises:
         InputError: the host is not a loopback address, or the port is in use.
@@ -47,7 +54,11 @@ def run(
         bound = listening.getsockname()[1]
         if on_listening is not None:
             on_listening(f"http://{f'[{host}]' if ':' in host else host}:{bound}/")
-        _Server(server_config(app), app, drain_seconds).run(sockets=[listening])
+        server = _Server(server_config(app), app, drain_seconds, stop_seconds)
+        try:
+            server.run(sockets=[listening])
+        finally:
+            server.stopped.set()
 
 
 def server_config(app: Starlette) -> uvicorn.Config:
@@ -58,7 +69,7 @@ def server_config(app: Starlette) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         date_header=False,
-        timeout_graceful_shutdown=FINISH_SECONDS,
+        timeout_graceful_shutdown=round(STOP_SECONDS - DRAIN_SECONDS - CLOSE_SECONDS),
         timeout_keep_alive=5,
         h11_max_incomplete_event_size=32_768,
         http=_Http,
@@ -74,12 +85,22 @@ class _Http(H11Protocol):
         transport.max_size = READ_BYTES  # type: ignore[attr-defined]  # of asyncio's transports
         super().connection_made(transport)
 
+    def shutdown(self) -> None:
+        """As in uvicorn, but a connection that was just opened may still send its request."""
+        if self.cycle is None and not self.transport.is_closing():
+            self.loop.call_later(GRACE_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
+
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, app: Starlette, drain_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: Starlette, drain_seconds: float, stop_seconds: float) -> None:
         super().__init__(config)
         self._app = app
         self._drain_seconds = drain_seconds
+        self._stop_seconds = stop_seconds
+        self.stopped = threading.Event()
+        config.timeout_graceful_shutdown = max(1, round(stop_seconds - drain_seconds - CLOSE_SECONDS))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -107,10 +128,17 @@ class _Server(uvicorn.Server):
             self.should_exit = True
         else:
             follower.draining = True
+            threading.Thread(target=self._end_in_time, daemon=True).start()
             asyncio.get_running_loop().call_later(self._drain_seconds, self._exit)
 
     def _exit(self) -> None:
         self.should_exit = True
+
+    def _end_in_time(self) -> None:
+        """End the process if a job in a thread, which nothing can interrupt, goes on for too long."""
+        if not self.stopped.wait(self._stop_seconds):
+            LOG.error("the model was still running %.0f s after the signal; ended without it", self._stop_seconds)
+            os._exit(1)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -17,6 +17,7 @@ from clerestory.web.inference_queue import InferenceQueue, RunningMean
 from clerestory.web.micro_batcher import MicroBatcher
 from clerestory.web.model_follower import ModelFollower
 from clerestory.web.request_body import ByteBudget
+from clerestory.web.review_files import ReviewFiles
 from clerestory.web.reviews import Reviews
 
 P = ParamSpec("P")
@@ -46,15 +47,16 @@ class ServerState:
     name: str
     follower: ModelFollower
     queue: InferenceQueue = field(default_factory=InferenceQueue)
-    reviews: Reviews = field(default_factory=Reviews)
     thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
     body_budget: ByteBudget = field(default_factory=lambda: ByteBudget(MAX_BODY_BYTES_IN_MEMORY))
     caption_seconds: RunningMean = field(default_factory=lambda: RunningMean(0.1))
     batcher: MicroBatcher = field(init=False)
+    reviews: Reviews = field(init=False)
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "requests"))
 
     def __post_init__(self) -> None:
         self.batcher = MicroBatcher(self.queue)
+        self.reviews = Reviews(ReviewFiles(self.store.files / "reviews"))
 
     async def in_thread(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the work of reading or writing a request in a thread, one job at a time.

@@ -15,13 +15,21 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from clerestory.core.digest import digest_bytes
-from clerestory.core.errors import ClerestoryError, ConfigError, InputError, NotFound, UploadError
+from clerestory.core.errors import (
+    ClerestoryError,
+    ConfigError,
+    InputError,
+    NotFound,
+    NotWritable,
+    Unavailable,
+    UploadError,
+)
 from clerestory.core.units import duration, memory
 from clerestory.report import format
 from clerestory.stats.metrics import metric
 from clerestory.web import labels
 from clerestory.web.interval_bar import interval_bar
-from clerestory.web.model_follower import LoadedModel
+from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.security import SECURITY_HEADERS, Busy, RequestRejected, error_json, is_api
 
 LOG = logging.getLogger("clerestory.web")
@@ -49,11 +57,18 @@ def _environment() -> Environment:
         percent=labels.percent,
         fact_text=labels.fact_text,
         interval_bar=interval_bar,
+        sentence_start=sentence_start,
         static=static_url,
         url=url,
         image_url=image_url,
     )
     return environment
+
+
+def sentence_start(text: str) -> str:
+    """The text with a capital first letter, unless it begins with a name, such as ``hf:./model`` or ``icons@3``."""
+    first = text.partition(" ")[0].rstrip(",;:")
+    return text[:1].upper() + text[1:] if first.replace("-", "").replace("’", "").isalpha() else text
 
 
 @lru_cache(maxsize=32)
@@ -82,6 +97,9 @@ def page(request: Request, template: str, context: Mapping[str, object], status:
         "path": request.url.path,
         "name": server.name,
         "model": model,
+        "live": server.follower.live,
+        "served": server.follower.served,
+        "loading": server.follower.loading,
         "load_error": server.follower.load_error,
     }
     html = _environment().get_template(template).render(variables)
@@ -98,6 +116,10 @@ def status_of(error: ClerestoryError) -> tuple[int, str]:
         return error.status, kinds.get(error.status, "invalid_image")
     if isinstance(error, NotFound):
         return 404, "not_found"
+    if isinstance(error, Unavailable):
+        return 503, "unavailable"
+    if isinstance(error, NotWritable):
+        return 503, "not_writable"
     if isinstance(error, ConfigError | InputError):
         return 400, "invalid_request"
     return 500, "server_error"
@@ -116,7 +138,7 @@ async def on_error(request: Request, error: Exception) -> Response:
     elif status == 503:
         response.headers["retry-after"] = "2"
         if not is_api(request.url.path) and request.method == "GET":
-            response.headers["refresh"] = "3"  # the page appears by itself once the model is loaded
+            response.headers["refresh"] = "3"  # the page appears by itself once it can
     return response
 
 
@@ -159,4 +181,11 @@ def _problem(
 ) -> Response:
     if is_api(request.url.path):
         return JSONResponse(error_json(kind, message, fix, code, param), status)
-    return page(request, "error.html", {"status": status, "message": message, "fix": fix}, status)
+    context = {"title": _title(status, kind), "status": status, "message": message, "fix": fix}
+    return page(request, "error.html", context, status)
+
+
+def _title(status: int, kind: str) -> str:
+    if status == 503:
+        return "Not ready yet" if kind == "not_ready" else "Not possible just now"
+    return {404: "Not found", 429: "Very busy just now"}.get(status, "That did not work")

@@ -100,6 +100,25 @@ def rollback(name: str, store: Store, who: str = "", why: str = "") -> Alias:
     return store.move_aliases(name, moves, _event(ROLLED_BACK, release, live, who, why))[0]
 
 
+def check_live(name: str, alias: Alias | None, store: Store) -> None:
+    """Check, before a release is served, that the alias ``live`` is where the journal says and that the gate passed it.
+
+    Args:
+        name: the model name.
+        alias: the alias as it was read; None if it points at nothing.
+        store: holds the releases and the journal.
+
+    Raises:
+        IntegrityError: the journal, a release or an alias has been changed outside Clerestory.
+        Refused: the verdict of the gate is not ``ship``.
+    """
+    findings = store.journal.verify() + store.verify_registry(name)
+    if findings:
+        raise IntegrityError(f"{name}@{LIVE} cannot be trusted: {findings[0].message}", findings[0].fix)
+    if alias is not None:
+        _require_ship(store.release(name, alias.number), "served")
+
+
 def _live_history(store: Store, name: str) -> list[int]:
     """The releases that were live, oldest first, without those that were rolled back; the last one is live."""
     history: list[int] = []
@@ -124,7 +143,7 @@ def _require_reason(why: str) -> None:
         raise InputError("promoting or rolling back a release needs a reason", "give it: --why '...'")
 
 
-def _require_ship(release: Release) -> None:
+def _require_ship(release: Release, done: str = "promoted") -> None:
     decision = release.decision
     if decision.verdict == "ship":
         return
@@ -132,7 +151,7 @@ def _require_ship(release: Release) -> None:
     blocking = [reason for reason in decision.reasons if reason.outcome != "pass"]
     first = f": {blocking[0].message.rstrip('.')}" if blocking else ""
     raise Refused(
-        f"{release.ref} is not promoted, because the verdict of the gate is '{verdict}'{first}",
+        f"{release.ref} is not {done}, because the verdict of the gate is '{verdict}'{first}",
         decision.command or f"clerestory release show {release.ref}",
     )
 

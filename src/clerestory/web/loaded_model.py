@@ -1,0 +1,74 @@
+"""A model in memory with everything that a request needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clerestory import models
+from clerestory.core.release import Release
+from clerestory.models import AnyModel, Captioner, Embedder
+from clerestory.models.loading import load_word_pieces
+from clerestory.models.text_tower import MAX_TOKENS
+from clerestory.web.confidence import Calibrators
+from clerestory.web.search_index import ImageSearcher
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedModel:
+    """A loaded model with its index; a request uses one from start to end, even if the model is swapped meanwhile.
+
+    Attributes:
+        ref: its name for people: ``icons@3``, or the reference of another model.
+        release: the served release; None for any other model.
+        model: the model itself.
+        searcher: the searchable images; None without images, or if the model is not an Embedder.
+        calibrators: from scores to confidence.
+        tokens: counts the tokens of a text; None where the tokenizer is not known.
+        load_seconds: the time it took to load.
+        remote_host: the host that images and text are sent to; empty if the model runs on this computer.
+    """
+
+    ref: str
+    release: Release | None
+    model: AnyModel
+    searcher: ImageSearcher | None
+    calibrators: Calibrators
+    tokens: TokenCounter | None
+    load_seconds: float
+    remote_host: str = ""
+
+    @property
+    def number(self) -> int:
+        """The number of its release; 0 for any other model."""
+        return self.release.number if self.release is not None else 0
+
+    @property
+    def embedder(self) -> Embedder | None:
+        """The model if it is an Embedder."""
+        return self.model if isinstance(self.model, Embedder) else None
+
+    @property
+    def can_describe(self) -> bool:
+        """Whether the model writes captions."""
+        return isinstance(self.model, Captioner)
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """The protocols that the model implements, by name."""
+        return models.capabilities(self.model)
+
+
+class TokenCounter:
+    """Counts the tokens of a text as the text tower does."""
+
+    limit = MAX_TOKENS
+
+    def __init__(self, tower: Path) -> None:
+        self._tokenizer = load_word_pieces(tower)
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The number of tokens of each text, begin and end tokens included."""
+        # Unlike `encode`, this lets other threads run.
+        return [len(encoding) for encoding in self._tokenizer.encode_batch(list(texts))]

@@ -1,0 +1,90 @@
+"""Reviews on the disk: what a person did is written before it is acknowledged, so that no kill can lose it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from clerestory.core.files import make_folder, translate_disk_errors, write_atomic
+from clerestory.web.confidence import Confidence
+from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, ReviewPage
+
+_ID = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
+UNTOUCHED_DAYS = 7
+_FIX = "free space and allow writing there; the captions are still in the form, so accept them again then"
+
+
+class ReviewFiles:
+    """One folder for each review: ``review.json`` with its state, and the previews of its images.
+
+    Args:
+        folder: the folder of all reviews; created when the first one is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, review_id: str, release: str, page: ReviewPage, touched: bool) -> None:
+        """Write a state of a review; it is on the disk when this returns.
+
+        Args:
+            review_id: the review.
+            release: the release that made the suggestions.
+            page: its state.
+            touched: whether a person has worked on it.
+
+        Raises:
+            NotWritable: the disk is full or read-only; the state before is still there.
+        """
+        folder = self.folder / review_id
+        content = {"release": release, "touched": touched, "page": _as_json(page)}
+        with translate_disk_errors(folder, _FIX):
+            make_folder(folder)
+            for item in page.items:
+                preview = folder / f"{item.number}.webp"
+                if not preview.exists():
+                    write_atomic(preview, item.preview)
+            write_atomic(folder / "review.json", json.dumps(content, ensure_ascii=False).encode(), mode=0o600)
+
+    def read(self, review_id: str) -> tuple[str, ReviewPage] | None:
+        """The release and the last state of a review; None if there is none, or if it is damaged."""
+        if not _ID.fullmatch(review_id):
+            return None
+        folder = self.folder / review_id
+        try:
+            content = json.loads((folder / "review.json").read_bytes())
+            return str(content["release"]), _from_json(content["page"], folder)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def remove_untouched(self) -> None:
+        """Remove the reviews on which nobody has worked for ``UNTOUCHED_DAYS``; those with work are never removed."""
+        oldest = time.time() - UNTOUCHED_DAYS * 86_400
+        with suppress(OSError):
+            for file in self.folder.glob("*/review.json"):
+                with suppress(ValueError, KeyError, TypeError):
+                    if file.stat().st_mtime < oldest and not json.loads(file.read_bytes())["touched"]:
+                        shutil.rmtree(file.parent)
+
+
+def _as_json(page: ReviewPage) -> dict[str, Any]:
+    items = [{name: value for name, value in asdict(item).items() if name != "preview"} for item in page.items]
+    return {"items": items, "rejected": [asdict(each) for each in page.rejected], "last_number": page.last_number}
+
+
+def _from_json(content: dict[str, Any], folder: Path) -> ReviewPage:
+    items = []
+    for each in content["items"]:
+        proposals = tuple(
+            Proposal(p["text"], Confidence(**p["confidence"]) if p["confidence"] else None) for p in each["proposals"]
+        )
+        preview = (folder / f"{each['number']}.webp").read_bytes()
+        items.append(ReviewItem(**{**each, "preview": preview, "proposals": proposals}))
+    rejected = tuple(RejectedFile(**each) for each in content["rejected"])
+    return ReviewPage(tuple(items), rejected, content["last_number"])

@@ -1,0 +1,92 @@
+"""The state of a review of suggested captions, as a value: every step replaces it by another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from clerestory.core.errors import NotFound
+from clerestory.web.confidence import Confidence
+
+MAX_CAPTION_LENGTH = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One suggested caption; its confidence is None where no calibrator was fitted."""
+
+    text: str
+    confidence: Confidence | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewItem:
+    """One image under review.
+
+    Attributes:
+        number: 1, 2, … within the review; never reused.
+        file: the file name.
+        preview: a small WEBP image.
+        proposals: suggested captions, best first.
+        caption: the current caption.
+        accepted: whether a person has accepted the caption.
+    """
+
+    number: int
+    file: str
+    preview: bytes
+    proposals: tuple[Proposal, ...]
+    caption: str
+    accepted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedFile:
+    """A file that was not accepted, with the problem and the remedy."""
+
+    file: str
+    message: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewPage:
+    """One state of a review; a step replaces it by another.
+
+    Attributes:
+        items: the images.
+        rejected: the files of the last upload that were not accepted.
+        last_number: the highest item number used so far.
+    """
+
+    items: tuple[ReviewItem, ...] = ()
+    rejected: tuple[RejectedFile, ...] = ()
+    last_number: int = 0
+
+    def item(self, number: int) -> ReviewItem:
+        """The image with this number.
+
+        Raises:
+            NotFound: it is not, or no longer, in the review.
+        """
+        for item in self.items:
+            if item.number == number:
+                return item
+        raise NotFound(f"picture {number} is not in this review", "if it was removed, undo brings it back")
+
+    def with_item(self, changed: ReviewItem) -> ReviewPage:
+        """The page with one image replaced."""
+        return replace(self, items=tuple(changed if i.number == changed.number else i for i in self.items))
+
+    def with_captions(self, captions: Mapping[int, str]) -> ReviewPage:
+        """The page with edited captions, by item number; an empty caption is no longer accepted."""
+        items = []
+        for item in self.items:
+            caption = " ".join(captions.get(item.number, item.caption).split())[:MAX_CAPTION_LENGTH]
+            items.append(replace(item, caption=caption, accepted=item.accepted and bool(caption)))
+        return replace(self, items=tuple(items))
+
+    @property
+    def accepted(self) -> tuple[ReviewItem, ...]:
+        """The accepted images."""
+        return tuple(item for item in self.items if item.accepted)
