@@ -1,6 +1,6 @@
 """The served model: follows the alias ``live``, loads what it points to in the background, then swaps one reference.
 
-Only ``check`` decides what is served, and it does so right after it has read the alias. A load runs in a thread of its
+Only ``check`` chooses the served release, right after it has read the alias. A load runs in a thread of its
 own and only puts its model into memory, so what became live meanwhile is never overwritten by what was live before.
 """
 
