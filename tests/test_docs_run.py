@@ -41,6 +41,7 @@ NOT_RUN = {
     "use describe holiday.jpg --model openai:": "needs an endpoint; tests/models/test_openai.py has one",
     "train --data /shared/images": "needs eight devices; tests/stages/test_distributed.py runs two processes",
     "data shards images /shared/images": "a folder of all machines; tests/cli/test_data_shards.py writes shards",
+    "store copy /shared/clerestory": "needs a server; tests/store/test_copying.py copies to PostgreSQL",
     "tune hf:HuggingFaceTB": "a generative model takes minutes; tests/stages/tune/ has a tiny one",
 }
 SMALL_TRAINING = "--preset tiny --steps 2 --set batch_size=16 --set threads=1"

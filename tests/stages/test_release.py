@@ -316,6 +316,21 @@ def test_a_rule_about_nothing_that_was_measured_names_the_closest(life: Life) ->
     assert not decision.reasons[0].command, "measuring again would not give it either"
 
 
+@pytest.mark.parametrize(
+    ("chance", "verdict"), [(0.02, "ship"), (0.24, "ship"), (0.25, "cannot_decide"), (1.0, "cannot_decide")]
+)
+def test_a_bound_that_guessing_meets_as_well_decides_nothing(life: Life, chance: float, verdict: str) -> None:
+    model = life.model()
+    facts = Facts({"chance.recall@10.image_to_text.test": chance})
+    life.store.put_evidence(replace(life.evaluated(model, 0.9), facts=facts, created="2026-11-30T09:00:00+00:00"))
+    decision = life.decide(model, Policy("p", (replace(BOUNDS[0], at_least=0.25),)))
+    assert decision.verdict == verdict
+    if verdict == "cannot_decide":
+        (reason,) = decision.reasons
+        assert reason.cause == "met_by_chance"
+        assert "guessing would give" in reason.message
+
+
 def test_a_rule_about_a_suite_that_was_not_selected_names_the_command_that_runs_all(life: Life) -> None:
     model = life.model()
     life.store.put_evidence(replace(life.evaluated(model), facts=Facts(selected_suites=("retrieval",))))

@@ -217,7 +217,7 @@ def test_a_full_disk_is_reported_in_one_sentence_and_leaves_nothing(
     *messages, records, left = finish(process)
     assert len(messages) == {"sqlite": 2, "postgresql": 1}[database], "a blob, and a record in a file"
     for message in messages:
-        assert message.startswith(f"InputError {tmp_path / 'home'}")
+        assert message.startswith(f"NotWritable {tmp_path / 'home'}")
         assert "cannot be written: File too large — " in message
         assert "damaged" not in message
     assert records == "True []", "what was acknowledged is there, and the chain holds"

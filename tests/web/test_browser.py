@@ -123,7 +123,7 @@ def test_a_caption_is_edited_accepted_and_comes_out_in_the_table(page: Page, fil
     page.get_by_label("Choose pictures").set_input_files(files)
     page.get_by_role("button", name="Suggest captions").click()
     expect(page.get_by_text("1 file was not accepted")).to_be_visible()
-    expect(page.get_by_text("sneaky.png: this is not a JPEG, PNG or WEBP image")).to_be_visible()
+    expect(page.get_by_text("sneaky.png: this is a web page, not a JPEG, PNG or WEBP image")).to_be_visible()
 
     page.get_by_label("Caption of red.png").fill("a wall painted red")
     page.get_by_role("button", name="Accept for red.png").click()

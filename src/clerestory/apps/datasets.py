@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Container
+from itertools import count
 from shlex import quote
 
 from clerestory.core.codec import Tags
@@ -54,8 +55,6 @@ def add_dataset(
         )
     name = name or place.name
     registered = next((row for row in store.datasets() if row.name == name), None)
-    if registered is not None and registered.spec != place.spec and not replace and Path(registered.spec).exists():
-        raise _name_taken(name, registered.spec)
     data = open_data(place.spec, progress)
     if registered is not None and registered.digest != data.digest and registered.spec != place.spec and not replace:
         raise _name_taken(name, registered.spec)
@@ -65,6 +64,12 @@ def add_dataset(
         store.put_dataset(name, place.spec, data.digest, len(data), event)
     data.name = name
     return data
+
+
+def _free_name(name: str, taken: Container[str]) -> str:
+    """The name, or ``name-2``, ``name-3``, … if it is taken: nobody named this source."""
+    numbered = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(candidate for candidate in numbered if candidate not in taken)
 
 
 def _name_taken(name: str, spec: str) -> InputError:
@@ -91,10 +96,12 @@ def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset
                 )
             data.name = name
             return _with_findings_shown(data, name, progress)
-    spec = locate(name).spec
+    place = locate(name)
+    spec = place.spec
     known = next((row.name for row in rows if row.spec == spec), "")
+    taken = {row.name for row in rows} | ({*names("data")} - {spec})
     try:
-        data = add_dataset(store, name, known, progress=progress)
+        data = add_dataset(store, name, known or _free_name(place.name, taken), progress=progress)
     except NotWritable:  # a full or read-only store is only read
         data = open_data(spec, progress)
     return _with_findings_shown(data, name, progress)

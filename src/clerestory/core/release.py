@@ -28,6 +28,7 @@ Cause = Literal[
     "not_comparable",
     "unknown_group",
     "too_few_clusters",
+    "met_by_chance",
     "inconclusive",
 ]
 

@@ -258,7 +258,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
         left[0] -= 1
         if left[0] < 0:
             raise KeyboardInterrupt
-        return real(self, rows)
+        return real(self, rows, epochs)
 
     monkeypatch.setattr(TrainableDualEncoder, "backward", backward)
     with pytest.raises(KeyboardInterrupt):

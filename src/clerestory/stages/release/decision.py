@@ -15,7 +15,13 @@ from clerestory.core.stage import stage
 from clerestory.stages.release.next_command import Commands, commands_for
 from clerestory.stages.release.policies import check_policy
 from clerestory.stages.release.relative import ComparedModel, check_relative, without_reference
-from clerestory.stages.release.rules import check_bound, describe_measurement, format_value, overall_verdict
+from clerestory.stages.release.rules import (
+    check_bound,
+    check_chance,
+    describe_measurement,
+    format_value,
+    overall_verdict,
+)
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
 
@@ -134,6 +140,11 @@ def _reason(rule: Rule, candidate: _Candidate) -> Reason:
 def _check(rule: Rule, candidate: _Candidate, evidence: Evidence, measured: Measurement, commands: Commands) -> Reason:
     if not rule.is_relative:
         reason = check_bound(rule, measured, evidence.id)
+        chance = f"chance.{rule.metric}.{rule.where.get('task', '')}.{rule.where.get('split', '')}"
+        if chance in evidence.facts:
+            reason = check_chance(rule, reason, evidence.facts.number(chance))
+        if reason.cause == "met_by_chance":
+            return reason
         return reason if reason.outcome == "pass" else replace(reason, command=commands.improve(measured))
     reference = _reference(rule, candidate)
     if reference is None:

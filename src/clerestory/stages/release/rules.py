@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from clerestory.core.evidence import Measurement
 from clerestory.core.release import Cause, Outcome, Reason, Rule, Verdict
@@ -47,6 +48,24 @@ def check_bound(rule: Rule, measured: Measurement, evidence: str) -> Reason:
     else:
         ending = f"the whole interval {_relation(rule)} the {bound}"
     return _reason(rule, _failure_cause(rule), f"{prefix}; {ending}.", measured, evidence)
+
+
+def check_chance(rule: Rule, reason: Reason, chance: float) -> Reason:
+    """The reason of a rule with a bound that the measurement meets; *cannot decide* if guessing meets it, too.
+
+    Args:
+        rule: has a bound.
+        reason: of the measurement.
+        chance: the expected value of the measurement for guessing.
+    """
+    if reason.outcome != "pass" or not _meets(rule, chance):
+        return reason
+    message = (
+        f"guessing would give a {describe_measurement(rule)} of {format_value(chance, reason.unit)}, which meets the "
+        f"{format_bound(rule, reason.unit)} as well, so it shows nothing (n = {reason.n or 0:,}); "
+        "it takes more test samples, or a metric that guessing does not reach."
+    )
+    return replace(reason, outcome="cannot_decide", cause="met_by_chance", message=message)
 
 
 def outcome_of(cause: Cause) -> Outcome:
