@@ -131,9 +131,7 @@ def test_a_caption_is_edited_accepted_and_comes_out_in_the_table(page: Page, fil
     expect(page.get_by_role("status")).to_have_text("Accepted “a wall painted red”. 1 of 2 accepted.")
     expect(page.get_by_label("Caption of blue.png")).to_be_focused()
 
-    page.get_by_role("group", name="blue.png").get_by_role("button", name="Use: ").nth(1).click()
-    expect(page.get_by_label("Caption of blue.png")).to_be_focused()
-    page.get_by_role("button", name="Accept for blue.png").click()
+    page.get_by_role("group", name="blue.png").get_by_role("button", name="Accept: ").nth(1).click()
     expect(page.get_by_text("2 of 2 accepted", exact=True)).to_be_visible()
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text("1 of 2 accepted", exact=True)).to_be_visible()

@@ -159,13 +159,15 @@ def test_suggest_edit_accept_download(client: TestClient, world: World) -> None:
     assert rows[0]["suggested"]
 
 
-def test_a_chosen_suggestion_fills_the_caption(client: TestClient) -> None:
+def test_a_chosen_suggestion_is_accepted_into_the_caption(client: TestClient) -> None:
     review = begin(client, 1)
     page = client.get(review).text
-    texts = re.findall(r'<span class="visually-hidden">Use: </span>([^<]+)</span>', page)
+    texts = re.findall(r'<span class="visually-hidden">Accept: </span>([^<]+)</span>', page)
     page = step(client, review, "use-1-2")
     assert boxes(page) == {"caption-1": texts[1]}
-    assert "0 of 1 accepted" in page
+    assert "1 of 1 accepted" in page
+    assert [row["caption"] for row in table(client, review)] == [texts[1]]
+    assert "0 of 1 accepted" in step(client, review, "undo")
 
 
 def test_every_step_can_be_undone_and_unsaved_words_survive(client: TestClient) -> None:

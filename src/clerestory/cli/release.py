@@ -16,7 +16,7 @@ from clerestory.core.digest import short
 from clerestory.core.errors import NotFound
 from clerestory.core.release import Decision, Release
 from clerestory.stages.release import gate, load_policy, promote, rollback, run_gate, verify
-from clerestory.store import Store, open_store
+from clerestory.store import Store, alias_target, open_store
 
 VERDICTS = {
     "ship": ("✓ ship", "bold green", 0),
@@ -78,15 +78,26 @@ def list_(*, name: str = "", common: Common = PLAIN) -> None:
     """
     store = open_store(common.home)
     releases = store.releases(name or None)
-    table = Table("release", "alias", "verdict", "model", "by", "when", "why", box=None)
+    table = Table("release", "alias", "verdict", "made live by", "model", "by", "when", "why", box=None)
+    promoters = _promoters(store)
     for release in releases:
         verdict, style, _ = VERDICTS[release.decision.verdict]
         aliases = ", ".join(_aliases(store, release))
         table.add_row(
-            release.ref, aliases, Text(verdict, style), short(release.model), release.who, release.when, release.why
+            release.ref,
+            aliases,
+            Text(verdict, style),
+            promoters.get(release.ref, ""),
+            short(release.model),
+            release.who,
+            release.when,
+            release.why,
         )
     lines = [table] if releases else ["there are no releases yet"]
-    data = [{**encode(r), "ref": r.ref, "aliases": _aliases(store, r)} for r in releases]
+    data = [
+        {**encode(r), "ref": r.ref, "aliases": _aliases(store, r), "made_live_by": promoters.get(r.ref, "")}
+        for r in releases
+    ]
     common.out.result(data, *lines)
     if not releases:
         common.out.next("clerestory release gate MODEL")
@@ -107,6 +118,7 @@ def show_(ref: str, /, *, common: Common = PLAIN) -> None:
         ("model", release.model),
         ("by", f"{release.who}, {release.when}"),
         ("why", release.why),
+        ("made live by", _promoters(store).get(release.ref, "nobody")),
         ("policy", release.decision.policy),
     ):
         facts.add_row(key, value)
@@ -178,6 +190,17 @@ def _release(store: Store, ref: str) -> Release:
 
 def _aliases(store: Store, release: Release) -> list[str]:
     return [alias.alias for alias in store.aliases(release.name) if alias.number == release.number]
+
+
+def _promoters(store: Store) -> dict[str, str]:
+    """Who made each release live, the last time that somebody did."""
+    found = {}
+    for record in store.journal.records():
+        event = record.event
+        number = alias_target(event.details, "live")
+        if number is not None:
+            found[f"{event.subject.partition('@')[0]}@{number}"] = event.who
+    return found
 
 
 def _decision_lines(decision: Decision) -> list[Text | Table]:

@@ -104,6 +104,7 @@ def _routes() -> list[Route | Mount]:
         Route("/describe/{review}/{number:number}.webp", describe.preview, methods=["GET"]),
         Route("/releases", releases.releases_page, methods=["GET"]),
         Route("/releases/{name}/{number:number}", releases.release_page, methods=["GET"]),
+        Route("/releases/{name}/{number:number}/report", releases.report_page, methods=["GET"]),
         Route("/evidence/{id}.json", releases.evidence_json, methods=["GET"]),
         Route("/evidence/{id}", releases.evidence_page, methods=["GET"]),
         Route("/images/{sample:path}", images.image, methods=["GET"]),

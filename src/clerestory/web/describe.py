@@ -303,18 +303,16 @@ def _use(review: Review, item: ReviewItem, choice: int, captions: Mapping[int, s
     if not 1 <= choice <= len(item.proposals):
         raise RequestRejected("there is no such suggestion", "use the buttons of the page")
     text = item.proposals[choice - 1].text
-    chosen = replace(item, caption=text)
-    review.step(f"choosing “{text}”", lambda page: page.with_captions(captions).with_item(chosen))
-    return StepResult(f"The caption of {item.file} is now “{text}”. Accept or edit it.", f"caption-{item.number}")
+    return _accept(review, replace(item, caption=text), captions, f"choosing “{text}”")
 
 
-def _accept(review: Review, item: ReviewItem, captions: Mapping[int, str]) -> StepResult:
+def _accept(review: Review, item: ReviewItem, captions: Mapping[int, str], step: str = "") -> StepResult:
     if not item.caption:
         review.step("editing", lambda page: page.with_captions(captions))
         sentence = f"Write a caption for {item.file} first, or remove it."
         return StepResult(sentence, f"caption-{item.number}", sentence)
     accepted = replace(item, accepted=True)
-    review.step(f"accepting {item.file}", lambda page: page.with_captions(captions).with_item(accepted))
+    review.step(step or f"accepting {item.file}", lambda page: page.with_captions(captions).with_item(accepted))
     remaining = [i.number for i in review.page.items if not i.accepted]
     later = [number for number in remaining if number > item.number] or remaining
     focus = f"caption-{later[0]}" if later else "download"

@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from clerestory.core.evidence import Subject
+from clerestory.core.release import Rule
 from clerestory.report import format
+from clerestory.stats.metrics import metric
 
 
 class StateLabel(NamedTuple):
@@ -66,6 +68,18 @@ def event(kind: str) -> StateLabel:
     """The label of a journal event."""
     icon, tone = _EVENTS.get(kind, ("dot", "soft"))
     return StateLabel(format.event(kind), icon, tone)
+
+
+def bound(rule: Rule) -> str:
+    """What a rule requires: ``at least 50 %, also at the lower bound of the interval``."""
+    unit = metric(rule.metric).unit
+    if rule.no_worse_by is not None:
+        each = f", for each {format.slice_key(rule.each_group)}" if rule.each_group else ""
+        return f"not worse than {rule.compare_with} by {percent(rule.no_worse_by, unit)} or more{each}"
+    value = rule.at_least if rule.at_least is not None else rule.at_most or 0.0
+    direction, end = ("at least", "lower") if rule.at_least is not None else ("at most", "upper")
+    also = f", also at the {end} bound of the interval" if rule.criterion == "interval_bound" else ""
+    return f"{direction} {percent(value, unit)}{also}"
 
 
 def ago(iso: str, now: datetime | None = None) -> str:

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
 from clerestory.core.codec import decode
 from clerestory.core.digest import canonical
@@ -18,10 +18,14 @@ from clerestory.core.provenance import stage_code
 from clerestory.core.release import Policy, Reason, Release, Rule
 from clerestory.core.stage import stages
 from clerestory.report import format
+from clerestory.report.chapters import baseline_table
 from clerestory.report.chapters.provenance import provenance_view
+from clerestory.report.collect import collect
 from clerestory.report.headline import reason_views
-from clerestory.report.model import BenchmarkTrust
+from clerestory.report.model import EVALUATION, BenchmarkTrust, ComparedRelease, EvidenceRecord, ReportData
+from clerestory.report.page import build
 from clerestory.report.provenance import components_of
+from clerestory.report.render import render_html
 from clerestory.report.topics import topic_views
 from clerestory.report.trust import short_title, trust_of
 from clerestory.report.view import ProvenanceView, ReasonView
@@ -38,6 +42,10 @@ from clerestory.web.state import ServerState, server_state
 from clerestory.web.views import page
 
 MAX_RECORDS = 60
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
 MODEL_FACTS = ("preset", "parameters", "steps", "image_size")
 
 
@@ -93,13 +101,15 @@ async def releases_page(request: Request) -> Response:
     """``GET /releases``: the live release of a model name, its history and its journal."""
     server = server_state(request)
     name = request.query_params.get("name", "")
-    return page(request, "releases.html", await asyncio.to_thread(_releases_context, server, name))
+    whole = request.query_params.get("journal") == "all"
+    return page(request, "releases.html", await asyncio.to_thread(_releases_context, server, name, whole))
 
 
 async def release_page(request: Request) -> Response:
     """``GET /releases/{name}/{number}``: one decision, explained."""
     server = server_state(request)
     name, number = request.path_params["name"], request.path_params["number"]
+    against = request.query_params.get("against", "")
 
     def read() -> dict[str, object]:
         release = server.store.release(name, number)
@@ -109,9 +119,23 @@ async def release_page(request: Request) -> Response:
             "fresh": freshness_of(server, release),
             "model_facts": _model_facts(server.store, release),
             "parent": release.parent,
+            "policy": _policy(server.store, release),
+            "others": [other for other in server.store.releases(name) if other.number != number],
+            **_difference(server.store, release, against),
         }
 
     return page(request, "release.html", await asyncio.to_thread(read))
+
+
+async def report_page(request: Request) -> Response:
+    """``GET /releases/{name}/{number}/report``: the whole report, a page that loads nothing."""
+    server = server_state(request)
+    ref = f"{request.path_params['name']}@{request.path_params['number']}"
+
+    def made() -> str:
+        return render_html(build(collect(server.store, ref, server.data)))
+
+    return HTMLResponse(await asyncio.to_thread(made), headers={"content-security-policy": REPORT_POLICY})
 
 
 async def evidence_page(request: Request) -> Response:
@@ -126,7 +150,7 @@ async def evidence_json(request: Request) -> Response:
     return Response(canonical(evidence), media_type="application/json")
 
 
-def _releases_context(server: ServerState, name: str) -> dict[str, object]:
+def _releases_context(server: ServerState, name: str, whole_journal: bool) -> dict[str, object]:
     store = server.store
     names = sorted({release.name for release in store.releases()})
     if name and name not in names:
@@ -137,6 +161,8 @@ def _releases_context(server: ServerState, name: str) -> dict[str, object]:
     alias = store.alias(name, "live")
     live = store.release(name, alias.number) if alias else None
     records = store.journal.records(f"{name}@")
+    # All records, of any name: the chain has no gap that a reader would have to trust.
+    journal = store.journal.records()[::-1]
     return {
         "shown_name": name,
         "names": names,
@@ -146,8 +172,8 @@ def _releases_context(server: ServerState, name: str) -> dict[str, object]:
         "history": [
             (release, labels.VERDICTS_SHORT[release.decision.verdict], _aliases(store, release)) for release in history
         ],
-        "records": records[::-1][:MAX_RECORDS],
-        "num_older": max(0, len(records) - MAX_RECORDS),
+        "records": journal if whole_journal else journal[:MAX_RECORDS],
+        "num_older": 0 if whole_journal else max(0, len(journal) - MAX_RECORDS),
         "journal_errors": store.journal.verify(),
     }
 
@@ -170,6 +196,37 @@ def _release_view(store: Store, release: Release, records: list[JournalRecord] |
         _aliases(store, release),
         promotions[::-1],
     )
+
+
+def _difference(store: Store, release: Release, against: str) -> dict[str, object]:
+    """The measurements of another release beside those of this one; nothing where no other is named.
+
+    Raises:
+        NotFound: the other release is unknown.
+    """
+    if not against:
+        return {"other": None, "difference": None}
+    if not (against.isascii() and against.isdigit() and len(against) < 10):
+        raise not_found("release", against, [r.ref for r in store.releases(release.name)])
+    other = store.release(release.name, int(against))
+    known = ReportData(
+        ref=release.ref,
+        model=release.model,
+        release=release,
+        aliases=tuple(store.aliases(release.name)),
+        evidence=_evaluation_of(store, release),
+        compared=ComparedRelease(other, _evaluation_of(store, other)),
+    )
+    return {"other": other, "difference": baseline_table.chapter(known)}
+
+
+def _evaluation_of(store: Store, release: Release) -> tuple[EvidenceRecord, ...]:
+    found = []
+    for evidence_id in release.evidence:
+        with contextlib.suppress(ClerestoryError):
+            found.append(store.evidence(evidence_id))
+    own = [e for e in found if e.kind == EVALUATION and e.subject.model == release.model]
+    return tuple(EvidenceRecord(e, e.id) for e in sorted(own, key=lambda e: e.created))
 
 
 def _provenance(server: ServerState, release: Release) -> ProvenanceView:

@@ -132,12 +132,15 @@ async def on_error(request: Request, error: Exception) -> Response:
     if status >= 500 and status != 503:
         LOG.error("%s %s: %s", request.method, request.url.path, error)
     code, param = (error.code, error.param) if isinstance(error, RequestRejected) else (kind, "")
-    response = _problem(request, status, kind, _sentence(error), error.fix, code, param)
+    # A page that is not ready yet loads again by itself.
+    reloads = status == 503 and not is_api(request.url.path) and request.method == "GET"
+    fix = "this page opens by itself as soon as the model is ready" if reloads and kind == "not_ready" else error.fix
+    response = _problem(request, status, kind, _sentence(error), fix, code, param)
     if isinstance(error, Busy):
         response.headers["retry-after"] = str(error.retry_after)
     elif status == 503:
         response.headers["retry-after"] = "2"
-        if not is_api(request.url.path) and request.method == "GET":
+        if reloads:
             response.headers["refresh"] = "3"  # the page appears by itself once it can
     return response
 

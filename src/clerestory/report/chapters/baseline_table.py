@@ -28,8 +28,9 @@ def chapter(data: ReportData) -> Chapter | None:
     if not pairs:
         lead = f"{data.name} and {other.ref} have no measurement in common."
         return Chapter(anchor, title, short, 130, lead=lead)
-    standing = "refused" if other.decision.verdict == "refuse" else "live"
-    head = ("Metric", f"{other.ref} ({standing})", data.name, f"{data.name} is", "Samples")
+    live = any(alias.alias == "live" and alias.number == other.number for alias in data.aliases)
+    standing = " (refused)" if other.decision.verdict == "refuse" else " (live)" if live else ""
+    head = ("Metric", f"{other.ref}{standing}", data.name, f"{data.name} is", "Samples")
     table = TableView(f"{data.name} beside {other.ref}", head, tuple(_row(m, twin) for m, twin in pairs))
     lead = (
         "“Better” and “worse” are stated only where the two intervals do not overlap, which is a cautious test. "
