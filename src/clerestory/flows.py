@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from clerestory.apps.datasets import add_dataset
@@ -123,7 +124,11 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
 
 def _gate(store: Store, label: str, model: str, data: Dataset, who: str) -> Release:
     why, notes = f"demo: {label}", Tags(checkpoint=label)
-    return run_gate(store, model, data.digest, name=DEMO_NAME, who=who, why=why, notes=notes, reuse_decision=True)
+    gated = run_gate(store, model, data.digest, name=DEMO_NAME, who=who, why=why, notes=notes, reuse_decision=True)
+    if isinstance(gated, Decision):
+        command = gated.command or f"clerestory evaluate {short(model)} --data {quote(data.name)}"
+        raise Undecided(f"the gate cannot decide on the {label} model: {_describe_decision(gated)}", command)
+    return gated
 
 
 def _replace(store: Store, trained: Release, starter: str, data: Dataset, who: str, progress: Progress) -> Release:

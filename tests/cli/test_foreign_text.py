@@ -80,7 +80,7 @@ def test_a_folder_full_of_markup_is_added_and_shown(tmp_path: Path, capsys: pyte
     shown = capsys.readouterr()
     assert "old [/b] price 1" in shown.out
     assert "b [bold].jpg" in shown.out
-    assert "next: clerestory train --data 'my [b] photos'" in shown.err
+    assert "next: clerestory serve --data 'my [b] photos'" in shown.err
     assert run(["data", "list", "--home", str(tmp_path / "home")]) == 0
     assert "my [b] photos" in capsys.readouterr().out
 

@@ -205,11 +205,40 @@ def test_a_good_model_may_ship_with_numbers_in_every_reason(life: Life) -> None:
 
 def test_a_weak_model_is_refused_and_one_failed_rule_is_enough(life: Life) -> None:
     model = life.model()
-    life.evaluated(model, share=0.3)
+    life.evaluated(model, share=0.1)
     decision = life.decide(model)
     assert decision.verdict == "refuse"
-    assert [reason.outcome for reason in decision.reasons] == ["fail", "pass", "fail", "pass", *["pass"] * (ALL - 4)]
-    assert decision.command == "clerestory train --data icons --preset small"
+    assert [reason.outcome for reason in decision.reasons] == ["fail", "fail", "fail", "pass", *["pass"] * (ALL - 4)]
+    assert decision.command == "", "it was not trained here, so no training would change it"
+    facts = Tags(early_model="", preset="nano")
+    subject = Subject(model=model, data=DATA)
+    life.store.put_evidence(Evidence("train", subject, (), (), Cost(1, 1, 1), now(), facts=facts))
+    assert life.decide(model).command == "clerestory train --data icons --preset small"
+
+
+def test_a_model_that_another_one_started_from_is_not_told_to_be_its_checkpoint(life: Life) -> None:
+    start, other = life.model(), life.model()
+    life.evaluated(start, share=0.1)
+    facts = Tags(start_from=start, preset="nano")
+    life.store.put_evidence(Evidence("train", Subject(model=other), (), (), Cost(1, 1, 1), now(), facts=facts))
+    assert other[:12] not in life.decide(start).command
+
+
+def test_commands_name_the_source_of_data_that_have_no_name_in_the_store(life: Life) -> None:
+    decision = gate(life.model(), life.store, POLICY, "9" * 64, source="./my photos")
+    assert decision.command.endswith(" --data './my photos'")
+
+
+def test_a_claim_on_too_few_samples_names_how_many_more_it_needs(life: Life) -> None:
+    model = life.model()
+    life.evaluated(model, share=0.35, concepts=20)
+    reason = life.decide(model).reasons[0]
+    assert reason.additional_rows is not None
+    assert f"about {reason.additional_rows:,} more samples" in reason.message
+    assert "train" not in reason.command
+    enough = life.model()
+    life.evaluated(enough, share=0.35, concepts=20 + reason.additional_rows)
+    assert life.decide(enough).reasons[0].outcome == "pass"
 
 
 def test_few_rows_are_not_enough_for_a_claim_with_confidence(life: Life) -> None:

@@ -38,6 +38,11 @@ class Registry:
         return gate(model, self.store, Policy("icons", rules), DATA)
 
     def release(self, model: str, *rules: Rule) -> Release:
+        gated = self.gated(model, *rules)
+        assert isinstance(gated, Release)
+        return gated
+
+    def gated(self, model: str, *rules: Rule) -> Release | Decision:
         return run_gate(self.store, model, DATA, name="icons", policy=Policy("icons", rules), who="Ada", why="test")
 
     def live(self, found: Columns) -> Release:
@@ -93,14 +98,39 @@ def test_two_points_fewer_fail(registry: Registry) -> None:
 
 def test_too_few_samples_cannot_tell_and_say_how_many_more(registry: Registry) -> None:
     registry.live(rows(90))
-    candidate = registry.release(registry.model(rows(90, change={"": (0.1, 0.15)}, seed=2)), WHOLE)
-    [reason] = candidate.decision.reasons
-    assert (candidate.decision.verdict, reason.cause) == ("cannot_decide", "inconclusive")
+    candidate = registry.model(rows(90, change={"": (0.1, 0.15)}, seed=2))
+    decision = registry.decide(candidate, WHOLE)
+    [reason] = decision.reasons
+    assert (decision.verdict, reason.cause) == ("cannot_decide", "inconclusive")
     assert reason.additional_rows is not None
     assert reason.additional_rows > 0
     assert "more samples" in reason.message
     assert reason.command.startswith("clerestory compare ")
-    assert not failed(verify(candidate.ref, registry.store))
+
+
+def test_a_decision_that_cannot_be_made_is_in_the_journal_and_takes_no_number(registry: Registry) -> None:
+    first = registry.live(rows(90))
+    candidate = registry.model(rows(90, change={"": (0.1, 0.15)}, seed=2))
+    for _ in range(2):
+        assert registry.gated(candidate, WHOLE) == registry.decide(candidate, WHOLE)
+    unmeasured = registry.model(None)
+    assert registry.gated(unmeasured, WHOLE) == registry.decide(unmeasured, WHOLE)
+    assert [release.ref for release in registry.store.releases("icons")] == [first.ref]
+    events = [record.event for record in registry.store.journal.records() if record.event.kind == "undecided"]
+    assert [event.subject for event in events] == [candidate, candidate, unmeasured]
+    assert not failed(verify("icons@live", registry.store))
+    assert registry.release(registry.model(rows(90, hit=0.1)), WHOLE).number == 2, "the next number is the next release"
+
+
+def test_the_same_decision_is_the_same_release_although_a_suggested_command_differs(registry: Registry) -> None:
+    registry.live(rows(2000))
+    worse = registry.model(rows(2000, change={"": (0.045, 0.0125)}, seed=1))
+    first = registry.release(worse, WHOLE)
+    policy = Policy("icons", (WHOLE,))
+    again = run_gate(registry.store, worse, DATA, name="icons", policy=policy, source="./photos", tasks=("quiz.toml",))
+    assert isinstance(again, Release)
+    assert again.decision.verdict == "refuse"
+    assert again.ref == first.ref
 
 
 def test_one_group_that_is_worse_fails_although_the_whole_is_better(registry: Registry) -> None:
@@ -218,6 +248,8 @@ def test_what_was_decided_on_the_same_evidence_is_kept_on_request_although_live_
     asked = {"name": "icons", "policy": Policy("icons", (WHOLE,))}
     kept = run_gate(registry.store, early.model, DATA, reuse_decision=True, **asked)  # type: ignore[arg-type]  # as keywords
     anew = run_gate(registry.store, early.model, DATA, **asked)  # type: ignore[arg-type]  # as keywords
+    assert isinstance(kept, Release)
+    assert isinstance(anew, Release)
     assert kept.number == early.number
     assert (anew.decision.verdict, anew.number) == ("refuse", 3)
 

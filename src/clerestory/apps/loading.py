@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
 
+from clerestory.core.digest import canonical
 from clerestory.core.errors import NotFound, closest
 from clerestory.models import AnyModel, open_reference
+from clerestory.models.adapters.endpoint_reference import changed_answers, fingerprint, read_reference
+from clerestory.models.adapters.openai import Endpoint, open_pinned
 from clerestory.models.folder_check import check_folder
 from clerestory.models.resolve import HF, OPENAI, REFERENCE_FORMS, is_model_location, open_folder, remote_host
 from clerestory.models.starter import STARTER
@@ -45,17 +50,61 @@ def load_model(store: Store, ref: str) -> tuple[AnyModel, ResolvedModel]:
     Raises:
         NotFound, IntegrityError, CapabilityError, InputError: as ``Store.resolve`` and ``models.open_reference``.
     """
-    if is_model_location(ref):
+    resolved = resolve_stored(store, ref)
+    if resolved is None:
         model = open_reference(ref)
+        if isinstance(model, Endpoint):
+            _pin(model, store)
         return model, ResolvedModel(model.digest, None)
+    return open_stored(store, resolved.digest, ref), resolved
+
+
+def open_stored(store: Store, digest: str, name: str = "") -> AnyModel:
+    """A model of the store; an endpoint is only opened while it answers as it did when it was registered.
+
+    Raises:
+        NotFound, IntegrityError, CapabilityError, InputError: as ``Store.model_folder``, ``open_folder`` and
+            ``open_pinned``.
+    """
+    folder = store.model_folder(digest)
+    return open_pinned(folder) if read_reference(folder) else open_folder(folder, name)
+
+
+def _pin(model: Endpoint, store: Store) -> None:
+    """Give an endpoint the digest that goes with its present answers to the fixed requests.
+
+    While it answers as before it keeps its digest, so its cached answers and its evidence hold; otherwise it counts as
+    another model.
+    """
+    key = f"endpoint/{model.digest}"
+    blob = store.cache_get(key)
+    known: dict[str, str] | None = json.loads(store.blobs.get(blob)) if blob else None
+    if known is None or changed_answers(model, known):
+        known = fingerprint(model)
+        store.cache_content(key, canonical(known))
+    model.pin(known)
+
+
+def resolve_stored(store: Store, ref: str) -> ResolvedModel | None:
+    """The model of the store that a reference names; None if it names one elsewhere.
+
+    Raises:
+        NotFound, InputError: as ``Store.resolve``.
+    """
+    if is_model_location(ref):
+        return None
     try:
-        resolved = store.resolve(ref)
+        return store.resolve(ref)
     except NotFound as error:
         if (Path(ref) / "config.json").is_file():
-            model = open_reference(ref)
-            return model, ResolvedModel(model.digest, None)
+            return None
         raise _not_found(ref, error) from error
-    return open_folder(store.model_folder(resolved.digest), ref), resolved
+
+
+def remote_host_of(folder: Path) -> str:
+    """The host that a model of the store sends images and texts to; empty if nothing leaves this computer."""
+    reference = read_reference(folder)
+    return remote_host(f"{OPENAI}{reference['endpoint']}") if reference else ""
 
 
 def check_reference(store: Store, ref: str) -> None:
@@ -93,11 +142,23 @@ def is_external(ref: str) -> bool:
 
 
 def known_models(store: Store) -> list[tuple[str, tuple[str, ...]]]:
-    """The releases in the store with their capabilities, newest first, for ``models.require_capability``."""
-    return [(release.ref, CLERESTORY_CAPABILITIES) for release in store.releases()]
+    """The releases of models that Clerestory trained, newest first, for ``models.require_capability``."""
+    return [
+        (release.ref, CLERESTORY_CAPABILITIES)
+        for release in store.releases()
+        if "preprocessor_config.json" in store.model_files(release.model)
+    ]
 
 
-def privacy_notice(ref: str) -> str:
-    """One sentence for the user if the model runs on another computer; empty if no data leaves this one."""
+def privacy_notice(ref: str, store: Store | None = None) -> str:
+    """One sentence for the user if the model runs on another computer; empty if no data leaves this one.
+
+    Args:
+        ref: the reference of the model.
+        store: its releases, which may be of endpoints.
+    """
     host = remote_host(ref)
+    if store is not None and not is_external(ref):
+        with suppress(NotFound):
+            host = remote_host_of(store.model_folder(store.resolve(ref).digest))
     return f"images and text are sent to {host}, which is another computer" if host else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from clerestory.core.codec import decode
 from clerestory.core.digest import digest_folder
@@ -50,19 +49,6 @@ def add_starter(store: Store) -> str:
     for each in evidence:
         store.put_evidence(each)
     return digest
-
-
-def stored_model(store: Store, ref: str) -> str:
-    """The digest of a model in the store; the starter or a model folder is added first.
-
-    Raises:
-        NotFound: the store has no such model.
-    """
-    if ref == STARTER:
-        return add_starter(store)
-    if (Path(ref) / "config.json").is_file():
-        return store.put_model(ref)
-    return store.resolve(ref).digest
 
 
 def live_or_starter(store: Store, ref: str) -> tuple[str, str]:

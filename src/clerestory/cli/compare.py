@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from clerestory.apps.loading import is_external, load_model
+from clerestory.apps.loading import load_model, resolve_stored
 from clerestory.cli.evaluate import evaluation_data, task_options
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
@@ -65,7 +65,7 @@ def compare_(
     target = comparison_files(a, b, report, force).html if report is not None else None
     store = open_store(common.home)
     dataset = evaluation_data(store, data, task, common.out)
-    digests = {ref: load_model(store, ref)[0].digest for ref in (a, b) if is_external(ref)}
+    digests = {ref: load_model(store, ref)[0].digest for ref in (a, b) if resolve_stored(store, ref) is None}
     comparison = compare(a, b, store, CompareConfig(margin, alpha), dataset.digest, digests, task)
     lines: list[str | Text | Table] = [
         Text(headline(comparison), "bold"),
@@ -80,9 +80,9 @@ def compare_(
         result["html"] = str(files.html)
         lines.append(f"page      {files.html}")
     common.out.result(result, *lines)
-    if report is None:
+    if report is None and not Path("compare.html").exists():
         options = (f" --data {quote(data)}" if data else "") + task_options(task)
-        common.out.next(f"clerestory compare {a} {b}{options} --report compare.html")
+        common.out.next(f"clerestory compare {quote(a)} {quote(b)}{options} --report compare.html")
     return comparison.exit_code
 
 

@@ -14,11 +14,12 @@ from rich.text import Text
 from clerestory.apps.datasets import add_dataset, load_dataset
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.digest import short
-from clerestory.core.errors import InputError
+from clerestory.core.errors import DataError, InputError
 from clerestory.core.extensions import names
 from clerestory.core.outputs import check_output_folder
 from clerestory.core.sample import Dataset
 from clerestory.data.shards import verify_shards, write_shards
+from clerestory.stages.train.requirements import check_trainable
 from clerestory.store import open_store
 
 MAX_FINDINGS = 8
@@ -43,7 +44,7 @@ def add_(source: str, /, *, name: str = "", why: str = "", force: bool = False, 
     if failed is not None:
         common.out.write_line(f"fix: {failed.fix}; then add it again")
         return 1
-    common.out.next(f"clerestory train --data {quote(data.name)}")
+    common.out.next(_next_command(data, data.name))
     return 0
 
 
@@ -96,7 +97,16 @@ def shards_(
     line = f"{path}: {index.size:,} samples in {count} {index.kind} shard{'s' if count != 1 else ''}, {status}"
     common.out.result({"folder": path, "status": status, "index": index}, line)
     if folder is not None:
-        common.out.next(f"clerestory train --data {quote(path)}")
+        common.out.next(_next_command(data, path))
+
+
+def _next_command(data: Dataset, source: str) -> str:
+    """Training where the data have captions to learn from, else search, which needs images alone."""
+    try:
+        check_trainable(data)
+    except DataError:
+        return f"clerestory serve --data {quote(source)}"
+    return f"clerestory train --data {quote(source)}"
 
 
 def _show(data: Dataset, common: Common) -> None:

@@ -9,14 +9,17 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from clerestory.apps.datasets import load_dataset
-from clerestory.apps.loading import is_external, load_model, privacy_notice
+from clerestory.apps.loading import load_model, privacy_notice
+from clerestory.apps.registration import register_evaluated
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.self_test import run_self_test
 from clerestory.cli.since import evaluate_since
 from clerestory.cli.summary import benchmark_verdicts, everything, summary
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
+from clerestory.core.errors import ClerestoryError
 from clerestory.core.sample import Dataset
+from clerestory.models.protocols import AnyModel
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.config import RetrievalProtocol
 from clerestory.stages.evaluate.suites import validity
@@ -67,7 +70,7 @@ def evaluate_(
     """
     out = common.out
     store = open_store(common.home)
-    notice = privacy_notice(model)
+    notice = privacy_notice(model, store)
     if notice:
         out.write_line(f"notice: {notice}")
     if self_test:
@@ -77,9 +80,12 @@ def evaluate_(
         evaluation_config(task, suites, prices), max_reply_tokens=reply_tokens, retrieval_protocol=retrieval_protocol
     )
     dataset = evaluation_data(store, data, task, out)
+    options = f" --data {quote(data or 'icons')}" if data or not task else ""
+    options += task_options(task)
     if since:
+        _register(store, model, loaded, out)
         name = resolved.release.name if resolved.release else ""
-        return evaluate_since(store, loaded, dataset, config, since, out, name)
+        return evaluate_since(store, loaded, dataset, config, since, out, name, options)
     evidence = evaluate(loaded, dataset, config, store, out)
     verdicts = benchmark_verdicts(evidence, store)
     lines: list[Any] = summary(evidence, verdicts)
@@ -88,11 +94,19 @@ def evaluate_(
     out.result({"id": evidence.id, "validity": verdicts, **encode(evidence)}, *lines, f"evidence  {evidence.id}")
     if not evidence.measurements:
         return UNDECIDED
-    if not (task and is_external(model)):  # the gate decides on models in the store only
-        options = f" --data {quote(data or 'icons')}" if data or not task else ""
-        options += task_options(task)
+    if _register(store, model, loaded, out):
         out.next(f"clerestory release gate {short(resolved.digest)}{options}")
     return 0
+
+
+def _register(store: Store, ref: str, model: AnyModel, out: Output) -> bool:
+    """Add a model from elsewhere to the store; a failure is a notice, because the evaluation itself is sound."""
+    try:
+        register_evaluated(store, ref, model)
+    except ClerestoryError as error:
+        out.write_line(f"notice: the model was not added to the store, so it cannot be released: {error}")
+        return False
+    return True
 
 
 def evaluation_config(tasks: tuple[str, ...], suites: str, prices: str) -> EvaluateConfig:
@@ -112,4 +126,4 @@ def evaluation_data(store: Store, data: str, tasks: tuple[str, ...], out: Output
 
 def task_options(tasks: tuple[str, ...]) -> str:
     """The options that name these tasks, each with a space before it."""
-    return "".join(f" --task {task}" for task in tasks)
+    return "".join(f" --task {quote(task)}" for task in tasks)

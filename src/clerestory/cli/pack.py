@@ -8,6 +8,7 @@ from shlex import quote
 from rich.table import Table
 
 from clerestory import __version__
+from clerestory.apps.starter import DEFAULT_NAME, live_or_starter
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
@@ -35,9 +36,11 @@ def add_(folder: Path, /, *, why: str = "", common: Common = PLAIN) -> None:
         folder: The folder of the pack.
         why: The reason, for the journal.
     """
-    pack = add_pack(open_store(common.home), folder, why=why)
+    store = open_store(common.home)
+    pack = add_pack(store, folder, why=why)
     _show(pack, common, "added")
-    common.out.next(f"clerestory evaluate --task {quote(pack.name)}")
+    model, _ = live_or_starter(store, f"{DEFAULT_NAME}@live")
+    common.out.next(f"clerestory evaluate {model} --task {quote(pack.name)}")
 
 
 def verify_(folder: Path, /, *, common: Common = PLAIN) -> None:

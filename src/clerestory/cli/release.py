@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from clerestory.apps.starter import stored_model
+from clerestory.apps.registration import stored_model, what_is_not_pinned
+from clerestory.apps.starter import DEFAULT_NAME
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
@@ -40,8 +42,11 @@ def gate_(
 ) -> int:
     """Decide by the policy whether a model may ship: ship (exit code 0), do not ship (1), or cannot decide (3).
 
+    The decision becomes a release with a number, unless the gate cannot decide.
+
     Args:
-        model: A model's digest, the starter, or a release to decide on again.
+        model: A release to decide on again, a model's digest, hf:org/name, a folder (./model),
+            openai:http://host/v1#model, or starter; a model from elsewhere is copied into the store.
         data: The dataset that its evidence was measured on (default: icons, or the data of the first --task).
         task: A task that it was evaluated on: its file, the folder of its pack or its name.
         name: The model name of the release.
@@ -54,16 +59,26 @@ def gate_(
     from clerestory.cli.evaluate import evaluation_data  # here, because it imports torch
 
     digest = stored_model(store, model)
+    notes = what_is_not_pinned(store, digest)
 
     dataset = evaluation_data(store, data, task, common.out)
+    release = None
     if dry_run:
-        decision = gate(digest, store, rules, dataset.digest, name, task)
+        decision = gate(digest, store, rules, dataset.digest, name, task, data)
         common.out.result(decision, *_decision_lines(decision))
     else:
-        release = run_gate(store, digest, dataset.digest, name=name, policy=rules, why=why, tasks=task)
-        decision = release.decision
-        common.out.result(release, f"release   {release.ref}", *_decision_lines(decision))
-    if decision.verdict == "ship" and not dry_run:
+        gated = run_gate(
+            store, digest, dataset.digest, name=name, policy=rules, why=why, notes=notes, tasks=task, source=data
+        )
+        if isinstance(gated, Release):
+            release, decision = gated, gated.decision
+            common.out.result(release, f"release   {release.ref}", *_decision_lines(decision))
+        else:
+            decision = gated
+            common.out.result(
+                {"decision": decision}, "no release, because the gate cannot decide", *_decision_lines(decision)
+            )
+    if release is not None and decision.verdict == "ship":
         common.out.next(f"clerestory release promote {release.ref} --why '...'")
     elif decision.command:
         common.out.next(decision.command)
@@ -100,7 +115,7 @@ def list_(*, name: str = "", common: Common = PLAIN) -> None:
     ]
     common.out.result(data, *lines)
     if not releases:
-        common.out.next("clerestory release gate MODEL")
+        common.out.next("clerestory release gate starter")
 
 
 def show_(ref: str, /, *, common: Common = PLAIN) -> None:
@@ -120,6 +135,7 @@ def show_(ref: str, /, *, common: Common = PLAIN) -> None:
         ("why", release.why),
         ("made live by", _promoters(store).get(release.ref, "nobody")),
         ("policy", release.decision.policy),
+        *((name.replace("_", " "), value) for name, value in release.notes.items()),
     ):
         facts.add_row(key, value)
     from clerestory.cli.since import freshness_table  # here, because they import torch
@@ -134,7 +150,7 @@ def show_(ref: str, /, *, common: Common = PLAIN) -> None:
         freshness_table(states),
     )
     if any(state.state != "fresh" for state in states):
-        common.out.next(f"clerestory evaluate {release.ref} --since {release.ref}")
+        common.out.next(f"clerestory evaluate {release.ref}{_data_option(store, release)} --since {release.ref}")
 
 
 def promote_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
@@ -147,7 +163,7 @@ def promote_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) ->
     """
     alias = promote(ref, open_store(common.home), who=who, why=why)
     common.out.result(alias, f"✓ {alias.name}@{alias.number} is {alias.alias}")
-    common.out.next("clerestory serve")
+    common.out.next("clerestory serve" + ("" if alias.name == DEFAULT_NAME else f" {quote(alias.name)}"))
 
 
 def rollback_(name: str = "icons", /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
@@ -186,6 +202,13 @@ def _release(store: Store, ref: str) -> Release:
     if release is None:
         raise NotFound(f"{ref} is a model, not a release", f"make it one with: clerestory release gate {ref}")
     return release
+
+
+def _data_option(store: Store, release: Release) -> str:
+    """The option that names the data of a release's newest evaluation; empty if the store has no name for them."""
+    used = store.find_evidence("evaluate", model=release.model)
+    data = used[0].subject.data if used else ""
+    return next((f" --data {quote(row.name)}" for row in store.datasets() if row.digest == data), "")
 
 
 def _aliases(store: Store, release: Release) -> list[str]:

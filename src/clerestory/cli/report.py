@@ -8,9 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from clerestory.apps.datasets import load_dataset
-from clerestory.apps.starter import stored_model
+from clerestory.apps.loading import resolve_stored
+from clerestory.apps.registration import stored_model
 from clerestory.cli.output import PLAIN, Common
-from clerestory.models.starter import STARTER
 from clerestory.report import report
 from clerestory.report.files import report_files
 from clerestory.store import open_store
@@ -28,13 +28,14 @@ def report_(
     """Write a report on a model, as HTML and JSON.
 
     Args:
-        ref: A release (icons@3, icons@live), a model's digest, or the starter.
+        ref: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model),
+            openai:http://host/v1#model, or starter.
         data: The dataset with the images of its examples.
         out: The folder or the .html file to write (default: in the folder of the store).
         force: Replace existing files.
     """
     store = open_store(common.home)
-    model = stored_model(store, ref) if ref == STARTER else ref
+    model = ref if resolve_stored(store, ref) else stored_model(store, ref)
     if out is not None:
         report_files(store, model, out, force)  # an error before the work
     files = report(store, model, out, load_dataset(store, data, common.out), force)

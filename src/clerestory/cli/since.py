@@ -32,7 +32,14 @@ MAX_CHANGES = 40
 
 
 def evaluate_since(
-    store: Store, model: Any, data: Dataset, config: EvaluateConfig, since: str, out: Output, name: str = ""
+    store: Store,
+    model: Any,
+    data: Dataset,
+    config: EvaluateConfig,
+    since: str,
+    out: Output,
+    name: str = "",
+    options: str = "",
 ) -> int:
     """Measure stale and missing suites again, and print what changed since a release was decided on.
 
@@ -44,6 +51,7 @@ def evaluate_since(
         since: ``live`` or another alias, or a release such as ``icons@3``.
         out: receives the result.
         name: the model name of the alias; needed if the store has several.
+        options: the options that name the data and the tasks, for the suggested command.
 
     Returns:
         The exit code: 1 if a measurement got worse by more than its uncertainty, else 0.
@@ -75,9 +83,9 @@ def evaluate_since(
         f"evidence  {evidence.id}",
     )
     if diff.regressions and release.model != model.digest:
-        out.next(f"clerestory compare {short(model.digest)} {release.ref}")
+        out.next(f"clerestory compare {short(model.digest)} {release.ref}{options}")
     elif any(_measured_again(state, now) for state in states):
-        out.next(f"clerestory release gate {short(model.digest)}")
+        out.next(f"clerestory release gate {short(model.digest)}{options}")
     return 1 if diff.regressions else 0
 
 

@@ -71,7 +71,7 @@ def run_stage(spec: StageSpec, ref: str, data: str, settings: dict[str, object],
 
     out, store = common.out, open_store(common.home)
     config: object = decode(_config_type(spec), settings)
-    if notice := privacy_notice(ref):
+    if notice := privacy_notice(ref, store):
         out.write_line(f"notice: {notice}")
     model, _ = load_model(store, ref)
     evidence: Evidence = import_object(spec.run)(model, load_dataset(store, data, out), config, store, out)

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from clerestory.apps.datasets import load_dataset
-from clerestory.apps.starter import stored_model
+from clerestory.apps.registration import stored_model
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.settings import merged_settings, settings_table
 from clerestory.core.codec import decode, encode

@@ -127,7 +127,7 @@ def _load(store: Store, ref: str, common: Common) -> AnyModel:
     ref, replaced = live_or_starter(store, ref)
     if replaced:
         common.out.write_line(f"notice: {replaced}")
-    if notice := privacy_notice(ref):
+    if notice := privacy_notice(ref, store):
         common.out.write_line(f"notice: {notice}")
     return load_model(store, ref)[0]
 

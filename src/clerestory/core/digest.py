@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,23 @@ def digest_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def digest_folder(folder: Path) -> tuple[str, dict[str, str]]:
+def digest_folder(folder: Path, names: Collection[str] | None = None) -> tuple[str, dict[str, str]]:
     """The digest of a folder and of each file in it: ``(digest, {relative posix path: SHA-256})``.
 
     The folder's digest is that of the mapping, so it depends on names and bytes only.
+
+    Args:
+        folder: the folder.
+        names: the relative posix paths of the files that count; all files if None.
     """
-    files = {
-        path.relative_to(folder).as_posix(): digest_file(path) for path in sorted(folder.rglob("*")) if path.is_file()
-    }
+    files = {path.relative_to(folder).as_posix(): digest_file(path) for path in files_below(folder, names)}
     return digest(files), files
+
+
+def files_below(folder: Path, names: Collection[str] | None = None) -> list[Path]:
+    """The files of a folder and its subfolders, sorted; only those with these relative posix paths if given."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return [path for path in files if names is None or path.relative_to(folder).as_posix() in names]
 
 
 def short(hex_digest: str) -> str:

@@ -12,10 +12,11 @@ import platform
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from clerestory.core.digest import files_below
 from clerestory.core.errors import Conflict, NotWritable
 
 LEFTOVER_SECONDS = 24 * 3600
@@ -89,12 +90,13 @@ def write_atomic(target: Path, content: bytes, temporary_folder: Path | None = N
         write_file(temporary, content, mode)
 
 
-def copy_folder(source: Path, target: Path) -> None:
-    """Copy every file below ``source`` (links are followed) and flush all of it to the disk."""
+def copy_folder(source: Path, target: Path, names: Collection[str] | None = None) -> None:
+    """Copy every file below ``source``, or those with these relative paths, and flush all of it to the disk.
+
+    Links are followed.
+    """
     make_folder(target)
-    for path in sorted(source.rglob("*")):
-        if not path.is_file():
-            continue
+    for path in files_below(source, names):
         copy = target / path.relative_to(source)
         make_folder(copy.parent)
         with path.open("rb") as reader, copy.open("xb") as writer:

@@ -104,7 +104,8 @@ class Reason:
         bound: the required minimum or maximum; of a relative rule the margin.
         unit: of these numbers.
         n: how many samples were measured.
-        additional_rows: how many more samples an inconclusive comparison needs; None if unknown.
+        additional_rows: how many more samples an inconclusive comparison, or a value whose interval includes the bound,
+            needs; None if unknown.
         changed: of stale evidence, the digests that changed: ``data``, ``code``, ``environment``.
         groups: the values of the rule's group that decided the outcome.
     """

@@ -50,12 +50,24 @@ def open_reference(ref: str) -> AnyModel:
         CapabilityError: its architecture is not supported, or it needs custom code.
         InputError: the reference is invalid, or its endpoint does not respond.
     """
-    if ref == STARTER:
-        return open_folder(starter_folder(), ref)
     if ref.startswith(OPENAI):
         from clerestory.models.adapters.openai import open_endpoint
 
         return open_endpoint(ref)
+    return open_folder(reference_folder(ref), ref)
+
+
+def reference_folder(ref: str) -> Path:
+    """The folder of the model of a reference; one of the hub is downloaded if it is not on this machine.
+
+    Args:
+        ref: as for ``open_reference``, but not an endpoint.
+
+    Raises:
+        NotFound: the model does not exist on this machine and cannot be downloaded.
+    """
+    if ref == STARTER:
+        return starter_folder()
     if ref.startswith(HF):
         name = ref.removeprefix(HF)
         if not name:
@@ -63,11 +75,24 @@ def open_reference(ref: str) -> AnyModel:
         folder = Path(name).expanduser()
         # "org/name" may also be a local folder; a name on the hub has exactly one slash and no leading dot.
         if name.startswith((".", "/", "~")) or folder.is_dir():
-            return open_folder(folder, ref)
+            return folder
         from clerestory.models.adapters.files import hub_folder
 
-        return open_folder(hub_folder(name), ref)
-    return open_folder(Path(ref).expanduser(), ref)
+        return hub_folder(name)
+    return Path(ref).expanduser()
+
+
+def files_of_model(folder: Path) -> tuple[str, ...] | None:
+    """The names of the files that make up a model, which are those of its digest; None if all files of the folder do.
+
+    Raises:
+        NotFound, IntegrityError, CapabilityError: as ``open_reference``.
+    """
+    if check_folder(folder).get("model_type") == OWN_TYPE:
+        return None
+    from clerestory.models.adapters.files import model_files
+
+    return tuple(model_files(folder))
 
 
 def open_folder(folder: Path, name: str = "") -> AnyModel:

@@ -27,7 +27,7 @@ from clerestory.report.examples import Examples, read_examples
 from clerestory.report.experts import read_experts
 from clerestory.report.model import (
     EVALUATION,
-    TRAINING,
+    TRAINING_KINDS,
     ComparedRelease,
     DatasetSummary,
     Diagnostics,
@@ -79,7 +79,7 @@ def collect(store: Store, ref: str, images: Dataset | None = None) -> ReportData
     history = tuple(store.releases(release.name)) if release else ()
     aliases = tuple(sorted(store.aliases(release.name), key=lambda a: a.alias)) if release else ()
     journal = reader.journal(release, model)
-    training, evaluation = _newest(evidence, TRAINING), _newest(evidence, EVALUATION)
+    training, evaluation = _newest(evidence, *TRAINING_KINDS), _newest(evidence, EVALUATION)
     data = reader.data(evaluation, images)
     usable = images if data is not None and data.counted else None
     examples = reader.examples(evaluation, usable)
@@ -115,8 +115,8 @@ def _release_of(store: Store, model: str) -> Release | None:
     return next((r for r in found if (r.name, r.number) in live), found[0] if found else None)
 
 
-def _newest(evidence: tuple[EvidenceRecord, ...], kind: str) -> EvidenceRecord | None:
-    return next((record for record in reversed(evidence) if record.evidence.kind == kind), None)
+def _newest(evidence: tuple[EvidenceRecord, ...], *kinds: str) -> EvidenceRecord | None:
+    return next((record for record in reversed(evidence) if record.evidence.kind in kinds), None)
 
 
 def _findings(evidence: tuple[EvidenceRecord, ...], images: Dataset | None) -> tuple[Finding, ...]:

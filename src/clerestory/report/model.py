@@ -9,6 +9,7 @@ from clerestory.core.release import Alias, Event, Policy, Release
 from clerestory.stats.calibration import ReliabilityBin
 
 EVALUATION, TRAINING = "evaluate", "train"
+TRAINING_KINDS = (TRAINING, "tune")  # the stages that make models
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +412,12 @@ class ReportData:
         """The newest evaluation of the model."""
         record = self.of_kind(EVALUATION)
         return record.evidence if record else None
+
+    @property
+    def training_record(self) -> EvidenceRecord | None:
+        """The newest evidence of how this model was made: of its training, or of its fine-tuning."""
+        kinds = TRAINING_KINDS
+        return next((record for record in reversed(self.evidence) if record.evidence.kind in kinds), None)
 
     def of_kind(self, kind: str) -> EvidenceRecord | None:
         """The newest evidence of one kind."""

@@ -29,7 +29,7 @@ from clerestory.report.chapters import (
     training_curves,
 )
 from clerestory.report.chapters.provenance import provenance_view
-from clerestory.report.model import TRAINING, BenchmarkTrust, EvidenceRecord, ReportData
+from clerestory.report.model import TRAINING_KINDS, BenchmarkTrust, EvidenceRecord, ReportData
 from clerestory.report.topics import topic_views
 from clerestory.report.trust import trust_views
 from clerestory.report.view import Chapter, Figure, Highlight, ReportPage, TopicView
@@ -144,7 +144,7 @@ def _notices(data: ReportData) -> tuple[str, ...]:
 
 def _consequence(kind: str) -> str:
     """What follows when a piece of evidence was produced in another way than it would be today."""
-    if kind == TRAINING:  # the model is the same to the byte, and so are its measurements
+    if kind in TRAINING_KINDS:  # the model is the same to the byte, and so are its measurements
         return "training it again would give another model. The measurements of this one remain valid."
     return "it is out of date, and so is every conclusion from it."
 

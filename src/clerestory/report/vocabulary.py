@@ -138,6 +138,7 @@ EVENTS = {
     "trained": "trained a model",
     "evaluated": "evaluated a model",
     "gated": "submitted it to the gate",
+    "undecided": "submitted it to the gate, which could not decide",
     "promoted": "promoted it to live",
     "rolled_back": "rolled back",
     "rolled_forward": "rolled forward",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from sqlalchemy import select
 
-from clerestory.core.digest import digest, digest_file, digest_folder, short
+from clerestory.core.digest import digest, digest_file, digest_folder, files_below, short
 from clerestory.core.errors import InputError, IntegrityError, not_found
 from clerestory.core.evidence import Finding
 from clerestory.core.files import (
@@ -41,23 +42,27 @@ class ModelStore:
         self._temporary_folder = temporary_folder
         self._database = database
 
-    def put(self, source: Path) -> str:
+    def put(self, source: Path, names: Collection[str] | None = None) -> str:
         """Copy a model folder into the store and return its digest; adding it again changes nothing.
 
         A damaged copy in the store is replaced.
+
+        Args:
+            source: the folder.
+            names: the relative posix paths of the model's files; all files of the folder if None.
 
         Raises:
             InputError: ``source`` is not a folder, is empty, or contains pickled weights or a link to a file elsewhere,
                 or the copy cannot be written.
         """
-        _check_source(source)
-        known, present = digest_folder(source)
+        _check_source(source, names)
+        known, present = digest_folder(source, names)
         if known in self.digests() and not _compare(self.folder / known, present):
             return known
         copy = temporary_path(self._temporary_folder)
         try:
             with translate_disk_errors(self.folder):
-                copy_folder(source, copy)
+                copy_folder(source, copy, names)
                 # The digest is that of the copy: the source may change while it is read.
                 model, files = digest_folder(copy)
                 self._move_into_place(copy, model, files)
@@ -140,17 +145,18 @@ def _compare(folder: Path, files: dict[str, str]) -> list[Finding]:
     return findings
 
 
-def _check_source(source: Path) -> None:
+def _check_source(source: Path, names: Collection[str] | None) -> None:
     fix = "name a folder with config.json and model.safetensors"
     if not source.is_dir():
         raise InputError(f"{source} is not a folder", fix)
     for path in sorted(source.rglob("*")):
-        if path.is_symlink() and not _stays_inside(path, source):
+        counts = names is None or path.relative_to(source).as_posix() in names
+        if counts and path.is_symlink() and not _stays_inside(path, source):
             raise InputError(
                 f"{path} is a link to {path.resolve()}, which is outside the model folder",
                 "copy the file into the folder, or remove the link",
             )
-    files = [path for path in source.rglob("*") if path.is_file()]
+    files = files_below(source, names)
     if not files:
         raise InputError(f"the folder {source} is empty", fix)
     for path in files:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -191,13 +191,17 @@ class Store:
 
     # Models and datasets.
 
-    def put_model(self, folder: Path | str) -> str:
+    def put_model(self, folder: Path | str, names: Collection[str] | None = None) -> str:
         """Copy a model folder into the store and return its digest; adding it again changes nothing.
+
+        Args:
+            folder: the folder.
+            names: the relative posix paths of the model's files; all files of the folder if None.
 
         Raises:
             InputError: ``folder`` is not a folder, is empty or contains pickled weights.
         """
-        return self._models.put(Path(folder))
+        return self._models.put(Path(folder), names)
 
     def model_folder(self, digest: str) -> Path:
         """The folder with the files of a model.

@@ -51,6 +51,7 @@ JOURNAL_INTACT = StateLabel("Intact", "yes", "yes")
 
 _EVENTS = {
     "gated": ("gate", "sky"),
+    "undecided": ("gate", "unsure"),
     "promoted": ("up", "yes"),
     "rolled_back": ("back", "unsure"),
     "data_added": ("add", "soft"),

@@ -13,16 +13,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from clerestory.apps.loading import is_external, load_model
+from clerestory.apps.loading import is_external, load_model, open_stored, remote_host_of
 from clerestory.apps.search import build_index
 from clerestory.core.errors import ClerestoryError, IntegrityError, Refused
 from clerestory.core.progress import ProgressTask
 from clerestory.core.release import Alias, Release
 from clerestory.core.sample import Dataset
-from clerestory.models import AnyModel, ClerestoryEncoder, Embedder, find_text_tower, open_model
+from clerestory.models import AnyModel, ClerestoryEncoder, Embedder, find_text_tower
 from clerestory.models.resolve import remote_host
 from clerestory.stages.release.promotion import LIVE, PREVIOUS, check_live
-from clerestory.store import Store
+from clerestory.store import ResolvedModel, Store
 from clerestory.web.confidence import Calibrators, fit_calibrators
 from clerestory.web.loaded_model import LoadedModel, TokenCounter
 from clerestory.web.search_index import ImageSearcher
@@ -214,8 +214,9 @@ class ModelFollower:
         release = self.store.release(self.name, number)
         self._verify_files(release.ref, release.model)
         self._check_wanted(number)
-        model = open_model(self.store.model_folder(release.model))
-        return self._prepare(number, release.ref, release, model, start)
+        model = open_stored(self.store, release.model, release.ref)
+        host = remote_host_of(self.store.model_folder(release.model))
+        return self._prepare(number, release.ref, release, model, start, host)
 
     def _verify_files(self, ref: str, digest: str) -> None:
         failed = [finding for finding in self.store.verify_model(digest) if finding.state == "fail"]
@@ -274,7 +275,10 @@ class FixedModel(ModelFollower):
             self._verify_files(self.name, self.store.resolve(self.name).digest)
         model, resolved = load_model(self.store, self.name)
         ref = resolved.release.ref if resolved.release else self.name
-        return self._prepare(number, ref, resolved.release, model, start, remote_host(self.name))
+        return self._prepare(number, ref, resolved.release, model, start, self._host(resolved))
+
+    def _host(self, resolved: ResolvedModel) -> str:
+        return remote_host_of(self.store.model_folder(resolved.digest)) if resolved.release else remote_host(self.name)
 
 
 class _Superseded(Exception):

@@ -16,6 +16,8 @@ from clerestory.core.errors import CapabilityError, ConfigError, DataError
 from clerestory.core.progress import QUIET
 from clerestory.core.sample import Dataset
 from clerestory.models.resolve import open_folder
+from clerestory.report.collect import collect
+from clerestory.report.page import build
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.train.tune import TuneConfig, TuneResult, cache, tune
 from clerestory.stages.train.tune.cache import EmbeddingCache
@@ -294,3 +296,16 @@ def test_chunks_do_not_change_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     for chunk in (1, 3, 10, 64):
         monkeypatch.setattr(cache, "CHUNK_SIZE", chunk)
         np.testing.assert_array_equal(cache.uncached_rows(10, 3, lambda part: rows[part.start : part.stop]), rows)
+
+
+def test_the_report_of_a_tuned_model_has_its_training(
+    clip: Path, new: Dataset, retained: Dataset, store: Store
+) -> None:
+    result = tuned(clip, new, retained, store)
+    data = collect(store, result.model[:12], new)
+    assert data.training is not None
+    assert data.training.losses[0].points[-1][0] == result.evidence.facts.integer("steps")
+    assert not [reason for reason in data.missing if "training" in reason]
+    [chapter] = [chapter for chapter in build(data).chapters if chapter.anchor == "training"]
+    assert f"Fine-tuned from a model ({open_folder(clip).digest[:12]})" in chapter.lead
+    assert [figure.title for figure in chapter.figures] == ["Training loss"]

@@ -14,14 +14,15 @@ import string
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from clerestory.core.codec import Fact
-from clerestory.core.digest import digest
-from clerestory.core.errors import CapabilityError, InputError, Undecided, not_found
+from clerestory.core.errors import CapabilityError, InputError, IntegrityError, Undecided, not_found
+from clerestory.models.adapters.endpoint_reference import changed_answers, read_reference, reference_digest
 from clerestory.models.adapters.http_client import ADDRESS_FORM, API_KEY_VARIABLES, HttpClient, HttpReply, RetryPolicy
 from clerestory.models.adapters.loading import model_input
 from clerestory.models.adapters.request_parameters import REFUSED, RequestParameters
@@ -60,6 +61,7 @@ class Endpoint:
     Attributes:
         host: receives the images.
         methods: how it answers besides with text, as part of its digest.
+        reference: the known properties of the model: address, name, prompts, and its fingerprint if it is pinned.
         last_error: the reason why an item of the last call has no captions or no scores; empty without failures.
     """
 
@@ -67,9 +69,15 @@ class Endpoint:
 
     def __init__(self, client: HttpClient, model: str, parameters: RequestParameters | None = None) -> None:
         self.client, self.model, self.host = client, model, client.host
-        self.digest = _remote_digest(client, model, CAPTION_PROMPT, CHOICE_PROMPT, *self.methods)
+        self.reference = _reference(client, model, CAPTION_PROMPT, CHOICE_PROMPT, *self.methods)
+        self.digest = reference_digest(self.reference)
         self.last_error = ""
         self.parameters = parameters or RequestParameters()
+
+    def pin(self, answers: Mapping[str, str]) -> None:
+        """Make the answers to the fixed requests part of the reference and of the digest."""
+        self.reference = self.reference | {"fingerprint": dict(answers)}
+        self.digest = reference_digest(self.reference)
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Reply]:
         """One reply for each request; a request that fails after the retries has its reason in ``Reply.error``."""
@@ -96,6 +104,7 @@ class Endpoint:
             "endpoint": self.client.base,
             "model": self.model,
             "pinned": NOT_PINNED,
+            "fingerprint_requests": len(self.reference.get("fingerprint", ())),
             "caption_prompt": CAPTION_PROMPT,
             "parameters_not_accepted": self.parameters.dropped,
             **{f"lowered_{name}": limit for name, limit in self.parameters.limits.items()},
@@ -184,7 +193,8 @@ class RemoteEmbedder:
         self.client, self.model, self.host = client, model, client.host
         self.dims: tuple[int, ...] = tuple(int(d) for d in entry["dimensions"])
         self.reported_digest = str(entry.get("digest", ""))
-        self.digest = _remote_digest(client, model, self.reported_digest)
+        self.reference = _reference(client, model, self.reported_digest)
+        self.digest = reference_digest(self.reference)
 
     def embed_images(self, images: Sequence[Image.Image], dim: int | None = None) -> Matrix:
         """Unit rows ``(N, D)`` float32.
@@ -284,9 +294,32 @@ def data_url(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
 
 
-def _remote_digest(client: HttpClient, model: str, *parameters: str) -> str:
-    """Content address of the known properties of a remote model."""
-    return digest({"endpoint": client.base, "model": model, "parameters": list(parameters)})
+def open_pinned(folder: Path) -> Endpoint | RemoteEmbedder:
+    """Open the endpoint whose reference is in a folder, if it still has the same properties and answers.
+
+    Raises:
+        IntegrityError: the reference is damaged, or the endpoint now has other properties or answers.
+        InputError, NotFound, Undecided: as ``open_endpoint``.
+    """
+    reference = read_reference(folder) or {}
+    ref = f"{PREFIX}{reference['endpoint']}#{reference['model']}"
+    model, known = open_endpoint(ref), reference.pop("fingerprint", None)
+    changed = list(reference) if model.reference != reference else []
+    if known is not None and isinstance(model, Endpoint):
+        changed += changed_answers(model, known)
+        model.pin(known)
+    if changed:
+        raise IntegrityError(
+            f"the endpoint {ref.removeprefix(PREFIX)} is no longer the model that was evaluated: it answers "
+            "fixed requests in another way or has other properties",
+            f"evaluate it again: clerestory evaluate {ref}",
+        )
+    return model
+
+
+def _reference(client: HttpClient, model: str, *parameters: str) -> dict[str, Any]:
+    """The known properties of a remote model."""
+    return {"endpoint": client.base, "model": model, "parameters": list(parameters)}
 
 
 def _served_models(client: HttpClient, model: str) -> dict[str, Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from clerestory.core.digest import short
 from clerestory.core.units import duration
 from clerestory.report import format
 from clerestory.report.model import TRAINING, LogSeries, ReportData, TrainingLog
@@ -77,12 +78,16 @@ def _from_to(series: LogSeries, times: int) -> str:
 
 def _note(data: ReportData) -> str:
     """How long the training took, and whether this is an early checkpoint."""
-    record = data.of_kind(TRAINING)
+    record = data.training_record
     if record is None:
         return "There is no record of this model's training in the store."
     evidence = record.evidence
     cost, made = evidence.cost, format.when(evidence.created)
-    text = f"Trained in {duration(cost.seconds)} ({duration(cost.cpu_seconds)} of CPU time), {made}."
+    how = "Trained"
+    if evidence.kind != TRAINING:
+        base, digest = evidence.facts.text("base") or "a model", short(evidence.facts.text("base_model"))
+        how = f"Fine-tuned from {base} ({digest}) for {format.plural(evidence.facts.integer('steps'), 'step')}"
+    text = f"{how} in {duration(cost.seconds)} ({duration(cost.cpu_seconds)} of CPU time), {made}."
     if evidence.facts.get("early_model") == data.model:
         step = data.training.early_step if data.training else 0
         text += " This model is the early checkpoint" + (f" of step {format.count(step)}." if step else ".")

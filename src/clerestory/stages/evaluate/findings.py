@@ -31,6 +31,13 @@ NOT_UNDERSTOOD = FindingCode(
     "replies not understood",
     fix="ask for the letter alone in the prompts of the task, or raise max_reply_tokens for replies that were cut off",
 )
+NOT_PINNED = FindingCode(
+    "CLR-E010",
+    "info",
+    "weights not pinned",
+    "warn",
+    "evaluate the endpoint again before a decision that depends on it; a model in a folder (hf:./folder) can be pinned",
+)
 NO_TRAINING_DATA = FindingCode(
     "CLR-E020", "info", "no labelled training data", "not_applicable", "give some images the split 'train'"
 )
@@ -126,6 +133,7 @@ CODES = (
     NOT_APPLICABLE,
     UNANSWERED,
     NOT_UNDERSTOOD,
+    NOT_PINNED,
     NO_TRAINING_DATA,
     NO_TEMPERATURE,
     SMALL_GROUP,

@@ -88,9 +88,20 @@ def evaluate(model: Any, data: Dataset, config: EvaluateConfig, store: Store, pr
     results = {suite.name: _suite_evidence(suite, context) for suite in supported}
     notes = list(context.split_findings) if any(suite.needs_captions for suite in suites) else []
     notes += [_unsupported(suite, model) for suite in suites if suite not in supported]
+    notes += _not_pinned(model)
     evidence = _combined(evaluation_subject(suites, context.request), results, notes, config, store)
     store.put_evidence(evidence)
     return evidence
+
+
+def _not_pinned(model: Any) -> list[Finding]:
+    """A finding for a model whose weights can change without its digest."""
+    facts = model.facts() if callable(getattr(model, "facts", None)) else {}
+    if not facts.get("pinned"):
+        return []
+    count = facts.get("fingerprint_requests", 0)
+    message = f"{facts['pinned']}; answers to {count} fixed requests are part of its digest"
+    return [findings.NOT_PINNED.finding("model", message, requests=count)]
 
 
 def _supported(model: Any, suites: tuple[Suite, ...]) -> list[Suite]:

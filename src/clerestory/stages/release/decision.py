@@ -32,7 +32,15 @@ _CHANGES = {
 }
 
 
-def gate(model: str, store: Store, policy: Policy, data: str, name: str = "", tasks: Sequence[str] = ()) -> Decision:
+def gate(
+    model: str,
+    store: Store,
+    policy: Policy,
+    data: str,
+    name: str = "",
+    tasks: Sequence[str] = (),
+    source: str = "",
+) -> Decision:
     """Decide whether a model may ship.
 
     Evidence counts only if it was produced for this model, on this data, by the current code in the current
@@ -46,6 +54,7 @@ def gate(model: str, store: Store, policy: Policy, data: str, name: str = "", ta
         data: digest of the dataset of the evidence.
         name: the model name whose ``live`` release is the reference of relative rules; the policy's name if empty.
         tasks: references of the tasks with this data, for the suggested commands.
+        source: the source of the dataset, for the suggested commands; used if the store has no name for it.
 
     Returns:
         ``ship`` if every rule passes, ``refuse`` if one fails, else ``cannot_decide``.
@@ -56,7 +65,7 @@ def gate(model: str, store: Store, policy: Policy, data: str, name: str = "", ta
     """
     check_policy(policy)
     store.model_files(model)
-    candidate = _Candidate(model, data, name or policy.name, store, tuple(tasks))
+    candidate = _Candidate(model, data, name or policy.name, store, tuple(tasks), source)
     reasons = tuple(_reason(rule, candidate) for rule in policy.rules)
     return Decision(
         verdict=overall_verdict(reason.outcome for reason in reasons),
@@ -93,6 +102,7 @@ class _Candidate:
     name: str
     store: Store
     tasks: tuple[str, ...] = ()
+    source: str = ""
 
     def stored(self, rule: Rule, model: str = "") -> list[Evidence]:
         """The evidence of the rule's kind, newest first."""
@@ -118,7 +128,7 @@ def _concerns(finding: Finding, task: str) -> bool:
 
 def _reason(rule: Rule, candidate: _Candidate) -> Reason:
     """The reason of one rule, from the newest current evidence that has its measurement."""
-    commands = commands_for(rule, candidate.model, candidate.data, candidate.store, candidate.tasks)
+    commands = commands_for(rule, candidate.model, candidate.data, candidate.store, candidate.tasks, candidate.source)
     current, incomplete = candidate.current(rule)
     for evidence in current:
         measured = evidence.find(rule.metric, rule.where)
@@ -145,7 +155,7 @@ def _check(rule: Rule, candidate: _Candidate, evidence: Evidence, measured: Meas
             reason = check_chance(rule, reason, evidence.facts.number(chance))
         if reason.cause == "met_by_chance":
             return reason
-        return reason if reason.outcome == "pass" else replace(reason, command=commands.improve(measured))
+        return reason if reason.outcome == "pass" else replace(reason, command=commands.improve(reason))
     reference = _reference(rule, candidate)
     if reference is None:
         return without_reference(rule, evidence.id, candidate.name)
@@ -157,8 +167,8 @@ def _check(rule: Rule, candidate: _Candidate, evidence: Evidence, measured: Meas
             reason = check_relative(rule, compared, _compared(name, other, measured_other, candidate.store))
             if reason.outcome == "pass":
                 return reason
-            command = commands.improve(measured) if reason.outcome == "fail" else commands.compare(name)
-            return replace(reason, command=command)
+            improved = commands.improve(reason) if reason.outcome == "fail" else ""
+            return replace(reason, command=improved or commands.compare(name))
     message = (
         f"{name} has no current {rule.metric} to compare with: it was never measured, or its evidence is stale or "
         "lacks answers."

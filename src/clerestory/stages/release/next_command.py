@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from shlex import quote
 
 from clerestory.core.digest import short
-from clerestory.core.evidence import Evidence, Measurement
-from clerestory.core.release import Rule
+from clerestory.core.evidence import Evidence
+from clerestory.core.extensions import names
+from clerestory.core.release import Reason, Rule
 from clerestory.core.stage import StageSpec, stage, stages
 from clerestory.store import Store
 
@@ -22,8 +23,10 @@ class Commands:
         model: the model, as commands name it.
         dataset: the option that names the dataset; empty if the store has no name for it.
         tasks: options that name the tasks with this data.
-        finished: runs the gate on the final model of the same training; empty unless the model is an early checkpoint.
-        larger, smaller: train a model of another size; empty if there is no such preset.
+        gate_final: runs the gate on the final model of the same training; empty unless the model is an early
+            checkpoint.
+        train_larger, train_smaller: train a model of another size on the same data; empty if there is no such preset,
+            or the model was not trained here.
     """
 
     source: StageSpec
@@ -34,11 +37,16 @@ class Commands:
     train_larger: str
     train_smaller: str
 
-    def improve(self, measured: Measurement) -> str:
-        """The command that could give a better value than the measured one; empty if none is known."""
+    def improve(self, reason: Reason) -> str:
+        """The command that could give a better value than that of a reason; empty if none is known.
+
+        None is, where only more samples of the test would help: its message says how many.
+        """
+        if reason.additional_rows is not None:
+            return ""
         if self.gate_final:
             return self.gate_final
-        return self.train_smaller if measured.unit == "ms" else self.train_larger
+        return self.train_smaller if reason.unit == "ms" else self.train_larger
 
     def measure(self, model: str = "") -> str:
         """The command that produces the evidence that the rule reads, for this model or another one."""
@@ -53,7 +61,9 @@ class Commands:
         return comparison.command.format(model=self.model, reference=reference, data=self.dataset + self.tasks)
 
 
-def commands_for(rule: Rule, model: str, data: str, store: Store, tasks: Sequence[str] = ()) -> Commands:
+def commands_for(
+    rule: Rule, model: str, data: str, store: Store, tasks: Sequence[str] = (), source: str = ""
+) -> Commands:
     """The commands for a rule that a model did not pass.
 
     Args:
@@ -62,26 +72,43 @@ def commands_for(rule: Rule, model: str, data: str, store: Store, tasks: Sequenc
         data: digest of the dataset; commands use its name if the store has one.
         store: holds the datasets and the evidence of training.
         tasks: references of the tasks with this data.
+        source: the source of the dataset; used if the store has no name for it.
     """
-    dataset = next((f" --data {quote(row.name)}" for row in store.datasets() if row.digest == data), "")
+    dataset = _data_option(store, data) or (f" --data {quote(source)}" if source else "")
     task_options = "".join(f" --task {quote(task)}" for task in tasks)
     producer = next((spec for spec in stages().values() if spec.presets), None)
     trainings = store.find_evidence(producer.kind) if producer else []
     own_training = next((each for each in trainings if each.subject.model == model), None)
-    final = next((each for each in trainings if model in each.facts.values() and each.subject.model != model), None)
+    final = next((each for each in trainings if model in _checkpoints(each) and each.subject.model != model), None)
     return Commands(
         source=stage(rule.evidence),
         model=short(model),
         dataset=dataset,
         tasks=task_options,
         gate_final=f"clerestory release gate {short(final.subject.model)}{dataset}{task_options}" if final else "",
-        train_larger=_train_preset(producer, own_training, dataset, -1),
-        train_smaller=_train_preset(producer, own_training, dataset, 0),
+        train_larger=_train_preset(producer, own_training, store, -1),
+        train_smaller=_train_preset(producer, own_training, store, 0),
     )
 
 
-def _train_preset(producer: StageSpec | None, own_training: Evidence | None, dataset: str, index: int) -> str:
-    """The command that trains the largest (-1) or smallest (0) preset; empty if the model itself has this preset."""
-    if producer is None or (own_training is not None and own_training.facts.get("preset") == producer.presets[index]):
+def _data_option(store: Store, data: str) -> str:
+    """The option that names a dataset; empty if the store has no name for it."""
+    return next((f" --data {quote(row.name)}" for row in store.datasets() if row.digest == data), "")
+
+
+def _checkpoints(training: Evidence) -> tuple[str, str]:
+    """The models that a training stored on its way, not the one that it started from."""
+    return training.facts.text("early_model"), training.facts.text("late_model")
+
+
+def _train_preset(producer: StageSpec | None, own_training: Evidence | None, store: Store, index: int) -> str:
+    """The command that trains the largest (-1) or smallest (0) preset on the data that the model was trained on.
+
+    It is empty if the model itself has this preset or was not trained here, and if its data have no name here.
+    """
+    if producer is None or own_training is None or own_training.facts.get("preset") == producer.presets[index]:
         return ""
-    return f"{producer.command.format(model='', data=dataset)} --preset {producer.presets[index]}"
+    data = _data_option(store, own_training.subject.data)
+    if not data and (name := own_training.facts.text("data")) in names("data"):
+        data = f" --data {quote(name)}"
+    return f"{producer.command.format(model='', data=data)} --preset {producer.presets[index]}" if data else ""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
+from statistics import NormalDist
 
 from clerestory.core.evidence import Measurement
 from clerestory.core.release import Cause, Outcome, Reason, Rule, Verdict
+from clerestory.stats.intervals import wilson
 
 
 def check_bound(rule: Rule, measured: Measurement, evidence: str) -> Reason:
@@ -43,11 +46,47 @@ def check_bound(rule: Rule, measured: Measurement, evidence: str) -> Reason:
     bound = format_bound(rule, measured.unit)
     if _meets(rule, worse):
         return _reason(rule, "meets_bound", f"{prefix}; even the {end} meets the {bound}.", measured, evidence)
+    more = additional_rows(rule, measured)
     if _meets(rule, better):
         ending = f"the {end} {_relation(rule)} the {bound}, so the claim does not hold with confidence"
     else:
         ending = f"the whole interval {_relation(rule)} the {bound}"
-    return _reason(rule, _failure_cause(rule), f"{prefix}; {ending}.", measured, evidence)
+    if more is not None:
+        ending += f"; with about {more:,} more samples like these it would, if the value stays the same"
+    return _reason(rule, _failure_cause(rule), f"{prefix}; {ending}.", measured, evidence, more)
+
+
+def additional_rows(rule: Rule, measured: Measurement) -> int | None:
+    """How many more samples would move the interval past the bound, if the value stays the same.
+
+    The interval is taken to shrink as it does for a share (Wilson 1927), otherwise with the root of the number of
+    samples.
+
+    Returns:
+        None if the value itself does not meet the bound, so that no number of samples would help, or without an
+        interval.
+    """
+    interval, bound, value = measured.interval, _bound(rule), measured.value
+    if interval is None or not _meets(rule, value) or value == bound:
+        return None
+    end = interval.low if rule.at_least is not None else interval.high
+    if measured.unit == "share" and interval.method.endswith("wilson") and 0 <= bound <= 1:
+        ratio = _wilson_size(value, bound, interval.level) / _wilson_size(value, end, interval.level)
+    else:
+        ratio = ((value - end) / (value - bound)) ** 2
+    return max(1, math.ceil(measured.n * (ratio - 1)))
+
+
+def _wilson_size(share: float, end: float, level: float) -> float:
+    """The number of independent samples with which an end of the interval of a share is there."""
+    critical = NormalDist().inv_cdf((1 + level) / 2)
+    small, large = 1e-3, 1e12
+    while large / small > 1 + 1e-6:
+        size = math.sqrt(small * large)
+        reached = wilson(share, size, critical, level)
+        is_wider = reached.low < end if end < share else reached.high > end
+        small, large = (size, large) if is_wider else (small, size)
+    return large
 
 
 def check_chance(rule: Rule, reason: Reason, chance: float) -> Reason:
@@ -107,7 +146,9 @@ def format_margin(rule: Rule, unit: str) -> str:
     return f"{100 * margin:.3g} points" if unit == "share" else f"{margin:.3g} {unit}"
 
 
-def _reason(rule: Rule, cause: Cause, message: str, measured: Measurement, evidence: str) -> Reason:
+def _reason(
+    rule: Rule, cause: Cause, message: str, measured: Measurement, evidence: str, more: int | None = None
+) -> Reason:
     interval = measured.interval
     return Reason(
         rule=rule.name,
@@ -121,6 +162,7 @@ def _reason(rule: Rule, cause: Cause, message: str, measured: Measurement, evide
         bound=_bound(rule),
         unit=measured.unit,
         n=measured.n,
+        additional_rows=more,
     )
 
 

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from clerestory.core.errors import DataError
 from clerestory.core.progress import Progress
-from clerestory.core.sample import SUPPLEMENT, TRAIN, VAL, Dataset, Sample
+from clerestory.core.sample import VAL, Dataset, Sample
 from clerestory.data.images import decode_sample
 from clerestory.models.processor import SPECIAL, make_tokenizer, to_pixels
 from clerestory.models.projection import principal_axes
 from clerestory.models.protocols import Matrix
 from clerestory.models.text_tower import TextTower
+from clerestory.stages.train.requirements import check_trainable, is_supplementary, training_samples
 from clerestory.stages.train.sampling import (
     ConceptRows,
     SharedCaptions,
@@ -123,27 +123,15 @@ def prepare(
     Raises:
         DataError: there are fewer than two concepts with captions, or all captions are equal.
     """
-    splits = {s.split for s in data}
-    in_train = [s for s in data if (s.split == TRAIN if TRAIN in splits else not s.split)]
-    train, uncaptioned = [s for s in in_train if s.caption], [s for s in in_train if not s.caption]
+    check_trainable(data)
+    train, uncaptioned = training_samples(data)
     extra = [s for s in uncaptioned if not is_skin_tone_variant(s.groups)] if unlabelled else []
     val = [s for s in data if s.split == VAL and s.caption and not is_skin_tone_variant(s.groups)]
     # Supplementary images come last: their rows follow those of the main images.
-    train.sort(key=_supplementary)
-    main = sum(not _supplementary(s) for s in train)
+    train.sort(key=is_supplementary)
+    main = sum(not is_supplementary(s) for s in train)
     concepts, supplement = _concepts(train[:main], 0), _concepts(train[main:], main)
-    if len(concepts) < 2:
-        raise DataError(
-            f"{data.name} has {len(concepts)} concepts with captions, and training needs at least 2",
-            "add images of at least two different concepts, with captions",
-        )
     shared = shared_captions((s.concept or s.caption, s.caption) for s in train[:main])
-    if len({s.caption for s in train[:main]}) == 1:
-        raise DataError(
-            f"all {main} training images of {data.name} have the caption {shared.caption!r}, so there is nothing to "
-            "tell them apart by",
-            "give the images captions that say what they show",
-        )
     with progress.task("Reading images", len(train) + len(extra) + len(val)) as task:
         train_images = _images(train, data, store_side, tower, task.advance)
         unlabelled_UHWC = _pixels(extra, data, store_side, task.advance)
@@ -161,10 +149,6 @@ def prepare(
         shared=shared,
         truncated_texts=tower.count_truncated(train_images.texts),
     )
-
-
-def _supplementary(sample: Sample) -> bool:
-    return sample.groups.get(SUPPLEMENT) == "yes"
 
 
 def _concepts(samples: list[Sample], first: int) -> list[ConceptRows]:

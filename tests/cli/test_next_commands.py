@@ -1,0 +1,73 @@
+"""A command that is printed as the next one runs: here it is carried out, or the one that would fail is not printed."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from tests.support.images import solid_image
+
+from clerestory.cli.main import run
+from clerestory.core.errors import DataError
+from clerestory.data import open_data
+from clerestory.stages.train.requirements import check_trainable
+
+COLOURS = ("red", "green", "blue", "yellow")
+# the rows of a table: caption and split of each image
+WORLDS = {
+    "captioned": [("a red tile", ""), ("a green tile", ""), ("a blue tile", ""), ("a yellow tile", "")],
+    "without captions": [("", ""), ("", ""), ("", ""), ("", "")],
+    "one caption": [("a tile", "")] * 4,
+    "one image": [("a red tile", "")],
+    "one with a caption": [("a red tile", ""), ("", ""), ("", "")],
+    "captions in the test split only": [("", "train"), ("", "train"), ("a red tile", "test"), ("a blue tile", "test")],
+}
+
+
+def write_world(folder: Path, rows: list[tuple[str, str]]) -> Path:
+    folder.mkdir()
+    table = ["image,caption,split"]
+    for colour, (caption, split) in zip(COLOURS, rows, strict=False):
+        (folder / f"{colour}.png").write_bytes(solid_image(colour))
+        table.append(f"{colour}.png,{caption},{split}")
+    (folder / "captions.csv").write_text("\n".join(table), encoding="utf-8")
+    return folder
+
+
+def suggested(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    """The words of the command that a successful command suggests."""
+    assert run(list(arguments)) == 0
+    err = capsys.readouterr().err
+    [line] = [line.removeprefix("next: ") for line in err.splitlines() if line.startswith("next: ")]
+    return shlex.split(line)[1:]
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_training_is_suggested_exactly_for_data_that_it_accepts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, world: str
+) -> None:
+    monkeypatch.setenv("CLERESTORY_HOME", str(tmp_path / "home"))
+    folder = write_world(tmp_path / "my tiles", WORLDS[world])
+    command = suggested(capsys, "data", "add", str(folder))
+    assert command[1:] == ["--data", "my tiles"]
+    done = run(["train", *command[1:], "--steps", "1"]) if command[0] == "serve" else 0
+    error = capsys.readouterr().err
+    if world == "captioned":
+        assert command[0] == "train"
+        check_trainable(open_data(folder))
+    else:
+        assert command[0] == "serve", "search needs images alone"
+        assert done == 2
+        assert "Traceback" not in error
+        with pytest.raises(DataError):
+            check_trainable(open_data(folder))
+
+
+def test_the_shards_of_data_without_captions_are_not_suggested_for_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLERESTORY_HOME", str(tmp_path / "home"))
+    folder = write_world(tmp_path / "photos", WORLDS["without captions"])
+    command = suggested(capsys, "data", "shards", str(folder), str(tmp_path / "shards"))
+    assert command == ["serve", "--data", str(tmp_path / "shards")]
