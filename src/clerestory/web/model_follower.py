@@ -278,7 +278,9 @@ class FixedModel(ModelFollower):
         return self._prepare(number, ref, resolved.release, model, start, self._host(resolved))
 
     def _host(self, resolved: ResolvedModel) -> str:
-        return remote_host_of(self.store.model_folder(resolved.digest)) if resolved.release else remote_host(self.name)
+        if is_external(self.name):
+            return remote_host(self.name)
+        return remote_host_of(self.store.model_folder(resolved.digest))
 
 
 class _Superseded(Exception):
