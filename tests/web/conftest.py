@@ -86,7 +86,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset, tiny_mod
     made.store.close()
 
 
-def wait_ready(client: httpx.Client) -> None:
+def wait_ready(client: httpx.Client | TestClient) -> None:
     """Wait until the model is loaded; patiently, since other jobs may use the machine."""
     until = time.monotonic() + 240
     while client.get("/readyz").status_code != 200:
