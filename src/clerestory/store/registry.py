@@ -53,9 +53,14 @@ class AliasMove:
     expected_generation: int | None
 
 
+def is_name(name: str) -> bool:
+    """Whether a name is short, lower case and free of ``@``."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(kind: str, name: str) -> None:
     """Raise ``InputError`` unless ``name`` is short, lower case and free of ``@``."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise InputError(
             f"{name!r} is not a valid name of {kind}",
             "use up to 64 lower-case letters, digits, dots, hyphens and underscores, such as icons",
