@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 from tests.support.colour_tiles import ColourModel
 from tests.support.images import encode_image, solid_image
 
-from clerestory.apps.captioning import caption_files, captions_csv, check_file, file_cell, safe_path
+from clerestory.apps.captioning import caption_files, captions_csv, check_file, file_cell, image_files, safe_path
 from clerestory.cli.main import run
 from clerestory.data import open_data
 
@@ -74,8 +75,8 @@ def test_files_are_captioned_in_their_order_and_unreadable_ones_have_a_reason(tm
     files = [tmp_path / name for name in ("a.png", "b.png", "missing.png", "c.png")]
     results = dict(caption_files(ColourModel(silent=""), files, 1))
     assert list(results) == files
-    assert results[files[0]][0].text == "crimson tile"  # type: ignore[union-attr]
-    assert results[files[3]][0].text == "navy tile"  # type: ignore[union-attr]
+    assert results[files[0]].suggestions[0].text == "crimson tile"  # type: ignore[union-attr]
+    assert results[files[3]].suggestions[0].text == "navy tile"  # type: ignore[union-attr]
     assert "GIF" in str(results[files[1]])
     assert results[files[2]] == "No such file or directory"
     assert [bool(check_file(path)) for path in files] == [False, True, True, False]
@@ -121,3 +122,29 @@ def test_images_of_two_folders_stay_apart_and_odd_names_are_said(
 
 def test_a_name_in_the_table_of_a_review_is_the_name_of_the_file() -> None:
     assert [safe_path(name) for name in ("=a.png", "a.png", "@b.png")] == ["./=a.png", "a.png", "./@b.png"]
+
+
+def test_folders_are_captioned_at_any_depth_and_confidence_is_a_word(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (work / "in/deep").mkdir(parents=True)
+    for i, name in enumerate(["in/b.PNG", "in/deep/a.png", "in/.hidden.png"]):
+        (work / name).write_bytes(solid_image((i, 9, 200)))
+    (work / "in/notes.txt").write_text("not an image", encoding="utf-8")
+    assert image_files([work / "in"]) == [work / "in/b.PNG", work / "in/deep/a.png"]
+    assert describe("in", "--csv", "captions.csv") == 0
+    assert "%" not in capsys.readouterr().out
+    rows = list(csv.DictReader((work / "captions.csv").read_text(encoding="utf-8-sig").splitlines()))
+    assert [row["file"] for row in rows] == ["in/b.PNG", "in/deep/a.png"]
+    assert {row["confidence"] for row in rows} <= {"a guess", "not so sure", "fairly sure", "very sure"}
+    (work / "empty").mkdir()
+    assert describe("empty") == 2
+    assert "has no images" in capsys.readouterr().err
+
+
+def test_many_unreadable_files_have_one_summary(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (work / "in").mkdir()
+    for i in range(50):
+        (work / f"in/{i}.png").write_bytes(b"")
+    assert run(["use", "describe", "in", "--model", "starter"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) < 10

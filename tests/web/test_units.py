@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from clerestory.apps.confidence import Confidence, ScoreCalibrator, _fit
 from clerestory.core.errors import InputError, NotFound, NotWritable
 from clerestory.core.evidence import Interval, Measurement
 from clerestory.core.release import Reason, Rule
 from clerestory.web import labels
-from clerestory.web.confidence import Confidence, ScoreCalibrator, _fit
 from clerestory.web.inference_queue import InferenceQueue
 from clerestory.web.interval_bar import LEFT, RIGHT, interval_bar
 from clerestory.web.releases import _doubt

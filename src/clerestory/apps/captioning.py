@@ -6,17 +6,22 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clerestory.core.errors import InputError
+from clerestory.apps.confidence import UNLIKE, Confidence
+from clerestory.apps.training_reference import TrainingReference
+from clerestory.core.errors import DataError, InputError
 from clerestory.data.images import check_image, decode_image, image_batches
 from clerestory.models.protocols import AnyModel, CaptionCandidate, Captioner, require_capability
 
 if TYPE_CHECKING:
     from PIL import Image
 
-BATCH_SIZE = 64
+BATCH_SIZE = 16
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 BYTE_ORDER_MARK = "\ufeff"
 # A spreadsheet may run a cell that begins with one of these as a formula; it accepts the full-width forms, too.
 FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠")
@@ -37,9 +42,79 @@ def caption_images(
     return captioner.caption_images(list(images), n) if images else []
 
 
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """A suggested caption, the model's score of it, and its confidence; None where that was not measured."""
+
+    text: str
+    score: float
+    confidence: Confidence | None
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedCaptions:
+    """The suggestions for one image, best first, and whether it is unlike the images the model was trained on."""
+
+    suggestions: tuple[Suggestion, ...]
+    unlike: bool
+
+
+def suggest_captions(
+    model: AnyModel | Captioner, images: Sequence[Image.Image], n: int, reference: TrainingReference | None = None
+) -> list[SuggestedCaptions]:
+    """Suggestions for each image, with their calibrated confidence: the same for commands, tables and pages.
+
+    All suggestions for an image that is unlike the training images are guesses.
+
+    Args:
+        model: a captioner.
+        images: the images.
+        n: the most suggestions for each.
+        reference: what is known about the model from its training data.
+
+    Raises:
+        CapabilityError, InputError: as ``caption_images``.
+    """
+    far = reference.images.unlike(images) if reference and reference.images else [False] * len(images)
+    calibrator = reference.captions if reference else None
+
+    def confidence(score: float, unlike: bool) -> Confidence | None:
+        if unlike:
+            return UNLIKE
+        return calibrator.confidence(score) if calibrator and not isnan(score) else None
+
+    return [
+        SuggestedCaptions(tuple(Suggestion(c.text, c.score, confidence(c.score, unlike)) for c in candidates), unlike)
+        for candidates, unlike in zip(caption_images(model, images, n), far, strict=True)
+    ]
+
+
+def image_files(paths: Sequence[Path]) -> list[Path]:
+    """The files, and of each folder its images at any depth, sorted by name; hidden files and other types are left out.
+
+    Raises:
+        DataError: a folder has no image.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(
+            Path(folder) / name
+            for folder, _, names in os.walk(path)
+            for name in names
+            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+        )
+        if not inside:
+            raise DataError(f"the folder {path} has no images", "give a folder with JPEG, PNG or WEBP files")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
 def caption_files(
-    captioner: Captioner, files: Sequence[Path], n: int = 3
-) -> Iterator[tuple[Path, list[CaptionCandidate] | str]]:
+    captioner: Captioner, files: Sequence[Path], n: int = 3, reference: TrainingReference | None = None
+) -> Iterator[tuple[Path, SuggestedCaptions | str]]:
     """Each file with its suggestions, or the reason why it has none; a few decoded images in memory at a time."""
     problems: dict[Path, str] = {}
 
@@ -51,7 +126,8 @@ def caption_files(
             return None
 
     for batch in image_batches(files, load, BATCH_SIZE):
-        suggestions = iter(caption_images(captioner, [image for _, image in batch if image is not None], n))
+        images = [image for _, image in batch if image is not None]
+        suggestions = iter(suggest_captions(captioner, images, n, reference))
         for path, image in batch:
             yield path, next(suggestions) if image is not None else problems[path]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,17 +10,21 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.table import Table
 
-from clerestory.apps.captioning import caption_files, captions_csv, check_file, file_cell
+from clerestory.apps.captioning import Suggestion, caption_files, captions_csv, check_file, file_cell, image_files
+from clerestory.apps.confidence import NOT_MEASURED, Confidence, fit_search
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import known_models, load_model, privacy_notice
 from clerestory.apps.search import build_index, search
 from clerestory.apps.starter import live_or_starter
+from clerestory.apps.training_reference import OTHER_MODEL, count_unlike, training_reference, unlike_sentence
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.core.errors import DataError, InputError
 from clerestory.core.outputs import check_output, write_output
 from clerestory.core.text import valid_unicode
-from clerestory.models.protocols import AnyModel, CaptionCandidate, require_capability
+from clerestory.models.protocols import AnyModel, require_capability
 from clerestory.store import Store, open_store
+
+MAX_NAMED = 3  # skipped files that are named for each reason
 
 
 def search_(
@@ -37,12 +41,29 @@ def search_(
     """
     store = open_store(common.home)
     embedder = require_capability(_load(store, model, common), "Embedder", "searching images", known_models(store))
-    index = build_index(embedder, load_dataset(store, data, common.out), store, common.out)
-    hits = search(embedder, index, " ".join(words), limit)
-    table = Table("similarity", "sample", "caption", box=None)
-    for hit in hits:
-        table.add_row(f"{hit.score:.2f}", hit.sample.id, hit.sample.caption)
-    rows = [{"id": h.sample.id, "caption": h.sample.caption, "score": round(h.score, 6)} for h in hits]
+    dataset = load_dataset(store, data, common.out)
+    reference = training_reference(embedder, store, common.out)
+    index = build_index(embedder, dataset, store, common.out)
+    _warn(unlike_sentence(*count_unlike(reference, dataset, store), reference.data), common.out)
+    calibrators = fit_search(embedder, index, store)
+    query = " ".join(words)
+    hits = search(embedder, index, query, limit)
+    match = calibrators.query
+    answerable = match is None or match.is_answerable(index, embedder.embed_texts([query])[0])
+    confidences = calibrators.of_text(hits, answerable)
+    if not answerable:
+        common.out.write_line(f"notice: nothing matches {query!r} better than random letters would; try other words")
+    elif all(confidence is None for confidence in confidences):
+        common.out.write_line("notice: how sure the model is is not measured, as too few of the images have captions")
+    elif not any(confidence and confidence.level for confidence in confidences):
+        common.out.write_line("notice: all of these are guesses; try other words")
+    table = Table("confidence", "sample", "caption", box=None)
+    rows: list[dict[str, Any]] = []
+    for hit, confidence in zip(hits, confidences, strict=True):
+        label = _label(confidence)
+        table.add_row(label, hit.sample.id, hit.sample.caption)
+        score = round(hit.score, 6)
+        rows.append({"id": hit.sample.id, "caption": hit.sample.caption, "confidence": label, "score": score})
     common.out.result(rows, table)
 
 
@@ -57,7 +78,7 @@ def describe_(
     """Suggest captions for images.
 
     Args:
-        files: JPEG, PNG or WEBP files.
+        files: JPEG, PNG or WEBP files, or folders of them.
         model: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), or
             openai:http://host/v1#model, or starter.
         limit: The maximum number of suggestions for each image.
@@ -66,40 +87,49 @@ def describe_(
         force: Replace an existing --csv file.
     """
     out = common.out
+    found = image_files(files)
     if csv:
-        _check_csv(csv, files, force)
-    readable = [path for path in files if _is_readable(path, csv, out)]
+        _check_csv(csv, found, force)
+    readable = _readable(found, csv, out)
     if not readable:
         raise DataError("none of the files is a readable image", "give the paths of JPEG, PNG or WEBP files")
     store = open_store(common.home)
     captioner = require_capability(_load(store, model, common), "Captioner", "captioning", known_models(store))
+    reference = training_reference(captioner, store, out)
     table = Table("file", "suggestion", "confidence", box=None)
     rows: list[dict[str, Any]] = []
     problems: dict[str, None] = {}
+    num_unlike = 0
     with out.task("Captioning", len(readable)) as bar:
-        for path, some in caption_files(captioner, readable, limit):
-            bar.advance()
+        for path, some in caption_files(captioner, readable, limit, reference):
+            bar.advance(note=path.name)
             if isinstance(some, str):
                 out.write_line(f"{path} is skipped: {some}")
                 continue
-            rows.append({"file": path, "suggestions": [_suggestion(each) for each in some]})
-            for i, each in enumerate(some):
-                confidence = "unknown" if isnan(each.score) else f"{each.score:.0%}"
-                table.add_row(str(path) if i == 0 else "", each.text, confidence)
-            if not some:
+            num_unlike += some.unlike
+            rows.append({"file": path, "unlike": some.unlike, "suggestions": [*map(_suggestion, some.suggestions)]})
+            for i, each in enumerate(some.suggestions):
+                table.add_row(str(path) if i == 0 else "", each.text, _label(each.confidence))
+            if not some.suggestions:
                 problems[getattr(captioner, "last_error", "")] = None
+    _warn(unlike_sentence(num_unlike, len(rows), reference.data), out)
+    if rows and reference.captions is None:
+        out.write_line("notice: how sure this model is of its captions is not measured; check each of them")
     for problem in filter(None, problems):
         out.write_line(f"some images have no suggestion: {problem}")
     if csv:
         cells = [file_cell(row["file"], csv) for row in rows]
-        best = [_best(row["suggestions"]) for row in rows]
-        table_rows = [{"file": cell, "caption": caption} for cell, caption in zip(cells, best, strict=True)]
+        best = [row["suggestions"][0] if row["suggestions"] else {} for row in rows]
+        table_rows = [
+            {"file": cell, "caption": each.get("text", ""), "confidence": each.get("confidence", "")}
+            for cell, each in zip(cells, best, strict=True)
+        ]
         write_output(csv, captions_csv(table_rows).encode(), force)
         out.write_line(f"wrote {csv}")
         if any(cell.startswith("..") for cell in cells):
             out.write_line(f"notice: {csv} names images outside its folder; put it above them to open it as data")
     out.result([{**row, "file": str(row["file"])} for row in rows], table)
-    return 0 if len(rows) == len(files) and all(row["suggestions"] for row in rows) else 2
+    return 0 if len(rows) == len(found) and all(row["suggestions"] for row in rows) else 2
 
 
 def _check_csv(csv: Path, files: Sequence[Path], force: bool) -> None:
@@ -108,18 +138,34 @@ def _check_csv(csv: Path, files: Sequence[Path], force: bool) -> None:
         raise InputError(f"{csv} is one of the images", "name another file for the captions")
 
 
-def _is_readable(path: Path, csv: Path | None, out: Output) -> bool:
-    """Whether a file can be captioned; if not, the reason is printed."""
-    problem = check_file(path)
-    if not problem and csv and valid_unicode(str(path)) != str(path):
-        problem = "its name is not UTF-8 text, so a CSV file cannot name it; rename it"
-    if problem:
-        out.write_line(f"{path} is skipped: {problem}")
-    return not problem
+def _readable(files: Sequence[Path], csv: Path | None, out: Output) -> list[Path]:
+    """The files that can be captioned; of the others, the first ones of each reason are named."""
+    readable: list[Path] = []
+    skipped: dict[str, list[Path]] = {}
+    for path in files:
+        problem = check_file(path)
+        if not problem and csv and valid_unicode(str(path)) != str(path):
+            problem = "its name is not UTF-8 text, so a CSV file cannot name it; rename it"
+        if problem:
+            skipped.setdefault(problem, []).append(path)
+        else:
+            readable.append(path)
+    for problem, paths in skipped.items():
+        for path in paths[:MAX_NAMED]:
+            out.write_line(f"{path} is skipped: {problem}")
+        if len(paths) > MAX_NAMED:
+            out.write_line(f"{len(paths) - MAX_NAMED:,} more files are skipped: {problem}")
+    return readable
 
 
-def _best(suggestions: Sequence[Mapping[str, object]]) -> object:
-    return suggestions[0]["text"] if suggestions else ""
+def _warn(sentence: str, out: Output) -> None:
+    """The warning that the model does not fit the images, with the remedy."""
+    if sentence:
+        out.write_line(f"warning: {sentence}; {OTHER_MODEL}")
+
+
+def _label(confidence: Confidence | None) -> str:
+    return confidence.label if confidence else NOT_MEASURED
 
 
 def _load(store: Store, ref: str, common: Common) -> AnyModel:
@@ -132,5 +178,6 @@ def _load(store: Store, ref: str, common: Common) -> AnyModel:
     return load_model(store, ref)[0]
 
 
-def _suggestion(suggestion: CaptionCandidate) -> dict[str, object]:
-    return {"text": suggestion.text, "score": None if isnan(suggestion.score) else suggestion.score}
+def _suggestion(suggestion: Suggestion) -> dict[str, object]:
+    score = None if isnan(suggestion.score) else suggestion.score
+    return {"text": suggestion.text, "confidence": _label(suggestion.confidence), "score": score}

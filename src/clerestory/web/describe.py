@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from math import isnan
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -15,13 +14,13 @@ from PIL import Image
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from clerestory.apps.captioning import caption_images, captions_csv, safe_path
+from clerestory.apps.captioning import captions_csv, safe_path, suggest_captions
+from clerestory.apps.confidence import explain
 from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
 from clerestory.core.units import duration
 from clerestory.data.images import decode_image
 from clerestory.web import labels
-from clerestory.web.confidence import explain
 from clerestory.web.images import SHORT_LIVED, image_response, thumbnail
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.request_body import read_body
@@ -175,7 +174,7 @@ def _render(request: Request, review: Review, result: StepResult | None = None) 
     server = server_state(request)
     result = result or StepResult("")
     loaded = server.follower.current
-    calibrator = loaded.calibrators.captions if loaded else None
+    calibrator = loaded.reference.captions if loaded else None
     correct_when = "a suggestion is right when it is one of the picture's own names."
     context = _drop_context(server) | {
         "review": review,
@@ -227,14 +226,10 @@ def _review_item(loaded: LoadedModel, content: bytes, name: str, number: int) ->
 
 
 def _proposals(loaded: LoadedModel, image: Image.Image) -> tuple[Proposal, ...]:
-    calibrator = loaded.calibrators.captions
-    suggestions = caption_images(loaded.model, [image], MAX_PROPOSALS)[0]
+    suggestions = suggest_captions(loaded.model, [image], MAX_PROPOSALS, loaded.reference)[0].suggestions
     if not suggestions and (problem := getattr(loaded.model, "last_error", "")):
         raise UploadError(f"the model returned no suggestion: {problem}", "try again later", status=502)
-    return tuple(
-        Proposal(s.text, calibrator.confidence(s.score) if calibrator and not isnan(s.score) else None)
-        for s in suggestions
-    )
+    return tuple(Proposal(each.text, each.confidence) for each in suggestions)
 
 
 def _require_captioner(loaded: LoadedModel) -> LoadedModel:

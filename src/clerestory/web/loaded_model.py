@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clerestory import models
+from clerestory.apps.confidence import SearchCalibrators
+from clerestory.apps.training_reference import TrainingReference
 from clerestory.core.release import Release
 from clerestory.models import AnyModel, Captioner, Embedder
 from clerestory.models.loading import load_word_pieces
 from clerestory.models.text_tower import MAX_TOKENS
-from clerestory.web.confidence import Calibrators
 from clerestory.web.search_index import ImageSearcher
 
 
@@ -24,20 +25,24 @@ class LoadedModel:
         release: the served release; None for any other model.
         model: the model itself.
         searcher: the searchable images; None without images, or if the model is not an Embedder.
-        calibrators: from scores to confidence.
+        search: from the scores of a search to confidence.
+        reference: what is known from its training data: how sure its captions are, and how its images look.
         tokens: counts the tokens of a text; None where the tokenizer is not known.
         load_seconds: the time it took to load.
         remote_host: the host that images and text are sent to; empty if the model runs on this computer.
+        unlike: how many of the images to search do not look like the training images, and how many were checked.
     """
 
     ref: str
     release: Release | None
     model: AnyModel
     searcher: ImageSearcher | None
-    calibrators: Calibrators
+    search: SearchCalibrators
+    reference: TrainingReference
     tokens: TokenCounter | None
     load_seconds: float
     remote_host: str = ""
+    unlike: tuple[int, int] = (0, 0)
 
     @property
     def number(self) -> int:

@@ -12,9 +12,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+from clerestory.apps.confidence import SearchCalibrators, fit_captions, fit_search
 from clerestory.apps.loading import is_external, load_model, open_stored, remote_host_of
 from clerestory.apps.search import build_index
+from clerestory.apps.training_reference import count_unlike, training_reference
 from clerestory.core.errors import ClerestoryError, IntegrityError, Refused
 from clerestory.core.progress import ProgressTask
 from clerestory.core.release import Alias, Release
@@ -23,7 +26,6 @@ from clerestory.models import AnyModel, ClerestoryEncoder, Embedder, find_text_t
 from clerestory.models.resolve import remote_host
 from clerestory.stages.release.promotion import LIVE, PREVIOUS, check_live
 from clerestory.store import ResolvedModel, Store
-from clerestory.web.confidence import Calibrators, fit_calibrators
 from clerestory.web.loaded_model import LoadedModel, TokenCounter
 from clerestory.web.search_index import ImageSearcher
 from clerestory.web.security import RequestRejected
@@ -230,20 +232,24 @@ class ModelFollower:
     def _prepare(
         self, number: int, ref: str, release: Release | None, model: AnyModel, start: float, remote_host: str = ""
     ) -> LoadedModel:
-        searcher, calibrators = None, Calibrators()
+        searcher, search, unlike = None, SearchCalibrators(), (0, 0)
+        reference = training_reference(model, self.store)
         self._check_wanted(number)
         if isinstance(model, Embedder) and self.data is not None and len(self.data):
             index = build_index(model, self.data, self.store, _WhileWanted(self, number))
             self._check_wanted(number)
             searcher = ImageSearcher(model, index)
-            calibrators = fit_calibrators(model, index, self.data, self.store)
+            search = fit_search(model, index, self.store)
+            if reference.captions is None:
+                reference = replace(reference, captions=fit_captions(model, self.data, self.store))
+            unlike = count_unlike(reference, self.data, self.store)
         tokens = (
             TokenCounter(find_text_tower(model.config.text_tower_digest))
             if isinstance(model, ClerestoryEncoder)
             else None
         )
         seconds = time.perf_counter() - start
-        return LoadedModel(ref, release, model, searcher, calibrators, tokens, seconds, remote_host)
+        return LoadedModel(ref, release, model, searcher, search, reference, tokens, seconds, remote_host, unlike)
 
 
 class FixedModel(ModelFollower):

@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from clerestory.apps.confidence import Confidence
 from clerestory.core.files import make_folder, translate_disk_errors, write_atomic
-from clerestory.web.confidence import Confidence
 from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, ReviewPage
 
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)

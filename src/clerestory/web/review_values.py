@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from clerestory.apps.confidence import Confidence
 from clerestory.core.errors import NotFound
-from clerestory.web.confidence import Confidence
 
 MAX_CAPTION_LENGTH = 300
 

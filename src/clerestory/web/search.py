@@ -8,12 +8,13 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+from clerestory.apps.confidence import Confidence, explain
 from clerestory.apps.search import SearchHit
+from clerestory.apps.training_reference import OTHER_MODEL, unlike_sentence
 from clerestory.core.errors import CapabilityError
 from clerestory.core.sample import Sample
 from clerestory.web import labels
-from clerestory.web.confidence import Confidence, ScoreCalibrator, explain
-from clerestory.web.loaded_model import LoadedModel
+from clerestory.web.model_follower import LoadedModel
 from clerestory.web.state import server_state
 from clerestory.web.views import page, url
 
@@ -70,15 +71,18 @@ async def search_page(request: Request) -> Response:
     start = time.perf_counter()
     like = await server.in_thread(searcher.sample, wanted.like) if wanted.like else None
     hits: list[SearchHit] = []
+    answerable = True
     if wanted.like:
         with server.queue.admit():
             hits = await server.queue.run(searcher.by_image, wanted.like, wanted.shown + 1, wanted.style)
-        views = _views(hits[: wanted.shown], loaded.calibrators.image_search)
+        views = _views(hits[: wanted.shown], loaded.search.of_image(hits[: wanted.shown]))
     elif wanted.query:
         with server.queue.admit():
             rows = await server.batcher.embed(loaded.embedder, [wanted.query], loaded.embedder.dims[-1])
             hits = await server.queue.run(searcher.nearest, rows[0], wanted.shown + 1, wanted.style)
-        views = _views(hits[: wanted.shown], loaded.calibrators.text_search)
+        if match := loaded.search.query:
+            answerable = await server.in_thread(match.is_answerable, searcher.index, rows[0])
+        views = _views(hits[: wanted.shown], loaded.search.of_text(hits[: wanted.shown], answerable))
     else:
         views = [SearchHitView(sample, None) for sample in searcher.spread(PAGE_SIZE, wanted.style)]
     seconds = time.perf_counter() - start
@@ -86,6 +90,7 @@ async def search_page(request: Request) -> Response:
     summary = _summary(len(views), searcher.size(wanted.style), seconds, searched)
     heading = _heading(wanted, like, bool(views))
     levels = [view.confidence.level for view in views if view.confidence]
+    warning = unlike_sentence(*loaded.unlike, loaded.reference.data, "pictures")
     return page(
         request,
         "search.html",
@@ -103,6 +108,10 @@ async def search_page(request: Request) -> Response:
             "summary": summary,
             "announcement": f"{heading}: {summary}" if searched else "",
             "doubtful": bool(levels) and max(levels) == 0,
+            "answerable": answerable,
+            "not_measured": searched and bool(views) and not levels,
+            "unlike": warning,
+            "remedy": OTHER_MODEL if warning else "",
             "problem": problem,
             "more_url": wanted.more_url if len(hits) > wanted.shown and wanted.shown < MAX_SHOWN else "",
             "explanation": _explanation(loaded, like is not None),
@@ -119,8 +128,8 @@ def _parse(request: Request) -> SearchRequest:
     return SearchRequest(text, "" if text else query.get("like", ""), query.get("style", ""), shown)
 
 
-def _views(hits: list[SearchHit], calibrator: ScoreCalibrator | None) -> list[SearchHitView]:
-    return [SearchHitView(hit.sample, calibrator.confidence(hit.score) if calibrator else None) for hit in hits]
+def _views(hits: list[SearchHit], confidences: list[Confidence | None]) -> list[SearchHitView]:
+    return [SearchHitView(hit.sample, confidence) for hit, confidence in zip(hits, confidences, strict=True)]
 
 
 def _summary(shown: int, total: int, seconds: float, searched: bool) -> str:
@@ -150,12 +159,9 @@ def _other_names(sample: Sample) -> list[str]:
 
 
 def _explanation(loaded: LoadedModel, by_image: bool) -> str:
-    calibrators = loaded.calibrators
     if by_image:
-        return explain(
-            calibrators.image_search, "pictures of things", "an answer is right when it shows the same thing."
-        )
-    return explain(calibrators.text_search, "names of things", "an answer is right when it shows the thing named.")
+        return explain(loaded.search.image, "pictures of things", "an answer is right when it shows the same thing.")
+    return explain(loaded.search.text, "names of things", "an answer is right when it shows the thing named.")
 
 
 def group_title(value: str) -> str:
