@@ -14,7 +14,7 @@ from clerestory.apps.training_reference import OTHER_MODEL, unlike_sentence
 from clerestory.core.errors import CapabilityError
 from clerestory.core.sample import Sample
 from clerestory.web import labels
-from clerestory.web.model_follower import LoadedModel
+from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.state import server_state
 from clerestory.web.views import page, url
 
