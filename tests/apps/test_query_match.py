@@ -53,7 +53,7 @@ def test_answerable_and_unanswerable_queries_are_separated(some_icons: Dataset, 
     assert len(good) == len(bad) == 20
     assert sum(good) >= 19
     assert sum(bad) <= 1
-    assert match.num_known >= 100
+    assert match.num_known >= 50  # the held-out concepts of this subset
     assert match.false_alarms / match.num_known <= 0.25
     hits = search(model, index, "asdkjh qwe", 3)
     assert calibrators.of_text(hits, answerable=False) == [GUESS] * 3

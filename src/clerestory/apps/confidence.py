@@ -149,7 +149,7 @@ def fit_search(model: Embedder, index: SearchIndex, store: Store) -> SearchCalib
 
 
 def fit_captions(
-    model: AnyModel | Captioner, data: Dataset, store: Store, progress: Progress = QUIET
+    model: AnyModel | Embedder | Captioner, data: Dataset, store: Store, progress: Progress = QUIET
 ) -> ScoreCalibrator | None:
     """Fit the calibrator of suggested captions, or read it from the store; None if there are too few answers.
 

@@ -1,4 +1,4 @@
-"""What is measured once about a model on its own training data: how sure its captions are, and how its images look.
+"""Measured once on the training data of a model: the confidence of its captions, and how its images look.
 
 For the starter it is a file of the package; for a model trained in this store it is measured at first use, on the
 dataset of its evidence, and cached. Of a model from elsewhere the training images are not known.
@@ -19,7 +19,7 @@ from clerestory.core.provenance import code_digest
 from clerestory.core.sample import TRAIN, Dataset
 from clerestory.data import open_data
 from clerestory.data.images import decode_sample
-from clerestory.models.protocols import AnyModel
+from clerestory.models.protocols import AnyModel, Captioner, Embedder
 from clerestory.models.starter import starter_folder
 from clerestory.store import Store
 
@@ -34,7 +34,7 @@ OTHER_MODEL = (
 
 @dataclass(frozen=True, slots=True)
 class TrainingReference:
-    """What is known about a model from its own training data.
+    """Facts about a model from its own training data.
 
     Attributes:
         model: the digest of the model.
@@ -49,7 +49,9 @@ class TrainingReference:
     images: TrainingImages | None = None
 
 
-def training_reference(model: AnyModel, store: Store, progress: Progress = QUIET) -> TrainingReference:
+def training_reference(
+    model: AnyModel | Embedder | Captioner, store: Store, progress: Progress = QUIET
+) -> TrainingReference:
     """The reference of a model: packaged, cached, or measured now on the dataset it was trained on."""
     packaged = starter_reference()
     if packaged is not None and packaged.model == model.digest:
@@ -71,7 +73,9 @@ def starter_reference() -> TrainingReference | None:
     return decode(TrainingReference, json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
-def measure_reference(model: AnyModel, data: Dataset, store: Store, progress: Progress = QUIET) -> TrainingReference:
+def measure_reference(
+    model: AnyModel | Embedder | Captioner, data: Dataset, store: Store, progress: Progress = QUIET
+) -> TrainingReference:
     """Measure on the training data of a model."""
     train = [sample for sample in data if sample.split in ("", TRAIN)]
     images = []
@@ -85,7 +89,7 @@ def measure_reference(model: AnyModel, data: Dataset, store: Store, progress: Pr
     return TrainingReference(model.digest, data.name, captions, fit_training_images(images))
 
 
-def _training_data(model: AnyModel, store: Store) -> Dataset | None:
+def _training_data(model: AnyModel | Embedder | Captioner, store: Store) -> Dataset | None:
     """The dataset that the model was trained on, if it is registered in this store and has not changed."""
     digests = {each.subject.data for kind in ("train", "tune") for each in store.find_evidence(kind, model.digest)}
     for row in store.datasets():
