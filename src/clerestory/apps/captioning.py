@@ -70,7 +70,7 @@ def suggest_captions(
         model: a captioner.
         images: the images.
         n: the most suggestions for each.
-        reference: what is known about the model from its training data.
+        reference: the measurements of the model on its training data.
 
     Raises:
         CapabilityError, InputError: as ``caption_images``.

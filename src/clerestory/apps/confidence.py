@@ -51,8 +51,8 @@ class Confidence:
     detail: str
 
 
-GUESS = Confidence("a guess", 0, "The query matches these pictures no better than random letters do")
-UNLIKE = Confidence("a guess", 0, "The picture does not look like those the model was trained on")
+GUESS = Confidence("a guess", 0, "The query matches these images no better than random letters do")
+UNLIKE = Confidence("a guess", 0, "The image does not look like those the model was trained on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def explain(calibrator: ScoreCalibrator | None, queries: str, correct_when: str)
         correct_when: one sentence on which answers count as correct.
     """
     if calibrator is None:
-        return "It has not been measured for these pictures, since too few of them have known names."
+        return "It has not been measured for these images, since too few of them have known names."
     held_out = " that the model had never seen in training" if calibrator.held_out else ""
     levels = "; ".join(f"“{label}” at least {round(100 * minimum)} in 100" for minimum, _, label in LEVELS[:-1])
     return (
@@ -214,7 +214,7 @@ def _fit_captions(
 ) -> ScoreCalibrator | None:
     answers, num_captioned = [], 0
     chosen = samples[:: max(1, len(samples) // MAX_CAPTIONED)][:MAX_CAPTIONED]
-    with progress.task("Measuring how sure the model is", len(chosen)) as task:
+    with progress.task("Calibrating the model's confidence", len(chosen)) as task:
         for sample in chosen:
             task.advance()
             try:

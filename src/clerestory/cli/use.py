@@ -54,7 +54,9 @@ def search_(
     if not answerable:
         common.out.write_line(f"notice: nothing matches {query!r} better than random letters would; try other words")
     elif all(confidence is None for confidence in confidences):
-        common.out.write_line("notice: how sure the model is is not measured, as too few of the images have captions")
+        common.out.write_line(
+            "notice: no confidence is shown, because too few of the images have captions to measure it"
+        )
     elif not any(confidence and confidence.level for confidence in confidences):
         common.out.write_line("notice: all of these are guesses; try other words")
     table = Table("confidence", "sample", "caption", box=None)
@@ -114,7 +116,7 @@ def describe_(
                 problems[getattr(captioner, "last_error", "")] = None
     _warn(unlike_sentence(num_unlike, len(rows), reference.data), out)
     if rows and reference.captions is None:
-        out.write_line("notice: how sure this model is of its captions is not measured; check each of them")
+        out.write_line("notice: the confidence of this model's captions is not measured; check each of them")
     for problem in filter(None, problems):
         out.write_line(f"some images have no suggestion: {problem}")
     if csv:

@@ -143,6 +143,8 @@ class Scorer(Protocol):
 class Captioner(Protocol):
     """Generates captions."""
 
+    digest: str
+
     def caption_images(self, images: Sequence[Image.Image], n: int = 3) -> list[list[CaptionCandidate]]:
         """Up to ``n`` distinct captions for each image, best first."""
 

@@ -26,7 +26,7 @@ class LoadedModel:
         model: the model itself.
         searcher: the searchable images; None without images, or if the model is not an Embedder.
         search: from the scores of a search to confidence.
-        reference: what is known from its training data: how sure its captions are, and how its images look.
+        reference: the calibration of its captions, and the statistics of its training images.
         tokens: counts the tokens of a text; None where the tokenizer is not known.
         load_seconds: the time it took to load.
         remote_host: the host that images and text are sent to; empty if the model runs on this computer.
