@@ -90,11 +90,16 @@ def test_printed_commands_can_be_pasted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = photos(tmp_path / "my 'new' photos")
+    colours = ("red", "blue", "green", "yellow", "white", "black", "orange", "purple", "navy", "pink")
+    for colour in colours:
+        (folder / f"{colour}.png").write_bytes(solid_image(colour))
+    rows = "".join(f"{colour}.png,{colour} square\n" for colour in colours)
+    (folder / "captions.csv").write_text(f"image,caption\n{rows}", encoding="utf-8")
     monkeypatch.setenv("CLERESTORY_HOME", str(tmp_path / "home"))
     assert run(["data", "add", str(folder)]) == 0
     command = capsys.readouterr().err.rsplit("next: ", 1)[1]
     assert shlex.split(command) == ["clerestory", "train", "--data", folder.name]
-    (folder / "b.png").write_bytes(solid_image("blue"))
+    (folder / "b.png").write_bytes(solid_image("brown"))
     assert run(["data", "show", folder.name]) == 2
     command = capsys.readouterr().err.rsplit("with: clerestory ", 1)[1]
     assert run(shlex.split(command)) == 0
