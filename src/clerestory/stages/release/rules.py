@@ -90,14 +90,16 @@ def _wilson_size(share: float, end: float, level: float) -> float:
 
 
 def check_chance(rule: Rule, reason: Reason, chance: float) -> Reason:
-    """The reason of a rule with a bound that the measurement meets; *cannot decide* if guessing meets it, too.
+    """The reason of a rule with a bound; *cannot decide* if even guessing always succeeds.
+
+    So it is with recall@10 and ten candidates or fewer: the value says nothing about the model.
 
     Args:
         rule: has a bound.
         reason: of the measurement.
         chance: the expected value of the measurement for guessing.
     """
-    if reason.outcome != "pass" or not _meets(rule, chance):
+    if reason.outcome != "pass" or _bound(rule) <= 0 or chance < 1:
         return reason
     message = (
         f"guessing would give a {describe_measurement(rule)} of {format_value(chance, reason.unit)}, which meets the "
