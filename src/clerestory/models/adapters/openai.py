@@ -24,7 +24,6 @@ from clerestory.core.codec import Fact
 from clerestory.core.errors import CapabilityError, InputError, IntegrityError, Undecided, not_found
 from clerestory.models.adapters.endpoint_reference import changed_answers, read_reference, reference_digest
 from clerestory.models.adapters.http_client import ADDRESS_FORM, API_KEY_VARIABLES, HttpClient, HttpReply, RetryPolicy
-from clerestory.models.adapters.loading import model_input
 from clerestory.models.adapters.request_parameters import REFUSED, RequestParameters
 from clerestory.models.clip_scorer import log_softmax
 from clerestory.models.protocols import (
@@ -289,6 +288,8 @@ def _check_authorised(client: HttpClient, reply: HttpReply) -> None:
 
 def data_url(image: Image.Image) -> str:
     """An image as a PNG ``data:`` URL."""
+    from clerestory.models.adapters.loading import model_input  # here, because it imports torch
+
     content = io.BytesIO()
     model_input(image).save(content, "PNG")
     return "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
