@@ -41,6 +41,7 @@ NOT_RUN = {
     "use describe holiday.jpg --model openai:": "needs an endpoint; tests/models/test_openai.py has one",
     "train --data /shared/images": "needs eight devices; tests/stages/test_distributed.py runs two processes",
     "data shards images /shared/images": "a folder of all machines; tests/cli/test_data_shards.py writes shards",
+    "release promote parts@1": "the policy here cannot decide; tests/cli/test_external_models.py promotes one",
     "store copy /shared/clerestory": "needs a server; tests/store/test_copying.py copies to PostgreSQL",
     "tune hf:HuggingFaceTB": "a generative model takes minutes; tests/stages/tune/ has a tiny one",
 }
@@ -51,6 +52,7 @@ SMALLER = {
     "train --settings": "",
     "evaluate": "--suites retrieval",
     "evaluate hf:org/name --task": "",
+    "evaluate hf:./my-clip --task": "",
     "evaluate icons@live --task": "",
     "evaluate MODEL --task": "",
     "tune": "--config small.toml",
@@ -60,6 +62,7 @@ IN_PLACE_OF = {
     "A": "icons@3",
     "B": "icons@2",
     "hf:org/name": "hf:./clip",
+    "hf:./my-clip": "hf:./clip",
     "hf:openai/clip-vit-base-patch32": "hf:./clip",
     "hf:google/siglip2-base-patch16-224": "hf:./clip",
     "hf:HuggingFaceTB/SmolVLM-256M-Instruct": "hf:./llava",
@@ -129,9 +132,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     rows = [f"pictures/red-circle.png,Is it {c}?,{'yes' if c == 'red' else 'no'},{c}" for c in MORE_COLOURS]
     (folder / "colours.csv").write_text("\n".join(["image,question,answer,concept", *rows]) + "\n", "utf-8")
-    for name in ("colours.toml", "mine.toml", "questions.toml"):
+    for name in ("colours.toml", "mine.toml", "parts.toml", "questions.toml"):
         (folder / name).write_text(TASK, encoding="utf-8")
-    (folder / "shoes.toml").write_text(POLICY, encoding="utf-8")
+    for name in ("shoes.toml", "parts-policy.toml"):
+        (folder / name).write_text(POLICY, encoding="utf-8")
     write_files(TASK_PAGE, folder)
     make_clip(folder / "clip")
     make_llava(folder / "llava")
@@ -255,6 +259,6 @@ def test_the_lines_of_the_readme_after_the_demo_run_in_a_shell(place: Path) -> N
         timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "similarity" in done.stdout
+    assert "confidence" in done.stdout
     assert "icons@3" in done.stdout
     assert (place / ".clerestory/reports/icons-3.html").exists()
