@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import subprocess
 import sys
@@ -80,4 +82,5 @@ def accepted_captions(home: Path, review: str) -> list[str]:
     """The accepted captions of a review, asked of a new server."""
     with server_process(home) as (_, client):
         answer = client.get(f"{review}/captions.csv")
-        return [line.split(",")[1] for line in answer.text.splitlines()[1:]] if answer.status_code == 200 else []
+        rows = list(csv.reader(io.StringIO(answer.text))) if answer.status_code == 200 else []
+        return [row[1] for row in rows[1:]]
