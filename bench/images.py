@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.support.large_images import LARGE_IMAGES  # noqa: E402
+from tests.support.large_images import LARGE_IMAGES  # noqa: E402  the path is set above
 
 from table import Row, measure  # noqa: E402  beside this file
 

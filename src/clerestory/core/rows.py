@@ -155,3 +155,13 @@ class Unscored(StrEnum):
 
 # Reasons that a further run may remove: answers are cached by content, so only these questions are evaluated again.
 RETRYABLE = frozenset({Unscored.NO_ANSWER})
+
+
+def chance_fact(metric: str, *where: str) -> str:
+    """Name of the fact with a metric's expected value for guessing: ``chance.recall@10.image_to_text.test``.
+
+    Args:
+        metric: the name of the metric.
+        where: the task and the split, or the group.
+    """
+    return ".".join(("chance", metric, *where))

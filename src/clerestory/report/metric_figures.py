@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Evidence, Measurement
-from clerestory.core.rows import TaskName
+from clerestory.core.rows import TaskName, chance_fact
 from clerestory.core.sample import TEST, TEST_STYLE
 from clerestory.report import format
 from clerestory.report.svg import charts
@@ -60,7 +60,7 @@ def chance(evidence: Evidence, m: Measurement) -> float | None:
     task, split = m.slice.get("task", ""), m.slice.get("split", "")
     if set(m.slice) != WHOLE_TASK and task != TaskName.IMAGE_TO_TEXT:
         return None
-    name = f"chance.{m.name}.{task}.{split}"
+    name = chance_fact(m.name, task, split)
     return evidence.facts.number(name) if name in evidence.facts else None
 
 

@@ -132,7 +132,7 @@ class MicroBatcher:
     async def _run(self, key: BatchKey, batch: list[_Slot]) -> None:
         try:
             outcomes = await self._queue.run(_embed, key, [slot.content for slot in batch])
-        except Exception as error:
+        except Exception as error:  # each request of the batch receives it
             requests = {id(slot.request): slot.request for slot in batch}
             if len(requests) == 1:
                 outcomes = [error] * len(batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clerestory.core.evidence import Evidence, Measurement
-from clerestory.core.rows import TaskName
+from clerestory.core.rows import TaskName, chance_fact
 from clerestory.report import format
 from clerestory.report.chapters.classification import chance_level
 from clerestory.report.chapters.common import hundred, pick, why_not
@@ -157,5 +157,5 @@ def _tables(evidence: Evidence) -> tuple[TableView, ...]:
 
 
 def _random_order(evidence: Evidence, m: Measurement) -> str:
-    name = f"chance.{m.name}.{m.slice['group']}"
+    name = chance_fact(m.name, m.slice["group"])
     return format.digits(evidence.facts.number(name)) if name in evidence.facts else UNKNOWN

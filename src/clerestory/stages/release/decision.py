@@ -10,7 +10,7 @@ from clerestory.core.errors import IntegrityError, closest
 from clerestory.core.evidence import Evidence, Finding, Measurement, Subject
 from clerestory.core.provenance import environment_digest, stage_code
 from clerestory.core.release import Decision, Policy, Reason, Rule
-from clerestory.core.rows import RETRYABLE
+from clerestory.core.rows import RETRYABLE, chance_fact
 from clerestory.core.stage import stage
 from clerestory.stages.release.next_command import Commands, commands_for
 from clerestory.stages.release.policies import check_policy
@@ -150,7 +150,7 @@ def _reason(rule: Rule, candidate: _Candidate) -> Reason:
 def _check(rule: Rule, candidate: _Candidate, evidence: Evidence, measured: Measurement, commands: Commands) -> Reason:
     if not rule.is_relative:
         reason = check_bound(rule, measured, evidence.id)
-        chance = f"chance.{rule.metric}.{rule.where.get('task', '')}.{rule.where.get('split', '')}"
+        chance = chance_fact(rule.metric, rule.where.get("task", ""), rule.where.get("split", ""))
         if chance in evidence.facts:
             reason = check_chance(rule, reason, evidence.facts.number(chance))
         if reason.cause == "met_by_chance":

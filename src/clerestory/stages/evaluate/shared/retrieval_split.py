@@ -26,7 +26,7 @@ from clerestory.core.codec import Fact, Tags
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Measurement, Recipe
 from clerestory.core.progress import Progress
-from clerestory.core.rows import CLUSTER_COLUMN, Condition, TaskName, Unscored
+from clerestory.core.rows import CLUSTER_COLUMN, Condition, TaskName, Unscored, chance_fact
 from clerestory.core.sample import Dataset, Sample
 from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.cached_embeddings import embed_dataset, embed_texts
@@ -231,6 +231,6 @@ def retrieval_facts(split: RetrievalSplit) -> dict[str, Fact]:
     }
     for k in RECALL_KS:
         to_text, to_image = chance_recall(captions, captions_per_image, k), chance_recall(images, images_per_caption, k)
-        facts[f"chance.recall@{k}.{TaskName.IMAGE_TO_TEXT}.{split.split}"] = round(float(to_text), 6)
-        facts[f"chance.recall@{k}.{TaskName.TEXT_TO_IMAGE}.{split.split}"] = round(float(to_image), 6)
+        facts[chance_fact(f"recall@{k}", TaskName.IMAGE_TO_TEXT, split.split)] = round(float(to_text), 6)
+        facts[chance_fact(f"recall@{k}", TaskName.TEXT_TO_IMAGE, split.split)] = round(float(to_image), 6)
     return facts

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from clerestory.core.codec import Fact, Tags
 from clerestory.core.digest import digest
 from clerestory.core.evidence import Finding, Measurement, Recipe
-from clerestory.core.rows import ALL_SAMPLES, CLUSTER_COLUMN, MIXED, Condition, TaskName, Unscored
+from clerestory.core.rows import ALL_SAMPLES, CLUSTER_COLUMN, MIXED, Condition, TaskName, Unscored, chance_fact
 from clerestory.core.sample import Dataset
 from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.context import EvaluationContext
@@ -270,7 +270,7 @@ def _chance_facts(rows: Rows, people: Sequence[str]) -> dict[str, Fact]:
         for name in (MAX_SKEW, NDKL):
             keep = (rows["operation"] == name) & (rows["target"] == group) & ~np.isnan(rows["reference"])
             if keep.any():
-                facts[f"chance.{name}.{group}"] = round(float(rows["reference"][keep].mean()), 4)
+                facts[chance_fact(name, group)] = round(float(rows["reference"][keep].mean()), 4)
     return facts
 
 
