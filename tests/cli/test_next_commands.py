@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from tests.support.images import solid_image
 
+from clerestory.apps.datasets import load_dataset
 from clerestory.cli.main import run
 from clerestory.core.errors import DataError
 from clerestory.data import open_data
 from clerestory.stages.train.requirements import check_trainable
+from clerestory.store import open_store
 
 COLOURS = ("red", "green", "blue", "yellow")
 # the rows of a table: caption and split of each image
@@ -21,6 +23,7 @@ WORLDS = {
     "one caption": [("a tile", "")] * 4,
     "one image": [("a red tile", "")],
     "one with a caption": [("a red tile", ""), ("", ""), ("", "")],
+    "validation split only": [("a red tile", "val"), ("a green tile", "val"), ("a blue tile", "val")],
     "captions in the test split only": [("", "train"), ("", "train"), ("a red tile", "test"), ("a blue tile", "test")],
 }
 
@@ -71,3 +74,20 @@ def test_the_shards_of_data_without_captions_are_not_suggested_for_training(
     folder = write_world(tmp_path / "photos", WORLDS["without captions"])
     command = suggested(capsys, "data", "shards", str(folder), str(tmp_path / "shards"))
     assert command == ["serve", "--data", str(tmp_path / "shards")]
+
+
+def test_data_without_a_training_split_is_divided_anew_as_the_refusal_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLERESTORY_HOME", str(tmp_path / "home"))
+    folder = write_world(tmp_path / "val 2017", WORLDS["validation split only"])
+    suggested(capsys, "data", "add", str(folder))
+    assert run(["train", "--data", "val 2017", "--steps", "1"]) == 2
+    error, fix = capsys.readouterr().err.splitlines()[-2:]
+    assert error == "error: no sample of val 2017 is in the split 'train' (val 3)"
+    command = shlex.split(fix.partition("clerestory ")[2])
+    assert suggested(capsys, *command) == ["train", "--data", "val 2017-split"]
+    divided = load_dataset(open_store(tmp_path / "home"), "val 2017-split")
+    assert [sample.image for sample in divided] == [sample.image for sample in open_data(folder)]
+    assert not {finding.code for finding in divided.findings}
+    assert all(divided.read(sample) for sample in divided)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.shapes import shapes
 
 from clerestory.cli.main import commands, run
-from clerestory.cli.settings import merged_settings, names
+from clerestory.cli.settings import merged_settings, names, read_settings
 from clerestory.core.codec import decode
 from clerestory.core.errors import ConfigError
 from clerestory.core.stage import import_object, stages
@@ -78,8 +78,8 @@ def test_a_setting_with_two_values_on_one_command_line_is_refused(options: dict[
 def test_a_table_that_is_a_number_in_the_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text("model = 3\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="model is 3"):
-        decode(TrainConfig, merged_settings(file, {}, ["model.width=8"], TrainConfig))
+    with pytest.raises(ConfigError, match="settings.toml: model is 3"):
+        read_settings(TrainConfig, file, {}, ["model.width=8"])
     with pytest.raises(ConfigError, match="cannot be read"):
         merged_settings(tmp_path, {}, [], TrainConfig)
 

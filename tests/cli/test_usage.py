@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cyclopts import App
 
+from clerestory.cli.help_format import NO_DEFAULT
 from clerestory.cli.main import INTERNAL_ERROR, build, run
 
 LIBRARY_WORDS = ("requires an argument", "Unused Tokens", "unable to convert", "Unknown option", "specified multiple")
@@ -37,6 +38,12 @@ LIBRARY_WORDS = ("requires an argument", "Unused Tokens", "unable to convert", "
         ("release --home x", "clerestory release needs a command before --home", "the commands are gate, list"),
         ("--quiet", "clerestory needs a command before --quiet", "the commands are demo, data"),
         ("release promot", "clerestory release has no command 'promot'", "did you mean: promote"),
+        ("train --steps -1", "--steps is -1", "it must be at least 1"),
+        ("train --set batch_size=0", "--set batch_size is 0", "it must be at least 1"),
+        ("tune starter --data x --learning-rate 0", "--learning-rate is 0.0", "it must be above 0"),
+        ("evaluate --reply-tokens 0", "--reply-tokens is 0", "it must be at least 1"),
+        ("evaluate --task none.toml", "none.toml", "fix: "),
+        ("use search cat --limit 0", "--limit is 0", "it must be at least 1"),
         ("serve --port 99999", "port 99999 does not exist", "choose one from 0 to 65535"),
     ],
 )
@@ -75,6 +82,19 @@ def test_every_option_of_every_command_says_that_its_value_is_missing(capsys: py
             assert f"{option} has no value" in capsys.readouterr().err, chain
             seen += 1
     assert seen > 60
+
+
+def test_help_has_whole_paragraphs_and_no_empty_defaults(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    for line in ("evaluate", "train", "use describe"):
+        assert run([*line.split(), "--help"]) == 0
+        out = capsys.readouterr().out
+        assert not any(f"[default: {nothing}]" in out for nothing in NO_DEFAULT)
+        assert "[default: " in out or line == "train"
+        entries = [row.strip("│ ") for row in out.splitlines() if row.startswith("│")]
+        assert all(entry.startswith(("-", "MODEL", "FILES")) for entry in entries), "each option is one line"
 
 
 def test_an_internal_error_has_an_exit_code_of_its_own(

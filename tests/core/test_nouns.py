@@ -171,7 +171,7 @@ def test_tags_behave_like_a_frozen_dict(items: dict[str, str]) -> None:
 def test_unknown_settings_are_named_with_the_closest() -> None:
     with pytest.raises(ConfigError) as caught:
         decode(Policy, {"name": "p", "rules": [{"name": "r", "metric": "m", "at_leest": 1}]}, "policy.toml")
-    assert "policy.toml.rules[0] has no setting 'at_leest'" in str(caught.value)
+    assert "policy.toml: rule 1 has no setting 'at_leest'" in str(caught.value)
     assert "at_least" in caught.value.closest
 
 

@@ -38,7 +38,7 @@ SHARE_RULE = RULE.replace('"m"', '"recall@10"')
         (f'name = "p"\n{SHARE_RULE}at_least = 45', "'r' has at_least = 45, but recall@10 is a share"),
         (f'name = "p"\n{SHARE_RULE}at_most = -3', "'r' has at_most = -3, but recall@10 is a share"),
         (f'name = "p"\n{RULE}at_least = 1\n{RULE}at_least = 2', "2 rules of the policy p are called 'r'"),
-        (f'name = "p"\n{RULE}atleast = 1', r"rules\[0\] has no setting 'atleast' — did you mean at_least"),
+        (f'name = "p"\n{RULE}atleast = 1', r"rule 1 has no setting 'atleast' — did you mean at_least"),
         (f'name = "p"\n{RULE}at_least = 1\ncriterion = "vlaue"', "did you mean value"),
         (f'name = "p"\n{RULE}at_least = 1\nevidence = "evalute"', "did you mean evaluate"),
         ("name = ", "is not valid TOML"),

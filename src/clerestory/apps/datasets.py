@@ -14,7 +14,8 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import Event
 from clerestory.core.sample import Dataset
-from clerestory.data import locate, open_data
+from clerestory.data import DataSource, locate, open_data
+from clerestory.data.sources import NEW_SPLITS
 from clerestory.store import Store
 
 MAX_SHOWN = 3  # findings of each kind that are shown when a dataset is opened
@@ -28,17 +29,19 @@ def add_dataset(
     who: str = "",
     why: str = "",
     replace: bool = False,
+    new_splits: bool = False,
     progress: Progress = QUIET,
 ) -> Dataset:
     """Open a dataset and register it under a name, with a journal record if it is new or has changed.
 
     Args:
         store: where to register it.
-        source: anything that ``open_data`` opens.
+        source: anything that ``open_data`` opens, or the name of a registered dataset.
         name: its name; by default that of the file or folder.
         who: the person; by default the login name.
         why: the reason, for the journal.
         replace: replace a dataset of this name that comes from another place.
+        new_splits: divide the samples anew, in place of the splits that the source assigns.
         progress: reports rendering and reading.
 
     Returns:
@@ -48,13 +51,17 @@ def add_dataset(
         DataError: no sample is readable.
         InputError: the name is that of a built-in dataset, or of a dataset from another place with other content.
     """
+    rows = store.datasets()
     place = locate(source)
+    place = next((DataSource(row.spec, row.name) for row in rows if row.name == source == place.spec), place)
+    if new_splits and not place.spec.startswith(NEW_SPLITS):
+        place = DataSource(NEW_SPLITS + place.spec, place.name)
     if not name and place.name != place.spec and place.name in names("data"):
         raise InputError(
             f"{place.name!r} is the name of a built-in dataset", f"choose another name with --name for {place.spec}"
         )
     name = name or place.name
-    registered = next((row for row in store.datasets() if row.name == name), None)
+    registered = next((row for row in rows if row.name == name), None)
     data = open_data(place.spec, progress)
     if registered is not None and registered.digest != data.digest and registered.spec != place.spec and not replace:
         raise _name_taken(name, registered.spec)

@@ -6,8 +6,9 @@ from collections import Counter
 from itertools import groupby
 from pathlib import Path
 from shlex import quote
-from typing import Literal
+from typing import Annotated, Literal
 
+from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
@@ -26,19 +27,30 @@ MAX_FINDINGS = 8
 MAX_VALUES = 10
 
 
-def add_(source: str, /, *, name: str = "", why: str = "", force: bool = False, common: Common = PLAIN) -> int:
+def add_(
+    source: str,
+    /,
+    *,
+    name: str = "",
+    why: str = "",
+    new_splits: Annotated[bool, Parameter(negative=())] = False,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = PLAIN,
+) -> int:
     """Add a folder, a table or the built-in icons under a name.
 
     Args:
         source: "icons", a folder of images, a table (.csv, .tsv, .jsonl, .json, .parquet), a .tar archive, or
-            hf:org/name.
+            hf:org/name; also the name of a dataset that was added.
         name: The name of the dataset (default: that of the folder or file).
         why: The reason, for the journal.
+        new_splits: Divide the samples anew into train, val and test, in place of the splits that the source assigns.
         force: Replace a dataset of this name that comes from another place.
     """
     if name != source and name in names("data"):
         raise InputError(f"{name!r} is the name of a built-in dataset", "choose another name with --name")
-    data = add_dataset(open_store(common.home), source, name, why=why, replace=force, progress=common.out)
+    store = open_store(common.home)
+    data = add_dataset(store, source, name, why=why, replace=force, new_splits=new_splits, progress=common.out)
     _show(data, common)
     failed = next((finding for finding in data.findings if finding.state == "fail"), None)
     if failed is not None:

@@ -13,6 +13,7 @@ from clerestory.apps.loading import load_model, privacy_notice
 from clerestory.apps.registration import register_evaluated
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.self_test import run_self_test
+from clerestory.cli.settings import settings_as_typed
 from clerestory.cli.since import evaluate_since
 from clerestory.cli.summary import benchmark_verdicts, everything, summary
 from clerestory.core.codec import encode
@@ -20,9 +21,10 @@ from clerestory.core.digest import short
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.sample import Dataset
 from clerestory.models.protocols import AnyModel
+from clerestory.report.format import plural
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.config import RetrievalProtocol
-from clerestory.stages.evaluate.suites import validity
+from clerestory.stages.evaluate.suites import select_suites, validity
 from clerestory.stages.evaluate.tasks import suite as tasks_suite
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stages.evaluate.tasks.packs import find_task
@@ -74,13 +76,21 @@ def evaluate_(
     notice = privacy_notice(model, store)
     if notice:
         out.write_line(f"notice: {notice}")
+    for each in task:
+        find_task(each, store)  # an error before the model is loaded
+    with settings_as_typed({"max_reply_tokens": "--reply-tokens"}):
+        config = replace(
+            evaluation_config(task, suites, prices),
+            max_reply_tokens=reply_tokens,
+            retrieval_protocol=retrieval_protocol,
+        )
+    select_suites(config.suites)
     if self_test:
         return run_self_test(store, model, evaluation_data(store, data, task, out), out)
-    loaded, resolved = load_model(store, model)
-    config = replace(
-        evaluation_config(task, suites, prices), max_reply_tokens=reply_tokens, retrieval_protocol=retrieval_protocol
-    )
+    with out.task(f"Loading {model}", 1):
+        loaded, resolved = load_model(store, model)
     dataset = evaluation_data(store, data, task, out)
+    out.write_line(f"evaluating {model} on {dataset.name}, {plural(len(dataset), 'image')}")
     options = f" --data {quote(data or 'icons')}" if data or not task else ""
     options += task_options(task)
     if since:

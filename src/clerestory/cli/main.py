@@ -18,6 +18,7 @@ from typing import NamedTuple
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 
 from clerestory import __version__
+from clerestory.cli.help_format import ParagraphFormatter
 from clerestory.cli.output import fail
 from clerestory.cli.usage import convert_strictly, describe_usage_error
 from clerestory.core.errors import ClerestoryError, Undecided, closest
@@ -112,6 +113,7 @@ def build() -> App:
         help="Takes a vision-language model through its whole life, with evidence.",
         help_epilogue=EPILOGUE,
         help_format="plaintext",
+        help_formatter=ParagraphFormatter(),
         version=__version__,
         default_parameter=Parameter(converter=convert_strictly),
         suppress_keyboard_interrupt=False,  # an interrupt is reported like any error: with the next command

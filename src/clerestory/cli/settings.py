@@ -6,17 +6,20 @@ import inspect
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from rich.table import Table
 from rich.text import Text
 
-from clerestory.core.codec import encode
-from clerestory.core.errors import ConfigError, closest
+from clerestory.core.codec import decode, encode
+from clerestory.core.errors import ConfigError, SettingError, closest
 from clerestory.core.settings import setting_range
+
+T = TypeVar("T")
 
 
 def merged_settings(
@@ -53,6 +56,30 @@ def merged_settings(
         if isinstance(inner, dict):  # the decoder rejects anything else
             inner[leaf] = value
     return settings
+
+
+def read_settings(config: type[T], file: Path | None, options: Mapping[str, Any], pairs: Sequence[str]) -> T:
+    """The configuration that a command was given; arguments as for ``merged_settings``.
+
+    Raises:
+        ConfigError: a setting is invalid; names it as it was typed: ``--steps``, ``--set batch_size``, or its file.
+    """
+    settings = merged_settings(file, options, pairs, config)
+    typed = {name: f"{file}: {name}" for name in names(config)} if file else {}
+    typed |= {pair.partition("=")[0]: f"--set {pair.partition('=')[0]}" for pair in pairs}
+    typed |= {name: f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None}
+    with settings_as_typed(typed):
+        return decode(config, settings, str(file) if file else "")
+
+
+@contextmanager
+def settings_as_typed(typed: Mapping[str, str]) -> Iterator[None]:
+    """Name an invalid setting in the words of the command line, such as ``--reply-tokens`` for max_reply_tokens."""
+    try:
+        yield
+    except SettingError as error:
+        name, bracket, item = error.setting.partition("[")
+        raise error.at("", typed[name] + bracket + item) if name in typed else error from None
 
 
 def _pair(pair: str, config: type) -> tuple[str, Any]:

@@ -14,8 +14,8 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from clerestory.cli.output import PLAIN, Common, Output
-from clerestory.cli.settings import merged_settings, settings_table
-from clerestory.core.codec import decode, encode
+from clerestory.cli.settings import read_settings, settings_table
+from clerestory.core.codec import encode
 from clerestory.core.errors import ConfigError
 from clerestory.core.evidence import Evidence
 from clerestory.core.stage import StageSpec, import_object, stages
@@ -44,8 +44,7 @@ def _command(spec: StageSpec) -> Callable[..., int]:
         if settings:
             common.out.result(*settings_table(_config_type(spec)))
             return 0
-        values = merged_settings(config, {}, set_, _config_type(spec))
-        return run_stage(spec, model, data, values, common)
+        return run_stage(spec, model, data, read_settings(_config_type(spec), config, {}, set_), common)
 
     command.__name__ = spec.kind
     command.__doc__ = f"""{spec.help}
@@ -63,14 +62,13 @@ def _command(spec: StageSpec) -> Callable[..., int]:
     return command
 
 
-def run_stage(spec: StageSpec, ref: str, data: str, settings: dict[str, object], common: Common) -> int:
+def run_stage(spec: StageSpec, ref: str, data: str, config: object, common: Common) -> int:
     """Run a stage on a model and a dataset, print its evidence and return the exit code."""
     from clerestory.apps.datasets import load_dataset  # here, because they import torch
     from clerestory.apps.loading import load_model, privacy_notice
     from clerestory.store import open_store
 
     out, store = common.out, open_store(common.home)
-    config: object = decode(_config_type(spec), settings)
     if notice := privacy_notice(ref, store):
         out.write_line(f"notice: {notice}")
     model, _ = load_model(store, ref)

@@ -14,8 +14,8 @@ from rich.text import Text
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.registration import stored_model
 from clerestory.cli.output import PLAIN, Common, Output
-from clerestory.cli.settings import merged_settings, settings_table
-from clerestory.core.codec import decode, encode
+from clerestory.cli.settings import read_settings, settings_table
+from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.sample import Dataset
 from clerestory.core.settings import Range, check_number
@@ -71,7 +71,7 @@ def train_(
         check_number("--price", price, Range(0))
     start_from = stored_model(store, from_) if from_ else None
     options = {"preset": preset, "seed": seed, "steps": steps, "start_from": start_from}
-    train_config = decode(TrainConfig, merged_settings(config, options, set_, TrainConfig))
+    train_config = read_settings(TrainConfig, config, options, set_)
     dataset = load_dataset(store, data, out)
     if plan:
         estimate(dataset, train_config, store, price, out)

@@ -13,8 +13,8 @@ from rich.text import Text
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import load_model, privacy_notice
 from clerestory.cli.output import PLAIN, Common
-from clerestory.cli.settings import merged_settings
-from clerestory.core.codec import decode, encode
+from clerestory.cli.settings import read_settings
+from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import CapabilityError
 from clerestory.core.evidence import Evidence, Measurement
@@ -94,7 +94,7 @@ def tune_(
         "question": question,
         "seed": seed,
     }
-    tune_config = decode(TuneConfig, merged_settings(config, options, set_, TuneConfig))
+    tune_config = read_settings(TuneConfig, config, options, set_)
     if to is not None:
         check_output_folder(to)
     loaded, _ = load_model(store, model)

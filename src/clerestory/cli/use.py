@@ -20,6 +20,7 @@ from clerestory.apps.training_reference import OTHER_MODEL, count_unlike, traini
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.core.errors import DataError, InputError
 from clerestory.core.outputs import check_output, write_output
+from clerestory.core.settings import Range, check_number
 from clerestory.core.text import valid_unicode
 from clerestory.models.protocols import AnyModel, require_capability
 from clerestory.store import Store, open_store
@@ -39,6 +40,7 @@ def search_(
             openai:http://host/v1#model, or starter.
         limit: The maximum number of images.
     """
+    check_number("--limit", limit, Range(1))
     store = open_store(common.home)
     embedder = require_capability(_load(store, model, common), "Embedder", "searching images", known_models(store))
     dataset = load_dataset(store, data, common.out)
@@ -89,6 +91,7 @@ def describe_(
         force: Replace an existing --csv file.
     """
     out = common.out
+    check_number("--limit", limit, Range(1))
     found = image_files(files)
     if csv:
         _check_csv(csv, found, force)

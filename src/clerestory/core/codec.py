@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from clerestory.core.errors import ConfigError, closest
+from clerestory.core.errors import ConfigError, SettingError, closest
 
 T = TypeVar("T")
 _TYPE_NAMES = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
@@ -144,9 +144,12 @@ def decode(kind: type[T], data: Any, where: str = "") -> T:
 
     Raises:
         ConfigError: an unknown key (with the closest known ones), a missing key or a wrong type; the
-            message names the location, such as ``rules[0].metric``.
+            message names the location, such as ``policy.toml: rule 1.metric``.
     """
-    return typing.cast(T, _decode(kind, data, where or kind.__name__))
+    try:
+        return typing.cast(T, _decode(kind, data, ""))
+    except SettingError as error:
+        raise error.at(f"{where}: " if where else f"{kind.__name__}.") from error.__cause__
 
 
 def _decode(kind: Any, data: Any, where: str) -> Any:
@@ -166,7 +169,7 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
     if origin is Literal:
         if data not in args:
             near = closest(str(data), [str(a) for a in args])
-            raise ConfigError(f"{where} is {data!r}", f"it accepts {', '.join(map(str, args))}", near)
+            raise SettingError(where, f"is {data!r}", f"it accepts {', '.join(map(str, args))}", near)
         return data
     if origin is tuple:
         return _decode_tuple(args, data, where)
@@ -184,10 +187,10 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
 def _decode_mapping(kind: Any, args: tuple[Any, ...], data: Any, where: str) -> Any:
     _expect(isinstance(data, Mapping), where, "a table", data)
     if kind is Tags:
-        return Tags({str(k): _decode(str, v, f"{where}.{k}") for k, v in data.items()})
+        return Tags({str(k): _decode(str, v, _inner(where, str(k))) for k, v in data.items()})
     if kind is Facts:
-        return Facts({str(k): _decode_fact(v, f"{where}.{k}") for k, v in data.items()})
-    return {str(k): _decode(args[1], v, f"{where}.{k}") for k, v in data.items()}
+        return Facts({str(k): _decode_fact(v, _inner(where, str(k))) for k, v in data.items()})
+    return {str(k): _decode(args[1], v, _inner(where, str(k))) for k, v in data.items()}
 
 
 def _decode_fact(data: Any, where: str) -> Fact:
@@ -201,7 +204,7 @@ def _decode_fact(data: Any, where: str) -> Fact:
 def _decode_tuple(args: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]:
     _expect(isinstance(data, list | tuple), where, "a list", data)
     if len(args) == 2 and args[1] is Ellipsis:
-        return tuple(_decode(args[0], item, f"{where}[{i}]") for i, item in enumerate(data))
+        return tuple(_decode(args[0], item, _item(where, args[0], i)) for i, item in enumerate(data))
     _expect(len(data) == len(args), where, f"{len(args)} items", data)
     return tuple(_decode(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(args, data, strict=True)))
 
@@ -212,24 +215,37 @@ def _decode_dataclass(kind: type, data: Any, where: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     for key in data:
         if key not in fields:
-            raise ConfigError(
-                f"{where} has no setting {key!r}",
+            raise SettingError(
+                where,
+                f"has no setting {key!r}",
                 f"its settings are {', '.join(fields)}",
                 closest(str(key), fields),
             )
     for name, field in fields.items():
         optional = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
         if name not in data and not optional:
-            raise ConfigError(f"{where} lacks the setting {name!r}", f"add {name} to it")
-    values = {key: _decode(hints[key], item, f"{where}.{key}") for key, item in data.items()}
+            raise SettingError(where, f"lacks the setting {name!r}", f"add {name} to it")
+    values = {key: _decode(hints[key], item, _inner(where, key)) for key, item in data.items()}
     try:
         return kind(**values)
-    except ConfigError as error:  # of the value itself, which does not know its place in the file
-        if where == kind.__name__:
+    except SettingError as error:  # of the value itself, which does not know its place in the file
+        raise error.at("", _inner(where, error.setting)) from error
+    except ConfigError as error:
+        if not where:
             raise
         raise ConfigError(f"{where}: {error.message}", error.fix, error.closest) from error
 
 
 def _expect(is_valid: bool, where: str, expected: str, value: Any) -> None:
     if not is_valid:
-        raise ConfigError(f"{where} is {value!r}", f"it accepts {expected}")
+        raise SettingError(where, f"is {value!r}", f"it accepts {expected}")
+
+
+def _inner(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
+
+
+def _item(where: str, kind: Any, position: int) -> str:
+    """An item of a list: the tables ``[[rules]]`` of a file are ``rule 1``, ``rule 2``; other values ``steps[0]``."""
+    is_table = isinstance(kind, type) and dataclasses.is_dataclass(kind)
+    return f"{where.removesuffix('s')} {position + 1}" if is_table else f"{where}[{position}]"

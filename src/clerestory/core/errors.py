@@ -2,7 +2,8 @@
 
 ClerestoryError                exit code
 ├── InputError                 2   invalid usage, configuration or input
-│   ├── ConfigError            2   invalid configuration: an unknown setting or an invalid value
+│   ├── ConfigError            2   invalid configuration
+│   │   └── SettingError       2   one setting that is unknown, missing or invalid; names it
 │   ├── DataError              2   a dataset that cannot be opened or has no readable sample
 │   ├── NotFound               2   unknown name; carries the closest matches
 │   ├── CapabilityError        2   the model does not support the requested operation
@@ -58,7 +59,30 @@ class InputError(ClerestoryError):
 
 
 class ConfigError(InputError):
-    """Invalid configuration: an unknown setting or an invalid value."""
+    """Invalid configuration."""
+
+
+class SettingError(ConfigError):
+    """A setting that does not exist, is missing or has an invalid value.
+
+    Args:
+        setting: its name in its table, such as ``model.experts`` or ``rule 1.metric``; empty for the table itself.
+        problem: what is wrong, such as ``is -1``.
+        fix: the remedy.
+        closest: existing names that resemble an unknown one.
+        place: of the table, with the separator: ``"TrainConfig."``, ``"policy.toml: "``.
+    """
+
+    def __init__(self, setting: str, problem: str, fix: str = "", closest: Sequence[str] = (), place: str = "") -> None:
+        name = f"{place}{setting}" if setting else place.rstrip(".: ")
+        super().__init__(f"{name} {problem}", fix, closest)
+        self.setting = setting
+        self.problem = problem
+
+    def at(self, place: str, setting: str | None = None) -> SettingError:
+        """The same error in another place, or of the setting that an outer table knows under another name."""
+        name = self.setting if setting is None else setting
+        return SettingError(name, self.problem, self.fix, self.closest, place)
 
 
 class DataError(InputError):

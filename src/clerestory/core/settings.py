@@ -20,7 +20,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
-from clerestory.core.errors import ConfigError, closest
+from clerestory.core.errors import SettingError, closest
 
 MAX_INTEGER = 2**53 - 1  # of canonical JSON (RFC 8785), in which settings are digested
 TYPE_NAMES = {
@@ -81,18 +81,21 @@ def check_settings(config: Any) -> None:
     must be one of its values, and every other value must have the type of its annotation.
 
     Raises:
-        ConfigError: names the setting, its value and what it accepts.
+        SettingError: names the setting, its value and what it accepts.
     """
     kind: type = type(config)
     for name, annotation in setting_types(kind).items():
-        _check(f"{kind.__name__}.{name}", getattr(config, name), annotation)
+        try:
+            _check(name, getattr(config, name), annotation)
+        except SettingError as error:
+            raise error.at(f"{kind.__name__}.") from None
 
 
 def check_number(where: str, value: float, accepted: Range) -> None:
     """Check one number that is not part of a configuration, such as a command-line option.
 
     Raises:
-        ConfigError: it is not finite or lies outside the range; ``where`` names it.
+        SettingError: it is not finite or lies outside the range; ``where`` names it.
     """
     _check(where, value, Annotated[float, accepted])
 
@@ -129,9 +132,9 @@ def _reject(where: str, value: Any, accepted: Sequence[Any]) -> NoReturn:
     choices = [option for kind in accepted if get_origin(kind) is Literal for option in get_args(kind)]
     if choices:
         near = closest(str(value), [str(option) for option in choices])
-        raise ConfigError(f"{where} is {value!r}", f"it accepts {', '.join(map(str, choices))}", near)
+        raise SettingError(where, f"is {value!r}", f"it accepts {', '.join(map(str, choices))}", near)
     names = [_type_name(kind) for kind in accepted if kind is not type(None)]
-    raise ConfigError(f"{where} is {value!r}", f"it must be {' or '.join(dict.fromkeys(names))}")
+    raise SettingError(where, f"is {value!r}", f"it must be {' or '.join(dict.fromkeys(names))}")
 
 
 def _type_name(kind: Any) -> str:
@@ -141,11 +144,11 @@ def _type_name(kind: Any) -> str:
 
 def _check_number(where: str, value: float, range_: Range | None) -> None:
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        raise ConfigError(f"{where} is {_shortened(value)}", f"it must be an integer up to {MAX_INTEGER:,}")
+        raise SettingError(where, f"is {_shortened(value)}", f"it must be an integer up to {MAX_INTEGER:,}")
     if not math.isfinite(value):
-        raise ConfigError(f"{where} is {value!r}", f"it must be a finite number{f', {range_}' if range_ else ''}")
+        raise SettingError(where, f"is {value!r}", f"it must be a finite number{f', {range_}' if range_ else ''}")
     if range_ is not None and value not in range_:
-        raise ConfigError(f"{where} is {value!r}", f"it must be {range_}")
+        raise SettingError(where, f"is {value!r}", f"it must be {range_}")
 
 
 def _shortened(value: int) -> str:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
-from clerestory.core.sample import Dataset, Sample
+from clerestory.core.sample import TRAIN, Dataset, Sample
 from clerestory.data import findings as data_findings
 from clerestory.data.columns import SPLIT_NAMES, Columns, RawRow
 from clerestory.data.findings import UnreadableImage
 from clerestory.data.identity import ScannedRow, identify
 from clerestory.data.image_scan import ImageScan
-from clerestory.data.splits import connected_components, split_of
+from clerestory.data.splits import splits_by_concept
 
 
 def assemble(
@@ -74,6 +74,8 @@ def assemble(
     uncaptioned = sorted(row.id for row, _ in samples if not row.captions)
     if uncaptioned:
         all_findings.append(data_findings.no_caption(len(uncaptioned), uncaptioned[0]))
+    if derive and not separate_rows and TRAIN not in (counts := Counter(row.split for row, _ in samples)):
+        all_findings.append(data_findings.no_training_split(counts))
     locations = {row.id: row.location for row, _ in samples}
     return Dataset(
         name,
@@ -135,12 +137,6 @@ def _derive(rows: list[ScannedRow], splits: bool) -> None:
             row.concept = text or scan.sha256[:16]
     if not splits:
         return
-    links: list[tuple[Hashable, Hashable]] = [(row.concept, ("image", scan.sha256)) for row, scan in rows]
-    component = connected_components(links)
-    smallest: dict[Hashable, str] = {}
+    split_of_concept = splits_by_concept((row.concept, scan.sha256) for row, scan in rows)
     for row, _ in rows:
-        root = component[row.concept]
-        smallest[root] = min(smallest.get(root, row.concept), row.concept)
-    for row, _ in rows:
-        if not row.split:
-            row.split = split_of(smallest[component[row.concept]])
+        row.split = row.split or split_of_concept[row.concept]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 from clerestory.core.evidence import Finding
@@ -128,13 +128,20 @@ MOSTLY_LEFT_OUT = FindingCode(
     "fail",
     "correct the rows (--json lists all of them), or remove those that should not be used",
 )
+NO_TRAINING_SPLIT = FindingCode(
+    "CLR-D021",
+    "info",
+    "no training split",
+    fix="to train on this data, add it again with --new-splits and another --name; to evaluate on it, nothing",
+)
 
 CODES = (
     *(UNREADABLE_IMAGE, EMPTY_CAPTION, DUPLICATE_ID, MISSING_FILE, INCOMPLETE_ROW, BLANK_ICON, NO_CAPTION),
     *(COLUMN_AS_GROUP, UNUSED_COLUMN, OUTSIDE_FOLDER, SPLIT_CONFLICT, UNKNOWN_SPLIT),
     *(UNUSED_FILES, UNREAD_TABLE, UNREADABLE_FOLDER, IMAGE_ADDRESSES, OTHER_BASE_FOLDER, EXACT_COPIES),
-    *(ROW_LINES, MOSTLY_LEFT_OUT),
+    *(ROW_LINES, MOSTLY_LEFT_OUT, NO_TRAINING_SPLIT),
 )
+ABOUT_SPLITS = frozenset(code.code for code in (SPLIT_CONFLICT, NO_TRAINING_SPLIT))  # of the source
 # Each has one finding for each row or image that is left out, or the number of rows.
 _LEFT_OUT_CODES = (UNREADABLE_IMAGE, MISSING_FILE, INCOMPLETE_ROW, OUTSIDE_FOLDER, UNKNOWN_SPLIT, IMAGE_ADDRESSES)
 _LEFT_OUT = frozenset(code.code for code in _LEFT_OUT_CODES)
@@ -321,7 +328,7 @@ def exact_copies(count: int, copy: str, original: str, num_across_splits: int) -
         message = f"{where} are exact copies of others, such as {copy!r} of {original!r}"
     if not num_across_splits:
         message += "; still used, in the split of the original"
-        return EXACT_COPIES.finding(where, message, count=count, example=copy)
+        return EXACT_COPIES.finding(where, message, count=count, example=copy, original=original)
     return EXACT_COPIES.finding(
         where,
         f"{message}; {num_across_splits:,} in another split than the original, so results there are too optimistic",
@@ -329,8 +336,16 @@ def exact_copies(count: int, copy: str, original: str, num_across_splits: int) -
         severity="warning",
         count=count,
         example=copy,
+        original=original,
         across_splits=num_across_splits,
     )
+
+
+def same_split(finding: Finding) -> Finding:
+    """A finding about exact copies after all copies of an image got the same split; any other as it is."""
+    if finding.code != EXACT_COPIES.code or finding.severity == EXACT_COPIES.severity:
+        return finding
+    return exact_copies(finding.count or 1, finding.details.text("example"), finding.details.text("original"), 0)
 
 
 def rows_of_several_lines(count: int, where: str, lines: tuple[int, int]) -> Finding:
@@ -356,3 +371,10 @@ def mostly_left_out(name: str, left_out: int, used: int, example: Finding) -> Fi
         f"{example.where}: {example.message}"
     )
     return MOSTLY_LEFT_OUT.finding(name, message, count=left_out, used=used)
+
+
+def no_training_split(counts: Mapping[str, int]) -> Finding:
+    """The source assigns every sample to another split than ``train``; ``counts`` has the samples of each."""
+    splits = ", ".join(f"{split} {count:,}" for split, count in sorted(counts.items()))
+    message = f"the source assigns no sample to the split 'train' ({splits}), so there is nothing to train on"
+    return NO_TRAINING_SPLIT.finding("splits", message, count=sum(counts.values()), splits=tuple(sorted(counts)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clerestory.core import extensions
@@ -13,13 +13,16 @@ from clerestory.core.sample import Dataset
 from clerestory.core.text import valid_unicode
 from clerestory.data.caption_tables import SPREADSHEET_SUFFIXES
 from clerestory.data.data_folder import DataFolder
+from clerestory.data.findings import ABOUT_SPLITS, same_split
 from clerestory.data.folder import ARCHIVE_SUFFIXES, FolderFiles, open_folder, open_table, sort_files, unused_findings
 from clerestory.data.huggingface import HF, is_saved, open_huggingface, parquet_with_images
 from clerestory.data.icons import open_icons
 from clerestory.data.parquet_tables import open_parquet
 from clerestory.data.shards import is_sharded, open_shards
+from clerestory.data.splits import splits_by_concept
 from clerestory.data.webdataset import open_archives, open_webdataset
 
+NEW_SPLITS = "new-splits:"
 Reader = Callable[[Path, Progress, Sequence[str]], Dataset]
 
 READERS: dict[str, Reader] = {
@@ -32,7 +35,8 @@ READERS: dict[str, Reader] = {
 def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequence[str] = ()) -> Dataset:
     """Open data: ``icons``, a folder of images or of shards, a file (``.parquet``, ``.csv``, ``.jsonl``), ``hf:…``.
 
-    An extension opens by the name under which it is registered.
+    An extension opens by the name under which it is registered. ``new-splits:`` before any of these divides the samples
+    anew into train, val and test, in place of the splits that the source assigns.
 
     Unreadable images, empty captions, duplicate ids and missing files are skipped and listed in the ``findings`` of the
     dataset. Images are read when they are needed, not when the data is opened.
@@ -48,6 +52,8 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
         MissingExtra: ``hf:`` needs the library ``datasets``.
     """
     text = str(spec)
+    if text.startswith(NEW_SPLITS):
+        return with_new_splits(open_data(text.removeprefix(NEW_SPLITS), progress, keep_columns))
     path = Path(spec).expanduser()
     known = sorted({"icons", *extensions.names("data")})
     if text == "icons":
@@ -97,6 +103,14 @@ def _open_folder(path: Path, progress: Progress, keep_columns: Sequence[str]) ->
     return open_folder(folder, files, progress, keep_columns)
 
 
+def with_new_splits(data: Dataset) -> Dataset:
+    """The same samples, divided by concept into train (80 %), val and test (10 % each) like data without splits."""
+    split_of_concept = splits_by_concept((sample.concept, sample.image) for sample in data)
+    samples = [replace(sample, split=split_of_concept[sample.concept]) for sample in data]
+    findings = [same_split(found) for found in data.findings if found.code not in ABOUT_SPLITS]
+    return Dataset(data.name, samples, lambda sample: data.read(data[sample.id]), findings)
+
+
 @dataclass(frozen=True, slots=True)
 class DataSource:
     """A place of data.
@@ -117,6 +131,9 @@ def locate(source: str | Path) -> DataSource:
         DataError: its path cannot be stored, because it is not UTF-8.
     """
     text = str(source)
+    if text.startswith(NEW_SPLITS):
+        place = locate(text.removeprefix(NEW_SPLITS))
+        return DataSource(NEW_SPLITS + place.spec, place.name)
     if text in {"icons", *extensions.names("data")}:
         return DataSource(text, text)
     prefix, configuration = "", ""

@@ -26,6 +26,21 @@ def split_of(concept: str, shares: Mapping[str, float] = SHARES, salt: str = "")
     return TRAIN
 
 
+def splits_by_concept(images: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The split of every concept; concepts with a byte-identical image are assigned to the same one.
+
+    Args:
+        images: the concept and the SHA-256 of every image.
+    """
+    links: list[tuple[Hashable, Hashable]] = [(concept, ("image", sha256)) for concept, sha256 in images]
+    component = connected_components(links)
+    smallest: dict[Hashable, str] = {}
+    for concept in dict.fromkeys(str(concept) for concept, _ in links):
+        root = component[concept]
+        smallest[root] = min(smallest.get(root, concept), concept)
+    return {str(concept): split_of(smallest[component[concept]]) for concept, _ in links}
+
+
 def connected_components(links: Iterable[tuple[Hashable, Hashable]]) -> dict[Hashable, Hashable]:
     """The representative node of the connected component of every node, by union-find."""
     parents: dict[Hashable, Hashable] = {}

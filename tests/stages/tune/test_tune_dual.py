@@ -285,7 +285,7 @@ def test_bad_input_is_told_in_a_sentence(clip: Path, new: Dataset, store: Store,
     with pytest.raises(DataError, match="'elsewhere' of new has 0 different captions"):
         tune(open_folder(clip), new, new, quick(), store, retention_split="elsewhere")
     only_test = new.filter(lambda s: s.split == "val")
-    with pytest.raises(DataError, match="no split train"):
+    with pytest.raises(DataError, match="no sample of new is in the split"):
         tune(open_folder(clip), only_test, known, quick(), store)
     with pytest.raises(CapabilityError, match="sigmoid loss needs"):
         tune(open_folder(clip), new, known, quick(loss="sigmoid"), store)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from shlex import quote
+
 from clerestory.core.errors import DataError
 from clerestory.core.sample import SUPPLEMENT, TRAIN, Dataset, Sample
 
@@ -18,17 +21,37 @@ def is_supplementary(sample: Sample) -> bool:
     return sample.groups.get(SUPPLEMENT) == "yes"
 
 
+def check_training_split(data: Dataset) -> None:
+    """Check that there are samples to train on.
+
+    Raises:
+        DataError: the source assigns every sample to another split.
+    """
+    if any(training_samples(data)):
+        return
+    counts = Counter(sample.split for sample in data)
+    splits = ", ".join(f"{split} {count:,}" for split, count in sorted(counts.items()))
+    name = quote(data.name)
+    raise DataError(
+        f"no sample of {data.name} is in the split 'train' ({splits})",
+        f"divide it anew with: clerestory data add {name} --new-splits --name {quote(f'{data.name}-split')}",
+    )
+
+
 def check_trainable(data: Dataset) -> None:
     """Check that there is something to tell apart.
 
     Raises:
-        DataError: there are fewer than two concepts with captions, or all captions are equal.
+        DataError: there is no sample to train on, there are fewer than two concepts with captions, or all captions are
+            equal.
     """
+    check_training_split(data)
     main = [sample for sample in training_samples(data)[0] if not is_supplementary(sample)]
     concepts = {sample.concept or sample.caption for sample in main}
     if len(concepts) < 2:
+        some = "no concept" if not concepts else "one concept only"
         raise DataError(
-            f"{data.name} has {len(concepts)} concepts with captions, and training needs at least 2",
+            f"{data.name} has {some} with captions in its training data, and training needs at least 2",
             "add images of at least two different concepts, with captions",
         )
     captions = {sample.caption for sample in main}

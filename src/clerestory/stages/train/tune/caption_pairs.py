@@ -12,6 +12,7 @@ from clerestory.core.digest import digest
 from clerestory.core.errors import DataError
 from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
 from clerestory.data.images import decode_sample
+from clerestory.stages.train.requirements import check_training_split
 from clerestory.stages.train.sampling import (
     SharedCaptions,
     captions_of,
@@ -114,12 +115,8 @@ def train_pairs(data: Dataset, limit: int, seed: int) -> CaptionPairs:
     Raises:
         DataError: there is no ``train`` split, or it has no captioned images.
     """
+    check_training_split(data)
     splits = {s.split for s in data}
-    if TRAIN not in splits and splits != {""}:
-        available = ", ".join(sorted(splits - {""}))
-        raise DataError(
-            f"{data.name} has no split train (it has {available})", "assign the training images to the split train"
-        )
     return split_pairs(data, TRAIN if TRAIN in splits else "", limit, seed)
 
 

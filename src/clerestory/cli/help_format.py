@@ -1,0 +1,28 @@
+"""How ``--help`` is printed: a docstring's lines are one paragraph, and a default that says nothing is not shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel, InlineText
+from rich.text import Text
+
+NO_DEFAULT = {'""', "()", "[]", "{}", "False"}
+
+
+class ParagraphFormatter(DefaultFormatter):
+    """The formatter of cyclopts, which by itself breaks lines where the source code does."""
+
+    def __call__(self, console: Any, options: Any, panel: HelpPanel) -> None:
+        """Print one panel of options or commands."""
+        super().__call__(console, options, panel.copy(entries=[_entry(entry) for entry in panel.entries]))
+
+
+def _entry(entry: HelpEntry) -> HelpEntry:
+    default = None if entry.default in NO_DEFAULT else entry.default
+    description = entry.description
+    if isinstance(description, InlineText) and isinstance(description.primary_renderable, Text):
+        description = InlineText(
+            Text(" ".join(description.primary_renderable.plain.split())), force_empty_end=description.force_empty_end
+        )
+    return entry.copy(default=default, description=description)
