@@ -16,33 +16,46 @@ from torch import Tensor, distributed, nn
 from clerestory.core.codec import decode
 from clerestory.core.progress import QUIET
 from clerestory.stages.train import TrainConfig
-from clerestory.stages.train.distributed import Ranks, current_engine
+from clerestory.stages.train.distributed import Engine, Ranks, current_engine
 from clerestory.stages.train.distributed.batch_norm import CrossRankBatchNorm, convert_batch_norms
 from clerestory.stages.train.distributed.sharded_tensors import full_tensor
+from clerestory.stages.train.loop import Run
 from clerestory.stages.train.run import prepare_run
 
 
 def steps(folder: Path, until: int, fields: list[str]) -> None:
-    from tests.support.shapes import shapes
-
     settings: dict[str, Any] = {"preset": "tiny", "steps": 60, "batch_size": 16, "threads": 1, "device": "cpu"}
     settings |= dict(field.split("=") for field in fields)
     config = decode(TrainConfig, settings)
     folder.mkdir(parents=True, exist_ok=True)
     with current_engine(config) as engine:
-        run = prepare_run(shapes(), config.resolved(), folder, QUIET, engine=engine)
-        run.restore()
-        resumed_at = run.position.step
-        while run.position.step < until:
-            run.step()
-        run.save()
-        run.export("model")
-        run.validate()
-        sharded = [type(p).__name__ == "DTensor" for p in run.model.parameters()]
-        state = {name: full_tensor(tensor).clone() for name, tensor in run.state().items()}
-        run.loader.close()
-        if engine.is_main:
-            torch.save({"state": state, "resumed_at": resumed_at, "sharded": all(sharded)}, folder / "state.pt")
+        _steps(config, engine, folder, until)
+    threads = {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
+    assert "pt_gloo_runloop" not in threads, "a thread of the process group would abort the interpreter's shutdown"
+
+
+def _steps(config: TrainConfig, engine: Engine, folder: Path, until: int) -> None:
+    from tests.support.shapes import shapes
+
+    run = prepare_run(shapes(), config.resolved(), folder, QUIET, engine=engine)
+    initial = _full_state(run)
+    run.restore()
+    resumed_at = run.position.step
+    while run.position.step < until:
+        run.step()
+    run.save()
+    run.export("model")
+    run.validate()
+    sharded = [type(p).__name__ == "DTensor" for p in run.model.parameters()]
+    state = _full_state(run)
+    run.loader.close()
+    if engine.is_main:
+        saved = {"initial": initial, "state": state, "resumed_at": resumed_at, "sharded": all(sharded)}
+        torch.save(saved, folder / "state.pt")
+
+
+def _full_state(run: Run) -> dict[str, Tensor]:
+    return {name: full_tensor(tensor).clone() for name, tensor in run.state().items()}
 
 
 def exchange() -> None:

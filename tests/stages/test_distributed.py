@@ -29,7 +29,9 @@ CLERESTORY = ["-m", "clerestory.cli.main"]
 
 
 def environment(**more: str) -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""} | more
+    return (
+        os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "CUDA_VISIBLE_DEVICES": ""} | more
+    )
 
 
 def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,19 +56,25 @@ def saved_state(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    """The state of one process after six steps."""
+def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The states of one process before the first and after six steps."""
     folder = tmp_path_factory.mktemp("single")
     single_process(WORKER, "steps", str(folder), "6")
-    state: dict[str, torch.Tensor] = saved_state(folder)["state"]
-    return state
+    return saved_state(folder)
 
 
-def assert_same_weights(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+def assert_same_weights(mine: dict[str, torch.Tensor], single: dict[str, Any]) -> None:
+    """Equal up to rounding, which Adam enlarges where a gradient is almost zero, on each processor in another way.
+
+    So a tensor's difference is compared with how far training moved it: 0.2 % on an AMD EPYC, 1 % allowed. Batch norms
+    over each process's own images, for example, make it 122 %.
+    """
+    initial, theirs = single["initial"], single["state"]
     assert mine.keys() == theirs.keys()
     for name, tensor in theirs.items():
-        if name.startswith(("model.", "average.")):
-            torch.testing.assert_close(mine[name], tensor, atol=1e-5, rtol=0, msg=lambda m, name=name: f"{name}: {m}")
+        if name.startswith(("model.", "average.")) and tensor.is_floating_point():
+            change, difference = (tensor - initial[name]).norm(), (mine[name] - tensor).norm()
+            assert difference <= 0.01 * change, f"{name}: changed by {change:.3g}, differs by {difference:.3g}"
 
 
 def test_exchanged_values_equal_those_of_one_process() -> None:
@@ -74,7 +82,7 @@ def test_exchanged_values_equal_those_of_one_process() -> None:
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_two_processes_take_the_steps_of_one(tmp_path: Path, single: dict[str, torch.Tensor], parallel: str) -> None:
+def test_two_processes_take_the_steps_of_one(tmp_path: Path, single: dict[str, Any], parallel: str) -> None:
     torchrun(2, WORKER, "steps", str(tmp_path), "6", f"parallelism={parallel}")
     found = saved_state(tmp_path)
     assert found["sharded"] == (parallel == "fsdp")
@@ -84,7 +92,7 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, single: dict[str, t
     assert (tmp_path / "model" / "model.safetensors").is_file()
 
 
-def test_any_number_of_processes_resumes_from_any_other(tmp_path: Path, single: dict[str, torch.Tensor]) -> None:
+def test_any_number_of_processes_resumes_from_any_other(tmp_path: Path, single: dict[str, Any]) -> None:
     torchrun(2, WORKER, "steps", str(tmp_path), "2", "parallelism=ddp")
     torchrun(4, WORKER, "steps", str(tmp_path), "4", "parallelism=fsdp")
     assert saved_state(tmp_path)["resumed_at"] == 2

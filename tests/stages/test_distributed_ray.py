@@ -27,7 +27,7 @@ def test_two_ray_workers_train_from_shards(tmp_path: Path) -> None:
     toml = 'preset = "tiny"\nsteps = 4\nbatch_size = 16\nthreads = 1\n'
     (tmp_path / "tiny.toml").write_text(toml, encoding="utf-8")
     train = ["train", "--data", str(tmp_path / "shards"), "--config", str(tmp_path / "tiny.toml"), "--ray", "2"]
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
     env.pop("RAY_ADDRESS", None)
     command = [sys.executable, "-m", "clerestory.cli.main", *train, "--home", str(tmp_path / "home"), "--json"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=500, check=False)

@@ -9,12 +9,13 @@ rounding of sums.
 from __future__ import annotations
 
 import copy
+import gc
 import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -29,6 +30,9 @@ from clerestory.stages.train.distributed import sharded_checkpoint
 from clerestory.stages.train.distributed.batch_norm import convert_batch_norms
 from clerestory.stages.train.distributed.ranks import SINGLE, Ranks
 from clerestory.stages.train.distributed.sharded_tensors import full_tensor, shard_like
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 Forward = Callable[..., Any]
 TORCHRUN_VARIABLES = {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
@@ -108,6 +112,7 @@ class DistributedEngine(Engine):
     def __init__(self, ranks: Ranks, parallelism: str, local_world_size: int) -> None:
         self.ranks, self.name, self.local_world_size = ranks, parallelism, local_world_size
         self._full_copy: ClerestoryModel | None = None
+        self._mesh: DeviceMesh | None = None
 
     def prepare(self, model: ClerestoryModel, objectives: Sequence[nn.Module], losses: Forward) -> Forward:
         """Convert batch norms to all ranks, then wrap the step."""
@@ -116,7 +121,8 @@ class DistributedEngine(Engine):
         step = _Step(model, objectives, losses)
         convert_batch_norms(step, self.ranks)
         if self.name == "fsdp":
-            return _fully_shard(step, self.ranks.world_size)
+            self._mesh = _fully_shard(step, self.ranks.world_size)
+            return step
         # Batch norm's running statistics are equal on all ranks already, so buffers are not broadcast. Newer torch
         # versions rename the argument and warn about the old name.
         known = inspect.signature(DistributedDataParallel).parameters
@@ -140,6 +146,18 @@ class DistributedEngine(Engine):
         """Every rank writes its shards."""
         sharded_checkpoint.write(folder, position, state, self.ranks)
 
+    def close(self) -> None:
+        """Destroy the process group, and end its threads while the interpreter still runs.
+
+        A thread that releases the tensors of the last exchange during the interpreter's shutdown aborts the process
+        (torch issue 190489). Destroying the group ends its threads only when nothing refers to it any more, but
+        torch's caches keep the mesh for good, and the mesh keeps the group.
+        """
+        gc.collect()  # modules and their hooks refer to each other
+        groups: dict[str, object] = getattr(self._mesh, "_pg_registry", {})
+        groups.clear()
+        distributed.destroy_process_group()
+
 
 class _Step(nn.Module):
     """One module with all parameters, so that the wrapper sees all of them used in one forward pass."""
@@ -153,7 +171,7 @@ class _Step(nn.Module):
         return self._losses(context)
 
 
-def _fully_shard(step: _Step, world_size: int) -> nn.Module:
+def _fully_shard(step: _Step, world_size: int) -> DeviceMesh:
     """Shard each Transformer block as a unit, so that only one is gathered at a time; the rest is another unit."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
@@ -163,7 +181,7 @@ def _fully_shard(step: _Step, world_size: int) -> nn.Module:
     for block in (block for blocks in stacks for block in blocks):
         fully_shard(block, mesh=mesh)
     fully_shard(step, mesh=mesh)
-    return step
+    return mesh
 
 
 SINGLE_PROCESS = Engine()
@@ -197,9 +215,10 @@ def current_engine(config: TrainConfig) -> Iterator[Engine]:
         if not initialized:
             distributed.init_process_group(backend)
         ranks = Ranks(distributed.get_rank(), world_size)
-        yield DistributedEngine(ranks, config.parallelism, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        engine = DistributedEngine(ranks, config.parallelism, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        yield engine
     if not initialized:
-        distributed.destroy_process_group()
+        engine.close()
 
 
 @contextmanager
