@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from itertools import product
 from pathlib import Path
 
 import pytest
-from tests.support.images import solid_image
+from tests.support.images import shape_image, solid_image
+from tests.support.shapes import MORE_COLOURS, MORE_SHAPES
 
 from clerestory.apps.datasets import load_dataset
-from clerestory.cli.main import run
+from clerestory.cli.main import build, run
 from clerestory.core.errors import DataError
 from clerestory.data import open_data
 from clerestory.stages.train.requirements import check_trainable
@@ -91,3 +93,51 @@ def test_data_without_a_training_split_is_divided_anew_as_the_refusal_says(
     assert [sample.image for sample in divided] == [sample.image for sample in open_data(folder)]
     assert not {finding.code for finding in divided.findings}
     assert all(divided.read(sample) for sample in divided)
+
+
+# More options for a printed command, which make it small; a command that is only parsed has None.
+SMALLER = {
+    "train": "--preset tiny --steps 2 --set batch_size=8 --set threads=1",
+    "evaluate": "--suites retrieval",
+    "release gate": "--policy small.toml",
+    "serve": None,
+}
+SMALL_POLICY = """
+name = "small"
+[[rules]]
+name = "some captions"
+metric = "median_rank"
+where = { task = "image_to_text", split = "test" }
+at_most = 1000
+"""
+
+
+def test_every_next_command_of_a_life_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first command each one is what the one before printed; the release is named after the data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLERESTORY_HOME", str(tmp_path / "home"))
+    Path("small.toml").write_text(SMALL_POLICY, encoding="utf-8")
+    rows = ["image,caption,split"]
+    folder = tmp_path / "My shapes"
+    folder.mkdir()
+    for i, (colour, shape) in enumerate(product(MORE_COLOURS[:4], MORE_SHAPES[:4])):
+        (folder / f"{i}.png").write_bytes(shape_image(colour, shape, 3))
+        rows.append(f"{i}.png,a {colour} {shape},{('train', 'test')[i % 2]}")
+    (folder / "captions.csv").write_text("\n".join(rows), encoding="utf-8")
+    queue, seen = [["data", "add", "My shapes"]], list[str]()
+    while queue:
+        command = queue.pop(0)
+        name = next((name for name in SMALLER if command[: len(name.split())] == name.split()), "")
+        seen.append(" ".join(command[: 2 if command[0] in ("data", "release") else 1]))
+        more = SMALLER.get(name, "")
+        if more is None:
+            build().parse_args(command, exit_on_error=False, print_error=False)
+            continue
+        code = run([*command, *shlex.split(more)])
+        out, err = capsys.readouterr()
+        assert code == 0, f"clerestory {' '.join(command)}: exit code {code}\n{out}{err}"
+        queue += [shlex.split(line)[2:] for line in err.splitlines() if line.startswith("next: ")]
+    assert seen == ["data add", "train", "evaluate", "release gate", "release promote", "serve"]
+    assert command == ["serve", "my-shapes", "--data", "My shapes"]

@@ -23,8 +23,9 @@ def test_the_shipped_policy_asks_for_both_directions_both_splits_and_speed() -> 
     assert all(rule.why for rule in POLICY.rules)
 
 
-RULE = '[[rules]]\nname = "r"\nmetric = "m"\n'
-SHARE_RULE = RULE.replace('"m"', '"recall@10"')
+RULE = '[[rules]]\nname = "r"\nmetric = "median_rank"\n'
+SHARE_RULE = RULE.replace('"median_rank"', '"recall@10"')
+SECOND_RULE = RULE.replace('name = "r"', 'name = "s"')
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,18 @@ SHARE_RULE = RULE.replace('"m"', '"recall@10"')
         (f'name = "p"\n{RULE}atleast = 1', r"rule 1 has no setting 'atleast' — did you mean at_least"),
         (f'name = "p"\n{RULE}at_least = 1\ncriterion = "vlaue"', "did you mean value"),
         (f'name = "p"\n{RULE}at_least = 1\nevidence = "evalute"', "did you mean evaluate"),
+        (
+            f'name = "p"\n{RULE.replace("median_rank", "median_rnk")}at_least = 1',
+            "not exist — did you mean median_rank",
+        ),
+        (
+            f'name = "p"\n{RULE.replace("median_rank", "recal@10")}at_least = 1',
+            "does not exist — did you mean recall@10",
+        ),
+        (
+            f'name = "p"\n{RULE}at_most = 1\n{SECOND_RULE}at_least = 2',
+            r"rule 2 \('s': median_rank at_least = 2\) and rule 1 \('r': at_most = 1\) contradict each other",
+        ),
         ("name = ", "is not valid TOML"),
     ],
 )

@@ -212,7 +212,7 @@ def test_changed_rows_of_the_live_model_are_found(registry: Registry) -> None:
         promote(candidate.ref, registry.store, "Ada", "go")
 
 
-HEAD = 'name = "p"\n[[rules]]\nname = "r"\nmetric = "m"\n'
+HEAD = 'name = "p"\n[[rules]]\nname = "r"\nmetric = "map"\n'
 
 
 @pytest.mark.parametrize(

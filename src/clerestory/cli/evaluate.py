@@ -29,7 +29,6 @@ from clerestory.stages.evaluate.tasks import suite as tasks_suite
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.stages.evaluate.tasks.packs import find_task
 from clerestory.store import Store, open_store
-from clerestory.store.registry import is_name
 
 # The suites of an evaluation on a task alone: the task itself, and the validity of the benchmark.
 TASK_SUITES = (tasks_suite.SUITE.name, validity.SUITE.name)
@@ -106,9 +105,7 @@ def evaluate_(
     if not evidence.measurements:
         return UNDECIDED
     if _register(store, model, loaded, out):
-        # A model of other data is not a release of the icons' model.
-        named = f" --name {dataset.name}" if data and dataset.name != "icons" and is_name(dataset.name) else ""
-        out.next(f"clerestory release gate {short(resolved.digest)}{options}{named}")
+        out.next(f"clerestory release gate {short(resolved.digest)}{options}")
     return 0
 
 

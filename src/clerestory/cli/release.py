@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from shlex import quote
 from typing import Annotated
@@ -10,6 +11,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
+from clerestory.apps.loading import resolve_stored
 from clerestory.apps.registration import stored_model, what_is_not_pinned
 from clerestory.apps.starter import DEFAULT_NAME
 from clerestory.cli.output import PLAIN, Common
@@ -19,6 +21,7 @@ from clerestory.core.errors import NotFound
 from clerestory.core.release import Decision, Release
 from clerestory.stages.release import gate, load_policy, promote, rollback, run_gate, verify
 from clerestory.store import Store, alias_target, open_store
+from clerestory.store.registry import is_name
 
 VERDICTS = {
     "ship": ("✓ ship", "bold green", 0),
@@ -34,7 +37,7 @@ def gate_(
     *,
     data: str = "",
     task: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    name: str = "icons",
+    name: str = "",
     policy: Path | None = None,
     why: str = "",
     dry_run: bool = False,
@@ -49,7 +52,8 @@ def gate_(
             openai:http://host/v1#model, or starter; a model from elsewhere is copied into the store.
         data: The dataset that its evidence was measured on (default: icons, or the data of the first --task).
         task: A task that it was evaluated on: its file, the folder of its pack or its name.
-        name: The model name of the release.
+        name: The model name of the release (default: that of the release that is decided on again, else that of the
+            data).
         policy: A TOML file with the rules (default: the included policy).
         why: The reason, for the journal.
         dry_run: Only decide; do not register a release.
@@ -62,6 +66,7 @@ def gate_(
     notes = what_is_not_pinned(store, digest)
 
     dataset = evaluation_data(store, data, task, common.out)
+    name = name or _release_name(store, model, dataset.name)
     release = None
     if dry_run:
         decision = gate(digest, store, rules, dataset.digest, name, task, data)
@@ -161,9 +166,12 @@ def promote_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) ->
         why: The reason, for the journal.
         who: The person who decides (default: $CLERESTORY_WHO or the login name).
     """
-    alias = promote(ref, open_store(common.home), who=who, why=why)
+    store = open_store(common.home)
+    alias = promote(ref, store, who=who, why=why)
     common.out.result(alias, f"✓ {alias.name}@{alias.number} is {alias.alias}")
-    common.out.next("clerestory serve" + ("" if alias.name == DEFAULT_NAME else f" {quote(alias.name)}"))
+    data = _data_option(store, store.release(alias.name, alias.number))
+    name = "" if alias.name == DEFAULT_NAME else f" {quote(alias.name)}"
+    common.out.next(f"clerestory serve{name}{data if data != f' --data {DEFAULT_NAME}' else ''}")
 
 
 def rollback_(name: str = "icons", /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
@@ -202,6 +210,15 @@ def _release(store: Store, ref: str) -> Release:
     if release is None:
         raise NotFound(f"{ref} is a model, not a release", f"make it one with: clerestory release gate {ref}")
     return release
+
+
+def _release_name(store: Store, model: str, data: str) -> str:
+    """The name of the release that a reference names, else one made from the name of the data."""
+    resolved = resolve_stored(store, model)
+    if resolved and resolved.release:
+        return resolved.release.name
+    name = re.sub(r"[^a-z0-9._-]+", "-", data.lower()).strip("-._")[:64]
+    return name if is_name(name) else DEFAULT_NAME
 
 
 def _data_option(store: Store, release: Release) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from clerestory.core.digest import canonical
-from clerestory.core.errors import IntegrityError, closest
+from clerestory.core.errors import IntegrityError
 from clerestory.core.evidence import Evidence, Finding, Measurement, Subject
 from clerestory.core.provenance import environment_digest, stage_code
 from clerestory.core.release import Decision, Policy, Reason, Rule
 from clerestory.core.rows import RETRYABLE, chance_fact
 from clerestory.core.stage import stage
+from clerestory.stages.release.missing import missing_measurement
 from clerestory.stages.release.next_command import Commands, commands_for
 from clerestory.stages.release.policies import check_policy
 from clerestory.stages.release.relative import ComparedModel, check_relative, without_reference
@@ -238,15 +239,12 @@ def _stale(rule: Rule, stored: list[Evidence], data: str, commands: Commands) ->
 
 
 def _unknown_measurement(rule: Rule, evidence: Evidence, commands: Commands) -> Reason:
-    key = f"{rule.metric}[{rule.where}]"
-    near = closest(key, [measured.key for measured in evidence.measurements], 1)
-    hint = f"; the closest is {near[0]}" if near else ""
-    selected = evidence.facts.string_items("selected_suites")
-    only = f", which ran {', '.join(selected)} only," if selected else ""
-    count = len(evidence.measurements)
-    message = f"none of the {count} measurements of {evidence.created[:10]}{only} is {key}{hint}."
+    """The reason of a rule whose measurement the evidence lacks, with the measurements that are closest to it."""
+    problem, completable = missing_measurement(rule, evidence.measurements)
+    suites = evidence.facts.string_items("selected_suites")
     # A complete measurement would not have it either, so only an evaluation of some suites is worth completing.
-    command = commands.measure() if selected else ""
+    command = commands.measure() if suites and completable else ""
+    message = f"{problem}; {evidence.created[:10]} ran {', '.join(suites)} only." if command else f"{problem}."
     return Reason(rule.name, "cannot_decide", "unknown_measurement", message, evidence.id, command=command)
 
 

@@ -6,13 +6,14 @@ import math
 import tomllib
 from collections import Counter
 from importlib.resources import files
+from itertools import permutations
 from pathlib import Path
 
 from clerestory.core.codec import decode
 from clerestory.core.errors import ConfigError, closest
 from clerestory.core.release import Policy, Rule
 from clerestory.core.stage import stages
-from clerestory.stats.metrics import metric
+from clerestory.stats.metrics import metric, registered
 
 BOUNDS = ("at_least", "at_most", "no_worse_by")
 
@@ -22,7 +23,8 @@ def load_policy(path: Path | str | None = None) -> Policy:
 
     Raises:
         ConfigError: no such file, not TOML, an unknown key, no rules, two rules with the same name, or a rule without
-            exactly one bound; names the location.
+            exactly one bound, a metric that does not exist, or two rules that contradict each other; names the
+            location.
     """
     source = Path(path) if path is not None else files(__package__).joinpath("policy.toml")
     try:
@@ -45,6 +47,32 @@ def check_policy(policy: Policy) -> None:
         raise ConfigError(f"{count} rules of the policy {policy.name} are called {name!r}", "give each a unique name")
     for rule in policy.rules:
         _check_rule(rule)
+    _check_together(policy)
+
+
+def _check_together(policy: Policy) -> None:
+    """Raise ``ConfigError`` for two rules about one measurement that no value satisfies."""
+    for (i, low), (k, high) in permutations(enumerate(policy.rules, 1), 2):
+        same = (low.metric, low.where, low.evidence) == (high.metric, high.where, high.evidence)
+        if same and low.at_least is not None and high.at_most is not None and low.at_least > high.at_most:
+            raise ConfigError(
+                f"rule {i} ({low.name!r}: {low.metric} at_least = {low.at_least:g}) and rule {k} "
+                f"({high.name!r}: at_most = {high.at_most:g}) contradict each other",
+                "change one of the two bounds: no value satisfies both",
+            )
+
+
+def _check_metric(rule: Rule) -> None:
+    """Raise ``ConfigError`` for a metric that nobody registered."""
+    if metric(rule.metric).registered:
+        return
+    known = [each.name for each in registered().values() if not each.is_template]
+    known += [each.at(k).name for each in registered().values() if each.is_template for k in (1, 5, 10)]
+    raise ConfigError(
+        f"the rule {rule.name!r} names the metric {rule.metric!r}, which does not exist",
+        "docs/reference/metrics.md lists the metrics",
+        closest(rule.metric, dict.fromkeys(known)),
+    )
 
 
 def _check_rule(rule: Rule) -> None:
@@ -57,6 +85,7 @@ def _check_rule(rule: Rule) -> None:
     ((setting, bound),) = bounds.items()
     if not math.isfinite(bound):
         raise ConfigError(f"the rule {rule.name!r} has {setting} = {bound:g}", "give it a finite number")
+    _check_metric(rule)
     if metric(rule.metric).unit == "share" and abs(bound) > 1:  # gains and gaps may be negative
         message = f"the rule {rule.name!r} has {setting} = {bound:g}, but {rule.metric} is a share"
         raise ConfigError(message, "give it a number from 0 to 1, such as 0.25 for 25 %")
