@@ -56,7 +56,7 @@ def test_answerable_and_unanswerable_queries_are_separated(some_icons: Dataset, 
     assert match.num_known >= 50  # the held-out concepts of this subset
     assert match.false_alarms / match.num_known <= 0.25
     hits = search(model, index, "asdkjh qwe", 3)
-    assert calibrators.of_text(hits, answerable=False) == [GUESS] * 3
+    assert calibrators.of_text(hits, GUESS) == [GUESS] * 3
 
 
 def test_random_texts_are_always_the_same() -> None:

@@ -39,6 +39,16 @@ def test_a_text_returns_the_models_own_unit_row_in_openais_format(client: TestCl
     assert body["usage"] == {"prompt_tokens": 5, "total_tokens": 5, "images": 0}
 
 
+def test_a_text_in_another_language_has_a_warning_and_the_model_names_its_languages(client: TestClient) -> None:
+    body = client.post(
+        PATH, json={"input": ["a red heart", "ein Mann mit einem roten Fahrrad", uri(solid_image())]}
+    ).json()
+    assert [each["index"] for each in body["warnings"]] == [1]
+    assert "German" in body["warnings"][0]["message"]
+    assert "warnings" not in client.post(PATH, json={"input": "a red heart"}).json()
+    assert client.get("/v1/models").json()["data"][0]["languages"] == ["en"]
+
+
 def test_texts_and_pictures_keep_their_order(client: TestClient, world: World) -> None:
     red, blue = solid_image(), solid_image("navy", kind="WEBP")
     mixed = rows(client.post(PATH, json={"input": ["sun", uri(red), "moon", uri(blue, "image/webp")]}))

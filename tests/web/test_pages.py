@@ -49,6 +49,14 @@ def test_a_text_search_shows_pictures_with_captions_and_confidence(client: TestC
     assert "immutable" in image.headers["cache-control"]
 
 
+def test_a_query_in_another_language_is_named_and_its_hits_are_guesses(client: TestClient) -> None:
+    page = client.get("/", params={"q": "un perro en la playa"}).text
+    assert "This seems to be Spanish, but the model was trained on English only; write it in English." in visible(page)
+    assert page.count('class="confidence c0"') == 30
+    assert "in English" in visible(client.get("/").text)
+    assert "seems to be" not in client.get("/", params={"q": "a dog on the beach"}).text
+
+
 def test_the_pictures_are_the_models_nearest(client: TestClient, world: World) -> None:
     searcher = client.app.state.server.follower.loaded.searcher  # type: ignore[attr-defined]  # behind the ASGI type
     best = searcher.model.embed_texts(["a red heart"])[0] @ searcher.index.embeddings().T

@@ -52,6 +52,7 @@ class Confidence:
 
 
 GUESS = Confidence("a guess", 0, "The query matches these images no better than random letters do")
+FOREIGN = Confidence("a guess", 0, "The query seems to be in a language that the model was not trained on")
 UNLIKE = Confidence("a guess", 0, "The image does not look like those the model was trained on")
 
 
@@ -94,11 +95,9 @@ class SearchCalibrators:
     image: ScoreCalibrator | None = None
     query: QueryMatch | None = None
 
-    def of_text(self, hits: Sequence[SearchHit], answerable: bool) -> list[Confidence | None]:
-        """The confidence of the hits of a text; all are guesses if no image matches it."""
-        if not answerable:
-            return [GUESS] * len(hits)
-        return _confidences(self.text, hits)
+    def of_text(self, hits: Sequence[SearchHit], doubt: Confidence | None = None) -> list[Confidence | None]:
+        """The confidence of the hits of a text; that of ``doubt`` for all of them if there is a reason for it."""
+        return [doubt] * len(hits) if doubt else _confidences(self.text, hits)
 
     def of_image(self, hits: Sequence[SearchHit]) -> list[Confidence | None]:
         """The confidence of the hits of an image."""

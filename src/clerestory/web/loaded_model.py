@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clerestory import models
 from clerestory.apps.confidence import SearchCalibrators
+from clerestory.apps.query_language import QueryLanguages
 from clerestory.apps.training_reference import TrainingReference
 from clerestory.core.release import Release
 from clerestory.models import AnyModel, Captioner, Embedder
@@ -27,6 +28,7 @@ class LoadedModel:
         searcher: the searchable images; None without images, or if the model is not an Embedder.
         search: from the scores of a search to confidence.
         reference: the calibration of its captions, and the statistics of its training images.
+        languages: recognises queries in a language that the model was not trained on.
         tokens: counts the tokens of a text; None where the tokenizer is not known.
         load_seconds: the time it took to load.
         remote_host: the host that images and text are sent to; empty if the model runs on this computer.
@@ -39,6 +41,7 @@ class LoadedModel:
     searcher: ImageSearcher | None
     search: SearchCalibrators
     reference: TrainingReference
+    languages: QueryLanguages
     tokens: TokenCounter | None
     load_seconds: float
     remote_host: str = ""

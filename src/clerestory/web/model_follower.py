@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from clerestory.apps.confidence import SearchCalibrators, fit_captions, fit_search
 from clerestory.apps.loading import is_external, load_model, open_stored, remote_host_of
+from clerestory.apps.query_language import QueryLanguages
 from clerestory.apps.search import build_index
 from clerestory.apps.training_reference import count_unlike, training_reference
 from clerestory.core.errors import ClerestoryError, IntegrityError, Refused
@@ -243,13 +244,17 @@ class ModelFollower:
             if reference.captions is None:
                 reference = replace(reference, captions=fit_captions(model, self.data, self.store))
             unlike = count_unlike(reference, self.data, self.store)
+        languages = QueryLanguages(model, self.data or ())
+        languages.check("a first query loads the detector")
         tokens = (
             TokenCounter(find_text_tower(model.config.text_tower_digest))
             if isinstance(model, ClerestoryEncoder)
             else None
         )
         seconds = time.perf_counter() - start
-        return LoadedModel(ref, release, model, searcher, search, reference, tokens, seconds, remote_host, unlike)
+        return LoadedModel(
+            ref, release, model, searcher, search, reference, languages, tokens, seconds, remote_host, unlike
+        )
 
 
 class FixedModel(ModelFollower):

@@ -114,7 +114,8 @@ def _schemas() -> Json:
     return {
         "EmbeddingRequest": _request(),
         "EmbeddingList": _object(
-            {"object": {"const": "list"}, "data": {"type": "array", "items": embedding}, "model": text, "usage": usage}
+            {"object": {"const": "list"}, "data": {"type": "array", "items": embedding}, "model": text, "usage": usage},
+            {"warnings": {"type": "array", "items": _object({"index": count, "message": text})}},
         ),
         "Model": _object(
             {
@@ -125,6 +126,7 @@ def _schemas() -> Json:
                 "digest": text,
                 "dimensions": {"type": "array", "items": count},
                 "capabilities": {"type": "array", "items": text},
+                "languages": {"type": "array", "items": text},
             },
             {"alias": text, "facts": {"type": "object"}},
         ),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clerestory.apps.confidence import Confidence, explain
+from clerestory.apps.confidence import FOREIGN, GUESS, Confidence, explain
 from clerestory.apps.search import SearchHit
 from clerestory.apps.training_reference import OTHER_MODEL, unlike_sentence
 from clerestory.core.errors import CapabilityError
@@ -71,7 +71,7 @@ async def search_page(request: Request) -> Response:
     start = time.perf_counter()
     like = await server.in_thread(searcher.sample, wanted.like) if wanted.like else None
     hits: list[SearchHit] = []
-    answerable = True
+    answerable, foreign = True, None
     if wanted.like:
         with server.queue.admit():
             hits = await server.queue.run(searcher.by_image, wanted.like, wanted.shown + 1, wanted.style)
@@ -82,7 +82,9 @@ async def search_page(request: Request) -> Response:
             hits = await server.queue.run(searcher.nearest, rows[0], wanted.shown + 1, wanted.style)
         if match := loaded.search.query:
             answerable = await server.in_thread(match.is_answerable, searcher.index, rows[0])
-        views = _views(hits[: wanted.shown], loaded.search.of_text(hits[: wanted.shown], answerable))
+        foreign = await server.in_thread(loaded.languages.check, wanted.query)
+        doubt = FOREIGN if foreign else None if answerable else GUESS
+        views = _views(hits[: wanted.shown], loaded.search.of_text(hits[: wanted.shown], doubt))
     else:
         views = [SearchHitView(sample, None) for sample in searcher.spread(PAGE_SIZE, wanted.style)]
     seconds = time.perf_counter() - start
@@ -109,6 +111,8 @@ async def search_page(request: Request) -> Response:
             "announcement": f"{heading}: {summary}" if searched else "",
             "doubtful": bool(levels) and max(levels) == 0,
             "answerable": answerable,
+            "foreign": foreign,
+            "languages": loaded.languages.names,
             "not_measured": searched and bool(views) and not levels,
             "unlike": warning,
             "remedy": OTHER_MODEL if warning else "",

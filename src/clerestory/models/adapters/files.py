@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 
 from clerestory.core.digest import digest, digest_file
 from clerestory.core.errors import NotFound
+from clerestory.models.languages import MODEL_CARD
 
 MODEL_FILES = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors")
 DOWNLOAD_HINT = (
@@ -32,7 +33,7 @@ DOWNLOAD_HINT = (
 def hub_folder(name: str) -> Path:
     """The folder of a model of the Hugging Face hub: from the cache on this machine, or downloaded into it.
 
-    Only configuration, tokenizer and safetensors files of the top folder are downloaded.
+    Only configuration, tokenizer and safetensors files of the top folder and its model card are downloaded.
 
     Args:
         name: ``org/name``, or ``org/name@revision`` (a commit, a tag or a branch).
@@ -71,7 +72,7 @@ def _snapshot(repository: str, revision: str, offline: bool) -> Path:
         snapshot_download(
             repository,
             revision=revision or None,
-            allow_patterns=list(MODEL_FILES),
+            allow_patterns=[*MODEL_FILES, MODEL_CARD],
             ignore_patterns=["*/*"],
             local_files_only=offline,
         )

@@ -37,6 +37,7 @@ from clerestory.models.adapters.loading import (
 )
 from clerestory.models.clip_scorer import GREY, NO_IMAGE, score_by_similarity
 from clerestory.models.folder_check import display_name
+from clerestory.models.languages import card_languages, whole_words
 from clerestory.models.protocols import Matrix, Scores, unknown_dim
 
 BATCH_SIZE = 32
@@ -53,8 +54,10 @@ class DualEncoder:
         image_processor: the model's own image processor.
         digest: SHA-256 of the model's files.
         name: for messages.
+        languages: that its model card names; empty if it names none.
 
     Attributes:
+        vocabulary: the words that its tokenizer does not split.
         logit_scale: factor of the similarities before the softmax: ``exp`` of the trained parameter, or 1 / the trained
             temperature; 0 if the model has neither, and scoring uses 1.
         max_text_tokens: maximum length of a text.
@@ -63,9 +66,18 @@ class DualEncoder:
 
     order_matters = False
 
-    def __init__(self, network: Any, tokenizer: Any, image_processor: Any, digest: str, name: str) -> None:
+    def __init__(
+        self,
+        network: Any,
+        tokenizer: Any,
+        image_processor: Any,
+        digest: str,
+        name: str,
+        languages: tuple[str, ...] = (),
+    ) -> None:
         self.network, self.tokenizer, self.image_processor = network, tokenizer, image_processor
-        self.digest, self.name = digest, name
+        self.digest, self.name, self.languages = digest, name, languages
+        self.vocabulary = whole_words(tokenizer.get_vocab())
         self.logit_scale = _logit_scale(network)
         self._is_siglip = str(network.config.model_type).startswith("siglip")
         self.max_text_tokens = _max_text_tokens(network.config, tokenizer)
@@ -110,6 +122,7 @@ class DualEncoder:
             "max_text_tokens": self.max_text_tokens,
             "logit_scale": self.logit_scale,
             "no_image": NO_IMAGE,
+            "languages": self.languages,
         }
         return facts if bias is None else facts | {"logit_bias": float(bias)}
 
@@ -201,7 +214,7 @@ def open_dual(folder: Path, name: str = "") -> DualEncoder:
     if not is_dual(network):
         raise CapabilityError(f"{name} ({type(network).__name__}) does not embed images and texts", SUGGESTION)
     tokenizer, image_processor = load_tokenizer(folder), load_image_processor(folder)
-    return DualEncoder(network, tokenizer, image_processor, files_digest(folder), name)
+    return DualEncoder(network, tokenizer, image_processor, files_digest(folder), name, card_languages(folder))
 
 
 def _logit_scale(network: Any) -> float:

@@ -1,0 +1,54 @@
+"""The languages whose texts a model was trained on, as far as its files say, and the words of its vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+MODEL_CARD = "README.md"
+WORD_ENDS = ("</w>",)  # CLIP's byte-pair encoding marks the end of a word
+WORD_BEGINNINGS = ("\u2581", "\u0120")  # SentencePiece and GPT-2's byte-pair encoding mark the beginning
+PIECE = "##"  # WordPiece marks a part that is not the beginning
+
+
+def languages_of(model: object) -> tuple[str, ...]:
+    """The codes (ISO 639) of the languages that a model's text encoder was trained on; empty if that is not known.
+
+    ``multilingual`` stands for many languages.
+    """
+    return tuple(getattr(model, "languages", ()))
+
+
+def vocabulary_of(model: object) -> frozenset[str]:
+    """The words that a model's tokenizer does not split, in lower case; empty if they are not known."""
+    words: frozenset[str] = getattr(model, "vocabulary", frozenset())
+    return words
+
+
+def card_languages(folder: Path) -> tuple[str, ...]:
+    """The languages that the model card of a Hugging Face model names; empty if there is no card or it names none."""
+    from huggingface_hub.repocard import metadata_load
+
+    try:
+        metadata: dict[str, Any] = metadata_load(folder / MODEL_CARD) or {}
+    except Exception:  # missing, or not YAML, or without a header: the card is only read for this fact
+        return ()
+    listed = metadata.get("language") or ()
+    codes = [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []
+    return tuple(dict.fromkeys(str(code).lower() for code in codes))
+
+
+def whole_words(tokens: Iterable[str]) -> frozenset[str]:
+    """The tokens that stand for whole words, without the marks of their tokenizer, in lower case."""
+    tokens = list(tokens)
+    ends = any(token.endswith(WORD_ENDS) for token in tokens)
+    begins = any(token.startswith(WORD_BEGINNINGS) for token in tokens)
+    words = (
+        token
+        for token in tokens
+        if not token.startswith(PIECE)
+        and (not ends or token.endswith(WORD_ENDS))
+        and (not begins or token.startswith(WORD_BEGINNINGS))
+    )
+    return frozenset(word.removesuffix(WORD_ENDS[0]).lstrip("".join(WORD_BEGINNINGS)).lower() for word in words)
