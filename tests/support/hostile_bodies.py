@@ -13,7 +13,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as with_seed
 from schemathesis import Case, GenerationMode
-from tests.support.images import solid_image
+from tests.support.images import encode_image, noise_images, solid_image
 
 JSON = "application/json"
 IMAGE = "data:image/png;base64," + base64.b64encode(solid_image()).decode()
@@ -83,6 +83,8 @@ def _texts(size: int) -> Iterator[tuple[str, bytes]]:
     yield "image of nothing", body("data:image/png;base64," + "A" * size)
     yield "not base64", body("data:image/png;base64," + "!" * 1_000_000)
     yield "percent", body("data:image/png," + "%41" * (size // 3))
+    yield "percent within the limit", body("data:image/png," + "%41" * (min(size, 13_900_000) // 3))
+    yield "large WEBP", body("data:image/webp;base64," + base64.b64encode(_large_webp(size // 2)).decode())
     yield "blanks before an image", body(" " * 1_000_000 + IMAGE)
     yield "many images", body([IMAGE] * 200)
     for name, text in (
@@ -112,6 +114,12 @@ def _texts(size: int) -> Iterator[tuple[str, bytes]]:
     yield "nothing", b""
     yield "not UTF-8", b'{"input": "\xff\xfe"}'
     yield "surrogate in UTF-8", b'{"input": "\xed\xa0\x80"}'
+
+
+def _large_webp(pixels: int) -> bytes:
+    """At most 25 megapixels, which is the limit."""
+    side = int(min(pixels, 25_000_000) ** 0.5)
+    return encode_image(noise_images((side // 8, side // 8))[0].resize((side, side)), "WEBP", method=0)
 
 
 def for_each_case(

@@ -77,18 +77,23 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     server: ServerState = app.state.server
     following = asyncio.create_task(server.follower.follow())
     await asyncio.to_thread(server.reviews.files.remove_untouched)
-    preparing = asyncio.create_task(asyncio.to_thread(releases.prepare))
+    preparing = asyncio.create_task(_prepare(server.follower))
     try:
         yield
     finally:
         server.follower.draining = True
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
-        with contextlib.suppress(ClerestoryError):  # a visit reports it
-            await preparing
+        for task in (following, preparing):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ClerestoryError):  # a visit reports a ClerestoryError
+                await task
         await asyncio.to_thread(server.follower.close)
         await asyncio.to_thread(server.close)
+
+
+async def _prepare(follower: ModelFollower) -> None:
+    """Prepare the release pages once the model is loaded, so that the load is not slowed down."""
+    await follower.settled.wait()
+    await asyncio.to_thread(releases.prepare)
 
 
 def _routes() -> list[Route | Mount]:

@@ -19,7 +19,7 @@ from clerestory.apps.confidence import explain
 from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
 from clerestory.core.units import duration
-from clerestory.data.images import decode_image
+from clerestory.data.images import decode_beside_requests
 from clerestory.web import labels
 from clerestory.web.images import SHORT_LIVED, image_response, thumbnail
 from clerestory.web.loaded_model import LoadedModel
@@ -220,7 +220,7 @@ def _review_item(loaded: LoadedModel, content: bytes, name: str, number: int) ->
     """Decode and describe one image; runs in the model's thread."""
     if not content:
         raise UploadError("the file is empty", "choose another file")
-    image = decode_image(content)
+    image = decode_beside_requests(content)
     proposals = _proposals(loaded, image)
     return ReviewItem(number, name, thumbnail(image), proposals, proposals[0].text if proposals else "")
 

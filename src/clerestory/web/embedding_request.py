@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from clerestory.core.errors import InputError, NotWritable, closest
 from clerestory.models.protocols import Embedder
 from clerestory.store import Store
+from clerestory.web.data_uri import decode_payload
 from clerestory.web.json_body import parse_json
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.security import RequestRejected
@@ -30,7 +28,6 @@ ENCODING_FORMATS = ("float", "base64")
 _DATA_URI = re.compile(r"[\s\ufeff]*data:\s*([^\s,/;]+/[^\s,;]+\s*(?=[;,])|(?=[;,])|[^,]{0,200};\s*base64)", re.I)
 _DATA_URI_WITHOUT_DATA = re.compile(r"[\s\ufeff]*data:\s*[^\s,/;]+/[^\s,]+\s*", re.I)
 _BASE64_OF_AN_IMAGE = re.compile(r"\s*(iVBORw0KGgo|/9j/[A-Za-z0-9+/]{4}|UklGR)[A-Za-z0-9+/=\s]{64}")
-_TO_STANDARD_BASE64 = str.maketrans("-_", "+/", " \t\r\n\f\v")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,27 +185,14 @@ def _parse_input(text: str, where: str) -> str | bytes:
     if len(payload) > MAX_IMAGE_BYTES * 4 // 3 * 1.05:
         raise _image_too_large(where)
     try:
-        raw = payload.encode("ascii")
-        if b"%" in raw:
-            raw = unquote_to_bytes(raw)
-        content = _decode_base64(raw) if is_base64 else raw
-    except (binascii.Error, ValueError) as error:
+        content = decode_payload(payload, is_base64)
+    except ValueError as error:
         problem = f"{where} is not valid base64"
         fix = "encode the whole image file"
         raise RequestRejected(problem, fix, kind="invalid_image", code="invalid_base64", param=where) from error
     if len(content) > MAX_IMAGE_BYTES:
         raise _image_too_large(where)
     return content
-
-
-def _decode_base64(raw: bytes) -> bytes:
-    """Standard or URL-safe base64, wrapped or not, with or without padding.
-
-    Raises:
-        ValueError: it has other characters, or its length is impossible.
-    """
-    text = raw.decode("ascii").translate(_TO_STANDARD_BASE64).rstrip("=")
-    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
 
 
 def _check_text(text: str, where: str) -> str:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import NotFound
 from clerestory.core.sample import Dataset, Sample
-from clerestory.data.images import decode_image
+from clerestory.data.images import decode_beside_requests
 from clerestory.web.security import SECURITY_HEADERS
 
 MAX_ORIGINAL_BYTES = 60_000  # a larger image is shown as a thumbnail
@@ -47,7 +47,7 @@ class ThumbnailCache:
         content = data.read(sample)
         if len(content) > MAX_ORIGINAL_BYTES or not content_type(content):
             with self._decoding:
-                content = thumbnail(decode_image(content))
+                content = thumbnail(decode_beside_requests(content))
             self._put(sample.image, content)
         return content
 

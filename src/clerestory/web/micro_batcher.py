@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clerestory.core.errors import UploadError
-from clerestory.data.images import decode_image, image_batches
+from clerestory.data.images import decode_beside_requests, image_batches
 from clerestory.models.protocols import Embedder
 from clerestory.web.inference_queue import InferenceQueue
 
@@ -177,7 +177,7 @@ def _embed(key: BatchKey, contents: Sequence[str | bytes]) -> list[Rows | Except
         content = contents[position]
         assert isinstance(content, bytes)
         try:
-            return decode_image(content)
+            return decode_beside_requests(content)
         except UploadError as error:
             outcomes[position] = error
             return None

@@ -32,7 +32,7 @@ from clerestory.web.search_index import ImageSearcher
 from clerestory.web.security import RequestRejected
 
 LOG = logging.getLogger("clerestory.web")
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.2
 RETRY_SECONDS = 30.0
 BEING_LOADED = "the model is being loaded"
 _ONLY = 0  # the number of a model that is not followed
@@ -51,6 +51,7 @@ class ModelFollower:
         loading: the release that is being loaded; empty if none is.
         load_error: why the release that is live now could not replace the served one; empty if nothing is wrong.
         draining: whether the server is shutting down.
+        settled: set once nothing was left to load.
     """
 
     def __init__(self, store: Store, data: Dataset | None, name: str) -> None:
@@ -59,6 +60,7 @@ class ModelFollower:
         self.loading = ""
         self.load_error = ""
         self.draining = False
+        self.settled = asyncio.Event()
         self._reason = BEING_LOADED
         self._distrust = ""  # why the alias cannot be trusted
         self._current: LoadedModel | None = None
@@ -103,7 +105,9 @@ class ModelFollower:
         """Check until cancelled, and load in the background; if a load fails, the loaded model stays in place."""
         while True:
             wanted = await asyncio.to_thread(self.check)
-            if wanted is not None and (self._loader is None or not self._loader.is_alive()):
+            if wanted is None:
+                self.settled.set()
+            elif self._loader is None or not self._loader.is_alive():
                 self._loader = threading.Thread(target=self._load_into_memory, args=(wanted,), name="loader")
                 self._loader.start()
             await asyncio.sleep(POLL_SECONDS)

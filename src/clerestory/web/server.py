@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import os
@@ -50,6 +51,9 @@ def run(
     Raises:
         InputError: the host is not a loopback address, or the port is in use.
     """
+    # The imported modules and the samples last as long as the process. A garbage collection that visits all of them
+    # stops every thread for a third of a second.
+    gc.freeze()
     with contextlib.closing(_listen(host, port)) as listening:
         bound = listening.getsockname()[1]
         if on_listening is not None:

@@ -1,11 +1,12 @@
 """Safe decoding of untrusted images, the only place where images of users are decoded.
 
 ``decoding`` has the limits and the conversion to upright RGB, ``metadata`` finds the orientation and removes the rest,
-and ``other_formats`` says what to do about a file that is not accepted.
+``other_formats`` says what to do about a file that is not accepted, and ``decode_process`` is for servers.
 """
 
 from __future__ import annotations
 
+from clerestory.data.images.decode_process import decode_beside_requests
 from clerestory.data.images.decoding import check_image, decode_image, decode_sample, image_batches
 
-__all__ = ["check_image", "decode_image", "decode_sample", "image_batches"]
+__all__ = ["check_image", "decode_beside_requests", "decode_image", "decode_sample", "image_batches"]
