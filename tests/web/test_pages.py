@@ -39,7 +39,7 @@ def test_a_text_search_shows_pictures_with_captions_and_confidence(client: TestC
     assert re.search(rf"the 30 best matches of {len(world.data)} pictures, in \d+ ms", visible(answer.text))
     shown = re.findall(
         r'class="confidence c\d" title="(?:Of 100 answers with such a score, about \d+ were right'
-        r'|The query matches these images no better than random letters do)"',  # so it is with untrained weights
+        r'|The query matches these images no better than random words do)"',  # so it is with untrained weights
         answer.text,
     )
     assert len(shown) == 30

@@ -51,7 +51,7 @@ class Confidence:
     detail: str
 
 
-GUESS = Confidence("a guess", 0, "The query matches these images no better than random letters do")
+GUESS = Confidence("a guess", 0, "The query matches these images no better than random words do")
 FOREIGN = Confidence("a guess", 0, "The query seems to be in a language that the model was not trained on")
 UNLIKE = Confidence("a guess", 0, "The image does not look like those the model was trained on")
 

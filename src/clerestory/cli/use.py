@@ -61,7 +61,7 @@ def search_(
     elif not answerable:
         words_in = f", in {' or '.join(languages.names)}" if languages.names else ""
         common.out.write_line(
-            f"notice: nothing matches {query!r} better than random letters would; try other words{words_in}"
+            f"notice: nothing matches {query!r} better than random words would; try other words{words_in}"
         )
     elif all(confidence is None for confidence in confidences):
         common.out.write_line(
