@@ -138,6 +138,9 @@ def test_every_next_command_of_a_life_runs(
         code = run([*command, *shlex.split(more)])
         out, err = capsys.readouterr()
         assert code == 0, f"clerestory {' '.join(command)}: exit code {code}\n{out}{err}"
+        if name == "evaluate":
+            assert all(words in out for words in ("by chance", "was not checked (add validity to --suites)"))
+            assert "trusted?" not in out, "a column without a cell"
         queue += [shlex.split(line)[2:] for line in err.splitlines() if line.startswith("next: ")]
     assert seen == ["data add", "train", "evaluate", "release gate", "release promote", "serve"]
     assert command == ["serve", "my-shapes", "--data", "My shapes"]

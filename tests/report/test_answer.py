@@ -13,6 +13,7 @@ from clerestory.core.digest import short
 from clerestory.core.errors import InputError, NotFound
 from clerestory.core.release import Decision, Event
 from clerestory.report import build, collect, render_html, render_markdown, report
+from clerestory.report.files import DIGESTS
 from clerestory.report.model import ReportData
 from clerestory.report.view import Chapter, ReportPage
 from clerestory.store import AliasMove
@@ -222,7 +223,15 @@ def test_names_of_the_files(world: World, tmp_path: Path) -> None:
     default = report(world.store, "icons@live")
     assert report(world.store, "icons@live") == default  # in the folder of the store, a report is renewed
     assert default.html == world.store.home / "reports" / "icons-2.html"
-    assert sorted(p.name for p in default.html.parent.iterdir()) == ["icons-2.html", "icons-2.json"]
+    assert sorted(p.name for p in default.html.parent.iterdir()) == [DIGESTS, "icons-2.html", "icons-2.json"]
+    with default.html.open("a", encoding="utf-8") as file:
+        file.write("<!-- a note of a person -->")
+    edited = default.html.read_bytes()
+    with pytest.raises(InputError, match=r"icons-2.html has been edited"):
+        report(world.store, "icons@live")
+    assert default.html.read_bytes() == edited
+    assert report(world.store, "icons@live", force=True) == default
+    assert b"a note of a person" not in default.html.read_bytes()
 
 
 def test_markdown_card_has_the_same_numbers(world: World) -> None:

@@ -114,6 +114,13 @@ def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset
     return _with_findings_shown(data, name, progress)
 
 
+def evaluated_data(store: Store, model: str) -> str:
+    """The name of the data of the newest evaluation of a model; empty if the store has no name for any."""
+    names_of = {row.digest: row.name for row in store.datasets()}
+    used = (evidence.subject.data for evidence in store.find_evidence("evaluate", model=model))
+    return next((names_of[digest] for digest in used if digest in names_of), "")
+
+
 def _with_findings_shown(data: Dataset, name: str, progress: Progress) -> Dataset:
     """Report what was left out or is doubtful, so that nobody has to ask for it."""
     by_code: dict[str, list[Finding]] = {}

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
+from clerestory.apps.datasets import evaluated_data
 from clerestory.apps.loading import resolve_stored
 from clerestory.apps.registration import stored_model, what_is_not_pinned
 from clerestory.apps.starter import DEFAULT_NAME
@@ -223,9 +224,8 @@ def _release_name(store: Store, model: str, data: str) -> str:
 
 def _data_option(store: Store, release: Release) -> str:
     """The option that names the data of a release's newest evaluation; empty if the store has no name for them."""
-    used = store.find_evidence("evaluate", model=release.model)
-    data = used[0].subject.data if used else ""
-    return next((f" --data {quote(row.name)}" for row in store.datasets() if row.digest == data), "")
+    data = evaluated_data(store, release.model)
+    return f" --data {quote(data)}" if data else ""
 
 
 def _aliases(store: Store, release: Release) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from clerestory.apps.datasets import load_dataset
+from clerestory.apps.datasets import evaluated_data
 from clerestory.apps.loading import resolve_stored
 from clerestory.apps.registration import stored_model
 from clerestory.cli.output import PLAIN, Common
@@ -20,7 +20,8 @@ def report_(
     ref: str = "icons@live",
     /,
     *,
-    data: str = "icons",
+    data: str = "",
+    task: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     out: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
@@ -30,13 +31,18 @@ def report_(
     Args:
         ref: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model),
             openai:http://host/v1#model, or starter.
-        data: The dataset with the images of its examples.
+        data: The dataset with the images of its examples (default: that of its newest evaluation, or the data of the
+            first --task).
+        task: A task that it was evaluated on: its file, the folder of its pack or its name.
         out: The folder or the .html file to write (default: in the folder of the store).
-        force: Replace existing files.
+        force: Replace existing files, also a report in the folder of the store that was edited.
     """
     store = open_store(common.home)
     model = ref if resolve_stored(store, ref) else stored_model(store, ref)
     if out is not None:
         report_files(store, model, out, force)  # an error before the work
-    files = report(store, model, out, load_dataset(store, data, common.out), force)
+    from clerestory.cli.evaluate import evaluation_data  # here, because it imports torch
+
+    data = data or ("" if task else evaluated_data(store, store.resolve(model).digest))
+    files = report(store, model, out, evaluation_data(store, data, task, common.out), force)
     common.out.result({"html": str(files.html), "json": str(files.json)}, f"{files.html}", f"{files.json}")

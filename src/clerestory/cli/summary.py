@@ -9,7 +9,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from clerestory.core.codec import Facts
 from clerestory.core.evidence import Evidence, Finding, Measurement
+from clerestory.core.rows import chance_fact
 from clerestory.report.format import amount, number, plural, slice_words
 from clerestory.report.topics import TOPICS
 from clerestory.report.trust import ARTIFACT
@@ -21,6 +23,7 @@ WHOLE_TASK = {"task", "split", "operation", "of"}
 ALL_SPLITS: tuple[Topic, ...] = ("robustness",)
 OOD_SCORE = "mcm"
 TRUST = {"yes": ("✓ yes", "green"), "careful": ("? with care", "yellow"), "no": ("✗ no", "red")}
+NOT_MEASURED = "not measured"  # of a cell in a column about chance or trust
 MAX_WARNINGS = 6
 
 
@@ -37,11 +40,15 @@ def summary(evidence: Evidence, verdicts: Mapping[str, Any]) -> list[str | Text 
     for topic, title in TOPICS.items():
         headlines = headline_metrics(topic, evidence.measurements)
         if headlines:
-            lines += [Text(f"\n{title}", "bold"), _table(headlines, verdicts)]
+            lines += [Text(f"\n{title}", "bold"), _table(headlines, verdicts, evidence.facts)]
     doubts = [(name, verdict) for name, verdict in verdicts.items() if verdict["verdict"] != "yes"]
     if verdicts:
         lines.append(Text("\nCan these benchmarks be trusted?", "bold"))
         lines.append(_doubt_table(doubts) if doubts else "yes, no check raised an objection")
+    elif evidence.measurements:
+        lines.append(
+            Text("\nWhether these benchmarks can be trusted was not checked (add validity to --suites)", "dim")
+        )
     shown_codes = {reason["code"] for _, verdict in doubts for reason in verdict["reasons"]}
     return [*lines, *warnings([finding for finding in evidence.findings if finding.code not in shown_codes])]
 
@@ -96,13 +103,32 @@ def _is_headline(m: Measurement, topic: Topic) -> bool:
     return not extra or (m.name == "effective_robustness" and extra <= {"shift"})
 
 
-def _table(measurements: Sequence[Measurement], verdicts: Mapping[str, Any]) -> Table:
-    table = Table("", "value and 95 % interval", "n", "on", "trusted?", box=None, show_header=True)
-    for m in measurements:
-        verdict = verdicts.get(f"{m.slice.get('task', '')}/{m.slice.get('split', '')}")
-        trusted, style = TRUST[verdict["verdict"]] if verdict else ("", "")
-        table.add_row(metric(m.name).title, brief_number(m), f"{m.n:,}", slice_words(m.slice), Text(trusted, style))
+def _table(measurements: Sequence[Measurement], verdicts: Mapping[str, Any], facts: Facts) -> Table:
+    """One row for each metric; the columns about chance and trust are there if any row has something to say."""
+    columns: dict[str, list[str | Text]] = {
+        "": [metric(m.name).title for m in measurements],
+        "value and 95 % interval": [brief_number(m) for m in measurements],
+        "by chance": [_chance(m, facts) for m in measurements],
+        "n": [f"{m.n:,}" for m in measurements],
+        "on": [slice_words(m.slice) for m in measurements],
+        "trusted?": [_trusted(m, verdicts) for m in measurements],
+    }
+    shown = {name: cells for name, cells in columns.items() if any(cells)}
+    table = Table(*shown, box=None, show_header=True)
+    for cells in zip(*shown.values(), strict=True):
+        table.add_row(*(cell or NOT_MEASURED for cell in cells))
     return table
+
+
+def _chance(m: Measurement, facts: Facts) -> str:
+    """The value that guessing gives; empty where it was not measured."""
+    name = chance_fact(m.name, m.slice.get("task", ""), m.slice.get("split", ""))
+    return amount(facts.number(name), m.unit) if name in facts else ""
+
+
+def _trusted(m: Measurement, verdicts: Mapping[str, Any]) -> str | Text:
+    verdict = verdicts.get(f"{m.slice.get('task', '')}/{m.slice.get('split', '')}")
+    return Text(*TRUST[verdict["verdict"]]) if verdict else ""
 
 
 def brief_number(m: Measurement) -> str:
