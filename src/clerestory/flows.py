@@ -18,6 +18,7 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import current_user
 from clerestory.core.release import Decision, Release
 from clerestory.core.sample import Dataset
+from clerestory.core.units import plural
 from clerestory.models.resolve import open_folder
 from clerestory.report import report
 from clerestory.report.format import number
@@ -114,7 +115,7 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     live = _replace(store, final, starter, data, who, progress)
     checks = verify(live.ref, store)
     failed = [check for check in checks if check.state == "fail"]
-    write_line(f"     verify: {len(checks)} checks, {failed[0].message if failed else 'all passed'}")
+    write_line(f"     verify: {plural(len(checks), 'check')}, {failed[0].message if failed else 'all passed'}")
 
     write_line("7/7  report    everything on one page")
     files = report(store, live.ref, images=data)
@@ -186,7 +187,7 @@ def _describe_data(data: Dataset) -> str:
     splits = Counter(sample.split for sample in data)
     licences = {sample.licence for sample in data}
     sizes = ", ".join(f"{name} {count:,}" for name, count in sorted(splits.items()))
-    return f"{len(data):,} images ({sizes}); {len(licences)} licences; digest {short(data.digest)}"
+    return f"{plural(len(data), 'image')} ({sizes}); {plural(len(licences), 'licence')}; digest {short(data.digest)}"
 
 
 def _describe_training(result: TrainResult) -> str:

@@ -78,7 +78,7 @@ def test_files_are_captioned_in_their_order_and_unreadable_ones_have_a_reason(tm
     assert results[files[0]].suggestions[0].text == "crimson tile"  # type: ignore[union-attr]
     assert results[files[3]].suggestions[0].text == "navy tile"  # type: ignore[union-attr]
     assert "GIF" in str(results[files[1]])
-    assert results[files[2]] == "No such file or directory"
+    assert results[files[2]] == "there is no such file"
     assert [bool(check_file(path)) for path in files] == [False, True, True, False]
 
 

@@ -57,7 +57,7 @@ def test_a_fact_is_finite() -> None:
 
 
 def test_reading_refuses_what_is_no_fact() -> None:
-    with pytest.raises(ConfigError, match=r"facts\.a"):
+    with pytest.raises(ConfigError, match=r"facts: a"):
         decode(Facts, {"a": {"b": 1}}, "facts")
     with pytest.raises(ConfigError):
         decode(Facts, {"a": [[1]]}, "facts")

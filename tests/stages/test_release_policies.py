@@ -65,5 +65,5 @@ def test_a_policy_that_could_not_decide_is_refused_with_its_place(tmp_path: Path
 
 
 def test_a_policy_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+    with pytest.raises(ConfigError, match="cannot be read: there is no such file"):
         load_policy(tmp_path / "no.toml")

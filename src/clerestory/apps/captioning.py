@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from clerestory.apps.confidence import UNLIKE, Confidence
 from clerestory.apps.training_reference import TrainingReference
 from clerestory.core.errors import DataError, InputError
+from clerestory.core.files import read_problem
 from clerestory.data.images import check_image, decode_image, image_batches
 from clerestory.models.protocols import AnyModel, CaptionCandidate, Captioner, require_capability
 
@@ -143,7 +144,7 @@ def check_file(path: Path) -> str:
 
 def file_problem(error: OSError | InputError) -> str:
     """The problem with a file, and the remedy if there is one, in one line."""
-    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    return read_problem(error) if isinstance(error, OSError) else str(error)
 
 
 def file_cell(path: Path, csv_file: Path) -> str:

@@ -19,6 +19,7 @@ from clerestory.core.errors import DataError, InputError
 from clerestory.core.extensions import names
 from clerestory.core.outputs import check_output_folder
 from clerestory.core.sample import Dataset
+from clerestory.core.units import plural
 from clerestory.data.shards import verify_shards, write_shards
 from clerestory.stages.train.requirements import check_trainable
 from clerestory.store import open_store
@@ -105,8 +106,8 @@ def shards_(
         check_output_folder(folder)
         data = load_dataset(open_store(common.home), name, common.out)
         index, status = write_shards(data, folder, kind, size * 2**20, common.out), "written"
-    count, path = len(index.shards), str(folder or name)
-    line = f"{path}: {index.size:,} samples in {count} {index.kind} shard{'s' if count != 1 else ''}, {status}"
+    path = str(folder or name)
+    line = f"{path}: {plural(index.size, 'sample')} in {plural(len(index.shards), f'{index.kind} shard')}, {status}"
     common.out.result({"folder": path, "status": status, "index": index}, line)
     if folder is not None:
         common.out.next(_next_command(data, path))

@@ -20,8 +20,8 @@ from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.sample import Dataset
+from clerestory.core.units import plural
 from clerestory.models.protocols import AnyModel
-from clerestory.report.format import plural
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.config import RetrievalProtocol
 from clerestory.stages.evaluate.suites import select_suites, validity

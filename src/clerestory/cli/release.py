@@ -20,6 +20,7 @@ from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import NotFound
 from clerestory.core.release import Decision, Release
+from clerestory.core.units import plural
 from clerestory.stages.release import gate, load_policy, promote, rollback, run_gate, verify
 from clerestory.store import Store, alias_target, open_store
 from clerestory.store.registry import is_name
@@ -201,7 +202,11 @@ def verify_(ref: str = "icons@live", /, *, common: Common = PLAIN) -> int:
         if finding.state not in ("pass", "fail"):
             mark, style = "·", "dim"
         table.add_row(Text(mark, style), finding.code, finding.where, finding.message)
-    summary = f"{len(failed)} of {len(findings)} checks failed" if failed else f"all {len(findings)} checks passed"
+    summary = (
+        f"{len(failed)} of {plural(len(findings), 'check')} failed"
+        if failed
+        else f"all {plural(len(findings), 'check')} passed"
+    )
     common.out.result({"ref": ref, "passed": not failed, "findings": findings}, table, summary)
     return 1 if failed else 0
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from clerestory.core.codec import decode, encode
 from clerestory.core.errors import ConfigError, SettingError, closest
+from clerestory.core.files import read_problem
 from clerestory.core.settings import setting_range
 
 T = TypeVar("T")
@@ -158,7 +159,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}", "give the path of a TOML file") from None
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}", "give the path of a TOML file") from None
+        raise ConfigError(f"{path} cannot be read: {read_problem(error)}", "give the path of a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", "correct the line it names") from None
 

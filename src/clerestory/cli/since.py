@@ -14,7 +14,7 @@ from clerestory.core.errors import InputError
 from clerestory.core.evidence import Evidence
 from clerestory.core.release import Release
 from clerestory.core.sample import Dataset
-from clerestory.core.units import duration
+from clerestory.core.units import duration, plural
 from clerestory.report.format import number
 from clerestory.stages.evaluate import EvaluateConfig, SuiteState, evaluate, freshness
 from clerestory.stages.evaluate.diff import EvaluationDiff, MeasurementChange, diff_evaluations
@@ -127,7 +127,8 @@ def _tally(states: list[SuiteState]) -> str:
 def _change_lines(diff: EvaluationDiff, release: Release, before: Evidence | None) -> list[str | Text | Table]:
     if before is None:
         return [f"{release.ref} was never evaluated on this data, so there are no earlier numbers to compare with"]
-    summary = f"since {release.ref} ({before.created}): {len(diff.changed)} numbers changed, {diff.same} are the same"
+    summary = f"since {release.ref} ({before.created}): {plural(len(diff.changed), 'number')} changed"
+    summary += f", {diff.same} stayed the same"
     summary += f", {diff.new} are new" if diff.new else ""
     summary += f", {diff.gone} are gone" if diff.gone else ""
     if not diff.changed:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clerestory.cli.output import PLAIN, Common
+from clerestory.core.units import plural
 from clerestory.store import copy_store, migrate_store, open_store
 
 
@@ -27,11 +28,13 @@ def copy_(folder: Path, /, *, database: str = "", common: Common = PLAIN) -> int
     table = Table(box=None, show_header=False)
     for finding in copied.findings:
         table.add_row(Text("✗", "red"), finding.code, Text(finding.where), Text(finding.message))
-    total = sum(copied.records.values())
-    problems = f"{len(copied.findings)} problems found" if copied.findings else "every digest and signature verified"
+    files, total = plural(copied.files, "file"), sum(copied.records.values())
+    problems = (
+        f"{plural(len(copied.findings), 'problem')} found" if copied.findings else "every digest and signature verified"
+    )
     common.out.result(
         copied,
-        Text(f"copied {copied.files:,} files to {copied.folder} and {total:,} records to {copied.database}"),
+        Text(f"copied {files} to {copied.folder} and {plural(total, 'record')} to {copied.database}"),
         *([table] if copied.findings else []),
         Text(problems),
     )

@@ -23,6 +23,7 @@ from clerestory.core.errors import DataError, InputError
 from clerestory.core.outputs import check_output, write_output
 from clerestory.core.settings import Range, check_number
 from clerestory.core.text import valid_unicode
+from clerestory.core.units import plural
 from clerestory.models.protocols import AnyModel, require_capability
 from clerestory.store import Store, open_store
 
@@ -167,7 +168,7 @@ def _readable(files: Sequence[Path], csv: Path | None, out: Output) -> list[Path
         for path in paths[:MAX_NAMED]:
             out.write_line(f"{path} is skipped: {problem}")
         if len(paths) > MAX_NAMED:
-            out.write_line(f"{len(paths) - MAX_NAMED:,} more files are skipped: {problem}")
+            out.write_line(f"{plural(len(paths) - MAX_NAMED, 'more file is', 'more files are')} skipped: {problem}")
     return readable
 
 

@@ -194,6 +194,19 @@ def translate_disk_errors(
         raise NotWritable(f"{error.filename or folder} cannot be written: {error.strerror or error}", fix) from error
 
 
+def read_problem(error: OSError) -> str:
+    """Why a file cannot be read, in words that are not those of one operating system."""
+    match error:
+        case FileNotFoundError():
+            return "there is no such file"
+        case IsADirectoryError():
+            return "it is a folder"
+        case PermissionError():
+            return "its permissions do not allow it"
+        case _:
+            return error.strerror or str(error)
+
+
 def why_unwritable(folder: Path) -> str:
     """The system's reason why a file cannot be written in a folder, found by writing one; empty if it can."""
     probe = temporary_path(folder, "probe")

@@ -16,3 +16,8 @@ def duration(seconds: float) -> str:
 def memory(mebibytes: float) -> str:
     """``312 MiB``, ``1.4 GiB``."""
     return f"{mebibytes:.0f} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"
+
+
+def plural(items: int, one: str, many: str = "") -> str:
+    """``1 image``, ``12,345 images``; ``many`` where an s is not enough, such as ``"file matches", "files match"``."""
+    return f"{items:,} {one if items == 1 else many or one + 's'}"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clerestory.core.errors import DataError
+from clerestory.core.files import read_problem
 
 DELIMITERS = ",;\t|"
 MAX_LINES = 1000  # of a quoted cell
@@ -49,7 +50,7 @@ def read_lines(path: Path) -> Iterator[str]:
         message = f"{path} is not UTF-8 text (line {_first_invalid_line(path):,})"
         raise DataError(message, "save it again as UTF-8 (in Excel: CSV UTF-8)") from None
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}", "check the file") from None
+        raise DataError(f"{path} cannot be read: {read_problem(error)}", "check the file") from None
 
 
 def _first_invalid_line(path: Path) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
+from clerestory.core.files import read_problem
 from clerestory.core.text import loose_name, valid_unicode
 from clerestory.data import findings as data_findings
 from clerestory.data.findings import UnusedFile
@@ -202,7 +203,7 @@ class DataFolder:
             with os.scandir(self.root / folder) as scan:
                 listed = sorted(scan, key=lambda entry: entry.name)
         except (OSError, ValueError) as error:
-            result.problem = getattr(error, "strerror", None) or str(error)
+            result.problem = read_problem(error) if isinstance(error, OSError) else str(error)
             return result
         for entry in listed:
             if entry.name.startswith(".") or entry.name == IGNORED_FOLDER:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from clerestory.core.evidence import Finding
 from clerestory.core.findings import FindingCode
 from clerestory.core.text import valid_unicode
+from clerestory.core.units import plural
 
 
 class UnreadableImage(StrEnum):
@@ -182,15 +183,14 @@ def empty_caption(where: str, reason: EmptyCaption = EmptyCaption.NO_TEXT, in_li
 
 def duplicate_id(count: int, where: tuple[str, str], old: str, new: tuple[str, str]) -> Finding:
     """Ids of several images, which get longer ids; ``where``, ``old`` and ``new`` are an example."""
-    ids = "1 id is" if count == 1 else f"{count:,} ids are"
+    ids = plural(count, "id is", "ids are")
     message = f"{ids} used for different images, such as {old!r}, which is now {new[0]!r} ({where[0]}) and {new[1]!r}"
     return DUPLICATE_ID.finding(where[1], message, count=count, first=where[0], example=old)
 
 
 def repeated_rows(count: int, where: str) -> Finding:
     """Rows that are equal to an earlier one in every column; each is used once."""
-    rows = "1 row is" if count == 1 else f"{count:,} rows are"
-    message = f"{rows} equal to an earlier one, such as {where}; each is used once"
+    message = f"{plural(count, 'row is', 'rows are')} equal to an earlier one, such as {where}; each is used once"
     return DUPLICATE_ID.finding(where, message, fix="remove the repeated rows", reason="equal", count=count)
 
 
@@ -220,7 +220,7 @@ def blank_icon(where: str) -> Finding:
 
 def no_caption(count: int, example: str) -> Finding:
     """Images without any caption; they are used."""
-    noun = f"{count} image{'s' if count != 1 else ''}"
+    noun = plural(count, "image")
     message = f"{noun} without a caption, such as {example!r}; still used"
     return NO_CAPTION.finding(noun, message, count=count, example=example)
 
@@ -284,7 +284,7 @@ def unused_files(reason: UnusedFile, files: Sequence[str]) -> Finding:
         ),
         UnusedFile.UNKNOWN_FORMAT: ("file of another kind", "files of other kinds"),
     }[reason]
-    what = f"1 {one} is" if len(names) == 1 else f"{len(names):,} {several} are"
+    what = plural(len(names), f"{one} is", f"{several} are")
     fix = "unpack it, then open the folder" if reason == UnusedFile.ARCHIVE else None
     where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1:,} more"
     message = f"{what} not used"
@@ -303,7 +303,7 @@ def unreadable_folder(folder: str, problem: str) -> Finding:
 
 def image_addresses(table: str, count: int, example: str) -> Finding:
     """Rows with the address of an image instead of a file; addresses are never fetched."""
-    rows = f"{count:,} rows have" if count != 1 else "1 row has"
+    rows = plural(count, "row has", "rows have")
     message = f"{rows} the address of an image, such as {example!r}; addresses are not fetched, the rows are skipped"
     return IMAGE_ADDRESSES.finding(table, message, count=count, example=example)
 
@@ -350,7 +350,7 @@ def same_split(finding: Finding) -> Finding:
 
 def rows_of_several_lines(count: int, where: str, lines: tuple[int, int]) -> Finding:
     """Rows with a quoted text of several lines, which is normal; ``where`` and ``lines`` are an example."""
-    rows = "1 row has a quoted text of several lines" if count == 1 else f"{count:,} rows have texts of several lines"
+    rows = plural(count, "row has a quoted text of several lines", "rows have texts of several lines")
     message = f"{rows}, such as lines {lines[0]} to {lines[1]}"
     fix = "nothing to do, unless a quote is missing there"
     return ROW_LINES.finding(

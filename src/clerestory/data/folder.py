@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clerestory.core.errors import IntegrityError
 from clerestory.core.evidence import Finding
+from clerestory.core.files import read_problem
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
 from clerestory.core.text import valid_unicode
@@ -167,7 +168,7 @@ def dataset_from_files(
         try:
             return path.read_bytes()
         except OSError as error:
-            problem = f"{path} cannot be read: {error.strerror or error}"
+            problem = f"{path} cannot be read: {read_problem(error)}"
             raise IntegrityError(problem, "restore the file, or open the data again") from None
 
     return assemble(name, scanned, read, findings, columns, separate_rows=separate_rows)

@@ -22,7 +22,7 @@ import PIL
 from clerestory.core.codec import decode, encode
 from clerestory.core.digest import digest, digest_bytes
 from clerestory.core.errors import ConfigError, UploadError
-from clerestory.core.files import atomic_path
+from clerestory.core.files import atomic_path, read_problem
 from clerestory.core.progress import Progress
 from clerestory.data.cache import cache_folder
 from clerestory.data.findings import UnreadableImage
@@ -118,7 +118,7 @@ def _scan_file(path: Path) -> ImageScan:
 
 
 def _unreadable(error: OSError) -> ImageScan:
-    problem = f"the file cannot be read ({error.strerror or error})"
+    problem = f"the file cannot be read ({read_problem(error)})"
     return ImageScan(
         "", UnreadableImage.FILE_UNREADABLE, problem, "check the drive and the permissions, then try again"
     )

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
+from clerestory.core.files import read_problem
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.text import valid_unicode
 from clerestory.data import findings as data_findings
@@ -91,7 +92,7 @@ def _count_lines(path: Path) -> int:
         with path.open("rb") as file:
             return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}", "check the file") from None
+        raise DataError(f"{path} cannot be read: {read_problem(error)}", "check the file") from None
 
 
 def _columns(names: Iterable[str], keep_columns: Sequence[str], path: Path) -> Columns:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from clerestory.core.errors import DataError, IntegrityError
 from clerestory.core.evidence import Finding
+from clerestory.core.files import read_problem
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Caption, Dataset
 from clerestory.core.text import valid_unicode
@@ -105,7 +106,7 @@ def _read(location: Location) -> bytes:
             file.seek(offset)
             return file.read(size)
     except OSError as error:
-        problem = f"{path} cannot be read: {error.strerror or error}"
+        problem = f"{path} cannot be read: {read_problem(error)}"
         raise IntegrityError(problem, "restore the file, or open the data again") from None
 
 

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from transformers.utils import logging
 
 from clerestory.core.errors import CapabilityError, ClerestoryError, IntegrityError
+from clerestory.core.units import plural
 from clerestory.models.alignment import align_parameters, aligned
 from clerestory.models.folder_check import DOWNLOAD_AGAIN, check_folder, display_name
 
@@ -174,7 +175,7 @@ def _refuse(folder: Path, verb: str, names: Collection[str]) -> None:
     """Raise ``IntegrityError`` if there are any of these tensors."""
     if names:
         examples = ", ".join(sorted(names)[:MAX_NAMES]) + (" …" if len(names) > MAX_NAMES else "")
-        count = f"{len(names)} tensor{'s' if len(names) != 1 else ''}"
+        count = plural(len(names), "tensor")
         raise IntegrityError(f"the weights of {display_name(folder)} {verb} {count}: {examples}", DOWNLOAD_AGAIN)
 
 

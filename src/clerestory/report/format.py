@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from clerestory.core.evidence import Measurement
 from clerestory.core.stage import stages
+from clerestory.core.units import plural as plural  # part of this vocabulary
 from clerestory.report.vocabulary import EVENTS, KINDS, OUTCOMES, SLICES, VERDICTS, Words
 from clerestory.stats.metrics import metric
 
@@ -20,11 +21,6 @@ PLAIN_UNITS = ("", SHARE, "rank", "score", "ratio", "log ratio")
 def count(items: int) -> str:
     """``12,345``."""
     return f"{items:,}"
-
-
-def plural(items: int, one: str, many: str = "") -> str:
-    """``1 image``, ``12,345 images``."""
-    return f"{count(items)} {one if items == 1 else many or one + 's'}"
 
 
 def images(number: int) -> str:

@@ -60,8 +60,13 @@ def by_prefix(kind: str, prefix: str, known: Iterable[str]) -> str:
             "use more characters",
             [short(match) for match in matches[:3]],
         )
-    fix = f"use at least {MIN_PREFIX} characters of it" if len(prefix) < MIN_PREFIX else ""
-    raise not_found(kind, prefix, [short(each) for each in known], fix)
+    raise not_found(kind, prefix, [short(each) for each in known], too_short(prefix, known))
+
+
+def too_short(prefix: str, known: Iterable[str]) -> str:
+    """The remedy for a text that begins a known digest and is too short to identify it; empty for any other."""
+    matches = prefix and len(prefix) < MIN_PREFIX and [short(each) for each in known if each.startswith(prefix)]
+    return f"use at least {MIN_PREFIX} characters of the digest, such as {matches[0]}" if matches else ""
 
 
 def add_evidence(connection: Connection, item: Evidence, digest: str) -> None:

@@ -179,18 +179,32 @@ def resolve_release(connection: Connection, name: str, selector: str, models: Se
     alias = alias_state(connection, name, selector)
     if alias.number == NO_RELEASE:
         if selector == "live" and name in release_names(connection):
-            newest = all_releases(connection, name)[0].ref
-            raise NotFound(f"no release of {name} is live", f"clerestory release promote {newest} --why '...'")
+            raise NotFound(f"no release of {name} is live", how_to_go_live(name, all_releases(connection, name)))
         raise unknown_reference(connection, f"{name}@{selector}", models)
     return one_release(connection, name, alias.number)
 
 
-def unknown_reference(connection: Connection, ref: str, more: Sequence[str] = ()) -> NotFound:
-    """The error for an unknown reference, with the closest model names, releases and aliases."""
+def how_to_go_live(name: str, releases: Sequence[Release]) -> str:
+    """The command that makes a release live, or what to do while the gate has passed none."""
+    passed = next((release.ref for release in releases if release.decision.verdict == "ship"), "")
+    if passed:
+        return f"promote one: clerestory release promote {passed} --why '...'"
+    return f"the gate has passed none (clerestory release list --name {name}); name another model, such as starter"
+
+
+def unknown_reference(connection: Connection, ref: str, more: Sequence[str] = (), fix: str = "") -> NotFound:
+    """The error for an unknown reference, with the closest model names, releases and aliases.
+
+    Args:
+        connection: a transaction.
+        ref: the reference.
+        more: further names to suggest from.
+        fix: the remedy, if it is known.
+    """
     known = {*release_names(connection), *more}
     known.update(release.ref for release in all_releases(connection))
     known.update(f"{each.name}@{each.alias}" for each in all_aliases(connection))
-    fix = "" if known else "train a model first: clerestory train"
+    fix = fix or ("" if known else "train a model first: clerestory train")
     if ref.endswith("@live") and more and not release_names(connection):
         fix = f"create the first release by running the gate: clerestory release gate {more[0]}"
     return not_found("release or model", ref, known, fix)

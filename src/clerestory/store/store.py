@@ -350,7 +350,9 @@ class Store:
             try:
                 return ResolvedModel(catalog.by_prefix("model", ref, models), None)
             except NotFound as error:
-                raise registry.unknown_reference(connection, ref, [short(each) for each in models]) from error
+                raise registry.unknown_reference(
+                    connection, ref, [short(each) for each in models], catalog.too_short(ref, models)
+                ) from error
 
     def verify_registry(self, name: str) -> list[Finding]:
         """Every release and alias of one model name that differs from the journal."""

@@ -110,7 +110,7 @@ def changes(names: Iterable[str]) -> str:
 
 def num_images(count: int) -> str:
     """A number of images as text."""
-    return "1 picture" if count == 1 else f"{count:,} pictures"
+    return format.plural(count, "picture")
 
 
 def capital(text: str) -> str:

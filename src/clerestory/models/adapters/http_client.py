@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from clerestory.core.errors import InputError
+from clerestory.core.files import read_problem
 
 API_KEY_VARIABLES = ("CLERESTORY_API_KEY", "OPENAI_API_KEY")
 MAX_WAIT_SECONDS = 60.0
@@ -222,7 +223,7 @@ def _certificates() -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=file or None, capath=folder or None)
     except OSError as error:
         name, value = ("SSL_CERT_FILE", file) if file else ("SSL_CERT_DIR", folder)
-        message = f"the certificates {value!r} cannot be read: {error.strerror or error}"
+        message = f"the certificates {value!r} cannot be read: {read_problem(error)}"
         raise InputError(message, f"correct the environment variable {name}") from error
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from clerestory.core.codec import decode
 from clerestory.core.errors import ConfigError, closest
+from clerestory.core.files import read_problem
 from clerestory.core.release import Policy, Rule
 from clerestory.core.stage import stages
 from clerestory.stats.metrics import metric, registered
@@ -30,7 +31,7 @@ def load_policy(path: Path | str | None = None) -> Policy:
     try:
         data = tomllib.loads(source.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"the policy {path} cannot be read: {error.strerror}", "name a TOML file") from error
+        raise ConfigError(f"the policy {path} cannot be read: {read_problem(error)}", "name a TOML file") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"the policy {path} is not valid TOML: {error}", "correct the file") from error
     policy = decode(Policy, data, f"the policy {path or 'policy.toml'}")

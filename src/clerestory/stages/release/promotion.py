@@ -7,6 +7,7 @@ from clerestory.core.errors import InputError, IntegrityError, NotFound, Refused
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import Alias, Decision, Event, Release
 from clerestory.store import AliasMove, Store, alias_target
+from clerestory.store.registry import how_to_go_live
 
 LIVE, PREVIOUS = "live", "previous"
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
@@ -86,7 +87,7 @@ def rollback(name: str, store: Store, who: str = "", why: str = "") -> Alias:
         raise not_found("model", name, names)
     live, previous = store.alias(name, LIVE), store.alias(name, PREVIOUS)
     if live is None:
-        raise NotFound(f"no release of {name} is live", f"promote one: clerestory release promote {name}@1 --why '...'")
+        raise NotFound(f"no release of {name} is live", how_to_go_live(name, store.releases(name)))
     if previous is None:
         raise NotFound(
             f"no release was live before {name}@{live.number}",

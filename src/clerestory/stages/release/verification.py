@@ -17,6 +17,7 @@ from clerestory.core.evidence import Evidence, Finding, Measurement
 from clerestory.core.findings import FindingCode
 from clerestory.core.release import Outcome, Policy, Reason, Release, Rule
 from clerestory.core.stage import stage, stages
+from clerestory.core.units import plural
 from clerestory.stages.release.decision import changed_digests, describe_changes
 from clerestory.stages.release.findings import DECISION_MISMATCH, NUMBER_MISMATCH, STALE, TEXT_TOWER_MISMATCH
 from clerestory.stages.release.promotion import LIVE
@@ -56,7 +57,9 @@ def verify(ref: str, store: Store) -> list[Finding]:
             continue
         evidence = intact[each] = store.evidence(each)
         count = 1 + bool(evidence.rows) + len(evidence.artifacts)
-        findings.append(_passed(DAMAGED, _name(evidence), f"{count} files match their digests"))
+        findings.append(
+            _passed(DAMAGED, _name(evidence), plural(count, "file matches its digest", "files match their digests"))
+        )
         findings += _check_numbers(evidence, store)
         findings += _check_freshness(evidence)
     if release is not None:
@@ -79,7 +82,7 @@ def _check_model(model: str, store: Store) -> list[Finding]:
     if problems:
         return problems
     count = len(store.model_files(model))
-    message = f"{count} files match the digest, and there is no other file"
+    message = f"{plural(count, 'file matches', 'files match')} the digest, and there is no other file"
     return [_passed(DAMAGED, f"model {short(model)}", message), *_check_text_tower(store.model_folder(model))]
 
 
@@ -125,7 +128,7 @@ def _check_numbers(evidence: Evidence, store: Store) -> list[Finding]:
         return [*findings, NUMBER_MISMATCH.finding(where, f"the rows cannot be read: {error.message}")]
     differing = [f for measured in reproducible if (f := _check_number(rows, measured, where)) is not None]
     num_rows = len(next(iter(rows.values()), ()))
-    message = f"{len(reproducible)} numbers are reproduced from {num_rows:,} rows"
+    message = f"{plural(len(reproducible), 'number is', 'numbers are')} reproduced from {plural(num_rows, 'row')}"
     return findings + (differing or [_passed(NUMBER_MISMATCH, where, message)])
 
 
@@ -181,7 +184,7 @@ def _check_decision(release: Release, intact: Mapping[str, Evidence], store: Sto
     if [rule.name for rule in policy.rules] != [reason.rule for reason in decision.reasons]:
         return [
             DECISION_MISMATCH.finding(
-                where, f"its reasons are not those of the {len(policy.rules)} rules of its policy"
+                where, f"its reasons are not those of the {plural(len(policy.rules), 'rule')} of its policy"
             )
         ]
     if len(intact) < len(release.evidence):
@@ -204,7 +207,9 @@ def _check_decision(release: Release, intact: Mapping[str, Evidence], store: Sto
     if verdict != decision.verdict:
         message = f"the recorded verdict is {decision.verdict}, the rules give {verdict}"
         findings.append(DECISION_MISMATCH.finding(where, message, recorded=decision.verdict, derived=verdict))
-    return findings or [_passed(DECISION_MISMATCH, where, f"{len(outcomes)} rules give {verdict} again")]
+    return findings or [
+        _passed(DECISION_MISMATCH, where, f"{plural(len(outcomes), 'rule gives', 'rules give')} {verdict} again")
+    ]
 
 
 def _derive_outcome(

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from clerestory.core.codec import decode
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, ConfigError, closest
+from clerestory.core.files import read_problem
 from clerestory.core.settings import Range, check_settings
 from clerestory.models.protocols import CAPABILITY_TEXT, SUITABLE_MODELS, Capability, capabilities
 from clerestory.stats.robustness import published_lines
@@ -271,7 +272,7 @@ def load_task(path: Path | str) -> Task:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
         near = closest(file.name, [other.name for other in file.parent.glob("*.toml")]) if file.parent.is_dir() else ()
-        raise ConfigError(f"the task {file} cannot be read: {error.strerror}", "name a TOML file", near) from error
+        raise ConfigError(f"the task {file} cannot be read: {read_problem(error)}", "name a TOML file", near) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"the task {file} is not UTF-8 text", "save it again as UTF-8") from error
     try:

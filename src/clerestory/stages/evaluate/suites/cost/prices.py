@@ -12,6 +12,7 @@ from typing import Annotated
 
 from clerestory.core.codec import decode
 from clerestory.core.errors import ConfigError, InputError, not_found
+from clerestory.core.files import read_problem
 from clerestory.core.settings import Range, check_settings
 
 HOUR_MS = 3_600_000.0
@@ -129,5 +130,5 @@ def _content(path: str | Path) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise InputError(
-            f"the price file {path} cannot be read: {error.strerror or error}", "give the path of an existing file"
+            f"the price file {path} cannot be read: {read_problem(error)}", "give the path of an existing file"
         ) from error

@@ -18,6 +18,7 @@ from clerestory.core.codec import Tags
 from clerestory.core.evidence import Recipe
 from clerestory.core.findings import FindingCode
 from clerestory.core.rows import CLUSTER_COLUMN, RETRYABLE, Condition, TaskName, Unscored
+from clerestory.core.units import plural
 from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.row_builder import quoted_examples
 from clerestory.stats.aggregate import Rows, aggregate
@@ -286,7 +287,7 @@ def _size(benchmark: Benchmark, positions: Ints) -> ValidityReason | None:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return plural(number, noun)
 
 
 def _duplicates(benchmark: Benchmark, positions: Ints) -> ValidityReason:
