@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,17 +24,35 @@ from clerestory.stages.train.tune import TuneConfig, tune
 from clerestory.stages.train.tune.run import KIND, _subject
 from clerestory.store import open_store
 
-STEPS = 60
-CONFIG = TrainConfig(preset="tiny", seed=5, steps=STEPS, batch_size=16, threads=1, checkpoint_every=4, validate_every=8)
+CONFIG = TrainConfig(preset="tiny", seed=5, steps=2, batch_size=16, threads=1, checkpoint_every=1, validate_every=2)
+# Trains, says so at its first step, and stays there: it cannot end before the second process has tried.
+HOLDER = """
+import sys, time
+from pathlib import Path
+from clerestory.core.progress import QUIET
+from clerestory.stages.train import train
+from clerestory.store import open_store
+from tests.stages.test_run_folder import CONFIG
+from tests.support.shapes import shapes
+
+class Holding(type(QUIET)):
+    def task(self, label, total):
+        if label == "Training":
+            print(label, flush=True)
+            time.sleep(600)
+        return super().task(label, total)
+
+train(shapes(), CONFIG, open_store(Path(sys.argv[1])), Holding())
+"""
 SUBJECT = Subject(data="d", code="c", config="f", environment="e")
 
 
-def test_the_same_training_in_a_second_process_is_refused_(tmp_path: Path) -> None:
+def test_the_same_training_in_a_second_process_is_refused(tmp_path: Path) -> None:
     home = tmp_path / "home"
-    command = [sys.executable, "-m", "tests.stages.train_worker", str(home), "5", str(STEPS), "0"]
+    command = [sys.executable, "-c", HOLDER, str(home)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
-        while not list(home.glob("runs/train-*/log.jsonl")) and first.poll() is None:
-            time.sleep(0.01)
+        assert first.stdout is not None
+        assert first.stdout.readline() == "Training\n"
         with pytest.raises(Conflict, match=f"the same training is going on in process {first.pid}"):
             train(shapes(), CONFIG, open_store(home))
         first.kill()

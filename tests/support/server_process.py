@@ -22,7 +22,8 @@ from clerestory.store import open_store
 from clerestory.web import create_app, run
 with open_store(sys.argv[1]) as store:
     listening = lambda url: print(url, flush=True)
-    run(create_app(store, None), port=0, on_listening=listening, stop_seconds=float(sys.argv[2]))
+    drain, stop = map(float, sys.argv[2:])
+    run(create_app(store, None), port=0, on_listening=listening, drain_seconds=drain, stop_seconds=stop)
 """
 
 
@@ -34,10 +35,10 @@ class ServerProcess(NamedTuple):
 
 
 @contextmanager
-def server_process(home: Path, stop_seconds: float = 30.0) -> Iterator[ServerProcess]:
+def server_process(home: Path, drain_seconds: float = 1.0, stop_seconds: float = 30.0) -> Iterator[ServerProcess]:
     """A server of the store in ``home`` with its model loaded; killed at the end."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(home), str(stop_seconds)],
+        [sys.executable, "-c", PROGRAM, str(home), str(drain_seconds), str(stop_seconds)],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},

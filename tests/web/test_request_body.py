@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,12 +16,15 @@ import httpx
 import pytest
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.types import Message
 from tests.web.small_server import running
 
 from clerestory.store import open_store
 from clerestory.web import create_app, request_body
 from clerestory.web.inference_queue import MAX_ADMITTED
-from clerestory.web.request_body import SMALL_BODY_BYTES, ByteBudget
+from clerestory.web.request_body import MIN_BYTES_PER_SECOND, SMALL_BODY_BYTES, STALL_SECONDS, ByteBudget, body_chunks
+from clerestory.web.security import RequestRejected
 from clerestory.web.server import READ_BYTES, _Http, server_config
 
 AS_JSON = {"content-type": "application/json"}
@@ -88,19 +93,52 @@ def test_a_byte_now_and_then_does_not_hold_a_connection(
     assert answer.startswith(b"HTTP/1.1 408 "), answer
 
 
-def test_a_client_at_the_minimum_rate_is_never_too_slow(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(request_body, "STALL_SECONDS", 1.0)
-    monkeypatch.setattr(request_body, "MIN_BYTES_PER_SECOND", 1_000)
+class VirtualTime(selectors.DefaultSelector):
+    """The clock of an event loop that never waits: what it would sleep has passed at once."""
 
-    def body() -> Iterator[bytes]:
-        yield b'{"input": "a cat"'
-        for _ in range(8):  # twice the minimum rate, and longer than the limit for stalls
-            time.sleep(0.25)
-            yield b" " * 500
-        yield b"}"
+    now = 0.0
 
-    answer = httpx.post(f"{base}/v1/embeddings", content=body(), headers=AS_JSON, timeout=60)
-    assert answer.status_code == 200, answer.text
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+def upload_in_virtual_time(chunks: int, chunk_bytes: int, pause_s: float) -> tuple[int, float]:
+    """The bytes received from a client that pauses before each chunk, and the seconds that passed."""
+    clock = VirtualTime()
+    received = 0
+
+    def new_loop() -> asyncio.AbstractEventLoop:
+        loop = asyncio.SelectorEventLoop(clock)
+        loop.time = lambda: clock.now
+        return loop
+
+    async def upload() -> None:
+        nonlocal received
+        left = iter(range(chunks - 1, -1, -1))
+
+        async def receive() -> Message:
+            await asyncio.sleep(pause_s)
+            return {"type": "http.request", "body": bytes(chunk_bytes), "more_body": next(left) > 0}
+
+        async for chunk in body_chunks(Request({"type": "http"}, receive)):
+            received += len(chunk)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner, suppress(RequestRejected):
+        runner.run(upload())
+    return received, clock.now
+
+
+def test_a_client_at_the_minimum_rate_is_never_too_slow() -> None:
+    received, seconds = upload_in_virtual_time(100, MIN_BYTES_PER_SECOND * int(STALL_SECONDS) // 2, STALL_SECONDS / 2)
+    assert received == 50 * MIN_BYTES_PER_SECOND * STALL_SECONDS
+    assert seconds == pytest.approx(50 * STALL_SECONDS)
+
+
+def test_a_client_below_the_minimum_rate_is_cut_off_when_it_is_behind_by_the_limit() -> None:
+    received, seconds = upload_in_virtual_time(10_000, int(0.09 * MIN_BYTES_PER_SECOND), 0.1)
+    assert seconds == pytest.approx(10 * STALL_SECONDS, abs=1.5)
+    assert received == pytest.approx(9 * STALL_SECONDS * MIN_BYTES_PER_SECOND, abs=2 * MIN_BYTES_PER_SECOND)
 
 
 def test_a_body_in_chunks_of_one_byte_is_read_in_small_pieces(base: str) -> None:

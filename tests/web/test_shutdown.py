@@ -25,7 +25,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_request_that_the_limit_cuts_off_is_not_a_500_and_the_process_ends_in_time(home: Path) -> None:
-    with server_process(home, stop_seconds=6) as (process, client):
+    with server_process(home, drain_seconds=60, stop_seconds=65) as (process, client):
         address = (client.base_url.host, client.base_url.port)
         stalled = socket.create_connection((address[0], address[1] or 0), timeout=60)
         head = "POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -37,6 +37,7 @@ def test_a_request_that_the_limit_cuts_off_is_not_a_500_and_the_process_ends_in_
         while (answer := client.get("/readyz")).status_code == 200:
             pass
         assert answer.headers["connection"] == "close"  # so that nothing is sent into a closed connection
+        process.send_signal(signal.SIGTERM)  # ends the wait for the load balancer
         response = b"".join(iter(lambda: stalled.recv(65536), b""))
         stalled.close()
         assert response.startswith(b"HTTP/1.1 503 ")
