@@ -200,7 +200,7 @@ said["metric"] = [found.registered, found.title, found.unit, found.direction]
 image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 said["levels"] = [len(np.unique(corrupt(image, "posterise", severity))) for severity in (1, 2, 3, 4, 5)]
 said["family"] = [family for family, names in FAMILIES.items() if "posterise" in names]
-code = finding_codes()["CLR-D022"]
+code = finding_codes()["CLR-D023"]
 said["code"] = [code.documentation, code.finding("here", "few", count=3).count]
 
 store = cl.open_store(Path(sys.argv[1]))
@@ -323,7 +323,7 @@ def test_the_loss_trains(world: World) -> None:
 
 
 def test_the_finding_code_is_registered_and_documented(world: World) -> None:
-    assert world.said["code"] == ["docs/reference/findings.md#clr-d022", 3]
+    assert world.said["code"] == ["docs/reference/findings.md#clr-d023", 3]
 
 
 def test_the_data_source_opens(world: World) -> None:

@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 from tests.support.images import solid_image
 
+from clerestory.apps.datasets import load_dataset
 from clerestory.cli.main import run as run_command
+from clerestory.cli.output import Output
 from clerestory.core.sample import Dataset
+from clerestory.store import open_store
 
 CLERESTORY = Path(sys.executable).with_name("clerestory")
 TINY = "preset = 'tiny'\nsteps = 12\ncheckpoint_every = 4\n"
@@ -196,6 +199,32 @@ def test_data_of_which_most_is_missing_ends_with_1_and_without_a_next_command(
     assert "CLR-D020 t: 999 of 1,000 rows or images are left out, and 1 used" in printed.out
     assert "fix: correct the rows" in printed.err
     assert "next:" not in printed.err
+    assert "CLR-D004 996 more (clerestory data show t)" in printed.out
+    assert run_command(["data", "show", "t", "--home", str(tmp_path / "home")]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.count("does not exist; the row is skipped") == 101  # that of CLR-D020 has an example
+    assert "CLR-D004 899 more (--json prints all of them)" in shown.out
+    load_dataset(open_store(tmp_path / "home"), "t", Output())
+    assert capsys.readouterr().err == "t has 1,000 warnings about its data: clerestory data show t\n"
+
+
+@pytest.mark.parametrize(
+    ("row", "fix"),
+    [
+        ("a.png,red,or,blue", "put texts with commas in quotes"),
+        (",red", "name an image in the row"),
+        ("../b.png,red", "name the copy in the row"),
+        (f"a.png,{'red ' * 300}", "shorten them"),
+    ],
+)
+def test_the_fix_of_a_row_is_that_of_its_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: str, fix: str
+) -> None:
+    for name in ("a.png", "c.png"):
+        (tmp_path / name).write_bytes(solid_image())
+    (tmp_path / "t.csv").write_text(f"image,caption\nc.png,a tile\n{row}\n", encoding="utf-8")
+    run_command(["data", "add", str(tmp_path / "t.csv"), "--home", str(tmp_path / "home")])
+    assert fix in capsys.readouterr().out
 
 
 def test_the_name_of_a_built_in_dataset_is_not_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import Event
 from clerestory.core.sample import Dataset
+from clerestory.core.units import plural
 from clerestory.data import DataSource, locate, open_data
 from clerestory.data.sources import NEW_SPLITS
 from clerestory.store import Store
@@ -102,7 +103,11 @@ def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset
                     f"accept the change with: clerestory data add {quote(row.spec)} --name {quote(name)}",
                 )
             data.name = name
-            return _with_findings_shown(data, name, progress)
+            doubtful = sum(finding.severity != "info" for finding in data.findings)
+            if doubtful:  # each was printed when the dataset was added
+                warnings = plural(doubtful, "warning")
+                progress.write_line(f"{name} has {warnings} about its data: clerestory data show {quote(name)}")
+            return data
     place = locate(name)
     spec = place.spec
     known = next((row.name for row in rows if row.spec == spec), "")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import groupby
 from pathlib import Path
 from shlex import quote
+from textwrap import shorten
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -13,9 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from clerestory.apps.datasets import add_dataset, load_dataset
-from clerestory.cli.output import PLAIN, Common
+from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.core.digest import short
 from clerestory.core.errors import DataError, InputError
+from clerestory.core.evidence import Finding
 from clerestory.core.extensions import names
 from clerestory.core.outputs import check_output_folder
 from clerestory.core.sample import Dataset
@@ -24,8 +25,9 @@ from clerestory.data.shards import verify_shards, write_shards
 from clerestory.stages.train.requirements import check_trainable
 from clerestory.store import open_store
 
-MAX_FINDINGS = 8
+MAX_ADDED, MAX_LISTED = 3, 100  # findings of each kind that "data add" and "data show" print
 MAX_VALUES = 10
+MAX_EXAMPLES, MAX_CAPTION = 3, 80
 
 
 def add_(
@@ -52,7 +54,7 @@ def add_(
         raise InputError(f"{name!r} is the name of a built-in dataset", "choose another name with --name")
     store = open_store(common.home)
     data = add_dataset(store, source, name, why=why, replace=force, new_splits=new_splits, progress=common.out)
-    _show(data, common)
+    _show(data, common, MAX_ADDED)
     failed = next((finding for finding in data.findings if finding.state == "fail"), None)
     if failed is not None:
         common.out.write_line(f"fix: {failed.fix}; then add it again")
@@ -79,7 +81,7 @@ def show_(name: str, /, *, common: Common = PLAIN) -> None:
     Args:
         name: The name of the dataset.
     """
-    _show(load_dataset(open_store(common.home), name, common.out), common)
+    _show(load_dataset(open_store(common.home), name, Output(quiet=True)), common, MAX_LISTED)
 
 
 def shards_(
@@ -122,7 +124,8 @@ def _next_command(data: Dataset, source: str) -> str:
     return f"clerestory train --data {quote(source)}"
 
 
-def _show(data: Dataset, common: Common) -> None:
+def _show(data: Dataset, common: Common, limit: int) -> None:
+    """Print what is in a dataset, with up to ``limit`` findings of each kind."""
     counts = {
         "split": Counter(s.split or "(none)" for s in data),
         "licence": Counter(s.licence or "(unknown)" for s in data),
@@ -133,20 +136,29 @@ def _show(data: Dataset, common: Common) -> None:
     table = Table(box=None, show_header=False)
     table.add_row("samples", f"{len(data):,}")
     table.add_row("captions", f"{sum(len(s.captions) for s in data):,}")
-    table.add_row("concepts", f"{len({s.concept for s in data}):,}")
+    # The concept of an image without a caption is made from its digest.
+    table.add_row("concepts", f"{len({s.concept for s in data if s.concept != s.image[: len(s.concept)]}):,}")
     table.add_row("digest", data.digest)
     for key, counter in counts.items():
+        if not counter:  # the languages of data without captions
+            continue
         values = ", ".join(f"{value} {n:,}" for value, n in counter.most_common(MAX_VALUES))
         more = f", and {len(counter) - MAX_VALUES} more" if len(counter) > MAX_VALUES else ""
         table.add_row(key, values + more)
     table.add_row("findings", f"{len(data.findings):,}" if data.findings else "none")
-    for code, same in groupby(data.findings[:MAX_FINDINGS], key=lambda finding: finding.code):
-        for finding in (findings := list(same)):
+    by_code: dict[str, list[Finding]] = {}
+    for finding in data.findings:
+        by_code.setdefault(finding.code, []).append(finding)
+    for code, found in by_code.items():
+        for finding in found[:limit]:
             table.add_row("", f"{code} {finding.where}: {finding.message}")
-        fixes = dict.fromkeys(finding.fix for finding in findings if finding.state != "pass")
-        for fix in fixes:
+        if len(found) > limit:
+            where = f"clerestory data show {quote(data.name)}" if limit < MAX_LISTED else "--json prints all of them"
+            table.add_row("", f"{code} {len(found) - limit:,} more ({where})")
+        for fix in dict.fromkeys(finding.fix for finding in found[:limit] if finding.state != "pass"):
             table.add_row("", Text(f"fix: {fix}", "dim"))
-    if len(data.findings) > MAX_FINDINGS:
-        table.add_row("", f"and {len(data.findings) - MAX_FINDINGS:,} more (--json prints all of them)")
+    captioned = [sample for sample in data if sample.caption]
+    for k, sample in enumerate(captioned[:: max(1, len(captioned) // MAX_EXAMPLES)][:MAX_EXAMPLES]):
+        table.add_row("" if k else "examples", f"{sample.id}: {shorten(sample.caption, MAX_CAPTION, placeholder=' …')}")
     facts = {"name": data.name, "samples": len(data), "digest": data.digest}
     common.out.result({**facts, "counts": counts, "findings": data.findings}, table)

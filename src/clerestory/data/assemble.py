@@ -18,6 +18,8 @@ from clerestory.data.identity import ScannedRow, identify
 from clerestory.data.image_scan import ImageScan
 from clerestory.data.splits import splits_by_concept
 
+MAX_READ_CHARACTERS = 1_000  # about the 256 word pieces that the text tower reads
+
 
 def assemble(
     name: str,
@@ -76,6 +78,10 @@ def assemble(
         all_findings.append(data_findings.no_caption(len(uncaptioned), uncaptioned[0]))
     if derive and not separate_rows and TRAIN not in (counts := Counter(row.split for row, _ in samples)):
         all_findings.append(data_findings.no_training_split(counts))
+    long = [(len(c.text), row.id) for row, _ in samples for c in row.captions if len(c.text) > MAX_READ_CHARACTERS]
+    if long:
+        length, longest = max(long)
+        all_findings.append(data_findings.long_captions(len(long), longest, length, MAX_READ_CHARACTERS))
     locations = {row.id: row.location for row, _ in samples}
     return Dataset(
         name,

@@ -86,13 +86,14 @@ UNREADABLE_IMAGE = FindingCode("CLR-D001", "warning", "unreadable image", fix="r
 EMPTY_CAPTION = FindingCode("CLR-D002", "warning", "empty caption", fix="write a caption, or remove the empty one")
 DUPLICATE_ID = FindingCode("CLR-D003", "warning", "duplicate id", fix="give every row a unique id")
 MISSING_FILE = FindingCode("CLR-D004", "warning", "missing image file", fix="add the file, or correct its path")
-INCOMPLETE_ROW = FindingCode("CLR-D005", "warning", "incomplete row", fix="complete the row")
+INCOMPLETE_ROW = FindingCode("CLR-D005", "warning", "incomplete row", fix="name an image in the row")
 BLANK_ICON = FindingCode("CLR-D006", "info", "blank icon", fix="nothing to do")
 NO_CAPTION = FindingCode(
     "CLR-D007",
     "info",
     "images without a caption",
-    fix="write captions in captions.csv, or in a .txt file beside each image",
+    fix="write captions in captions.csv, or in a .txt file beside each image; clerestory use describe FOLDER "
+    "--csv FOLDER/captions.csv suggests some to correct",
 )
 COLUMN_AS_GROUP = FindingCode(
     "CLR-D008", "info", "columns used as groups", "pass", "rename them if they have another meaning"
@@ -102,7 +103,7 @@ OUTSIDE_FOLDER = FindingCode(
     "CLR-D010",
     "warning",
     "file outside the data folder",
-    fix="copy the image itself into the folder (cp -L copies the file that a link leads to)",
+    fix="copy the image into the folder, and name the copy in the row",
 )
 SPLIT_CONFLICT = FindingCode(
     "CLR-D011", "warning", "concept in several splits", fix="give all images of a concept the same split"
@@ -135,12 +136,18 @@ NO_TRAINING_SPLIT = FindingCode(
     "no training split",
     fix="to train on this data, add it again with --new-splits and another --name; to evaluate on it, nothing",
 )
+LONG_CAPTIONS = FindingCode(
+    "CLR-D022",
+    "warning",
+    "very long captions",
+    fix="shorten them: what comes after the first few sentences is not read",
+)
 
 CODES = (
     *(UNREADABLE_IMAGE, EMPTY_CAPTION, DUPLICATE_ID, MISSING_FILE, INCOMPLETE_ROW, BLANK_ICON, NO_CAPTION),
     *(COLUMN_AS_GROUP, UNUSED_COLUMN, OUTSIDE_FOLDER, SPLIT_CONFLICT, UNKNOWN_SPLIT),
     *(UNUSED_FILES, UNREAD_TABLE, UNREADABLE_FOLDER, IMAGE_ADDRESSES, OTHER_BASE_FOLDER, EXACT_COPIES),
-    *(ROW_LINES, MOSTLY_LEFT_OUT, NO_TRAINING_SPLIT),
+    *(ROW_LINES, MOSTLY_LEFT_OUT, NO_TRAINING_SPLIT, LONG_CAPTIONS),
 )
 ABOUT_SPLITS = frozenset(code.code for code in (SPLIT_CONFLICT, NO_TRAINING_SPLIT))  # of the source
 # Each has one finding for each row or image that is left out, or the number of rows.
@@ -204,13 +211,19 @@ def missing_file(where: str, file: str, closest: Sequence[str] = ()) -> Finding:
 
 def incomplete_row(where: str, reason: IncompleteRow) -> Finding:
     """A row that cannot be read, or without an image; skipped."""
-    problem = {
-        IncompleteRow.NO_IMAGE: "the row has no image",
-        IncompleteRow.NOT_A_JSON_OBJECT: "the line is not a JSON object",
-        IncompleteRow.TOO_MANY_CELLS: "the row has more cells than the header",
-        IncompleteRow.UNBALANCED_QUOTE: "a quote is not closed, and the cells do not match the header",
+    problem, fix = {
+        IncompleteRow.NO_IMAGE: ("the row has no image", None),
+        IncompleteRow.NOT_A_JSON_OBJECT: ("the line is not a JSON object", "write one JSON object per line"),
+        IncompleteRow.TOO_MANY_CELLS: (
+            "the row has more cells than the header",
+            "put texts with commas in quotes, or remove the cells that are too many",
+        ),
+        IncompleteRow.UNBALANCED_QUOTE: (
+            "a quote is not closed, and the cells do not match the header",
+            "close the quote, or remove it",
+        ),
     }[reason]
-    return INCOMPLETE_ROW.finding(where, f"{problem}; the row is skipped", reason=reason)
+    return INCOMPLETE_ROW.finding(where, f"{problem}; the row is skipped", fix=fix, reason=reason)
 
 
 def blank_icon(where: str) -> Finding:
@@ -251,9 +264,11 @@ def unused_column(column: str, reason: UnusedColumn, max_length: int) -> Finding
 def outside_folder(where: str, file: str) -> Finding:
     """A row whose file lies outside the folder of the data; not opened."""
     where, file = valid_unicode(where), valid_unicode(file)
-    what = f"{file!r} is a link that leads" if where == file else f"{file!r} lies"
+    what, fix = f"{file!r} lies", None
+    if where == file:
+        what, fix = f"{file!r} is a link that leads", "put the file itself in place of the link (cp -L copies it)"
     message = f"{what} outside the folder of the data; the image is skipped"
-    return OUTSIDE_FOLDER.finding(where, message, file=file)
+    return OUTSIDE_FOLDER.finding(where, message, fix=fix, file=file)
 
 
 def split_conflict(concept: str, splits: list[str]) -> Finding:
@@ -378,3 +393,10 @@ def no_training_split(counts: Mapping[str, int]) -> Finding:
     splits = ", ".join(f"{split} {count:,}" for split, count in sorted(counts.items()))
     message = f"the source assigns no sample to the split 'train' ({splits}), so there is nothing to train on"
     return NO_TRAINING_SPLIT.finding("splits", message, count=sum(counts.values()), splits=tuple(sorted(counts)))
+
+
+def long_captions(count: int, example: str, length: int, limit: int) -> Finding:
+    """Captions of more than ``limit`` characters, of which models read the beginning; ``example`` has the longest."""
+    captions = plural(count, "caption has", "captions have")
+    message = f"{captions} more than {limit:,} characters, the longest {length:,}; they are used, and models read only"
+    return LONG_CAPTIONS.finding(example, f"{message} their beginning", count=count, length=length)

@@ -167,7 +167,7 @@ def _no_warnings() -> Iterator[None]:
 
 def _detect_format(content: bytes) -> str:
     if not content:
-        raise UploadError("the image is empty", "send a JPEG, PNG or WEBP image", 400)
+        raise UploadError("the image is empty", "choose a JPEG, PNG or WEBP image", 400)
     for format_, signatures in _SIGNATURES.items():
         if content.startswith(signatures) and (format_ != "WEBP" or content[8:12] == b"WEBP"):
             return format_
