@@ -128,8 +128,9 @@ def test_a_model_goes_through_its_life(shell: Shell, trained: str) -> None:
     assert (shipped["number"], shipped["who"]) == (2, "Ann")
     shell.run("release", "promote", "mine@2", "--why", "good enough to try")
     listed = shell.json("release", "list")
-    assert {r["ref"]: r["aliases"] for r in listed}["mine@2"] == ["live"]
-    assert "ship" in shell.run("release", "show", "mine@live").stdout
+    (live,) = (r for r in listed if r["ref"] == "mine@2")
+    assert (live["aliases"], live["made_live_by"], live["made_live_why"]) == (["live"], "Ann", "good enough to try")
+    assert "Ann: good enough to try" in " ".join(shell.run("release", "show", "mine@live").stdout.split())
     assert shell.json("release", "verify", "mine@live")["passed"]
 
     hits = shell.json("use", "search", "a", "cat", "--data", "pictures", "--model", "mine@live", "--limit", "5")

@@ -36,6 +36,22 @@ def test_every_measurement_is_listed_under_its_topic_once(client: TestClient, wo
     assert sorted(listed) == sorted(m.key for m in evidence.measurements)
 
 
+def test_measurements_are_filtered_by_the_words_in_the_address(client: TestClient, world: World) -> None:
+    evidence = world.store.evidence(world.live.evidence[0])
+    total = f"{len(evidence.measurements)} measurements"
+    page = client.get(f"/evidence/{evidence.id}", params={"q": "RECALL@10  finding"}).text
+    names = re.findall(r'<tr role="row"><th scope="row" role="rowheader">(.*?)</th>', page)
+    assert 0 < len(names) < len(evidence.measurements)
+    assert all("recall@10" in name for name in names)
+    assert f"{len(names)} of {total}" in text(page)
+    assert 'value="RECALL@10 finding"' in page
+    assert "<details" in page
+    assert '<details class="card pad group">' not in page  # every group that is left is open
+    none = client.get(f"/evidence/{evidence.id}", params={"q": "<script> nothing"}).text
+    assert f"0 of {total}" in text(none)
+    assert "<script> nothing" not in none
+
+
 def test_benchmarks_have_their_trust_label_on_every_page(client: TestClient, world: World) -> None:
     evidence = world.store.evidence(world.live.evidence[0])
     trust = trust_of(evidence, world.store)

@@ -19,10 +19,10 @@ from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import NotFound
-from clerestory.core.release import Decision, Release
+from clerestory.core.release import Decision, Event, Release
 from clerestory.core.units import plural
 from clerestory.stages.release import gate, load_policy, promote, rollback, run_gate, verify
-from clerestory.store import Store, alias_target, open_store
+from clerestory.store import Store, live_events, open_store
 from clerestory.store.registry import is_name
 
 VERDICTS = {
@@ -93,7 +93,7 @@ def gate_(
 
 
 def list_(*, name: str = "", common: Common = PLAIN) -> None:
-    """List every release, with the aliases live and previous.
+    """List every release, with the aliases live and previous, and who made it live and why.
 
     Args:
         name: Only releases of this model name.
@@ -101,7 +101,7 @@ def list_(*, name: str = "", common: Common = PLAIN) -> None:
     store = open_store(common.home)
     releases = store.releases(name or None)
     table = Table("release", "alias", "verdict", "made live by", "model", "by", "when", "why", box=None)
-    promoters = _promoters(store)
+    events = live_events(store.journal.records())
     for release in releases:
         verdict, style, _ = VERDICTS[release.decision.verdict]
         aliases = ", ".join(_aliases(store, release))
@@ -109,7 +109,7 @@ def list_(*, name: str = "", common: Common = PLAIN) -> None:
             release.ref,
             aliases,
             Text(verdict, style),
-            promoters.get(release.ref, ""),
+            _made_live(events.get(release.ref)),
             short(release.model),
             release.who,
             release.when,
@@ -117,7 +117,13 @@ def list_(*, name: str = "", common: Common = PLAIN) -> None:
         )
     lines = [table] if releases else ["there are no releases yet"]
     data = [
-        {**encode(r), "ref": r.ref, "aliases": _aliases(store, r), "made_live_by": promoters.get(r.ref, "")}
+        {
+            **encode(r),
+            "ref": r.ref,
+            "aliases": _aliases(store, r),
+            "made_live_by": events[r.ref].who if r.ref in events else "",
+            "made_live_why": events[r.ref].why if r.ref in events else "",
+        }
         for r in releases
     ]
     common.out.result(data, *lines)
@@ -140,7 +146,7 @@ def show_(ref: str, /, *, common: Common = PLAIN) -> None:
         ("model", release.model),
         ("by", f"{release.who}, {release.when}"),
         ("why", release.why),
-        ("made live by", _promoters(store).get(release.ref, "nobody")),
+        ("made live by", _made_live(live_events(store.journal.records()).get(release.ref)) or "nobody"),
         ("policy", release.decision.policy),
         *((name.replace("_", " "), value) for name, value in release.notes.items()),
     ):
@@ -237,15 +243,11 @@ def _aliases(store: Store, release: Release) -> list[str]:
     return [alias.alias for alias in store.aliases(release.name) if alias.number == release.number]
 
 
-def _promoters(store: Store) -> dict[str, str]:
-    """Who made each release live, the last time that somebody did."""
-    found = {}
-    for record in store.journal.records():
-        event = record.event
-        number = alias_target(event.details, "live")
-        if number is not None:
-            found[f"{event.subject.partition('@')[0]}@{number}"] = event.who
-    return found
+def _made_live(event: Event | None) -> str:
+    """Who made a release live, and why."""
+    if event is None:
+        return ""
+    return f"{event.who}: {event.why}" if event.why else event.who
 
 
 def _decision_lines(decision: Decision) -> list[Text | Table]:

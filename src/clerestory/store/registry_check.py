@@ -5,16 +5,18 @@ The tables can be changed, since aliases move; changing the journal breaks its h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlalchemy import Connection, select
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest
 from clerestory.core.errors import IntegrityError
 from clerestory.core.evidence import Finding
-from clerestory.core.release import Alias
+from clerestory.core.release import Alias, Event
 from clerestory.store.database import Database
 from clerestory.store.findings import DAMAGED, StoreFault
-from clerestory.store.journal import Journal
+from clerestory.store.journal import Journal, JournalRecord
 from clerestory.store.registry import NO_RELEASE, one_release
 from clerestory.store.schema import aliases, releases
 
@@ -31,6 +33,16 @@ def alias_target(details: Tags, alias: str) -> int | None:
     """The release that an alias was moved to by a journal record; None when the record did not move it."""
     number = details.get(f"to.{alias}")
     return None if number is None else int(number)
+
+
+def live_events(records: Iterable[JournalRecord]) -> dict[str, Event]:
+    """For each release that was ever made live, the event that did it last, by the reference of the release."""
+    found = {}
+    for record in records:
+        number = alias_target(record.event.details, "live")
+        if number is not None:
+            found[f"{record.event.subject.partition('@')[0]}@{number}"] = record.event
+    return found
 
 
 def check_registry(database: Database, journal: Journal, name: str) -> list[Finding]:

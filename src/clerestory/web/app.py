@@ -20,7 +20,7 @@ from starlette.types import Scope
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.sample import Dataset
 from clerestory.store import Store
-from clerestory.web import api, describe, images, releases, search
+from clerestory.web import api, describe, evidence, images, releases, search
 from clerestory.web.draining import DrainMiddleware
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
 from clerestory.web.model_follower import FixedModel, ModelFollower
@@ -110,8 +110,8 @@ def _routes() -> list[Route | Mount]:
         Route("/releases", releases.releases_page, methods=["GET"]),
         Route("/releases/{name}/{number:number}", releases.release_page, methods=["GET"]),
         Route("/releases/{name}/{number:number}/report", releases.report_page, methods=["GET"]),
-        Route("/evidence/{id}.json", releases.evidence_json, methods=["GET"]),
-        Route("/evidence/{id}", releases.evidence_page, methods=["GET"]),
+        Route("/evidence/{id}.json", evidence.evidence_json, methods=["GET"]),
+        Route("/evidence/{id}", evidence.evidence_page, methods=["GET"]),
         Route("/images/{sample:path}", images.image, methods=["GET"]),
         Route("/v1/embeddings", api.embeddings, methods=["POST"]),
         Route("/v1/models", api.models, methods=["GET"]),

@@ -1,4 +1,4 @@
-"""``/releases`` and ``/evidence``: the live release, the reasons for it, and the measurements behind each reason."""
+"""``/releases``: the live release, the reasons for it, what it was made from and what changed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from clerestory.core.codec import decode
-from clerestory.core.digest import canonical
 from clerestory.core.errors import ClerestoryError, not_found
 from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.provenance import stage_code
@@ -22,19 +21,15 @@ from clerestory.report.chapters import baseline_table
 from clerestory.report.chapters.provenance import provenance_view
 from clerestory.report.collect import collect
 from clerestory.report.headline import reason_views
-from clerestory.report.model import EVALUATION, BenchmarkTrust, ComparedRelease, EvidenceRecord, ReportData
+from clerestory.report.model import EVALUATION, ComparedRelease, EvidenceRecord, ReportData
 from clerestory.report.page import build
 from clerestory.report.provenance import components_of
 from clerestory.report.render import render_html
-from clerestory.report.topics import topic_views
-from clerestory.report.trust import short_title, trust_of
+from clerestory.report.trust import trust_of
 from clerestory.report.view import ProvenanceView, ReasonView
-from clerestory.stages.evaluate import EvaluateConfig
-from clerestory.stages.evaluate.context import EvaluationRequest
-from clerestory.stages.evaluate.fingerprint import suite_code, suite_kind, suite_subject
+from clerestory.stages.evaluate.fingerprint import suite_code
 from clerestory.stages.evaluate.suites import SUITES
-from clerestory.stages.release.decision import changed_digests
-from clerestory.store import JournalRecord, Store, alias_target
+from clerestory.store import JournalRecord, Store, alias_target, live_events
 from clerestory.web import labels
 from clerestory.web.freshness import freshness_of
 from clerestory.web.interval_bar import IntervalBar, interval_bar
@@ -138,18 +133,6 @@ async def report_page(request: Request) -> Response:
     return HTMLResponse(await asyncio.to_thread(made), headers={"content-security-policy": REPORT_POLICY})
 
 
-async def evidence_page(request: Request) -> Response:
-    """``GET /evidence/{id}``: every measurement and finding, and the digests the evidence is valid for."""
-    server = server_state(request)
-    return page(request, "evidence.html", await asyncio.to_thread(_evidence_context, server, request.path_params["id"]))
-
-
-async def evidence_json(request: Request) -> Response:
-    """``GET /evidence/{id}.json``: its canonical bytes, whose SHA-256 is the id."""
-    evidence = await asyncio.to_thread(server_state(request).store.evidence, request.path_params["id"])
-    return Response(canonical(evidence), media_type="application/json")
-
-
 def _releases_context(server: ServerState, name: str, whole_journal: bool) -> dict[str, object]:
     store = server.store
     names = sorted({release.name for release in store.releases()})
@@ -163,6 +146,7 @@ def _releases_context(server: ServerState, name: str, whole_journal: bool) -> di
     records = store.journal.records(f"{name}@")
     # All records, of any name: the chain has no gap that a reader would have to trust.
     journal = store.journal.records()[::-1]
+    made_live = live_events(journal[::-1])
     return {
         "shown_name": name,
         "names": names,
@@ -170,7 +154,13 @@ def _releases_context(server: ServerState, name: str, whole_journal: bool) -> di
         "provenance": _provenance(server, live) if live else None,
         "fresh": freshness_of(server, live) if live else None,
         "history": [
-            (release, labels.VERDICTS_SHORT[release.decision.verdict], _aliases(store, release)) for release in history
+            (
+                release,
+                labels.VERDICTS_SHORT[release.decision.verdict],
+                _aliases(store, release),
+                made_live.get(release.ref),
+            )
+            for release in history
         ],
         "records": journal if whole_journal else journal[:MAX_RECORDS],
         "num_older": 0 if whole_journal else max(0, len(journal) - MAX_RECORDS),
@@ -305,43 +295,3 @@ def _model_facts(store: Store, release: Release) -> list[tuple[str, str]]:
             facts |= {name: value for name, value in evidence.facts.items() if name in MODEL_FACTS}
             break
     return [(format.slice_key(name), labels.fact_text(value)) for name, value in facts.items()]
-
-
-def _evidence_context(server: ServerState, evidence_id: str) -> dict[str, object]:
-    store = server.store
-    evidence = store.evidence(evidence_id)
-    changed = _changed(store, evidence)
-    known = {row.digest for row in store.datasets()} | ({server.data.digest} if server.data is not None else set())
-    if evidence.subject.data and known and evidence.subject.data not in known:
-        changed.insert(0, "data")
-    trust = trust_of(evidence, store)
-    return {
-        "evidence": evidence,
-        "topics": topic_views(evidence.measurements, trust),
-        "distrusted": _distrusted(trust),
-        "findings": [(finding, labels.FINDINGS[finding.state]) for finding in evidence.findings],
-        "label": labels.STALE if changed else labels.FRESH,
-        "changed": changed,
-        "changes": labels.changes(changed),
-        "digests": labels.digests(evidence.subject),
-        "dataset": next((row.name for row in store.datasets() if row.digest == evidence.subject.data), ""),
-        "used_by": [release for release in store.releases() if evidence.id in release.evidence],
-    }
-
-
-def _changed(store: Store, evidence: Evidence) -> list[str]:
-    """The digests of the evidence that differ from the current ones; a suite depends on less code than its stage."""
-    suite = next((each for each in SUITES if suite_kind(each) == evidence.kind), None)
-    if suite is None:
-        return list(changed_digests(evidence)) if evidence.kind in stages() else []
-    request = EvaluationRequest(evidence.subject.model, evidence.subject.data, EvaluateConfig(), store)
-    # The settings were the choice of whoever ran it, so other ones do not make it stale.
-    return [name for name in evidence.subject.differing_fields(suite_subject(suite, request)) if name != "config"]
-
-
-def _distrusted(trust: tuple[BenchmarkTrust, ...]) -> str:
-    """One sentence about the benchmarks that should not be trusted; empty if there are none."""
-    names = [short_title(each) for each in trust if each.label == "no"]
-    if not names:
-        return ""
-    return f"Do not trust {format.plural(len(names), 'benchmark')} on this page: {format.listing(names)}."
