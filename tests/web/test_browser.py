@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 from tests.support.images import solid_image
 from tests.web.conftest import World
 
@@ -122,7 +122,7 @@ def test_a_caption_is_edited_accepted_and_comes_out_in_the_table(page: Page, fil
     expect(page.get_by_text("Your pictures stay on this computer.")).to_be_visible()
     page.get_by_label("Choose pictures").set_input_files(files)
     page.get_by_role("button", name="Suggest captions").click()
-    expect(page.get_by_text("1 file was not accepted")).to_be_visible()
+    expect(page.get_by_text("1 of 3 files was not read")).to_be_visible()
     expect(page.get_by_text("sneaky.png: this is a web page, not a JPEG, PNG or WEBP image")).to_be_visible()
 
     page.get_by_label("Caption of red.png").fill("a wall painted red")
@@ -145,19 +145,59 @@ def test_a_caption_is_edited_accepted_and_comes_out_in_the_table(page: Page, fil
     assert [(row["file"], row["caption"]) for row in rows] == [("red.png", "a wall painted bright red")]
 
 
-def test_pictures_can_be_dropped(page: Page, files: list[Path]) -> None:
+def test_pictures_dropped_beside_the_frame_are_described_and_shown_large(page: Page, files: list[Path]) -> None:
     page.goto("/describe")
-    content = list(files[0].read_bytes())
-    page.locator("form[data-drop]").evaluate(
-        """(form, content) => {
+    page.locator("h1").evaluate(
+        """(heading, contents) => {
             const carried = new DataTransfer();
-            carried.items.add(new File([new Uint8Array(content)], "dropped.png", {type: "image/png"}));
+            for (const content of contents)
+                carried.items.add(new File([new Uint8Array(content)], "same.png", {type: "image/png"}));
             for (const kind of ["dragenter", "dragover", "drop"])
-                form.dispatchEvent(new DragEvent(kind, {dataTransfer: carried, bubbles: true, cancelable: true}));
+                heading.dispatchEvent(new DragEvent(kind, {dataTransfer: carried, bubbles: true, cancelable: true}));
         }""",
-        content,
+        [list(file.read_bytes()) for file in files],
     )
-    expect(page.get_by_role("group", name="dropped.png")).to_be_visible()
+    expect(page.get_by_text("1 of 3 files was not read; 2 pictures to review are below.")).to_be_visible()
+    first, second = (page.get_by_role("group", name=name, exact=True) for name in ("same.png", "same.png (2)"))
+    expect(second).to_be_visible()
+    first.get_by_role("link", name="show it large").focus()
+    page.keyboard.press("Enter")
+    large = page.get_by_role("dialog", name="same.png")
+    expect(large.get_by_role("img")).to_have_js_property("complete", True)
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("dialog", name="same.png (2)")).to_contain_text("2 of 2")
+    page.keyboard.press("Escape")
+    expect(large).to_be_hidden()
+    expect(second.get_by_role("link", name="show it large")).to_be_focused()
+
+
+def test_a_folder_is_sent_picture_by_picture_and_goes_on_after_an_error(
+    context: BrowserContext, tmp_path: Path
+) -> None:
+    page = context.new_page()  # without the watch on the console, which reports the error
+    (tmp_path / "trip" / "day 1").mkdir(parents=True)
+    colours = ("tomato", "navy", "gold", "teal")
+    for colour in colours:
+        (tmp_path / "trip" / "day 1" / f"{colour}.png").write_bytes(solid_image(colour=colour))
+    sent: list[int] = []
+
+    def fail_once(route: Route) -> None:
+        sent.append(1)
+        if len(sent) == 2:
+            route.fulfill(status=503, json={"error": {"message": "the disk is full"}})
+        else:
+            route.continue_()
+
+    page.route(re.compile(r"/describe/[^/]+/more$"), fail_once)
+    page.goto("/describe")
+    page.get_by_label("Or a whole folder").set_input_files(tmp_path / "trip")
+    page.get_by_role("button", name="Suggest captions").click()
+    expect(page.get_by_text("1 of 4 done")).to_be_visible()
+    expect(page.get_by_text("the disk is full", exact=True).first).to_be_visible()
+    page.get_by_role("button", name="Go on").click()
+    expect(page.get_by_text("0 of 4 accepted", exact=True)).to_be_visible()
+    assert len(sent) == 4  # the first one began the review
+    expect(page.get_by_role("group", name="trip/day 1/gold.png")).to_be_visible()
 
 
 def test_the_release_page_explains_the_decision(page: Page, world: World) -> None:
@@ -248,6 +288,15 @@ def test_without_scripts_a_caption_is_accepted_too(chromium: Browser, server: st
     context.close()
 
 
+def violations(page: Page) -> list[tuple[str, str]]:
+    """What axe finds on a page that is not minor."""
+    return [
+        (each["id"], each["nodes"][0]["html"])
+        for each in Axe().run(page).response["violations"]
+        if each["impact"] in {"moderate", "serious", "critical"}
+    ]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_and_nothing_runs_over_on_a_phone(
     chromium: Browser, server: str, world: World, files: list[Path], scheme: str
@@ -263,13 +312,12 @@ def test_axe_finds_nothing_serious_and_nothing_runs_over_on_a_phone(
     review = page.url
     sample, evidence = world.data.samples[3].id, world.live.evidence[0]
     paths = ["/", "/?q=flag", f"/?like={sample}", "/describe", review, "/releases", "/releases/icons/1"]
-    for path in [*paths, f"/evidence/{evidence}", "/nothing/here"]:
+    for path in [*paths, f"/evidence/{evidence}?q=recall", "/nothing/here"]:
         page.goto(path)
-        found = [
-            (each["id"], each["nodes"][0]["html"])
-            for each in Axe().run(page).response["violations"]
-            if each["impact"] in {"moderate", "serious", "critical"}
-        ]
-        assert found == [], path
+        assert violations(page) == [], path
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+    page.goto(review)
+    page.get_by_role("link", name="show it large").first.click()
+    expect(page.get_by_role("dialog", name="red.png")).to_be_visible()
+    assert violations(page) == [], "a large picture"
     context.close()

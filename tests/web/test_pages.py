@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 from tests.support.images import solid_image
 from tests.web.conftest import BASE, World
@@ -213,6 +214,50 @@ def test_more_pictures_join_the_review(client: TestClient) -> None:
     assert "1 of 3 accepted" in page
     assert "Undo" in page
     assert "adding 1 picture" in page
+
+
+def test_an_upload_in_several_requests_is_one_step(client: TestClient) -> None:
+    review = begin(client, 1)
+
+    def send(name: str, content: bytes) -> dict[str, object]:
+        files = [("upload", (None, "an id")), ("images", (name, content))]
+        answer = client.post(f"{review}/more", files=files, headers={"accept": "application/json"})
+        return dict(answer.json())
+
+    assert send("tomato.png", solid_image(colour="teal"))["accepted"] == 1
+    assert send("notes.png", b"hello")["accepted"] == 0
+    assert send("gold.png", solid_image(colour="gold"))["more"] == f"{review}/more"
+    page = client.get(review).text
+    assert "1 of 3 files was not read" in visible(page)
+    assert re.findall(r'id="name-\d">([^<]+)', page) == ["tomato.png", "tomato.png (2)", "gold.png"]
+    assert "adding 2 pictures" in page
+    assert "0 of 1 accepted" in step(client, review, "undo")
+
+
+def test_a_long_review_has_pages_and_goes_on_with_the_next_picture(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clerestory.web.describe.PAGE_SIZE", 2)
+    review = begin(client, 4)
+    assert list(boxes(client.get(review).text)) == ["caption-1", "caption-2"]
+    answer = client.post(review, data={"do": "page-2", "caption-1": "typed and not saved"})
+    assert answer.url.query == b"page=2"
+    assert list(boxes(answer.text)) == ["caption-3", "caption-4"]
+    assert boxes(client.get(review).text)["caption-1"] == "typed and not saved"
+    step(client, review, "accept-1")
+    assert client.post(review, data={"do": "accept-2"}).url.query == b"page=2"
+    assert "4 of 4 accepted" in step(client, f"{review}?page=2", "accept-all", caption_4="the last one")
+    assert [row["caption"] for row in table(client, review)][3] == "the last one"
+    for number in ("0", "99", "x", "\u00b2"):
+        assert client.get(review, params={"page": number}).status_code == 200
+
+
+def test_pictures_are_shown_large(client: TestClient) -> None:
+    content = solid_image(size=(1200, 900))
+    review = client.post("/describe", files=[("images", ("wide.png", content))]).url.path
+    addresses = re.findall(rf'(?:href|src)="({review}/1.webp[^"]*)"', client.get(review).text)
+    sizes = [Image.open(io.BytesIO(client.get(address).content)).size for address in addresses]
+    assert sizes == [(1200, 900), (480, 360)]
 
 
 def test_a_spreadsheet_runs_nothing(client: TestClient) -> None:

@@ -71,7 +71,7 @@ def test_reviews_are_bounded_in_memory_and_go_on_from_the_disk(tmp_path: Path) -
     first = reviews.new("a@1")
     proposals = (Proposal("red", Confidence("a guess", 0, "why")), Proposal("é", None))
     item = ReviewItem(1, "a.png", b"webp", proposals, "red")
-    first.begin(ReviewPage(items=(item,), rejected=(RejectedFile("b", "c", "d"),), last_number=1))
+    first.add([(item, b"large")], [RejectedFile("b", "c", "d")])
     first.step("editing", lambda page: page.with_captions({1: "a caption nobody has accepted yet"}))
     page, first_id = first.page, first.id
     del first
@@ -89,10 +89,10 @@ def test_reviews_are_bounded_in_memory_and_go_on_from_the_disk(tmp_path: Path) -
 
 def test_untouched_reviews_are_removed_after_a_week_and_others_never(tmp_path: Path) -> None:
     reviews = Reviews(ReviewFiles(tmp_path))
-    page = ReviewPage(items=(ReviewItem(1, "a.png", b"webp", (), "red"),), last_number=1)
+    item = ReviewItem(1, "a.png", b"webp", (), "red")
     touched, untouched, young = (reviews.new("a@1") for _ in range(3))
     for review in (touched, untouched, young):
-        review.begin(page)
+        review.add([(item, b"large")], [])
     touched.step("editing", lambda page: page.with_captions({1: "blue"}))
     for review in (touched, untouched):
         os.utime(tmp_path / review.id / "review.json", (0, 0))
@@ -104,8 +104,8 @@ def test_a_step_that_cannot_be_written_is_not_acknowledged(tmp_path: Path) -> No
     reviews = Reviews(ReviewFiles(tmp_path / "reviews"))
     (tmp_path / "reviews").write_text("in the way")
     review = reviews.new("a@1")
-    page = ReviewPage(items=(ReviewItem(1, "a.png", b"webp", (), "red"),), last_number=1)
-    review.begin(page)
+    review.add([(ReviewItem(1, "a.png", b"webp", (), "red"), b"large")], [])
+    page = review.page
     with pytest.raises(NotWritable, match="cannot be written"):
         review.step("editing", lambda page: page.with_captions({1: "blue"}))
     assert (review.page, review.next_undo) == (page, "")

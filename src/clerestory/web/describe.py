@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from PIL import Image
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from clerestory.apps.captioning import captions_csv, safe_path, suggest_captions
 from clerestory.apps.confidence import explain
@@ -20,36 +16,21 @@ from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
 from clerestory.core.units import duration
 from clerestory.data.images import decode_beside_requests
-from clerestory.web import labels
-from clerestory.web.images import SHORT_LIVED, image_response, thumbnail
+from clerestory.web.images import LARGE_SIDE, SHORT_LIVED, image_response, thumbnail
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.request_body import read_body
-from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, ReviewPage
+from clerestory.web.review_steps import StepResult, captions_of, take_step
+from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, rejection_groups
 from clerestory.web.reviews import MAX_IMAGES_PER_REVIEW, Review
 from clerestory.web.security import Busy, RequestRejected
 from clerestory.web.state import ServerState, server_state
 from clerestory.web.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, file_name, form_parts
-from clerestory.web.views import page
+from clerestory.web.views import page, url, wants_json
 
 MAX_PROPOSALS = 3
 MAX_EXAMPLES = 3
+PAGE_SIZE = 50
 MAX_FORM_BYTES = 500_000
-ITEM_STEP = re.compile(r"(accept|remove)-(\d{1,6})", re.ASCII)
-USE_STEP = re.compile(r"use-(\d{1,6})-(\d{1,6})", re.ASCII)
-
-
-class StepResult(NamedTuple):
-    """The outcome of one step.
-
-    Attributes:
-        announcement: read out by screen readers.
-        focus: id of the element that gets the keyboard focus; empty for no change.
-        notice: shown on the page; empty for none.
-    """
-
-    announcement: str
-    focus: str = ""
-    notice: str = ""
 
 
 async def start_page(request: Request) -> Response:
@@ -61,34 +42,51 @@ async def start_page(request: Request) -> Response:
 
 
 async def upload(request: Request) -> Response:
-    """``POST /describe`` and ``POST /describe/{review}/more``: describe uploaded images, one after another."""
+    """``POST /describe`` and ``POST /describe/{review}/more``: describe uploaded images, one after another.
+
+    The script of the page sends each image in a request of its own, all with the same id in the field ``upload``, and
+    gets the state of the review as JSON.
+    """
     server = server_state(request)
     loaded = _require_captioner(server.follower.loaded)
     review = await _review(request) if "review" in request.path_params else None
-    items: list[ReviewItem] = []
+    images: list[tuple[ReviewItem, bytes]] = []
     rejected: list[RejectedFile] = []
     num_before = len(review.page.items) if review else 0
-    last_number = review.page.last_number if review else 0
+    upload_id = ""
     async for part in form_parts(request):
+        if part.field == "upload":
+            upload_id = part.text[:64]
         if part.field != "images" or part.file is None or not (part.file or part.content or part.error):
             continue
         name = file_name(part.file)
         try:
             if part.error:
                 raise part.error
-            _check_limits(len(items), num_before)
-            items.append(await _described(server, loaded, part.content, name, last_number + len(items) + 1))
+            _check_limits(len(images), num_before)
+            images.append(await _described(server, loaded, part.content, name))
         except Busy as error:
-            if not items:
+            if not images:
                 raise
             rejected.append(RejectedFile(name, error.message, error.fix))
         except UploadError as error:
             rejected.append(RejectedFile(name, error.message, error.fix))
-    if not items and not rejected:
+    if not images and not rejected:
         raise RequestRejected("no picture was chosen", "choose at least one picture", kind="invalid_request")
     review = review or server.reviews.new(loaded.ref)
-    await asyncio.to_thread(_add, review, items, rejected)
-    return RedirectResponse(f"/describe/{review.id}", status_code=303)
+    await asyncio.to_thread(review.add, images, rejected, upload_id)
+    first_page = _page_of(review, review.page.last_number - review.page.num_uploaded + 1)
+    address = url(f"/describe/{review.id}", page=first_page if first_page > 1 else "")
+    if wants_json(request):
+        return JSONResponse(
+            {
+                "review": address,
+                "more": f"/describe/{review.id}/more",
+                "accepted": len(images),
+                "room": max(0, MAX_IMAGES_PER_REVIEW - len(review.page.items)),
+            }
+        )
+    return RedirectResponse(address, status_code=303)
 
 
 async def examples(request: Request) -> Response:
@@ -97,17 +95,17 @@ async def examples(request: Request) -> Response:
     if server.data is None or not len(server.data):
         raise RequestRejected("this server has no example pictures", "choose some of your own")
     loaded = _require_captioner(server.follower.loaded)
-    items = []
-    for number, sample in enumerate(_example_samples(server.data), start=1):
+    images = []
+    for sample in _example_samples(server.data):
         content = await asyncio.to_thread(server.data.read, sample)
-        items.append(await _described(server, loaded, content, file_name(sample.id), number))
+        images.append(await _described(server, loaded, content, file_name(sample.id)))
     review = server.reviews.new(loaded.ref)
-    await asyncio.to_thread(_add, review, items, [])
+    await asyncio.to_thread(review.add, images, [])
     return RedirectResponse(f"/describe/{review.id}", status_code=303)
 
 
 async def review_page(request: Request) -> Response:
-    """``GET /describe/{review}``: the current state of a review."""
+    """``GET /describe/{review}``: the current state of a review, ``PAGE_SIZE`` images at a time."""
     return _render(request, await _review(request))
 
 
@@ -116,21 +114,25 @@ async def review_step(request: Request) -> Response:
     review = await _review(request)
     body = (await read_body(request, MAX_FORM_BYTES)).decode("utf-8", "replace")
     try:
-        form = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=2 * MAX_IMAGES_PER_REVIEW + 20))
+        form = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=2 * PAGE_SIZE + 20))
     except ValueError as error:
         raise RequestRejected("the form has too many fields", "send it from the page") from error
-    result = await asyncio.to_thread(_step, review, form.get("do", "save"), _captions(form))
+    result = await asyncio.to_thread(take_step, review, form.get("do", "save"), captions_of(form))
     if request.headers.get("hx-request") == "true" or result.notice:
         return _render(request, review, result)
-    anchor = f"#{result.focus}" if result.focus else "#captions"
-    return RedirectResponse(f"/describe/{review.id}{anchor}", status_code=303)
+    number = _page_number(request, review, result)
+    address = url(f"/describe/{review.id}", page=number if number > 1 else "")
+    return RedirectResponse(f"{address}#{result.focus or 'captions'}", status_code=303)
 
 
 async def preview(request: Request) -> Response:
-    """``GET /describe/{review}/{number}.webp``: the thumbnail of one image."""
+    """``GET /describe/{review}/{number}.webp``: one image, small; ``?large=1`` is the large copy."""
     review = await _review(request)
     item = review.page.item(request.path_params["number"])
-    return image_response(item.preview, {"cache-control": SHORT_LIVED})
+    large = None
+    if request.query_params.get("large"):
+        large = await asyncio.to_thread(review.files.read_large, review.id, item.number)
+    return image_response(large or item.preview, {"cache-control": SHORT_LIVED})
 
 
 async def download(request: Request) -> Response:
@@ -160,10 +162,12 @@ def _csv_row(item: ReviewItem, release: str) -> dict[str, object]:
 
 
 def _drop_context(server: ServerState) -> dict[str, object]:
-    pace = duration(max(0.1, server.caption_seconds.value)) if server.caption_seconds.count else ""
+    seconds = server.caption_seconds.value
+    pace = duration(seconds) if server.caption_seconds.count and seconds >= 1 else ""
     return {
         "max_images": MAX_IMAGES,
-        "megabytes": MAX_IMAGE_BYTES // 1_000_000,
+        "max_images_per_review": MAX_IMAGES_PER_REVIEW,
+        "max_bytes": MAX_IMAGE_BYTES,
         "pace": pace,
         "action": "/describe",
         "label": "Choose pictures",
@@ -176,8 +180,13 @@ def _render(request: Request, review: Review, result: StepResult | None = None) 
     loaded = server.follower.current
     calibrator = loaded.reference.captions if loaded else None
     correct_when = "a suggestion is right when it is one of the picture's own names."
+    number = _page_number(request, review, result)
     context = _drop_context(server) | {
         "review": review,
+        "items": review.page.items[(number - 1) * PAGE_SIZE : number * PAGE_SIZE],
+        "rejections": rejection_groups(review.page.rejected),
+        "number": number,
+        "num_pages": _num_pages(review),
         "announcement": result.announcement,
         "focus": f"#{result.focus}" if result.focus else "",
         "notice": result.notice,
@@ -186,6 +195,24 @@ def _render(request: Request, review: Review, result: StepResult | None = None) 
         "label": "Choose more pictures",
     }
     return page(request, "review.html", context)
+
+
+def _page_number(request: Request, review: Review, result: StepResult) -> int:
+    """The page of the review to show after a step: that of the image to go on with, or that of the address."""
+    given = request.query_params.get("page", "")
+    number = int(given) if given.isascii() and given.isdigit() and len(given) < 7 else 1
+    if result.item:
+        number = _page_of(review, result.item)
+    return min(max(1, result.turn_to or number), _num_pages(review))
+
+
+def _page_of(review: Review, item: int) -> int:
+    """The page with an image; of an image that is not in the review, where it would be."""
+    return sum(each.number < item for each in review.page.items) // PAGE_SIZE + 1
+
+
+def _num_pages(review: Review) -> int:
+    return max(1, -(-len(review.page.items) // PAGE_SIZE))
 
 
 def _check_limits(num_uploaded: int, num_before: int) -> None:
@@ -198,31 +225,32 @@ def _check_limits(num_uploaded: int, num_before: int) -> None:
         raise UploadError(f"a review has at most {MAX_IMAGES_PER_REVIEW} pictures", fix, status=413)
 
 
-async def _described(server: ServerState, loaded: LoadedModel, content: bytes, name: str, number: int) -> ReviewItem:
-    """One image with its suggestions; the place in the queue is taken now that the image has arrived.
+async def _described(server: ServerState, loaded: LoadedModel, content: bytes, name: str) -> tuple[ReviewItem, bytes]:
+    """One image with its suggestions, and its large copy; it takes its place in the queue when it has arrived.
 
     Raises:
         Busy: the queue is full.
         UploadError: the image cannot be used.
     """
 
-    def timed() -> ReviewItem:
+    def timed() -> tuple[ReviewItem, bytes]:
         start = time.perf_counter()
-        item = _review_item(loaded, content, name, number)
+        image = _review_item(loaded, content, name)
         server.caption_seconds.add(time.perf_counter() - start)
-        return item
+        return image
 
     with server.queue.admit():
         return await server.queue.run(timed)
 
 
-def _review_item(loaded: LoadedModel, content: bytes, name: str, number: int) -> ReviewItem:
+def _review_item(loaded: LoadedModel, content: bytes, name: str) -> tuple[ReviewItem, bytes]:
     """Decode and describe one image; runs in the model's thread."""
     if not content:
         raise UploadError("the file is empty", "choose another file")
     image = decode_beside_requests(content)
     proposals = _proposals(loaded, image)
-    return ReviewItem(number, name, thumbnail(image), proposals, proposals[0].text if proposals else "")
+    large = thumbnail(image, LARGE_SIDE)
+    return ReviewItem(0, name, thumbnail(image), proposals, proposals[0].text if proposals else ""), large
 
 
 def _proposals(loaded: LoadedModel, image: Image.Image) -> tuple[Proposal, ...]:
@@ -241,86 +269,6 @@ def _require_captioner(loaded: LoadedModel) -> LoadedModel:
     return loaded
 
 
-def _add(review: Review, items: list[ReviewItem], rejected: list[RejectedFile]) -> None:
-    def added(page: ReviewPage) -> ReviewPage:
-        return replace(
-            page,
-            items=(*page.items, *items),
-            rejected=tuple(rejected),
-            last_number=page.last_number + len(items),
-        )
-
-    if review.page == ReviewPage():
-        review.begin(added(review.page))  # the first upload cannot be undone
-    else:
-        review.step(f"adding {labels.num_images(len(items))}", added)
-
-
 def _example_samples(data: Dataset) -> list[Sample]:
     samples = [sample for sample in data if sample.split == TEST] or list(data)
     return samples[:: max(1, len(samples) // MAX_EXAMPLES)][:MAX_EXAMPLES]
-
-
-def _captions(form: Mapping[str, str]) -> dict[int, str]:
-    captions = {}
-    for name, value in form.items():
-        number = name.removeprefix("caption-")
-        if number != name and number.isascii() and number.isdigit() and len(number) < 7:
-            captions[int(number)] = value
-    return captions
-
-
-def _step(review: Review, step: str, captions: dict[int, str]) -> StepResult:
-    if step == "undo":
-        undone = review.undo(captions)
-        announcement = f"Undone: {undone}" if undone else "There is nothing to undo"
-        return StepResult(announcement, "undo" if review.next_undo else "accept-all")
-    if step == "accept-all":
-        review.step("accepting all", lambda page: _accept_all(page.with_captions(captions)))
-        return StepResult(f"{_progress(review.page)}.", "download")
-    if step == "save":
-        review.step("editing", lambda page: page.with_captions(captions))
-        return StepResult("Saved.")
-    page = review.page.with_captions(captions)
-    if use := USE_STEP.fullmatch(step):
-        return _use(review, page.item(int(use[1])), int(use[2]), captions)
-    match = ITEM_STEP.fullmatch(step)
-    if match is None:
-        raise RequestRejected(f"there is no step {step[:40]!r}", "use the buttons of the page")
-    item = page.item(int(match[2]))
-    if match[1] == "accept":
-        return _accept(review, item, captions)
-    review.step(f"removing {item.file}", lambda page: _without(page.with_captions(captions), item))
-    return StepResult(f"Removed {item.file}. Undo brings it back.", "undo")
-
-
-def _use(review: Review, item: ReviewItem, choice: int, captions: Mapping[int, str]) -> StepResult:
-    if not 1 <= choice <= len(item.proposals):
-        raise RequestRejected("there is no such suggestion", "use the buttons of the page")
-    text = item.proposals[choice - 1].text
-    return _accept(review, replace(item, caption=text), captions, f"choosing “{text}”")
-
-
-def _accept(review: Review, item: ReviewItem, captions: Mapping[int, str], step: str = "") -> StepResult:
-    if not item.caption:
-        review.step("editing", lambda page: page.with_captions(captions))
-        sentence = f"Write a caption for {item.file} first, or remove it."
-        return StepResult(sentence, f"caption-{item.number}", sentence)
-    accepted = replace(item, accepted=True)
-    review.step(step or f"accepting {item.file}", lambda page: page.with_captions(captions).with_item(accepted))
-    remaining = [i.number for i in review.page.items if not i.accepted]
-    later = [number for number in remaining if number > item.number] or remaining
-    focus = f"caption-{later[0]}" if later else "download"
-    return StepResult(f"Accepted “{item.caption}”. {_progress(review.page)}.", focus)
-
-
-def _accept_all(page: ReviewPage) -> ReviewPage:
-    return replace(page, items=tuple(replace(item, accepted=bool(item.caption)) for item in page.items))
-
-
-def _without(page: ReviewPage, removed: ReviewItem) -> ReviewPage:
-    return replace(page, items=tuple(item for item in page.items if item.number != removed.number))
-
-
-def _progress(page: ReviewPage) -> str:
-    return f"{len(page.accepted)} of {len(page.items)} accepted"

@@ -19,6 +19,7 @@ from clerestory.web.security import SECURITY_HEADERS
 
 MAX_ORIGINAL_BYTES = 60_000  # a larger image is shown as a thumbnail
 THUMBNAIL_SIDE = 480
+LARGE_SIDE = 1_600
 CACHE_BYTES = 32_000_000
 IMMUTABLE = "private, max-age=31536000, immutable"
 SHORT_LIVED = "private, max-age=300"
@@ -29,29 +30,30 @@ class ThumbnailCache:
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
         self.max_bytes = max_bytes
-        self._cached: OrderedDict[str, bytes] = OrderedDict()
+        self._cached: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
         self._decoding = threading.Lock()  # one at a time: a decoded image may take 75 MB
 
-    def get(self, data: Dataset, sample: Sample) -> bytes:
-        """The JPEG, PNG or WEBP bytes to show for a sample.
+    def get(self, data: Dataset, sample: Sample, side: int = THUMBNAIL_SIDE) -> bytes:
+        """The JPEG, PNG or WEBP bytes to show for a sample; a large image is shrunk to ``side`` pixels.
 
         Raises:
             UploadError: the image cannot be decoded.
         """
+        key = (sample.image, side)
         with self._lock:
-            if sample.image in self._cached:
-                self._cached.move_to_end(sample.image)
-                return self._cached[sample.image]
+            if key in self._cached:
+                self._cached.move_to_end(key)
+                return self._cached[key]
         content = data.read(sample)
         if len(content) > MAX_ORIGINAL_BYTES or not content_type(content):
             with self._decoding:
-                content = thumbnail(decode_beside_requests(content))
-            self._put(sample.image, content)
+                content = thumbnail(decode_beside_requests(content), side)
+            self._put(key, content)
         return content
 
-    def _put(self, key: str, content: bytes) -> None:
+    def _put(self, key: tuple[str, int], content: bytes) -> None:
         with self._lock:
             if key not in self._cached:
                 self._cached[key] = content
@@ -61,9 +63,9 @@ class ThumbnailCache:
                 self._size -= len(evicted)
 
 
-def thumbnail(image: Image.Image) -> bytes:
-    """A WEBP copy with sides of at most ``THUMBNAIL_SIDE`` pixels; the image itself is shrunk, too, to save memory."""
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=2.0)
+def thumbnail(image: Image.Image, side: int = THUMBNAIL_SIDE) -> bytes:
+    """A WEBP copy with sides of at most ``side`` pixels; the image itself is shrunk, too, to save memory."""
+    image.thumbnail((side, side), reducing_gap=2.0)
     out = io.BytesIO()
     image.save(out, "WEBP", quality=82, method=2)
     return out.getvalue()
@@ -81,18 +83,19 @@ def content_type(content: bytes) -> str:
 
 
 async def image(request: Request) -> Response:
-    """``GET /images/{sample id}``."""
+    """``GET /images/{sample id}``; ``?large=1`` for the large copy of a large image."""
     server = request.app.state.server
     if server.data is None:
         raise NotFound("the server was started without pictures", "start it with --data")
     # In a thread, since an unknown id is compared with all others.
     sample = await server.in_thread(server.data.__getitem__, request.path_params["sample"])
-    etag = f'"{sample.image[:32]}"'
+    side = LARGE_SIDE if request.query_params.get("large") else THUMBNAIL_SIDE
+    etag = f'"{sample.image[:32]}-{side}"'
     version = request.query_params.get("v", "")
     headers = {"etag": etag, "cache-control": IMMUTABLE if version == sample.image[:12] else SHORT_LIVED}
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    return image_response(await asyncio.to_thread(server.thumbnails.get, server.data, sample), headers)
+    return image_response(await asyncio.to_thread(server.thumbnails.get, server.data, sample, side), headers)
 
 
 def image_response(content: bytes, headers: dict[str, str]) -> Response:

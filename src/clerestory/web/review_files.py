@@ -21,7 +21,7 @@ _FIX = "free space and allow writing there; the captions are still in the form, 
 
 
 class ReviewFiles:
-    """One folder for each review: ``review.json`` with its state, and the previews of its images.
+    """One folder for each review: ``review.json`` with its state, a preview and a large copy of each image.
 
     Args:
         folder: the folder of all reviews; created when the first one is written.
@@ -52,6 +52,22 @@ class ReviewFiles:
                     write_atomic(preview, item.preview)
             write_atomic(folder / "review.json", json.dumps(content, ensure_ascii=False).encode(), mode=0o600)
 
+    def write_large(self, review_id: str, number: int, content: bytes) -> None:
+        """Write the large copy of an image, before the state that names the image.
+
+        Raises:
+            NotWritable: the disk is full or read-only.
+        """
+        with translate_disk_errors(self.folder / review_id, _FIX):
+            make_folder(self.folder / review_id)
+            write_atomic(self.folder / review_id / f"{number}-large.webp", content)
+
+    def read_large(self, review_id: str, number: int) -> bytes | None:
+        """The large copy of an image of a review; None if there is none."""
+        with suppress(OSError):
+            return (self.folder / review_id / f"{number}-large.webp").read_bytes()
+        return None
+
     def read(self, review_id: str) -> tuple[str, ReviewPage] | None:
         """The release and the last state of a review; None if there is none, or if it is damaged."""
         if not _ID.fullmatch(review_id):
@@ -75,7 +91,13 @@ class ReviewFiles:
 
 def _as_json(page: ReviewPage) -> dict[str, Any]:
     items = [{name: value for name, value in asdict(item).items() if name != "preview"} for item in page.items]
-    return {"items": items, "rejected": [asdict(each) for each in page.rejected], "last_number": page.last_number}
+    return {
+        "items": items,
+        "rejected": [asdict(each) for each in page.rejected],
+        "last_number": page.last_number,
+        "upload": page.upload,
+        "num_uploaded": page.num_uploaded,
+    }
 
 
 def _from_json(content: dict[str, Any], folder: Path) -> ReviewPage:
@@ -87,4 +109,5 @@ def _from_json(content: dict[str, Any], folder: Path) -> ReviewPage:
         preview = (folder / f"{each['number']}.webp").read_bytes()
         items.append(ReviewItem(**{**each, "preview": preview, "proposals": proposals}))
     rejected = tuple(RejectedFile(**each) for each in content["rejected"])
-    return ReviewPage(tuple(items), rejected, content["last_number"])
+    upload, num_uploaded = content.get("upload", ""), content.get("num_uploaded", 0)  # absent in earlier versions
+    return ReviewPage(tuple(items), rejected, content["last_number"], upload, num_uploaded)

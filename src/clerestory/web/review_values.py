@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clerestory.apps.confidence import Confidence
@@ -57,11 +57,15 @@ class ReviewPage:
         items: the images.
         rejected: the files of the last upload that were not accepted.
         last_number: the highest item number used so far.
+        upload: the id of the last upload; it may arrive in several requests. Empty for one without an id.
+        num_uploaded: how many files of the last upload were accepted.
     """
 
     items: tuple[ReviewItem, ...] = ()
     rejected: tuple[RejectedFile, ...] = ()
     last_number: int = 0
+    upload: str = ""
+    num_uploaded: int = 0
 
     def item(self, number: int) -> ReviewItem:
         """The image with this number.
@@ -86,7 +90,53 @@ class ReviewPage:
             items.append(replace(item, caption=caption, accepted=item.accepted and bool(caption)))
         return replace(self, items=tuple(items))
 
+    def with_upload(self, items: Sequence[ReviewItem], rejected: Sequence[RejectedFile], upload: str) -> ReviewPage:
+        """The page with more images, each with the next number and a name that no other image has.
+
+        A request with the id of the last upload continues it.
+        """
+        continued = bool(upload) and upload == self.upload
+        names = {item.file for item in self.items}
+        added = []
+        for number, item in enumerate(items, start=self.last_number + 1):
+            added.append(replace(item, number=number, file=_distinct(item.file, names)))
+            names.add(added[-1].file)
+        return ReviewPage(
+            items=(*self.items, *added),
+            rejected=(*(self.rejected if continued else ()), *rejected),
+            last_number=self.last_number + len(added),
+            upload=upload,
+            num_uploaded=len(added) + (self.num_uploaded if continued else 0),
+        )
+
     @property
     def accepted(self) -> tuple[ReviewItem, ...]:
         """The accepted images."""
         return tuple(item for item in self.items if item.accepted)
+
+
+@dataclass(frozen=True, slots=True)
+class RejectionGroup:
+    """The files that were rejected for the same reason."""
+
+    message: str
+    fix: str
+    files: tuple[str, ...]
+
+
+def rejection_groups(rejected: Iterable[RejectedFile]) -> list[RejectionGroup]:
+    """The rejected files by reason, the most frequent reason first."""
+    files: dict[tuple[str, str], list[str]] = {}
+    for each in rejected:
+        files.setdefault((each.message, each.fix), []).append(each.file)
+    groups = [RejectionGroup(message, fix, tuple(names)) for (message, fix), names in files.items()]
+    return sorted(groups, key=lambda group: -len(group.files))
+
+
+def _distinct(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it if another image has it already."""
+    number, distinct = 1, name
+    while distinct in taken:
+        number += 1
+        distinct = f"{name} ({number})"
+    return distinct

@@ -5,17 +5,18 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from clerestory.core.errors import NotFound, NotWritable
+from clerestory.web.labels import num_images
 from clerestory.web.review_files import ReviewFiles
-from clerestory.web.review_values import ReviewPage
+from clerestory.web.review_values import RejectedFile, ReviewItem, ReviewPage
 
-MAX_REVIEWS = 40  # in memory
-MAX_IMAGES_PER_REVIEW = 96
+MAX_REVIEWS = 10  # in memory, each with the previews of its images, about 15 kB each
+MAX_IMAGES_PER_REVIEW = 1_000
 MAX_UNDO_STEPS = 200
 
 
@@ -29,17 +30,45 @@ class Review:
     page: ReviewPage = field(default_factory=ReviewPage)
     history: list[tuple[str, ReviewPage]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    _upload: str = ""  # the upload that made the last step, if it may still go on
 
     @property
     def next_undo(self) -> str:
         """The label of the step that the next undo reverts; empty if there is none."""
         return self.history[-1][0] if self.history else ""
 
-    def begin(self, page: ReviewPage) -> None:
-        """The first page, which holds no work of a person yet: where nothing can be written it is in memory only."""
-        with self.lock, suppress(NotWritable):
-            self.page = page
-            self.files.write(self.id, self.release, page, touched=False)
+    def add(
+        self, images: Sequence[tuple[ReviewItem, bytes]], rejected: Sequence[RejectedFile], upload: str = ""
+    ) -> None:
+        """Add the images of one request.
+
+        An upload in several requests is one step. The first upload cannot be undone; it holds no work of a person yet,
+        so where nothing can be written it is in memory only.
+
+        Args:
+            images: the images, whose numbers are assigned here, and their large copies.
+            rejected: the files that were not accepted.
+            upload: the id of the upload.
+
+        Raises:
+            NotWritable: the disk is full or read-only; nothing has changed.
+        """
+        with self.lock:
+            before, continued = self.page, bool(upload) and upload == self._upload
+            page = before.with_upload([item for item, _ in images], rejected, upload)
+            first = before == ReviewPage() or (continued and not self.history)
+            for item, (_, large) in zip(page.items[len(before.items) :], images, strict=True):
+                with suppress(NotWritable):  # the preview is shown instead
+                    self.files.write_large(self.id, item.number, large)
+            with suppress(NotWritable) if first else nullcontext():
+                self.files.write(self.id, self.release, page, touched=not first)
+            if not first:
+                undone = self.history.pop()[1] if continued else before
+                self._record(f"adding {num_images(len(page.items) - len(undone.items))}", undone)
+            self.page, self._upload = page, upload
+
+    def _record(self, label: str, before: ReviewPage) -> None:
+        self.history = [*self.history[-MAX_UNDO_STEPS + 1 :], (label, before)]
 
     def step(self, label: str, change: Callable[[ReviewPage], ReviewPage]) -> None:
         """Write a change to the disk and apply it; one that changes nothing is not recorded.
@@ -51,8 +80,8 @@ class Review:
             page = change(self.page)
             if page != self.page:
                 self.files.write(self.id, self.release, page, touched=True)
-                self.history = [*self.history[-MAX_UNDO_STEPS + 1 :], (label, self.page)]
-                self.page = page
+                self._record(label, self.page)
+                self.page, self._upload = page, ""
 
     def undo(self, captions: Mapping[int, str]) -> str:
         """Revert the last step and return its label; empty if there was none.
@@ -73,7 +102,7 @@ class Review:
             page = page.with_captions(edited)
             self.files.write(self.id, self.release, page, touched=True)
             self.history.pop()
-            self.page = page
+            self.page, self._upload = page, ""
             return label
 
 

@@ -14,7 +14,7 @@ from clerestory.web.request_body import body_chunks, too_large
 from clerestory.web.security import RequestRejected
 
 MAX_IMAGE_BYTES = 10_000_000
-MAX_IMAGES = 24
+MAX_IMAGES = 100  # in one request; the script of the page sends one request for each image
 MAX_FORM_BYTES = MAX_IMAGE_BYTES * MAX_IMAGES + 1_000_000
 MAX_FIELD_BYTES = 20_000
 MAX_FIELDS = 400
@@ -145,7 +145,12 @@ async def form_parts(request: Request) -> AsyncIterator[FormPart]:
 
 
 def file_name(name: str) -> str:
-    """The base name of an uploaded file, without control characters, cut to ``MAX_FILE_NAME`` characters."""
-    base = name.replace("\\", "/").rsplit("/", 1)[-1]
-    printable = "".join(c for c in base if c.isprintable()).strip()
-    return printable[:MAX_FILE_NAME] or "picture"
+    """The name of an uploaded file without control characters, cut to its last ``MAX_FILE_NAME`` characters.
+
+    A file of a chosen folder keeps its path within the folder; of any other path only the base name remains.
+    """
+    parts = name.split("/")
+    if "\\" in name or not all(part.strip(" .") for part in parts):  # absolute, "..", or a path of Windows
+        name = name.replace("\\", "/").rsplit("/", 1)[-1]
+    printable = "".join(c for c in name if c.isprintable()).strip()
+    return printable[-MAX_FILE_NAME:] or "picture"

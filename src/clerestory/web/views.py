@@ -134,7 +134,11 @@ async def on_error(request: Request, error: Exception) -> Response:
     code, param = (error.code, error.param) if isinstance(error, RequestRejected) else (kind, "")
     # A page that is not ready yet loads again by itself.
     reloads = status == 503 and not is_api(request.url.path) and request.method == "GET"
-    fix = "this page opens by itself as soon as the model is ready" if reloads and kind == "not_ready" else error.fix
+    fix = error.fix
+    if reloads and kind == "not_ready":
+        fix = "this page opens by itself as soon as the model is ready"
+    elif reloads:
+        fix = f"{fix}; this page loads again by itself" if fix else "this page loads again by itself"
     response = _problem(request, status, kind, _sentence(error), fix, code, param)
     if isinstance(error, Busy):
         response.headers["retry-after"] = str(error.retry_after)
@@ -179,10 +183,15 @@ def _sentence(error: ClerestoryError) -> str:
     return f"{error.message}; did you mean {' or '.join(error.closest)}?"
 
 
+def wants_json(request: Request) -> bool:
+    """Whether a response is read by a program: the API, or the script of a page."""
+    return is_api(request.url.path) or request.headers.get("accept", "") == "application/json"
+
+
 def _problem(
     request: Request, status: int, kind: str, message: str, fix: str, code: str = "", param: str = ""
 ) -> Response:
-    if is_api(request.url.path):
+    if wants_json(request):
         return JSONResponse(error_json(kind, message, fix, code, param), status)
     context = {"title": _title(status, kind), "status": status, "message": message, "fix": fix}
     return page(request, "error.html", context, status)

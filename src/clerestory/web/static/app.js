@@ -20,6 +20,7 @@ document.addEventListener("htmx:before:request", (event) => {
 document.addEventListener("htmx:after:swap", () => {
   const swapped = document.querySelector("[data-announcement]");
   if (!swapped) return;
+  if (swapped.dataset.address) history.replaceState(null, "", swapped.dataset.address);
   if (swapped.dataset.announcement) announce(swapped.dataset.announcement);
   const selector = focusAfter ?? swapped.dataset.focus;
   focusAfter = null;
@@ -49,50 +50,27 @@ document.addEventListener("keydown", (event) => {
   document.querySelector(event.target.dataset.enter)?.click();
 });
 
-// Captions that are edited and not saved yet are saved before the download.
-document.addEventListener("click", async (event) => {
-  const link = event.target.closest?.("a[data-save]");
-  if (!link) return;
-  const form = document.querySelector(link.dataset.save);
-  const edited = [...form.querySelectorAll("input[type=text]")].some((box) => box.value !== box.defaultValue);
-  if (!edited) return;
-  event.preventDefault();
+/** Saves the captions of a form that are edited and not saved yet; false if the server did not accept them. */
+const saveEdits = async (form) => {
+  const boxes = form ? [...form.querySelectorAll("input[type=text]")] : [];
+  if (boxes.every((box) => box.value === box.defaultValue)) return true;
   const body = new URLSearchParams(new FormData(form));
   body.set("do", "save");
   try {
     const response = await fetch(form.action, { method: "POST", body });
     if (!response.ok) throw new Error(response.statusText);
-    for (const box of form.querySelectorAll("input[type=text]")) box.defaultValue = box.value;
-    location.assign(link.href);
+    for (const box of boxes) box.defaultValue = box.value;
+    return true;
   } catch {
     failed();
+    return false;
   }
-});
+};
 
-// Drag and drop of pictures.
-for (const form of document.querySelectorAll("form[data-drop]")) {
-  const input = form.querySelector("input[type=file]");
-  const button = form.querySelector("button");
-  const highlight = (on) => (event) => {
-    if (!event.dataTransfer?.types.includes("Files")) return;
-    event.preventDefault();
-    form.classList.toggle("over", on);
-  };
-  form.addEventListener("dragenter", highlight(true));
-  form.addEventListener("dragover", highlight(true));
-  form.addEventListener("dragleave", highlight(false));
-  form.addEventListener("drop", (event) => {
-    highlight(false)(event);
-    if (!event.dataTransfer?.files.length) return;
-    input.files = event.dataTransfer.files;
-    form.requestSubmit();
-  });
-  form.addEventListener("submit", () => {
-    const count = input.files.length;
-    button.textContent = count === 1 ? "Describing 1 picture…" : `Describing ${count} pictures…`;
-    announce(button.textContent);
-    // Disabled a moment later, because a disabled button is not submitted.
-    setTimeout(() => { button.disabled = true; });
-  });
-  window.addEventListener("pageshow", () => { button.disabled = false; button.textContent = "Suggest captions"; });
-}
+// They are saved before the download.
+document.addEventListener("click", async (event) => {
+  const link = event.target.closest?.("a[data-save]");
+  if (!link) return;
+  event.preventDefault();
+  if (await saveEdits(document.querySelector(link.dataset.save))) location.assign(link.href);
+});
