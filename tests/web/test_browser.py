@@ -318,6 +318,6 @@ def test_axe_finds_nothing_serious_and_nothing_runs_over_on_a_phone(
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
     page.goto(review)
     page.get_by_role("link", name="show it large").first.click()
-    expect(page.get_by_role("dialog", name="red.png")).to_be_visible()
+    expect(page.get_by_role("dialog", name="blue.png")).to_be_visible()
     assert violations(page) == [], "a large picture"
     context.close()

@@ -11,7 +11,8 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
     event.preventDefault();
     if (!dropForm) event.dataTransfer.dropEffect = "none";
     // A pointer that leaves the window has no related target.
-    dropForm?.classList.toggle("over", kind === "dragenter" || kind === "dragover" || (kind === "dragleave" && event.relatedTarget !== null));
+    const over = kind !== "drop" && !(kind === "dragleave" && event.relatedTarget === null);
+    document.body.classList.toggle("dropping", over && Boolean(dropForm));
   });
 }
 
@@ -59,7 +60,7 @@ if (dropForm) {
   let state = { more: dropForm.getAttribute("action"), review: "", room: 1 };
   let running = false, stopped = false, done = 0, accepted = 0, total = 0, began = 0;
 
-  if (!("webkitdirectory" in folder)) part("folder")?.remove();
+  if (!("webkitdirectory" in folder)) dropForm.querySelector("[data-folder]").hidden = true;
   // One of the two is enough.
   for (const input of [images, folder]) input.addEventListener("change", () => { images.required = !folder.files.length; });
 
@@ -146,6 +147,7 @@ if (dropForm) {
 
   window.addEventListener("drop", async (event) => { if (hasFiles(event)) add(await droppedFiles(event.dataTransfer)); });
   window.addEventListener("paste", (event) => add(chosenFiles(event.clipboardData?.files ?? [])));
+  window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); }); // back, after an upload
   window.addEventListener("beforeunload", (event) => { if (running) event.preventDefault(); });
   dropForm.addEventListener("submit", (event) => {
     event.preventDefault();
