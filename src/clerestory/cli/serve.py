@@ -33,10 +33,10 @@ def serve_(
     """
     store = open_store(common.home)
     name, model = _model_to_serve(store, name, model, common)
-    dataset = load_dataset(store, data, common.out)
-    if notice := privacy_notice(model or f"{name}@live", store):
-        common.out.write_line(f"notice: {notice}")
     with paused_garbage_collection():
+        dataset = load_dataset(store, data, common.out)
+        if notice := privacy_notice(model or f"{name}@live", store):
+            common.out.write_line(f"notice: {notice}")
         from clerestory.web import create_app, run  # here, because it imports torch
     run(
         create_app(store, dataset, name, model),

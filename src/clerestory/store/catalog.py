@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from clerestory.core.digest import short
 from clerestory.core.errors import InputError, not_found
@@ -94,6 +94,11 @@ def has_evidence(connection: Connection, digest: str) -> bool:
 def evidence_ids(connection: Connection) -> list[str]:
     """The ids of all evidence."""
     return list(connection.execute(select(evidence.c.id)).scalars())
+
+
+def count_evidence(connection: Connection) -> int:
+    """The number of all evidence."""
+    return connection.execute(select(func.count()).select_from(evidence)).scalar_one()
 
 
 def find_evidence(connection: Connection, kind: str, subject: dict[str, str]) -> list[str]:

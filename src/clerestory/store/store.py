@@ -164,6 +164,13 @@ class Store:
             ids = catalog.find_evidence(connection, kind, subject)
         return [self._read_evidence(each) for each in ids]
 
+    def revision(self) -> str:
+        """A digest that changes with the journal (releases, promotions, datasets), the evidence and the aliases."""
+        with self.database.reading() as connection:
+            num_evidence = catalog.count_evidence(connection)
+        aliases = [(each.name, each.alias, each.number, each.generation) for each in self.aliases()]
+        return digest([self.journal.head(), num_evidence, aliases])
+
     def verify_evidence(self, id: str) -> list[Finding]:
         """Every file of one piece of evidence that is damaged or missing: its JSON, its rows, its artifacts."""
         label = f"evidence {short(id)}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib import import_module
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -20,7 +21,7 @@ from starlette.types import Scope
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.sample import Dataset
 from clerestory.store import Store
-from clerestory.web import api, describe, evidence, images, releases, search
+from clerestory.web import api, describe, images, search
 from clerestory.web.draining import DrainMiddleware
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
 from clerestory.web.model_follower import FixedModel, ModelFollower
@@ -43,6 +44,7 @@ class _NumberConvertor(Convertor[int]):
 
 register_url_convertor("number", _NumberConvertor())
 LOG = logging.getLogger("clerestory.web")
+RELEASES, EVIDENCE = "clerestory.web.releases", "clerestory.web.evidence"
 
 
 def create_app(store: Store, data: Dataset | None, name: str = "icons", model: str = "") -> Starlette:
@@ -93,7 +95,19 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
 async def _prepare(follower: ModelFollower) -> None:
     """Prepare the release pages once the model is loaded, so that the load is not slowed down."""
     await follower.settled.wait()
+    releases = await asyncio.to_thread(import_module, RELEASES)
     await asyncio.to_thread(releases.prepare)
+
+
+def _imported_later(module: str, name: str) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint of a module that imports all of evaluation and reports."""
+
+    async def endpoint(request: Request) -> Response:
+        response = await getattr(await asyncio.to_thread(import_module, module), name)(request)
+        assert isinstance(response, Response)
+        return response
+
+    return endpoint
 
 
 def _routes() -> list[Route | Mount]:
@@ -107,11 +121,11 @@ def _routes() -> list[Route | Mount]:
         Route("/describe/{review}/more", describe.upload, methods=["POST"]),
         Route("/describe/{review}/captions.csv", describe.download, methods=["GET"]),
         Route("/describe/{review}/{number:number}.webp", describe.preview, methods=["GET"]),
-        Route("/releases", releases.releases_page, methods=["GET"]),
-        Route("/releases/{name}/{number:number}", releases.release_page, methods=["GET"]),
-        Route("/releases/{name}/{number:number}/report", releases.report_page, methods=["GET"]),
-        Route("/evidence/{id}.json", evidence.evidence_json, methods=["GET"]),
-        Route("/evidence/{id}", evidence.evidence_page, methods=["GET"]),
+        Route("/releases", _imported_later(RELEASES, "releases_page"), methods=["GET"]),
+        Route("/releases/{name}/{number:number}", _imported_later(RELEASES, "release_page"), methods=["GET"]),
+        Route("/releases/{name}/{number:number}/report", _imported_later(RELEASES, "report_page"), methods=["GET"]),
+        Route("/evidence/{id}.json", _imported_later(EVIDENCE, "evidence_json"), methods=["GET"]),
+        Route("/evidence/{id}", _imported_later(EVIDENCE, "evidence_page"), methods=["GET"]),
         Route("/images/{sample:path}", images.image, methods=["GET"]),
         Route("/v1/embeddings", api.embeddings, methods=["POST"]),
         Route("/v1/models", api.models, methods=["GET"]),

@@ -130,7 +130,8 @@ async def report_page(request: Request) -> Response:
     def made() -> str:
         return render_html(build(collect(server.store, ref, server.data)))
 
-    return HTMLResponse(await asyncio.to_thread(made), headers={"content-security-policy": REPORT_POLICY})
+    content = await asyncio.to_thread(server.reports.get, server.store, ref, made)
+    return HTMLResponse(content, headers={"content-security-policy": REPORT_POLICY})
 
 
 def _releases_context(server: ServerState, name: str, whole_journal: bool) -> dict[str, object]:

@@ -16,6 +16,7 @@ from clerestory.web.images import ThumbnailCache
 from clerestory.web.inference_queue import InferenceQueue, RunningMean
 from clerestory.web.micro_batcher import MicroBatcher
 from clerestory.web.model_follower import ModelFollower
+from clerestory.web.report_cache import ReportCache
 from clerestory.web.request_body import ByteBudget
 from clerestory.web.review_files import ReviewFiles
 from clerestory.web.reviews import Reviews
@@ -40,6 +41,7 @@ class ServerState:
         caption_seconds: how long the captions of one image take.
         reviews: captions under review.
         thumbnails: small copies of large images.
+        reports: the pages of whole reports.
     """
 
     store: Store
@@ -48,6 +50,7 @@ class ServerState:
     follower: ModelFollower
     queue: InferenceQueue = field(default_factory=InferenceQueue)
     thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
+    reports: ReportCache = field(default_factory=ReportCache)
     body_budget: ByteBudget = field(default_factory=lambda: ByteBudget(MAX_BODY_BYTES_IN_MEMORY))
     caption_seconds: RunningMean = field(default_factory=lambda: RunningMean(0.1))
     batcher: MicroBatcher = field(init=False)
