@@ -124,8 +124,8 @@ DONE = (
 )
 PHRASES: list[tuple[str, ...]] = [
     (rf"\b{BE} (not |never |only |also |all )?told\b(?! (to|apart))|\bTold\b|\btold right\b", "is reported"),
-    (rf"(?<!there )(?<!There )\b{BE} no (?!(longer|more|less|better|worse|larger|smaller|wider|different|use|guarantee|"
-     r"exception|match for|way|such|one|reason)\b)[A-Za-z§]\w*", '"is not a …"'),
+    (rf"(?<!there )(?<!There )\b{BE} no (?!(longer|more|less|better|worse|larger|smaller|wider|closer|different|use|"
+     r"guarantee|exception|match for|way|such|one|reason)\b)[A-Za-z§]\w*", '"is not a …"'),
     (rf"(?<!there )(?<!There )(?<!where )\b{BE} none\b", '"is not one of …", "none of … is"'),
     (rf"\b[Ww]hat {BE} (not|no|never|{DONE})\b(?![^.!?\n]*\?)", "the noun: the findings, the missing …"),
     (r"\b([Nn]eeded|Kept|Asked|Counted|Measured|Missing|Left) (is|are|was|were)\b", "subject first: … is needed"),

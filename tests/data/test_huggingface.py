@@ -1,9 +1,12 @@
 """Hugging Face datasets: real ones, built here by the library itself."""
 
+import json
 import sys
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.support.images import solid_image
 
@@ -61,6 +64,18 @@ def test_ids_that_count_from_0_in_each_split_keep_every_split(tmp_path: Path, ta
     assert data.read(data["test/0"]) == data.read(data["train/2"]) == picture("blue")
     datasets.DatasetDict({"train": train}).save_to_disk(tmp_path / "one")
     assert [s.id for s in open_data(f"hf:{tmp_path / 'one'}")] == ["0", "1", "2"]
+
+
+def test_a_file_that_a_row_names_and_that_does_not_exist_is_named(tmp_path: Path, table: datasets.Dataset) -> None:
+    photos = [{"bytes": picture("red"), "path": None}, {"bytes": None, "path": "/nowhere/blue.png"}, None]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = pa.table({"photo": pa.array(photos, kind), "caption": ["a", "b", "c"]})
+    features = {"photo": {"_type": "Image"}, "caption": {"dtype": "string", "_type": "Value"}}
+    rows = rows.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(rows, tmp_path / "p.parquet")
+    data = open_data(f"hf:{tmp_path}")
+    left_out = {(f.code, f.details.get("file", f.reason)) for f in data.findings if f.code in ("CLR-D004", "CLR-D005")}
+    assert left_out == {("CLR-D004", "/nowhere/blue.png"), ("CLR-D005", "no_image")}
 
 
 def test_a_folder_of_parquet_files_without_names_of_splits_opens(tmp_path: Path, table: datasets.Dataset) -> None:

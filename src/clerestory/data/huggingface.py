@@ -57,9 +57,7 @@ def open_huggingface(spec: str, progress: Progress = QUIET, keep_columns: Sequen
             for number, (raw, content, row_findings) in enumerate(_rows(table, columns, column, split)):
                 findings += row_findings
                 raw.location = (split, number)
-                if content is None:
-                    findings.append(data_findings.incomplete_row(raw.where, IncompleteRow.NO_IMAGE))
-                else:
+                if content is not None:
                     scanned.append((raw, scan_image(content)))
                     ids.setdefault(split, set()).add(raw.id)
                 task.advance()
@@ -103,7 +101,10 @@ def _rows(
             raw.split = SPLIT_NAMES[split.lower()]
         elif not raw.split:
             raw.groups.setdefault("hf_split", split)
-        yield raw, _bytes(row[column]), row_findings
+        content = _bytes(row[column])
+        if content is None:
+            row_findings = [*row_findings, _without_image(raw.where, row[column])]
+        yield raw, content, row_findings
 
 
 def _library(spec: str = "a Hugging Face dataset") -> Any:
@@ -212,3 +213,11 @@ def _bytes(value: Any) -> bytes | None:
         return Path(value.get("path") or "").read_bytes()
     except OSError:
         return None
+
+
+def _without_image(where: str, value: Any) -> Finding:
+    """A row whose image is missing, or whose file cannot be read; skipped."""
+    file = value.get("path") if isinstance(value, dict) else None
+    if isinstance(file, str) and file:
+        return data_findings.missing_file(where, file)
+    return data_findings.incomplete_row(where, IncompleteRow.NO_IMAGE)

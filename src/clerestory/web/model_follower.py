@@ -267,11 +267,8 @@ class FixedModel(ModelFollower):
     Args:
         store: the cache of image embeddings.
         data: the images to search, or None.
-        ref: see ``apps.loading.load_model``.
+        name: any reference of a model; see ``apps.loading.load_model``.
     """
-
-    def __init__(self, store: Store, data: Dataset | None, ref: str) -> None:
-        super().__init__(store, data, ref)
 
     def _follow_alias(self) -> int | None:
         """Serve the model if it is in memory; after a failed load, try again ``RETRY_SECONDS`` later."""
