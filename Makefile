@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-training bench-serving starter \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-training bench-serving starter starter-reference \
   experiment-captions experiment-experts clean
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make bench   run every benchmark of the docs and print each result beside its target"
 	@echo "make starter, make experiment-captions, make experiment-experts"
 	@echo "             long trainings; see bench/README.md"
+	@echo "make starter-reference   measure the starter's file on its training images again, and compare (10 minutes)"
 	@echo "To use clerestory in a terminal: source .venv/bin/activate"
 
 setup: .venv/ready
@@ -68,6 +69,10 @@ bench-serving: setup
 # Train the starter, the included model, again: fetches pictograms, then takes about 75 minutes on one core.
 starter: setup
 	$(BIN)/clerestory train --data pictograms --config bench/starter.toml
+
+# Measure again how the starter's training images look and how its captions are calibrated; compare with the package.
+starter-reference: setup
+	$(BIN)/python bench/starter_reference.py
 
 # Does training on images without captions help? Do experts? Several seeds of each variant; an interrupted run resumes.
 experiment-captions: setup

@@ -133,7 +133,11 @@ def test_a_model_goes_through_its_life(shell: Shell, trained: str) -> None:
     assert "Ann: good enough to try" in " ".join(shell.run("release", "show", "mine@live").stdout.split())
     assert shell.json("release", "verify", "mine@live")["passed"]
 
-    hits = shell.json("use", "search", "a", "cat", "--data", "pictures", "--model", "mine@live", "--limit", "5")
+    chosen = ("--data", "pictures", "--model", "mine@live", "--limit", "5")
+    similar = shell.json("use", "search", "--image", "pictures/0.png", *chosen)
+    assert similar[0]["id"] == "0.png"
+    assert similar[0]["score"] == pytest.approx(1, abs=1e-4)
+    hits = shell.json("use", "search", "a", "cat", *chosen)
     assert len(hits) == 5
     done = shell.run(
         "use", "describe", "pictures/0.png", "pictures/broken.png", "--model", "mine@live", "--csv", "out.csv", code=2
@@ -169,6 +173,7 @@ def test_a_flipped_byte_is_detected(shell: Shell, trained: str) -> None:
         (["train", "--config", "typo.toml"], "did you mean: steps"),
         (["train", "--nonsense"], "--nonsense"),
         (["use", "search", "cat", "--model", "nobody@live"], "nobody"),
+        (["use", "search", "cat", "--image", "x.png"], "x.png cannot be searched with: No such file or directory"),
     ],
 )
 def test_invalid_input_is_one_sentence_with_the_remedy(shell: Shell, arguments: list[str], message: str) -> None:

@@ -200,6 +200,23 @@ def test_a_folder_is_sent_picture_by_picture_and_goes_on_after_an_error(
     expect(page.get_by_role("group", name="trip/day 1/gold.png")).to_be_visible()
 
 
+def test_a_pasted_picture_is_searched_with(page: Page, files: list[Path]) -> None:
+    page.goto("/?q=flag&style=noto")
+    page.evaluate(
+        """(content) => {
+            const carried = new DataTransfer();
+            carried.items.add(new File([new Uint8Array(content)], "pasted.png", {type: "image/png"}));
+            const options = {clipboardData: carried, bubbles: true, cancelable: true};
+            document.dispatchEvent(new ClipboardEvent("paste", options));
+        }""",
+        list(files[0].read_bytes()),
+    )
+    expect(page.get_by_role("heading", name="Pictures like yours")).to_be_visible()
+    expect(page.get_by_text("pasted.png", exact=True)).to_be_visible()
+    expect(page.get_by_label("Style")).to_have_value("noto")
+    assert loaded(page) >= 6
+
+
 def test_the_release_page_explains_the_decision(page: Page, world: World) -> None:
     page.goto("/releases")
     expect(page.get_by_text("Live now: icons@2")).to_be_visible()

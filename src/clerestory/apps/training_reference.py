@@ -144,4 +144,5 @@ def unlike_sentence(unlike: int, checked: int, data: str, images: str = "images"
         subject = f"the {checked:,} {images} do" if checked < NUM_CHECKED else f"these {images} do"
     else:
         subject = f"{unlike:,} of {checked:,} {images} do"
-    return f"{subject} not look like those the model was trained on ({data}), so the answers are guesses"
+    trained_on = f" ({data})" if data else ""
+    return f"{subject} not look like those the model was trained on{trained_on}, so the answers are guesses"

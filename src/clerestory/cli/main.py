@@ -75,7 +75,7 @@ SUBCOMMANDS = {
         "migrate": "Create the tables and triggers that the database lacks.",
     },
     "use": {
-        "search": "Search images by text, in any phrasing.",
+        "search": "Search images by text, in any phrasing, or by another image.",
         "describe": "Suggest captions for images.",
     },
 }

@@ -8,14 +8,31 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from PIL import Image
 from rich.table import Table
 
-from clerestory.apps.captioning import Suggestion, caption_files, captions_csv, check_file, file_cell, image_files
-from clerestory.apps.confidence import FOREIGN, GUESS, NOT_MEASURED, Confidence, fit_search
+from clerestory.apps.captioning import (
+    Suggestion,
+    caption_files,
+    captions_csv,
+    check_file,
+    file_cell,
+    file_problem,
+    image_files,
+)
+from clerestory.apps.confidence import (
+    FOREIGN,
+    GUESS,
+    NOT_MEASURED,
+    UNLIKE,
+    Confidence,
+    SearchCalibrators,
+    fit_search,
+)
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import known_models, load_model, privacy_notice
 from clerestory.apps.query_language import QueryLanguages
-from clerestory.apps.search import build_index, search
+from clerestory.apps.search import SearchIndex, build_index, search, search_by_image
 from clerestory.apps.starter import live_or_starter
 from clerestory.apps.training_reference import OTHER_MODEL, count_unlike, training_reference, unlike_sentence
 from clerestory.cli.output import PLAIN, Common, Output
@@ -24,25 +41,34 @@ from clerestory.core.outputs import check_output, write_output
 from clerestory.core.settings import Range, check_number
 from clerestory.core.text import valid_unicode
 from clerestory.core.units import plural
-from clerestory.models.protocols import AnyModel, require_capability
+from clerestory.data.images import decode_image
+from clerestory.models.protocols import AnyModel, Embedder, require_capability
 from clerestory.store import Store, open_store
 
 MAX_NAMED = 3  # skipped files that are named for each reason
 
 
 def search_(
-    *words: str, data: str = "icons", model: str = "icons@live", limit: int = 10, common: Common = PLAIN
+    *words: str,
+    image: Path | None = None,
+    data: str = "icons",
+    model: str = "icons@live",
+    limit: int = 10,
+    common: Common = PLAIN,
 ) -> None:
-    """Search images by text, in any phrasing.
+    """Search images by text, in any phrasing, or by another image.
 
     Args:
         words: The query, such as: a happy cat; in a language of the model, for Clerestory's own models English.
+        image: Instead of words, a JPEG, PNG or WEBP file: the images most similar to it are found.
         data: The dataset to search: its name, or any source that "data add" accepts.
         model: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), or
             openai:http://host/v1#model, or starter.
         limit: The maximum number of images.
     """
-    check_number("--limit", limit, Range(1))
+    query, example = " ".join(words), _query_image(image) if image else None
+    if example is not None and query:
+        raise InputError("both words and an image are given", "search with words or with --image, not with both")
     store = open_store(common.home)
     embedder = require_capability(_load(store, model, common), "Embedder", "searching images", known_models(store))
     dataset = load_dataset(store, data, common.out)
@@ -50,26 +76,16 @@ def search_(
     index = build_index(embedder, dataset, store, common.out)
     _warn(unlike_sentence(*count_unlike(reference, dataset, store), reference.data), common.out)
     calibrators = fit_search(embedder, index, store)
-    query = " ".join(words)
-    hits = search(embedder, index, query, limit)
-    match = calibrators.query
-    answerable = match is None or match.is_answerable(index, embedder.embed_texts([query])[0])
-    languages = QueryLanguages(embedder, dataset)
-    foreign = languages.check(query)
-    confidences = calibrators.of_text(hits, FOREIGN if foreign else None if answerable else GUESS)
-    if foreign:
-        common.out.write_line(f"warning: {foreign.sentence}")
-    elif not answerable:
-        words_in = f", in {' or '.join(languages.names)}" if languages.names else ""
-        common.out.write_line(
-            f"notice: nothing matches {query!r} better than random words would; try other words{words_in}"
-        )
-    elif all(confidence is None for confidence in confidences):
-        common.out.write_line(
-            "notice: no confidence is shown, because too few of the images have captions to measure it"
-        )
-    elif not any(confidence and confidence.level for confidence in confidences):
-        common.out.write_line("notice: all of these are guesses; try other words")
+    if example is not None:
+        hits = search_by_image(embedder, index, example, limit)
+        unlike = reference.images is not None and reference.images.unlike([example])[0]
+        _warn(unlike_sentence(int(unlike), 1, reference.data), common.out)
+        confidences = [UNLIKE] * len(hits) if unlike else calibrators.of_image(hits)
+    else:
+        hits = search(embedder, index, query, limit)
+        doubt = _doubt(query, embedder, index, calibrators, common.out)
+        confidences = calibrators.of_text(hits, doubt)
+        _notice(confidences, doubt, common.out)
     table = Table("confidence", "sample", "caption", box=None)
     rows: list[dict[str, Any]] = []
     for hit, confidence in zip(hits, confidences, strict=True):
@@ -78,6 +94,46 @@ def search_(
         score = round(hit.score, 6)
         rows.append({"id": hit.sample.id, "caption": hit.sample.caption, "confidence": label, "score": score})
     common.out.result(rows, table)
+
+
+def _query_image(path: Path) -> Image.Image:
+    """The image to search with.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return decode_image(path.read_bytes())
+    except (OSError, InputError) as error:
+        raise InputError(
+            f"{path} cannot be searched with: {file_problem(error)}", "give a JPEG, PNG or WEBP file"
+        ) from error
+
+
+def _doubt(
+    query: str, model: Embedder, index: SearchIndex, calibrators: SearchCalibrators, out: Output
+) -> Confidence | None:
+    """Why all hits of a query are guesses, which is reported; None if they may not be."""
+    languages = QueryLanguages(model, index.samples)
+    if foreign := languages.check(query):
+        out.write_line(f"warning: {foreign.sentence}")
+        return FOREIGN
+    match = calibrators.query
+    if match is None or match.is_answerable(index, model.embed_texts([query])[0]):
+        return None
+    words_in = f", in {' or '.join(languages.names)}" if languages.names else ""
+    out.write_line(f"notice: nothing matches {query!r} better than random words would; try other words{words_in}")
+    return GUESS
+
+
+def _notice(confidences: Sequence[Confidence | None], doubt: Confidence | None, out: Output) -> None:
+    """What the confidences have in common, unless a doubt was reported."""
+    if doubt is not None:
+        return
+    if all(confidence is None for confidence in confidences):
+        out.write_line("notice: no confidence is shown, because too few of the images have captions to measure it")
+    elif not any(confidence and confidence.level for confidence in confidences):
+        out.write_line("notice: all of these are guesses; try other words")
 
 
 def describe_(

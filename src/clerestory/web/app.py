@@ -21,7 +21,7 @@ from starlette.types import Scope
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.sample import Dataset
 from clerestory.store import Store
-from clerestory.web import api, describe, images, search
+from clerestory.web import api, describe, image_query, images, search
 from clerestory.web.draining import DrainMiddleware
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
 from clerestory.web.model_follower import FixedModel, ModelFollower
@@ -113,6 +113,8 @@ def _imported_later(module: str, name: str) -> Callable[[Request], Awaitable[Res
 def _routes() -> list[Route | Mount]:
     return [
         Route("/", search.search_page, methods=["GET"]),
+        Route("/", image_query.upload, methods=["POST"]),
+        Route("/query-images/{image}.webp", image_query.preview, methods=["GET"]),
         Route("/describe", describe.start_page, methods=["GET"]),
         Route("/describe", describe.upload, methods=["POST"]),
         Route("/describe/examples", describe.examples, methods=["POST"]),

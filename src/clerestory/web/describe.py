@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
-from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from clerestory.apps.captioning import captions_csv, safe_path, suggest_captions
+from clerestory.apps.captioning import Suggestion, captions_csv, safe_path, suggest_captions
 from clerestory.apps.confidence import explain
+from clerestory.apps.training_reference import OTHER_MODEL, unlike_sentence
 from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
 from clerestory.core.units import duration
@@ -38,7 +39,9 @@ async def start_page(request: Request) -> Response:
     server = server_state(request)
     loaded = _require_captioner(server.follower.loaded)
     examples = min(MAX_EXAMPLES, len(server.data)) if server.data is not None else 0
-    return page(request, "describe.html", {"model": loaded, "examples": examples} | _drop_context(server))
+    unlike = unlike_sentence(*loaded.unlike, loaded.reference.data, "pictures")
+    context = {"model": loaded, "examples": examples, "unlike": unlike, "remedy": OTHER_MODEL}
+    return page(request, "describe.html", context | _drop_context(server))
 
 
 async def upload(request: Request) -> Response:
@@ -179,6 +182,8 @@ def _render(request: Request, review: Review, result: StepResult | None = None) 
     result = result or StepResult("")
     loaded = server.follower.current
     calibrator = loaded.reference.captions if loaded else None
+    items = review.page.items
+    num_unlike, trained_on = sum(item.unlike for item in items), loaded.reference.data if loaded else ""
     correct_when = "a suggestion is right when it is one of the picture's own names."
     number = _page_number(request, review, result)
     context = _drop_context(server) | {
@@ -190,6 +195,8 @@ def _render(request: Request, review: Review, result: StepResult | None = None) 
         "announcement": result.announcement,
         "focus": f"#{result.focus}" if result.focus else "",
         "notice": result.notice,
+        "unlike": unlike_sentence(num_unlike, len(items), trained_on, "pictures"),
+        "remedy": OTHER_MODEL,
         "explanation": explain(calibrator, "pictures of things", correct_when),
         "action": f"/describe/{review.id}/more",
         "label": "Choose more pictures",
@@ -248,13 +255,14 @@ def _review_item(loaded: LoadedModel, content: bytes, name: str) -> tuple[Review
     if not content:
         raise UploadError("the file is empty", "choose another file")
     image = decode_beside_requests(content)
-    proposals = _proposals(loaded, image)
+    suggested = suggest_captions(loaded.model, [image], MAX_PROPOSALS, loaded.reference)[0]
+    proposals = _proposals(loaded, suggested.suggestions)
+    caption = proposals[0].text if proposals else ""
     large = thumbnail(image, LARGE_SIDE)
-    return ReviewItem(0, name, thumbnail(image), proposals, proposals[0].text if proposals else ""), large
+    return ReviewItem(0, name, thumbnail(image), proposals, caption, unlike=suggested.unlike), large
 
 
-def _proposals(loaded: LoadedModel, image: Image.Image) -> tuple[Proposal, ...]:
-    suggestions = suggest_captions(loaded.model, [image], MAX_PROPOSALS, loaded.reference)[0].suggestions
+def _proposals(loaded: LoadedModel, suggestions: Sequence[Suggestion]) -> tuple[Proposal, ...]:
     if not suggestions and (problem := getattr(loaded.model, "last_error", "")):
         raise UploadError(f"the model returned no suggestion: {problem}", "try again later", status=502)
     return tuple(Proposal(each.text, each.confidence) for each in suggestions)

@@ -30,6 +30,7 @@ class ReviewItem:
         proposals: suggested captions, best first.
         caption: the current caption.
         accepted: whether a person has accepted the caption.
+        unlike: whether the image is unlike those that the model was trained on.
     """
 
     number: int
@@ -38,6 +39,7 @@ class ReviewItem:
     proposals: tuple[Proposal, ...]
     caption: str
     accepted: bool = False
+    unlike: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""``GET /``: image search by text, or by similarity to an image of the dataset."""
+"""``GET /``: image search by text, or by similarity to an image of the dataset or of the visitor."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clerestory.apps.confidence import FOREIGN, GUESS, Confidence, explain
+from clerestory.apps.confidence import FOREIGN, GUESS, UNLIKE, Confidence, explain
 from clerestory.apps.search import SearchHit
 from clerestory.apps.training_reference import OTHER_MODEL, unlike_sentence
 from clerestory.core.errors import CapabilityError
 from clerestory.core.sample import Sample
 from clerestory.web import labels
 from clerestory.web.loaded_model import LoadedModel
+from clerestory.web.query_images import QueryImage
 from clerestory.web.state import server_state
 from clerestory.web.views import page, url
 
@@ -43,13 +44,14 @@ class SearchRequest(NamedTuple):
 
     query: str
     like: str
+    image: str
     style: str
     shown: int
 
     @property
     def more_url(self) -> str:
         """The address of the same search with more images."""
-        return url("/", q=self.query, like=self.like, style=self.style, n=self.shown + PAGE_SIZE)
+        return url("/", q=self.query, like=self.like, image=self.image, style=self.style, n=self.shown + PAGE_SIZE)
 
 
 async def search_page(request: Request) -> Response:
@@ -70,12 +72,18 @@ async def search_page(request: Request) -> Response:
         wanted = wanted._replace(style="")
     start = time.perf_counter()
     like = await server.in_thread(searcher.sample, wanted.like) if wanted.like else None
+    mine = server.query_images.get(wanted.image, loaded.model.digest) if wanted.image else None
     hits: list[SearchHit] = []
     answerable, foreign = True, None
     if wanted.like:
         with server.queue.admit():
             hits = await server.queue.run(searcher.by_image, wanted.like, wanted.shown + 1, wanted.style)
         views = _views(hits[: wanted.shown], loaded.search.of_image(hits[: wanted.shown]))
+    elif mine:
+        with server.queue.admit():
+            hits = await server.queue.run(searcher.nearest, mine.embedding, wanted.shown + 1, wanted.style)
+        found = hits[: wanted.shown]
+        views = _views(found, [UNLIKE] * len(found) if mine.unlike else loaded.search.of_image(found))
     elif wanted.query:
         with server.queue.admit():
             rows = await server.batcher.embed(loaded.embedder, [wanted.query], loaded.embedder.dims[-1])
@@ -88,11 +96,14 @@ async def search_page(request: Request) -> Response:
     else:
         views = [SearchHitView(sample, None) for sample in searcher.spread(PAGE_SIZE, wanted.style)]
     seconds = time.perf_counter() - start
-    searched = bool(wanted.query or like)
+    searched = bool(wanted.query or like or mine)
     summary = _summary(len(views), searcher.size(wanted.style), seconds, searched)
-    heading = _heading(wanted, like, bool(views))
+    heading = _heading(wanted, like or mine, bool(views))
     levels = [view.confidence.level for view in views if view.confidence]
-    warning = unlike_sentence(*loaded.unlike, loaded.reference.data, "pictures")
+    if mine and mine.unlike:
+        warning = unlike_sentence(1, 1, loaded.reference.data, "pictures")
+    else:
+        warning = unlike_sentence(*loaded.unlike, loaded.reference.data, "pictures")
     return page(
         request,
         "search.html",
@@ -101,6 +112,7 @@ async def search_page(request: Request) -> Response:
             "query": wanted.query,
             "style": wanted.style,
             "like": like,
+            "mine": mine,
             "other_names": _other_names(like) if like else [],
             "styles": searcher.styles,
             "group_title": group_title,
@@ -118,7 +130,7 @@ async def search_page(request: Request) -> Response:
             "remedy": OTHER_MODEL if warning else "",
             "problem": problem,
             "more_url": wanted.more_url if len(hits) > wanted.shown and wanted.shown < MAX_SHOWN else "",
-            "explanation": _explanation(loaded, like is not None),
+            "explanation": _explanation(loaded, like is not None or mine is not None),
         },
     )
 
@@ -129,7 +141,9 @@ def _parse(request: Request) -> SearchRequest:
     count = query.get("n", "")
     valid = count.isascii() and count.isdigit() and len(count) < 6
     shown = min(MAX_SHOWN, max(PAGE_SIZE, int(count))) if valid else PAGE_SIZE
-    return SearchRequest(text, "" if text else query.get("like", ""), query.get("style", ""), shown)
+    like = "" if text else query.get("like", "")
+    image = "" if text or like else query.get("image", "")
+    return SearchRequest(text, like, image, query.get("style", ""), shown)
 
 
 def _views(hits: list[SearchHit], confidences: list[Confidence | None]) -> list[SearchHitView]:
@@ -143,7 +157,7 @@ def _summary(shown: int, total: int, seconds: float, searched: bool) -> str:
     return f"the {shown} best matches of {among}, in {max(1, round(1000 * seconds))} ms"
 
 
-def _heading(wanted: SearchRequest, like: Sample | None, any_hits: bool) -> str:
+def _heading(wanted: SearchRequest, like: Sample | QueryImage | None, any_hits: bool) -> str:
     within = f" in {group_title(wanted.style)}" if wanted.style else ""
     if like:
         return f"More like this{within}" if any_hits else f"Nothing like this{within}"

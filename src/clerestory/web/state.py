@@ -16,6 +16,7 @@ from clerestory.web.images import ThumbnailCache
 from clerestory.web.inference_queue import InferenceQueue, RunningMean
 from clerestory.web.micro_batcher import MicroBatcher
 from clerestory.web.model_follower import ModelFollower
+from clerestory.web.query_images import QueryImages
 from clerestory.web.report_cache import ReportCache
 from clerestory.web.request_body import ByteBudget
 from clerestory.web.review_files import ReviewFiles
@@ -40,6 +41,7 @@ class ServerState:
         body_budget: bounds the large request bodies in memory.
         caption_seconds: how long the captions of one image take.
         reviews: captions under review.
+        query_images: images that visitors search with.
         thumbnails: small copies of large images.
         reports: the pages of whole reports.
     """
@@ -50,6 +52,7 @@ class ServerState:
     follower: ModelFollower
     queue: InferenceQueue = field(default_factory=InferenceQueue)
     thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
+    query_images: QueryImages = field(default_factory=QueryImages)
     reports: ReportCache = field(default_factory=ReportCache)
     body_budget: ByteBudget = field(default_factory=lambda: ByteBudget(MAX_BODY_BYTES_IN_MEMORY))
     caption_seconds: RunningMean = field(default_factory=lambda: RunningMean(0.1))

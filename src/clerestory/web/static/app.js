@@ -74,3 +74,30 @@ document.addEventListener("click", async (event) => {
   event.preventDefault();
   if (await saveEdits(document.querySelector(link.dataset.save))) location.assign(link.href);
 });
+
+// A picture to search with is dropped anywhere on the page, or pasted.
+const imageQuery = document.querySelector("form[data-image-query]");
+if (imageQuery) {
+  const input = imageQuery.querySelector("input[type=file]");
+  const button = imageQuery.querySelector("button");
+  const search = (event, files) => {
+    if (![...(files ?? [])].some((file) => file.type.startsWith("image/"))) return;
+    event.preventDefault();
+    input.files = files;
+    imageQuery.requestSubmit();
+  };
+  document.addEventListener("dragover", (event) => {
+    if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
+  });
+  document.addEventListener("drop", (event) => {
+    if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
+    search(event, event.dataTransfer?.files);
+  });
+  document.addEventListener("paste", (event) => search(event, event.clipboardData?.files));
+  imageQuery.addEventListener("submit", () => {
+    announce("Searching…");
+    // Disabled a moment later, because a disabled button is not submitted.
+    setTimeout(() => { button.disabled = true; });
+  });
+  window.addEventListener("pageshow", () => { button.disabled = false; });
+}

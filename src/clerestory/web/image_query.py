@@ -1,0 +1,62 @@
+"""``POST /``: search with an image that a visitor chooses, drops or pastes."""
+
+from __future__ import annotations
+
+import secrets
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from clerestory.core.errors import CapabilityError, UploadError
+from clerestory.data.images import decode_beside_requests
+from clerestory.web.images import SHORT_LIVED, image_response, thumbnail
+from clerestory.web.loaded_model import LoadedModel
+from clerestory.web.query_images import QueryImage
+from clerestory.web.security import RequestRejected
+from clerestory.web.state import server_state
+from clerestory.web.uploads import FormPart, file_name, form_parts
+from clerestory.web.views import url
+
+MAX_STYLE = 80
+
+
+async def upload(request: Request) -> Response:
+    """``POST /``: search with an uploaded image; redirects to its results."""
+    server = server_state(request)
+    loaded = server.follower.loaded
+    if loaded.embedder is None or loaded.searcher is None:
+        raise CapabilityError("this server has no pictures to search", "start it with --data and a model that searches")
+    chosen: FormPart | None = None
+    style = ""
+    async for part in form_parts(request):
+        if part.field == "style" and part.file is None:
+            style = part.text[:MAX_STYLE]
+        elif part.field == "image" and part.file and chosen is None:
+            chosen = part
+    if chosen is None:
+        raise RequestRejected("no picture was chosen", "choose a picture", kind="invalid_request")
+    if chosen.error:
+        raise chosen.error
+    with server.queue.admit():
+        image = await server.queue.run(_query_image, loaded, chosen)
+    server.query_images.put(image)
+    return RedirectResponse(url("/", image=image.id, style=style), status_code=303)
+
+
+async def preview(request: Request) -> Response:
+    """``GET /query-images/{image}.webp``: the thumbnail of a query image."""
+    image = server_state(request).query_images.get(request.path_params["image"])
+    return image_response(image.preview, {"cache-control": SHORT_LIVED})
+
+
+def _query_image(loaded: LoadedModel, part: FormPart) -> QueryImage:
+    """Decode and embed an image; runs in the model's thread."""
+    assert loaded.embedder is not None
+    if not part.content:
+        raise UploadError("the file is empty", "choose another file")
+    image = decode_beside_requests(part.content)
+    row = loaded.embedder.embed_images([image])[0]
+    images = loaded.reference.images
+    unlike = images is not None and images.unlike([image])[0]
+    name = file_name(part.file or "")
+    return QueryImage(secrets.token_urlsafe(16), name, thumbnail(image), row, loaded.model.digest, unlike)
