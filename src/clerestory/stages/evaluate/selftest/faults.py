@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from clerestory.models.protocols import Embedder
+from clerestory.stages.evaluate.held_images import changed_images
 from clerestory.stages.evaluate.selftest.probe import (
     PipelineOutputs,
     ProbeSet,
@@ -51,7 +52,7 @@ def _in_images(change: Callable[[Image.Image, Any], Image.Image]) -> Inject:
     def inject(
         model: Embedder, probe: ProbeSet, original: PipelineOutputs, rng: np.random.Generator
     ) -> PipelineOutputs:
-        changed = replace(probe, images=[change(image, model) for image in probe.images])
+        changed = replace(probe, images=changed_images(probe.images, lambda _, image: change(image, model)))
         return replace(original, images=embed_probe_images(model, changed))
 
     return inject

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from clerestory.core.errors import DataError
 from clerestory.core.sample import Dataset
+from clerestory.data.images import image_batches
 from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.cached_embeddings import read_image
 from clerestory.stages.evaluate.config import EvaluateConfig, SelfTestConfig
+from clerestory.stages.evaluate.held_images import HeldImages, LazyImages
 from clerestory.stages.evaluate.samples import (
     batches,
     caption_in,
@@ -36,7 +38,7 @@ class ProbeSet:
     """N images and T captions.
 
     Attributes:
-        images: the N decoded images.
+        images: the N decoded images, large ones when they are used.
         captions: the T distinct captions.
         labels: (N,) the position of each image's caption.
         concepts: (N,) cluster numbers.
@@ -103,12 +105,12 @@ def make_probe_set(data: Dataset, config: SelfTestConfig) -> ProbeSet:
     settings = EvaluateConfig(splits=(config.split,), language=config.language, seed=config.seed)
     split = next(iter(choose_splits(data, settings)[0].values()))
     captioned = [sample for sample in split if caption_in(sample, config.language)]
-    loaded = [
-        (sample, read_image(data, sample)) for sample in select_samples(captioned, config.num_images, config.seed)
-    ]
-    readable = [(sample, image) for sample, image in loaded if image is not None]
+    selected = select_samples(captioned, config.num_images, config.seed)
+    held = HeldImages(lambda i: read_image(data, selected[i]))
+    positions = [i for i in range(len(selected)) if held[i] is not None]
+    readable = [selected[i] for i in positions]
     texts: dict[str, tuple[int, str]] = {}
-    for sample, _ in readable:
+    for sample in readable:
         text = caption_in(sample, config.language)
         texts.setdefault(normalize_caption(text), (len(texts), text))
     if len(texts) < 2:
@@ -116,16 +118,16 @@ def make_probe_set(data: Dataset, config: SelfTestConfig) -> ProbeSet:
             f"the data has {len(texts)} captions with a readable image, but a self-test needs at least two",
             "add images with captions",
         )
-    keys = [normalize_caption(caption_in(sample, config.language)) for sample, _ in readable]
+    keys = [normalize_caption(caption_in(sample, config.language)) for sample in readable]
     labels = np.array([texts[key][0] for key in keys], dtype=np.int64)
-    names = [concept_of(sample, config.language) for sample, _ in readable]
+    names = [concept_of(sample, config.language) for sample in readable]
     concepts = np.unique(np.array(names), return_inverse=True)[1].astype(np.int64)
     return ProbeSet(
-        [image for _, image in readable],
+        LazyImages(len(readable), lambda i: held[positions[i]]),
         [text for _, text in texts.values()],
         labels,
         concepts,
-        [sample.id for sample, _ in readable],
+        [sample.id for sample in readable],
     )
 
 
@@ -138,8 +140,8 @@ def run_pipeline(model: Embedder, probe: ProbeSet, batch_size: int = 64, order: 
 def embed_probe_images(model: Embedder, probe: ProbeSet, batch_size: int = 64, order: Ints | None = None) -> Matrix:
     """(N, D) in the order of the probe set, whatever the order in which they are embedded."""
     order = np.arange(len(probe.images)) if order is None else order
-    rows = [model.embed_images([probe.images[i] for i in batch]) for batch in batches(order.tolist(), batch_size)]
-    stacked = np.concatenate(rows)
+    loaded = image_batches(order.tolist(), probe.images.__getitem__, batch_size)
+    stacked = np.concatenate([model.embed_images([image for _, image in batch if image]) for batch in loaded])
     images = np.empty_like(stacked)
     images[order] = stacked
     return images

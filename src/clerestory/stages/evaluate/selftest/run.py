@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from clerestory.core.sample import Dataset
 from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.config import SelfTestConfig
 from clerestory.stages.evaluate.findings import FAULT_MISSED, FAULT_NOT_APPLICABLE
+from clerestory.stages.evaluate.held_images import changed_images
 from clerestory.stages.evaluate.selftest.faults import FAULTS
 from clerestory.stages.evaluate.selftest.gates import GATES
 from clerestory.stages.evaluate.selftest.probe import PipelineOutputs, ProbeSet, make_probe_set, run_pipeline
@@ -180,13 +182,15 @@ def _test_rebuilds(
 
 def _reencode(probe: ProbeSet, rng: np.random.Generator) -> ProbeSet:
     """The same pixels after another lossless round trip through a file."""
-    images = []
-    for image in probe.images:
+    levels = [int(rng.integers(0, 4)) for _ in range(len(probe.images))]
+
+    def reencoded(position: int, image: Image.Image) -> Image.Image:
         out = io.BytesIO()
-        image.save(out, "PNG", compress_level=int(rng.integers(0, 4)))
+        image.save(out, "PNG", compress_level=levels[position])
         with Image.open(io.BytesIO(out.getvalue())) as opened:
-            images.append(opened.convert("RGB"))
-    return ProbeSet(images, probe.captions, probe.labels, probe.concepts, probe.ids)
+            return opened.convert("RGB")
+
+    return replace(probe, images=changed_images(probe.images, reencoded))
 
 
 def _measurements(rows: dict[str, NDArray[Any]]) -> list[Measurement]:

@@ -16,6 +16,7 @@ from clerestory.data.corruptions import corrupt
 from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.cached_embeddings import Matrix, embed_images_by_key
 from clerestory.stages.evaluate.context import EvaluationContext
+from clerestory.stages.evaluate.held_images import HeldImages
 from clerestory.stages.evaluate.shared.class_prompts import Classes, unit_rows
 from clerestory.stages.evaluate.shared.classifiers import LabelledFeatures
 
@@ -57,7 +58,7 @@ class CorruptedEmbeddings:
     def __init__(self, context: EvaluationContext, samples: Sequence[Sample]) -> None:
         self.context, self.samples = context, samples
         self._code = code_digest("data/corruptions", "data/images")
-        self._clean: dict[int, NDArray[np.uint8] | None] = {}
+        self._clean = HeldImages(lambda i: context.read_image(samples[i]))
 
     def keys(self, name: str, severity: int) -> list[str]:
         """The cache key of each corrupted image: digest of the image, the corruption, the severity, and their code."""
@@ -69,25 +70,18 @@ class CorruptedEmbeddings:
     def embed(self, models: Sequence[Embedder], name: str, severity: int) -> list[Matrix]:
         """(N, D) for each model; NaN rows for images that cannot be read or are too small to be corrupted."""
         keys = self.keys(name, severity)
-        corrupted: dict[int, Image.Image | None] = {}
-
-        def load(position: int) -> Image.Image | None:
-            if position not in corrupted:
-                corrupted[position] = self._corrupt(position, name, severity)
-            return corrupted[position]
-
+        corrupted = HeldImages(lambda i: self._corrupt(i, name, severity))
         cache, batch_size = self.context.store.answer_cache, self.context.config.batch_size
-        return [embed_images_by_key(model, keys, load, cache, batch_size=batch_size) for model in models]
+        return [
+            embed_images_by_key(model, keys, corrupted.__getitem__, cache, batch_size=batch_size) for model in models
+        ]
 
     def _corrupt(self, position: int, name: str, severity: int) -> Image.Image | None:
-        if position not in self._clean:
-            image = self.context.read_image(self.samples[position])
-            self._clean[position] = None if image is None else np.asarray(image.convert("RGB"))
         clean = self._clean[position]
         if clean is None:
             return None
         try:
-            return Image.fromarray(corrupt(clean, name, severity, self.samples[position].image))
+            return Image.fromarray(corrupt(np.asarray(clean), name, severity, self.samples[position].image))
         except InputError:
             return None
 

@@ -59,6 +59,7 @@ def run(context: EvaluationContext) -> SuiteResult:
         f"latency.requests.{operation}": num_requests(operation, config.latency_samples) for operation in operations
     }
     facts["latency.warm_up_requests"] = config.warm_up_requests
+    facts["latency.images"] = len(images)
     facts |= {f"throughput.batches.{size}": count for size, count in BATCHES.items()}
     if isinstance(zones, str):
         message = f"energy is not measured: {zones}"

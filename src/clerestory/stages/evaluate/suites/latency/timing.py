@@ -13,6 +13,7 @@ from clerestory.core.evidence import Measurement, Recipe
 from clerestory.core.rows import Operation, TaskName
 from clerestory.core.sample import Sample
 from clerestory.stages.evaluate.context import EvaluationContext
+from clerestory.stages.evaluate.held_images import MAX_PIXELS
 from clerestory.stages.evaluate.row_builder import BATCH_COLUMN, RowBuilder, distinct_slices
 from clerestory.stages.evaluate.samples import caption_in, concept_of, select_samples
 from clerestory.stages.evaluate.suites.latency.resources import EnergyMeter
@@ -34,11 +35,21 @@ def num_requests(operation: Operation, latency_samples: int) -> int:
 
 
 def timed_images(context: EvaluationContext) -> Images:
-    """At most ``latency_samples`` decoded images of the first split; unreadable ones are left out."""
+    """At most ``latency_samples`` decoded images of the first split, without unreadable ones.
+
+    All of them are in memory, since no clock may include the decoding, so there are fewer of large photographs.
+    """
     config = context.config
     captioned = (s for s in context.splits[context.first_split] if caption_in(s, config.language))
-    samples = select_samples(captioned, config.latency_samples, config.seed)
-    return [(sample, image) for sample in samples if (image := context.read_image(sample)) is not None]
+    images, pixels = Images(), 0
+    for sample in select_samples(captioned, config.latency_samples, config.seed):
+        if (image := context.read_image(sample)) is None:
+            continue
+        pixels += image.width * image.height
+        if images and pixels > MAX_PIXELS:
+            break
+        images.append((sample, image))
+    return images
 
 
 def request_of(context: EvaluationContext, operation: Operation, batch: Images) -> Callable[[], object]:
