@@ -11,6 +11,7 @@ from tests.support.images import shape_image, solid_image
 from tests.support.shapes import MORE_COLOURS, MORE_SHAPES
 
 from clerestory.apps.datasets import load_dataset
+from clerestory.cli.evaluate import chosen_splits
 from clerestory.cli.main import build, run
 from clerestory.core.errors import DataError
 from clerestory.data import open_data
@@ -84,11 +85,17 @@ def test_data_without_a_training_split_is_divided_anew_as_the_refusal_says(
     monkeypatch.setenv("CLERESTORY_HOME", str(tmp_path / "home"))
     folder = write_world(tmp_path / "val 2017", WORLDS["validation split only"])
     suggested(capsys, "data", "add", str(folder))
+    assert chosen_splits("", open_data(folder)) == ("val",), "what it can be used for"
+    assert chosen_splits("test, val", open_data(folder)) == ("test", "val")
     assert run(["train", "--data", "val 2017", "--steps", "1"]) == 2
     error, fix = capsys.readouterr().err.splitlines()[-2:]
     assert error == "error: no sample of val 2017 is in the split 'train' (val 3)"
     command = shlex.split(fix.partition("clerestory ")[2])
     assert suggested(capsys, *command) == ["train", "--data", "val 2017-split"]
+    assert chosen_splits("", open_data(write_world(tmp_path / "other", WORLDS["captions in the test split only"]))) == (
+        "test",
+        "test_style",
+    )
     divided = load_dataset(open_store(tmp_path / "home"), "val 2017-split")
     assert [sample.image for sample in divided] == [sample.image for sample in open_data(folder)]
     assert not {finding.code for finding in divided.findings}

@@ -62,6 +62,8 @@ def add_dataset(
             f"{place.name!r} is the name of a built-in dataset", f"choose another name with --name for {place.spec}"
         )
     name = name or place.name
+    if place.spec and not name:  # the root of a file system
+        raise InputError(f"{place.spec} has no name of its own", "name the dataset with --name")
     registered = next((row for row in rows if row.name == name), None)
     data = open_data(place.spec, progress)
     if registered is not None and registered.digest != data.digest and registered.spec != place.spec and not replace:
@@ -134,7 +136,7 @@ def _with_findings_shown(data: Dataset, name: str, progress: Progress) -> Datase
             by_code.setdefault(finding.code, []).append(finding)
     for code, found in sorted(by_code.items()):
         for finding in found[:MAX_SHOWN]:
-            progress.write_line(f"{code} {finding.where}: {finding.message}")
+            progress.write_line(finding.line())
         if len(found) > MAX_SHOWN:
             progress.write_line(f"{code} {len(found) - MAX_SHOWN} more: clerestory data show {quote(name)}")
     return data

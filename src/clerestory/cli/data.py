@@ -151,7 +151,7 @@ def _show(data: Dataset, common: Common, limit: int) -> None:
         by_code.setdefault(finding.code, []).append(finding)
     for code, found in by_code.items():
         for finding in found[:limit]:
-            table.add_row("", f"{code} {finding.where}: {finding.message}")
+            table.add_row("", finding.line())
         if len(found) > limit:
             where = f"clerestory data show {quote(data.name)}" if limit < MAX_LISTED else "--json prints all of them"
             table.add_row("", f"{code} {len(found) - limit:,} more ({where})")

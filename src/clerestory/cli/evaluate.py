@@ -19,7 +19,7 @@ from clerestory.cli.summary import benchmark_verdicts, everything, summary
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import ClerestoryError
-from clerestory.core.sample import Dataset
+from clerestory.core.sample import VAL, Dataset
 from clerestory.core.units import plural
 from clerestory.models.protocols import AnyModel
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
@@ -42,6 +42,7 @@ def evaluate_(
     data: str = "",
     task: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     suites: str = "",
+    splits: str = "",
     prices: str = "",
     reply_tokens: int = 256,
     retrieval_protocol: RetrievalProtocol = "all_captions",
@@ -60,6 +61,7 @@ def evaluate_(
             --task).
         task: A task file, the folder of a pack or its name; only that task runs, unless --suites names more.
         suites: The suites to run, such as retrieval,vqa (default: all of them).
+        splits: The splits to evaluate on, such as test,test_style, which is the default; val for data without these.
         prices: A price file for the cost of requests.
         reply_tokens: The length at which the replies of a generator are cut off; reasoning models need thousands.
         retrieval_protocol: Which captions of an image take part in retrieval; five_captions is the published protocol
@@ -89,6 +91,7 @@ def evaluate_(
     with out.task(f"Loading {model}", 1):
         loaded, resolved = load_model(store, model)
     dataset = evaluation_data(store, data, task, out)
+    config = replace(config, splits=chosen_splits(splits, dataset))
     out.write_line(f"evaluating {model} on {dataset.name}, {plural(len(dataset), 'image')}")
     options = f" --data {quote(data or 'icons')}" if data or not task else ""
     options += task_options(task)
@@ -100,13 +103,23 @@ def evaluate_(
     verdicts = benchmark_verdicts(evidence, store)
     lines: list[Any] = summary(evidence, verdicts)
     if everything_:
-        lines = [everything(evidence), *(f"{f.code} {f.where}: {f.message}" for f in evidence.findings)]
+        lines = [everything(evidence), *(finding.line() for finding in evidence.findings)]
     out.result({"id": evidence.id, "validity": verdicts, **encode(evidence)}, *lines, f"evidence  {evidence.id}")
     if not evidence.measurements:
         return UNDECIDED
     if _register(store, model, loaded, out):
         out.next(f"clerestory release gate {short(resolved.digest)}{options}")
     return 0
+
+
+def chosen_splits(splits: str, data: Dataset) -> tuple[str, ...]:
+    """The splits to evaluate on: the given ones, else the default ones, else ``val`` of data that has no other test."""
+    given = tuple(name.strip() for name in splits.split(",") if name.strip())
+    if given:
+        return given
+    present = {sample.split for sample in data}
+    default = EvaluateConfig().splits
+    return (VAL,) if VAL in present and not present & set(default) else default
 
 
 def _register(store: Store, ref: str, model: AnyModel, out: Output) -> bool:

@@ -127,6 +127,10 @@ class Finding:
     count: int | None = None
     details: Facts = field(default_factory=Facts)
 
+    def line(self) -> str:
+        """``CLR-D001 a.png: the image is empty``."""
+        return f"{self.code} {self.where}: {self.message}"
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:

@@ -109,7 +109,9 @@ SPLIT_CONFLICT = FindingCode(
     "CLR-D011", "warning", "concept in several splits", fix="give all images of a concept the same split"
 )
 UNKNOWN_SPLIT = FindingCode("CLR-D012", "warning", "unknown split", fix="use train, val, test or test_style")
-UNUSED_FILES = FindingCode("CLR-D013", "info", "files that are not used", fix="remove them, or ignore this")
+UNUSED_FILES = FindingCode(
+    "CLR-D013", "info", "files that are not used", fix="nothing to do, unless they belong to the data"
+)
 UNREAD_TABLE = FindingCode("CLR-D014", "warning", "table that is not read", fix="remove it, or open it by its own name")
 UNREADABLE_FOLDER = FindingCode(
     "CLR-D015", "warning", "unreadable folder", fix="correct its permissions, or move its files elsewhere"

@@ -22,6 +22,7 @@ from clerestory.data.shards import is_sharded, open_shards
 from clerestory.data.splits import splits_by_concept
 from clerestory.data.webdataset import open_archives, open_webdataset
 
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp"))
 NEW_SPLITS = "new-splits:"
 Reader = Callable[[Path, Progress, Sequence[str]], Dataset]
 
@@ -54,6 +55,8 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
     text = str(spec)
     if text.startswith(NEW_SPLITS):
         return with_new_splits(open_data(text.removeprefix(NEW_SPLITS), progress, keep_columns))
+    if not text.strip():
+        raise DataError("the name of the data is empty", "name a folder, a table or hf:org/name")
     path = Path(spec).expanduser()
     known = sorted({"icons", *extensions.names("data")})
     if text == "icons":
@@ -70,15 +73,22 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
     if path.is_file():
         reader = READERS.get(path.suffix.lower())
         if reader is None:
-            fix = f"name a folder, or a file ending in {', '.join(READERS)}"
-            if path.suffix.lower() in ARCHIVE_SUFFIXES:
-                fix = "unpack it, then name the folder"
-            elif path.suffix.lower() in SPREADSHEET_SUFFIXES:
-                fix = "save it as CSV (in Excel: CSV UTF-8), then name that file"
-            raise DataError(f"{path} has an unknown format", fix)
+            raise DataError(f"{path} has an unknown format", _fix_of_format(path))
         return reader(path, progress, keep_columns)
     fix = f"use {', '.join(known)}, hf:org/name, or the path of a folder or of a file ending in {', '.join(READERS)}"
     raise DataError(f"the data {text!r} does not exist", fix, closest(text, [*known, *_neighbours(path)]))
+
+
+def _fix_of_format(path: Path) -> str:
+    """What to do with a file that is not a source of data."""
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return f"name its folder, {path.parent}, instead of the single image"
+    if suffix in ARCHIVE_SUFFIXES:
+        return "unpack it, then name the folder"
+    if suffix in SPREADSHEET_SUFFIXES:
+        return "save it as CSV (in Excel: CSV UTF-8), then name that file"
+    return f"name a folder, or a file ending in {', '.join(READERS)}"
 
 
 def _open_folder(path: Path, progress: Progress, keep_columns: Sequence[str]) -> Dataset:

@@ -88,7 +88,8 @@ def choose_splits(data: Dataset, config: EvaluateConfig) -> tuple[dict[str, Data
     else:
         wanted = {name: base.split(name) for name in config.splits if sizes[name]}
     if not wanted:
-        fix = f"its splits are {', '.join(sorted(filter(None, sizes)))}; name one of them in the setting splits"
+        known = ", ".join(sorted(filter(None, sizes)))
+        fix = f"its splits are {known}; name one of them in the setting splits (evaluate --splits)"
         raise not_found("split", config.splits[0], filter(None, sizes), fix)
     usable, problems = {}, []
     for name, split in wanted.items():
@@ -116,7 +117,7 @@ def _problem(name: str, split: Dataset, config: EvaluateConfig) -> Finding | Non
             f"split {name!r} has {len(captioned)} captioned images of {len(concepts)} concepts with {len(captions)} "
             "different captions, but retrieval needs at least two of each"
         )
-        fix = "add images of other concepts, or evaluate another split (setting splits)"
+        fix = "add images of other concepts, or evaluate another split (evaluate --splits)"
     else:
         languages = sorted({caption.lang for sample in split for caption in sample.captions})
         message = f"no image of split {name!r} has a caption in {config.language!r}"

@@ -38,7 +38,7 @@ def missing_measurement(rule: Rule, measurements: Sequence[Measurement]) -> tupl
     split = rule.where.get("split", "")
     splits = sorted({m.slice["split"] for m in measurements if "split" in m.slice})
     if is_task_measured and split and split not in splits:
-        remedy = "add samples to it, or give a policy without this rule with --policy"
+        remedy = "add samples to it, or give a policy whose rules name a measured split (--policy)"
         return f"nothing was measured on the split {split!r} (measured: {', '.join(splits)}); {remedy}", False
     return (
         f"{rule.metric} was not measured for {rule.where}; it is measured for {_listed(slices, rule)}",
