@@ -1,4 +1,4 @@
-"""The numbers of the whole life of a model, each measured on a command of the product: ``make bench-life``.
+"""The numbers of the model lifecycle, each measured on a command of the product: ``make bench-life``.
 
 Uses the store of ``make demo`` (``$CLERESTORY_HOME`` or ./.clerestory) and runs the demo first where it has not run, so
 the first run on a machine takes about ten minutes, later ones about two.

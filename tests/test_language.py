@@ -159,7 +159,8 @@ IDIOMS = r"""
     foret(ell|ells|old|elling) => estimate, predict; of today => current;
     but for(?! (the fact|a moment)) => except for; cr(y|ies|ied) wolf => false alarms; that nothing has => unknown;
     calm(est|er)? => lowest running median; mend(s|ed|ing)? => fix; can do nothing that => lacks; nought => zero;
-    the same any ?more => has changed; stopped coming => stalled; twins? => near-duplicate; next to no => almost no
+    the same any ?more => has changed; stopped coming => stalled; twins? => near-duplicate; next to no => almost no;
+    whole li(fe|ves) => lifecycle; [Aa]ddress(es)? (instead )?of (an? |the )?(image|endpoint|page|review)s? => URL
 """
 # "picture" is for people who are not engineers: these pages, string literals that pages show, prompts for models.
 PICTURE = re.compile(r"pictures?", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Clerestory takes a vision-language model through its whole life, with evidence.
+"""Clerestory covers the lifecycle of a vision-language model, with evidence.
 
 The public functions are imported on first use, so that ``import clerestory`` is fast; those of a stage are named by its
 ``StageSpec``::

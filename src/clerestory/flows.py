@@ -1,4 +1,4 @@
-"""Stages in sequence: the whole life of a model as plain Python."""
+"""Stages in sequence: the lifecycle of a model as plain Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from clerestory.core.errors import Undecided
 from clerestory.core.evidence import Evidence
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import current_user
-from clerestory.core.release import Decision, Release
+from clerestory.core.release import VERDICT_TEXTS, Decision, Release
 from clerestory.core.sample import Dataset
 from clerestory.core.units import plural
 from clerestory.models.resolve import open_folder
@@ -62,7 +62,7 @@ class Demo:
 
 
 def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None = None, who: str = "") -> Demo:
-    """The whole life of a model: data, training, evaluation, gate, release, rehearsed rollback, replacement, report.
+    """The lifecycle of a model: data, training, evaluation, gate, release, rehearsed rollback, replacement, report.
 
     Every step is cached by digest, so a second run repeats only what has changed. A small model is trained: the gate
     refuses an early checkpoint of it, a late one and the final model should pass. Then the starter, which was trained
@@ -218,6 +218,6 @@ def _describe_other_metrics(evidence: Evidence) -> list[str]:
 
 
 def _describe_decision(decision: Decision) -> str:
-    verdict = {"ship": "ship", "refuse": "do not ship", "cannot_decide": "cannot decide"}[decision.verdict]
+    verdict = VERDICT_TEXTS[decision.verdict]
     messages = [reason.message for reason in decision.reasons if reason.outcome != "pass"]
     return f"{verdict} — {messages[0] if messages else f'all {len(decision.reasons)} rules passed'}"

@@ -1,4 +1,4 @@
-"""A Hugging Face model goes through the whole life on the command line, like one that was trained here."""
+"""A Hugging Face model goes through the lifecycle on the command line, like one that was trained here."""
 
 from __future__ import annotations
 

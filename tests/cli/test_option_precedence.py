@@ -78,7 +78,7 @@ def test_a_setting_with_two_values_on_one_command_line_is_refused(options: dict[
 def test_a_table_that_is_a_number_in_the_file_is_refused_in_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "settings.toml"
     file.write_text("model = 3\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match="settings.toml: model is 3"):
+    with pytest.raises(ConfigError, match="settings.toml: model must be a table, not 3"):
         read_settings(TrainConfig, file, {}, ["model.width=8"])
     with pytest.raises(ConfigError, match="cannot be read"):
         merged_settings(tmp_path, {}, [], TrainConfig)

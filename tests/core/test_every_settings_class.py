@@ -68,7 +68,7 @@ def refused(kind: type, name: str, value: Any) -> None:
     with pytest.raises(ConfigError) as error:
         replace(EVERY[kind], **{name: value})
     assert name in error.value.message
-    assert error.value.fix
+    assert error.value.fix or " must be " in error.value.message, "the problem or the fix names the remedy"
 
 
 def test_the_stages_and_their_inner_tables_are_among_the_classes() -> None:

@@ -36,10 +36,10 @@ class Example:
         ({"count": 1.5}, "an integer"),
         ({"count": 10**23}, "an integer up to 9,007,199,254,740,991"),
         ({"share": 1.01}, "at least 0 and at most 1"),
-        ({"share": math.nan}, "a finite number, at least 0 and at most 1"),
+        ({"share": math.nan}, "finite and at least 0 and at most 1"),
         ({"rate": 0.0}, "above 0"),
-        ({"rate": math.inf}, "a finite number, above 0"),
-        ({"mode": "fp16"}, "fp32, bf16"),
+        ({"rate": math.inf}, "finite and above 0"),
+        ({"mode": "fp16"}, "fp32 or bf16"),
         ({"pair": (0.0, 2.0)}, "at least -1 and at most 1"),
         ({"free": -math.inf}, "a finite number"),
     ],
@@ -47,8 +47,9 @@ class Example:
 def test_an_impossible_value_is_refused_from_python_and_from_a_file(settings: dict[str, object], accepts: str) -> None:
     with pytest.raises(ConfigError) as direct:
         Example(**settings)  # type: ignore[arg-type]
-    assert accepts in direct.value.fix
-    assert f"Example.{next(iter(settings))}" in direct.value.message
+    ((name, value),) = settings.items()
+    assert f"Example.{name}" in direct.value.message
+    assert f" must be {accepts}, not {value[-1] if isinstance(value, tuple) else repr(value)}" in direct.value.message
     with pytest.raises(ConfigError):
         decode(Example, settings)
 
@@ -74,5 +75,5 @@ def test_a_range_is_found_through_a_union() -> None:
 @pytest.mark.parametrize("value", [-5.0, math.nan, math.inf])
 def test_a_single_number_is_checked_in_the_same_way(value: float) -> None:
     check_number("--price", 0.0, Range(0))
-    with pytest.raises(ConfigError, match="--price is"):
+    with pytest.raises(ConfigError, match=f"--price must be .*, not {value}"):
         check_number("--price", value, Range(0))

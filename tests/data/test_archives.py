@@ -214,4 +214,4 @@ def test_parquet_beside_images_that_has_images_of_its_own_is_named(root: Path) -
     assert [sample.id for sample in data] == ["a.png"]
     (finding,) = (f for f in data.findings if f.code == "CLR-D014")
     assert finding.where == "more.parquet"
-    assert "open it by its own name" in finding.fix
+    assert "add it separately" in finding.fix

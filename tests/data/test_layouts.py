@@ -288,7 +288,7 @@ def test_a_folder_with_train_only_is_split_so_that_there_is_something_to_test_on
 @pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "parquet", "json"])
 @pytest.mark.parametrize("column", ["url", "URL", "image_url"])
 @pytest.mark.parametrize("opened", ["file", "folder"])
-def test_addresses_are_not_fetched_and_the_command_that_does_is_named(
+def test_urls_are_not_downloaded_and_the_command_that_does_is_named(
     root: Path, form: str, column: str, opened: str
 ) -> None:
     path = root / f"laion.{form}"
@@ -303,7 +303,7 @@ def test_addresses_are_not_fetched_and_the_command_that_does_is_named(
             "\n".join(mark.join(row) for row in [rows[0].keys(), *(r.values() for r in rows)]), encoding="utf-8"
         )
     with pytest.raises(
-        DataError, match=r"addresses of images, such as 'https://example.com/0.jpg'.*not fetched"
+        DataError, match=r"URLs instead of image files, such as 'https://example.com/0.jpg'.*not downloaded"
     ) as caught:
         open_data(path if opened == "file" else root)
     assert (
@@ -311,7 +311,7 @@ def test_addresses_are_not_fetched_and_the_command_that_does_is_named(
     )
 
 
-def test_rows_with_addresses_among_files_are_counted(root: Path) -> None:
+def test_rows_with_urls_among_files_are_counted(root: Path) -> None:
     rows = (
         "image,caption\na.jpg,red\nhttps://example.com/b.jpg,blue\n//cdn.example.com/c.jpg,green\ns3://bucket/d.jpg,x\n"
     )
@@ -348,12 +348,12 @@ def test_what_img2dataset_writes_opens(root: Path) -> None:
     assert not [f for f in data.findings if f.severity == "error"]
 
 
-def test_conceptual_captions_has_addresses_and_no_header(root: Path) -> None:
+def test_conceptual_captions_has_urls_and_no_header(root: Path) -> None:
     path = root / "Train_GCC-training.tsv"
     path.write_text(
         "a very, very nice bag\thttp://example.com/1.jpg?w=3\na hat\thttps://example.com/2\n", encoding="utf-8"
     )
-    with pytest.raises(DataError, match=r"addresses of images, such as 'http://example.com/1.jpg\?w=3'"):
+    with pytest.raises(DataError, match=r"URLs instead of image files, such as 'http://example.com/1.jpg\?w=3'"):
         open_data(root)
 
 

@@ -293,11 +293,11 @@ def test_only_what_may_ship_is_promoted(life: Life) -> None:
     life.release(0.1)
     with pytest.raises(
         Refused,
-        match=r"icons@1 is not promoted, because the verdict of the gate is 'do not ship': recall@10 .* is 10.0 %",
+        match=r"icons@1 cannot be promoted: the gate's verdict is 'do not ship'; recall@10 .* is 10.0 %",
     ):
         promote("icons@1", life.store, "Ada", "please")
     register("icons", life.decide(life.model()), life.store, "Ada", "not evaluated")
-    with pytest.raises(Refused, match=r"the verdict of the gate is 'cannot decide': .* — clerestory evaluate"):
+    with pytest.raises(Refused, match=r"the gate's verdict is 'cannot decide'; .* — clerestory evaluate"):
         promote("icons@2", life.store, "Ada", "please")
     assert life.store.aliases() == []
 

@@ -53,7 +53,7 @@ def test_the_same_training_in_a_second_process_is_refused(tmp_path: Path) -> Non
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "Training\n"
-        with pytest.raises(Conflict, match=f"the same training is going on in process {first.pid}"):
+        with pytest.raises(Conflict, match=f"the same training is already running in process {first.pid}"):
             train(shapes(), CONFIG, open_store(home))
         first.kill()
     again = train(shapes(), CONFIG, open_store(home))
@@ -69,7 +69,7 @@ def test_the_same_fine_tuning_in_a_second_process_is_refused(tmp_path: Path) -> 
     subject = _subject(model, data, data, "val", config.resolved("dual"))
     with (
         run_folder(store, KIND, subject, "x"),
-        pytest.raises(Conflict, match=f"the same fine-tuning is going on in process {os.getpid()}"),
+        pytest.raises(Conflict, match=f"the same fine-tuning is already running in process {os.getpid()}"),
     ):
         tune(model, data, data, config, store)
     assert tune(model, data, data, config, store).model
@@ -115,7 +115,10 @@ def test_the_lock_of_a_killed_process_is_released_at_once(tmp_path: Path) -> Non
     with subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "locked\n"
-        with pytest.raises(Conflict, match=f"it is going on in process {holder.pid}"), exclusive_lock(lock, "it"):
+        with (
+            pytest.raises(Conflict, match=f"it is already running in process {holder.pid}"),
+            exclusive_lock(lock, "it"),
+        ):
             pass
         holder.kill()
         holder.wait()

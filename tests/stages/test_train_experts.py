@@ -165,7 +165,7 @@ def test_settings_of_the_model_are_part_of_the_digest_and_checked() -> None:
     assert raised.value.closest[0] == "experts"
     with pytest.raises(ConfigError, match="bias"):
         decode(TrainConfig, {"model": {"expert_balance": "biased"}})
-    with pytest.raises(ConfigError, match="layers is 0"):
+    with pytest.raises(ConfigError, match="layers must be .*, not 0"):
         ModelOverrides(layers=0)
 
 

@@ -59,7 +59,7 @@ def accept_until_killed(home: Path, picture: bytes, kill_after_s: float) -> tupl
     """Accept one caption after another until the server is killed, ``kill_after_s`` after the first was sent.
 
     Returns:
-        The address of the review, and the captions whose acceptance was acknowledged.
+        The URL of the review, and the captions whose acceptance was acknowledged.
     """
     acknowledged: list[str] = []
     with server_process(home) as (process, client):

@@ -93,10 +93,10 @@ def test_a_digest_prefix_names_the_model_too(client: TestClient, world: World) -
         ({"input": "cat", "dimensions": "64"}, 400, "64, 128, 256, 384"),
         ({"input": "cat", "encoding_format": "int8"}, 400, "float or base64"),
         ({"input": "cat", "model": "icons@1"}, 404, "not the served release"),
-        ({"input": "cat", "model": "gpt"}, 404, "there is no model"),
+        ({"input": "cat", "model": "gpt"}, 404, "unknown model"),
         ({"input": "cat", "model": 3}, 400, "not a string"),
         ({"input": ["x"] * 2049}, 413, "at most 2,048"),
-        ({"input": ["fine", "word " * 400]}, 400, f"the model accepts {MAX_TOKENS}"),
+        ({"input": ["fine", "word " * 400]}, 400, f"the maximum is {MAX_TOKENS}"),
         ({"input": "data:image/png;base64,%%%"}, 400, "not valid base64"),
         ({"input": "data:image/png;base64"}, 400, "not a data: URI"),
     ],
@@ -146,7 +146,7 @@ def test_health_and_readiness(client: TestClient, world: World) -> None:
     assert client.get("/readyz").json() == expected
 
 
-def test_an_unknown_address_of_the_api_responds_in_json(client: TestClient) -> None:
+def test_an_unknown_url_of_the_api_responds_in_json(client: TestClient) -> None:
     assert client.get("/v1/nothing").json()["error"]["type"] == "not_found"
     assert client.get(PATH).json()["error"]["type"] == "wrong_method"
 

@@ -77,7 +77,7 @@ def loaded(page: Page) -> int:
     return drawn
 
 
-def test_search_shows_pictures_and_the_address_can_be_shared(page: Page, server: str) -> None:
+def test_search_shows_pictures_and_the_url_can_be_shared(page: Page, server: str) -> None:
     page.goto("/")
     page.get_by_label("What are you looking for?").fill("a red heart")
     page.get_by_role("button", name="Search").click()

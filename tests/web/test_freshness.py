@@ -69,7 +69,7 @@ def test_each_suite_is_fresh_stale_or_missing_in_text_icon_and_colour(
     )
     assert shown[about["captioning"]].startswith("unsure Stale the code changed since")
     assert shown[about["latency"]] == "soft Missing never measured for this model"
-    assert f"1 of {len(SUITES)} parts of its evaluation are up to date; 1 is stale and" in page
+    assert f"1 of {len(SUITES)} evaluation suites are up to date; 1 is stale and" in page
     assert "clerestory evaluate icons@2 --since icons@2" in page
     assert page.count('<span class="state unsure pill"><svg class="icon"') == 1, "never colour alone"
 
@@ -78,7 +78,7 @@ def test_when_all_are_fresh_there_is_nothing_to_run(client: TestClient, world: W
     for suite in SUITES:
         put_suite(world, suite.name)
     page = client.get("/releases/icons/2").text
-    assert f"All {len(SUITES)} parts of its evaluation are up to date." in page
+    assert f"All {len(SUITES)} evaluation suites are up to date." in page
     assert "--since" not in page
 
 

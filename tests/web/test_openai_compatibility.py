@@ -75,10 +75,13 @@ def test_openais_client_lists_retrieves_and_embeds(client: openai.OpenAI) -> Non
 
 
 def test_openais_client_shows_the_problem_and_the_remedy(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="dimensions is 65 — the model supports 64, 128, 256, 384") as bad:
+    with pytest.raises(
+        openai.BadRequestError,
+        match="dimensions=65 is not supported by this model — the model supports 64, 128, 256, 384",
+    ) as bad:
         client.embeddings.create(model="", input="a cat", dimensions=65)
     assert (bad.value.code, bad.value.param, bad.value.type) == ("invalid_value", "dimensions", "invalid_request")
-    with pytest.raises(openai.NotFoundError, match="there is no model 'gpt-4'") as missing:
+    with pytest.raises(openai.NotFoundError, match="unknown model 'gpt-4'") as missing:
         client.models.retrieve("gpt-4")
     assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
 

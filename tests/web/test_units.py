@@ -11,6 +11,7 @@ from clerestory.apps.confidence import Confidence, ScoreCalibrator, _fit
 from clerestory.core.errors import InputError, NotFound, NotWritable
 from clerestory.core.evidence import Interval, Measurement
 from clerestory.core.release import Reason, Rule
+from clerestory.models.adapters.http_client import is_loopback
 from clerestory.web import labels
 from clerestory.web.inference_queue import InferenceQueue
 from clerestory.web.interval_bar import LEFT, RIGHT, interval_bar
@@ -19,7 +20,7 @@ from clerestory.web.review_files import ReviewFiles
 from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, ReviewPage
 from clerestory.web.reviews import Reviews
 from clerestory.web.security import Busy
-from clerestory.web.server import _is_loopback, _listen
+from clerestory.web.server import _listen
 
 
 def test_confidence_rises_with_the_score_and_the_labels_stand_for_the_accuracy() -> None:
@@ -153,7 +154,7 @@ def test_a_port_in_use_is_an_error_of_one_sentence() -> None:
 
 
 def test_loopback_names() -> None:
-    assert all(map(_is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
+    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
 
 
 def test_a_rule_that_fails_only_for_its_uncertainty_says_so() -> None:

@@ -10,9 +10,10 @@ from clerestory.core.digest import canonical
 from clerestory.core.errors import NotFound, closest
 from clerestory.models import AnyModel, open_reference
 from clerestory.models.adapters.endpoint_reference import changed_answers, fingerprint, read_reference
+from clerestory.models.adapters.http_client import OPENAI
 from clerestory.models.adapters.openai import Endpoint, open_pinned
 from clerestory.models.folder_check import check_folder
-from clerestory.models.resolve import HF, OPENAI, REFERENCE_FORMS, is_model_location, open_folder, remote_host
+from clerestory.models.resolve import HF, REFERENCE_FORMS, is_model_location, open_folder, remote_host
 from clerestory.models.starter import STARTER
 from clerestory.store import ResolvedModel, Store, open_store
 

@@ -11,8 +11,9 @@ from clerestory.core.codec import Tags
 from clerestory.core.errors import IntegrityError
 from clerestory.models import AnyModel
 from clerestory.models.adapters.endpoint_reference import read_reference, write_reference
+from clerestory.models.adapters.http_client import OPENAI
 from clerestory.models.adapters.openai import NOT_PINNED
-from clerestory.models.resolve import OPENAI, files_of_model, reference_folder
+from clerestory.models.resolve import files_of_model, reference_folder
 from clerestory.models.starter import STARTER
 from clerestory.store import Store
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from clerestory.apps.loading import load_model, resolve_stored
 from clerestory.cli.evaluate import evaluation_data, task_options
+from clerestory.cli.help_format import MODEL_FORMS
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.comparison import Comparison, ComparisonRow
@@ -35,8 +36,8 @@ MAX_FLIPS = 5
 
 
 def compare_(
-    a: str,
-    b: str,
+    a: Annotated[str, Parameter(help=f"The model that the results are about: a {MODEL_FORMS}.")],
+    b: Annotated[str, Parameter(help="The model to compare it with, such as icons@live; in the same forms.")],
     /,
     *,
     data: str = "",
@@ -52,9 +53,6 @@ def compare_(
     Exit code 0 when no result is worse, 1 when one is, 3 when the data cannot show it.
 
     Args:
-        a: The model that the results are about: a release (icons@3), a digest, hf:org/name, or
-            openai:http://host/v1#model.
-        b: The model to compare it with, such as icons@live.
         data: The dataset that both were evaluated on (default: icons, or the data of the first --task).
         task: A task that both were evaluated on: its file, the folder of its pack or its name.
         margin: The largest difference that does not matter; 0.01 is one percentage point.

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import load_model, privacy_notice
 from clerestory.apps.registration import register_evaluated
+from clerestory.cli.help_format import Model
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.self_test import run_self_test
 from clerestory.cli.settings import settings_as_typed
@@ -18,7 +19,7 @@ from clerestory.cli.since import evaluate_since
 from clerestory.cli.summary import benchmark_verdicts, everything, summary
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
-from clerestory.core.errors import ClerestoryError
+from clerestory.core.errors import ClerestoryError, Undecided
 from clerestory.core.sample import VAL, Dataset
 from clerestory.core.units import plural
 from clerestory.models.protocols import AnyModel
@@ -32,11 +33,10 @@ from clerestory.store import Store, open_store
 
 # The suites of an evaluation on a task alone: the task itself, and the validity of the benchmark.
 TASK_SUITES = (tasks_suite.SUITE.name, validity.SUITE.name)
-UNDECIDED = 3  # exit code of an evaluation without a measurement, such as that of an endpoint that is down
 
 
 def evaluate_(
-    model: str = "icons@live",
+    model: Model = "icons@live",
     /,
     *,
     data: str = "",
@@ -56,7 +56,6 @@ def evaluate_(
     Exit code 3 when there is no measurement; the findings have the reasons.
 
     Args:
-        model: A release (icons@3, icons@live), a model's digest, hf:org/name, or openai:http://host/v1#model.
         data: The name of a dataset, or any source that "data add" accepts (default: icons, or the data of the first
             --task).
         task: A task file, the folder of a pack or its name; only that task runs, unless --suites names more.
@@ -106,7 +105,7 @@ def evaluate_(
         lines = [everything(evidence), *(finding.line() for finding in evidence.findings)]
     out.result({"id": evidence.id, "validity": verdicts, **encode(evidence)}, *lines, f"evidence  {evidence.id}")
     if not evidence.measurements:
-        return UNDECIDED
+        return Undecided.exit_code  # such as an evaluation of an endpoint that is down
     if _register(store, model, loaded, out):
         out.next(f"clerestory release gate {short(resolved.digest)}{options}")
     return 0

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel, InlineText
 from rich.text import Text
 
+# What every command with a model accepts, after "A" or "a".
+MODEL_FORMS = (
+    "release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), openai:http://host/v1#model, or "
+    "starter"
+)
+Model = Annotated[str, Parameter(help=f"A {MODEL_FORMS}.")]
 NO_DEFAULT = {'""', "()", "[]", "{}", "False"}
 
 

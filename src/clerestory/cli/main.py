@@ -41,7 +41,7 @@ class Command(NamedTuple):
 
 # The commands that are not stages; a stage's command comes from its spec.
 OTHERS = {
-    "demo": Command("The whole life of a model on real images, in ten minutes.", 0, "clerestory.cli.demo:demo_"),
+    "demo": Command("Run the full model lifecycle on real images (about ten minutes).", 0, "clerestory.cli.demo:demo_"),
     "data": Command("Add datasets and look at them.", 10),
     "serve": Command("Open the pages and the HTTP API on this computer.", 70, "clerestory.cli.serve:serve_"),
     "report": Command("A report on a model, as HTML and JSON.", 80, "clerestory.cli.report:report_"),
@@ -110,7 +110,7 @@ def build() -> App:
     """The application with every command registered and none imported."""
     app = App(
         name="clerestory",
-        help="Takes a vision-language model through its whole life, with evidence.",
+        help="Covers the lifecycle of a vision-language model, with evidence.",
         help_epilogue=EPILOGUE,
         help_format="plaintext",
         help_formatter=ParagraphFormatter(),

@@ -15,26 +15,32 @@ from clerestory.apps.datasets import evaluated_data
 from clerestory.apps.loading import resolve_stored
 from clerestory.apps.registration import stored_model, what_is_not_pinned
 from clerestory.apps.starter import DEFAULT_NAME
+from clerestory.cli.help_format import MODEL_FORMS
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import NotFound
-from clerestory.core.release import Decision, Event, Release
+from clerestory.core.release import VERDICT_TEXTS, Decision, Event, Release
 from clerestory.core.units import plural
 from clerestory.stages.release import gate, load_policy, promote, rollback, run_gate, verify
 from clerestory.store import Store, live_events, open_store
 from clerestory.store.registry import is_name
 
 VERDICTS = {
-    "ship": ("✓ ship", "bold green", 0),
-    "refuse": ("✗ do not ship", "bold red", 1),
-    "cannot_decide": ("? cannot decide", "bold yellow", 3),
+    "ship": (f"✓ {VERDICT_TEXTS['ship']}", "bold green", 0),
+    "refuse": (f"✗ {VERDICT_TEXTS['refuse']}", "bold red", 1),
+    "cannot_decide": (f"? {VERDICT_TEXTS['cannot_decide']}", "bold yellow", 3),
 }
 OUTCOMES = {"pass": ("✓", "green"), "fail": ("✗", "red"), "cannot_decide": ("?", "yellow")}
 
 
 def gate_(
-    model: str,
+    model: Annotated[
+        str,
+        Parameter(
+            help=f"A {MODEL_FORMS}. A release is decided on again; a model from elsewhere is copied into the store."
+        ),
+    ],
     /,
     *,
     data: str = "",
@@ -50,8 +56,6 @@ def gate_(
     The decision becomes a release with a number, unless the gate cannot decide.
 
     Args:
-        model: A release to decide on again, a model's digest, hf:org/name, a folder (./model),
-            openai:http://host/v1#model, or starter; a model from elsewhere is copied into the store.
         data: The dataset that its evidence was measured on (default: icons, or the data of the first --task).
         task: A task that it was evaluated on: its file, the folder of its pack or its name.
         name: The model name of the release (default: that of the release that is decided on again, else that of the

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from clerestory.apps.datasets import evaluated_data
 from clerestory.apps.loading import resolve_stored
 from clerestory.apps.registration import stored_model
+from clerestory.cli.help_format import Model
 from clerestory.cli.output import PLAIN, Common
 from clerestory.report import report
 from clerestory.report.files import report_files
@@ -17,7 +18,7 @@ from clerestory.store import open_store
 
 
 def report_(
-    ref: str = "icons@live",
+    ref: Model = "icons@live",
     /,
     *,
     data: str = "",
@@ -29,8 +30,6 @@ def report_(
     """Write a report on a model, as HTML and JSON.
 
     Args:
-        ref: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model),
-            openai:http://host/v1#model, or starter.
         data: The dataset with the images of its examples (default: that of its newest evaluation, or the data of the
             first --task).
         task: A task that it was evaluated on: its file, the folder of its pack or its name.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from cyclopts import Parameter
+
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import check_reference, privacy_notice
 from clerestory.apps.starter import live_or_starter
+from clerestory.cli.help_format import MODEL_FORMS
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.errors import NotFound, not_found
 from clerestory.core.imports import paused_garbage_collection
@@ -16,7 +21,7 @@ def serve_(
     /,
     *,
     data: str = "icons",
-    model: str = "",
+    model: Annotated[str, Parameter(help=f"Serve this model instead: a {MODEL_FORMS}.")] = "",
     host: str = "127.0.0.1",
     port: int = 8000,
     common: Common = PLAIN,
@@ -26,8 +31,6 @@ def serve_(
     Args:
         name: The model name whose live release is served.
         data: The dataset to search.
-        model: Serve this model instead: a release, hf:org/name, a folder (./model), openai:http://host/v1#model, or
-            starter.
         host: The address to listen on; the default can only be reached from this computer.
         port: The port to listen on.
     """
@@ -72,6 +75,6 @@ def _model_to_serve(store: Store, name: str, model: str, common: Common) -> tupl
             store.resolve(ref)
         except NotFound as error:  # the pages of its releases answer, and show why none is live
             common.out.write_line(
-                f"notice: {error.message}, so only the pages of its releases answer; run: {error.fix}"
+                f"notice: {error.message}, so only the release pages are available; to make one live, run: {error.fix}"
             )
     return name, ""

@@ -15,19 +15,12 @@ from clerestory.core.evidence import Evidence
 from clerestory.core.release import Release
 from clerestory.core.sample import Dataset
 from clerestory.core.units import duration, plural
-from clerestory.report.format import number
+from clerestory.report.format import DIGESTS, number
 from clerestory.stages.evaluate import EvaluateConfig, SuiteState, evaluate, freshness
 from clerestory.stages.evaluate.diff import EvaluationDiff, MeasurementChange, diff_evaluations
 from clerestory.store import Store
 
 STATES = {"fresh": ("✓ fresh", "green"), "stale": ("? stale", "yellow"), "missing": ("· missing", "dim")}
-DIGESTS = {
-    "data": "the data",
-    "code": "the code",
-    "config": "the settings",
-    "environment": "the machine or its libraries",
-    "model": "the model",
-}
 MAX_CHANGES = 40
 
 

@@ -13,14 +13,13 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
+from clerestory.cli.help_format import Model
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.settings import read_settings, settings_table
 from clerestory.core.codec import encode
-from clerestory.core.errors import ConfigError
+from clerestory.core.errors import ConfigError, Undecided
 from clerestory.core.evidence import Evidence
 from clerestory.core.stage import StageSpec, import_object, stages
-
-UNDECIDED = 3
 
 
 def __getattr__(kind: str) -> Callable[..., int]:
@@ -32,7 +31,7 @@ def __getattr__(kind: str) -> Callable[..., int]:
 
 def _command(spec: StageSpec) -> Callable[..., int]:
     def command(
-        model: str = "icons@live",
+        model: Model = "icons@live",
         /,
         *,
         data: str = "icons",
@@ -52,8 +51,6 @@ def _command(spec: StageSpec) -> Callable[..., int]:
     Exit code 1 when a finding failed, 3 when there is no measurement; the findings have the reasons.
 
     Args:
-        model: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), or
-            openai:http://host/v1#model.
         data: The name of a dataset, or any source that "data add" accepts.
         set_: Any setting by its name, such as name=value; may be given several times.
         config: A TOML file with settings; --set overrides it.
@@ -75,7 +72,7 @@ def run_stage(spec: StageSpec, ref: str, data: str, config: object, common: Comm
     evidence: Evidence = import_object(spec.run)(model, load_dataset(store, data, out), config, store, out)
     show_evidence(evidence, out)
     if not evidence.measurements:
-        return UNDECIDED
+        return Undecided.exit_code
     return 1 if any(finding.state == "fail" for finding in evidence.findings) else 0
 
 

@@ -55,7 +55,7 @@ def describe_usage_error(error: CycloptsError) -> UsageProblem:
             return _missing(error, command, fix)
         case CoercionError() if error.token is not None:
             name = error.token.keyword or _placeholder(error)
-            return UsageProblem(f"{name} is {error.token.value!r}", f"give {name} {_kind(error.target_type)}")
+            return UsageProblem(f"{name} must be {_kind(error.target_type)}, not {error.token.value!r}", fix)
         case _:
             return UsageProblem(" ".join(str(error).split()).rstrip("."), fix)
 

@@ -35,6 +35,7 @@ from clerestory.apps.query_language import QueryLanguages
 from clerestory.apps.search import SearchIndex, build_index, search, search_by_image
 from clerestory.apps.starter import live_or_starter
 from clerestory.apps.training_reference import OTHER_MODEL, count_unlike, training_reference, unlike_sentence
+from clerestory.cli.help_format import Model
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.core.errors import DataError, InputError
 from clerestory.core.outputs import check_output, write_output
@@ -52,7 +53,7 @@ def search_(
     *words: str,
     image: Path | None = None,
     data: str = "icons",
-    model: str = "icons@live",
+    model: Model = "icons@live",
     limit: int = 10,
     common: Common = PLAIN,
 ) -> None:
@@ -62,8 +63,6 @@ def search_(
         words: The query, such as: a happy cat; in a language of the model, for Clerestory's own models English.
         image: Instead of words, a JPEG, PNG or WEBP file: the images most similar to it are found.
         data: The dataset to search: its name, or any source that "data add" accepts.
-        model: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), or
-            openai:http://host/v1#model, or starter.
         limit: The maximum number of images.
     """
     query, example = " ".join(words), _query_image(image) if image else None
@@ -138,7 +137,7 @@ def _notice(confidences: Sequence[Confidence | None], doubt: Confidence | None, 
 
 def describe_(
     *files: Path,
-    model: str = "icons@live",
+    model: Model = "icons@live",
     limit: int = 3,
     csv: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
@@ -148,8 +147,6 @@ def describe_(
 
     Args:
         files: JPEG, PNG or WEBP files, or folders of them.
-        model: A release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), or
-            openai:http://host/v1#model, or starter.
         limit: The maximum number of suggestions for each image.
         csv: Write the best suggestion for each image to this file, to review and edit. It names the images relative to
             its folder, so that "data add" can open it.
@@ -197,7 +194,10 @@ def describe_(
         write_output(csv, captions_csv(table_rows).encode(), force)
         out.write_line(f"wrote {csv}")
         if any(cell.startswith("..") for cell in cells):
-            out.write_line(f"notice: {csv} names images outside its folder; put it above them to open it as data")
+            out.write_line(
+                f"notice: {csv} names images outside its folder; "
+                "to open it with `data add`, write it to a folder that contains the images"
+            )
     out.result([{**row, "file": str(row["file"])} for row in rows], table)
     return 0 if len(rows) == len(found) and all(row["suggestions"] for row in rows) else 2
 

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from clerestory.core.errors import ConfigError, SettingError, closest
+from clerestory.core.settings import one_of
 
 T = TypeVar("T")
 _TYPE_NAMES = {int: "an integer", float: "a number", str: "text", bool: "true or false"}
@@ -169,7 +170,7 @@ def _decode(kind: Any, data: Any, where: str) -> Any:
     if origin is Literal:
         if data not in args:
             near = closest(str(data), [str(a) for a in args])
-            raise SettingError(where, f"is {data!r}", f"it accepts {', '.join(map(str, args))}", near)
+            raise SettingError(where, f"must be {one_of(args)}, not {data!r}", closest=near)
         return data
     if origin is tuple:
         return _decode_tuple(args, data, where)
@@ -205,7 +206,7 @@ def _decode_tuple(args: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ..
     _expect(isinstance(data, list | tuple), where, "a list", data)
     if len(args) == 2 and args[1] is Ellipsis:
         return tuple(_decode(args[0], item, _item(where, args[0], i)) for i, item in enumerate(data))
-    _expect(len(data) == len(args), where, f"{len(args)} items", data)
+    _expect(len(data) == len(args), where, f"a list of {len(args)} items", data)
     return tuple(_decode(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(args, data, strict=True)))
 
 
@@ -238,7 +239,7 @@ def _decode_dataclass(kind: type, data: Any, where: str) -> Any:
 
 def _expect(is_valid: bool, where: str, expected: str, value: Any) -> None:
     if not is_valid:
-        raise SettingError(where, f"is {value!r}", f"it accepts {expected}")
+        raise SettingError(where, f"must be {expected}, not {value!r}")
 
 
 def _inner(where: str, name: str) -> str:

@@ -67,8 +67,8 @@ class SettingError(ConfigError):
 
     Args:
         setting: its name in its table, such as ``model.experts`` or ``rule 1.metric``; empty for the table itself.
-        problem: what is wrong, such as ``is -1``.
-        fix: the remedy.
+        problem: what is wrong, such as ``must be at least 1, not -1``.
+        fix: the remedy; empty if the problem contains it.
         closest: existing names that resemble an unknown one.
         place: of the table, with the separator: ``"TrainConfig."``, ``"policy.toml: "``.
     """

@@ -176,7 +176,9 @@ def _conflict(what: str, holder: list[str]) -> Conflict:
     where = f"process {holder[0]}" if holder else "another process"
     if len(holder) > 1 and holder[1] != platform.node():
         where += f" on {holder[1]}"
-    return Conflict(f"{what} is going on in {where}", "wait until it ends, or stop it and run this command again")
+    return Conflict(
+        f"{what} is already running in {where}", "wait until it ends, or stop it and run this command again"
+    )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Literal
 from clerestory.core.codec import Tags
 
 Verdict = Literal["ship", "refuse", "cannot_decide"]
+VERDICT_TEXTS: dict[Verdict, str] = {"ship": "ship", "refuse": "do not ship", "cannot_decide": "cannot decide"}
 Outcome = Literal["pass", "fail", "cannot_decide"]
 Cause = Literal[
     # pass

@@ -52,8 +52,8 @@ class Range:
         return above and below and not math.isnan(value)
 
     def __str__(self) -> str:
-        low = "" if self.minimum is None else f"{'above' if self.exclusive_minimum else 'at least'} {self.minimum:g}"
-        high = "" if self.maximum is None else f"{'below' if self.exclusive_maximum else 'at most'} {self.maximum:g}"
+        low = _side("above" if self.exclusive_minimum else "at least", self.minimum)
+        high = _side("below" if self.exclusive_maximum else "at most", self.maximum)
         return " and ".join(bound for bound in (low, high) if bound) or "any number"
 
 
@@ -72,6 +72,19 @@ def setting_types(config: type) -> dict[str, Any]:
 def setting_range(config: type, name: str) -> Range | None:
     """The range of one setting, None if it has none."""
     return _range_of(setting_types(config)[name])
+
+
+def _side(words: str, bound: float | None) -> str:
+    """One side of a range, with the bound as people write it: 1,000,000 rather than 1e+06."""
+    if bound is None:
+        return ""
+    return f"{words} {bound:,.0f}" if abs(bound) >= 1e5 else f"{words} {bound:g}"
+
+
+def one_of(choices: Sequence[Any]) -> str:
+    """The choices as the end of "must be": ``a, b or c``."""
+    *most, last = map(str, choices)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def check_settings(config: Any) -> None:
@@ -132,9 +145,9 @@ def _reject(where: str, value: Any, accepted: Sequence[Any]) -> NoReturn:
     choices = [option for kind in accepted if get_origin(kind) is Literal for option in get_args(kind)]
     if choices:
         near = closest(str(value), [str(option) for option in choices])
-        raise SettingError(where, f"is {value!r}", f"it accepts {', '.join(map(str, choices))}", near)
+        raise SettingError(where, f"must be {one_of(choices)}, not {value!r}", closest=near)
     names = [_type_name(kind) for kind in accepted if kind is not type(None)]
-    raise SettingError(where, f"is {value!r}", f"it must be {' or '.join(dict.fromkeys(names))}")
+    raise SettingError(where, f"must be {' or '.join(dict.fromkeys(names))}, not {value!r}")
 
 
 def _type_name(kind: Any) -> str:
@@ -144,11 +157,11 @@ def _type_name(kind: Any) -> str:
 
 def _check_number(where: str, value: float, range_: Range | None) -> None:
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        raise SettingError(where, f"is {_shortened(value)}", f"it must be an integer up to {MAX_INTEGER:,}")
+        raise SettingError(where, f"must be an integer up to {MAX_INTEGER:,}, not {_shortened(value)}")
     if not math.isfinite(value):
-        raise SettingError(where, f"is {value!r}", f"it must be a finite number{f', {range_}' if range_ else ''}")
+        raise SettingError(where, f"must be {f'finite and {range_}' if range_ else 'a finite number'}, not {value!r}")
     if range_ is not None and value not in range_:
-        raise SettingError(where, f"is {value!r}", f"it must be {range_}")
+        raise SettingError(where, f"must be {range_}, not {value!r}")
 
 
 def _shortened(value: int) -> str:

@@ -28,15 +28,15 @@ class FolderTables(Table):
 
     Attributes:
         used: the paths of the tables, and of the lists of splits, that were read or are named in a finding.
-        address: the first address of an image in a table; empty if there is none.
-        address_table: the path of that table.
-        address_columns: its columns.
+        url: the first URL of an image in a table; empty if there is none.
+        url_table: the path of that table.
+        url_columns: its columns.
     """
 
     used: set[str] = field(default_factory=set)
-    address: str = ""
-    address_table: str = ""
-    address_columns: list[Columns] = field(default_factory=list)
+    url: str = ""
+    url_table: str = ""
+    url_columns: list[Columns] = field(default_factory=list)
     _captioned: dict[str, str] = field(default_factory=dict)
     _splits: dict[str, list[RawRow]] = field(default_factory=dict)
 
@@ -62,7 +62,7 @@ def read_tables(
     standard = [file for file in files if file.lower() in STANDARD_NAMES]
     if len(standard) > 1:
         names = " and ".join(sorted(standard))
-        raise DataError(f"{folder.root} has several caption files: {names}", "remove all but one")
+        raise DataError(f"{folder.root} has several caption files: {names}", "keep one, and rename or move the others")
     result = FolderTables()
     with_standard = {posixpath.dirname(file): file for file in files if _is_standard(file)}
     for file in sorted(files, key=_preference):
@@ -101,16 +101,16 @@ def _read(folder: DataFolder, file: str, keep_columns: Sequence[str], progress: 
         _unread(result, file, UnreadTable.UNREADABLE, error.message.replace(str(folder.root / file), "it"))
         return
     resolved = resolve_paths(folder, table.rows, file)
-    if resolved.address and not result.address:
-        result.address, result.address_table, result.address_columns = resolved.address, file, table.columns
+    if resolved.url and not result.url:
+        result.url, result.url_table, result.url_columns = resolved.url, file, table.columns
     captioned = {row.file for row in resolved.rows if any(caption.kind == "name" for caption in row.captions)}
     known = captioned & result._captioned.keys()
     if not _is_standard(file):
         if not resolved.rows:
             example = next((f", such as {valid_unicode(row.file)!r}" for row in table.rows if row.file), "")
             problem = f"none of its {len(table.rows):,} rows names an image of the folder{example}"
-            if resolved.address:
-                problem = f"it has addresses of images, such as {resolved.address!r}, which are not fetched"
+            if resolved.url:
+                problem = f"it has URLs instead of image files, such as {resolved.url!r}, and URLs are not downloaded"
             _unread(result, file, UnreadTable.NO_MATCH, problem)
             return
         if not any(row.captions or row.concept or row.split or row.licence for row in resolved.rows):

@@ -33,8 +33,8 @@ IMAGE_COLUMNS = (
     *("image", "picture", "photo", "img", "path", "file", "file_name", "filename", "file_path", "filepath"),
     *("image_path", "image_file", "image_file_name", "image_name", "img_path", "img_file", "img_name"),
 )
-# Addresses are not fetched; they are recognised so that it can be said what to do.
-ADDRESS_COLUMNS = ("url", "image_url", "img_url", "image_link", "img_link", "image_src", "coco_url")
+# URLs are not downloaded; they are recognised, so that the error can name the remedy.
+URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "img_link", "image_src", "coco_url")
 CAPTION_COLUMNS = (
     *("caption", "captions", "text", "name", "title"),
     *("sentence", "sentences", "comment", "alt", "alt_text", "description"),
@@ -120,7 +120,7 @@ class Columns:
             found = [name for key in keys for name in rest if column_key(name) == column_key(key)]
             return [name for name in found if rest.pop(name, name) is None]
 
-        self.images = take(*IMAGE_COLUMNS) or take(*ADDRESS_COLUMNS)
+        self.images = take(*IMAGE_COLUMNS) or take(*URL_COLUMNS)
         self.image = self.images[0] if self.images else ""
         self.captions = [(name, "en") for name in take(*CAPTION_COLUMNS)]
         self.keywords = take(*KEYWORD_COLUMNS)
@@ -308,7 +308,7 @@ def _is_caption(text: str, lang: str) -> bool:
 
 
 def _is_identifier(values: Counter[str]) -> bool:
-    """Whether a column has another value in nearly every sample: a price, a date, an address of a page."""
+    """Whether a column has another value in nearly every sample: a price, a date, the URL of a page."""
     total = values.total()
     most_differ = total >= 4 * MIN_UNIQUE and len(values) * 2 > total
     return most_differ or (total >= MIN_UNIQUE and len(values) == total)

@@ -223,8 +223,8 @@ class _CellParser:
 
 def _delimiter(header: str) -> str:
     image = re.match(r"[^,;\t|]*\.[A-Za-z]{3,4}(?:#\d+)?[ ]*([,;\t|])", header)
-    address = re.search(r"([,;\t|])[a-z][a-z0-9+.\-]*://", header)
-    beside = image or address
+    url = re.search(r"([,;\t|])[a-z][a-z0-9+.\-]*://", header)
+    beside = image or url
     if beside:  # a row of a table without a header, with a caption that may have commas
         return beside[1]
     unquoted = re.sub(r'"[^"]*"', "", header)

@@ -52,8 +52,8 @@ class UnusedColumn(StrEnum):
     VARIES = "varies"
 
 
-class RowLines(StrEnum):
-    """Why rows and lines of a table differ; the ``reason`` of CLR-D019."""
+class QuotedCell(StrEnum):
+    """What is notable about a quoted cell of a table; the ``reason`` of CLR-D019."""
 
     SEVERAL_LINES = "several_lines"
     UNBALANCED_QUOTE = "unbalanced_quote"
@@ -112,19 +112,23 @@ UNKNOWN_SPLIT = FindingCode("CLR-D012", "warning", "unknown split", fix="use tra
 UNUSED_FILES = FindingCode(
     "CLR-D013", "info", "files that are not used", fix="nothing to do, unless they belong to the data"
 )
-UNREAD_TABLE = FindingCode("CLR-D014", "warning", "table that is not read", fix="remove it, or open it by its own name")
+UNREAD_TABLE = FindingCode(
+    "CLR-D014", "warning", "table that is not read", fix="add it separately: clerestory data add FOLDER/TABLE"
+)
 UNREADABLE_FOLDER = FindingCode(
     "CLR-D015", "warning", "unreadable folder", fix="correct its permissions, or move its files elsewhere"
 )
-IMAGE_ADDRESSES = FindingCode(
+IMAGE_URLS = FindingCode(
     "CLR-D016",
     "warning",
-    "addresses instead of images",
-    fix="fetch the images with img2dataset, then open the folder that it writes",
+    "URLs instead of image files",
+    fix="download the images with img2dataset, then add the folder that it writes",
 )
 OTHER_BASE_FOLDER = FindingCode("CLR-D017", "info", "paths relative to another folder", "pass", "nothing to do")
 EXACT_COPIES = FindingCode("CLR-D018", "info", "exact copies", fix="remove the copies if they are not intended")
-ROW_LINES = FindingCode("CLR-D019", "warning", "row and line differ", fix="close the quote, or remove it")
+QUOTED_CELL = FindingCode(
+    "CLR-D019", "warning", "unclosed quote or multi-line cell", fix="close the quote, or remove it"
+)
 MOSTLY_LEFT_OUT = FindingCode(
     "CLR-D020",
     "error",
@@ -148,12 +152,12 @@ LONG_CAPTIONS = FindingCode(
 CODES = (
     *(UNREADABLE_IMAGE, EMPTY_CAPTION, DUPLICATE_ID, MISSING_FILE, INCOMPLETE_ROW, BLANK_ICON, NO_CAPTION),
     *(COLUMN_AS_GROUP, UNUSED_COLUMN, OUTSIDE_FOLDER, SPLIT_CONFLICT, UNKNOWN_SPLIT),
-    *(UNUSED_FILES, UNREAD_TABLE, UNREADABLE_FOLDER, IMAGE_ADDRESSES, OTHER_BASE_FOLDER, EXACT_COPIES),
-    *(ROW_LINES, MOSTLY_LEFT_OUT, NO_TRAINING_SPLIT, LONG_CAPTIONS),
+    *(UNUSED_FILES, UNREAD_TABLE, UNREADABLE_FOLDER, IMAGE_URLS, OTHER_BASE_FOLDER, EXACT_COPIES),
+    *(QUOTED_CELL, MOSTLY_LEFT_OUT, NO_TRAINING_SPLIT, LONG_CAPTIONS),
 )
 ABOUT_SPLITS = frozenset(code.code for code in (SPLIT_CONFLICT, NO_TRAINING_SPLIT))  # of the source
 # Each has one finding for each row or image that is left out, or the number of rows.
-_LEFT_OUT_CODES = (UNREADABLE_IMAGE, MISSING_FILE, INCOMPLETE_ROW, OUTSIDE_FOLDER, UNKNOWN_SPLIT, IMAGE_ADDRESSES)
+_LEFT_OUT_CODES = (UNREADABLE_IMAGE, MISSING_FILE, INCOMPLETE_ROW, OUTSIDE_FOLDER, UNKNOWN_SPLIT, IMAGE_URLS)
 _LEFT_OUT = frozenset(code.code for code in _LEFT_OUT_CODES)
 
 
@@ -275,7 +279,10 @@ def outside_folder(where: str, file: str) -> Finding:
 
 def split_conflict(concept: str, splits: list[str]) -> Finding:
     """One concept in several of the given splits: the test data leaks into training."""
-    message = f"the concept {concept!r} is in {' and '.join(splits)}, so results on the latter are too optimistic"
+    message = (
+        f"the concept {concept!r} is in several splits ({', '.join(splits)}), "
+        "so scores on the held-out splits are too optimistic"
+    )
     return SPLIT_CONFLICT.finding(concept, message, concept=concept, splits=tuple(splits))
 
 
@@ -296,10 +303,10 @@ def unused_files(reason: UnusedFile, files: Sequence[str]) -> Finding:
         UnusedFile.NO_IMAGE: ("text or table that belongs to no image", "texts or tables that belong to no image"),
         UnusedFile.NOT_A_FILE: ("entry that is not a file", "entries that are not files"),
         UnusedFile.SIDECAR: (
-            "file beside an image, without a further caption,",
-            "files beside images, without further captions,",
+            "sidecar file that adds no caption",
+            "sidecar files that add no caption",
         ),
-        UnusedFile.UNKNOWN_FORMAT: ("file of another kind", "files of other kinds"),
+        UnusedFile.UNKNOWN_FORMAT: ("file of an unsupported type", "files of unsupported types"),
     }[reason]
     what = plural(len(names), f"{one} is", f"{several} are")
     fix = "unpack it, then open the folder" if reason == UnusedFile.ARCHIVE else None
@@ -318,11 +325,12 @@ def unreadable_folder(folder: str, problem: str) -> Finding:
     return UNREADABLE_FOLDER.finding(folder, f"the folder cannot be read ({problem}); its files are left out")
 
 
-def image_addresses(table: str, count: int, example: str) -> Finding:
-    """Rows with the address of an image instead of a file; addresses are never fetched."""
+def image_urls(table: str, count: int, example: str) -> Finding:
+    """Rows with the URL of an image instead of a file; URLs are never downloaded."""
     rows = plural(count, "row has", "rows have")
-    message = f"{rows} the address of an image, such as {example!r}; addresses are not fetched, the rows are skipped"
-    return IMAGE_ADDRESSES.finding(table, message, count=count, example=example)
+    skipped = "these rows are" if count != 1 else "this row is"
+    message = f"{rows} an image URL, such as {example!r}; URLs are not downloaded, so {skipped} skipped"
+    return IMAGE_URLS.finding(table, message, count=count, example=example)
 
 
 def other_base_folder(table: str, folder: str) -> Finding:
@@ -370,15 +378,15 @@ def rows_of_several_lines(count: int, where: str, lines: tuple[int, int]) -> Fin
     rows = plural(count, "row has a quoted text of several lines", "rows have texts of several lines")
     message = f"{rows}, such as lines {lines[0]} to {lines[1]}"
     fix = "nothing to do, unless a quote is missing there"
-    return ROW_LINES.finding(
-        where, message, fix=fix, state="pass", severity="info", reason=RowLines.SEVERAL_LINES, count=count
+    return QUOTED_CELL.finding(
+        where, message, fix=fix, state="pass", severity="info", reason=QuotedCell.SEVERAL_LINES, count=count
     )
 
 
 def unbalanced_quote(where: str, line: int) -> Finding:
     """A row with a quote that is not closed; the row ends with its line and is used."""
     message = f"a quote is not closed in line {line}; the row ends with this line"
-    return ROW_LINES.finding(where, message, reason=RowLines.UNBALANCED_QUOTE, count=1, line=line)
+    return QUOTED_CELL.finding(where, message, reason=QuotedCell.UNBALANCED_QUOTE, count=1, line=line)
 
 
 def mostly_left_out(name: str, left_out: int, used: int, example: Finding) -> Finding:

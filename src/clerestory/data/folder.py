@@ -20,7 +20,7 @@ from clerestory.data.caption_tables import SPREADSHEET_SUFFIXES, read_tables
 from clerestory.data.columns import Columns, RawRow
 from clerestory.data.data_folder import DataFolder, begins_like_an_image, is_image_name
 from clerestory.data.findings import UnusedFile
-from clerestory.data.image_paths import addresses_error, resolve_paths
+from clerestory.data.image_paths import resolve_paths, urls_error
 from clerestory.data.image_scan import ImageScan, scan_files
 from clerestory.data.layout import apply_layout
 from clerestory.data.sidecars import Sidecars
@@ -63,8 +63,8 @@ def open_folder(
     sidecars = Sidecars(data, files.images, files.tables)
     candidates = [file for file in files.tables if file not in sidecars.files]
     tables = read_tables(data, candidates, keep_columns, progress)
-    if tables.address and not files.images:
-        raise addresses_error(data.root / tables.address_table, tables.address, tables.address_columns[0])
+    if tables.url and not files.images:
+        raise urls_error(data.root / tables.url_table, tables.url, tables.url_columns[0])
     listed = {row.file for row in tables.rows}
     rows = [*tables.rows, *(_row(file) for file in files.images if file not in listed)]
     findings = [*data.findings(), *tables.findings]
@@ -91,8 +91,8 @@ def open_table(path: Path, progress: Progress = QUIET, keep_columns: Sequence[st
     parent = path.resolve().parent
     data = DataFolder(parent.parent if parent.name.lower() == "annotations" else parent)
     resolved = resolve_paths(data, table.rows, path.resolve().relative_to(data.root).as_posix())
-    if resolved.address and not resolved.rows:
-        raise addresses_error(path, resolved.address, table.columns[0])
+    if resolved.url and not resolved.rows:
+        raise urls_error(path, resolved.url, table.columns[0])
     return dataset_from_files(
         path.stem,
         data,

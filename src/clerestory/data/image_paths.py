@@ -20,7 +20,7 @@ from clerestory.data.findings import IncompleteRow
 
 MAX_SUGGESTIONS = 20  # rows for which a name is suggested,
 MAX_NAMES = 5000  # in folders of at most this number of names
-_ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.\-]*:)?//[^/]|data:image/", re.IGNORECASE)
+_URL = re.compile(r"(?:[a-z][a-z0-9+.\-]*:)?//[^/]|data:image/", re.IGNORECASE)
 _CAPTION_NUMBER = re.compile(r"#\d+$")  # of Flickr8k and Flickr30k: a.jpg#0 … a.jpg#4
 
 
@@ -31,12 +31,12 @@ class ResolvedRows:
     Attributes:
         rows: those whose image is a file of the folder; ``file`` is its path, ``id`` the same if the table has none.
         findings: one for each other row, or for several of them.
-        address: the first address of an image among the paths; empty if there is none.
+        url: the first URL of an image among the paths; empty if there is none.
     """
 
     rows: list[RawRow] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    address: str = ""
+    url: str = ""
 
 
 def resolve_paths(folder: DataFolder, rows: Sequence[RawRow], table: str) -> ResolvedRows:
@@ -52,12 +52,12 @@ def resolve_paths(folder: DataFolder, rows: Sequence[RawRow], table: str) -> Res
     """
     result = ResolvedRows()
     missing: list[tuple[RawRow, bool]] = []
-    addresses: list[str] = []
+    urls: list[str] = []
     for row in rows:
         if not row.file:
             result.findings.append(data_findings.incomplete_row(row.where, IncompleteRow.NO_IMAGE))
-        elif _ADDRESS.match(row.file):
-            addresses.append(row.file)
+        elif _URL.match(row.file):
+            urls.append(row.file)
         else:
             file, is_outside = _find(folder, row.file, posixpath.dirname(table))
             if file:
@@ -73,14 +73,14 @@ def resolve_paths(folder: DataFolder, rows: Sequence[RawRow], table: str) -> Res
         else:
             names = _similar_names(folder, row.file, table) if number < MAX_SUGGESTIONS else ()
             result.findings.append(data_findings.missing_file(row.where, path, names))
-    if addresses:
-        result.address = valid_unicode(addresses[0])
-        result.findings.append(data_findings.image_addresses(valid_unicode(table), len(addresses), result.address))
+    if urls:
+        result.url = valid_unicode(urls[0])
+        result.findings.append(data_findings.image_urls(valid_unicode(table), len(urls), result.url))
     return result
 
 
-def addresses_error(path: Path, address: str, columns: Columns) -> DataError:
-    """The error for a table that has only addresses, with the command that fetches the images."""
+def urls_error(path: Path, url: str, columns: Columns) -> DataError:
+    """The error for a table that has only URLs, with the command that downloads the images."""
     form = path.suffix.lower().removeprefix(".").replace("ndjson", "jsonl")
     captions = f" --caption_col {quote(columns.captions[0][0])}" if columns.captions else ""
     command = (
@@ -88,8 +88,8 @@ def addresses_error(path: Path, address: str, columns: Columns) -> DataError:
         "--output_format files --output_folder images"
     )
     return DataError(
-        f"{path} has the addresses of images, such as {address!r}, and addresses are not fetched",
-        f"fetch the images with: pip install img2dataset && {command}; then add the folder images",
+        f"{path} has URLs instead of image files, such as {url!r}, and URLs are not downloaded",
+        f"download the images with: pip install img2dataset && {command}; then add the folder images",
     )
 
 

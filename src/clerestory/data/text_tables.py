@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import pyarrow as pa
@@ -22,9 +23,9 @@ from clerestory.data import findings as data_findings
 from clerestory.data import parquet
 from clerestory.data.annotations import NotJson, json_rows
 from clerestory.data.columns import (
-    ADDRESS_COLUMNS,
     CAPTION_COLUMNS,
     IMAGE_COLUMNS,
+    URL_COLUMNS,
     Columns,
     RawRow,
     column_key,
@@ -36,8 +37,8 @@ from clerestory.data.findings import IncompleteRow
 
 ROWS_PER_UPDATE = 1000
 TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"))
-_IMAGE_KEYS = frozenset(map(column_key, (*IMAGE_COLUMNS, *ADDRESS_COLUMNS)))
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.\-]*://\S+", re.IGNORECASE)
+_IMAGE_KEYS = frozenset(map(column_key, (*IMAGE_COLUMNS, *URL_COLUMNS)))
+_URL = re.compile(r"[a-z][a-z0-9+.\-]*://\S+", re.IGNORECASE)
 _Rows = Iterator[tuple[int, str, dict[str, Any] | IncompleteRow]]
 
 
@@ -112,7 +113,7 @@ def is_table(path: Path) -> bool:
     except DataError:
         return False
     return len(header) > 1 and (
-        any(column_key(cell) in _IMAGE_KEYS for cell in header) or bool(_missing_header(header))
+        any(column_key(cell) in _IMAGE_KEYS for cell in header) or bool(_implied_header(header))
     )
 
 
@@ -120,15 +121,15 @@ def _csv_reader(path: Path) -> CsvReader:
     return CsvReader(read_lines(path), is_header=lambda cells: any(column_key(cell) in _IMAGE_KEYS for cell in cells))
 
 
-def _missing_header(cells: Sequence[str]) -> list[str]:
+def _implied_header(cells: Sequence[str]) -> list[str]:
     """The columns of a table whose first line is a row already; empty if it is a header.
 
-    It is a row if it begins with an image and ends with a text, or has the address of an image.
+    It is a row if it begins with an image and ends with a text, or has the URL of an image.
     """
     if len(cells) > 1 and _is_image_name(cells[0]) and not _is_image_name(cells[-1]) and _has_letters(cells[-1]):
         return ["image", *(f"column {i}" for i in range(2, len(cells))), "caption"]
-    addresses = [i for i, cell in enumerate(cells) if _ADDRESS.match(cell.strip())]
-    return ["image" if i in addresses else "caption" for i in range(len(cells))] if addresses else []
+    urls = [i for i, cell in enumerate(cells) if _URL.match(cell.strip())]
+    return ["image" if i in urls else "caption" for i in range(len(cells))] if urls else []
 
 
 def _has_row_names(header: Sequence[str], first: Sequence[str]) -> bool:
@@ -147,7 +148,7 @@ def _csv_rows(path: Path, keep_columns: Sequence[str], table: Table) -> _Rows:
     """Rows of a CSV file: the number of the line, how findings refer to the row, and its cells."""
     reader = _csv_reader(path)
     first: list[CsvRecord] = []
-    if names := _missing_header(reader.header):
+    if names := _implied_header(reader.header):
         first, reader.header = [CsvRecord(1, 1, reader.header)], names
     first += islice(reader, 1)
     if first and _has_row_names(reader.header, first[0].cells):
@@ -158,13 +159,13 @@ def _csv_rows(path: Path, keep_columns: Sequence[str], table: Table) -> _Rows:
     width = len(header)
     image = header.index(columns.image) if header else 0
     reader.begins_row = lambda cells: len(cells) >= width and _may_be_image(cells[image])
-    several: list[tuple[str, CsvRecord]] = []
-    number_several = 0
+    multi_line: tuple[str, CsvRecord] | None = None  # an example
+    num_multi_line = 0
     for number, record in enumerate(chain(first, reader), start=1):
         where = f"{path.name}, row {number}"
         if record.lines > 1:
-            number_several += 1
-            several = several or [(where, record)]
+            num_multi_line += 1
+            multi_line = multi_line or (where, record)
         if any(cell.strip() for cell in record.cells[width:]):
             reason = IncompleteRow.TOO_MANY_CELLS if record.is_balanced else IncompleteRow.UNBALANCED_QUOTE
             yield record.line, where, reason
@@ -172,9 +173,10 @@ def _csv_rows(path: Path, keep_columns: Sequence[str], table: Table) -> _Rows:
         if not record.is_balanced:
             table.findings.append(data_findings.unbalanced_quote(where, record.line))
         yield record.line, where, dict(zip(header, record.cells, strict=False))
-    for where, record in several:
+    if multi_line:
+        where, record = multi_line
         lines = (record.line, record.line + record.lines - 1)
-        table.findings.append(data_findings.rows_of_several_lines(number_several, where, lines))
+        table.findings.append(data_findings.rows_of_several_lines(num_multi_line, where, lines))
 
 
 def _may_be_image(cell: str) -> bool:
@@ -204,7 +206,8 @@ def _parquet_rows(path: Path, keep_columns: Sequence[str], table: Table) -> _Row
         with path.open("rb") as opened:  # Arrow itself opens only names that are UTF-8
             file = pq.ParquetFile(opened)
             if parquet.image_column(file.schema_arrow):
-                raise DataError(f"{path} contains the images themselves", "open it by its own name")
+                fix = f"add it separately: clerestory data add {quote(str(path))}"
+                raise DataError(f"{path} contains the images themselves", fix)
             names = unique_names(file.schema_arrow.names)
             table.columns.append(_columns(names, keep_columns, path))
             rows = chain.from_iterable(batch.rename_columns(names).to_pylist() for batch in file.iter_batches())

@@ -10,12 +10,12 @@ from typing import Any
 
 from clerestory.core.errors import NotFound
 from clerestory.core.imports import paused_garbage_collection
-from clerestory.models.adapters.http_client import host_of, is_loopback
+from clerestory.models.adapters.http_client import OPENAI, host_of, is_loopback
 from clerestory.models.folder_check import OWN_TYPE, check_folder
 from clerestory.models.protocols import AnyModel
 from clerestory.models.starter import STARTER, starter_folder
 
-HF, OPENAI = "hf:", "openai:"
+HF = "hf:"
 REFERENCE_FORMS = "a model is hf:org/name, hf:./folder, openai:http://host/v1#model, a folder, or starter"
 
 
@@ -28,7 +28,7 @@ def remote_host(ref: str) -> str:
     """The host to which images and texts are sent when this model is used; empty if nothing leaves this computer.
 
     Raises:
-        InputError: the address of an endpoint is invalid.
+        InputError: the URL of an endpoint is invalid.
     """
     if not ref.startswith(OPENAI):
         return ""

@@ -14,6 +14,14 @@ from clerestory.report.vocabulary import EVENTS, KINDS, OUTCOMES, SLICES, VERDIC
 from clerestory.stats.metrics import metric
 
 SHARE, MILLISECONDS = "share", "ms"
+# The fields of ``core.evidence.Subject``.
+DIGESTS = {
+    "model": "the model",
+    "data": "the data",
+    "code": "the code",
+    "config": "the settings",
+    "environment": "the machine or its libraries",
+}
 # Units that say nothing beside the name of the measurement.
 PLAIN_UNITS = ("", SHARE, "rank", "score", "ratio", "log ratio")
 

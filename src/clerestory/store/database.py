@@ -59,7 +59,7 @@ class Database:
 
     @property
     def location(self) -> str:
-        """The file or address of the database, without a password."""
+        """The file or URL of the database, without a password."""
         return location(self.url, self.file)
 
     @contextmanager

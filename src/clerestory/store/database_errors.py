@@ -48,7 +48,7 @@ def translate_database_errors(url: URL, file: Path | None) -> Iterator[None]:
 
 
 def location(url: URL, file: Path | None) -> str:
-    """The file or address of a database, without a password."""
+    """The file or URL of a database, without a password."""
     return str(file) if file else url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 

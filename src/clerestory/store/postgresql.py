@@ -50,8 +50,8 @@ def postgresql_engine(url: URL) -> Engine:
 
 
 def _begin(connection: Connection) -> None:
-    milliseconds = {"lock": f"{database_errors.BUSY_SECONDS}s", "idle": f"{IDLE_SECONDS}s"}
-    connection.execute(_SETTINGS, milliseconds)
+    timeouts = {"lock": f"{database_errors.BUSY_SECONDS}s", "idle": f"{IDLE_SECONDS}s"}
+    connection.execute(_SETTINGS, timeouts)
     if connection.get_execution_options().get("clerestory_writes", False):
         connection.execute(_LOCK, {"lock": WRITER_LOCK})
 

@@ -35,7 +35,7 @@ def check_format(version: str, location: str, model: str = "") -> None:
 
     Args:
         version: the format of the store.
-        location: its folder or address, for people.
+        location: its folder or URL, for people.
         model: the folder of one of its models, if known.
 
     Raises:

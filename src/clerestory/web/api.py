@@ -83,7 +83,7 @@ async def ready(request: Request) -> Response:
     state = {"live": follower.live, "served": loaded.ref if loaded else "", "loading": follower.loading}
     reason = follower.not_ready_reason
     if reason or loaded is None:
-        body = {"status": "not ready", "reason": reason or "the model has just been taken back", **state}
+        body = {"status": "not ready", "reason": reason or "the release is no longer live", **state}
         return JSONResponse(body, 503, headers={"retry-after": "2"})
     body = {"status": "ready", **state, "digest": loaded.model.digest}
     if follower.load_error:
@@ -136,7 +136,7 @@ async def _count_tokens(server: ServerState, loaded: LoadedModel, inputs: Sequen
         for position, count in zip(texts, counts, strict=True):
             if count > counter.limit:
                 raise RequestRejected(
-                    f"input[{position}] has {count} tokens, the model accepts {counter.limit}",
+                    f"input[{position}] has {count:,} tokens; the maximum is {counter.limit:,}",
                     "shorten it, or split it into several inputs",
                     code="too_many_tokens",
                     param=f"input[{position}]",

@@ -31,7 +31,7 @@ from clerestory.web.views import STATIC, on_error, on_http_error, on_unexpected_
 
 
 class _NumberConvertor(Convertor[int]):
-    """A number in an address; one of more digits than any number of ours is an unknown address."""
+    """A number in a URL; one of more digits than any number of ours is an unknown URL."""
 
     regex = "[0-9]{1,9}"
 

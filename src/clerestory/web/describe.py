@@ -149,7 +149,7 @@ async def download(request: Request) -> Response:
 
 
 async def _review(request: Request) -> Review:
-    """The review of the address; in a thread, since it may have to be read from the disk."""
+    """The review of the URL; in a thread, since it may have to be read from the disk."""
     return await asyncio.to_thread(server_state(request).reviews.get, request.path_params["review"])
 
 

@@ -53,7 +53,7 @@ def parse_embedding_request(content: bytes, store: Store, loaded: LoadedModel) -
     dimensions = _dimensions(body.get("dimensions"), loaded)
     encoding = "float" if body.get("encoding_format") in (None, "") else body["encoding_format"]
     if encoding not in ENCODING_FORMATS:
-        problem = f"there is no encoding_format {_echo(encoding)}"
+        problem = f"encoding_format {_echo(encoding)} is not supported"
         raise RequestRejected(problem, "use float or base64", code="invalid_value", param="encoding_format")
     check_model(body.get("model"), store, loaded)
     _check_lengths(inputs)
@@ -74,7 +74,7 @@ def check_model(ref: object, store: Store, loaded: LoadedModel) -> None:
     fix = f"use {loaded.ref}{f' or {release.name}@live' if release else ''}, or omit model"
     if not isinstance(ref, str):
         raise RequestRejected("model is not a string", fix, code="invalid_type", param="model")
-    problem = f"there is no model {_echo(ref)}"
+    problem = f"unknown model {_echo(ref)}"
     try:
         if store.resolve(ref).digest == loaded.model.digest:
             return
@@ -107,7 +107,7 @@ def _check_parameters(body: Mapping[str, Any]) -> None:
         if name not in PARAMETERS and value is not None:
             near = closest(name, PARAMETERS)
             hint = f"did you mean {near[0]}?" if near else f"the parameters are {', '.join(PARAMETERS)}"
-            problem = f"there is no parameter {_echo(name)}"
+            problem = f"unknown parameter {_echo(name)}"
             raise RequestRejected(problem, hint, code="unknown_parameter", param=name[:MAX_ECHO])
 
 
@@ -141,7 +141,7 @@ def _dimensions(value: object, loaded: LoadedModel) -> int:
     if value is None:
         return dims[-1]
     if not isinstance(value, int) or isinstance(value, bool) or value not in dims:
-        problem = f"dimensions is {_echo(value)}"
+        problem = f"dimensions={_echo(value)} is not supported by this model"
         fix = f"the model supports {', '.join(map(str, dims))}"
         raise RequestRejected(problem, fix, code="invalid_value", param="dimensions")
     return value
@@ -156,7 +156,7 @@ def _check_lengths(inputs: list[str]) -> None:
         total += len(text)
         if len(text) > MAX_TEXT_CHARACTERS:
             raise RequestRejected(
-                f"input[{i}] has {len(text):,} characters, a text may have {MAX_TEXT_CHARACTERS:,}",
+                f"input[{i}] has {len(text):,} characters; the maximum is {MAX_TEXT_CHARACTERS:,}",
                 "shorten it, or split it into several inputs; an image begins with data:image/png;base64,",
                 413,
                 "too_large",
@@ -164,7 +164,7 @@ def _check_lengths(inputs: list[str]) -> None:
                 param=f"input[{i}]",
             )
     if total > MAX_REQUEST_CHARACTERS:
-        problem = f"the texts have {total:,} characters, a request may have {MAX_REQUEST_CHARACTERS:,}"
+        problem = f"the texts have {total:,} characters together; the maximum is {MAX_REQUEST_CHARACTERS:,}"
         raise RequestRejected(
             problem, "send fewer at once", 413, "too_large", code="too_many_characters", param="input"
         )

@@ -47,12 +47,12 @@ def freshness_of(server: ServerState, release: Release) -> FreshnessView:
     count = {name: sum(each.state == name for each in states) for name in order}
     fresh, total = count["fresh"], len(states)
     if fresh == total:
-        return FreshnessView(suites, labels.FRESH, f"All {total} parts of its evaluation are up to date.", "")
+        return FreshnessView(suites, labels.FRESH, f"All {total} evaluation suites are up to date.", "")
     rest = [
         f"{count[name]} {'is' if count[name] == 1 else 'are'} {name}" for name in ("stale", "missing") if count[name]
     ]
     label = labels.STALE if count["stale"] else labels.MISSING
-    summary = f"{fresh} of {total} parts of its evaluation are up to date; {format.listing(rest)}."
+    summary = f"{fresh} of {total} evaluation suites are up to date; {format.listing(rest)}."
     return FreshnessView(suites, label, summary, f"clerestory evaluate {release.ref} --since {release.ref}")
 
 

@@ -56,13 +56,6 @@ _EVENTS = {
     "rolled_back": ("back", "unsure"),
     "data_added": ("add", "soft"),
 }
-_DIGESTS = {
-    "model": "the model",
-    "data": "the pictures",
-    "code": "the code",
-    "config": "the settings",
-    "environment": "the machine or its libraries",
-}
 
 
 def event(kind: str) -> StateLabel:
@@ -100,12 +93,12 @@ def ago(iso: str, now: datetime | None = None) -> str:
 
 def digests(subject: Subject) -> list[tuple[str, str, str]]:
     """The digests of a subject for a table: field, description, SHA-256 (empty without a dependency on it)."""
-    return [(name, description, getattr(subject, name)) for name, description in _DIGESTS.items()]
+    return [(name, description, getattr(subject, name)) for name, description in format.DIGESTS.items()]
 
 
 def changes(names: Iterable[str]) -> str:
     """The changed digests of a subject as text: ``the code and the settings``."""
-    return format.listing([_DIGESTS[name] for name in names])
+    return format.listing([format.DIGESTS[name] for name in names])
 
 
 def num_images(count: int) -> str:

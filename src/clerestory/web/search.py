@@ -40,7 +40,7 @@ class SearchHitView(NamedTuple):
 
 
 class SearchRequest(NamedTuple):
-    """The state of the page, all of it from the address."""
+    """The state of the page, all of it from the URL."""
 
     query: str
     like: str
@@ -50,7 +50,7 @@ class SearchRequest(NamedTuple):
 
     @property
     def more_url(self) -> str:
-        """The address of the same search with more images."""
+        """The URL of the same search with more images."""
         return url("/", q=self.query, like=self.like, image=self.image, style=self.style, n=self.shown + PAGE_SIZE)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clerestory.core.errors import InputError
+from clerestory.models.adapters.http_client import is_loopback
 
 DRAIN_SECONDS = 1.0
 STOP_SECONDS = 30.0  # from the signal to the end of the process, whatever is under way
@@ -146,7 +146,7 @@ class _Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    if not _is_loopback(host):
+    if not is_loopback(host):
         raise InputError(
             f"{host} can be reached from other computers, and the pages have no login",
             "use 127.0.0.1, and an SSH tunnel (ssh -L) to reach it from another computer",
@@ -165,12 +165,3 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.listen(128)
     listening.setblocking(False)
     return listening
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

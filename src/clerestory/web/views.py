@@ -73,7 +73,7 @@ def sentence_start(text: str) -> str:
 
 @lru_cache(maxsize=32)
 def static_url(name: str) -> str:
-    """The address of a static file, with its digest, so that it may be cached for ever."""
+    """The URL of a static file, with its digest, so that it may be cached for ever."""
     return f"/static/{name}?v={digest_bytes((STATIC / name).read_bytes())[:12]}"
 
 
@@ -84,7 +84,7 @@ def url(path: str, **query: str | int | None) -> str:
 
 
 def image_url(sample_id: str, image: str) -> str:
-    """The address of a sample's image, with its digest, so that it may be cached for ever."""
+    """The URL of a sample's image, with its digest, so that it may be cached for ever."""
     return f"/images/{quote(sample_id, safe='/')}?v={image[:12]}"
 
 
@@ -150,12 +150,12 @@ async def on_error(request: Request, error: Exception) -> Response:
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
-    """Respond to an unknown address or method."""
+    """Respond to an unknown URL or method."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        message, fix = "there is no page at this address", "start from the search page"
+        message, fix = "this page does not exist", "start from the search page"
     elif error.status_code == 405:
-        message, fix = f"this address does not accept {request.method}", "see docs/reference/http-api.md"
+        message, fix = f"this URL does not accept {request.method}", "see docs/reference/http-api.md"
     else:
         message, fix = HTTPStatus(error.status_code).phrase, ""
     kind = {404: "not_found", 405: "wrong_method"}.get(error.status_code, "invalid_request")

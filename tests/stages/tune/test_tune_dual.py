@@ -276,7 +276,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 
 
 def test_bad_input_is_told_in_a_sentence(clip: Path, new: Dataset, store: Store, known: Dataset) -> None:
-    with pytest.raises(ConfigError, match="learning_rate is 0"):
+    with pytest.raises(ConfigError, match="learning_rate must be .*, not 0"):
         TuneConfig(learning_rate=0.0)
     with pytest.raises(ConfigError, match="min_retention"):
         TuneConfig(min_retention=1.5)

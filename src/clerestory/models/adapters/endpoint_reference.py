@@ -1,4 +1,4 @@
-"""The reference of an endpoint as a model folder: address, name, prompts and a fingerprint of its answers.
+"""The reference of an endpoint as a model folder: base URL, name, prompts and a fingerprint of its answers.
 
 The weights behind an endpoint cannot be pinned. What can be kept is how it answered a few fixed requests: while it
 answers them alike it counts as the same model, and as another one as soon as it does not.

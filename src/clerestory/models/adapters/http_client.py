@@ -24,7 +24,8 @@ MAX_WAIT_SECONDS = 60.0
 # Circuit breaker: after this many consecutive failures no request is sent for a while; retrying each would take hours.
 MAX_CONSECUTIVE_FAILURES = 8
 OPEN_CIRCUIT_SECONDS = 60.0
-ADDRESS_FORM = "use the form openai:http://host:port/v1#model"
+OPENAI = "openai:"
+URL_FORM = "use the form openai:http://host:port/v1#model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class HttpClient:
         retry_policy: timeout and retries.
 
     Raises:
-        InputError: ``base`` is not an http(s) address, or the API key has characters that no header can carry.
+        InputError: ``base`` is not an http(s) URL, or the API key has characters that no header can carry.
     """
 
     def __init__(self, base: str, retry_policy: RetryPolicy | None = None) -> None:
@@ -163,21 +164,21 @@ def _is_rejected(reply: HttpReply) -> bool:
 
 
 def host_of(base: str) -> str:
-    """The host of an address.
+    """The host of a base URL.
 
     Raises:
-        InputError: it is not an http(s) address with a host.
+        InputError: it is not an http(s) URL with a host.
     """
     try:
         parts = urlsplit(base)
         host, _ = parts.hostname or "", parts.port
     except ValueError as error:
-        raise InputError(f"{base!r} is not an address: {error}", ADDRESS_FORM) from error
+        raise InputError(f"{base!r} is not a URL: {error}", URL_FORM) from error
     if parts.scheme not in ("http", "https") or not host:
-        raise InputError(f"{base!r} is not an http address", ADDRESS_FORM)
+        raise InputError(f"{base!r} is not an http URL", URL_FORM)
     if parts.username or parts.password:
         raise InputError(
-            "the address of the endpoint contains a user name or a password", f"set {API_KEY_VARIABLES[0]} instead"
+            "the URL of the endpoint contains a user name or a password", f"set {API_KEY_VARIABLES[0]} instead"
         )
     return host
 

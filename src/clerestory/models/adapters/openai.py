@@ -1,6 +1,6 @@
 """Any endpoint with OpenAI's API: vLLM, llama.cpp, Ollama, a hosted service, another Clerestory server.
 
-Images are sent as PNG ``data:`` URLs. The weights of a remote model cannot be pinned: its digest covers its address,
+Images are sent as PNG ``data:`` URLs. The weights of a remote model cannot be pinned: its digest covers its URL,
 its name and the prompts used.
 """
 
@@ -23,7 +23,14 @@ from PIL import Image
 from clerestory.core.codec import Fact
 from clerestory.core.errors import CapabilityError, InputError, IntegrityError, Undecided, not_found
 from clerestory.models.adapters.endpoint_reference import changed_answers, read_reference, reference_digest
-from clerestory.models.adapters.http_client import ADDRESS_FORM, API_KEY_VARIABLES, HttpClient, HttpReply, RetryPolicy
+from clerestory.models.adapters.http_client import (
+    API_KEY_VARIABLES,
+    OPENAI,
+    URL_FORM,
+    HttpClient,
+    HttpReply,
+    RetryPolicy,
+)
 from clerestory.models.adapters.request_parameters import REFUSED, RequestParameters
 from clerestory.models.clip_scorer import log_softmax
 from clerestory.models.protocols import (
@@ -38,7 +45,6 @@ from clerestory.models.protocols import (
 )
 from clerestory.models.reasoning import without_reasoning
 
-PREFIX = "openai:"
 MAX_CONCURRENT_REQUESTS = 4
 EMBEDDING_BATCH_SIZE = 32  # images or texts in one request for embeddings
 LETTERS = string.ascii_uppercase[:20]  # endpoints report the probabilities of at most 20 tokens
@@ -50,7 +56,7 @@ BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s*")
 
 
 class Endpoint:
-    """A ``Generator`` and a ``Captioner`` behind an address, with a few concurrent requests; thread-safe.
+    """A ``Generator`` and a ``Captioner`` behind a base URL, with a few concurrent requests; thread-safe.
 
     Args:
         client: of the endpoint.
@@ -60,7 +66,7 @@ class Endpoint:
     Attributes:
         host: receives the images.
         methods: how it answers besides with text, as part of its digest.
-        reference: the known properties of the model: address, name, prompts, and its fingerprint if it is pinned.
+        reference: the known properties of the model: base URL, name, prompts, and its fingerprint if it is pinned.
         last_error: the reason why an item of the last call has no captions or no scores; empty without failures.
     """
 
@@ -97,7 +103,7 @@ class Endpoint:
         return [[CaptionCandidate(line, math.nan) for line in _captions(reply)[:n]] for reply in replies]
 
     def facts(self) -> dict[str, Fact]:
-        """Address, name and prompts."""
+        """Base URL, name and prompts."""
         return {
             "kind": "OpenAI-compatible endpoint",
             "endpoint": self.client.base,
@@ -208,7 +214,7 @@ class RemoteEmbedder:
         return self._embed(list(texts), dim)
 
     def facts(self) -> dict[str, Fact]:
-        """Address, name, embedding widths and reported digest."""
+        """Base URL, name, embedding widths and reported digest."""
         return {
             "kind": "Clerestory server",
             "endpoint": self.client.base,
@@ -240,16 +246,16 @@ def open_endpoint(ref: str, retry_policy: RetryPolicy | None = None) -> Endpoint
     One short request determines whether the endpoint reports probabilities, which makes it a ``Scorer``.
 
     Raises:
-        InputError: the address is invalid, nothing responds there, or the response does not conform to this API.
+        InputError: the URL is invalid, nothing responds there, or the response does not conform to this API.
         Undecided: it lists its models and answers no request.
         NotFound: the endpoint does not serve the model.
     """
-    base, _, model = ref.removeprefix(PREFIX).partition("#")
+    base, _, model = ref.removeprefix(OPENAI).partition("#")
     client = HttpClient(base, retry_policy)
     served = _served_models(client, model)
     if not model:
         if len(served) != 1:
-            fix = f"name one of them: {ADDRESS_FORM}"
+            fix = f"name one of them: {URL_FORM}"
             raise InputError(f"{client.base} serves {len(served)} models", fix, list(served)[:3])
         model = next(iter(served))
     elif served and model not in served:
@@ -274,7 +280,7 @@ def _probed(client: HttpClient, model: str) -> Endpoint:
         return ScoringEndpoint(client, model, parameters)
     _check_authorised(client, probe)
     if probe.error and probe.status not in REFUSED:
-        message = f"the endpoint {client.base} could not be tried: {probe.error}"
+        message = f"the endpoint {client.base} did not answer the test request: {probe.error}"
         raise Undecided(message, "run this again when it responds")
     return Endpoint(client, model, parameters)
 
@@ -303,7 +309,7 @@ def open_pinned(folder: Path) -> Endpoint | RemoteEmbedder:
         InputError, NotFound, Undecided: as ``open_endpoint``.
     """
     reference = read_reference(folder) or {}
-    ref = f"{PREFIX}{reference['endpoint']}#{reference['model']}"
+    ref = f"{OPENAI}{reference['endpoint']}#{reference['model']}"
     model, known = open_endpoint(ref), reference.pop("fingerprint", None)
     changed = list(reference) if model.reference != reference else []
     if known is not None and isinstance(model, Endpoint):
@@ -311,7 +317,7 @@ def open_pinned(folder: Path) -> Endpoint | RemoteEmbedder:
         model.pin(known)
     if changed:
         raise IntegrityError(
-            f"the endpoint {ref.removeprefix(PREFIX)} is no longer the model that was evaluated: it answers "
+            f"the endpoint {ref.removeprefix(OPENAI)} is no longer the model that was evaluated: it answers "
             "fixed requests in another way or has other properties",
             f"evaluate it again: clerestory evaluate {ref}",
         )
@@ -330,7 +336,7 @@ def _served_models(client: HttpClient, model: str) -> dict[str, Mapping[str, Any
     if reply.status in (404, 405) and model:
         return {}
     if reply.error:
-        fix = "check the address, and that the server is running; the address usually ends in /v1"
+        fix = "check the URL, and that the server is running; the URL usually ends in /v1"
         raise InputError(f"{client.base} does not respond as an OpenAI-compatible endpoint: {reply.error}", fix)
     entries = reply.body.get("data")
     entries = entries if isinstance(entries, list) else []

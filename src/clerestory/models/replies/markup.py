@@ -56,7 +56,7 @@ def explicit_answers(text: str) -> list[str]:
 
 
 def braced(text: str, start: int) -> str:
-    """The text from a position to the brace that closes it; the rest if none does."""
+    """The text from a position to the brace that closes it; empty if none does."""
     depth = 1
     for i in range(start, len(text)):
         depth += {"{": 1, "}": -1}.get(text[i], 0)

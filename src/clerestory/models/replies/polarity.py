@@ -137,6 +137,7 @@ class _Scan:
         self.clause: list[Mention] = []
         self.cue = False
         self.sentence_start = 0
+        self.double_negation_end = -1
         self._reset()
 
     def _reset(self) -> None:
@@ -182,7 +183,7 @@ class _Scan:
         follows = re.match(r"\W*\w+(?:\W+\w+)?", self.text[event.end :])
         wrong = re.match(rf"(?:\W+\w+)?\W*{lexicon.WRONG}", self.text[event.end :])
         if wrong and follows:
-            self.double = event.end + wrong.end()  # "not wrong"
+            self.double_negation_end = event.end + wrong.end()  # "not wrong"
             return
         if self.clause and _TRUTH.match(self.text[event.end :]) and not self._mention_before_break(event.end):
             self._deny(self.clause)  # "A is not correct"
@@ -190,8 +191,6 @@ class _Scan:
             self._deny(self.clause)
         else:
             self.negated, self.used, self.group_end = True, False, -1
-
-    double = -1
 
     def _mention_before_break(self, position: int) -> bool:
         """Whether an option follows in the same clause."""
@@ -221,7 +220,7 @@ class _Scan:
             self.negated, self.used, self.group_end = True, False, -1
 
     def _wrong(self, event: _Event) -> None:
-        if event.start < self.double:
+        if event.start < self.double_negation_end:
             return
         if self.clause:
             self._deny(self.clause)
@@ -234,7 +233,7 @@ class _Scan:
             mention.affirmed = False
 
     def _cue(self, event: _Event) -> None:
-        if event.start < self.double:
+        if event.start < self.double_negation_end:
             return
         if not self.used and re.fullmatch(lexicon.CONCLUSION, self.text[event.start : event.end]):
             self.negated = False

@@ -90,14 +90,13 @@ def _is_whole(text: str, start: int, end: int) -> bool:
     return not joined and before != "\u200d"
 
 
+_PREFIXES = ("ال", "وال", "بال", "لل", "فال", "كال", "و", "ב", "ה", "ו", "וה", "ל", "ש")
+
+
 def _has_prefix(text: str, start: int) -> bool:
     """Whether a word begins with an Arabic or Hebrew article or preposition."""
     match = re.search(r"(?<!\w)(\w+)$", text[:start])
-    return (
-        bool(match)
-        and match is not None
-        and match[1] in ("ال", "وال", "بال", "لل", "فال", "كال", "و", "ב", "ה", "ו", "וה", "ל", "ש")
-    )
+    return match is not None and match[1] in _PREFIXES
 
 
 def _inflected(text: str, option: str, index: int) -> Iterator[Mention]:

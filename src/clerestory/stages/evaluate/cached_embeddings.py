@@ -66,7 +66,7 @@ def embed_images_by_key(
     label: str = "Embedding images",
     names: Sequence[str] = (),
 ) -> Matrix:
-    """Embeddings (N, D) of images, one row per key; unit rows, float32; NaN for an image that ``load`` cannot give.
+    """Embeddings (N, D) of images, one row per key; unit rows, float32; NaN where ``load`` returns None.
 
     Embeddings are cached by the digests of the model and its code and by the image's key, one transaction per batch,
     so a killed process loses at most one batch.

@@ -87,7 +87,7 @@ NO_CORRECT_ANSWER = FindingCode("CLR-E046", "info", "no correct answer to price"
 
 DUPLICATE_OPTIONS = FindingCode("CLR-E050", "warning", "duplicate options", fix="make the options of an item differ")
 UNGROUPED_DISTRACTORS = FindingCode(
-    "CLR-E051", "info", "distractors of any category", fix="give the images a group such as category"
+    "CLR-E051", "info", "distractors drawn from all categories", fix="give the images a group such as category"
 )
 NO_EFFECTIVE_ROBUSTNESS = FindingCode("CLR-E052", "info", "effective robustness not measured", "not_run")
 

@@ -40,7 +40,7 @@ class Commands:
     def improve(self, reason: Reason) -> str:
         """The command that could give a better value than that of a reason; empty if none is known.
 
-        None is, where only more samples of the test would help: its message says how many.
+        It is also empty if only more test samples would help; the message of the reason says how many are needed.
         """
         if reason.additional_rows is not None:
             return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from clerestory.core.codec import Tags
 from clerestory.core.errors import InputError, IntegrityError, NotFound, Refused, not_found
 from clerestory.core.provenance import current_user, now
-from clerestory.core.release import Alias, Decision, Event, Release
+from clerestory.core.release import VERDICT_TEXTS, Alias, Decision, Event, Release
 from clerestory.store import AliasMove, Store, alias_target
 from clerestory.store.registry import how_to_go_live
 
@@ -148,11 +148,10 @@ def _require_ship(release: Release, done: str = "promoted") -> None:
     decision = release.decision
     if decision.verdict == "ship":
         return
-    verdict = "do not ship" if decision.verdict == "refuse" else "cannot decide"
     blocking = [reason for reason in decision.reasons if reason.outcome != "pass"]
-    first = f": {blocking[0].message.rstrip('.')}" if blocking else ""
+    first = f"; {blocking[0].message.rstrip('.')}" if blocking else ""
     raise Refused(
-        f"{release.ref} is not {done}, because the verdict of the gate is '{verdict}'{first}",
+        f"{release.ref} cannot be {done}: the gate's verdict is '{VERDICT_TEXTS[decision.verdict]}'{first}",
         decision.command or f"clerestory release show {release.ref}",
     )
 

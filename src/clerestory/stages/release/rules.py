@@ -103,8 +103,8 @@ def check_chance(rule: Rule, reason: Reason, chance: float) -> Reason:
         return reason
     message = (
         f"guessing would give a {describe_measurement(rule)} of {format_value(chance, reason.unit)}, which meets the "
-        f"{format_bound(rule, reason.unit)} as well, so it shows nothing (n = {reason.n or 0:,}); "
-        "it takes more test samples, or a metric that guessing does not reach."
+        f"{format_bound(rule, reason.unit)} as well, so the value is not informative (n = {reason.n or 0:,}); "
+        "add more candidates to the test split, or use a metric that guessing cannot satisfy."
     )
     return replace(reason, outcome="cannot_decide", cause="met_by_chance", message=message)
 

@@ -14,14 +14,14 @@ if TYPE_CHECKING:  # finding codes are listed without importing numpy
 SKIPPED_STEPS = FindingCode(
     "CLR-T001",
     "warning",
-    "steps without effect",
+    "skipped optimizer steps (non-finite loss or gradient)",
     fix="read the log; lower learning_rate if there are more than a few",
 )
 TRUNCATED_CAPTIONS = FindingCode(
     "CLR-T002",
     "info",
-    "captions truncated for the decoder",
-    fix="none needed if there are few: search uses up to 256 word pieces of a caption. Otherwise raise "
+    "captions truncated for the caption decoder",
+    fix="none needed if there are few: search uses up to 256 tokens of a caption. Otherwise raise "
     "model.max_caption_tokens",
 )
 UNUSED_IMAGES = FindingCode(
@@ -46,7 +46,7 @@ SHARED_CAPTIONS = FindingCode(
 TRUNCATED_TEXTS = FindingCode(
     "CLR-T006",
     "warning",
-    "captions longer than search reads",
+    "captions truncated by the text tower",
     fix="put what the image shows at the beginning of its caption",
 )
 

@@ -73,7 +73,7 @@ def train(data: Dataset, config: TrainConfig, store: Store, progress: Progress =
     Raises:
         DataError: the data has fewer than two concepts with captions.
         NotFound, IntegrityError: the text tower is missing or not the original.
-        Conflict: the same training is going on in another process; names it.
+        Conflict: the same training is already running in another process; names it.
         ClerestoryError: the loss stayed infinite or NaN, another process of the run has ended, or the disk is full.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the same call resumes the run.
     """
@@ -230,7 +230,7 @@ def _findings(run: Run) -> tuple[Finding, ...]:
         found.append(findings.UNUSED_IMAGES.finding("captions", message, count=unused))
     long = run.train_data.truncated_texts
     if long:
-        message = f"{long} captions are longer than the {MAX_TOKENS} word pieces that search reads; it ignores the rest"
+        message = f"{long} captions are longer than the {MAX_TOKENS} tokens that search reads; it ignores the rest"
         found.append(findings.TRUNCATED_TEXTS.finding("captions", message, count=long, max_tokens=MAX_TOKENS))
     shared = findings.shared_captions_finding(run.train_data.shared, len(run.train_data.train.pixels_NHWC))
     if shared is not None:

@@ -34,7 +34,7 @@ INTERPOLATED_WEIGHTS = FindingCode(
 GAIN_NOT_SHOWN = FindingCode(
     "CLR-T044",
     "warning",
-    "gain not shown",
+    "no significant gain",
     fix="train for more steps, on more images, or unlock a tower",
 )
 RETENTION_OVERLAP = FindingCode(

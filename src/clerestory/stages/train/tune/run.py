@@ -102,7 +102,7 @@ def tune(
         CapabilityError: a model of another kind, or one whose towers cannot be locked separately.
         MissingExtra: LoRA needs ``peft``.
         DataError: there is no training data or no retention set.
-        Conflict: the same fine-tuning is going on in another process; names it.
+        Conflict: the same fine-tuning is already running in another process; names it.
         ClerestoryError: the loss stayed infinite or NaN.
         KeyboardInterrupt: Ctrl-C.
     """
