@@ -13,7 +13,7 @@ from clerestory.core.extensions import names
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import Event
-from clerestory.core.sample import Dataset
+from clerestory.core.sample import Dataset, Sample
 from clerestory.core.units import plural
 from clerestory.data import DataSource, locate, open_data
 from clerestory.data.sources import NEW_SPLITS
@@ -126,6 +126,14 @@ def evaluated_data(store: Store, model: str) -> str:
     names_of = {row.digest: row.name for row in store.datasets()}
     used = (evidence.subject.data for evidence in store.find_evidence("evaluate", model=model))
     return next((names_of[digest] for digest in used if digest in names_of), "")
+
+
+def duplicate_images(data: Dataset) -> list[list[Sample]]:
+    """The samples that have the same image, byte for byte, in groups of two or more, both in the order of the data."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in data:
+        groups.setdefault(sample.image, []).append(sample)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def _with_findings_shown(data: Dataset, name: str, progress: Progress) -> Dataset:

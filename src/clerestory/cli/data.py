@@ -12,13 +12,14 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from clerestory.apps.datasets import add_dataset, load_dataset
+from clerestory.apps.captioning import captions_csv
+from clerestory.apps.datasets import add_dataset, duplicate_images, load_dataset
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.core.digest import short
 from clerestory.core.errors import DataError, InputError
 from clerestory.core.evidence import Finding
 from clerestory.core.extensions import names
-from clerestory.core.outputs import check_output_folder
+from clerestory.core.outputs import check_output, check_output_folder, write_output
 from clerestory.core.sample import Dataset
 from clerestory.core.units import plural
 from clerestory.data.shards import verify_shards, write_shards
@@ -27,6 +28,7 @@ from clerestory.store import open_store
 
 MAX_ADDED, MAX_LISTED = 3, 100  # findings of each kind that "data add" and "data show" print
 MAX_VALUES = 10
+MAX_DUPLICATES = 60  # rows
 MAX_EXAMPLES, MAX_CAPTION = 3, 80
 
 
@@ -82,6 +84,56 @@ def show_(name: str, /, *, common: Common = PLAIN) -> None:
         name: The name of the dataset.
     """
     _show(load_dataset(open_store(common.home), name, Output(quiet=True)), common, MAX_LISTED)
+
+
+def duplicates_(
+    name: str,
+    /,
+    *,
+    csv: Path | None = None,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = PLAIN,
+) -> None:
+    """List the images that a dataset has more than once, byte for byte.
+
+    A copy in another split than the first is marked: a model that was trained on one of them is tested on the same.
+
+    Args:
+        name: The name of a dataset, or any source that "data add" accepts.
+        csv: Write the list to this file.
+        force: Replace an existing --csv file.
+    """
+    if csv:
+        check_output(csv, force)
+    data = load_dataset(open_store(common.home), name, common.out)
+    groups = duplicate_images(data)
+    rows = [
+        {
+            "group": number,
+            "image": sample.id,
+            "caption": sample.caption,
+            "split": sample.split,
+            "other split": sample.split != group[0].split,
+        }
+        for number, group in enumerate(groups, start=1)
+        for sample in group
+    ]
+    table = Table("group", "image", "caption", "split", box=None)
+    for row in rows[:MAX_DUPLICATES]:
+        mark = f"{row['split']} (differs)" if row["other split"] else str(row["split"])
+        table.add_row(str(row["group"]), str(row["image"]), str(row["caption"]), mark)
+    spread = sum(any(sample.split != group[0].split for sample in group) for group in groups)
+    copies = len(rows) - len(groups)
+    line = f"{plural(len(groups), 'image')} more than once, {plural(copies, 'copy', 'copies')} of {len(data):,} samples"
+    lines: list[str | Table] = [table, line] if rows else [f"no image of {name} is there more than once"]
+    if spread:
+        lines.append(f"{plural(spread, 'image')} in more than one split")
+    if len(rows) > MAX_DUPLICATES:
+        lines.append(f"and {len(rows) - MAX_DUPLICATES:,} more rows (--csv writes all of them)")
+    common.out.result(rows, *lines)
+    if csv:
+        write_output(csv, captions_csv(rows).encode(), force)
+        common.out.write_line(f"wrote {csv}")
 
 
 def shards_(

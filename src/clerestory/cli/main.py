@@ -47,6 +47,9 @@ OTHERS = {
     "report": Command("A report on a model, as HTML and JSON.", 80, "clerestory.cli.report:report_"),
     "pack": Command("Share benchmarks: export, add, verify, list.", 90),
     "store": Command("The store itself: copy, migrate.", 95),
+    "completion": Command(
+        "Complete commands with the Tab key: bash, zsh, fish.", 110, "clerestory.cli.completion:completion_"
+    ),
     "use": Command("Small applications: search, describe.", 100),
 }
 SUBCOMMANDS = {
@@ -54,6 +57,7 @@ SUBCOMMANDS = {
         "add": "Add a folder, a table or the built-in icons under a name.",
         "list": "List the datasets.",
         "show": "Show one dataset: sizes, groups, licences, and the findings with their reasons.",
+        "duplicates": "List the images that a dataset has more than once.",
         "shards": "Write a dataset as shards with an index, or verify every byte of them.",
     },
     "release": {
