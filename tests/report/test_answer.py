@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 from tests.report.parsing import Parsed
 from tests.report.world import World, examination, make_data, make_model
 
@@ -13,6 +14,7 @@ from clerestory.core.digest import short
 from clerestory.core.errors import InputError, NotFound
 from clerestory.core.release import Decision, Event
 from clerestory.report import build, collect, render_html, render_markdown, report
+from clerestory.report.card import model_card
 from clerestory.report.files import DIGESTS
 from clerestory.report.model import ReportData
 from clerestory.report.view import Chapter, ReportPage
@@ -232,6 +234,20 @@ def test_names_of_the_files(world: World, tmp_path: Path) -> None:
     assert default.html.read_bytes() == edited
     assert report(world.store, "icons@live", force=True) == default
     assert b"a note of a person" not in default.html.read_bytes()
+
+
+def test_model_card_has_metadata_that_the_hub_accepts(world: World) -> None:
+    data = collect(world.store, "icons@2", world.data)
+    card = ModelCard(model_card(data))
+    assert card.data.license == "other"
+    assert card.data.library_name == "clerestory"
+    results = card.data.eval_results
+    assert results
+    measured = {
+        (m.name, m.slice.get("split"), round(m.value, 6)) for r in data.evidence for m in r.evidence.measurements
+    }
+    assert {(r.metric_type, r.dataset_split, r.metric_value) for r in results} <= measured
+    assert card.text.strip() == render_markdown(build(data)).strip()
 
 
 def test_markdown_card_has_the_same_numbers(world: World) -> None:

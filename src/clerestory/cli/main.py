@@ -64,6 +64,7 @@ SUBCOMMANDS = {
         "gate": "Decide by the policy whether a model may ship.",
         "list": "List every release, with the aliases live and previous.",
         "show": "Show one release with its decision and reasons.",
+        "card": "Write a model card in the format of the Hugging Face hub.",
         "promote": "Make a release live.",
         "rollback": "Go back to the previous live release.",
         "verify": "Verify every digest and recompute every number.",

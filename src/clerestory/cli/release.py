@@ -20,6 +20,7 @@ from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import NotFound
+from clerestory.core.outputs import check_output, write_output
 from clerestory.core.release import VERDICT_TEXTS, Decision, Event, Release
 from clerestory.core.units import plural
 from clerestory.stages.release import gate, load_policy, promote, rollback, run_gate, verify
@@ -168,6 +169,31 @@ def show_(ref: str, /, *, common: Common = PLAIN) -> None:
     )
     if any(state.state != "fresh" for state in states):
         common.out.next(f"clerestory evaluate {release.ref}{_data_option(store, release)} --since {release.ref}")
+
+
+def card_(
+    ref: str,
+    /,
+    *,
+    out: Path = Path("README.md"),
+    force: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = PLAIN,
+) -> None:
+    """Write a model card in the format of the Hugging Face hub: metadata and everything measured.
+
+    Args:
+        ref: A release (icons@3, icons@live), or a model's digest.
+        out: The file to write.
+        force: Replace an existing file.
+    """
+    check_output(out, force)
+    from clerestory.report.card import model_card  # here, because it imports the client of the hub
+    from clerestory.report.collect import collect
+
+    card = model_card(collect(open_store(common.home), ref))
+    write_output(out, card.encode(), force)
+    common.out.result({"file": str(out)}, str(out))
+    common.out.write_line("notice: the card names no licence of the model itself; choose one before you publish it")
 
 
 def promote_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
