@@ -172,8 +172,9 @@ def test_pictures_dropped_beside_the_frame_are_described_and_shown_large(page: P
 
 
 def test_a_folder_is_sent_picture_by_picture_and_goes_on_after_an_error(
-    context: BrowserContext, tmp_path: Path
+    context: BrowserContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("clerestory.web.describe.MAX_IMAGES_PER_REVIEW", 3)
     page = context.new_page()  # without the watch on the console, which reports the error
     (tmp_path / "trip" / "day 1").mkdir(parents=True)
     colours = ("tomato", "navy", "gold", "teal")
@@ -192,11 +193,12 @@ def test_a_folder_is_sent_picture_by_picture_and_goes_on_after_an_error(
     page.goto("/describe")
     page.get_by_label("Or a whole folder").set_input_files(tmp_path / "trip")
     page.get_by_role("button", name="Suggest captions").click()
-    expect(page.get_by_text("1 of 4 done")).to_be_visible()
     expect(page.get_by_text("the disk is full", exact=True).first).to_be_visible()
+    expect(page.locator("[data-count]")).to_contain_text("2 of 4 done")
     page.get_by_role("button", name="Go on").click()
-    expect(page.get_by_text("0 of 4 accepted", exact=True)).to_be_visible()
-    assert len(sent) == 4  # the first one began the review
+    expect(page.get_by_text("0 of 3 accepted", exact=True)).to_be_visible()
+    expect(page.get_by_text("trip/day 1/tomato.png: a review has at most 3 pictures")).to_be_visible()
+    assert len(sent) == 4  # the first picture began the review
     expect(page.get_by_role("group", name="trip/day 1/gold.png")).to_be_visible()
 
 
@@ -221,6 +223,15 @@ def test_the_release_page_explains_the_decision(page: Page, world: World) -> Non
     page.goto("/releases")
     expect(page.get_by_text("Live now: icons@2")).to_be_visible()
     expect(page.get_by_text("Yes, it may ship")).to_be_visible()
+    page.set_viewport_size({"width": 700, "height": 1000})  # of a sheet of paper between its margins
+    page.emulate_media(media="print")
+    for block in (".verdict", ".reason", ".freshness", ".journal"):
+        assert page.locator(block).first.bounding_box()["width"] > 600, block  # type: ignore[index]  # it is visible
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.reason')).gridTemplateColumns.split(' ').length") == 3
+    )
+    expect(page.get_by_role("navigation")).to_be_hidden()
+    page.emulate_media(media="screen")
     page.get_by_role("link", name="icons@1").click()
     expect(page.get_by_text("No, it must not ship")).to_be_visible()
     expect(page.get_by_text("1 of 2 rules failed: pictures found by their caption.")).to_be_visible()
