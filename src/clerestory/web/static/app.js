@@ -86,13 +86,7 @@ if (imageQuery) {
     input.files = files;
     imageQuery.requestSubmit();
   };
-  document.addEventListener("dragover", (event) => {
-    if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
-  });
-  document.addEventListener("drop", (event) => {
-    if (event.dataTransfer?.types.includes("Files")) event.preventDefault();
-    search(event, event.dataTransfer?.files);
-  });
+  document.addEventListener("drop", (event) => search(event, event.dataTransfer?.files)); // upload.js keeps the page
   document.addEventListener("paste", (event) => search(event, event.clipboardData?.files));
   imageQuery.addEventListener("submit", () => {
     announce("Searching…");

@@ -9,10 +9,11 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   window.addEventListener(kind, (event) => {
     if (!hasFiles(event)) return;
     event.preventDefault();
-    if (!dropForm) event.dataTransfer.dropEffect = "none";
+    const takesFiles = Boolean(dropForm ?? imageQuery);
+    if (!takesFiles) event.dataTransfer.dropEffect = "none";
     // A pointer that leaves the window has no related target.
     const over = kind !== "drop" && !(kind === "dragleave" && event.relatedTarget === null);
-    document.body.classList.toggle("dropping", over && Boolean(dropForm));
+    document.body.classList.toggle("dropping", over && takesFiles);
   });
 }
 
