@@ -109,8 +109,9 @@ def _nearest(image: Image.Image, model: Any) -> Image.Image:
 
 def _not_normalised(image: Image.Image, model: Any) -> Image.Image:
     """The image that normalisation maps to the network's input without normalisation: values in 0..1."""
-    pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
-    return Image.fromarray(np.clip(np.rint(pixels / 255 * STD + MEAN), 0, 255).astype(np.uint8))
+    values = np.arange(256, dtype=np.float64)
+    table = np.clip(np.rint(values / 255 * STD + MEAN), 0, 255).astype(np.uint8)
+    return Image.fromarray(table[np.asarray(image.convert("RGB"))])
 
 
 def _off_by_one(image: Image.Image, model: Any) -> Image.Image:
