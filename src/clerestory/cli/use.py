@@ -65,6 +65,7 @@ def search_(
         data: The dataset to search: its name, or any source that "data add" accepts.
         limit: The maximum number of images.
     """
+    check_number("--limit", limit, Range(1))
     query, example = " ".join(words), _query_image(image) if image else None
     if example is not None and query:
         raise InputError("both words and an image are given", "search with words or with --image, not with both")
