@@ -11,6 +11,7 @@ from clerestory.apps.confidence import Confidence, ScoreCalibrator, _fit
 from clerestory.core.errors import InputError, NotFound, NotWritable
 from clerestory.core.evidence import Interval, Measurement
 from clerestory.core.release import Reason, Rule
+from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.models.adapters.http_client import is_loopback
 from clerestory.web import labels
 from clerestory.web.inference_queue import InferenceQueue
@@ -19,6 +20,7 @@ from clerestory.web.releases import _doubt
 from clerestory.web.review_files import ReviewFiles
 from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, ReviewPage
 from clerestory.web.reviews import Reviews
+from clerestory.web.search import EXAMPLES, example_queries
 from clerestory.web.security import Busy
 from clerestory.web.server import _listen
 
@@ -169,3 +171,12 @@ def test_a_rule_that_fails_only_for_its_uncertainty_says_so() -> None:
     assert "as high as 130 ms" in _doubt(failed, Rule("fast", "latency_p95", at_most=100), slow).replace(
         "\N{NO-BREAK SPACE}", " "
     )
+
+
+def test_example_queries_come_from_the_data() -> None:
+    captions = [f"a {colour} shoe" for colour in ("red", "green", "blue")] + ["word " * 30, ""]
+    samples = [Sample(f"{i}", "0" * 64, (Caption(text),) if text else ()) for i, text in enumerate(captions)]
+    data = Dataset("shoes", samples, lambda sample: b"")
+    assert list(example_queries(data)) == captions[:3]
+    assert not example_queries(data.filter(lambda sample: not sample.caption))
+    assert example_queries(Dataset("icons", samples, lambda sample: b"")) is EXAMPLES

@@ -112,7 +112,7 @@ def search_by_image(
 
 def _check(model: Embedder, index: SearchIndex, k: int, dim: int | None) -> None:
     if k < 1:
-        raise InputError(f"the number of hits is {k}", "request at least one")
+        raise InputError(f"the number of images is {k}", "request at least one")
     if model.digest != index.model:
         raise CapabilityError("the index was built by another model", "build it again with this one")
     if dim is not None and dim not in index.dims:

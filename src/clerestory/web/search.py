@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from starlette.requests import Request
@@ -12,7 +13,7 @@ from clerestory.apps.confidence import FOREIGN, GUESS, UNLIKE, Confidence, expla
 from clerestory.apps.search import SearchHit
 from clerestory.apps.training_reference import OTHER_MODEL, unlike_sentence
 from clerestory.core.errors import CapabilityError
-from clerestory.core.sample import Sample
+from clerestory.core.sample import Dataset, Sample
 from clerestory.web import labels
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.query_images import QueryImage
@@ -27,6 +28,8 @@ EXAMPLES = (
     "bad weather",
     "musical instrument with strings",
 )
+BUILT_IN = ("icons", "pictograms")  # the data for which these examples were written
+MAX_EXAMPLE_LENGTH = 40
 PAGE_SIZE = 30
 MAX_SHOWN = 240
 MAX_QUERY_LENGTH = 300
@@ -52,6 +55,15 @@ class SearchRequest(NamedTuple):
     def more_url(self) -> str:
         """The URL of the same search with more images."""
         return url("/", q=self.query, like=self.like, image=self.image, style=self.style, n=self.shown + PAGE_SIZE)
+
+
+def example_queries(data: Dataset | None) -> Sequence[str]:
+    """Queries that the data can answer: short captions of its own, unless they are the built-in drawings."""
+    if data is None or data.name in BUILT_IN:
+        return EXAMPLES
+    some = data.samples[:: max(1, len(data) // 40)]
+    short = dict.fromkeys(sample.caption for sample in some if 0 < len(sample.caption) <= MAX_EXAMPLE_LENGTH)
+    return list(short)[:: max(1, len(short) // len(EXAMPLES))][: len(EXAMPLES)]
 
 
 async def search_page(request: Request) -> Response:
@@ -116,7 +128,7 @@ async def search_page(request: Request) -> Response:
             "other_names": _other_names(like) if like else [],
             "styles": searcher.styles,
             "group_title": group_title,
-            "examples": EXAMPLES,
+            "examples": example_queries(server.data),
             "hits": views,
             "heading": heading,
             "summary": summary,
