@@ -126,11 +126,13 @@ def caption_files(
             problems[path] = file_problem(error)
             return None
 
-    for batch in image_batches(files, load, BATCH_SIZE):
+    def caption(batch: Sequence[tuple[Path, Image.Image | None]]) -> list[tuple[Path, SuggestedCaptions | str]]:
         images = [image for _, image in batch if image is not None]
         suggestions = iter(suggest_captions(captioner, images, n, reference))
-        for path, image in batch:
-            yield path, next(suggestions) if image is not None else problems[path]
+        return [(path, next(suggestions) if image is not None else problems[path]) for path, image in batch]
+
+    for batch in image_batches(files, load, BATCH_SIZE):
+        yield from caption(batch)
 
 
 def check_file(path: Path) -> str:

@@ -182,10 +182,13 @@ def _embed(key: BatchKey, contents: Sequence[str | bytes]) -> list[Rows | Except
             outcomes[position] = error
             return None
 
-    for batch in image_batches(range(len(contents)), load, MAX_BATCH):
+    def embed(batch: Sequence[tuple[int, Image.Image | None]]) -> None:
         decoded = [(position, image) for position, image in batch if image is not None]
         if decoded:
             rows = key.model.embed_images([image for _, image in decoded], key.dimensions)
             for (position, _), row in zip(decoded, rows, strict=True):
                 outcomes[position] = row
+
+    for batch in image_batches(range(len(contents)), load, MAX_BATCH):
+        embed(batch)
     return outcomes

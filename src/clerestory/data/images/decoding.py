@@ -105,7 +105,8 @@ def image_batches(
 ) -> Iterator[list[tuple[T, Image.Image | None]]]:
     """Lists of up to ``size`` items with their images; shorter ones where images are large, so that memory is limited.
 
-    A list is emptied when the next one is requested.
+    A list is emptied when the next one is requested. Use it in a function of its own: a variable of the loop would hold
+    an image while the next one is decoded.
     """
     batch: list[tuple[T, Image.Image | None]] = []
     pixels = 0
