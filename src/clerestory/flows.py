@@ -154,7 +154,7 @@ def _release_and_rehearse(store: Store, gated: dict[str, Release], who: str, pro
     live = store.alias(DEMO_NAME, "live")
     if live is not None and live.number >= final.number:
         progress.write_line(f"     {final.ref} was already live")
-        return any(record.event.kind == "rolled_back" for record in store.journal.records(DEMO_NAME))
+        return any(record.event.kind == "rolled_back" for record in store.journal.records(f"{DEMO_NAME}@"))
     shippable = [release for release in gated.values() if release.decision.verdict == "ship"]
     for release in shippable:
         current = store.alias(DEMO_NAME, "live")

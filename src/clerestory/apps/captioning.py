@@ -15,6 +15,7 @@ from clerestory.apps.confidence import UNLIKE, Confidence
 from clerestory.apps.training_reference import TrainingReference
 from clerestory.core.errors import DataError, InputError
 from clerestory.core.files import read_problem
+from clerestory.data.data_folder import IMAGE_SUFFIXES
 from clerestory.data.images import check_image, decode_image, image_batches
 from clerestory.models.protocols import AnyModel, CaptionCandidate, Captioner, require_capability
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
 BATCH_SIZE = 16
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 BYTE_ORDER_MARK = "\ufeff"
 # A spreadsheet may run a cell that begins with one of these as a formula; it accepts the full-width forms, too.
 FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠")
@@ -101,15 +101,14 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(
-            Path(folder) / name
-            for folder, _, names in os.walk(path)
-            for name in names
-            if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-        )
+        inside: list[Path] = []
+        for folder, folders, names in os.walk(path):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            images = (name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+            inside += [Path(folder) / name for name in images if not name.startswith(".")]
         if not inside:
             raise DataError(f"the folder {path} has no images", "give a folder with JPEG, PNG or WEBP files")
-        found += inside
+        found += sorted(inside)
     return list(dict.fromkeys(found))
 
 

@@ -130,8 +130,8 @@ def explain(calibrator: ScoreCalibrator | None, queries: str, correct_when: str)
 def fit_search(model: Embedder, index: SearchIndex, store: Store) -> SearchCalibrators:
     """Fit the calibrators of a search, or read them from the store if that was done before."""
     key = _key("search", model, index.data)
-    if (cached := store.cache_get(key)) is not None:
-        return decode(SearchCalibrators, json.loads(store.blobs.get(cached)))
+    if (cached := store.cache_read(key)) is not None:
+        return decode(SearchCalibrators, json.loads(cached))
     queries, held_out = _choose_queries(index.samples, np.isfinite(index.embeddings()[:, 0]).tolist())
     rows = [i for i, _ in queries]
     images = index.embeddings()
@@ -157,8 +157,8 @@ def fit_captions(
     if not isinstance(model, Captioner) or not isinstance(model, Embedder):
         return None  # no remote model is both, so no image is sent anywhere here
     key = _key("captions", model, data.digest)
-    if (cached := store.cache_get(key)) is not None:
-        return decode(FittedCaptions, json.loads(store.blobs.get(cached))).calibrator
+    if (cached := store.cache_read(key)) is not None:
+        return decode(FittedCaptions, json.loads(cached)).calibrator
     queries, held_out = _choose_queries(data.samples)
     samples = [sample for _, sample in queries]
     result = FittedCaptions(_fit_captions(model, data, samples, held_out, progress))

@@ -78,11 +78,12 @@ def _pin(model: Endpoint, store: Store) -> None:
     another model.
     """
     key = f"endpoint/{model.digest}"
-    blob = store.cache_get(key)
-    known: dict[str, str] | None = json.loads(store.blobs.get(blob)) if blob else None
-    if known is None or changed_answers(model, known):
+    content = store.cache_read(key)
+    known: dict[str, str] = json.loads(content) if content else {}
+    if not known or changed_answers(model, known):
         known = fingerprint(model)
-        store.cache_content(key, canonical(known))
+        if known:  # without an answer it may come later
+            store.cache_content(key, canonical(known))
     model.pin(known)
 
 

@@ -60,8 +60,8 @@ def training_reference(
     if data is None:
         return TrainingReference(model.digest)
     key = f"training-reference/{model.digest}/{data.digest}/{code_digest('data', 'models', 'apps')}"
-    if (cached := store.cache_get(key)) is not None:
-        return decode(TrainingReference, json.loads(store.blobs.get(cached)))
+    if (cached := store.cache_read(key)) is not None:
+        return decode(TrainingReference, json.loads(cached))
     result = measure_reference(model, data, store, progress)
     store.cache_content(key, canonical(result))
     return result
@@ -112,8 +112,8 @@ def count_unlike(reference: TrainingReference, data: Dataset, store: Store) -> t
     if reference.images is None or not len(data):
         return 0, 0
     key = f"unlike-images/{reference.model}/{data.digest}/{code_digest('data', 'stats', 'apps')}"
-    if (cached := store.cache_get(key)) is not None:
-        unlike, checked = json.loads(store.blobs.get(cached))
+    if (cached := store.cache_read(key)) is not None:
+        unlike, checked = json.loads(cached)
         return int(unlike), int(checked)
     unlike = checked = 0
     for sample in data.samples[:: max(1, len(data) // NUM_CHECKED)][:NUM_CHECKED]:

@@ -90,6 +90,7 @@ Everywhere:  --json  --home DIR  --quiet  --debug
 Exit codes:  0 yes, 1 no, 2 invalid input, 3 cannot decide, 4 internal error, 130 interrupted
 """
 INTERNAL_ERROR = 4
+BROKEN_PIPE = 141  # as of a process that SIGPIPE ended; 0 would mean yes
 
 
 @cache
@@ -155,7 +156,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # The reader of our output (head, less) has exited, so nobody would see an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return BROKEN_PIPE
     except ClerestoryError as error:
         if debug:
             traceback.print_exc()

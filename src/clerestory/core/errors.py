@@ -111,7 +111,7 @@ class UploadError(InputError):
     Args:
         message: the problem.
         fix: the remedy.
-        status: the HTTP status (4xx).
+        status: the HTTP status: 4xx, or 502 or 503 if the cause is not the image.
     """
 
     def __init__(self, message: str, fix: str = "", status: int = 400) -> None:

@@ -6,6 +6,7 @@ What Clerestory keeps in its own folders (store, cache) is not an output; see ``
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def _check_parent(path: Path) -> None:
     if parent.exists() and not parent.is_dir():
         raise InputError(f"{parent} is a file, not a folder", "name a folder")
     if not parent.is_dir():
-        raise InputError(f"the folder {parent} does not exist", f"create it with: mkdir -p '{parent}'")
+        raise InputError(f"the folder {parent} does not exist", f"create it with: mkdir -p {shlex.quote(str(parent))}")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise InputError(f"nothing can be written to the folder {parent}", "choose another folder")
 

@@ -36,7 +36,7 @@ def current_user() -> str:
     """The name of the user: ``CLERESTORY_WHO`` if it is set, else the user's login name."""
     try:
         return os.environ.get("CLERESTORY_WHO") or getpass.getuser()
-    except OSError:
+    except (OSError, KeyError, ImportError):  # a user id without a name, as in containers
         return "unknown"
 
 

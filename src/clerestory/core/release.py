@@ -209,7 +209,7 @@ class Event:
     """A record of the journal: an action of a person or of the system.
 
     Attributes:
-        kind: ``data_added``, ``trained``, ``evaluated``, ``gated``, ``promoted``, ``rolled_back``, ….
+        kind: ``data_added``, ``gated``, ``promoted``, ``rolled_back``, ….
         subject: the object of the action, such as ``icons@3``.
         who, why, when: the author, the reason and the time (ISO 8601, UTC).
         details: further information, as short strings.

@@ -46,6 +46,7 @@ def open_huggingface(spec: str, progress: Progress = QUIET, keep_columns: Sequen
         DataError: the dataset does not exist, cannot be read, or has no image column.
     """
     splits = _load(spec)
+    root = _file_root(spec)
     tables = {split: (_undecoded(table), _image_column(table, spec)) for split, table in splits.items()}
     names = dict.fromkeys(name for table, _ in tables.values() for name in table.column_names)
     columns = Columns(names, {column for _, column in tables.values()}, keep_columns, where=spec)
@@ -54,7 +55,7 @@ def open_huggingface(spec: str, progress: Progress = QUIET, keep_columns: Sequen
     ids: dict[str, set[str]] = {}
     for split, (table, column) in tables.items():
         with progress.task(f"Checking images of {split}", len(table)) as task:
-            for number, (raw, content, row_findings) in enumerate(_rows(table, columns, column, split)):
+            for number, (raw, content, row_findings) in enumerate(_rows(table, columns, column, split, root)):
                 findings += row_findings
                 raw.location = (split, number)
                 if content is not None:
@@ -67,7 +68,7 @@ def open_huggingface(spec: str, progress: Progress = QUIET, keep_columns: Sequen
 
     def read(location: tuple[str, int]) -> bytes:
         table, column = tables[location[0]]
-        return _bytes(table[location[1]][column]) or b""
+        return _bytes(table[location[1]][column], root) or b""
 
     name = spec.removeprefix(HF).rstrip("/").rsplit("/", 1)[-1]
     return assemble(name, scanned, read, findings, [columns], separate_rows=bool(keep_columns))
@@ -88,7 +89,7 @@ def parquet_with_images(path: Path) -> bool:
 
 
 def _rows(
-    table: Any, columns: Columns, column: str, split: str
+    table: Any, columns: Columns, column: str, split: str, root: Path
 ) -> Iterator[tuple[RawRow, bytes | None, list[Finding]]]:
     labels = _label_names(table)
     licence = str(getattr(table.info, "license", "") or "")
@@ -101,7 +102,7 @@ def _rows(
             raw.split = SPLIT_NAMES[split.lower()]
         elif not raw.split:
             raw.groups.setdefault("hf_split", split)
-        content = _bytes(row[column])
+        content = _bytes(row[column], root)
         if content is None:
             row_findings = [*row_findings, _without_image(raw.where, row[column])]
         yield raw, content, row_findings
@@ -145,6 +146,13 @@ def _load(spec: str) -> Mapping[str, Any]:
         )
         raise DataError(f"{spec} cannot be opened: {reason}", fix) from error
     return loaded if isinstance(loaded, dict) else {str(loaded.split or "all"): loaded}
+
+
+def _file_root(spec: str) -> Path:
+    """The folder below which the cells of a dataset may name image files: its own, or the cache of downloads."""
+    folder = Path(spec.removeprefix(HF).partition("#")[0]).expanduser()
+    cache = Path(_library(spec).config.HF_CACHE_HOME).expanduser()
+    return (folder if folder.is_dir() else cache).resolve()
 
 
 def _parquet_files(folder: Path) -> dict[str, list[str]]:
@@ -202,7 +210,8 @@ def _label_name(value: Any, names: list[str] | None) -> Any:
     return names[value] if 0 <= value < len(names) else ""
 
 
-def _bytes(value: Any) -> bytes | None:
+def _bytes(value: Any, root: Path) -> bytes | None:
+    """The bytes of an image cell; a file is only read below ``root``, since the cell may come from a stranger."""
     if isinstance(value, bytes):
         return value
     if not isinstance(value, dict):
@@ -210,8 +219,9 @@ def _bytes(value: Any) -> bytes | None:
     if value.get("bytes"):
         return bytes(value["bytes"])
     try:
-        return Path(value.get("path") or "").read_bytes()
-    except OSError:
+        path = Path(value.get("path") or "").resolve()
+        return path.read_bytes() if path.is_relative_to(root) else None
+    except (OSError, ValueError):
         return None
 
 

@@ -101,17 +101,24 @@ def scan_files(root: Path, files: Iterable[str], progress: Progress) -> dict[str
             scans.update(zip(batch, threads.map(lambda name: _scan_file(root / name), batch), strict=True))
             task.advance(len(batch))
     lasting = {name: scan for name, scan in scans.items() if name in stamps and scan.is_lasting}
-    entries = {name: [stamps[name], encode(scan)] for name, scan in lasting.items()}
+    # Also those of other tables beside the same images, which would have to be scanned again otherwise.
+    others = {name: [stamp, encode(scan)] for name, (stamp, scan) in cached.items() if name not in scans}
+    entries = others | {name: [stamps[name], encode(scan)] for name, scan in lasting.items()}
     # Without the cache the next opening takes longer; a full disk does not prevent this one.
     with suppress(OSError), atomic_path(cache_path) as path:
         path.write_text(json.dumps({"version": VERSION, "files": entries}), encoding="utf-8")
     return scans
 
 
+def file_too_large() -> ImageScan:
+    """The scan of a file of more than ``MAX_FILE_BYTES``, which is not read."""
+    return ImageScan("", UnreadableImage.FILE_TOO_LARGE, f"the file is larger than {MAX_FILE_BYTES >> 20} MiB")
+
+
 def _scan_file(path: Path) -> ImageScan:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            return ImageScan("", UnreadableImage.FILE_TOO_LARGE, "the file is larger than 256 MiB")
+            return file_too_large()
         return scan_image(path.read_bytes())
     except OSError as error:
         return _unreadable(error)

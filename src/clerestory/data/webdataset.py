@@ -26,7 +26,7 @@ from clerestory.data.columns import Columns, RawRow
 from clerestory.data.data_folder import IGNORED_FOLDER, begins_like_an_image, is_image_name
 from clerestory.data.findings import UnreadableImage, UnusedFile
 from clerestory.data.identity import ScannedRow
-from clerestory.data.image_scan import scan_image
+from clerestory.data.image_scan import MAX_FILE_BYTES, file_too_large, scan_image
 from clerestory.data.layout import split_in_name
 from clerestory.data.sidecars import TEXT_SUFFIXES, json_record, text_captions
 
@@ -163,14 +163,15 @@ class _Archive:
         if not is_image and not is_known:
             self._unused[UnusedFile.UNKNOWN_FORMAT].append(member.name)
             return
+        name = self._name(member.name)
+        if is_image and member.size > MAX_FILE_BYTES:
+            group.images.append((self._row(member, name), file_too_large()))
+            return
         content += reader.read() if reader else b""
         if len(content) < member.size:
             raise EOFError(f"{member.name} is cut off")
-        name = self._name(member.name)
         if is_image:
-            row = RawRow(where=name, id=name, file=name, source=name)
-            row.location = (self.path, member.offset_data, member.size)
-            group.images.append((row, scan_image(content)))
+            group.images.append((self._row(member, name), scan_image(content)))
             return
         group.beside.append(member.name)
         if suffix in TEXT_SUFFIXES:
@@ -187,6 +188,11 @@ class _Archive:
                 self._unused[UnusedFile.SIDECAR].append(member.name)
         else:
             group.label = valid_unicode(content[:1000].decode("utf-8", "replace").strip())
+
+    def _row(self, member: tarfile.TarInfo, name: str) -> RawRow:
+        row = RawRow(where=name, id=name, file=name, source=name)
+        row.location = (self.path, member.offset_data, member.size)
+        return row
 
     def _finish(self) -> None:
         for group in self._groups.values():

@@ -65,7 +65,7 @@ def decision(data: ReportData) -> DecisionView:
 def _live(data: ReportData, release: Release) -> str:
     if data.promotion is not None:
         event = data.promotion.event
-        how = {"rolled_back": " by a rollback to it", "rolled_forward": " by rolling forward to it"}.get(event.kind, "")
+        how = " by a rollback to it" if event.kind == "rolled_back" else ""
         return f"Live since {format.when(event.when)}. {event.who} made it live{how}: {_quote(event.why)}"
     if data.is_live:
         return "It is live; the journal does not say since when."

@@ -135,15 +135,11 @@ CORRUPTION_FAMILIES = {"noise": "Noise", "blur": "Blur", "weather": "Weather", "
 KINDS = {"self_test": "self-test"}
 EVENTS = {
     "data_added": "added a dataset",
-    "trained": "trained a model",
-    "evaluated": "evaluated a model",
     "gated": "submitted it to the gate",
     "undecided": "submitted it to the gate, which could not decide",
     "promoted": "promoted it to live",
     "rolled_back": "rolled back",
-    "rolled_forward": "rolled forward",
-    "verified": "verified every digest",
-    "incident": "reported an incident",
+    "pack_added": "added a benchmark pack",
 }
 VERDICTS = {
     "ship": Words("Yes", "it may ship"),

@@ -123,6 +123,8 @@ class AnswerCache:
                 raise
             try:
                 self.file.replace(self.file.with_suffix(".damaged"))
+                for suffix in ("-wal", "-shm"):  # SQLite would replay the log into the new file
+                    self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
             except OSError:
                 return otherwise
             return operation()

@@ -196,6 +196,14 @@ class Store:
             digest = catalog.cache_get(connection, key)
         return digest if digest and self.blobs.has(digest) else None
 
+    def cache_read(self, key: str) -> bytes | None:
+        """The content of a cached result; None when there is none, or when it is damaged and must be computed again."""
+        digest = self.cache_get(key)
+        try:
+            return self.blobs.get(digest) if digest else None
+        except (IntegrityError, NotFound):
+            return None
+
     # Models and datasets.
 
     def put_model(self, folder: Path | str, names: Collection[str] | None = None) -> str:

@@ -22,7 +22,7 @@ from clerestory.web.openapi import description
 from clerestory.web.request_body import SpooledBody, spooled_body
 from clerestory.web.security import RequestRejected
 from clerestory.web.state import ServerState, server_state
-from clerestory.web.views import RELEASE_HEADER
+from clerestory.web.views import release_header
 
 MAX_BODY_BYTES = 48_000_000
 CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
@@ -47,7 +47,7 @@ async def embeddings(request: Request) -> Response:
                     raise CapabilityError("the model's embedding of an input is not finite", "send other inputs")
                 warnings = await server.in_thread(_warnings, loaded, wanted.inputs)
                 content = await _write(server, loaded, wanted, rows, tokens, warnings)
-    return Response(content, media_type="application/json", headers={RELEASE_HEADER: loaded.ref})
+    return Response(content, media_type="application/json", headers=release_header(loaded.ref))
 
 
 async def models(request: Request) -> Response:
@@ -55,7 +55,7 @@ async def models(request: Request) -> Response:
     follower = server_state(request).follower
     loaded = follower.loaded
     body = {"object": "list", "data": [_model_entry(loaded, follower.live)]}
-    return JSONResponse(body, headers={RELEASE_HEADER: loaded.ref})
+    return JSONResponse(body, headers=release_header(loaded.ref))
 
 
 async def model(request: Request) -> Response:
@@ -63,7 +63,7 @@ async def model(request: Request) -> Response:
     server = server_state(request)
     loaded = server.follower.loaded
     await server.in_thread(check_model, request.path_params["model"], server.store, loaded)
-    return JSONResponse(_model_entry(loaded, server.follower.live), headers={RELEASE_HEADER: loaded.ref})
+    return JSONResponse(_model_entry(loaded, server.follower.live), headers=release_header(loaded.ref))
 
 
 async def openapi(request: Request) -> Response:
@@ -88,7 +88,7 @@ async def ready(request: Request) -> Response:
     body = {"status": "ready", **state, "digest": loaded.model.digest}
     if follower.load_error:
         body["warning"] = follower.load_error
-    return JSONResponse(body, headers={RELEASE_HEADER: loaded.ref})
+    return JSONResponse(body, headers=release_header(loaded.ref))
 
 
 def _model_entry(loaded: LoadedModel, live: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clerestory.core.errors import UploadError
+from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.data.images import decode_beside_requests, image_batches
 from clerestory.models.protocols import Embedder
 from clerestory.web.inference_queue import InferenceQueue
@@ -132,6 +132,7 @@ class MicroBatcher:
     async def _run(self, key: BatchKey, batch: list[_Slot]) -> None:
         try:
             outcomes = await self._queue.run(_embed, key, [slot.content for slot in batch])
+            _check_outcomes(outcomes, batch, key)
         except Exception as error:  # each request of the batch receives it
             requests = {id(slot.request): slot.request for slot in batch}
             if len(requests) == 1:
@@ -164,6 +165,17 @@ class MicroBatcher:
     def _drop(self, request: _Pending) -> None:
         request.waiting.clear()
         self._pending = deque(each for each in self._pending if each is not request)
+
+
+def _check_outcomes(outcomes: Sequence[Rows | Exception], batch: Sequence[_Slot], key: BatchKey) -> None:
+    """Raise if a model does not return one row of the right width for each input; nobody would get an answer."""
+    shapes = {outcome.shape for outcome in outcomes if not isinstance(outcome, Exception)}
+    if len(outcomes) != len(batch) or shapes - {(key.dimensions,)}:
+        raise CapabilityError(
+            f"the model returned {len(outcomes)} embeddings of shape {sorted(shapes)} for {len(batch)} inputs, "
+            f"not one of {key.dimensions} numbers for each",
+            "use another model, and report this to the author of this one",
+        )
 
 
 def _embed(key: BatchKey, contents: Sequence[str | bytes]) -> list[Rows | Exception]:

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
 from clerestory.core.errors import NotFound, NotWritable
@@ -99,7 +99,8 @@ class Review:
                 i.number: captions[i.number] for i in self.page.items if captions.get(i.number, i.caption) != i.caption
             }
             label, page = self.history[-1]
-            page = page.with_captions(edited)
+            # The number of a picture that this removes is not given to another one, whose preview is the file's.
+            page = replace(page.with_captions(edited), last_number=self.page.last_number)
             self.files.write(self.id, self.release, page, touched=True)
             self.history.pop()
             self.page, self._upload = page, ""

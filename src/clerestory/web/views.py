@@ -36,6 +36,12 @@ LOG = logging.getLogger("clerestory.web")
 FOLDER = Path(__file__).resolve().parent
 STATIC = FOLDER / "static"
 RELEASE_HEADER = "clerestory-release"
+HEADER_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+
+
+def release_header(ref: str) -> dict[str, str]:
+    """The header that names the answering model; characters that no header may have are percent-encoded."""
+    return {RELEASE_HEADER: quote(ref, safe=HEADER_SAFE)}
 
 
 @lru_cache(maxsize=1)
@@ -103,7 +109,7 @@ def page(request: Request, template: str, context: Mapping[str, object], status:
         "load_error": server.follower.load_error,
     }
     html = _environment().get_template(template).render(variables)
-    headers = {RELEASE_HEADER: model.ref} if isinstance(model, LoadedModel) else {}
+    headers = release_header(model.ref) if isinstance(model, LoadedModel) else {}
     return HTMLResponse(html, status, headers)
 
 
@@ -112,7 +118,7 @@ def status_of(error: ClerestoryError) -> tuple[int, str]:
     if isinstance(error, RequestRejected):
         return error.status, error.kind
     if isinstance(error, UploadError):
-        kinds = {413: "too_large", 415: "unsupported_media_type", 503: "busy"}
+        kinds = {413: "too_large", 415: "unsupported_media_type", 502: "bad_gateway", 503: "busy"}
         return error.status, kinds.get(error.status, "invalid_image")
     if isinstance(error, NotFound):
         return 404, "not_found"

@@ -138,7 +138,7 @@ def _decode(content: bytes, draft: bool = False) -> Image.Image:
                 image: Image.Image = Image.open(io.BytesIO(pixel_content), formats=[format_])
             _check_size(image.size)
             pixels = 0 if any(early) else image.width * image.height
-            if draft and image.draft("RGB", (image.width // 8, image.height // 8)):
+            if draft and image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8))):
                 pixels //= 4  # a decoder may still hold the coefficients of all pixels
             with _BUDGET.hold(pixels):
                 image.load()

@@ -96,7 +96,10 @@ def read_index(folder: Path) -> ShardIndex:
         if shard.first != first or shard.samples < 1 or Path(shard.file).name != shard.file:
             raise IntegrityError(f"{path} is inconsistent at {shard.file}", "write the shards again")
         first += shard.samples
-    if first != index.size or index.layout != LAYOUT:
+    if index.layout != LAYOUT:
+        message = f"{path} has the layout {index.layout!r}, but this version reads {LAYOUT!r}"
+        raise IntegrityError(message, "write the shards again")
+    if first != index.size:
         message = f"{path} states {index.size} samples, but its shards have {first}"
         raise IntegrityError(message, "write the shards again")
     return index

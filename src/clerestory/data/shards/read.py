@@ -75,9 +75,10 @@ class Shards:
         return content
 
     def _reader(self, path: Path) -> Callable[[int, int], bytes]:
+        # A forked worker must not share file handles with its parent, whose lock may have been held when it forked.
+        if self._process != os.getpid():
+            self._open()
         with self._lock:
-            if self._process != os.getpid():  # a forked worker must not share file handles with its parent
-                self._open()
             if path not in self._readers:
                 self._readers[path] = _Tar(path) if self.index.kind == "tar" else _Parquet(path)
                 if len(self._readers) > MAX_OPEN_SHARDS:

@@ -35,7 +35,7 @@ def text_mentions(text: str, options: Sequence[str]) -> list[Mention]:
             found += _inflected(text, fold(compose(option)), i)
     if not found:
         found = [m for i, option in enumerate(options) for m in _declined(text, fold(compose(option)), i)]
-    if not found and all(option.strip().isdigit() for option in options):
+    if not found and all(option.strip().isdecimal() for option in options):
         spelt = [(i, _NUMBERS[int(o)]) for i, o in enumerate(options) if int(o) < len(_NUMBERS)]
         found = [Mention(a, b, i) for i, word in spelt for a, b in _places(text, word)]
     kept = [

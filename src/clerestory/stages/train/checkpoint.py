@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -57,7 +58,10 @@ def write(folder: Path, position: Position, tensors: Mapping[str, Tensor]) -> No
         if (folder / NAME).exists():
             with atomic_path(folder / PREVIOUS) as link:
                 link.unlink(missing_ok=True)
-                os.link(folder / NAME, link)
+                try:
+                    os.link(folder / NAME, link)
+                except OSError:  # exFAT and network drives have no hard links
+                    shutil.copyfile(folder / NAME, link)
 
 
 def _digest(position: Position, tensors: Mapping[str, Tensor]) -> str:

@@ -152,7 +152,7 @@ def read_pack(folder: Path) -> Pack:
 
     Raises:
         NotFound: the folder has none.
-        ConfigError: it cannot be read, has an unknown key, or names no licence.
+        ConfigError: it cannot be read, has an unknown key or an invalid name, or names no licence.
     """
     file = folder / PACK_FILE
     try:
@@ -164,6 +164,10 @@ def read_pack(folder: Path) -> Pack:
     pack = decode(Pack, content, str(file))
     if pack.format != FORMAT:
         raise ConfigError(f"{file} is of format {pack.format}", f"this version of Clerestory reads format {FORMAT}")
+    if not _NAME.fullmatch(pack.name):  # it becomes the name of a folder
+        raise ConfigError(
+            f"the pack name {pack.name!r} is not valid", "use letters, digits, dots, dashes and underscores"
+        )
     if not [licence for licence in pack.licences if licence.strip()]:
         raise ConfigError(f"the pack {pack.name!r} states no licence, so nobody may use it", "ask its author for one")
     return pack
