@@ -128,14 +128,16 @@ def test_folders_are_captioned_at_any_depth_and_confidence_is_a_word(
     work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (work / "in/deep").mkdir(parents=True)
-    for i, name in enumerate(["in/b.PNG", "in/deep/a.png", "in/.hidden.png"]):
+    (work / "in/.thumbnails").mkdir()
+    for i, name in enumerate(["in/b.PNG", "in/deep/a.png", "in/.hidden.png", "in/.thumbnails/a.png", "in/deep/c.jfif"]):
         (work / name).write_bytes(solid_image((i, 9, 200)))
     (work / "in/notes.txt").write_text("not an image", encoding="utf-8")
-    assert image_files([work / "in"]) == [work / "in/b.PNG", work / "in/deep/a.png"]
+    (work / "in/deep/c.jfif").write_bytes(solid_image("green", kind="JPEG"))
+    assert image_files([work / "in"]) == [work / "in/b.PNG", work / "in/deep/a.png", work / "in/deep/c.jfif"]
     assert describe("in", "--csv", "captions.csv") == 0
     assert "%" not in capsys.readouterr().out
     rows = list(csv.DictReader((work / "captions.csv").read_text(encoding="utf-8-sig").splitlines()))
-    assert [row["file"] for row in rows] == ["in/b.PNG", "in/deep/a.png"]
+    assert [row["file"] for row in rows] == ["in/b.PNG", "in/deep/a.png", "in/deep/c.jfif"]
     assert {row["confidence"] for row in rows} <= {"a guess", "not so sure", "fairly sure", "very sure"}
     (work / "empty").mkdir()
     assert describe("empty") == 2

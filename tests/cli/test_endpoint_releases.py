@@ -12,7 +12,7 @@ from tests.support.endpoint import MODEL, endpoint
 from tests.support.tiny_hf import make_clip
 
 from clerestory.apps.loading import load_model, open_stored, privacy_notice, remote_host_of
-from clerestory.core.errors import IntegrityError
+from clerestory.core.errors import IntegrityError, Undecided
 from clerestory.models.adapters.endpoint_reference import QUESTIONS, fingerprint, reference_digest
 from clerestory.models.adapters.openai import Endpoint, open_endpoint
 from clerestory.store import open_store
@@ -73,6 +73,19 @@ def test_a_busy_endpoint_is_not_taken_for_another_model(shell: Shell) -> None:
         digest = load_model(store, served.ref)[0].digest
         served.moods = ["ok", *["broken"] * 40]  # after the request that tries whether it scores
         assert load_model(store, served.ref)[0].digest == digest
+
+
+def test_an_endpoint_that_answers_nothing_is_not_taken_for_the_evaluated_model(shell: Shell) -> None:
+    with endpoint() as served, open_store() as store:
+        served.moods = ["ok", *["broken"] * 40]
+        unknown = load_model(store, served.ref)[0].digest
+        served.moods = []
+        shell.text("evaluate", served.ref, *QUIZ)
+        digest = gate(shell, served.ref)["model"]
+        assert digest != unknown, "answers that were missing are asked for again"
+        served.moods = ["ok", *["broken"] * 40]
+        with pytest.raises(Undecided, match="answered none of the fixed requests"):
+            open_stored(store, digest)
 
 
 def test_an_answer_that_differs_from_one_request_to_the_next_is_no_part_of_the_fingerprint() -> None:

@@ -86,3 +86,13 @@ def test_a_layer_of_another_package() -> None:
     assert code_digest("rfc8785:") != code_digest("core/digest")
     with pytest.raises(ClerestoryError, match="is not installed"):
         code_digest("no_such_package:stages/mine")
+
+
+@pytest.mark.parametrize("error", [KeyError("uid not found: 12345"), OSError("no name"), ImportError("pwd")])
+def test_a_user_without_a_name_is_unknown(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_name() -> str:
+        raise error
+
+    monkeypatch.delenv("CLERESTORY_WHO", raising=False)
+    monkeypatch.setattr(provenance.getpass, "getuser", without_name)
+    assert provenance.current_user() == "unknown"

@@ -16,7 +16,7 @@ from tests.support.images import solid_image
 from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import DataError, IntegrityError
 from clerestory.core.sample import Caption, Dataset
-from clerestory.data import open_data
+from clerestory.data import open_data, webdataset
 from clerestory.data.shards import write_shards
 
 COLOURS = ("red", "green", "blue", "white")
@@ -215,3 +215,11 @@ def test_parquet_beside_images_that_has_images_of_its_own_is_named(root: Path) -
     (finding,) = (f for f in data.findings if f.code == "CLR-D014")
     assert finding.where == "more.parquet"
     assert "add it separately" in finding.fix
+
+
+def test_an_image_too_large_to_read_is_named_and_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webdataset, "MAX_FILE_BYTES", 5000)
+    large = solid_image() + bytes(5000)
+    data = open_data(tar(root / "tiles.tar", {"a.png": solid_image(), "a.txt": "a", "b.png": large, "b.txt": "b"}))
+    assert [sample.id for sample in data] == ["a.png"]
+    assert [finding.where for finding in data.findings if "larger than" in finding.message]

@@ -125,3 +125,17 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MissingExtra) as caught:
         open_data("hf:org/name")
     assert caught.value.fix == "pip install 'clerestory[huggingface]'"
+
+
+def test_a_cell_cannot_name_a_file_outside_the_dataset(tmp_path: Path) -> None:
+    (tmp_path / "private.png").write_bytes(solid_image())
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "own.png").write_bytes(solid_image("blue"))
+    paths = [str(folder / "own.png"), str(tmp_path / "private.png")]
+    cells = [{"bytes": None, "path": path} for path in paths]
+    table = datasets.Dataset.from_dict({"image": cells, "text": ["own", "private"]})
+    table.cast_column("image", datasets.Image(decode=False)).save_to_disk(folder)
+    data = open_data(f"hf:{folder}")
+    assert [sample.caption for sample in data] == ["own"]
+    assert sum(finding.code == "CLR-D005" for finding in data.findings) == 1

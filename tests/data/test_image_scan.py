@@ -41,6 +41,19 @@ def test_an_io_error_is_reported_but_not_remembered(tmp_path: Path, own_cache: P
     assert remembered(own_cache) == {"a.png", "c.png"}
 
 
+def test_tables_beside_the_same_images_share_their_scans(tmp_path: Path, own_cache: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(solid_image())
+    scan_files(tmp_path, ["a.png", "b.png"], QUIET)
+    scan_files(tmp_path, ["b.png", "c.png"], QUIET)
+    assert remembered(own_cache) == {"a.png", "b.png", "c.png"}
+
+
+@pytest.mark.parametrize("size", [(5, 40), (40, 7), (1, 1)])
+def test_a_jpeg_narrower_than_its_draft_is_not_damaged(size: tuple[int, int]) -> None:
+    assert scan_image(solid_image("red", size, kind="JPEG")).reason is None
+
+
 def test_a_result_is_lasting_only_if_the_bytes_were_read() -> None:
     passing = {UnreadableImage.FILE_UNREADABLE}
     lasting = {reason for reason in UnreadableImage if ImageScan("", reason).is_lasting}

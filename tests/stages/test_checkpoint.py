@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -150,3 +151,16 @@ def test_a_run_with_a_damaged_checkpoint_ends_as_an_undisturbed_one(
     resumed = train(data, config, store, progress)
     assert f"the last checkpoint in {folder} is damaged, so the run continues from step 4" in progress.lines
     assert resumed.model == train(data, config, open_store(tmp_path / "undisturbed")).model
+
+
+def test_without_hard_links_the_checkpoint_before_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no hard links on this drive")
+
+    monkeypatch.setattr(os, "link", refuse)
+    for step in (1, 2):
+        write(tmp_path, Position(step), {"w": torch.full((3,), float(step))})
+    (tmp_path / NAME).write_bytes(b"damaged")
+    found = read(tmp_path, lambda message: None)
+    assert found is not None
+    assert (found[0].step, found[1]["w"].tolist()) == (1, [1.0, 1.0, 1.0])

@@ -57,6 +57,21 @@ def test_a_damaged_file_on_a_read_only_disk_has_no_answers(tmp_path: Path) -> No
         cache.put({answer_key("a"): b"yes"})
 
 
+def test_the_log_of_a_damaged_file_is_not_replayed_into_the_new_one(cache: AnswerCache) -> None:
+    cache.put({answer_key("a"): b"yes"})
+    with closing(sqlite3.connect(cache.file)) as connection:
+        connection.execute("PRAGMA journal_mode = wal")
+        connection.execute("DELETE FROM answers")
+        connection.commit()
+        log = cache.file.with_name(cache.file.name + "-wal").read_bytes()
+    cache.file.with_name(cache.file.name + "-wal").write_bytes(log)
+    cache.file.write_bytes(b"not a database at all" * 300)
+    cache.get([answer_key("a")])
+    cache.put({answer_key("b"): b"yes"})
+    assert cache.get([answer_key("a"), answer_key("b")]) == {answer_key("b"): b"yes"}
+    assert len(cache) == 1
+
+
 def test_threads_share_a_cache(cache: AnswerCache) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: cache.put({answer_key(str(i)): str(i).encode()}), range(40)))

@@ -406,3 +406,14 @@ def test_a_store_of_a_newer_version_says_to_upgrade(store: Store) -> None:
         connection.exec_driver_sql("UPDATE meta SET value = '99'")
     with pytest.raises(InputError, match="created by a newer version .*format 99, .* — upgrade Clerestory"):
         open_store(store.home)
+
+
+def test_a_damaged_cached_result_is_computed_again(store: Store) -> None:
+    store.cache_content("results/x", b"cached")
+    assert store.cache_read("results/x") == b"cached"
+    blob = store.cache_get("results/x")
+    assert blob
+    store.blobs.path(blob).chmod(0o600)
+    store.blobs.path(blob).write_bytes(b"damage")
+    assert store.cache_read("results/x") is None
+    assert store.cache_read("results/y") is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +119,19 @@ def test_requests_for_different_dimensions_are_not_mixed(model: Recorder) -> Non
     results = asyncio.run(at_once(model, [["a"], ["b"], ["c"]], dims=[64, 128, 64]))
     assert [np.shape(rows) for rows in results] == [(1, 64), (1, 128), (1, 64)]
     assert sorted(map(sorted, model.batches)) == [["a", "c"], ["b"]]
+
+
+@pytest.mark.parametrize("wrong", [lambda rows: rows[:-1], lambda rows: rows[:, :-1]])
+def test_a_model_that_returns_other_embeddings_than_it_was_asked_for_fails_the_requests(
+    model: Recorder, monkeypatch: pytest.MonkeyPatch, wrong: Callable[[Matrix], Matrix]
+) -> None:
+    embed = model.embed_texts
+    monkeypatch.setattr(
+        model, "embed_texts", lambda texts, dim=None: wrong(embed(texts, dim)) if "a" in texts else embed(texts, dim)
+    )
+    (result,) = asyncio.run(at_once(model, [["a", "b"]]))
+    assert isinstance(result, CapabilityError)
+    assert "not one of 64 numbers for each" in result.message
 
 
 def test_a_text_at_which_the_model_fails_fails_its_own_request_only(model: Recorder) -> None:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -23,6 +25,7 @@ from clerestory.web.reviews import Reviews
 from clerestory.web.search import EXAMPLES, example_queries
 from clerestory.web.security import Busy
 from clerestory.web.server import _listen
+from clerestory.web.views import RELEASE_HEADER, release_header
 
 
 def test_confidence_rises_with_the_score_and_the_labels_stand_for_the_accuracy() -> None:
@@ -126,6 +129,21 @@ def test_a_step_that_changes_nothing_is_not_recorded(tmp_path: Path) -> None:
     assert review.undo({}) == ""
 
 
+def test_the_number_of_a_picture_that_was_undone_is_not_given_to_another(tmp_path: Path) -> None:
+    reviews = Reviews(ReviewFiles(tmp_path))
+    review = reviews.new("a@1")
+    review.begin(ReviewPage(items=(ReviewItem(1, "first.png", b"first", (), ""),), last_number=1))
+    for content in (b"undone", b"kept"):
+        added = ReviewItem(review.page.last_number + 1, "more.png", content, (), "")
+        page = replace(review.page, items=(*review.page.items, added), last_number=added.number)
+        review.step("adding", lambda _, page=page: page)  # type: ignore[misc]  # the default binds it
+        if content == b"undone":
+            review.undo({})
+    stored = reviews.files.read(review.id)
+    assert stored is not None
+    assert [item.preview for item in stored[1].items] == [b"first", b"kept"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"),
     [(0, "just now"), (59, "just now"), (60, "1 minute ago"), (7300, "2 hours ago"), (86400 * 3, "3 days ago")],
@@ -180,3 +198,12 @@ def test_example_queries_come_from_the_data() -> None:
     assert list(example_queries(data)) == captions[:3]
     assert not example_queries(data.filter(lambda sample: not sample.caption))
     assert example_queries(Dataset("icons", samples, lambda sample: b"")) is EXAMPLES
+
+
+def test_any_reference_of_a_model_fits_into_a_header() -> None:
+    for ref in ("icons@3", "hf:org/name", "./my model"):
+        assert release_header(ref) == {RELEASE_HEADER: ref}
+    for ref in ("./模型", "a\r\nSet-Cookie: b", "100%"):
+        (value,) = release_header(ref).values()
+        assert value.encode("latin-1").decode().isprintable()
+        assert unquote(value) == ref

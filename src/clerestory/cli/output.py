@@ -114,6 +114,10 @@ class PlainConsole(Console):
         """A string as text; escapes come before tables are measured."""
         return super().render_str(visible(text), **options)
 
+    def on_broken_pipe(self) -> None:
+        """Leave the exit code to the command: Rich's own is 1, which would be an answer of the gate."""
+        raise BrokenPipeError
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """The segments of a renderable, also of styled text."""
         for segment in super().render(renderable, options):

@@ -301,3 +301,9 @@ def test_options_are_listed_beyond_z_and_json_in_a_reply_is_found() -> None:
     lines = format_options([str(i) for i in range(30)]).splitlines()
     assert (lines[25], lines[26], lines[29]) == ("Z. 25", "AA. 26", "AD. 29")
     assert explicit_answers('Sure: {"a": 1, "final_answer": {"option": "B"}} ok') == ["B"]
+
+
+@pytest.mark.parametrize("options", [("①", "②"), ("²", "³"), ("٣", "٤")])
+def test_digits_of_other_kinds_are_options_like_any_other(options: tuple[str, str]) -> None:
+    assert read_choice("I cannot tell.", options) is None
+    assert read_choice(options[1], options) == 1

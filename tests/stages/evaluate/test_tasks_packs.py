@@ -113,6 +113,7 @@ def test_what_is_missing_or_does_not_belong_is_named(store: Store, pack: Path) -
         ("format = 1", "format = 1\ncolour = 3", "no setting 'colour'"),
         ("format = 1", "format = 2", "is of format 2"),
         ("version = 1", "version = 2", "version 2"),
+        ('name = "', 'name = "../../', "is not valid"),
     ],
 )
 def test_a_wrong_pack_file_is_one_sentence(store: Store, pack: Path, old: str, new: str, said: str) -> None:
@@ -124,6 +125,7 @@ def test_a_wrong_pack_file_is_one_sentence(store: Store, pack: Path, old: str, n
         add_pack(store, pack)
     assert said in caught.value.message
     assert caught.value.fix
+    assert not list((store.files / "packs").glob("*"))
 
 
 def test_without_a_licence_nothing_is_shared(tmp_path: Path) -> None:

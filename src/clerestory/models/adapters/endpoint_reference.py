@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from clerestory.core.digest import canonical, digest, digest_bytes
-from clerestory.core.errors import IntegrityError, Undecided
+from clerestory.core.errors import IntegrityError
 from clerestory.models.protocols import GenerationRequest, Generator
 
 ENDPOINT_FILE = "endpoint.json"
@@ -63,18 +63,11 @@ def fingerprint(model: Generator) -> dict[str, str]:
     return {name: text for name, text in first.items() if second.get(name) == text}
 
 
-def changed_answers(model: Generator, known: Mapping[str, str]) -> list[str]:
-    """The fixed requests that are now answered in another way.
-
-    Raises:
-        Undecided: none of them is answered at the moment.
-    """
+def changed_answers(model: Generator, known: Mapping[str, str]) -> list[str] | None:
+    """The fixed requests that are now answered in another way; None if none of them is answered at the moment."""
     now = _answers(model, known) if known else {}
     if known and not now:
-        raise Undecided(
-            "the endpoint answered none of the fixed requests, so it is not known whether it is still the same model",
-            "try again when it responds",
-        )
+        return None
     return [name for name, text in known.items() if name in now and now[name] != text]
 
 

@@ -313,7 +313,14 @@ def open_pinned(folder: Path) -> Endpoint | RemoteEmbedder:
     model, known = open_endpoint(ref), reference.pop("fingerprint", None)
     changed = list(reference) if model.reference != reference else []
     if known is not None and isinstance(model, Endpoint):
-        changed += changed_answers(model, known)
+        answers = changed_answers(model, known)
+        if answers is None:
+            raise Undecided(
+                f"the endpoint {ref.removeprefix(PREFIX)} answered none of the fixed requests, so it is not known "
+                "whether it is still the model that was evaluated",
+                "try again when it responds",
+            )
+        changed += answers
         model.pin(known)
     if changed:
         raise IntegrityError(
