@@ -76,7 +76,7 @@ def test_a_busy_endpoint_is_not_taken_for_another_model(shell: Shell) -> None:
 
 
 def test_an_endpoint_that_answers_nothing_is_not_taken_for_the_evaluated_model(shell: Shell) -> None:
-    with endpoint() as served, open_store() as store:
+    with endpoint(logprobs=LETTERS) as served, open_store() as store:
         served.moods = ["ok", *["broken"] * 40]
         unknown = load_model(store, served.ref)[0].digest
         served.moods = []

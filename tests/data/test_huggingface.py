@@ -134,8 +134,8 @@ def test_a_cell_cannot_name_a_file_outside_the_dataset(tmp_path: Path) -> None:
     (folder / "own.png").write_bytes(solid_image("blue"))
     paths = [str(folder / "own.png"), str(tmp_path / "private.png")]
     cells = [{"bytes": None, "path": path} for path in paths]
-    table = datasets.Dataset.from_dict({"image": cells, "text": ["own", "private"]})
-    table.cast_column("image", datasets.Image(decode=False)).save_to_disk(folder)
+    schema = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")}).arrow_schema
+    pq.write_table(pa.table({"image": cells, "text": ["own", "private"]}, schema), folder / "train.parquet")
     data = open_data(f"hf:{folder}")
     assert [sample.caption for sample in data] == ["own"]
-    assert sum(finding.code == "CLR-D005" for finding in data.findings) == 1
+    assert [finding.code for finding in data.findings] == ["CLR-D010"]

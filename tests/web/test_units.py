@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote
@@ -132,13 +131,10 @@ def test_a_step_that_changes_nothing_is_not_recorded(tmp_path: Path) -> None:
 def test_the_number_of_a_picture_that_was_undone_is_not_given_to_another(tmp_path: Path) -> None:
     reviews = Reviews(ReviewFiles(tmp_path))
     review = reviews.new("a@1")
-    review.begin(ReviewPage(items=(ReviewItem(1, "first.png", b"first", (), ""),), last_number=1))
-    for content in (b"undone", b"kept"):
-        added = ReviewItem(review.page.last_number + 1, "more.png", content, (), "")
-        page = replace(review.page, items=(*review.page.items, added), last_number=added.number)
-        review.step("adding", lambda _, page=page: page)  # type: ignore[misc]  # the default binds it
-        if content == b"undone":
-            review.undo({})
+    review.add([(ReviewItem(0, "first.png", b"first", (), ""), b"large")], [])
+    review.add([(ReviewItem(0, "more.png", b"undone", (), ""), b"large")], [])
+    review.undo({})
+    review.add([(ReviewItem(0, "more.png", b"kept", (), ""), b"large")], [])
     stored = reviews.files.read(review.id)
     assert stored is not None
     assert [item.preview for item in stored[1].items] == [b"first", b"kept"]

@@ -104,7 +104,7 @@ def _rows(
             raw.groups.setdefault("hf_split", split)
         content = _bytes(row[column], root)
         if content is None:
-            row_findings = [*row_findings, _without_image(raw.where, row[column])]
+            row_findings = [*row_findings, _without_image(raw.where, row[column], root)]
         yield raw, content, row_findings
 
 
@@ -225,9 +225,10 @@ def _bytes(value: Any, root: Path) -> bytes | None:
         return None
 
 
-def _without_image(where: str, value: Any) -> Finding:
+def _without_image(where: str, value: Any, root: Path) -> Finding:
     """A row whose image is missing, or whose file cannot be read; skipped."""
     file = value.get("path") if isinstance(value, dict) else None
     if isinstance(file, str) and file:
-        return data_findings.missing_file(where, file)
+        outside = "\0" not in file and Path(file).is_file() and not Path(file).resolve().is_relative_to(root)
+        return data_findings.outside_folder(where, file) if outside else data_findings.missing_file(where, file)
     return data_findings.incomplete_row(where, IncompleteRow.NO_IMAGE)
