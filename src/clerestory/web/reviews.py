@@ -99,7 +99,7 @@ class Review:
                 i.number: captions[i.number] for i in self.page.items if captions.get(i.number, i.caption) != i.caption
             }
             label, page = self.history[-1]
-            # The number of a picture that this removes is not given to another one, whose preview is the file's.
+            # The number of an image that this removes is not given to another one, whose preview would be its file.
             page = replace(page.with_captions(edited), last_number=self.page.last_number)
             self.files.write(self.id, self.release, page, touched=True)
             self.history.pop()

@@ -316,7 +316,7 @@ def open_pinned(folder: Path) -> Endpoint | RemoteEmbedder:
         answers = changed_answers(model, known)
         if answers is None:
             raise Undecided(
-                f"the endpoint {ref.removeprefix(PREFIX)} answered none of the fixed requests, so it is not known "
+                f"the endpoint {ref.removeprefix(OPENAI)} answered none of the fixed requests, so it is not known "
                 "whether it is still the model that was evaluated",
                 "try again when it responds",
             )
