@@ -116,7 +116,8 @@ def count_unlike(reference: TrainingReference, data: Dataset, store: Store) -> t
         unlike, checked = json.loads(cached)
         return int(unlike), int(checked)
     unlike = checked = 0
-    for sample in data.samples[:: max(1, len(data) // NUM_CHECKED)][:NUM_CHECKED]:
+    count = min(len(data), NUM_CHECKED)
+    for sample in (data.samples[i * len(data) // count] for i in range(count)):
         try:
             image = decode_sample(data, sample)
         except DataError:
