@@ -12,11 +12,12 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from clerestory.apps.captioning import Suggestion, captions_csv, safe_path, suggest_captions
 from clerestory.apps.confidence import explain
-from clerestory.apps.training_reference import OTHER_MODEL, unlike_sentence
+from clerestory.apps.training_reference import unlike_sentence
 from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
 from clerestory.core.units import duration
 from clerestory.data.images import decode_beside_requests
+from clerestory.web import labels
 from clerestory.web.images import LARGE_SIDE, SHORT_LIVED, image_response, thumbnail
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.request_body import read_body
@@ -40,7 +41,7 @@ async def start_page(request: Request) -> Response:
     loaded = _require_captioner(server.follower.loaded)
     examples = min(MAX_EXAMPLES, len(server.data)) if server.data is not None else 0
     unlike = unlike_sentence(*loaded.unlike, loaded.reference.data, "pictures")
-    context = {"model": loaded, "examples": examples, "unlike": unlike, "remedy": OTHER_MODEL}
+    context = {"model": loaded, "examples": examples, "unlike": unlike, "remedy": labels.OTHER_MODEL}
     return page(request, "describe.html", context | _drop_context(server))
 
 
@@ -196,7 +197,7 @@ def _render(request: Request, review: Review, result: StepResult | None = None) 
         "focus": f"#{result.focus}" if result.focus else "",
         "notice": result.notice,
         "unlike": unlike_sentence(num_unlike, len(items), trained_on, "pictures"),
-        "remedy": OTHER_MODEL,
+        "remedy": labels.OTHER_MODEL,
         "explanation": explain(calibrator, "pictures of things", correct_when),
         "action": f"/describe/{review.id}/more",
         "label": "Choose more pictures",

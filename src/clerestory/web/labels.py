@@ -56,6 +56,10 @@ _EVENTS = {
     "rolled_back": ("back", "unsure"),
     "data_added": ("add", "soft"),
 }
+OTHER_MODEL = (
+    "for photographs, start the server with another model: clerestory serve --model hf:google/siglip2-base-patch16-224 "
+    "searches them, --model hf:HuggingFaceTB/SmolVLM-256M-Instruct captions them; or train one on your own images"
+)
 
 
 def event(kind: str) -> StateLabel:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from clerestory.apps.confidence import FOREIGN, GUESS, UNLIKE, Confidence, explain
 from clerestory.apps.search import SearchHit
-from clerestory.apps.training_reference import OTHER_MODEL, unlike_sentence
+from clerestory.apps.training_reference import unlike_sentence
 from clerestory.core.errors import CapabilityError
 from clerestory.core.sample import Dataset, Sample
 from clerestory.web import labels
@@ -139,7 +139,7 @@ async def search_page(request: Request) -> Response:
             "languages": loaded.languages.names,
             "not_measured": searched and bool(views) and not levels,
             "unlike": warning,
-            "remedy": OTHER_MODEL if warning else "",
+            "remedy": labels.OTHER_MODEL if warning else "",
             "problem": problem,
             "more_url": wanted.more_url if len(hits) > wanted.shown and wanted.shown < MAX_SHOWN else "",
             "explanation": _explanation(loaded, like is not None or mine is not None),
