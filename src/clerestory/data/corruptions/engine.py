@@ -83,7 +83,7 @@ def corrupt_many(
     if len(images) != len(keys):
         raise InputError(f"there are {len(images)} images but {len(keys)} keys", "give one key for each image")
     if num_workers < 1:
-        raise ConfigError(f"num_workers is {num_workers}", "give 1 or more")
+        raise ConfigError(f"num_workers must be at least 1, not {num_workers}")
     for image in images:
         _check_image(image)
     if num_workers == 1 or len(images) < 2:
