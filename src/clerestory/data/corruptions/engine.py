@@ -83,7 +83,7 @@ def corrupt_many(
     if len(images) != len(keys):
         raise InputError(f"there are {len(images)} images but {len(keys)} keys", "give one key for each image")
     if num_workers < 1:
-        raise ConfigError(f"num_workers must be at least 1, not {num_workers}")
+        raise ConfigError(f"num_workers must be 1 or more, not {num_workers}")
     for image in images:
         _check_image(image)
     if num_workers == 1 or len(images) < 2:
@@ -109,7 +109,7 @@ def _check_condition(name: str, severity: int) -> None:
         raise ConfigError(f"the corruption {name!r} does not exist", fix, closest(str(name), NAMES))
     is_integer = isinstance(severity, int | np.integer) and not isinstance(severity, bool)
     if not is_integer or severity not in SEVERITIES:
-        raise ConfigError(f"severity is {severity!r}", "give an integer from 1 (slight) to 5 (severe)")
+        raise ConfigError(f"severity must be an integer from 1 (slight) to 5 (severe), not {severity!r}")
 
 
 def _check_image(image: Bytes) -> None:
