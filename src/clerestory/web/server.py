@@ -23,7 +23,7 @@ from clerestory.models.adapters.http_client import is_loopback
 DRAIN_SECONDS = 1.0
 STOP_SECONDS = 30.0  # from the signal to the end of the process, whatever is under way
 CLOSE_SECONDS = 3.0  # of these, for what follows the last response
-GRACE_SECONDS = 0.5  # for the first request of a connection that was just opened
+GRACE_SECONDS = 2.0  # for the first request of a connection that was just opened
 READ_BYTES = 16_384
 MAX_PORT = 65535
 LOG = logging.getLogger("clerestory.web")
@@ -123,6 +123,12 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As in uvicorn, but who has connected meanwhile is accepted first: closing the socket would reset them."""
+        for _ in range(3):  # accept, create the protocol, register it
+            await asyncio.sleep(0)
+        await super().shutdown(sockets)
 
     def _shut_down(self) -> None:
         follower = self._app.state.server.follower
