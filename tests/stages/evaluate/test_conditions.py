@@ -29,7 +29,9 @@ from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.suite import NotApplicable
 from clerestory.stages.evaluate.suites import captioning, fairness, retrieval, text_perturbation
 from clerestory.stages.evaluate.suites import corruption as corruptions
+from clerestory.stages.evaluate.suites.corruption import corrupted_embeddings
 from clerestory.stages.evaluate.suites.corruption.corrupted_embeddings import (
+    MAX_SIDE,
     CoarseColours,
     CorruptedEmbeddings,
     nearest_class,
@@ -129,6 +131,15 @@ def test_a_corrupted_picture_is_what_the_corruption_makes_of_it_and_known_by_wha
     assert len(keys) == 4
     changed = CorruptedEmbeddings(made, [dataclasses.replace(sample, image="0" * 64)])
     assert changed.keys("fog", 2) != degraded.keys("fog", 2)
+
+
+def test_large_images_are_reduced_before_they_are_corrupted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_context(ShapeModel(), store)
+    sizes = []
+    monkeypatch.setattr(made, "read_image", lambda sample: Image.new("RGB", (3000, 1500), "olive"))
+    monkeypatch.setattr(corrupted_embeddings, "corrupt", lambda image, *_: sizes.append(image.shape) or image)
+    CorruptedEmbeddings(made, made.splits["test"].samples[:1]).embed([CoarseColours()], "fog", 2)
+    assert sizes == [(MAX_SIDE // 2, MAX_SIDE, 3)]
 
 
 def test_the_baseline_is_the_nearest_mean_colour() -> None:

@@ -38,6 +38,7 @@ from clerestory.stages.evaluate.shared.retrieval_split import RetrievalSplit, re
 from clerestory.stages.evaluate.shared.sliced_metrics import Measured, measure_or_explain
 from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.suites.corruption.corrupted_embeddings import (
+    MAX_SIDE,
     SIDE,
     CoarseColours,
     CorruptedEmbeddings,
@@ -230,6 +231,7 @@ def _facts(context: EvaluationContext, key: AnswerKey, samples: int) -> dict[str
         "corruption.split": key.split.split,
         "corruption.corruptions": len(NAMES),
         "corruption.severities": len(SEVERITIES),
+        "corruption.max_side": MAX_SIDE,
     }
     if key.train is not None:
         facts["corruption.baseline"] = BASELINE

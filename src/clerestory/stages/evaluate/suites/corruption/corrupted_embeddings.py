@@ -21,6 +21,9 @@ from clerestory.stages.evaluate.shared.class_prompts import Classes, unit_rows
 from clerestory.stages.evaluate.shared.classifiers import LabelledFeatures
 
 SIDE = 8
+# Radii and sizes of corruptions are made for images of a few hundred pixels (ImageNet-C 224, COCO-C 640): on a
+# photograph of 4,000 a model would hardly see them, and one would take a gigabyte.
+MAX_SIDE = 1024
 Floats = NDArray[np.float64]
 
 
@@ -58,12 +61,17 @@ class CorruptedEmbeddings:
     def __init__(self, context: EvaluationContext, samples: Sequence[Sample]) -> None:
         self.context, self.samples = context, samples
         self._code = code_digest("data/corruptions", "data/images")
-        self._clean = HeldImages(lambda i: context.read_image(samples[i]))
+        self._clean = HeldImages(lambda i: _reduced(context.read_image(samples[i])))
 
     def keys(self, name: str, severity: int) -> list[str]:
         """The cache key of each corrupted image: digest of the image, the corruption, the severity, and their code."""
         return [
-            digest({"image": sample.image, "corruption": name, "severity": severity, "code": self._code})
+            digest(
+                {
+                    **{"image": sample.image, "corruption": name, "severity": severity},
+                    **{"max_side": MAX_SIDE, "code": self._code},
+                }
+            )
             for sample in self.samples
         ]
 
@@ -84,6 +92,13 @@ class CorruptedEmbeddings:
             return Image.fromarray(corrupt(np.asarray(clean), name, severity, self.samples[position].image))
         except InputError:
             return None
+
+
+def _reduced(image: Image.Image | None) -> Image.Image | None:
+    """An image with a longer side of at most ``MAX_SIDE``, in its proportions."""
+    if image is not None and max(image.size) > MAX_SIDE:
+        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    return image
 
 
 def class_means(train: LabelledFeatures, classes: Classes) -> Floats:
