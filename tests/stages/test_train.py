@@ -183,7 +183,7 @@ def test_only_train_and_val_are_read_and_only_trains_words_are_known(data: Datas
 
 def test_data_with_nothing_to_learn_from_is_refused(data: Dataset, store: Store) -> None:
     one = data.filter(lambda s: s.concept == "red-square")
-    with pytest.raises(DataError, match="1 concepts"):
+    with pytest.raises(DataError, match="only one concept"):
         train(one, TINY, store)
 
 

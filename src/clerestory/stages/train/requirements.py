@@ -49,7 +49,7 @@ def check_trainable(data: Dataset) -> None:
     main = [sample for sample in training_samples(data)[0] if not is_supplementary(sample)]
     concepts = {sample.concept or sample.caption for sample in main}
     if len(concepts) < 2:
-        some = "no concept" if not concepts else "one concept only"
+        some = "no concept" if not concepts else "only one concept"
         raise DataError(
             f"{data.name} has {some} with captions in its training data, and training needs at least 2",
             "add images of at least two different concepts, with captions",
