@@ -173,7 +173,7 @@ def test_a_flipped_byte_is_detected(shell: Shell, trained: str) -> None:
         (["train", "--config", "typo.toml"], "did you mean: steps"),
         (["train", "--nonsense"], "--nonsense"),
         (["use", "search", "cat", "--model", "nobody@live"], "nobody"),
-        (["use", "search", "cat", "--image", "x.png"], "x.png cannot be searched with: No such file or directory"),
+        (["use", "search", "cat", "--image", "x.png"], "the query image x.png cannot be used: there is no such file"),
     ],
 )
 def test_invalid_input_is_one_sentence_with_the_remedy(shell: Shell, arguments: list[str], message: str) -> None:

@@ -106,7 +106,7 @@ def _query_image(path: Path) -> Image.Image:
         return decode_image(path.read_bytes())
     except (OSError, InputError) as error:
         raise InputError(
-            f"{path} cannot be searched with: {file_problem(error)}", "give a JPEG, PNG or WEBP file"
+            f"the query image {path} cannot be used: {file_problem(error)}", "give a JPEG, PNG or WEBP file"
         ) from error
 
 
