@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from clerestory.core.sample import Dataset
@@ -12,6 +13,11 @@ from clerestory.store import Store, open_store
 
 # One machine, two cores: libraries that start a thread per core in every test process only wait for each other.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+# The same examples in every run, so that a failure is that of a change; `--hypothesis-profile default` draws others.
+hypothesis.settings.register_profile("reproducible", derandomize=True)
+hypothesis.settings.load_profile("reproducible")
 
 
 @pytest.fixture(scope="session")
