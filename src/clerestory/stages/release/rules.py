@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 from clerestory.core.evidence import Measurement
 from clerestory.core.release import Cause, Outcome, Reason, Rule, Verdict
-from clerestory.stats.intervals import wilson
+from clerestory.stats.intervals import FEW_EVENTS, wilson
 
 
 def check_bound(rule: Rule, measured: Measurement, evidence: str) -> Reason:
@@ -59,8 +59,8 @@ def check_bound(rule: Rule, measured: Measurement, evidence: str) -> Reason:
 def additional_rows(rule: Rule, measured: Measurement) -> int | None:
     """How many more samples would move the interval past the bound, if the value stays the same.
 
-    The interval is taken to shrink as it does for a share (Wilson 1927), otherwise with the root of the number of
-    samples.
+    The interval is taken to shrink as that of a share does (Wilson 1927 for few hits or misses), otherwise with the
+    root of the number of samples.
 
     Returns:
         None if the value itself does not meet the bound, so that no number of samples would help, or without an
@@ -71,7 +71,10 @@ def additional_rows(rule: Rule, measured: Measurement) -> int | None:
         return None
     end = interval.low if rule.at_least is not None else interval.high
     if measured.unit == "share" and interval.method.endswith("wilson") and 0 <= bound <= 1:
-        ratio = _wilson_size(value, bound, interval.level) / _wilson_size(value, end, interval.level)
+        needed = _wilson_size(value, bound, interval.level)
+        if min(value, 1 - value) * needed >= FEW_EVENTS:  # so many samples have the other interval of shares
+            needed = max(needed, value * (1 - value) * (_critical(interval.level) / (value - bound)) ** 2)
+        ratio = needed / _wilson_size(value, end, interval.level)
     else:
         ratio = ((value - end) / (value - bound)) ** 2
     return max(1, math.ceil(measured.n * (ratio - 1)))
@@ -79,7 +82,7 @@ def additional_rows(rule: Rule, measured: Measurement) -> int | None:
 
 def _wilson_size(share: float, end: float, level: float) -> float:
     """The number of independent samples with which an end of the interval of a share is there."""
-    critical = NormalDist().inv_cdf((1 + level) / 2)
+    critical = _critical(level)
     small, large = 1e-3, 1e12
     while large / small > 1 + 1e-6:
         size = math.sqrt(small * large)
@@ -87,6 +90,10 @@ def _wilson_size(share: float, end: float, level: float) -> float:
         is_wider = reached.low < end if end < share else reached.high > end
         small, large = (size, large) if is_wider else (small, size)
     return large
+
+
+def _critical(level: float) -> float:
+    return NormalDist().inv_cdf((1 + level) / 2)
 
 
 def check_chance(rule: Rule, reason: Reason, chance: float) -> Reason:
