@@ -150,3 +150,11 @@ def test_many_unreadable_files_have_one_summary(work: Path, capsys: pytest.Captu
         (work / f"in/{i}.png").write_bytes(b"")
     assert run(["use", "describe", "in", "--model", "starter"]) == 2
     assert len(capsys.readouterr().err.splitlines()) < 10
+
+
+def test_a_named_pipe_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(solid_image())
+    os.mkfifo(tmp_path / "b.png")
+    results = dict(caption_files(ColourModel(silent=""), image_files([tmp_path]), 1))
+    assert results[tmp_path / "b.png"] == "it is a pipe, a device or a socket, not a file"
+    assert not isinstance(results[tmp_path / "a.png"], str)

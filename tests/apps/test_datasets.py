@@ -111,3 +111,16 @@ def test_a_path_that_is_not_utf8_is_one_sentence(tmp_path: Path, store: Store) -
     os.mkdir(folder)
     with pytest.raises(DataError, match=r"caf\\xe9 is not UTF-8"):
         add_dataset(store, os.fsdecode(folder))
+
+
+@pytest.mark.parametrize("name", ["../x", "''", "a\nb", "\x1b[31m", " x", "-x", "a/b", "x" * 101])
+def test_a_name_that_a_table_or_a_command_cannot_hold_is_refused(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.png").write_bytes(solid_image())
+    with pytest.raises(InputError, match="cannot be the name of a dataset"):
+        add_dataset(store, str(tmp_path), name)
+
+
+@pytest.mark.parametrize("name", ["shoes", "Schuhe für Kinder (2)", "靴", "a"])
+def test_other_names_are_accepted(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.png").write_bytes(solid_image())
+    assert add_dataset(store, str(tmp_path), name).name == name

@@ -120,7 +120,7 @@ def caption_files(
 
     def load(path: Path) -> Image.Image | None:
         try:
-            return decode_image(path.read_bytes())
+            return decode_image(read_image_file(path))
         except (OSError, InputError) as error:
             problems[path] = file_problem(error)
             return None
@@ -134,10 +134,22 @@ def caption_files(
         yield from caption(batch)
 
 
+def read_image_file(path: Path) -> bytes:
+    """The bytes of an image file; a named pipe, which might never end, is not read.
+
+    Raises:
+        InputError: it is a pipe, a device or a socket.
+        OSError: it cannot be read.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError("it is a pipe, a device or a socket, not a file")
+    return path.read_bytes()
+
+
 def check_file(path: Path) -> str:
     """Why an image file cannot be captioned; empty if it can."""
     try:
-        check_image(path.read_bytes())
+        check_image(read_image_file(path))
     except (OSError, InputError) as error:
         return file_problem(error)
     return ""

@@ -14,6 +14,7 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import Event
 from clerestory.core.sample import Dataset, Sample
+from clerestory.core.text import is_printable_name
 from clerestory.core.units import plural
 from clerestory.data import DataSource, locate, open_data
 from clerestory.data.sources import NEW_SPLITS
@@ -50,8 +51,14 @@ def add_dataset(
 
     Raises:
         DataError: no sample is readable.
-        InputError: the name is that of a built-in dataset, or of a dataset from another place with other content.
+        InputError: the name is not printable, is that of a built-in dataset, or of a dataset from another place with
+            other content.
     """
+    if name and not is_printable_name(name):
+        raise InputError(
+            f"{name!r} cannot be the name of a dataset",
+            "use up to 100 characters without slashes; the first one must be a letter or a digit",
+        )
     rows = store.datasets()
     place = locate(source)
     place = next((DataSource(row.spec, row.name) for row in rows if row.name == source == place.spec), place)

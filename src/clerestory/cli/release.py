@@ -25,7 +25,7 @@ from clerestory.core.release import VERDICT_TEXTS, Decision, Event, Release
 from clerestory.core.units import plural
 from clerestory.stages.release import gate, load_policy, promote, rollback, run_gate, verify
 from clerestory.store import Store, live_events, open_store
-from clerestory.store.registry import is_name
+from clerestory.store.registry import check_name, is_name
 
 VERDICTS = {
     "ship": (f"✓ {VERDICT_TEXTS['ship']}", "bold green", 0),
@@ -69,6 +69,8 @@ def gate_(
     rules = load_policy(policy)
     from clerestory.cli.evaluate import evaluation_data  # here, because it imports torch
 
+    if name:
+        check_name("a model", name)
     digest = stored_model(store, model)
     notes = what_is_not_pinned(store, digest)
 
@@ -175,7 +177,7 @@ def card_(
     ref: str,
     /,
     *,
-    out: Path = Path("README.md"),
+    out: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> None:
@@ -183,9 +185,10 @@ def card_(
 
     Args:
         ref: A release (icons@3, icons@live), or a model's digest.
-        out: The file to write.
+        out: The file to write (default: the release's name and number, such as icons-4.md).
         force: Replace an existing file.
     """
+    out = out or Path(f"{ref.replace('@', '-').replace('/', '-')}.md")
     check_output(out, force)
     from clerestory.report.card import model_card  # here, because it imports the client of the hub
     from clerestory.report.collect import collect

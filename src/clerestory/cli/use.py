@@ -19,6 +19,7 @@ from clerestory.apps.captioning import (
     file_cell,
     file_problem,
     image_files,
+    read_image_file,
 )
 from clerestory.apps.confidence import (
     FOREIGN,
@@ -103,7 +104,7 @@ def _query_image(path: Path) -> Image.Image:
         InputError: it cannot be read.
     """
     try:
-        return decode_image(path.read_bytes())
+        return decode_image(read_image_file(path))
     except (OSError, InputError) as error:
         raise InputError(
             f"the query image {path} cannot be used: {file_problem(error)}", "give a JPEG, PNG or WEBP file"

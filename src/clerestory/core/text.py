@@ -24,6 +24,12 @@ def visible(text: str) -> str:
     return _INVISIBLE.sub(_control_escape, valid_unicode(text))
 
 
+def is_printable_name(name: str) -> bool:
+    """Whether a name can stand in a table and a command: short, on one line, no path, begins with a letter or digit."""
+    plain = name.isprintable() and not set(name) & set("/\\") and name == name.strip()
+    return plain and len(name) <= 100 and name[:1].isalnum()
+
+
 def loose_name(name: str) -> str:
     """A file name for comparing names that look the same: composed Unicode, and every run of blanks as one space."""
     return " ".join(name.split()) if name.isascii() else " ".join(unicodedata.normalize("NFC", name).split())

@@ -524,7 +524,7 @@ _VALIDITY = (
         "blind_solvable",
         "share",
         "lower",
-        "Questions solved without the image (blind-solvable share)",
+        "Questions solved without the image, corrected for guessing (blind-solvable share)",
         "Share of questions answered correctly without the image, corrected for guessing.",
         "validity",
         bounds=SIGNED,
