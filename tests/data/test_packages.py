@@ -10,6 +10,7 @@ import shutil
 import sys
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,7 +21,8 @@ import pytest
 
 from clerestory.core.errors import ClerestoryError, DataError, IntegrityError
 from clerestory.data import packages
-from clerestory.data.packages import Package, fetch, packages_folder, read_json, read_tarball, sha512_of
+from clerestory.data.packages import Package, fetch, packages_folder, read_json, read_package, sha512_of
+from clerestory.data.photographs import pinned_packages
 
 
 def packed(files: dict[str, str]) -> bytes:
@@ -101,7 +103,7 @@ def test_the_bundled_client_fetches_where_the_machine_has_none(registry: str, mo
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr(packages, "_https_get", lambda package: None)
     assert fetch([PACKAGE]) == 1
-    assert read_json(read_tarball(PACKAGE), "words.json", "absent.json") == {"words.json": {"hello": "world"}}
+    assert read_json(read_package(PACKAGE), "words.json", "absent.json") == {"words.json": {"hello": "world"}}
     assert fetch([PACKAGE]) == 0, "an intact package is not fetched again"
 
 
@@ -117,7 +119,7 @@ def test_without_any_client_plain_http_fetches_from_the_registry_of_the_environm
     registry: str, no_npm: None
 ) -> None:
     assert fetch([PACKAGE]) == 1
-    assert read_tarball(PACKAGE) == CONTENT
+    assert read_package(PACKAGE) == CONTENT
     with pytest.raises(ClerestoryError, match="could not fetch .* 404"):
         fetch([Package("@clerestory-test/none", "9.9.9", "")])
 
@@ -162,12 +164,12 @@ def test_a_flipped_byte_in_a_stored_package_is_refused(own_cache: Path) -> None:
     damaged[30] ^= 1
     (packages_folder() / PACKAGE.file_name).write_bytes(damaged)
     with pytest.raises(IntegrityError, match=PACKAGE.file_name):
-        read_tarball(PACKAGE)
+        read_package(PACKAGE)
 
 
 def test_the_error_about_a_missing_package_names_the_command(own_cache: Path) -> None:
     with pytest.raises(DataError, match="fetch"):
-        read_tarball(PACKAGE)
+        read_package(PACKAGE)
 
 
 def test_members_that_point_elsewhere_are_never_read() -> None:
@@ -185,13 +187,35 @@ def test_members_that_point_elsewhere_are_never_read() -> None:
     assert read_json(out.getvalue(), "words.json", "other.json") == {}
 
 
+def test_a_wheel_of_pypi_is_read_without_installing_it(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a platform and a Python that are not those of this machine, from a folder that pip's settings name."""
+    package = Package("clerestory-test-words", "1.0.0", "", "cp39-cp39-win_amd64")
+    wheel, info = tmp_path / package.file_name, "clerestory_test_words-1.0.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("words/hello.json", '{"hello": "world"}')
+        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: clerestory-test-words\nVersion: 1.0.0\n")
+        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nTag: {package.wheel_tag}\n")
+        archive.writestr(f"{info}/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    package = replace(package, sha512=sha512_of(wheel.read_bytes()))
+    assert fetch([package]) == 1
+    assert read_json(read_package(package), "words/hello.json", "absent.json") == {
+        "words/hello.json": {"hello": "world"}
+    }
+    with pytest.raises(ClerestoryError, match="pip could not fetch clerestory-test-words==2"):
+        fetch([replace(package, version="2")])
+
+
 def test_every_pin_is_a_whole_sha512_of_one_version() -> None:
     assert len(packages.ALL_PACKAGES) == 9
-    for package in packages.ALL_PACKAGES:
+    for package in (*packages.ALL_PACKAGES, *pinned_packages().values()):
         assert len(base64.b64decode(package.sha512)) == 64
         assert package.version.count(".") == 2
 
 
 def test_the_stored_packages_match_their_pins() -> None:
-    for package in packages.ALL_PACKAGES:
-        assert sha512_of(read_tarball(package)) == package.sha512
+    for package in (*packages.ALL_PACKAGES, *pinned_packages().values()):
+        assert sha512_of(read_package(package)) == package.sha512

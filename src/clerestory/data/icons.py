@@ -117,7 +117,7 @@ def _build(path: Path, progress: Progress) -> Dataset:
 def _read_sets() -> tuple[dict[str, Any], dict[str, dict[str, str]], dict[str, str]]:
     sets, chars, licences = {}, {}, {}
     for style, package in packages.ICON_PACKAGES.items():
-        documents = packages.read_json(packages.read_tarball(package), "icons.json", "chars.json", "info.json")
+        documents = packages.read_json(packages.read_package(package), "icons.json", "chars.json", "info.json")
         sets[style] = documents["icons.json"]
         licences[style] = documents["info.json"]["license"]["spdx"]
         if "chars.json" in documents:
@@ -131,7 +131,7 @@ def _read_emojibase(
     """English entries by code, the name resolver, and labels by language and code."""
     members = ["en/data.json", "meta/groups.json", *(f"{lang}/compact.json" for lang in LANGUAGES)]
     shortcodes = ["en/shortcodes/joypixels.json", "en/shortcodes/github.json", "en/shortcodes/emojibase.json"]
-    documents = packages.read_json(packages.read_tarball(packages.EMOJIBASE), *members, *shortcodes)
+    documents = packages.read_json(packages.read_package(packages.EMOJIBASE), *members, *shortcodes)
     groups = {int(number): key for number, key in documents["meta/groups.json"]["groups"].items()}
     emoji = emoji_names.read_emoji(documents["en/data.json"], groups)
     names: dict[str, Any] = {}

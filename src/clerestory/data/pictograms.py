@@ -132,7 +132,7 @@ def _sample(pictogram: Pictogram, image: str) -> Sample:
 
 def _read_set(style: str, icons: Dataset, held_out: HeldOutNames) -> Iterator[Pictogram]:
     package = sets()[style]
-    read = packages.read_json(packages.read_tarball(package), "icons.json", "info.json")
+    read = packages.read_json(packages.read_package(package), "icons.json", "info.json")
     icon_set, licence = read["icons.json"], read["info.json"]["license"].get("spdx", "")
     counterpart_style = _pins()["counterparts"].get(style)
     entries = {name: entry for name, entry in icon_set["icons"].items() if not entry.get("hidden")}

@@ -221,6 +221,7 @@ _LICENCES = {
     "CC0-1.0": "no conditions",
     "PDDL-1.0": "no conditions",
     "UNLICENSE": "no conditions",
+    "LICENSEREF-PUBLIC-DOMAIN": "no conditions",
 }
 _SHARE_ALIKE = re.compile(r"(?:^|[-(\s])(?:SA|GPL|LGPL|AGPL|ODBL|MPL|EUPL|CECILL|OSL)(?:[-)\s]|$)", re.IGNORECASE)
 
