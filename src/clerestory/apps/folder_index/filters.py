@@ -1,0 +1,101 @@
+"""Which images of a folder a search may return."""
+
+from __future__ import annotations
+
+import calendar
+import fnmatch
+import re
+import time
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clerestory.apps.folder_index.catalog import CatalogState
+from clerestory.core.errors import InputError
+
+Orientation = Literal["", "landscape", "portrait", "square"]
+SQUARE = 0.05  # an image is square if its sides differ by at most this share
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFilter:
+    """Conditions that an image must meet, all of them; the default accepts every image.
+
+    Attributes:
+        under: a subfolder, relative to the folder.
+        name: a pattern of the file name, such as ``IMG_2*.jpg``; upper and lower case are the same.
+        after, before: dates, both included: when the photograph was taken, else when the file was last changed.
+        orientation: landscape, portrait or square.
+        min_side: the fewest pixels of the shorter side.
+    """
+
+    under: str = ""
+    name: str = ""
+    after: date | None = None
+    before: date | None = None
+    orientation: Orientation = ""
+    min_side: int = 0
+
+    def mask(self, state: CatalogState) -> NDArray[np.bool_]:
+        """Whether each image (N) meets the conditions."""
+        mask = np.minimum(state.widths, state.heights) >= self.min_side
+        if folder := self.under.strip("/").removeprefix("./"):
+            prefix = f"{folder}/"
+            mask &= np.fromiter((path.startswith(prefix) for path in state.paths), bool, len(state.paths))
+        if self.name:
+            matches = re.compile(fnmatch.translate(self.name), re.IGNORECASE).match
+            names = (path.rpartition("/")[2] for path in state.paths)
+            mask &= np.fromiter((matches(name) is not None for name in names), bool, len(state.paths))
+        if self.orientation:
+            mask &= _has_orientation(state, self.orientation)
+        if self.after or self.before:
+            dates = local_dates(state)
+            if self.after:
+                mask &= dates >= _midnight(self.after)
+            if self.before:
+                mask &= dates < _midnight(self.before + timedelta(days=1))
+        return mask
+
+
+def local_dates(state: CatalogState) -> NDArray[np.int64]:
+    """The date of each image (N), as seconds since 1970 on a local clock: taken, else last changed."""
+    dates = state.taken.copy()
+    for i in np.flatnonzero(dates < 0).tolist():
+        dates[i] = local_clock(int(state.changed[i]))
+    return dates
+
+
+def local_clock(seconds: int) -> int:
+    """What a local clock showed at a time, as seconds since 1970."""
+    return calendar.timegm(time.localtime(seconds))
+
+
+def parse_date(text: str, option: str) -> date | None:
+    """A date as ``2024-05-31``, ``2024-05`` or ``2024``, of which the first day is meant; None for an empty text.
+
+    Raises:
+        InputError: it is not a date; names the option.
+    """
+    if not text:
+        return None
+    for pattern in ("%Y-%m-%d", "%Y-%m", "%Y"):
+        try:
+            return datetime.strptime(text, pattern).date()  # noqa: DTZ007 a date of the local calendar
+        except ValueError:
+            continue
+    raise InputError(f"{option} is {text!r}, which is not a date", f"write it as {option} 2024-05-31")
+
+
+def _midnight(day: date) -> int:
+    return calendar.timegm(day.timetuple())
+
+
+def _has_orientation(state: CatalogState, orientation: str) -> NDArray[np.bool_]:
+    ratio = state.widths / np.maximum(state.heights, 1)
+    is_square = np.abs(ratio - 1) <= SQUARE
+    if orientation == "square":
+        return is_square
+    return ~is_square & ((ratio > 1) if orientation == "landscape" else (ratio < 1))

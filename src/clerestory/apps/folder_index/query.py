@@ -1,0 +1,45 @@
+"""A query of several parts: words, images, and words to avoid, each with a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clerestory.core.errors import CapabilityError, InputError
+
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPart:
+    """One part of a query.
+
+    Attributes:
+        embedding: a unit row (D).
+        weight: how much it counts; negative for what to avoid.
+    """
+
+    embedding: Matrix
+    weight: float = 1.0
+
+
+def compose_query(parts: Sequence[QueryPart]) -> Matrix:
+    """The weighted sum of the parts, as a unit row (D); one part of positive weight is itself.
+
+    Raises:
+        InputError: there is no part, or none has a positive weight, or the parts cancel out.
+        CapabilityError: an embedding is not finite.
+    """
+    if not any(part.weight > 0 for part in parts):
+        raise InputError("the query has nothing to look for", "give words, or an image with --like")
+    total = np.sum([part.weight * part.embedding.astype(np.float64) for part in parts], axis=0)
+    length = float(np.linalg.norm(total))
+    if not np.isfinite(length):
+        raise CapabilityError("the embedding of this query is not finite", "use another query or another model")
+    if length < 1e-6:
+        raise InputError("the parts of the query cancel out", "change one of them, or its weight")
+    unit: Matrix = (total / length).astype(np.float32)
+    return unit
