@@ -16,17 +16,15 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers.utils import logging
 
 from clerestory.core.errors import CapabilityError, ClerestoryError, IntegrityError
 from clerestory.core.units import plural
@@ -34,6 +32,8 @@ from clerestory.models.alignment import align_parameters, aligned
 from clerestory.models.folder_check import DOWNLOAD_AGAIN, check_folder, display_name
 
 T = TypeVar("T")
+Network = TypeVar("Network", bound=nn.Module)
+SINGLE_FILE = "model.safetensors"
 SAFE_LOADING = {"local_files_only": True, "trust_remote_code": False}
 MAX_NAMES = 3  # of tensors, in a message
 
@@ -90,12 +90,44 @@ def load_network(loader: Any, folder: Path, unused: Collection[str] = (), **sett
         return loaded
 
     network, info = translate_load_errors(folder, "weights", read)
-    shapes = [f"{name} is {_shape(saved)}, not {_shape(ours)}" for name, saved, ours in info["mismatched_keys"]]
-    _refuse(folder, "do not fit the configuration in", shapes)
-    _refuse(folder, "lack", _without_constants(network, info["missing_keys"]))
-    _refuse(folder, "have unexpected", {n for n in info["unexpected_keys"] if not n.startswith(tuple(unused))})
+    _refuse_misfits(
+        folder,
+        {name: (saved, ours) for name, saved, ours in info["mismatched_keys"]},
+        _without_constants(network, info["missing_keys"]),
+        {name for name in info["unexpected_keys"] if not name.startswith(tuple(unused))},
+    )
     _refuse(folder, "have values that are not finite in", _not_finite(network.state_dict().items()))
     return align_parameters(network.eval())
+
+
+def load_weights(
+    network: Network, folder: Path, unused: Collection[str] = (), names: Mapping[str, str] | None = None
+) -> Network:
+    """Load the weights of a model folder into a network of our own, frozen and in evaluation mode.
+
+    The guarantees are those of ``load_network``.
+
+    Args:
+        network: without weights, on torch's device ``meta``.
+        folder: of the model.
+        unused: prefixes of tensors that the folder has and the network does not need.
+        names: the names of tensors in the network, by those in the file; the same by default.
+
+    Raises:
+        IntegrityError: a file is missing or broken, or the weights do not fit the network or are not finite.
+    """
+    names = names or {}
+    file = folder / str(check_folder(folder).get("transformers_weights", SINGLE_FILE))
+    tensors = translate_load_errors(folder, "weights", lambda: _read_tensors(file)[0])
+    stored_names = {own: stored for stored, own in names.items()}
+    own_shapes = {stored_names.get(own, own): tensor.shape for own, tensor in network.state_dict().items()}
+    used = {name: tensors[name] for name in own_shapes if name in tensors}
+    misfits = {n: (t.shape, own_shapes[n]) for n, t in used.items() if t.shape != own_shapes[n]}
+    unexpected = {name for name in tensors.keys() - used.keys() if not name.startswith(tuple(unused))}
+    _refuse_misfits(folder, misfits, own_shapes.keys() - used.keys(), unexpected)
+    _refuse(folder, "have values that are not finite in", _not_finite(used.items()))
+    network.load_state_dict({names.get(n, n): tensor.float() for n, tensor in used.items()}, assign=True)
+    return align_parameters(network.requires_grad_(False).eval())
 
 
 def load_word_pieces(folder: Path) -> Tokenizer:
@@ -124,11 +156,15 @@ def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         IntegrityError: it is truncated or damaged.
     """
     try:
-        with safe_open(file, framework="pt") as opened:
-            tensors = {name: aligned(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118  # not a mapping
-            return tensors, dict(opened.metadata() or {})
+        return _read_tensors(file)
     except SafetensorError as error:
         raise IntegrityError(f"{file} is damaged: {_first_sentence(error)}", "restore the file from a copy") from error
+
+
+def _read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(file, framework="pt") as opened:
+        tensors = {name: aligned(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118  # not a mapping
+        return tensors, dict(opened.metadata() or {})
 
 
 def translate_load_errors(folder: Path, component: str, read: Callable[[], T]) -> T:
@@ -158,6 +194,8 @@ def translate_load_errors(folder: Path, component: str, read: Callable[[], T]) -
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Suppress progress bars, load reports and warnings of transformers and its libraries."""
+    from transformers.utils import logging  # here, because it takes longer than loading weights without it
+
     had_progress_bar, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()
@@ -169,6 +207,19 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if had_progress_bar:
             logging.enable_progress_bar()
+
+
+def _refuse_misfits(
+    folder: Path,
+    shapes: Mapping[str, tuple[Iterable[int], Iterable[int]]],
+    missing: Collection[str],
+    unexpected: Collection[str],
+) -> None:
+    """Raise ``IntegrityError`` if tensors have another shape than the network's, are missing, or are unexpected."""
+    differences = [f"{name} is {_shape(saved)}, not {_shape(own)}" for name, (saved, own) in shapes.items()]
+    _refuse(folder, "do not fit the configuration in", differences)
+    _refuse(folder, "lack", missing)
+    _refuse(folder, "have unexpected", unexpected)
 
 
 def _refuse(folder: Path, verb: str, names: Collection[str]) -> None:
@@ -200,8 +251,8 @@ def _shape(size: Iterable[int]) -> str:
 
 def _first_sentence(error: BaseException) -> str:
     """The first sentence of an error's text; what follows is advice for programmers."""
-    if isinstance(error, StrictDataclassError):  # the reason is below a heading
-        error = error.__cause__ or error
+    if type(error).__module__.startswith("huggingface_hub") and error.__cause__:  # the reason is below a heading
+        error = error.__cause__
     text = " ".join(str(error).split()) or type(error).__name__
     text = re.sub(r"^\[enforce fail [^]]*\] \S+ == \S+ ", "", text)  # where torch's code found it
     return re.split(r"(?<=\w)[.!?] (?=[A-Z])", text, maxsplit=1)[0][:200].rstrip(". ")

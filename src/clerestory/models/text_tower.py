@@ -5,9 +5,6 @@ Its weights are not part of a model folder; the folder's ``config.json`` has the
 Shape suffixes: N texts, T word pieces, D width of the embedding.
 """
 
-# mypy: disable-error-code="no-untyped-call"
-# torch and transformers leave a few of the functions called here without types.
-
 from __future__ import annotations
 
 import importlib.util
@@ -15,20 +12,19 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import platformdirs
 import torch
 from torch.nn import functional as F
-from transformers import BertModel
 
 from clerestory.core.digest import digest, digest_file
 from clerestory.core.errors import IntegrityError, NotFound
 from clerestory.core.files import atomic_path
+from clerestory.models.bert import load_bert
 from clerestory.models.folder_check import MINILM_DIGEST
 from clerestory.models.languages import whole_words
-from clerestory.models.loading import load_network, load_word_pieces
+from clerestory.models.loading import load_word_pieces
 from clerestory.models.protocols import Matrix
 
 LOCATION = "CLERESTORY_TEXT_TOWER"
@@ -98,8 +94,7 @@ class TextTower:
     """
 
     def __init__(self, folder: Path) -> None:
-        network = load_network(BertModel, folder, unused=("pooler.",), add_pooling_layer=False, dtype=torch.float32)
-        self._bert = cast(BertModel, network.requires_grad_(False))
+        self._bert = load_bert(folder)
         self._tokenizer = load_word_pieces(folder)
         self.vocabulary = whole_words(self._tokenizer.get_vocab())
         self.num_truncated = 0
@@ -110,7 +105,7 @@ class TextTower:
         self.num_truncated += sum(len(row) > MAX_TOKENS for row in encoded)
         # A truncated text still ends with the end token.
         ids = [row if len(row) <= MAX_TOKENS else [*row[: MAX_TOKENS - 1], row[-1]] for row in encoded]
-        out_ND = np.zeros((len(ids), self._bert.config.hidden_size), np.float32)
+        out_ND = np.zeros((len(ids), self._bert.width), np.float32)
         order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
@@ -126,7 +121,7 @@ class TextTower:
         longest = max(map(len, rows))
         ids_NT = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows])
         mask_NT = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-        states_NTD = self._bert(input_ids=ids_NT, attention_mask=mask_NT).last_hidden_state
+        states_NTD = self._bert(ids_NT, mask_NT)
         mask_NT1 = mask_NT[..., None].to(states_NTD.dtype)
         mean_ND = (states_NTD * mask_NT1).sum(dim=1) / mask_NT1.sum(dim=1)
         return F.normalize(mean_ND, dim=-1).numpy().astype(np.float32)
