@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from itertools import count
 from shlex import quote
 
@@ -144,9 +144,14 @@ def duplicate_images(data: Dataset) -> list[list[Sample]]:
 
 
 def _with_findings_shown(data: Dataset, name: str, progress: Progress) -> Dataset:
+    show_findings(data.findings, name, progress)
+    return data
+
+
+def show_findings(findings: Iterable[Finding], name: str, progress: Progress) -> None:
     """Report what was left out or is doubtful, so that nobody has to ask for it."""
     by_code: dict[str, list[Finding]] = {}
-    for finding in data.findings:
+    for finding in findings:
         if finding.severity != "info":
             by_code.setdefault(finding.code, []).append(finding)
     for code, found in sorted(by_code.items()):
@@ -154,4 +159,3 @@ def _with_findings_shown(data: Dataset, name: str, progress: Progress) -> Datase
             progress.write_line(finding.line())
         if len(found) > MAX_SHOWN:
             progress.write_line(f"{code} {len(found) - MAX_SHOWN} more: clerestory data show {quote(name)}")
-    return data

@@ -87,21 +87,20 @@ class QueryLanguages:
         words = _words(query)
         if not words or self._accepted & MANY or not self._accepted <= NAMES.keys():
             return None
+        from_captions = [self._caption_words[word] for word in words if word in self._caption_words]
+        unknown = sum(word not in self._vocabulary for word in words) / len(words)
+        minimum = MIN_UNKNOWN_LONG if len(words) >= LONG else MIN_UNKNOWN
+        is_latin, is_of_captions = _is_latin(query), 2 * len(from_captions) > len(words)
+        if is_latin and (len(words) == 1 or not (is_of_captions or unknown >= minimum)):
+            return None  # without loading the detector
         probabilities = dict(_detector().rank(query.lower()))
         others = {code: p for code, p in probabilities.items() if code not in self._accepted}
         best = max(others, key=others.__getitem__)
         total = sum(others.values())
-        from_captions = [self._caption_words[word] for word in words if word in self._caption_words]
-        if not _is_latin(query):
+        if not is_latin:
             foreign = best == max(probabilities, key=probabilities.__getitem__)
-        elif len(words) == 1:
-            foreign = False
-        elif 2 * len(from_captions) > len(words):
-            foreign = total >= LIKELY
         else:
-            unknown = sum(word not in self._vocabulary for word in words) / len(words)
-            minimum = MIN_UNKNOWN_LONG if len(words) >= LONG else MIN_UNKNOWN
-            foreign = total >= SURE and unknown >= minimum
+            foreign = total >= (LIKELY if is_of_captions else SURE)
         if not foreign:
             return None
         if from_captions and others[best] < 0.5:

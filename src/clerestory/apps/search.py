@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,13 +37,13 @@ class SearchIndex:
     Args:
         model: digest of the model that produced them.
         data: digest of the dataset.
-        samples: the N samples.
+        samples: the N samples; of a large folder they are made when they are needed.
         embeddings: (N, D) unit rows; a row of NaN is an unreadable image, which no search returns.
         dims: the nested (Matryoshka) dimensions: the first ``d`` numbers of an embedding, normalised, are an embedding.
     """
 
     def __init__(
-        self, model: str, data: str, samples: tuple[Sample, ...], embeddings: Matrix, dims: tuple[int, ...]
+        self, model: str, data: str, samples: Sequence[Sample], embeddings: Matrix, dims: tuple[int, ...]
     ) -> None:
         self.model = model
         self.data = data
@@ -108,6 +109,12 @@ def search_by_image(
     """The ``k`` images most similar to a given one, best first; arguments and errors as in ``search``."""
     _check(model, index, k, dim)
     return _nearest(index, model.embed_images([image], dim)[0], k, dim)
+
+
+def search_by_embedding(model: Embedder, index: SearchIndex, query: Matrix, k: int = 20) -> list[SearchHit]:
+    """The ``k`` images most similar to a query (D), a unit row that the model embedded; errors as in ``search``."""
+    _check(model, index, k, None)
+    return _nearest(index, query, k, None)
 
 
 def _check(model: Embedder, index: SearchIndex, k: int, dim: int | None) -> None:

@@ -80,10 +80,11 @@ SUBCOMMANDS = {
         "migrate": "Create the tables and triggers that the database lacks.",
     },
     "use": {
-        "search": "Search images by text, in any phrasing, or by another image.",
+        "search": "Search images by text, in any phrasing, by other images, or by both.",
         "describe": "Suggest captions for images.",
     },
 }
+MODULES = {("use", "search"): "search"}  # subcommands with a module of their own
 EPILOGUE = """
 Start here:  clerestory demo
 Everywhere:  --json  --home DIR  --quiet  --debug
@@ -130,7 +131,7 @@ def build() -> App:
             continue
         group = App(name=name, help=command.help, help_format="plaintext", help_epilogue="", sort_key=order)
         for position, (subcommand, text) in enumerate(SUBCOMMANDS[name].items()):
-            path = f"clerestory.cli.{name}:{subcommand}_"
+            path = f"clerestory.cli.{MODULES.get((name, subcommand), name)}:{subcommand}_"
             group.command(path, name=subcommand, help=text, sort_key=position)
         app.command(group)
     return app

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from clerestory.data.layout import apply_layout
 from clerestory.data.sidecars import Sidecars
 from clerestory.data.text_tables import TABLE_SUFFIXES, read_table
 
+ScanFiles = Callable[[Path, Iterable[str], Progress], dict[str, ImageScan]]
 ARCHIVE_SUFFIXES = frozenset((".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst"))
 
 
@@ -45,7 +46,11 @@ class FolderFiles:
 
 
 def open_folder(
-    data: DataFolder, files: FolderFiles, progress: Progress = QUIET, keep_columns: Sequence[str] = ()
+    data: DataFolder,
+    files: FolderFiles,
+    progress: Progress = QUIET,
+    keep_columns: Sequence[str] = (),
+    scan: ScanFiles = scan_files,
 ) -> Dataset:
     """Open a folder with its sub-folders, without hidden files. Ids are paths below the folder.
 
@@ -56,6 +61,7 @@ def open_folder(
         files: its files, from ``sort_files``.
         progress: advanced by every row and every image.
         keep_columns: each row of its tables is a separate sample; see ``Columns``.
+        scan: reads the images; an index of the folder knows what it would find.
 
     Raises:
         DataError: it has two caption files, or no readable image.
@@ -74,7 +80,7 @@ def open_folder(
     used = {*tables.used, *sidecars.used, *listed}
     findings += unused_findings(files, used, sidecars.files)
     return dataset_from_files(
-        data.name, data, rows, findings, progress, tables.columns, separate_rows=bool(keep_columns)
+        data.name, data, rows, findings, progress, tables.columns, separate_rows=bool(keep_columns), scan=scan
     )
 
 
@@ -151,9 +157,10 @@ def dataset_from_files(
     progress: Progress = QUIET,
     columns: Sequence[Columns] = (),
     separate_rows: bool = False,
+    scan: ScanFiles = scan_files,
 ) -> Dataset:
     """The dataset of rows whose images are files of ``folder``; an image is read when it is needed."""
-    scans = scan_files(folder.root, (row.file for row in rows), progress)
+    scans = scan(folder.root, (row.file for row in rows), progress)
     scanned: list[tuple[RawRow, ImageScan]] = []
     for row in rows:
         if row.file not in scans:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from clerestory.apps.folder_index.catalog import VERSION, Catalog, CatalogState, FileRecord
+from clerestory.apps.folder_index.catalog import OTHER, VERSION, Catalog, CatalogState, FileRecord
 from clerestory.apps.folder_index.embedding_file import EmbeddingFile, Matrix, damaged_rows
 from clerestory.apps.folder_index.filters import SearchFilter, local_clock
 from clerestory.apps.folder_index.reading import ImageFacts
@@ -153,12 +153,14 @@ class FolderIndex:
         directory: where the index is kept.
         model: the digest of the model.
         dims: the nested dimensions of its embeddings; the largest is kept.
+        tables: the files of the folder that may hold captions, found by the last update.
         memory_reason: why the index is kept in memory only; empty if it is on the disk.
     """
 
     def __init__(self, folder: Path, directory: Path, model: str, dims: Sequence[int]) -> None:
         self.folder, self.directory = folder, directory
         self.model, self.dims = model, tuple(dims)
+        self.tables: tuple[str, ...] = ()
         self.memory_reason = ""
         self._width = max(dims)
         self._updating = threading.Lock()
@@ -347,13 +349,14 @@ class FolderIndex:
 
         def is_other(path: str, stamp: Stamp) -> bool:
             record = records.get(path)
-            return record is not None and record.kind == 2 and record.stamp == stamp
+            return record is not None and record.kind == OTHER and record.stamp == stamp
 
         listing = list_images(self.folder, is_other)
         if not listing.images:
             if problem := listing.problems.get("."):
                 raise DataError(f"the folder {self.folder} cannot be read: {problem}", "check its permissions")
             raise DataError(f"the folder {self.folder} has no images", "give a folder with JPEG, PNG or WEBP files")
+        self.tables = tuple(sorted(listing.tables))
         changes = find_changes(listing, records, rescan_all, retry)
         with _storing():
             if changes.moved or changes.gone or changes.others:
@@ -366,7 +369,7 @@ class FolderIndex:
                 reader.run(changes.pending, progress)
         except KeyboardInterrupt:
             done = f"{len(reader.read):,} of {len(changes.pending):,} files are indexed"
-            progress.write_line(f"{done}; the same command goes on from there")
+            progress.write_line(f"{done}; the same command indexes the rest")
             raise
         finally:
             with suppress(_CannotStore), _storing():
@@ -381,7 +384,7 @@ class FolderIndex:
         moved = [file for file in read if file.sha256 in before and file.path not in records]
         came_back = sum(file.sha256 in contents for file in moved)
         unread = [Unreadable(path, problem) for path, problem in sorted(listing.problems.items())]
-        gone = sum(records[path].kind != 2 for path in changes.gone)
+        gone = sum(records[path].kind != OTHER for path in changes.gone)
         return IndexUpdate(
             unchanged=changes.unchanged + sum(f.path in records and records[f.path].sha256 == f.sha256 for f in read),
             added=sum(f.sha256 not in before or f.path in records and records[f.path].sha256 != f.sha256 for f in read),

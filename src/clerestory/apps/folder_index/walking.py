@@ -10,19 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clerestory.core.files import read_problem
+from clerestory.data.caption_tables import SPREADSHEET_SUFFIXES
 from clerestory.data.data_folder import (
     IGNORED_FOLDER,
     IMAGE_SUFFIXES,
     OTHER_IMAGE_SUFFIXES,
     begins_like_an_image,
+    is_image_name,
 )
+from clerestory.data.sidecars import TEXT_SUFFIXES
+from clerestory.data.text_tables import TABLE_SUFFIXES
 
 Stamp = tuple[int, int, int]  # size in bytes, time of the last change in ns, inode
 OUTSIDE = "it is a link to a file outside the folder, which is not followed"
-KNOWN_OTHER_SUFFIXES = frozenset(
-    (*(".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ".caption", ".text", ".xml", ".xmp", ".html"),)
-    + (".pdf", ".md", ".py", ".zip", ".tar", ".gz", ".mp4", ".mov", ".avi", ".mkv", ".mp3", ".wav", ".aae", ".db")
-    + (".xlsx", ".xls", ".ods", ".numbers", ".toml", ".yaml", ".yml", ".log", ".ini", ".npy", ".safetensors")
+CAPTION_SUFFIXES = TABLE_SUFFIXES | SPREADSHEET_SUFFIXES | frozenset(TEXT_SUFFIXES)
+OTHER_SUFFIXES = frozenset(
+    (*(".xml", ".xmp", ".html", ".pdf", ".md", ".py", ".zip", ".tar", ".gz", ".mp4", ".mov", ".avi", ".mkv", ".mp3"),)
+    + (".wav", ".aae", ".db", ".toml", ".yaml", ".yml", ".log", ".ini", ".npy", ".safetensors")
 )
 
 
@@ -32,11 +36,13 @@ class Listing:
 
     Attributes:
         images: the stamp of every file that may be an image, by its path below the folder.
+        tables: the stamps of files that may hold captions: tables, and texts beside images.
         others: the stamps of files of unknown kind, which were looked into and are not images.
         problems: why a folder or a link was not read, by its path.
     """
 
     images: dict[str, Stamp] = field(default_factory=dict)
+    tables: dict[str, Stamp] = field(default_factory=dict)
     others: dict[str, Stamp] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -65,6 +71,24 @@ def list_images(root: Path, is_known_other: Callable[[str, Stamp], bool] = lambd
     return listing
 
 
+def has_images(root: Path) -> bool:
+    """Whether a folder or one of its subfolders has a file with the name of an image; stops at the first one."""
+    waiting = [str(root)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.name.startswith(".") or entry.name == IGNORED_FOLDER:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    elif is_image_name(entry.name):
+                        return True
+        except OSError:
+            continue
+    return False
+
+
 def _sort_in(
     entry: os.DirEntry[str],
     folder: str,
@@ -82,7 +106,7 @@ def _sort_in(
         return
     suffix = posixpath.splitext(name)[1].lower()
     is_image = suffix in IMAGE_SUFFIXES or suffix in OTHER_IMAGE_SUFFIXES
-    if not is_image and suffix in KNOWN_OTHER_SUFFIXES:
+    if suffix in OTHER_SUFFIXES:
         return
     if entry.is_symlink():
         target = os.path.realpath(entry.path)
@@ -99,7 +123,9 @@ def _sort_in(
             listing.problems[path] = "it is a pipe, a device or a socket, not a file"
         return
     stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
-    if is_image or (not is_known_other(path, stamp) and _is_image(entry.path)):
+    if suffix in CAPTION_SUFFIXES:
+        listing.tables[path] = stamp
+    elif is_image or (not is_known_other(path, stamp) and _is_image(entry.path)):
         listing.images[path] = stamp
     else:
         listing.others[path] = stamp

@@ -1,0 +1,358 @@
+"""``clerestory use search``: by words, by images, or by both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from PIL import Image
+from rich.table import Table
+
+from clerestory.apps.captioning import captions_csv, file_cell, file_problem, read_image_file
+from clerestory.apps.confidence import (
+    FOREIGN,
+    GUESS,
+    UNLIKE,
+    Confidence,
+    SearchCalibrators,
+    fit_search,
+)
+from clerestory.apps.datasets import load_dataset, show_findings
+from clerestory.apps.folder_index import FolderHit, FolderIndex, QueryPart, SearchFilter, Unreadable, compose_query
+from clerestory.apps.folder_index.captions import FolderSamples, read_captions, samples_digest
+from clerestory.apps.folder_index.filters import parse_date
+from clerestory.apps.folder_index.output import write_links
+from clerestory.apps.folder_index.source import count_unlike_files, image_folder
+from clerestory.apps.loading import known_models
+from clerestory.apps.query_language import QueryLanguages
+from clerestory.apps.search import SearchHit, SearchIndex, build_index, search_by_embedding
+from clerestory.apps.training_reference import (
+    TrainingReference,
+    count_unlike,
+    training_reference,
+    unlike_sentence,
+)
+from clerestory.cli.help_format import Model
+from clerestory.cli.model_output import label, load_named, warn
+from clerestory.cli.output import PLAIN, Common, Output
+from clerestory.core.errors import InputError
+from clerestory.core.outputs import check_output, check_output_folder, write_output
+from clerestory.core.settings import Range, check_number
+from clerestory.core.text import valid_unicode
+from clerestory.core.units import plural
+from clerestory.data.images import decode_image
+from clerestory.models.protocols import Embedder, require_capability
+from clerestory.store import Store, open_store
+
+MAX_NAMED = 3  # unreadable files that are named for each reason
+WITHOUT_WEIGHT = 0.5  # words to avoid, against 1 for the words to find
+
+
+@dataclass
+class SearchQuery:
+    """What is searched for.
+
+    Attributes:
+        words: to find; may be empty.
+        images: to find, with their paths.
+        without: words to avoid.
+        like_weight, without_weight: of each image, and of the words to avoid, against 1 for the words to find.
+    """
+
+    words: str
+    images: list[tuple[Path, Image.Image]]
+    without: list[str]
+    like_weight: float
+    without_weight: float
+
+    def embed(self, model: Embedder) -> Any:
+        """The embedding (D) of the whole query."""
+        texts = [text for text in (self.words, *self.without) if text]
+        rows = iter(model.embed_texts(texts)) if texts else iter(())
+        parts = [QueryPart(next(rows))] if self.words else []
+        parts += [QueryPart(next(rows), -self.without_weight) for _ in self.without]
+        if self.images:
+            parts += [QueryPart(row, self.like_weight) for row in model.embed_images([i for _, i in self.images])]
+        return compose_query(parts)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is nothing but words to find."""
+        return bool(self.words) and not self.images and not self.without
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is nothing but one image."""
+        return len(self.images) == 1 and not self.words and not self.without
+
+
+def search_(
+    *words: str,
+    like: Annotated[list[Path] | None, Parameter(name=("--like", "--image"), negative=())] = None,
+    without: Annotated[list[str] | None, Parameter(negative=())] = None,
+    like_weight: float = 1.0,
+    without_weight: float = WITHOUT_WEIGHT,
+    data: str = "icons",
+    model: Model = "icons@live",
+    limit: int = 10,
+    under: str = "",
+    name: str = "",
+    after: str = "",
+    before: str = "",
+    orientation: Literal["landscape", "portrait", "square"] | None = None,
+    min_side: int = 0,
+    rescan_all: Annotated[bool, Parameter(negative=())] = False,
+    csv: Path | None = None,
+    links: Path | None = None,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = PLAIN,
+) -> None:
+    """Search images by text, in any phrasing, by other images, or by both.
+
+    Args:
+        words: The query, such as: a happy cat; in a language of the model, for Clerestory's own models English.
+        like: A JPEG, PNG or WEBP file: images similar to it are found. Repeat it for several; with words, images that
+            match both.
+        without: Words for what the images should not show; quote several words. Repeat it for several.
+        like_weight: The weight of each image of --like; that of the words is 1.
+        without_weight: The weight of each --without.
+        data: The images to search: a folder, the name of a dataset, or any source that "data add" accepts.
+        limit: The maximum number of images.
+        under: Of a folder, only images in this subfolder.
+        name: Of a folder, only images whose file name matches this pattern, such as "IMG_2*.jpg"; quote it.
+        after: Of a folder, only images taken on this day or later, such as 2024-05-31.
+        before: Of a folder, only images taken on this day or earlier.
+        orientation: Of a folder, only landscape, portrait or square images.
+        min_side: Of a folder, only images whose shorter side has at least this many pixels.
+        rescan_all: Read every file of the folder, also those whose size and time have not changed.
+        csv: Write the results to this file.
+        links: Write the results to this new folder, as links to the images, numbered by rank.
+        force: Replace an existing --csv file.
+    """
+    check_number("--limit", limit, Range(1))
+    check_number("--like-weight", like_weight, Range(0))
+    check_number("--without-weight", without_weight, Range(0))
+    check_number("--min-side", min_side, Range(0))
+    filters = SearchFilter(
+        under, name, parse_date(after, "--after"), parse_date(before, "--before"), orientation or "", min_side
+    )
+    images = [(path, _query_image(path)) for path in like or []]
+    query = SearchQuery(
+        " ".join(words), images, [text for text in without or [] if text.strip()], like_weight, without_weight
+    )
+    if not query.words.strip() and not images:
+        fix = "add words to find, or an image with --like" if query.without else "enter a few words"
+        raise InputError("the query is empty", fix)
+    if csv:
+        check_output(csv, force)
+    if links:
+        check_output_folder(links)
+    store = open_store(common.home)
+    folder = image_folder(store, data)
+    if folder is None and (filters != SearchFilter() or links or rescan_all):
+        raise InputError(
+            "filters, --links and --rescan-all need a folder of images", "name one with --data, such as --data ./photos"
+        )
+    embedder = require_capability(load_named(store, model, common), "Embedder", "searching images", known_models(store))
+    found = (
+        _search_folder(folder, query, embedder, store, filters, limit, rescan_all, common.out)
+        if folder
+        else _search_dataset(data, query, embedder, store, limit, common.out)
+    )
+    rows = [found.row(i) for i in range(len(found.hits))]
+    if csv:
+        write_output(csv, captions_csv(found.cells(csv)).encode(), force)
+        common.out.write_line(f"wrote {csv}")
+    if links and found.folder and found.files:
+        kind = write_links([found.folder / hit.path for hit in found.files], links)
+        common.out.write_line(f"wrote {plural(len(rows), kind.removesuffix('s'), kind)} to {links}")
+    common.out.result(rows, found.table())
+
+
+@dataclass
+class SearchResult:
+    """The results of a search.
+
+    Attributes:
+        hits: samples with their scores, best first.
+        confidences: of each hit; None where it was not measured.
+        folder: that was searched; None for a dataset.
+        files: the files of the hits, if a folder was searched.
+    """
+
+    hits: list[SearchHit]
+    confidences: list[Confidence | None]
+    folder: Path | None = None
+    files: list[FolderHit] | None = None
+
+    def row(self, i: int) -> dict[str, Any]:
+        """One result for a program."""
+        hit = self.hits[i]
+        row = {
+            "id": hit.sample.id,
+            "caption": hit.sample.caption,
+            "confidence": label(self.confidences[i]),
+            "score": round(hit.score, 6),
+        }
+        if self.files and self.folder:
+            file = self.files[i]
+            row |= {
+                "file": valid_unicode(str(self.folder / file.path)),
+                "width": file.width,
+                "height": file.height,
+                "date": _date(file),
+                "copies": [valid_unicode(path) for path in file.copies],
+            }
+        return row
+
+    def cells(self, csv: Path) -> list[dict[str, Any]]:
+        """The results for a spreadsheet, with files relative to the folder of the table."""
+        rows = []
+        for i in range(len(self.hits)):
+            row = self.row(i)
+            if self.files and self.folder:
+                row["file"] = valid_unicode(file_cell((self.folder / self.files[i].path).absolute(), csv.absolute()))
+                row["copies"] = "; ".join(row["copies"])
+            rows.append({"rank": i + 1, **row})
+        return rows
+
+    def table(self) -> Table:
+        """The results for a person."""
+        captioned = self.files is None or any(hit.sample.caption for hit in self.hits)
+        columns = ["confidence", "image" if self.files else "sample", *(["caption"] if captioned else [])]
+        if self.files:
+            columns += ["date", "size"]
+        table = Table(*columns, box=None)
+        for i, hit in enumerate(self.hits):
+            cells = [label(self.confidences[i]), hit.sample.id, *([hit.sample.caption] if captioned else [])]
+            if self.files:
+                file = self.files[i]
+                copies = f" (and {plural(len(file.copies), 'copy', 'copies')})" if file.copies else ""
+                cells[1] += copies
+                cells += [_date(file)[:10], f"{file.width}×{file.height}"]
+            table.add_row(*cells)
+        return table
+
+
+def _search_dataset(
+    name: str, query: SearchQuery, model: Embedder, store: Store, limit: int, out: Output
+) -> SearchResult:
+    dataset = load_dataset(store, name, out)
+    reference = training_reference(model, store, out)
+    index = build_index(model, dataset, store, out)
+    warn(unlike_sentence(*count_unlike(reference, dataset, store), reference.data), out)
+    hits = search_by_embedding(model, index, query.embed(model), limit)
+    return SearchResult(hits, _confidences(query, hits, model, index, store, reference, out))
+
+
+def _search_folder(
+    folder: Path,
+    query: SearchQuery,
+    model: Embedder,
+    store: Store,
+    filters: SearchFilter,
+    limit: int,
+    rescan_all: bool,
+    out: Output,
+) -> SearchResult:
+    index = FolderIndex.open(folder, store, model.digest, model.dims)
+    update = index.update(model.embed_images, out, rescan_all=rescan_all)
+    _name_unreadable(update.unreadable, out)
+    captions = read_captions(index, out)
+    show_findings(captions.findings, str(folder), out)
+    snapshot = index.snapshot
+    samples = FolderSamples(snapshot, captions)
+    reference = training_reference(model, store, out)
+    warn(unlike_sentence(*count_unlike_files(reference, index, store), reference.data), out)
+    files = index.search(query.embed(model), limit, filters)
+    if not files and filters != SearchFilter():
+        out.write_line("notice: no image meets the conditions; remove one of them")
+    hits = [SearchHit(samples[snapshot.places[file.path]], file.score) for file in files]
+    data = samples_digest(snapshot, captions)
+    search_index = SearchIndex(model.digest, data, samples, snapshot.embeddings, model.dims)
+    return SearchResult(
+        hits, _confidences(query, hits, model, search_index, store, reference, out), index.folder, files
+    )
+
+
+def _confidences(
+    query: SearchQuery,
+    hits: Sequence[SearchHit],
+    model: Embedder,
+    index: SearchIndex,
+    store: Store,
+    reference: TrainingReference,
+    out: Output,
+) -> list[Confidence | None]:
+    """The confidence of each hit; what the user should know about all of them is reported."""
+    calibrators = fit_search(model, index, store)
+    unlike = sum(reference.images.unlike([image for _, image in query.images])) if reference.images else 0
+    warn(unlike_sentence(unlike, len(query.images), reference.data), out)
+    doubt = _doubt(query.words, model, index, calibrators, out) if query.words else None
+    if unlike or doubt:
+        return [UNLIKE if unlike else doubt] * len(hits)
+    if not query.is_text and not query.is_image:
+        out.write_line("notice: the confidence of a query of several parts is not measured")
+        return [None] * len(hits)
+    confidences = calibrators.of_text(hits) if query.is_text else calibrators.of_image(hits)
+    if query.is_text:
+        _notice(confidences, out)
+    return confidences
+
+
+def _name_unreadable(unreadable: Sequence[Unreadable], out: Output) -> None:
+    """The files that were left out: of each reason the first ones are named, and the others counted."""
+    by_problem: dict[str, list[str]] = {}
+    for each in unreadable:
+        by_problem.setdefault(each.problem, []).append(each.path)
+    for problem, paths in by_problem.items():
+        for path in paths[:MAX_NAMED]:
+            out.write_line(f"{path} is left out: {problem}")
+        if len(paths) > MAX_NAMED:
+            out.write_line(f"{plural(len(paths) - MAX_NAMED, 'more file is', 'more files are')} left out: {problem}")
+
+
+def _query_image(path: Path) -> Image.Image:
+    """The image to search with.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return decode_image(read_image_file(path))
+    except (OSError, InputError) as error:
+        raise InputError(
+            f"the query image {path} cannot be used: {file_problem(error)}", "give a JPEG, PNG or WEBP file"
+        ) from error
+
+
+def _doubt(
+    query: str, model: Embedder, index: SearchIndex, calibrators: SearchCalibrators, out: Output
+) -> Confidence | None:
+    """Why all hits of a query are guesses, which is reported; None if they may not be."""
+    languages = QueryLanguages(model, index.samples)
+    if foreign := languages.check(query):
+        out.write_line(f"warning: {foreign.sentence}")
+        return FOREIGN
+    match = calibrators.query
+    if match is None or match.is_answerable(index, model.embed_texts([query])[0]):
+        return None
+    words_in = f", in {' or '.join(languages.names)}" if languages.names else ""
+    out.write_line(f"notice: nothing matches {query!r} better than random words would; try other words{words_in}")
+    return GUESS
+
+
+def _notice(confidences: Sequence[Confidence | None], out: Output) -> None:
+    """What the confidences have in common."""
+    if all(confidence is None for confidence in confidences):
+        out.write_line("notice: no confidence is shown, because too few of the images have captions to measure it")
+    elif not any(confidence and confidence.level for confidence in confidences):
+        out.write_line("notice: all of these are guesses; try other words")
+
+
+def _date(file: FolderHit) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(file.date))
