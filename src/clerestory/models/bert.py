@@ -25,7 +25,7 @@ _REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "interme
 
 
 class BertLayer(nn.Module):
-    """One layer: self-attention, then a feed-forward network, each with a residual and layer normalisation after it."""
+    """One layer: self-attention, then an MLP, each with a residual and layer normalisation after it."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__()
