@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-training bench-serving starter starter-reference \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-training bench-serving starter starter-reference \
   experiment-captions experiment-experts clean
 
 help:
@@ -50,7 +50,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-life bench-evaluation bench-images bench-training bench-serving
+bench: bench-life bench-evaluation bench-images bench-photos bench-training bench-serving
 
 bench-life: setup
 	$(BIN)/python bench/life.py
@@ -60,6 +60,9 @@ bench-evaluation: setup
 
 bench-images: setup
 	$(BIN)/python bench/images.py
+
+bench-photos: setup
+	$(BIN)/python bench/photos_index.py
 
 bench-training: setup
 	$(BIN)/python bench/training.py

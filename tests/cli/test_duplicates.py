@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.support.images import solid_image
+from PIL import Image
+from tests.support.images import noise_images, solid_image
 
 from clerestory.cli.main import run
 
@@ -53,3 +54,25 @@ def test_the_script_for_a_shell_is_valid_and_knows_the_commands(capsys: pytest.C
     shown = subprocess.run(["bash", "-c", f"{printed.out}\n{asked}"], capture_output=True, text=True, check=True)
     assert "clerestory" in shown.stdout
     assert run(["completion", "tcsh"]) == 2
+
+
+def test_nearly_the_same_images_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, table = tmp_path / "pictures", tmp_path / "near.csv"
+    folder.mkdir()
+    for number, image in enumerate(noise_images((7, 9), (7, 9), (7, 9))):
+        large = image.resize((160, 120), Image.Resampling.BICUBIC)
+        large.save(folder / f"{number}.png")
+        if number == 0:
+            large.resize((80, 60)).save(folder / "small.jpg")
+            (folder / "twin.png").write_bytes((folder / "0.png").read_bytes())
+    (folder / "broken.jpg").write_bytes(b"nothing")
+    chosen = ["data", "duplicates", str(folder), "--near", "--model", "starter", "--home", str(tmp_path / "home")]
+    assert run([*chosen, "--min-similarity", "1", "--csv", str(table)]) == 0
+    shown = capsys.readouterr()
+    assert "1 image with the same bytes more than once, 1 image saved anew, 0 groups that look alike" in shown.out
+    assert "2 copies can go while every image stays" in shown.out
+    assert "broken.jpg is left out" in shown.err
+    written = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
+    assert {row["image"] for row in written if row["can go"] == "True"} == {"small.jpg", "twin.png"}
+    assert run(["data", "duplicates", "icons", "--near", "--home", str(tmp_path / "home")]) == 2
+    assert "icons is not a folder of images" in capsys.readouterr().err

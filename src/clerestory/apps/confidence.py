@@ -15,7 +15,6 @@ from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from clerestory.apps.query_match import QueryMatch, fit_query_match
 from clerestory.apps.search import SearchHit, SearchIndex
@@ -231,6 +230,8 @@ def _fit(answers: Sequence[tuple[float, bool]], num_queries: int, held_out: bool
     """Accuracy by score: bins of equally many answers, then isotonic regression."""
     if len(answers) < MIN_ANSWERS:
         return None
+    from scipy.optimize import isotonic_regression  # 0.6 s, and most searches find their calibrators in the store
+
     ordered = sorted(answers)
     bins = np.array_split(np.array(ordered, dtype=float), max(2, min(MAX_BINS, len(ordered) // (MIN_ANSWERS // 2))))
     scores = [float(one[:, 0].mean()) for one in bins]

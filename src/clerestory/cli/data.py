@@ -14,6 +14,8 @@ from rich.text import Text
 
 from clerestory.apps.captioning import captions_csv
 from clerestory.apps.datasets import add_dataset, duplicate_images, load_dataset
+from clerestory.apps.loading import known_models
+from clerestory.cli.help_format import Model
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.core.digest import short
 from clerestory.core.errors import DataError, InputError
@@ -21,8 +23,11 @@ from clerestory.core.evidence import Finding
 from clerestory.core.extensions import names
 from clerestory.core.outputs import check_output, check_output_folder, write_output
 from clerestory.core.sample import Dataset
+from clerestory.core.settings import Range, check_number
+from clerestory.core.text import valid_unicode
 from clerestory.core.units import plural
 from clerestory.data.shards import verify_shards, write_shards
+from clerestory.models.protocols import require_capability
 from clerestory.stages.train.requirements import check_trainable
 from clerestory.store import open_store
 
@@ -90,21 +95,33 @@ def duplicates_(
     name: str,
     /,
     *,
+    near: Annotated[bool, Parameter(negative=())] = False,
+    min_similarity: float | None = None,
+    model: Model = "icons@live",
     csv: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> None:
-    """List the images that a dataset has more than once, byte for byte.
+    """List the images that a dataset has more than once, byte for byte; of a folder also what is nearly the same.
 
     A copy in another split than the first is marked: a model that was trained on one of them is tested on the same.
 
     Args:
         name: The name of a dataset, or any source that "data add" accepts.
+        near: Of a folder, three lists: the same bytes, the same image saved anew (another size, quality or format),
+            and images that look alike to the model. Nothing is deleted.
+        min_similarity: With --near, the least similarity of images that look alike, up to 1 (default: chosen for the
+            model and the folder, and printed).
         csv: Write the list to this file.
         force: Replace an existing --csv file.
     """
+    if min_similarity is not None:
+        check_number("--min-similarity", min_similarity, Range(0, 1))
     if csv:
         check_output(csv, force)
+    if near:
+        _near_duplicates(name, min_similarity, model, csv, force, common)
+        return
     data = load_dataset(open_store(common.home), name, common.out)
     groups = duplicate_images(data)
     rows = [
@@ -128,6 +145,55 @@ def duplicates_(
     lines: list[str | Table] = [table, line] if rows else [f"no image of {name} is there more than once"]
     if spread:
         lines.append(f"{plural(spread, 'image')} in more than one split")
+    if len(rows) > MAX_DUPLICATES:
+        lines.append(f"and {len(rows) - MAX_DUPLICATES:,} more rows (--csv writes all of them)")
+    common.out.result(rows, *lines)
+    if csv:
+        write_output(csv, captions_csv(rows).encode(), force)
+        common.out.write_line(f"wrote {csv}")
+
+
+def _near_duplicates(
+    name: str, min_similarity: float | None, ref: str, csv: Path | None, force: bool, common: Common
+) -> None:
+    """The three lists of duplicates of a folder."""
+    from clerestory.apps.folder_index import FolderIndex
+    from clerestory.apps.folder_index.source import image_folder
+    from clerestory.cli.model_output import load_named, name_unreadable
+
+    store = open_store(common.home)
+    folder = image_folder(store, name)
+    if folder is None:
+        raise InputError(f"{name} is not a folder of images, which --near needs", "name a folder, such as ./photos")
+    model = require_capability(load_named(store, ref, common), "Embedder", "comparing images", known_models(store))
+    index = FolderIndex.open(folder, store, model.digest, model.dims)
+    name_unreadable(index.update(model.embed_images, common.out).unreadable, common.out)
+    found = index.duplicates(common.out, min_similarity)
+    copies = set(found.copies())
+    rows = [
+        {
+            "list": group.kind,
+            "group": number,
+            "image": valid_unicode(path),
+            "similarity": round(similarity, 4),
+            "can go": path in copies,
+        }
+        for number, group in enumerate(found.groups, start=1)
+        for path, similarity in zip(group.paths, (1.0, *group.similarities), strict=True)
+    ]
+    table = Table("list", "group", "image", "similarity", "", box=None)
+    for row in rows[:MAX_DUPLICATES]:
+        mark = "copy" if row["can go"] else ""
+        table.add_row(str(row["list"]), str(row["group"]), str(row["image"]), f"{row['similarity']:.3f}", mark)
+    counts = (
+        f"{plural(len(found.same_bytes), 'image')} with the same bytes more than once, "
+        f"{plural(len(found.same_image), 'image')} saved anew, "
+        f"{plural(len(found.look_alike), 'group')} that look alike (similarity {found.min_similarity:.2f} or more)"
+    )
+    lines: list[str | Table] = [table] if rows else []
+    lines.append(f"{counts}, of {len(index):,} images")
+    if copies:
+        lines.append(f"{plural(len(copies), 'copy', 'copies')} can go while every image stays; nothing is deleted")
     if len(rows) > MAX_DUPLICATES:
         lines.append(f"and {len(rows) - MAX_DUPLICATES:,} more rows (--csv writes all of them)")
     common.out.result(rows, *lines)

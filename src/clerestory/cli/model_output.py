@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from clerestory.apps.confidence import NOT_MEASURED, Confidence
+from clerestory.apps.folder_index import Unreadable
 from clerestory.apps.loading import load_model, privacy_notice
 from clerestory.apps.starter import live_or_starter
 from clerestory.apps.training_reference import OTHER_MODEL
 from clerestory.cli.output import Common, Output
+from clerestory.core.units import plural
 from clerestory.models.protocols import AnyModel
 from clerestory.store import Store
+
+MAX_NAMED = 3  # unreadable files that are named for each reason
 
 
 def load_named(store: Store, ref: str, common: Common) -> AnyModel:
@@ -30,3 +36,15 @@ def warn(sentence: str, out: Output) -> None:
 def label(confidence: Confidence | None) -> str:
     """The word for the confidence of an answer."""
     return confidence.label if confidence else NOT_MEASURED
+
+
+def name_unreadable(unreadable: Sequence[Unreadable], out: Output) -> None:
+    """The files that were left out: of each reason the first ones are named, and the others counted."""
+    by_problem: dict[str, list[str]] = {}
+    for each in unreadable:
+        by_problem.setdefault(each.problem, []).append(each.path)
+    for problem, paths in by_problem.items():
+        for path in paths[:MAX_NAMED]:
+            out.write_line(f"{path} is left out: {problem}")
+        if len(paths) > MAX_NAMED:
+            out.write_line(f"{plural(len(paths) - MAX_NAMED, 'more file is', 'more files are')} left out: {problem}")

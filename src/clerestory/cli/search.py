@@ -22,7 +22,7 @@ from clerestory.apps.confidence import (
     fit_search,
 )
 from clerestory.apps.datasets import load_dataset, show_findings
-from clerestory.apps.folder_index import FolderHit, FolderIndex, QueryPart, SearchFilter, Unreadable, compose_query
+from clerestory.apps.folder_index import FolderHit, FolderIndex, QueryPart, SearchFilter, compose_query
 from clerestory.apps.folder_index.captions import FolderSamples, read_captions, samples_digest
 from clerestory.apps.folder_index.filters import parse_date
 from clerestory.apps.folder_index.output import write_links
@@ -37,7 +37,7 @@ from clerestory.apps.training_reference import (
     unlike_sentence,
 )
 from clerestory.cli.help_format import Model
-from clerestory.cli.model_output import label, load_named, warn
+from clerestory.cli.model_output import label, load_named, name_unreadable, warn
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.core.errors import InputError
 from clerestory.core.outputs import check_output, check_output_folder, write_output
@@ -48,7 +48,6 @@ from clerestory.data.images import decode_image
 from clerestory.models.protocols import Embedder, require_capability
 from clerestory.store import Store, open_store
 
-MAX_NAMED = 3  # unreadable files that are named for each reason
 WITHOUT_WEIGHT = 0.5  # words to avoid, against 1 for the words to find
 
 
@@ -261,7 +260,7 @@ def _search_folder(
 ) -> SearchResult:
     index = FolderIndex.open(folder, store, model.digest, model.dims)
     update = index.update(model.embed_images, out, rescan_all=rescan_all)
-    _name_unreadable(update.unreadable, out)
+    name_unreadable(update.unreadable, out)
     captions = read_captions(index, out)
     show_findings(captions.findings, str(folder), out)
     snapshot = index.snapshot
@@ -302,18 +301,6 @@ def _confidences(
     if query.is_text:
         _notice(confidences, out)
     return confidences
-
-
-def _name_unreadable(unreadable: Sequence[Unreadable], out: Output) -> None:
-    """The files that were left out: of each reason the first ones are named, and the others counted."""
-    by_problem: dict[str, list[str]] = {}
-    for each in unreadable:
-        by_problem.setdefault(each.problem, []).append(each.path)
-    for problem, paths in by_problem.items():
-        for path in paths[:MAX_NAMED]:
-            out.write_line(f"{path} is left out: {problem}")
-        if len(paths) > MAX_NAMED:
-            out.write_line(f"{plural(len(paths) - MAX_NAMED, 'more file is', 'more files are')} left out: {problem}")
 
 
 def _query_image(path: Path) -> Image.Image:

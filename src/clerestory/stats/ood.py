@@ -23,9 +23,8 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import scipy  # its modules are imported on first use
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cho_factor, solve_triangular
-from scipy.special import logsumexp, softmax
 
 from clerestory.core.errors import ConfigError, InputError
 
@@ -39,7 +38,7 @@ BLOCK = 1 << 22
 
 def msp(logits_NK: ArrayLike) -> Floats:
     """Largest softmax probability of each row."""
-    found: Floats = softmax(_finite(logits_NK, "logits"), axis=1).max(axis=1)
+    found: Floats = scipy.special.softmax(_finite(logits_NK, "logits"), axis=1).max(axis=1)
     return found
 
 
@@ -51,7 +50,7 @@ def max_logit(logits_NK: ArrayLike) -> Floats:
 
 def energy(logits_NK: ArrayLike, temperature: float = 1.0) -> Floats:
     """Negative free energy of each row: T · logsumexp(logits / T)."""
-    found: Floats = temperature * logsumexp(_finite(logits_NK, "logits") / temperature, axis=1)
+    found: Floats = temperature * scipy.special.logsumexp(_finite(logits_NK, "logits") / temperature, axis=1)
     return found
 
 
@@ -96,14 +95,14 @@ def mahalanobis(
         raise ConfigError(f"the shrinkage {share:g} lies outside 0…1", "omit it for the Ledoit-Wolf optimum")
     shrunk_DD = (1 - share) * covariance_DD + share * scale * np.eye(len(covariance_DD))
     try:
-        factor, _ = cho_factor(shrunk_DD, lower=True)
+        factor, _ = scipy.linalg.cho_factor(shrunk_DD, lower=True)
     except np.linalg.LinAlgError as error:
         raise InputError(
             "the covariance of the training features cannot be inverted", "give more samples or a larger shrinkage"
         ) from error
     # Whitened, the distance is Euclidean.
-    white_ND = solve_triangular(factor, x_ND.T, lower=True).T
-    centres_KD = solve_triangular(factor, means_KD.T, lower=True).T
+    white_ND = scipy.linalg.solve_triangular(factor, x_ND.T, lower=True).T
+    centres_KD = scipy.linalg.solve_triangular(factor, means_KD.T, lower=True).T
     nearest_N: Floats = _squared_distances(white_ND, centres_KD).min(axis=1)
     return -nearest_N
 

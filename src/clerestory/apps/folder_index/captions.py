@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
 
-from clerestory.apps.folder_index.index import FolderIndex, Snapshot
+from clerestory.apps.folder_index.index import FolderIndex
+from clerestory.apps.folder_index.snapshot import Snapshot
 from clerestory.core.digest import digest
 from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress

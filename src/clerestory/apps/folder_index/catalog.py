@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 from clerestory.apps.folder_index.reading import ImageFacts
 from clerestory.apps.folder_index.walking import Stamp
 
-VERSION = 1
+VERSION = 2
 TIMEOUT_SECONDS = 60.0
+COLOUR_BYTES = 48
 IMAGE, UNREADABLE, OTHER = 0, 1, 2  # kinds of files
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
   inode INTEGER NOT NULL, kind INTEGER NOT NULL, sha256 TEXT NOT NULL, problem TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS images (sha256 TEXT PRIMARY KEY, row INTEGER NOT NULL UNIQUE, width INTEGER NOT NULL,
-  height INTEGER NOT NULL, phash INTEGER NOT NULL, taken INTEGER) WITHOUT ROWID;
+  height INTEGER NOT NULL, phash INTEGER NOT NULL, colours BLOB NOT NULL, taken INTEGER) WITHOUT ROWID;
 """
 
 
@@ -55,6 +56,7 @@ class CatalogState:
         num_rows: rows of the embedding file that are committed.
         widths, heights: pixels.
         phashes: 64 bits each.
+        colours: of the grid of each image (N, 48), 0 to 255.
         taken: when each photograph was taken, as seconds since 1970 in the camera's time; -1 where that is not known.
         changed: when each file was last changed, as seconds since 1970.
         sizes: bytes of each file.
@@ -69,6 +71,7 @@ class CatalogState:
     widths: NDArray[np.int64]
     heights: NDArray[np.int64]
     phashes: NDArray[np.int64]
+    colours: NDArray[np.uint8]
     taken: NDArray[np.int64]
     changed: NDArray[np.int64]
     sizes: NDArray[np.int64]
@@ -88,6 +91,7 @@ class CatalogState:
             widths=self.widths[kept],
             heights=self.heights[kept],
             phashes=self.phashes[kept],
+            colours=self.colours[kept],
             taken=self.taken[kept],
             changed=self.changed[kept],
             sizes=self.sizes[kept],
@@ -176,8 +180,8 @@ class Catalog:
         with self._connection as connection:
             connection.executemany("DELETE FROM files WHERE path = ?", [(os.fsencode(path),) for path in removed])
             connection.executemany(
-                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)",
-                [(sha, row, facts.width, facts.height, facts.phash, facts.taken) for sha, row, facts in images],
+                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(sha, row, f.width, f.height, f.phash, f.colours, f.taken) for sha, row, f in images],
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -211,7 +215,8 @@ class Catalog:
     def state(self) -> CatalogState:
         """The present state, from one transaction."""
         query = (
-            "SELECT path, files.sha256, row, width, height, phash, coalesce(taken, -1), mtime_ns / 1000000000, size "
+            "SELECT path, files.sha256, colours, row, width, height, phash, coalesce(taken, -1), "
+            "mtime_ns / 1000000000, size "
             "FROM files JOIN images USING (sha256) WHERE kind = 0 ORDER BY path"
         )
         connection = self._connection
@@ -222,7 +227,7 @@ class Catalog:
             problems = connection.execute("SELECT path, problem FROM files WHERE kind = 1 ORDER BY path").fetchall()
         finally:
             connection.rollback()
-        numbers = np.array([row[2:] for row in found], dtype=np.int64).reshape(len(found), 7)
+        numbers = np.array([row[3:] for row in found], dtype=np.int64).reshape(len(found), 7)
         rows, widths, heights, phashes, taken, changed, sizes = np.ascontiguousarray(numbers.T)
         return CatalogState(
             generation,
@@ -233,6 +238,7 @@ class Catalog:
             widths,
             heights,
             phashes,
+            np.frombuffer(b"".join(row[2] for row in found), np.uint8).reshape(len(found), COLOUR_BYTES),
             taken,
             changed,
             sizes,

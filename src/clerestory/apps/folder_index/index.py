@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import sqlite3
@@ -12,16 +11,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from clerestory.apps.folder_index.catalog import OTHER, VERSION, Catalog, CatalogState, FileRecord
+from clerestory.apps.folder_index.duplicates import DuplicateLists, find_duplicates
 from clerestory.apps.folder_index.embedding_file import EmbeddingFile, Matrix, damaged_rows
 from clerestory.apps.folder_index.filters import SearchFilter, local_clock
 from clerestory.apps.folder_index.reading import ImageFacts
+from clerestory.apps.folder_index.snapshot import Snapshot
 from clerestory.apps.folder_index.updating import ContentReader, EmbedImages, find_changes
 from clerestory.apps.folder_index.walking import Stamp, list_images
 from clerestory.core.digest import digest
@@ -36,7 +35,6 @@ FOLDER = "indexes"  # below the home
 CATALOG, LOCK = "catalog.db", "lock"
 MIN_UNUSED_ROWS = 1024  # the file is rewritten when more rows than these, and more than half of all, are unused
 COPY_ROWS = 1 << 14
-SCORE_ROWS = 1 << 15  # rows that are multiplied at a time
 WAIT_SECONDS = 0.3
 SNAPSHOT_SECONDS = 10.0  # between two snapshots while an update runs; then twice as long each time
 
@@ -90,55 +88,6 @@ class FolderHit:
     height: int
     date: int
     copies: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One state of the index, which no update changes.
-
-    Attributes:
-        state: the files, in the order of their paths.
-        matrix: the embeddings by row, a view of the file.
-    """
-
-    state: CatalogState
-    matrix: Matrix
-
-    def __len__(self) -> int:
-        return len(self.state.paths)
-
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over the paths and contents of the images."""
-        hasher = hashlib.sha256()
-        for path, sha256 in zip(self.state.paths, self.state.sha256, strict=True):
-            hasher.update(os.fsencode(path) + b"\0" + sha256.encode() + b"\n")
-        return hasher.hexdigest()
-
-    @cached_property
-    def embeddings(self) -> Matrix:
-        """The embedding of each image (N, D) in the order of the paths; without a copy where the rows are in order."""
-        rows = self.state.rows
-        if len(rows) == len(self.matrix) and (rows == np.arange(len(rows))).all():
-            return self.matrix
-        return np.asarray(self.matrix)[rows]
-
-    @cached_property
-    def first_places(self) -> NDArray[np.int64]:
-        """The place of the first path of each content, ascending."""
-        return np.sort(np.unique(self.state.rows, return_index=True)[1])
-
-    @cached_property
-    def places(self) -> dict[str, int]:
-        """The place of each path."""
-        return {path: place for place, path in enumerate(self.state.paths)}
-
-    def scores(self, query: Matrix) -> Matrix:
-        """The similarity of each row (R) to a query (D), a part of the file at a time."""
-        scores = np.empty(len(self.matrix), np.float32)
-        for start in range(0, len(scores), SCORE_ROWS):
-            np.matmul(self.matrix[start : start + SCORE_ROWS], query, out=scores[start : start + SCORE_ROWS])
-        return scores
 
 
 class _CannotStore(Exception):
@@ -256,6 +205,10 @@ class FolderIndex:
             taken if taken >= 0 else local_clock(int(state.changed[place])),
             tuple(state.paths[i] for i in same if i != place),
         )
+
+    def duplicates(self, progress: Progress = QUIET, min_similarity: float | None = None) -> DuplicateLists:
+        """The three lists of duplicates; see ``find_duplicates``."""
+        return find_duplicates(self._snapshot, progress, min_similarity)
 
     # Update.
 

@@ -1,0 +1,61 @@
+"""One state of a folder index, which no update changes: what a search reads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clerestory.apps.folder_index.catalog import CatalogState
+from clerestory.apps.folder_index.embedding_file import Matrix
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One state of the index, which no update changes.
+
+    Attributes:
+        state: the files, in the order of their paths.
+        matrix: the embeddings by row, a view of the file.
+    """
+
+    state: CatalogState
+    matrix: Matrix
+
+    def __len__(self) -> int:
+        return len(self.state.paths)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the paths and contents of the images."""
+        hasher = hashlib.sha256()
+        for path, sha256 in zip(self.state.paths, self.state.sha256, strict=True):
+            hasher.update(os.fsencode(path) + b"\0" + sha256.encode() + b"\n")
+        return hasher.hexdigest()
+
+    @cached_property
+    def embeddings(self) -> Matrix:
+        """The embedding of each image (N, D) in the order of the paths; without a copy where the rows are in order."""
+        rows = self.state.rows
+        if len(rows) == len(self.matrix) and (rows == np.arange(len(rows))).all():
+            return self.matrix
+        return np.asarray(self.matrix)[rows]
+
+    @cached_property
+    def first_places(self) -> NDArray[np.int64]:
+        """The place of the first path of each content, ascending."""
+        return np.sort(np.unique(self.state.rows, return_index=True)[1])
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each path."""
+        return {path: place for place, path in enumerate(self.state.paths)}
+
+    def scores(self, query: Matrix) -> Matrix:
+        """The similarity of each row (R) to a query (D); the rows are read from the file, not copied."""
+        scores: Matrix = np.asarray(self.matrix) @ query
+        return scores

@@ -1,0 +1,94 @@
+"""The three lists of duplicates, on images that are re-encoded, resized, cropped and recoloured."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import combinations
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.support.pixel_model import PixelModel
+
+from clerestory.apps.folder_index import FolderIndex
+from clerestory.apps.folder_index.duplicates import DuplicateGroup, DuplicateLists, _near_hashes
+from clerestory.store import open_store
+
+SIZE = (320, 240)
+
+
+def scene(number: int) -> Image.Image:
+    """Smooth random colours, as different from one another as photographs are."""
+    fields = np.random.default_rng(number).integers(0, 255, (7, 9, 3), dtype=np.uint8)
+    return Image.fromarray(fields).resize(SIZE, Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> DuplicateLists:
+    folder = tmp_path_factory.mktemp("duplicates") / "photos"
+    folder.mkdir()
+    for number in range(60):
+        scene(number).save(folder / f"{number:02d}.png")
+    shutil.copy(folder / "00.png", folder / "00 copy.png")
+    shutil.copy(folder / "00.png", folder / "00 again.png")
+    scene(1).save(folder / "01 saved.jpg", quality=40)
+    scene(1).resize((100, 75)).save(folder / "01 small.webp")
+    shutil.copy(folder / "01 saved.jpg", folder / "01 saved copy.jpg")
+    scene(2).crop((7, 5, 313, 235)).resize((640, 480)).save(folder / "02 cropped.jpg")
+    blend = Image.blend(scene(3), scene(40), 0.6)
+    blend.save(folder / "03 alike.png")
+    for name, colour in {"blank red": "red", "blank blue": "blue"}.items():
+        Image.new("RGB", SIZE, colour).save(folder / f"{name}.png")
+    Image.new("RGB", (50, 50), "red").save(folder / "blank red small.png")
+    with open_store(folder.with_name("home")) as store:
+        index = FolderIndex.open(folder, store, PixelModel.digest, PixelModel.dims)
+        index.update(PixelModel().embed_images)
+        return index.duplicates(min_similarity=0.75)
+
+
+def paths(groups: tuple[DuplicateGroup, ...]) -> list[list[str]]:
+    return [list(group.paths) for group in groups]
+
+
+def test_each_list_has_its_own_pictures(found: DuplicateLists) -> None:
+    assert paths(found.same_bytes) == [
+        ["00 again.png", "00 copy.png", "00.png"],
+        ["01 saved copy.jpg", "01 saved.jpg"],
+    ]
+    assert sorted(map(sorted, paths(found.same_image))) == [
+        ["01 saved copy.jpg", "01 small.webp", "01.png"],
+        ["02 cropped.jpg", "02.png"],
+        ["blank red small.png", "blank red.png"],
+    ]
+    kept = {group.keep for group in found.same_image}
+    assert kept == {"01.png", "02 cropped.jpg", "blank red.png"}  # the most pixels, then the most bytes
+    (alike,) = (group for group in found.look_alike if "03.png" in group.paths)
+    assert set(alike.paths) == {"03.png", "03 alike.png", "40.png"}  # the middle one is a blend
+    assert min(alike.similarities) >= 0.75
+
+
+def test_what_can_go_never_has_all_copies_of_a_picture(found: DuplicateLists) -> None:
+    copies = found.copies()
+    assert set(copies) == {
+        *("00 copy.png", "00.png", "01 saved.jpg", "01 saved copy.jpg", "01 small.webp"),
+        *("02.png", "blank red small.png"),
+    }
+    assert found.without_a_copy(copies) == ()
+    assert [group.keep for group in found.without_a_copy([*copies, "02 cropped.jpg"])] == ["02 cropped.jpg"]
+    assert [group.keep for group in found.without_a_copy(["00 again.png", "00 copy.png", "00.png"])] == ["00 again.png"]
+    assert found.without_a_copy(["01 saved.jpg", "01 saved copy.jpg"]) == ()  # 01.png shows the same
+    assert not any("look" in group.kind for group in found.without_a_copy(found.contents))
+
+
+def test_near_hashes_are_those_of_a_loop() -> None:
+    draw = np.random.default_rng(0)
+    base = draw.integers(0, 2**63, 40, dtype=np.uint64)
+    flips = [sum(1 << int(bit) for bit in draw.choice(64, n, replace=False)) for n in (0, 3, 8, 9, 12)]
+    hashes = np.unique([value ^ np.uint64(flip) for value in base for flip in flips])
+    wanted: dict[int, set[int]] = {}
+    for one, other in combinations(hashes.tolist(), 2):
+        if (one ^ other).bit_count() <= 8:
+            wanted.setdefault(one, {one}).add(other)
+            wanted.setdefault(other, {other}).add(one)
+    assert {value: set(near) for value, near in _near_hashes(hashes).items()} == wanted
+    assert len(wanted) > 80
