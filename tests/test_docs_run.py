@@ -66,7 +66,7 @@ IN_PLACE_OF = {
     "hf:openai/clip-vit-base-patch32": "hf:./clip",
     "hf:google/siglip2-base-patch16-224": "hf:./clip",
     "hf:HuggingFaceTB/SmolVLM-256M-Instruct": "hf:./llava",
-    "~/photographs": "photographs",
+    "~/photographs": "./photographs",  # without the dot it is a built-in dataset
 }
 # Python blocks that are not run, by page and first line of the block.
 NOT_RUN_PYTHON = {

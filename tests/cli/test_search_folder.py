@@ -69,6 +69,11 @@ def test_a_folder_is_searched_without_becoming_a_dataset(
     found("--without", "red", code=2)
     assert run(["use", "search", "red", "--data", "icons", "--under", "sub", "--home", str(home)]) == 2
     assert "need a folder of images" in capsys.readouterr().err
+    for name, problem in {"away/photos": "does not exist", str(tmp_path / "broken"): "can be read"}.items():
+        (tmp_path / "broken").mkdir(exist_ok=True)
+        (tmp_path / "broken" / "a.jpg").write_bytes(b"nothing")
+        assert run(["use", "search", "red", "--data", name, "--model", "starter", "--home", str(home)]) == 2
+        assert problem in capsys.readouterr().err
 
 
 def test_captions_of_a_table_are_shown_and_measure_the_confidence(

@@ -19,8 +19,8 @@ from tests.support.images import solid_image
 from tests.support.memory import memory, peak_of
 
 from clerestory.apps.captioning import caption_files
+from clerestory.apps.folder_index import FolderIndex
 from clerestory.apps.loading import load_model
-from clerestory.apps.search import build_index
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.data import open_data
 from clerestory.stages.train.train_data import _pixels
@@ -59,7 +59,9 @@ def entries(store: Store, client: TestClient, scratch: Path) -> dict[str, Entry]
 
     return {
         "data add": lambda file: open_data(folder_of(file)),
-        "use search": lambda file: build_index(model, dataset(file), store),
+        "use search": lambda file: FolderIndex.open(folder_of(file), store, model.digest, model.dims).update(
+            model.embed_images
+        ),
         "use describe": lambda file: list(caption_files(model, [file, file])),
         "train": lambda file: _pixels(list(dataset(file)), dataset(file), 64, lambda _: None),
         "web upload": upload,

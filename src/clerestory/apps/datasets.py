@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 from itertools import count
+from pathlib import Path
 from shlex import quote
 
 from clerestory.core.codec import Tags
@@ -119,6 +120,8 @@ def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset
             return data
     place = locate(name)
     spec = place.spec
+    if not is_printable_name(place.name) and not Path(spec).expanduser().exists():
+        open_data(spec)  # the error says that it does not exist, which a check of its name would hide
     known = next((row.name for row in rows if row.spec == spec), "")
     taken = {row.name for row in rows} | ({*names("data")} - {spec})
     try:

@@ -39,7 +39,7 @@ from clerestory.apps.training_reference import (
 from clerestory.cli.help_format import Model
 from clerestory.cli.model_output import label, load_named, name_unreadable, warn
 from clerestory.cli.output import PLAIN, Common, Output
-from clerestory.core.errors import InputError
+from clerestory.core.errors import DataError, InputError
 from clerestory.core.outputs import check_output, check_output_folder, write_output
 from clerestory.core.settings import Range, check_number
 from clerestory.core.text import valid_unicode
@@ -261,6 +261,8 @@ def _search_folder(
     index = FolderIndex.open(folder, store, model.digest, model.dims)
     update = index.update(model.embed_images, out, rescan_all=rescan_all)
     name_unreadable(update.unreadable, out)
+    if not len(index):
+        raise DataError(f"none of the images in {folder} can be read", "replace them, or name another folder")
     captions = read_captions(index, out)
     show_findings(captions.findings, str(folder), out)
     snapshot = index.snapshot

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import calendar
 import fnmatch
+import os
 import re
 import time
+from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
@@ -43,8 +45,9 @@ class SearchFilter:
         """Whether each image (N) meets the conditions."""
         mask = np.minimum(state.widths, state.heights) >= self.min_side
         if folder := self.under.strip("/").removeprefix("./"):
-            prefix = f"{folder}/"
-            mask &= np.fromiter((path.startswith(prefix) for path in state.paths), bool, len(state.paths))
+            # Paths are in the order of their bytes, so those of a subfolder are beside one another.
+            begin, end = (bisect_left(state.paths, os.fsencode(folder + mark), key=os.fsencode) for mark in "/0")
+            mask[:begin] = mask[end:] = False
         if self.name:
             matches = re.compile(fnmatch.translate(self.name), re.IGNORECASE).match
             names = (path.rpartition("/")[2] for path in state.paths)
