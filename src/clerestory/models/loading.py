@@ -3,7 +3,8 @@
 Guarantees of every load:
 
 - local files only; nothing is downloaded, and transformers never prompts;
-- code that comes with a model is never run, and weights are read from safetensors only (see ``folder_check``);
+- code that comes with a model is never run, and weights are read from safetensors only (see ``folder_check``), except
+  for one package's file that is pinned by its digest;
 - no tensor is missing, unexpected or of another shape, and every value is finite;
 - the weights lie in aligned memory, so that a loaded model computes the same bits as the saved one;
 - a failure is one sentence instead of one of transformers' many errors, and nothing is printed.
@@ -26,6 +27,7 @@ from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from clerestory.core.digest import digest_file
 from clerestory.core.errors import CapabilityError, ClerestoryError, IntegrityError
 from clerestory.core.units import plural
 from clerestory.models.alignment import align_parameters, aligned
@@ -118,7 +120,7 @@ def load_weights(
     """
     names = names or {}
     file = folder / str(check_folder(folder).get("transformers_weights", SINGLE_FILE))
-    tensors = translate_load_errors(folder, "weights", lambda: _read_tensors(file)[0])
+    tensors = _translate_errors(folder, "weights", lambda: _read_tensors(file)[0])
     stored_names = {own: stored for stored, own in names.items()}
     own_shapes = {stored_names.get(own, own): tensor.shape for own, tensor in network.state_dict().items()}
     used = {name: tensors[name] for name in own_shapes if name in tensors}
@@ -148,23 +150,45 @@ def load_word_pieces(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_tensors(file: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a safetensors file by name, in aligned memory, and the file's metadata.
+
+    Args:
+        file: the file.
+        prefix: only tensors with this beginning of their names are read.
 
     Raises:
         FileNotFoundError: there is no such file.
         IntegrityError: it is truncated or damaged.
     """
     try:
-        return _read_tensors(file)
+        return _read_tensors(file, prefix)
     except SafetensorError as error:
         raise IntegrityError(f"{file} is damaged: {_first_sentence(error)}", "restore the file from a copy") from error
 
 
-def _read_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_pinned_weights(file: Path, sha256: str) -> dict[str, Tensor]:
+    """The tensors of a pickle by name: the only kind of file that is not safetensors, so only one exact file is read.
+
+    Args:
+        file: as ``torch.save`` wrote it.
+        sha256: its digest, which is checked before it is read.
+
+    Raises:
+        IntegrityError: it is another file.
+    """
+    if (actual := digest_file(file)) != sha256:
+        raise IntegrityError(
+            f"{file} is not the original file: its SHA-256 is {actual[:12]}…, not {sha256[:12]}…", "install it again"
+        )
+    weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return weights
+
+
+def _read_tensors(file: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
     with safe_open(file, framework="pt") as opened:
-        tensors = {name: aligned(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118  # not a mapping
-        return tensors, dict(opened.metadata() or {})
+        names = [name for name in opened.keys() if name.startswith(prefix)]  # noqa: SIM118  # not a mapping
+        return {name: aligned(opened.get_tensor(name)) for name in names}, dict(opened.metadata() or {})
 
 
 def translate_load_errors(folder: Path, component: str, read: Callable[[], T]) -> T:
@@ -175,9 +199,13 @@ def translate_load_errors(folder: Path, component: str, read: Callable[[], T]) -
         IntegrityError: a file is missing or broken.
     """
     check_folder(folder)
+    with quiet_transformers():
+        return _translate_errors(folder, component, read)
+
+
+def _translate_errors(folder: Path, component: str, read: Callable[[], T]) -> T:
     try:
-        with quiet_transformers():
-            return read()
+        return read()
     except ClerestoryError:
         raise
     except ImportError as error:

@@ -22,19 +22,12 @@ from transformers import PreTrainedTokenizerFast, ProcessorMixin
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling
 
+from clerestory.models.pixels import WHITE, to_rgb
+
 Pixels = NDArray[np.uint8]
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
-WHITE = (255, 255, 255)
 REDUCING_GAP = 3.0
 TILE_PIXELS = 1_000_000
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """An RGB image; transparency is composited on white."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (*WHITE, 255)), rgba)
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def pad_to_square(image: Image.Image, side: int) -> Image.Image:

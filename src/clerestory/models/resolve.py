@@ -11,17 +11,18 @@ from typing import Any
 from clerestory.core.errors import NotFound
 from clerestory.core.imports import paused_garbage_collection
 from clerestory.models.adapters.http_client import OPENAI, host_of, is_loopback
-from clerestory.models.folder_check import OWN_TYPE, check_folder
+from clerestory.models.folder_check import OWN_TYPE, PHOTO_TYPE, check_folder
 from clerestory.models.protocols import AnyModel
-from clerestory.models.starter import STARTER, starter_folder
+from clerestory.models.starter import PHOTOS, STARTER, starter_folder
 
 HF = "hf:"
-REFERENCE_FORMS = "a model is hf:org/name, hf:./folder, openai:http://host/v1#model, a folder, or starter"
+INCLUDED = (PHOTOS, STARTER)  # the models that are part of Clerestory
+REFERENCE_FORMS = "a model is hf:org/name, hf:./folder, openai:http://host/v1#model, a folder, photos, or starter"
 
 
 def is_model_location(ref: str) -> bool:
     """Whether a reference is the location of a model, not a release or a digest in the store."""
-    return ref == STARTER or ref.startswith((HF, OPENAI, "./", "../", "/", "~"))
+    return ref in INCLUDED or ref.startswith((HF, OPENAI, "./", "../", "/", "~"))
 
 
 def remote_host(ref: str) -> str:
@@ -41,8 +42,8 @@ def open_reference(ref: str) -> AnyModel:
 
     Args:
         ref: ``hf:org/name`` (from the cache on this machine, otherwise downloaded), ``hf:./folder`` or a plain folder
-            (in Hugging Face's layout, as Clerestory's own), ``openai:http://host/v1#model``, or ``starter`` (the model
-            that is part of Clerestory).
+            (in Hugging Face's layout, as Clerestory's own), ``openai:http://host/v1#model``, or ``photos`` or
+            ``starter``, the models for photographs and for drawings that are part of Clerestory.
 
     Raises:
         NotFound: the model does not exist on this machine and cannot be downloaded.
@@ -68,6 +69,10 @@ def reference_folder(ref: str) -> Path:
     """
     if ref == STARTER:
         return starter_folder()
+    if ref == PHOTOS:
+        from clerestory.models.photo.folder import photos_folder
+
+        return photos_folder()
     if ref.startswith(HF):
         name = ref.removeprefix(HF)
         if not name:
@@ -88,7 +93,7 @@ def files_of_model(folder: Path) -> tuple[str, ...] | None:
     Raises:
         NotFound, IntegrityError, CapabilityError: as ``open_reference``.
     """
-    if check_folder(folder).get("model_type") == OWN_TYPE:
+    if check_folder(folder).get("model_type") in (OWN_TYPE, PHOTO_TYPE):
         return None
     from clerestory.models.adapters.files import model_files
 
@@ -107,6 +112,10 @@ def open_folder(folder: Path, name: str = "") -> AnyModel:
             from clerestory.models.runtime import open_model
 
             return open_model(folder)
+    if config.get("model_type") == PHOTO_TYPE:
+        from clerestory.models.photo.encoder import open_photo_encoder
+
+        return open_photo_encoder(folder)
     if _generates(config):
         from clerestory.models.adapters.hf_chat import open_chat
 

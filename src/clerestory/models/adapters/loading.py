@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoProcessor, AutoToke
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 
 from clerestory.models.loading import load_component, load_network
-from clerestory.models.processor import WHITE, to_rgb
+from clerestory.models.pixels import WHITE, to_rgb
 
 MAX_ASPECT_RATIO = 100
 

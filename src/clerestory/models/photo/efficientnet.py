@@ -109,17 +109,27 @@ class EfficientNetLite(nn.Module):
         last: InvertedResidual = self.blocks[-1]  # type: ignore[assignment]  # a ModuleList has modules of any kind
         self.head = SameConv(last.project.out_channels, NUM_FEATURES, 1)
         self.classifier = nn.Linear(NUM_FEATURES, NUM_CLASSES)
+        below = sum(channels for channels, _, _, _, stride in _block_shapes(variant) if stride > 1)
+        self.level_features = 2 * below + last.project.out_channels
 
-    def feature_map(self, pixels_BCHW: Tensor) -> Tensor:
-        """The last features ``(B, F, ceil(H / 32), ceil(W / 32))`` of pixels in -1..1."""
+    def features(self, pixels_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of pixels in -1..1, averaged over the positions.
+
+        Returns:
+            The last features ``(B, F)``, each in 0..6, which the classifier is made for; and those of the levels below
+            (B, ``level_features``): mean and standard deviation of the last block of each resolution, mean of the last
+            block of all. They know colours and textures, which the classifier does not need.
+        """
+        levels = []
         x = F.relu6(self.stem(pixels_BCHW), inplace=True)
         for block in self.blocks:
+            assert isinstance(block, InvertedResidual)  # a ModuleList has modules of any kind
+            if block.depthwise.stride[0] > 1:
+                std_BC, mean_BC = torch.std_mean(x, dim=(2, 3), correction=0)
+                levels += [mean_BC, std_BC]
             x = block(x)
-        return F.relu6(self.head(x), inplace=True)
-
-    def features(self, pixels_BCHW: Tensor) -> Tensor:
-        """Features ``(B, F)``, the mean over the positions, each in 0..6."""
-        return self.feature_map(pixels_BCHW).mean(dim=(2, 3))
+        levels.append(x.mean(dim=(2, 3)))
+        return F.relu6(self.head(x), inplace=True).mean(dim=(2, 3)), torch.cat(levels, dim=1)
 
     def logits(self, features_BF: Tensor) -> Tensor:
         """Class logits ``(B, K)`` of features."""

@@ -1,0 +1,229 @@
+"""The photo encoder: an ``Embedder`` and a ``Scorer`` for photographs, without training on the user's own.
+
+Shape suffixes: N photographs or texts, F features, K classes, D width of an embedding, C channels, H and W pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from clerestory.core.codec import Fact
+from clerestory.core.digest import digest_folder
+from clerestory.core.errors import IntegrityError
+from clerestory.models.clip_scorer import NO_IMAGE, score_by_similarity
+from clerestory.models.folder_check import CONFIG, DOWNLOAD_AGAIN, PHOTO_TYPE, check_folder, display_name
+from clerestory.models.languages import MODEL_CARD
+from clerestory.models.loading import load_tensors, load_weights
+from clerestory.models.photo.efficientnet import VARIANTS, EfficientNetLite
+from clerestory.models.photo.space import Floats, PhotoSpace, join_features, unit_rows
+from clerestory.models.pixels import to_rgb
+from clerestory.models.protocols import Matrix, Scores, unknown_dim
+from clerestory.models.text_tower import LANGUAGES, TextTower, load_text_tower
+
+WEIGHTS = "model.safetensors"
+NETWORK, SPACE = "network.", "space."
+SHORT_SIDE, MULTIPLE, MAX_ASPECT = 256, 32, 2
+PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0  # as in the training of EfficientNet-Lite
+REDUCING_GAP = 3.0
+
+
+class PhotoFeatures(NamedTuple):
+    """What the network knows about N photographs: the features of the heads ``(N, F)`` and class logits ``(N, K)``."""
+
+    features: Floats
+    logits: Floats
+
+
+class PhotoEncoder:
+    """The encoder of a model folder; thread-safe. The network is read when the first photograph is embedded.
+
+    Args:
+        folder: with weights.
+        space: the space that photographs and texts share.
+        settings: of its ``config.json``.
+        digest: SHA-256 of the folder.
+
+    Attributes:
+        dims: widths of the prefixes of an embedding that are embeddings too.
+        logit_scale: factor of the similarities before a softmax.
+    """
+
+    order_matters = False
+    languages = LANGUAGES
+
+    def __init__(self, folder: Path, space: PhotoSpace, settings: dict[str, object], digest: str) -> None:
+        self.folder, self.space, self.settings, self.digest = folder, space, settings, digest
+        self.dims: tuple[int, ...] = tuple(settings["dims"])  # type: ignore[arg-type]  # checked by open_photo_encoder
+        self.logit_scale = float(settings["logit_scale"])  # type: ignore[arg-type]  # as above
+        self._lock = threading.Lock()
+
+    @cached_property
+    def text_tower(self) -> TextTower:
+        """The text tower."""
+        return load_text_tower(str(self.settings["text_tower_digest"]))
+
+    @property
+    def vocabulary(self) -> frozenset[str]:
+        """The words that the tokenizer of its text tower does not split."""
+        return self.text_tower.vocabulary
+
+    @cached_property
+    def _network(self) -> EfficientNetLite:
+        with torch.device("meta"):
+            network = EfficientNetLite(VARIANTS[str(self.settings["variant"])])
+        names = {NETWORK + name: name for name in network.state_dict()}
+        loaded = load_weights(network, self.folder, (SPACE,), names)
+        return loaded.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # untyped
+
+    def embed_images(self, images: Sequence[Image.Image], dim: int | None = None) -> Matrix:
+        """Unit rows ``(N, D)`` float32; the row of a photograph does not depend on the others."""
+        width = self._width(dim)
+        if not images:
+            return np.zeros((0, width), np.float32)
+        found = self.features(images)
+        # One by one, as the bits of a matrix product depend on the number of rows.
+        rows = [self.space.embed_features(*(part[i : i + 1] for part in found)) for i in range(len(images))]
+        return _prefix(np.concatenate(rows), width)
+
+    def embed_texts(self, texts: Sequence[str], dim: int | None = None) -> Matrix:
+        """Unit rows ``(N, D)`` float32."""
+        width = self._width(dim)
+        if not texts:
+            return np.zeros((0, width), np.float32)
+        with self._lock:  # fast tokenizers have state
+            rows_NE = self.text_tower.embed(texts)
+        return _prefix(self.space.embed_texts(rows_NE), width)
+
+    def score_options(
+        self, images: Sequence[Image.Image | None], questions: Sequence[str], options: Sequence[Sequence[str]]
+    ) -> list[Scores]:
+        """Log-probabilities of each item's options, by similarity; see ``models.clip_scorer``."""
+        return score_by_similarity(self, self.logit_scale, images, questions, options)
+
+    def features(self, images: Sequence[Image.Image]) -> PhotoFeatures:
+        """The features of photographs, before they are mapped into the space."""
+        with self._lock:
+            network = self._network
+        return photo_features(network, images)
+
+    def facts(self) -> dict[str, Fact]:
+        """Network, parameters, image size, embedding widths, training data, own head, text tower and its languages."""
+        variant = VARIANTS[str(self.settings["variant"])]
+        with torch.device("meta"):
+            parameters = sum(p.numel() for p in EfficientNetLite(variant).parameters())
+        return {
+            "kind": "photo encoder",
+            "network": f"EfficientNet-{str(self.settings['variant']).capitalize()}",
+            "parameters": parameters + sum(array.size for array in self.space.tensors().values()),
+            "image_size": SHORT_SIDE,
+            "dims": self.dims,
+            "logit_scale": self.logit_scale,
+            "no_image": NO_IMAGE,
+            "text_tower": str(self.settings["text_tower_digest"]),
+            "languages": self.languages,
+            "own_head": self.space.own is not None,
+        }
+
+    def _width(self, dim: int | None) -> int:
+        if dim is None:
+            return self.dims[-1]
+        if dim not in self.dims:
+            raise unknown_dim(dim, self.dims)
+        return dim
+
+
+def open_photo_encoder(folder: Path) -> PhotoEncoder:
+    """Open a model folder.
+
+    Raises:
+        NotFound: the folder does not exist.
+        IntegrityError: one of its files is missing or broken, or the files do not belong together.
+        CapabilityError: as ``check_folder``.
+    """
+    settings = check_folder(folder)
+    tensors, _ = load_tensors(folder / WEIGHTS, SPACE)
+    try:
+        space = PhotoSpace.from_tensors({n.removeprefix(SPACE): t.float().numpy() for n, t in tensors.items()})
+        fits = settings["variant"] in VARIANTS and float(settings["logit_scale"]) > 0
+        fits = fits and space.width == settings["dims"][-1]
+    except (KeyError, TypeError, ValueError, IndexError):
+        fits = False
+    if not fits:
+        raise IntegrityError(f"the weights of {display_name(folder)} do not fit its {CONFIG}", DOWNLOAD_AGAIN)
+    return PhotoEncoder(folder, space, settings, digest_folder(folder)[0])
+
+
+def save_photo_encoder(
+    network: Mapping[str, Tensor], space: PhotoSpace, settings: Mapping[str, object], card: str, folder: Path
+) -> None:
+    """Write a model folder; equal arguments give equal bytes.
+
+    Args:
+        network: the weights of its ``EfficientNetLite``.
+        space: the space.
+        settings: ``variant``, ``text_tower_digest``, ``logit_scale``, ``dims``.
+        card: its model card.
+        folder: exists and is empty.
+    """
+    tensors = {NETWORK + name: tensor.contiguous() for name, tensor in network.items()}
+    tensors |= {SPACE + name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in space.tensors().items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    config = {"model_type": PHOTO_TYPE, "architectures": ["PhotoEncoder"], **settings}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    (folder / MODEL_CARD).write_text(card, encoding="utf-8")
+
+
+def photo_features(network: EfficientNetLite, images: Sequence[Image.Image]) -> PhotoFeatures:
+    """The features of photographs.
+
+    Each image is computed by a thread of its own: that is faster than all threads for each in turn, and makes the
+    result independent of the other images and of the number of processors.
+    """
+    workers = max(1, min(len(images), torch.get_num_threads()))
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        rows = list(pool.map(lambda image: _features(network, image), images))
+    last_NF, levels_NF, logits_NK = (np.concatenate(part) for part in zip(*rows, strict=True))
+    return PhotoFeatures(join_features(last_NF, levels_NF), logits_NK)
+
+
+def network_size(width: int, height: int) -> tuple[int, int]:
+    """The size at which a photograph is shown to the network: its aspect is kept, nothing is cropped.
+
+    The shorter side is 256 pixels and the longer one at most 512, both rounded to multiples of 32, the network's
+    stride.
+    """
+    scale = SHORT_SIDE / min(width, height)
+    sides = (min(side * scale, MAX_ASPECT * SHORT_SIDE) for side in (width, height))
+    across, down = (max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE) for side in sides)
+    return across, down
+
+
+def _pixels(image: Image.Image) -> Tensor:
+    """Pixels ``(1, C, H, W)`` in -1..1."""
+    resized = to_rgb(image).resize(network_size(*image.size), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
+    values_HWC = (np.asarray(resized, dtype=np.float32) - PIXEL_MEAN) / PIXEL_SCALE
+    return torch.from_numpy(values_HWC).permute(2, 0, 1)[None]  # as an image: channels are last in memory
+
+
+@torch.inference_mode()
+def _features(network: EfficientNetLite, image: Image.Image) -> tuple[NDArray[np.float32], ...]:
+    """The last features, those of the levels below and the class logits, one row each."""
+    last_1F, levels_1F = network.features(_pixels(image))
+    return last_1F.numpy(), levels_1F.numpy(), network.logits(last_1F).numpy()
+
+
+def _prefix(rows_ND: Matrix, width: int) -> Matrix:
+    return rows_ND if width == rows_ND.shape[1] else unit_rows(rows_ND[:, :width]).astype(np.float32)
