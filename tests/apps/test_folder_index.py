@@ -175,6 +175,10 @@ def test_a_damaged_index_is_mended(tmp_path: Path, store: Store) -> None:
     assert len(damaged) == 37
     check(damaged)
     assert updated(damaged).embedded == 3
+    older = index.directory.with_name(index.directory.name[:34] + "0" * 16 + "-0")
+    shutil.copytree(index.directory, older)  # of another version of the code
+    updated(index)
+    assert [path.name for path in index.directory.parent.iterdir()] == [index.directory.name]
     (index.directory / "catalog.db").write_bytes(b"not a database" * 100)
     assert len(opened(folder, store)) == 0
     assert changes(updated(opened(folder, store))) == (0, 40, 0, 0, 40)

@@ -32,7 +32,8 @@ COLOUR_DIFFERENCE = 24.0  # mean over the grid, of 255
 HASH_PARTS = HASH_BITS + 1  # of two hashes that differ in HASH_BITS, one of these parts is equal
 SAMPLE_PAIRS = 200_000
 SAME_SHARE, ALIKE_SHARE = 0.95, 0.97  # of the way from the mean similarity of random pairs to 1
-BLOCK_ROWS = 1024
+BLOCK_ROWS = 1024  # hashes,
+BLOCK_EMBEDDINGS = 256  # and embeddings that are compared with all others at a time
 MAX_NEIGHBOURS = 64  # of an image; more are not needed to group it
 SEED = 0
 
@@ -229,8 +230,8 @@ def _neighbours(
     """Of each place the earlier places whose embeddings are similar enough, most similar first."""
     near: dict[int, list[tuple[int, float]]] = {}
     with progress.task("Comparing images", len(rows)) as bar:
-        for start in range(0, len(rows), BLOCK_ROWS):
-            block = rows[start : start + BLOCK_ROWS]
+        for start in range(0, len(rows), BLOCK_EMBEDDINGS):
+            block = rows[start : start + BLOCK_EMBEDDINGS]
             scores = block @ rows[: start + len(block)].T
             for i in np.flatnonzero((scores >= minimum).sum(axis=1) > 1).tolist():
                 earlier = scores[i, : start + i]

@@ -257,9 +257,19 @@ class FolderIndex:
         try:
             with _storing():
                 embeddings = self._repair(catalog)
-            return self._update(catalog, embeddings, embed_images, progress, rescan_all)
+            done = self._update(catalog, embeddings, embed_images, progress, rescan_all)
         finally:
             catalog.close()
+        self._remove_outdated()
+        return done
+
+    def _remove_outdated(self) -> None:
+        """Delete the indexes of this folder and model that another version of the code made, unless one is in use."""
+        same = "-".join(self.directory.name.split("-")[:2])
+        for other in self.directory.parent.glob(f"{same}-*"):
+            if other != self.directory:
+                with suppress(Conflict, OSError), exclusive_lock(other / LOCK, "an older index"):
+                    shutil.rmtree(other, ignore_errors=True)
 
     def _open_catalog(self, progress: Progress) -> Catalog:
         file = self.directory / CATALOG
@@ -476,8 +486,3 @@ def _storing() -> Iterator[None]:
         raise _CannotStore(error.strerror or str(error)) from error
     except sqlite3.Error as error:
         raise _CannotStore(str(error)) from error
-
-
-def remove_index(index: FolderIndex) -> None:
-    """Delete the files of an index; the folder of images is not touched."""
-    shutil.rmtree(index.directory, ignore_errors=True)
