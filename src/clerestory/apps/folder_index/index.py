@@ -190,7 +190,7 @@ class FolderIndex:
         if without:
             left_out = set(without)
             places = places[[state.sha256[place] not in left_out for place in places.tolist()]]
-        scores = snapshot.scores(np.ascontiguousarray(query, np.float32))[state.rows[places]]
+        scores = snapshot.scores(np.ascontiguousarray(query, np.float32), places)
         return [self._hit(state, int(places[i]), float(scores[i])) for i in top(scores, k).tolist()]
 
     def _hit(self, state: CatalogState, place: int, score: float) -> FolderHit:

@@ -55,7 +55,9 @@ class Snapshot:
         """The place of each path."""
         return {path: place for place, path in enumerate(self.state.paths)}
 
-    def scores(self, query: Matrix) -> Matrix:
-        """The similarity of each row (R) to a query (D); the rows are read from the file, not copied."""
-        scores: Matrix = np.asarray(self.matrix) @ query
+    def scores(self, query: Matrix, places: NDArray[np.int64]) -> Matrix:
+        """The similarity of the images at some places (P) to a query (D); the file is read, not copied."""
+        rows, matrix = self.state.rows[places], np.asarray(self.matrix)
+        # Gathering rows costs about as much as multiplying four times as many in their order.
+        scores: Matrix = matrix[rows] @ query if 4 * len(rows) < len(matrix) else (matrix @ query)[rows]
         return scores
