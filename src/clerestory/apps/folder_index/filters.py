@@ -65,9 +65,9 @@ class SearchFilter:
 
 def local_dates(state: CatalogState) -> NDArray[np.int64]:
     """The date of each image (N), as seconds since 1970 on a local clock: taken, else last changed."""
-    dates = state.taken.copy()
-    for i in np.flatnonzero(dates < 0).tolist():
-        dates[i] = local_clock(int(state.changed[i]))
+    hours, hour_of = np.unique(state.changed // 3600, return_inverse=True)
+    offsets = np.array([time.localtime(hour * 3600).tm_gmtoff for hour in hours.tolist()], dtype=np.int64)
+    dates: NDArray[np.int64] = np.where(state.taken >= 0, state.taken, state.changed + offsets[hour_of])
     return dates
 
 
