@@ -109,8 +109,8 @@ def _search_row(index: FolderIndex, name: str, filters: SearchFilter | None) -> 
 
 
 def command() -> Iterable[Row]:
-    """The whole process of a search on an unchanged folder, with the model of BENCH_MODEL (default: starter)."""
-    model = os.environ.get("BENCH_MODEL", "starter")
+    """The whole process of a search on an unchanged folder, with the model of BENCH_MODEL (default: photos)."""
+    model = os.environ.get("BENCH_MODEL", "photos")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "photos"
         write_images(folder, range(COMMAND_FILES), 64)
