@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,14 +17,15 @@ from clerestory.cli.output import PLAIN, Common
 from clerestory.cli.settings import read_settings
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
-from clerestory.core.errors import CapabilityError
+from clerestory.core.errors import CapabilityError, InputError
 from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.outputs import check_output_folder
 from clerestory.stages.train.monitor.findings import format_finding
 from clerestory.stages.train.tune import TuneConfig
-from clerestory.store import open_store
+from clerestory.store import Store, open_store
 
 if TYPE_CHECKING:
+    from clerestory.models.photo.encoder import PhotoEncoder
     from clerestory.stages.train.tune import TuneResult
 
 SETS = {"retention": "retention set", "new": "new data"}
@@ -49,14 +51,15 @@ def tune_(
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
     to: Path | None = None,
     common: Common = PLAIN,
-) -> None:
+) -> int:
     """Fine-tune an existing model, and see what it forgets.
 
     After an interruption, the same command resumes at the last validation. The result is stored under its digest.
 
     Args:
-        model: hf:org/name, hf:./folder, a release (icons@live) or starter: a dual encoder (CLIP, SigLIP 2), or a model
-            that answers in text (LLaVA, Qwen-VL, SmolVLM).
+        model: photos, which gets a head fitted on your captions in seconds; or hf:org/name, hf:./folder, a release
+            (icons@live) or starter: a dual encoder (CLIP, SigLIP 2), or a model that answers in text (LLaVA, Qwen-VL,
+            SmolVLM).
         data: The training data: the name of a dataset, or any source that "data add" accepts.
         lock: The frozen tower; its embeddings are computed once (default: image; text for a release).
         method: full trains all weights that are not frozen; lora trains low-rank adapters.
@@ -74,7 +77,9 @@ def tune_(
         set_: Any setting by its name, such as weight_decay=0; may be given several times.
         to: Also write the tuned model (and the LoRA adapter) to this new folder.
     """
-    from clerestory.stages.train.tune import tune, write_target  # here, because it imports torch
+    # Here, because they import torch.
+    from clerestory.models.photo.encoder import PhotoEncoder
+    from clerestory.stages.train.tune import tune, write_target
 
     out = common.out
     store = open_store(common.home)
@@ -98,6 +103,8 @@ def tune_(
     if to is not None:
         check_output_folder(to)
     loaded, _ = load_model(store, model)
+    if isinstance(loaded, PhotoEncoder):
+        return _tune_head(loaded, model, data, store, _given(options, config, set_), to, common)
     dataset = load_dataset(store, data, out)
     retention = dataset if retain == data else load_dataset(store, retain, out)
     result = tune(loaded, dataset, retention, tune_config, store, out, retention_split=retain_split, base=model)
@@ -108,6 +115,62 @@ def tune_(
     show(result, to, common)
     if result.model:
         out.next(f"clerestory evaluate {short(result.model)} --data {quote(data)}")
+    return 0
+
+
+def _given(options: Mapping[str, object], config: Path | None, set_: tuple[str, ...]) -> list[str]:
+    """The options that were given, as they are written."""
+    named = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    return named + (["--config"] if config else []) + (["--set"] if set_ else [])
+
+
+def _tune_head(
+    model: PhotoEncoder, ref: str, data: str, store: Store, given: list[str], to: Path | None, common: Common
+) -> int:
+    """Fit a head on the photo encoder; exit code 1 if nothing is gained."""
+    from clerestory.stages.train.tune import tune_head, write_target
+
+    if given:
+        raise InputError(
+            f"{given[0]} is a setting of training in steps, and the head of {ref} is fitted in closed form",
+            "leave it out; the penalty and the mixture are chosen by leave-one-out predictions",
+        )
+    out = common.out
+    if to is not None:
+        check_output_folder(to)
+    result = tune_head(model, load_dataset(store, data, out), store, out, base=ref)
+    if result.cached:
+        out.write_line("the store already has this result: data and code have not changed")
+    if to is not None and result.model:
+        write_target(to, store, result.model, {})
+    evidence = result.evidence
+    facts = evidence.facts
+    out.result(
+        {"model": result.model, "folder": str(to or "") if result.model else "", "id": evidence.id, **encode(evidence)},
+        head_table(evidence),
+        *(Text(format_finding(finding)) for finding in evidence.findings),
+        f"fitted on {facts.number('train_samples'):,.0f} photographs; measured in {facts.number('folds'):.0f} folds, "
+        "each photograph with a head that was fitted without it",
+        f"model     {result.model or 'not written, since it gains nothing'}",
+        *([f"folder    {to}"] if to and result.model else []),
+        f"evidence  {evidence.id}",
+    )
+    if result.model:
+        out.next(f'clerestory use search "a few words" --data {quote(data)} --model {short(result.model)}')
+    return 0 if result.model else 1
+
+
+def head_table(evidence: Evidence) -> Table:
+    """The scores without and with the head, and the change."""
+    table = Table("", "without head", "with head")
+    for task, label in (("text_to_image", "a caption finds its image"), ("image_to_text", "an image finds a caption")):
+        where = {"task": task}
+        cells = [evidence.find("recall@10", {**where, "phase": phase}) for phase in ("without head", "with head")]
+        table.add_row(f"{label} (recall@10)", *(_score(cell) for cell in cells))
+    cells = [evidence.find("mrr", {"task": "text_to_image", "phase": phase}) for phase in ("without head", "with head")]
+    table.add_row("a caption finds its image (MRR)", *(_score(cell) for cell in cells))
+    table.add_row("change of the MRR", "", _score(evidence.measurements[0]))
+    return table
 
 
 def show(result: TuneResult, to: Path | None, common: Common) -> None:

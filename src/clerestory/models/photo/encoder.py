@@ -27,8 +27,8 @@ from clerestory.models.clip_scorer import NO_IMAGE, score_by_similarity
 from clerestory.models.folder_check import CONFIG, DOWNLOAD_AGAIN, PHOTO_TYPE, check_folder, display_name
 from clerestory.models.languages import MODEL_CARD
 from clerestory.models.loading import load_tensors, load_weights
-from clerestory.models.photo.efficientnet import VARIANTS, EfficientNetLite
-from clerestory.models.photo.space import Floats, PhotoSpace, join_features, unit_rows
+from clerestory.models.photo.efficientnet import NUM_FEATURES, VARIANTS, EfficientNetLite
+from clerestory.models.photo.space import Floats, LinearHead, PhotoSpace, join_features, unit_rows
 from clerestory.models.pixels import to_rgb
 from clerestory.models.protocols import Matrix, Scores, unknown_dim
 from clerestory.models.text_tower import LANGUAGES, TextTower, load_text_tower
@@ -38,6 +38,7 @@ NETWORK, SPACE = "network.", "space."
 SHORT_SIDE, MULTIPLE, MAX_ASPECT = 256, 32, 2
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0  # as in the training of EfficientNet-Lite
 REDUCING_GAP = 3.0
+OWN_HEAD_HEADING = "## Own head"  # in the model card
 
 
 class PhotoFeatures(NamedTuple):
@@ -119,6 +120,15 @@ class PhotoEncoder:
             network = self._network
         return photo_features(network, images)
 
+    @torch.inference_mode()
+    def logits(self, features_NF: Floats) -> Floats:
+        """The class logits ``(N, K)`` of features as ``features`` returns them."""
+        with self._lock:
+            network = self._network
+        last_NF = np.square(features_NF[:, :NUM_FEATURES].astype(np.float32))
+        logits_NK: Floats = network.logits(torch.from_numpy(last_NF)).numpy()
+        return logits_NK
+
     def facts(self) -> dict[str, Fact]:
         """Network, parameters, image size, embedding widths, training data, own head, text tower and its languages."""
         variant = VARIANTS[str(self.settings["variant"])]
@@ -179,11 +189,30 @@ def save_photo_encoder(
         folder: exists and is empty.
     """
     tensors = {NETWORK + name: tensor.contiguous() for name, tensor in network.items()}
-    tensors |= {SPACE + name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in space.tensors().items()}
+    arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in space.tensors().items()}
+    tensors |= {SPACE + name: torch.from_numpy(array) for name, array in arrays.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = {"model_type": PHOTO_TYPE, "architectures": ["PhotoEncoder"], **settings}
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / MODEL_CARD).write_text(card, encoding="utf-8")
+
+
+def save_with_own_head(model: PhotoEncoder, head: LinearHead, trained_on: str, base: str, folder: Path) -> None:
+    """Write the folder of a model with a head of the user's own; the rest of the model remains.
+
+    Args:
+        model: the encoder; a head that it already has is replaced.
+        head: the head.
+        trained_on: what the head was fitted on, for the model card.
+        base: the reference of the model.
+        folder: exists and is empty.
+    """
+    tensors, _ = load_tensors(model.folder / WEIGHTS, NETWORK)
+    network = {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()}
+    settings = {name: value for name, value in model.settings.items() if name not in ("model_type", "architectures")}
+    card = (model.folder / MODEL_CARD).read_text(encoding="utf-8").split(OWN_HEAD_HEADING)[0].rstrip()
+    card += f"\n\n{OWN_HEAD_HEADING}\n\nThe model {base or model.digest[:12]} with {trained_on}.\n"
+    save_photo_encoder(network, model.space.with_own_head(head), settings, card, folder)
 
 
 def photo_features(network: EfficientNetLite, images: Sequence[Image.Image]) -> PhotoFeatures:

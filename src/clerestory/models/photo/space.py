@@ -117,9 +117,13 @@ class PhotoSpace:
         """The least standard deviation that the similarity of any text to photographs can have."""
         return float(np.sqrt(np.linalg.eigvalsh(self.spread)[0]))
 
-    def with_own_head(self, own: LinearHead, spread: Floats) -> PhotoSpace:
-        """The space with a user's own head, and the covariance of photographs that results from it."""
-        return replace(self, own=own, spread=spread)
+    def with_own_head(self, own: LinearHead) -> PhotoSpace:
+        """The space with a user's own head. Texts are scaled as before: own photographs are of few kinds of things."""
+        return replace(self, own=own)
+
+    def without_own_head(self) -> PhotoSpace:
+        """The space as it is without own captions."""
+        return replace(self, own=None)
 
     def tensors(self) -> dict[str, Floats]:
         """The arrays by name, for a file; ``from_tensors`` reads them."""

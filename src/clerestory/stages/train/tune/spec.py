@@ -18,6 +18,7 @@ SPEC = StageSpec(
     exports=Tags(
         tune="clerestory.stages.train.tune:tune",
         TuneConfig="clerestory.stages.train.tune:TuneConfig",
+        tune_head="clerestory.stages.train.tune:tune_head",
     ),
     findings="clerestory.stages.train.tune.findings:CODES",
 )

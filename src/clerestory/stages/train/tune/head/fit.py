@@ -1,0 +1,173 @@
+"""Fits a head by ridge regression, and measures what it gains on images that it was not fitted on.
+
+A head predicts, from the features of an image, the mean direction of its captions. Its prediction is mixed with the
+embedding that the encoder has without it. How much of each is chosen by the ranks of the captions' own images, with
+leave-one-out predictions: with few captions nearly everything comes from the encoder.
+
+The gain is measured on the same images in folds: each image is embedded by the head of the other folds, and near-
+duplicates are in one fold. Every image is a candidate for every caption.
+
+Shape suffixes: N images, M captions, F features, D width of an embedding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clerestory.models.photo.space import Floats, LinearHead, PhotoSpace, unit_rows
+from clerestory.stats.ranking import best_ranks
+from clerestory.stats.ridge import fit_ridge
+
+Ints = NDArray[np.int64]
+
+SHARES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)  # of the encoder; 1 is no head
+NUM_FOLDS = 5
+MIN_IMAGES = 20
+MAX_RANKED, MAX_QUERIES = 1_000, 1_600  # images, and captions ranked among them, to choose a share
+NEAR_DUPLICATE = 0.8  # cosine of centred features: bursts and crops of one scene
+
+
+@dataclass(frozen=True, slots=True)
+class HeadData:
+    """What a head is fitted on.
+
+    Attributes:
+        features: of the images ``(N, F)``.
+        embeddings: of the images without the head, unit rows ``(N, D)``.
+        directions: of the captions, unit rows ``(M, D)``: what is predicted.
+        texts: of the captions as they are searched with ``(M, D)``.
+        owner: the image of each caption (M).
+        groups: the number of each image's group (N); images of a group are in one fold.
+    """
+
+    features: Floats
+    embeddings: Floats
+    directions: Floats
+    texts: Floats
+    owner: Ints
+    groups: Ints
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def take(self, rows: Ints) -> HeadData:
+        """The data of some images."""
+        place = np.full(len(self), -1)
+        place[rows] = np.arange(len(rows))
+        kept = place[self.owner] >= 0
+        return HeadData(
+            self.features[rows],
+            self.embeddings[rows],
+            self.directions[kept],
+            self.texts[kept],
+            place[self.owner[kept]],
+            self.groups[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FittedHead:
+    """A head, and the embeddings that its own images would have if each had been left out.
+
+    Attributes:
+        head: the head.
+        penalty: of the regression.
+        left_out: unit rows ``(N, D)``.
+    """
+
+    head: LinearHead
+    penalty: float
+    left_out: Floats
+
+
+def fit_head(data: HeadData) -> FittedHead:
+    """Fit a head on images and their captions."""
+    sums_ND = np.zeros_like(data.embeddings, dtype=np.float64)
+    np.add.at(sums_ND, data.owner, data.directions)
+    ridge = fit_ridge(data.features, unit_rows(sums_ND))
+    predicted_ND = ridge.left_out - ridge.target_mean
+    head = LinearHead(ridge.feature_mean, ridge.weight, 1.0)
+    head = replace(head, share=_choose_share(data, head, predicted_ND))
+    return FittedHead(head, ridge.penalty, PhotoSpace.mix(data.embeddings, predicted_ND, head))
+
+
+def cross_fitted(data: HeadData) -> Floats:
+    """Embeddings ``(N, D)`` of all images, each by a head that was fitted without its fold."""
+    folds_N, out_ND = assign_folds(data.groups), np.zeros_like(data.embeddings)
+    for fold in range(NUM_FOLDS):
+        rows = np.flatnonzero(folds_N == fold)
+        if len(rows):
+            head = fit_head(data.take(np.flatnonzero(folds_N != fold))).head
+            out_ND[rows] = PhotoSpace.mix(data.embeddings[rows], head.predict(data.features[rows]), head)
+    return out_ND
+
+
+def reciprocal_ranks(texts_MD: Floats, embeddings_ND: Floats, owner_M: Ints) -> NDArray[np.float64]:
+    """1 / the rank of each caption's own image among all (M)."""
+    return 1 / best_ranks(_single(texts_MD), _single(embeddings_ND), owner_M, np.arange(len(embeddings_ND)))
+
+
+def caption_ranks(texts_MD: Floats, embeddings_ND: Floats, owner_M: Ints) -> NDArray[np.float64]:
+    """The rank of each image's best caption among all captions (N)."""
+    return best_ranks(_single(embeddings_ND), _single(texts_MD), np.arange(len(embeddings_ND)), owner_M)
+
+
+def near_duplicates(features_NF: Floats, keys: list[str]) -> Ints:
+    """The group of each image: images with the same key, or with nearly the same features, are in one (N).
+
+    Args:
+        features_NF: of the images.
+        keys: what identifies the content of an image, or the thing that it shows.
+    """
+    first = {key: i for i, key in reversed(list(enumerate(keys)))}
+    parent = [first[key] for key in keys]
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    rows_NF = _single(unit_rows(features_NF - features_NF.mean(axis=0)))
+    for start in range(0, len(rows_NF), MAX_RANKED):
+        close = np.argwhere(rows_NF[start : start + MAX_RANKED] @ rows_NF.T > NEAR_DUPLICATE)
+        for i, j in close.tolist():
+            if start + i < j:
+                parent[root(j)] = root(start + i)
+    return np.unique([root(i) for i in range(len(keys))], return_inverse=True)[1]
+
+
+def assign_folds(groups_N: Ints) -> Ints:
+    """The fold of each image (N): whole groups, the largest first, to the fold with the fewest images."""
+    numbers, counts = np.unique(groups_N, return_counts=True)
+    fold_of, sizes = {}, [0] * NUM_FOLDS
+    for position in np.argsort(-counts, kind="stable"):
+        fold = sizes.index(min(sizes))
+        fold_of[int(numbers[position])] = fold
+        sizes[fold] += int(counts[position])
+    return np.array([fold_of[int(group)] for group in groups_N])
+
+
+def _choose_share(data: HeadData, head: LinearHead, predicted_ND: Floats) -> float:
+    rows = _spread(len(data), MAX_RANKED)
+    some = data.take(rows)
+    queries = _spread(len(some.owner), MAX_QUERIES)
+
+    def score(share: float) -> float:
+        mixed = PhotoSpace.mix(some.embeddings, predicted_ND[rows], replace(head, share=share))
+        return float(reciprocal_ranks(some.texts[queries], mixed, some.owner[queries]).mean())
+
+    return max(reversed(SHARES), key=score)  # of equal scores the largest share
+
+
+def _spread(count: int, limit: int) -> Ints:
+    """At most ``limit`` of ``count`` numbers, at equal distances."""
+    return np.arange(min(count, limit)) * count // min(count, limit)
+
+
+def _single(rows: Floats) -> NDArray[Any]:
+    return np.ascontiguousarray(rows, dtype=np.float32)

@@ -1,0 +1,278 @@
+"""``tune`` for the photo encoder: a head of the user's own, its gain, and the model with it.
+
+Shape suffixes: N images, M captions, F features, D width of an embedding.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clerestory.core.codec import Facts, Tags
+from clerestory.core.digest import digest
+from clerestory.core.errors import ClerestoryError, DataError
+from clerestory.core.evidence import Evidence, Finding, Measurement, Recipe, Subject
+from clerestory.core.progress import QUIET, Progress
+from clerestory.core.provenance import code_digest, environment_digest, metered, now, stage_code
+from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
+from clerestory.core.units import plural
+from clerestory.data.images import decode_sample, image_batches
+from clerestory.models.photo.encoder import PhotoEncoder, save_with_own_head
+from clerestory.models.photo.space import Floats
+from clerestory.stages.train.sampling import captions_of
+from clerestory.stages.train.tune.findings import GAIN_NOT_SHOWN
+from clerestory.stages.train.tune.head.fit import (
+    MIN_IMAGES,
+    NUM_FOLDS,
+    FittedHead,
+    HeadData,
+    caption_ranks,
+    cross_fitted,
+    fit_head,
+    near_duplicates,
+    reciprocal_ranks,
+)
+from clerestory.stats.aggregate import measure
+from clerestory.stats.rows import write_rows
+from clerestory.store import Store
+from clerestory.store.answer_cache import AnswerCache, answer_key
+
+KIND = "tune"
+BATCH_SIZE = 32
+RECALL = 10
+WITHOUT, WITH, CHANGE = "without head", "with head", "change"
+TEXT_TO_IMAGE, IMAGE_TO_TEXT = "text_to_image", "image_to_text"
+COLUMNS = ("task", "phase", "sample", "caption", "group", "reciprocal_rank", "hit")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadResult:
+    """The result of fitting a head, in the store.
+
+    Attributes:
+        evidence: its gain on images that it was not fitted on.
+        model: digest of the model with the head; empty if the gain is not shown, since nothing is then gained by it.
+        cached: whether it is the result of an earlier run with the same model, data and code.
+    """
+
+    evidence: Evidence
+    model: str
+    cached: bool
+
+
+def tune_head(
+    model: PhotoEncoder, data: Dataset, store: Store, progress: Progress = QUIET, *, base: str = ""
+) -> HeadResult:
+    """Fit a head on captioned photographs, measure its gain in folds, and store the model with it if it gains.
+
+    Args:
+        model: the encoder; a head that it already has is replaced.
+        data: its splits ``train`` and ``val`` are used, or all of it if it has no splits.
+        store: receives the model and the evidence, and keeps the features of the photographs.
+        progress: reports the embedding of photographs.
+        base: the model's reference, for the evidence.
+
+    Raises:
+        DataError: too few photographs have captions.
+    """
+    settings = digest([model.digest, NUM_FOLDS])
+    subject = Subject(data=data.digest, code=stage_code(KIND), config=settings, environment=environment_digest())
+    if (earlier := _earlier(subject, store)) is not None:
+        return earlier
+    with metered() as meter:
+        samples, features_NF = _features(model, _captioned(data), data, store.answer_cache, progress)
+        prepared, captions = _prepare(model, samples, features_NF)
+        with progress.task("Fitting the head", 2) as task:
+            held_out_ND = cross_fitted(prepared)
+            task.advance()
+            fitted = fit_head(prepared)
+            task.advance()
+        rows = _rows(samples, captions, prepared, held_out_ND)
+        measurements = _measurements(rows)
+        gain = measurements[0]
+        is_shown = gain.interval is not None and gain.interval.low > 0 and fitted.head.share < 1
+        model_digest = _store_model(model, fitted, samples, base, store) if is_shown else ""
+    evidence = Evidence(
+        kind=KIND,
+        subject=Subject(model_digest or model.digest, *_rest(subject)),
+        measurements=measurements,
+        findings=() if is_shown else (_not_shown(gain, len(samples)),),
+        cost=meter.cost,
+        created=now(),
+        rows=store.blobs.put(write_rows(rows)),
+        facts=_facts(model, data, samples, fitted, base, model_digest),
+    )
+    store.put_evidence(evidence)
+    return HeadResult(evidence, model_digest, cached=False)
+
+
+def _captioned(data: Dataset) -> list[Sample]:
+    splits = {sample.split for sample in data}
+    chosen = [s for s in data if captions_of(s) and (TRAIN not in splits or s.split in (TRAIN, VAL))]
+    if len(chosen) < MIN_IMAGES:
+        raise DataError(
+            f"{data.name} has {plural(len(chosen), 'image')} with captions to fit on, and at least {MIN_IMAGES} are "
+            "needed (a gain begins at about 100 to 200)",
+            "add captions, in a table captions.csv beside the images",
+        )
+    return chosen
+
+
+def _features(
+    model: PhotoEncoder, samples: list[Sample], data: Dataset, cache: AnswerCache, progress: Progress
+) -> tuple[list[Sample], Floats]:
+    """The samples that can be read, and their features; each image is computed once for a model."""
+    base = str(model.settings["variant"])
+    keys = [answer_key("photo features", base, code_digest("data/images", "models/photo"), s.image) for s in samples]
+    known = cache.get(list(dict.fromkeys(keys)))
+    missing = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in known}
+    if missing:
+        with progress.task("Embedding images", len(missing)) as task:
+            for batch in image_batches(missing.items(), lambda item: _decode(data, item[1]), BATCH_SIZE):
+                readable = [(key, image) for (key, _), image in batch if image is not None]
+                if readable:
+                    rows_NF = model.features([image for _, image in readable]).features
+                    stored = {
+                        k: np.asarray(row, "<f4").tobytes() for (k, _), row in zip(readable, rows_NF, strict=True)
+                    }
+                    cache.put(stored)
+                    known |= stored
+                task.advance(len(batch))
+    kept = [(sample, known[key]) for key, sample in zip(keys, samples, strict=True) if key in known]
+    if len(kept) < len(samples):
+        progress.write_line(f"{plural(len(samples) - len(kept), 'unreadable image')} left out")
+    return [sample for sample, _ in kept], np.stack([np.frombuffer(row, "<f4") for _, row in kept])
+
+
+def _decode(data: Dataset, sample: Sample) -> Any:
+    try:
+        return decode_sample(data, sample)
+    except (DataError, OSError):
+        return None
+
+
+def _prepare(model: PhotoEncoder, samples: list[Sample], features_NF: Floats) -> tuple[HeadData, list[str]]:
+    texts = [(i, text) for i, sample in enumerate(samples) for text in captions_of(sample)]
+    captions = [text for _, text in texts]
+    space = model.space.without_own_head()
+    rows_ME = model.text_tower.embed(captions)
+    groups = near_duplicates(features_NF, [sample.concept or sample.image for sample in samples])
+    data = HeadData(
+        features_NF,
+        space.embed_features(features_NF, model.logits(features_NF))[:, 1:],
+        space.directions(rows_ME),
+        space.embed_texts(rows_ME)[:, 1:],
+        np.array([i for i, _ in texts]),
+        groups,
+    )
+    return data, captions
+
+
+def _rows(samples: list[Sample], captions: list[str], data: HeadData, held_out_ND: Floats) -> dict[str, NDArray[Any]]:
+    """One row for each caption and each image, phase and task."""
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+
+    def add(task: str, phase: str, ranks: NDArray[np.float64], owner: NDArray[np.int64], texts: list[str]) -> None:
+        columns["task"] += [task] * len(ranks)
+        columns["phase"] += [phase] * len(ranks)
+        columns["sample"] += [samples[i].id for i in owner]
+        columns["caption"] += texts
+        columns["group"] += [str(data.groups[i]) for i in owner]
+        columns["reciprocal_rank"] += (1 / ranks).tolist()
+        columns["hit"] += (ranks <= RECALL).astype(float).tolist()
+
+    images = np.arange(len(samples))
+    ranks = {}
+    for phase, rows in ((WITHOUT, data.embeddings), (WITH, held_out_ND)):
+        ranks[phase] = 1 / reciprocal_ranks(data.texts, rows, data.owner)
+        add(TEXT_TO_IMAGE, phase, ranks[phase], data.owner, captions)
+        add(IMAGE_TO_TEXT, phase, caption_ranks(data.texts, rows, data.owner), images, [""] * len(images))
+    gain = 1 / ranks[WITH] - 1 / ranks[WITHOUT]
+    add(TEXT_TO_IMAGE, CHANGE, np.ones(len(gain)), data.owner, captions)
+    columns["reciprocal_rank"][-len(gain) :] = gain.tolist()
+    columns["hit"][-len(gain) :] = [None] * len(gain)
+    numbers = ("reciprocal_rank", "hit")
+    return {name: np.array(cells, np.float64 if name in numbers else object) for name, cells in columns.items()}
+
+
+def _measurements(rows: dict[str, NDArray[Any]]) -> tuple[Measurement, ...]:
+    """The change of the mean reciprocal rank first, then both phases of every metric."""
+
+    def one(metric: str, column: str, task: str, phase: str) -> Measurement:
+        where = Tags(task=task, phase=phase)
+        return measure(rows, Recipe("mean", column, where, "group"), metric, where)
+
+    recall = f"recall@{RECALL}"
+    measured = [one("mrr_change", "reciprocal_rank", TEXT_TO_IMAGE, CHANGE)]
+    for phase in (WITHOUT, WITH):
+        measured += [
+            one(recall, "hit", TEXT_TO_IMAGE, phase),
+            one("mrr", "reciprocal_rank", TEXT_TO_IMAGE, phase),
+            one(recall, "hit", IMAGE_TO_TEXT, phase),
+        ]
+    return tuple(measured)
+
+
+def _not_shown(gain: Measurement, images: int) -> Finding:
+    interval = f" ({gain.interval.low:+.3f} to {gain.interval.high:+.3f})" if gain.interval else ""
+    return GAIN_NOT_SHOWN.finding(
+        "head",
+        f"with {images} captioned images the change of the mean reciprocal rank is {gain.value:+.3f}{interval}: "
+        "nothing is gained yet, so the model without a head stays the better choice",
+        fix="caption more images: a gain begins at about 100 to 200",
+        count=images,
+        gain=gain.value,
+    )
+
+
+def _store_model(model: PhotoEncoder, fitted: FittedHead, samples: list[Sample], base: str, store: Store) -> str:
+    trained_on = f"a head on {plural(len(samples), 'captioned photograph')} of the user"
+    with tempfile.TemporaryDirectory(dir=store.runs) as folder:
+        save_with_own_head(model, fitted.head, trained_on, base, Path(folder))
+        return store.put_model(Path(folder))
+
+
+def _facts(
+    model: PhotoEncoder, data: Dataset, samples: list[Sample], fitted: FittedHead, base: str, model_digest: str
+) -> Facts:
+    licences = data.training_licences()
+    return Facts(
+        {
+            "model": model_digest,
+            "base": base,
+            "base_model": model.digest,
+            "kind": "photo head",
+            "method": "ridge regression",
+            "trained_parameters": fitted.head.weight.size,
+            "data": data.name,
+            "licences": tuple(licences),
+            "licence_images": tuple(licences.values()),
+            "train_samples": len(samples),
+            "penalty": fitted.penalty,
+            "encoder_share": fitted.head.share,
+            "folds": NUM_FOLDS,
+        }
+    )
+
+
+def _rest(subject: Subject) -> tuple[str, str, str, str]:
+    return subject.data, subject.code, subject.config, subject.environment
+
+
+def _earlier(subject: Subject, store: Store) -> HeadResult | None:
+    """The result of an equal earlier run whose model still exists."""
+    data, code, config, environment = _rest(subject)
+    for evidence in store.find_evidence(KIND, data=data, code=code, config=config, environment=environment):
+        model = evidence.facts.text("model")
+        try:
+            if model:
+                store.model_folder(model)
+        except ClerestoryError:
+            continue
+        return HeadResult(evidence, model, cached=True)
+    return None
