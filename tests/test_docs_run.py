@@ -27,7 +27,9 @@ from clerestory.apps.datasets import add_dataset
 from clerestory.apps.starter import add_starter
 from clerestory.cli.main import run
 from clerestory.core.codec import Tags
+from clerestory.core.extensions import names
 from clerestory.core.release import Policy, Rule
+from clerestory.data.cache import cache_folder
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.release import gate, promote, register
@@ -43,6 +45,7 @@ NOT_RUN = {
     "data shards images /shared/images": "a folder of all machines; tests/cli/test_data_shards.py writes shards",
     "release promote parts@1": "the policy here cannot decide; tests/cli/test_external_models.py promotes one",
     "store copy /shared/clerestory": "needs a server; tests/store/test_copying.py copies to PostgreSQL",
+    "tune photos": "needs a hundred photographs with captions",
     "tune hf:HuggingFaceTB": "a generative model takes minutes; tests/stages/tune/ has a tiny one",
 }
 SMALL_TRAINING = "--preset tiny --steps 2 --set batch_size=16 --set threads=1"
@@ -67,6 +70,7 @@ IN_PLACE_OF = {
     "hf:google/siglip2-base-patch16-224": "hf:./clip",
     "hf:HuggingFaceTB/SmolVLM-256M-Instruct": "hf:./llava",
     "~/photographs": "./photographs",  # without the dot it is a built-in dataset
+    "~/photos": "./photos",
 }
 # Python blocks that are not run, by page and first line of the block.
 NOT_RUN_PYTHON = {
@@ -147,7 +151,7 @@ def _store(folder: Path) -> None:
     """The releases ``icons@1`` to ``icons@4`` on a dataset called ``icons``; the starter, ``icons@3``, is live."""
     store = open_store(folder / ".clerestory")
     data = add_dataset(store, str(folder / "pictures"), "icons")
-    for name in FOLDERS:
+    for name in (each for each in FOLDERS if each not in names("data")):
         add_dataset(store, str(folder / name), name)
     rule = Rule("captions", "recall@10", Tags(task="image_to_text", split="test"), at_least=0.0, criterion="value")
     tiny = [store.put_model(make_tiny_model(folder / f"tiny-{seed}", data, seed)) for seed in (0, 1, 2)]
@@ -240,15 +244,20 @@ def test_what_is_not_run_is_on_a_page() -> None:
     assert set(NOT_RUN_PYTHON) <= firsts
 
 
-def test_the_lines_of_the_readme_after_the_demo_run_in_a_shell(place: Path) -> None:
-    """As they stand, after ``source .venv/bin/activate``; only ``serve`` is left out.
+def test_the_first_lines_of_the_readme_and_those_after_the_demo_run_in_a_shell(place: Path) -> None:
+    """As they stand, ``~/photos`` included; only ``make`` and ``serve`` are left out.
 
     Slow, because each line is a process that loads torch.
     """
-    block = next(b for b in blocks(ROOT / "README.md") if b.language in SHELLS and "activate" in b.text)
+    first, *later = (b.text for b in blocks(ROOT / "README.md") if b.language in SHELLS and "use search" in b.text)
+    assert "make setup" in first
+    assert "source .venv/bin/activate" in first
+    assert "--data ~/photos" in first
     (place / ".venv").symlink_to(ROOT / ".venv")
-    script = "\n".join(line for line in block.text.splitlines() if not line.startswith("clerestory serve"))
-    environment = {name: value for name, value in os.environ.items() if name in ("HOME", "XDG_CACHE_HOME", "LANG")}
+    left_out = ("make ", "clerestory serve")
+    script = "\n".join(line for line in "".join((first, *later)).splitlines() if not line.startswith(left_out))
+    environment = {name: os.environ[name] for name in ("LANG",) if name in os.environ}
+    environment |= {"HOME": str(place), "CLERESTORY_CACHE": str(cache_folder())}
     done = subprocess.run(
         ["bash", "-euc", script],
         cwd=place,
@@ -259,6 +268,7 @@ def test_the_lines_of_the_readme_after_the_demo_run_in_a_shell(place: Path) -> N
         timeout=240,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "confidence" in done.stdout
+    assert done.stdout.count("confidence") == 3
+    assert "coffee.png" in done.stdout
     assert "icons@3" in done.stdout
     assert (place / ".clerestory/reports/icons-3.html").exists()

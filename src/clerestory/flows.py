@@ -8,7 +8,10 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from clerestory.apps.confidence import GUESS, NOT_MEASURED, fit_search
 from clerestory.apps.datasets import add_dataset
+from clerestory.apps.loading import load_model
+from clerestory.apps.search import build_index, search
 from clerestory.apps.starter import DEFAULT_NAME, add_starter
 from clerestory.core.codec import Tags
 from clerestory.core.digest import short
@@ -19,7 +22,11 @@ from clerestory.core.provenance import current_user
 from clerestory.core.release import VERDICT_TEXTS, Decision, Release
 from clerestory.core.sample import Dataset
 from clerestory.core.units import plural
+from clerestory.data import open_data
+from clerestory.data.photographs import NAME as PHOTOGRAPHS
+from clerestory.models.protocols import require_capability
 from clerestory.models.resolve import open_folder
+from clerestory.models.starter import PHOTOS
 from clerestory.report import report
 from clerestory.report.format import number
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
 
 DEMO_NAME = DEFAULT_NAME
 FINAL, STARTER = "final", "starter"
+PHOTO_QUERIES = ("a cup of coffee", "sheep on a meadow", "boats on a river", "a birthday cake")
 # The suites whose measurements the included policy needs.
 CHECKPOINT_EVALUATION = EvaluateConfig(
     suites=(retrieval.SUITE.name, latency.SUITE.name), latency_samples=80, load_seconds=0
@@ -62,7 +70,7 @@ class Demo:
 
 
 def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None = None, who: str = "") -> Demo:
-    """The lifecycle of a model: data, training, evaluation, gate, release, rehearsed rollback, replacement, report.
+    """A search of photographs, then the lifecycle of a model: data, training, evaluation, gate, release, report.
 
     Every step is cached by digest, so a second run repeats only what has changed. A small model is trained: the gate
     refuses an early checkpoint of it, a late one and the final model should pass. Then the starter, which was trained
@@ -73,22 +81,26 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     """
     who = who or current_user()
     write_line = progress.write_line
-    write_line("1/7  start     the starter, the included model")
+    write_line("1/8  search    photographs, with the included model for photographs")
+    for line in search_photographs(store, progress):
+        write_line(f"     {line}")
+
+    write_line("2/8  start     the starter, the included model for drawings")
     starter = add_starter(store)
     for line in _describe_starter(store, starter):
         write_line(f"     {line}")
 
-    write_line("2/7  data      add the images")
+    write_line("3/8  data      add the images")
     data = add_dataset(store, DEMO_NAME, who=who, why="demo", progress=progress)
     write_line(f"     {_describe_data(data)}")
 
-    write_line("3/7  train     a small model, from scratch")
+    write_line("4/8  train     a small model, from scratch")
     from clerestory.stages.train import train  # here, because it imports torch
 
     trained = train(data, config or TrainConfig(preset="nano"), store, progress)
     write_line(f"     {_describe_training(trained)}")
 
-    write_line("4/7  evaluate  on images that the models have never seen")
+    write_line("5/8  evaluate  on images that the models have never seen")
     models = dict((*trained.checkpoints, (STARTER, starter)))
     for label, model in models.items():
         # The checkpoints are only for the rehearsal; the model that stays in use gets the full evaluation.
@@ -98,7 +110,7 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     for line in _describe_other_metrics(evidence):
         write_line(f"             {line}")
 
-    write_line("5/7  gate      may it ship?")
+    write_line("6/8  gate      may it ship?")
     gated: dict[str, Release] = {}
     for label, model in trained.checkpoints:
         gated[label] = _gate(store, label, model, data, who)
@@ -110,17 +122,35 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
             final.decision.command or f"clerestory release show {final.ref}",
         )
 
-    write_line("6/7  release   make it live, rehearse a rollback, replace it by a better one")
+    write_line("7/8  release   make it live, rehearse a rollback, replace it by a better one")
     rehearsed = _release_and_rehearse(store, gated, who, progress)
     live = _replace(store, final, starter, data, who, progress)
     checks = verify(live.ref, store)
     failed = [check for check in checks if check.state == "fail"]
     write_line(f"     verify: {plural(len(checks), 'check')}, {failed[0].message if failed else 'all passed'}")
 
-    write_line("7/7  report    everything on one page")
+    write_line("8/8  report    everything on one page")
     files = report(store, live.ref, images=data)
     releases = tuple(store.releases(DEMO_NAME))
     return Demo(files.html, live.ref, final.ref, releases, rehearsed, len(checks) - len(failed))
+
+
+def search_photographs(store: Store, progress: Progress) -> list[str]:
+    """The best photograph for each query, with the word for its confidence and its caption."""
+    data = open_data(PHOTOGRAPHS, progress)
+    model = require_capability(load_model(store, PHOTOS)[0], "Embedder", "searching images")
+    index = build_index(model, data, store, progress)
+    calibrators = fit_search(model, index, store)
+    lines = []
+    for query in PHOTO_QUERIES:
+        hits = search(model, index, query, 1)
+        answerable = calibrators.query is None or calibrators.query.is_answerable(index, model.embed_texts([query])[0])
+        confidence = calibrators.of_text(hits, None if answerable else GUESS)[0]
+        sample, label = hits[0].sample, confidence.label if confidence else NOT_MEASURED
+        doubt = "no good match; the nearest is " if confidence and not confidence.level else ""
+        lines.append(f"{query}: {doubt}{sample.id} ({label}), {sample.caption}")
+    command = f"clerestory use search {quote(PHOTO_QUERIES[0])} --data {PHOTOGRAPHS} --model {PHOTOS}"
+    return [*lines, f"search them yourself: {command}"]
 
 
 def _gate(store: Store, label: str, model: str, data: Dataset, who: str) -> Release:

@@ -79,7 +79,8 @@ def _sample(entry: dict[str, Any], package: packages.Package, image: str) -> Sam
     captions = tuple(Caption(text) for text in entry["captions"])
     source = f"{package.spec}; {entry['source']}"
     groups = Tags(colour=entry["colour"])
-    return Sample(entry["id"], image, captions, entry["id"], groups, entry["licence"], source, TEST)
+    concept = entry["id"].partition(".")[0].replace("-", " ")
+    return Sample(entry["id"], image, captions, concept, groups, entry["licence"], source, TEST)
 
 
 def main(arguments: list[str]) -> int:
