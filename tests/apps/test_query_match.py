@@ -6,13 +6,15 @@ import json
 import string
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from clerestory.apps.confidence import GUESS, fit_search
-from clerestory.apps.query_match import random_texts, random_words
+from clerestory.apps.confidence import GUESS, SearchCalibrators, fit_search
+from clerestory.apps.query_match import fit_query_match, random_texts, random_words
 from clerestory.apps.search import build_index, search
 from clerestory.core.sample import Caption, Dataset, Sample
-from clerestory.models import open_reference
+from clerestory.data import open_data
+from clerestory.models import open_reference, require_capability
 from clerestory.store import Store
 
 # The method was chosen without any of these; an earlier one was tried on those that are not "new".
@@ -66,3 +68,24 @@ def test_random_words_are_in_no_caption() -> None:
 def test_random_texts_are_always_the_same() -> None:
     assert random_texts(5) == random_texts(9)[:5]
     assert all(1 <= len(text.split()) <= 3 for text in random_texts(50))
+
+
+ANSWERABLE = ("a cat", "purple flowers", "snowy mountains", "boats at the beach", "a cup of coffee", "an astronaut")
+UNANSWERABLE = ("a plate of sushi", "a computer screen", "children on a swing", "a pizza", "a wedding", "an old car")
+
+
+def test_without_captions_random_words_tell_what_photographs_can_answer(store: Store) -> None:
+    model = require_capability(open_reference("photos"), "Embedder")
+    index = build_index(model, open_data("photographs"), store)
+    match = fit_query_match(model, index, np.zeros((0, model.dims[-1]), np.float32))
+    assert match is not None
+    assert match.misses == pytest.approx(match.num_random / 10, abs=1)
+
+    def answerable(queries: tuple[str, ...]) -> int:
+        return sum(match.is_answerable(index, row) for row in model.embed_texts(queries))
+
+    assert answerable(ANSWERABLE) >= 5
+    assert answerable(UNANSWERABLE) <= 1
+    hits = search(model, index, "a cat", 3)
+    words = [c.label for c in SearchCalibrators(query=match).of_text(hits) if c]
+    assert words == ["likely", "unlikely", "unlikely"]

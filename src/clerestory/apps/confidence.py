@@ -53,6 +53,10 @@ class Confidence:
 GUESS = Confidence("a guess", 0, "The query matches these images no better than random words do")
 FOREIGN = Confidence("a guess", 0, "The query seems to be in a language that the model was not trained on")
 UNLIKE = Confidence("a guess", 0, "The image does not look like those the model was trained on")
+# Of images without captions, with which no accuracy can be measured.
+LIKELY = Confidence("likely", 2, "Of 100 random queries, only 1 finds an image that is this similar")
+POSSIBLE = Confidence("possible", 1, "Of 100 random queries, fewer than 10 find an image that is this similar")
+UNLIKELY = Confidence("unlikely", 0, "Random queries find images that are this similar too")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,10 @@ class SearchCalibrators:
 
     def of_text(self, hits: Sequence[SearchHit], doubt: Confidence | None = None) -> list[Confidence | None]:
         """The confidence of the hits of a text; that of ``doubt`` for all of them if there is a reason for it."""
-        return [doubt] * len(hits) if doubt else _confidences(self.text, hits)
+        if doubt or self.text or self.query is None or self.query.likely is None:
+            return [doubt] * len(hits) if doubt else _confidences(self.text, hits)
+        likely, possible = self.query.likely, self.query.minimum
+        return [LIKELY if h.score > likely else POSSIBLE if h.score > possible else UNLIKELY for h in hits]
 
     def of_image(self, hits: Sequence[SearchHit]) -> list[Confidence | None]:
         """The confidence of the hits of an image."""

@@ -24,7 +24,7 @@ from clerestory.stats.ridge import fit_ridge
 
 Ints = NDArray[np.int64]
 
-SHARES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)  # of the encoder; 1 is no head
+SHARES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)  # of the encoder; with 1 the head is not used
 NUM_FOLDS = 5
 MIN_IMAGES = 20
 MAX_RANKED, MAX_QUERIES = 1_000, 1_600  # images, and captions ranked among them, to choose a share
