@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 help:
 	@echo "make setup   create .venv with everything (2 minutes)"
-	@echo "make demo    set up, then run the full model lifecycle on real images (10 minutes; seconds when run again)"
+	@echo "make demo    set up, search photographs, run the full model lifecycle (6 minutes; seconds when run again)"
 	@echo "make serve   open the pages on the demo's release"
 	@echo "make test    set up, then run the tests (15 minutes on 2 cores)"
 	@echo "make lint    ruff, mypy and the import rule; make format repairs what it can"

@@ -8,7 +8,7 @@ from clerestory.store import open_store
 
 
 def demo_(*, common: Common = PLAIN) -> None:
-    """Run the full model lifecycle on real images (about ten minutes); seconds when run again."""
+    """Search photographs, then run the full model lifecycle (about six minutes); seconds when run again."""
     store = open_store(common.home)
     result = demo(store, common.out)
     home = f" --home {common.home}" if common.home else ""

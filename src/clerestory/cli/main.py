@@ -41,7 +41,9 @@ class Command(NamedTuple):
 
 # The commands that are not stages; a stage's command comes from its spec.
 OTHERS = {
-    "demo": Command("Run the full model lifecycle on real images (about ten minutes).", 0, "clerestory.cli.demo:demo_"),
+    "demo": Command(
+        "Search photographs, then run the full model lifecycle (about six minutes).", 0, "clerestory.cli.demo:demo_"
+    ),
     "data": Command("Add datasets and look at them.", 10),
     "serve": Command("Open the pages and the HTTP API on this computer.", 70, "clerestory.cli.serve:serve_"),
     "report": Command("A report on a model, as HTML and JSON.", 80, "clerestory.cli.report:report_"),

@@ -48,7 +48,7 @@ def train_(
 
     Args:
         data: The name of a dataset, or any source that "data add" accepts.
-        preset: nano (the default: about 5 minutes on 2 cores), small (over an hour), base (larger, with experts), tiny.
+        preset: nano (the default: about 2.5 minutes on 2 cores), small (over an hour), base (with experts), tiny.
         config: A TOML file with any setting of the training; options and --set override it.
         seed: The random seed (default: 0).
         steps: Optimizer steps, in place of the preset's.

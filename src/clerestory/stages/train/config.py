@@ -12,7 +12,7 @@ from clerestory.stages.train.model_overrides import ModelOverrides
 from clerestory.stages.train.selfsup_config import SelfSupervision
 
 _PRESETS: dict[str, dict[str, Any]] = {
-    "nano": {"steps": 1100, "batch_size": 128},
+    "nano": {"steps": 600, "batch_size": 128},
     "small": {"steps": 4000, "batch_size": 256},
     "base": {"steps": 3000, "batch_size": 256},
     "tiny": {"steps": 20, "batch_size": 32},
@@ -27,7 +27,7 @@ class TrainConfig:
     """The settings of ``train``; None takes the preset's value.
 
     Attributes:
-        preset: model size and run length: ``nano`` (at most 5 minutes on 2 cores), ``small`` (more than an hour),
+        preset: model size and run length: ``nano`` (about 2.5 minutes on 2 cores), ``small`` (more than an hour),
             ``base`` (with experts, for a larger machine), ``tiny`` (seconds; for trying things out, learns little).
         seed: of all random numbers.
         steps: optimizer steps.
