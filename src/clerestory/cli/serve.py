@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from clerestory.apps.datasets import load_dataset
+from clerestory.apps.folder_index.source import image_folder
 from clerestory.apps.loading import check_reference, privacy_notice
 from clerestory.apps.starter import live_or_starter
 from clerestory.cli.help_format import MODEL_FORMS
@@ -30,19 +31,20 @@ def serve_(
 
     Args:
         name: The model name whose live release is served.
-        data: The dataset to search.
+        data: The images to search: a folder, which is indexed in the background, or the name of a dataset.
         host: The address to listen on; the default can only be reached from this computer.
         port: The port to listen on.
     """
     store = open_store(common.home)
     name, model = _model_to_serve(store, name, model, common)
     with paused_garbage_collection():
-        dataset = load_dataset(store, data, common.out)
+        folder = image_folder(store, data)
+        dataset = None if folder else load_dataset(store, data, common.out)
         if notice := privacy_notice(model or f"{name}@live", store):
             common.out.write_line(f"notice: {notice}")
         from clerestory.web import create_app, run  # here, because it imports torch
     run(
-        create_app(store, dataset, name, model),
+        create_app(store, dataset, name, model, folder),
         host=host,
         port=port,
         on_listening=lambda url: common.out.write_line(f"open {url}  (Ctrl-C stops the server)"),

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import import_module
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
@@ -21,8 +22,9 @@ from starlette.types import Scope
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.sample import Dataset
 from clerestory.store import Store
-from clerestory.web import api, describe, image_query, images, search
+from clerestory.web import api, describe, folder_images, folder_search, image_query, images, search
 from clerestory.web.draining import DrainMiddleware
+from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
 from clerestory.web.model_follower import FixedModel, ModelFollower
 from clerestory.web.security import SecurityMiddleware
@@ -47,7 +49,9 @@ LOG = logging.getLogger("clerestory.web")
 RELEASES, EVIDENCE = "clerestory.web.releases", "clerestory.web.evidence"
 
 
-def create_app(store: Store, data: Dataset | None, name: str = "icons", model: str = "") -> Starlette:
+def create_app(
+    store: Store, data: Dataset | None, name: str = "icons", model: str = "", folder: Path | None = None
+) -> Starlette:
     """The pages and the API of one store, serving one model.
 
     The model is loaded in the background when the application starts: ``/readyz`` reports when it is ready, and the
@@ -58,10 +62,11 @@ def create_app(store: Store, data: Dataset | None, name: str = "icons", model: s
         data: the images to search; without them everything works except for search.
         name: the model name whose ``live`` release is served.
         model: the reference of another model to serve instead, such as ``hf:org/name``.
+        folder: a folder of images to search instead of a dataset; it is indexed in the background.
     """
     follower = FixedModel(store, data, model) if model else ModelFollower(store, data, name)
     app = Starlette(
-        routes=_routes(),
+        routes=_routes(folder is not None),
         middleware=[Middleware(SecurityMiddleware), Middleware(DrainMiddleware)],
         exception_handlers={
             ClerestoryError: on_error,
@@ -70,7 +75,8 @@ def create_app(store: Store, data: Dataset | None, name: str = "icons", model: s
         },
         lifespan=_lifespan,
     )
-    app.state.server = ServerState(store, data, name, follower)
+    library = FolderLibrary(folder, store) if folder is not None else None
+    app.state.server = ServerState(store, data, name, follower, library)
     return app
 
 
@@ -80,6 +86,9 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     following = asyncio.create_task(server.follower.follow())
     await asyncio.to_thread(server.reviews.files.remove_untouched)
     preparing = asyncio.create_task(_prepare(server.follower))
+    if server.library is not None:
+        server.library.start(server.follower, server.queue)
+        await asyncio.to_thread(folder_images.trim_cache, server.store.home / folder_images.THUMBNAILS)
     try:
         yield
     finally:
@@ -110,11 +119,13 @@ def _imported_later(module: str, name: str) -> Callable[[Request], Awaitable[Res
     return endpoint
 
 
-def _routes() -> list[Route | Mount]:
+def _routes(with_folder: bool) -> list[Route | Mount]:
     return [
-        Route("/", search.search_page, methods=["GET"]),
+        Route("/", folder_search.search_page if with_folder else search.search_page, methods=["GET"]),
         Route("/", image_query.upload, methods=["POST"]),
         Route("/query-images/{image}.webp", image_query.preview, methods=["GET"]),
+        Route("/folder/images/{image}/{size}", folder_images.image, methods=["GET"]),
+        Route("/folder/progress", folder_search.progress, methods=["GET"]),
         Route("/describe", describe.start_page, methods=["GET"]),
         Route("/describe", describe.upload, methods=["POST"]),
         Route("/describe/examples", describe.examples, methods=["POST"]),

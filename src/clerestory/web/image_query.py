@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -17,20 +18,21 @@ from clerestory.web.state import server_state
 from clerestory.web.uploads import FormPart, file_name, form_parts
 from clerestory.web.views import url
 
-MAX_STYLE = 80
+MAX_FIELD = 300
+FIELDS = {"style", "q", "like", "image", "under", "year", "orientation"}
 
 
 async def upload(request: Request) -> Response:
     """``POST /``: search with an uploaded image; redirects to its results."""
     server = server_state(request)
     loaded = server.follower.loaded
-    if loaded.embedder is None or loaded.searcher is None:
+    if loaded.embedder is None or (loaded.searcher is None and server.library is None):
         raise CapabilityError("this server has no pictures to search", "start it with --data and a model that searches")
     chosen: FormPart | None = None
-    style = ""
+    fields: dict[str, list[str]] = {}  # of the search that the image is added to
     async for part in form_parts(request):
-        if part.field == "style" and part.file is None:
-            style = part.text[:MAX_STYLE]
+        if part.field in FIELDS and part.file is None:
+            fields.setdefault(part.field, []).append(part.text[:MAX_FIELD])
         elif part.field == "image" and part.file and chosen is None:
             chosen = part
     if chosen is None:
@@ -40,7 +42,10 @@ async def upload(request: Request) -> Response:
     with server.queue.admit():
         image = await server.queue.run(_query_image, loaded, chosen)
     server.query_images.put(image)
-    return RedirectResponse(url("/", image=image.id, style=style), status_code=303)
+    if server.library is not None:
+        fields["image"] = [image.id, *fields.get("image", [])]
+        return RedirectResponse(f"/?{urlencode(fields, doseq=True)}", status_code=303)
+    return RedirectResponse(url("/", image=image.id, style="".join(fields.get("style", [])[:1])), status_code=303)
 
 
 async def preview(request: Request) -> Response:

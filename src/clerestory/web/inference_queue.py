@@ -69,6 +69,14 @@ class InferenceQueue:
         """Run a job in the worker thread, first come, first served."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: job(*args, **kwargs))
 
+    def call(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """As ``run``, for another thread than that of the event loop, which waits for the result.
+
+        Raises:
+            RuntimeError, CancelledError: the queue is closed.
+        """
+        return self._thread.submit(job, *args, **kwargs).result()
+
     def close(self) -> None:
         """Wait for the running job, drop the others and end the thread."""
         self._thread.shutdown(wait=True, cancel_futures=True)

@@ -23,8 +23,9 @@ from clerestory.core.errors import ClerestoryError, IntegrityError, Refused
 from clerestory.core.progress import ProgressTask
 from clerestory.core.release import Alias, Release
 from clerestory.core.sample import Dataset
-from clerestory.models import AnyModel, ClerestoryEncoder, Embedder, find_text_tower
+from clerestory.models import AnyModel, Embedder
 from clerestory.models.resolve import remote_host
+from clerestory.models.text_tower import find_text_tower
 from clerestory.stages.release.promotion import LIVE, PREVIOUS, check_live
 from clerestory.store import ResolvedModel, Store
 from clerestory.web.loaded_model import LoadedModel, TokenCounter
@@ -250,11 +251,8 @@ class ModelFollower:
             unlike = count_unlike(reference, self.data, self.store)
         languages = QueryLanguages(model, self.data or ())
         languages.check("a first query loads the detector")
-        tokens = (
-            TokenCounter(find_text_tower(model.config.text_tower_digest))
-            if isinstance(model, ClerestoryEncoder)
-            else None
-        )
+        tower = _text_tower_of(model)
+        tokens = TokenCounter(find_text_tower(tower)) if tower else None
         seconds = time.perf_counter() - start
         return LoadedModel(
             ref, release, model, searcher, search, reference, languages, tokens, seconds, remote_host, unlike
@@ -293,6 +291,17 @@ class FixedModel(ModelFollower):
         if is_external(self.name):
             return remote_host(self.name)
         return remote_host_of(self.store.model_folder(resolved.digest))
+
+
+def _text_tower_of(model: AnyModel) -> str:
+    """The digest of the text tower of one of Clerestory's own models; empty for any other.
+
+    By the attributes, since importing the class of a model that is not served would load transformers.
+    """
+    settings = getattr(model, "settings", {})
+    return str(
+        getattr(getattr(model, "config", None), "text_tower_digest", "") or settings.get("text_tower_digest", "")
+    )
 
 
 class _Superseded(Exception):

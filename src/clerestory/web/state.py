@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from clerestory.core.sample import Dataset
 from clerestory.store import Store
+from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import ThumbnailCache
 from clerestory.web.inference_queue import InferenceQueue, RunningMean
 from clerestory.web.micro_batcher import MicroBatcher
@@ -36,6 +37,7 @@ class ServerState:
         data: the images to search, or None.
         name: the model name whose release is served.
         follower: keeps the served model loaded.
+        library: the folder of images to search; None if a dataset is searched, or nothing.
         queue: the queue in front of the model.
         batcher: embeds the inputs of concurrent requests together.
         body_budget: bounds the large request bodies in memory.
@@ -50,6 +52,7 @@ class ServerState:
     data: Dataset | None
     name: str
     follower: ModelFollower
+    library: FolderLibrary | None = None
     queue: InferenceQueue = field(default_factory=InferenceQueue)
     thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
     query_images: QueryImages = field(default_factory=QueryImages)
@@ -59,6 +62,7 @@ class ServerState:
     batcher: MicroBatcher = field(init=False)
     reviews: Reviews = field(init=False)
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "requests"))
+    _image_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "pictures"))
 
     def __post_init__(self) -> None:
         self.batcher = MicroBatcher(self.queue)
@@ -72,9 +76,16 @@ class ServerState:
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, lambda: job(*args, **kwargs))
 
+    async def in_image_thread(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Read or reduce a image of the folder in one of two threads, so that other requests do not wait for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._image_threads, lambda: job(*args, **kwargs))
+
     def close(self) -> None:
         """Wait for the running jobs and end the threads."""
+        if self.library is not None:
+            self.library.close()
         self.queue.close()
+        self._image_threads.shutdown(wait=True, cancel_futures=True)
         self._thread.shutdown(wait=True, cancel_futures=True)
 
 

@@ -24,6 +24,7 @@ from clerestory.core.errors import (
     Unavailable,
     UploadError,
 )
+from clerestory.core.text import valid_unicode
 from clerestory.core.units import duration, memory
 from clerestory.report import format
 from clerestory.stats.metrics import metric
@@ -68,6 +69,7 @@ def _environment() -> Environment:
         url=url,
         image_url=image_url,
     )
+    environment.filters["valid_unicode"] = valid_unicode
     return environment
 
 
@@ -102,6 +104,7 @@ def page(request: Request, template: str, context: Mapping[str, object], status:
         **context,
         "path": request.url.path,
         "name": server.name,
+        "has_folder": server.library is not None,
         "model": model,
         "live": server.follower.live,
         "served": server.follower.served,

@@ -8,6 +8,7 @@ import os
 import re
 import time
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
@@ -41,8 +42,13 @@ class SearchFilter:
     orientation: Orientation = ""
     min_side: int = 0
 
-    def mask(self, state: CatalogState) -> NDArray[np.bool_]:
-        """Whether each image (N) meets the conditions."""
+    def mask(self, state: CatalogState, dates: Callable[[], NDArray[np.int64]] | None = None) -> NDArray[np.bool_]:
+        """Whether each image (N) meets the conditions.
+
+        Args:
+            state: the images.
+            dates: gives their dates if these are needed; by default ``local_dates`` of the state.
+        """
         mask = np.minimum(state.widths, state.heights) >= self.min_side
         if folder := self.under.strip("/").removeprefix("./"):
             # Paths are in the order of their bytes, so those of a subfolder are beside one another.
@@ -55,11 +61,11 @@ class SearchFilter:
         if self.orientation:
             mask &= _has_orientation(state, self.orientation)
         if self.after or self.before:
-            dates = local_dates(state)
+            known = dates() if dates else local_dates(state)
             if self.after:
-                mask &= dates >= _midnight(self.after)
+                mask &= known >= _midnight(self.after)
             if self.before:
-                mask &= dates < _midnight(self.before + timedelta(days=1))
+                mask &= known < _midnight(self.before + timedelta(days=1))
         return mask
 
 

@@ -36,7 +36,7 @@ CATALOG, LOCK = "catalog.db", "lock"
 MIN_UNUSED_ROWS = 1024  # the file is rewritten when more rows than these, and more than half of all, are unused
 COPY_ROWS = 1 << 14
 WAIT_SECONDS = 0.3
-SNAPSHOT_SECONDS = 10.0  # between two snapshots while an update runs; then twice as long each time
+SNAPSHOT_SECONDS = 1.0  # between two snapshots while an update runs; then twice as long each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +185,11 @@ class FolderIndex:
         if filters is None or filters == SearchFilter():
             places = snapshot.first_places
         else:
-            accepted = np.flatnonzero(filters.mask(state))
+            accepted = np.flatnonzero(filters.mask(state, lambda: snapshot.dates))
             places = accepted[np.sort(np.unique(state.rows[accepted], return_index=True)[1])]
         if without:
-            left_out = set(without)
-            places = places[[state.sha256[place] not in left_out for place in places.tolist()]]
+            left_out = [state.rows[state.sha256.index(each)] for each in set(without) if each in state.sha256]
+            places = places[~np.isin(state.rows[places], left_out)]
         scores = snapshot.scores(np.ascontiguousarray(query, np.float32), places)
         return [self._hit(state, int(places[i]), float(scores[i])) for i in top(scores, k).tolist()]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from clerestory.apps.folder_index.catalog import CatalogState
 from clerestory.apps.folder_index.embedding_file import Matrix
+from clerestory.apps.folder_index.filters import local_dates
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Snapshot:
     def places(self) -> dict[str, int]:
         """The place of each path."""
         return {path: place for place, path in enumerate(self.state.paths)}
+
+    @cached_property
+    def dates(self) -> NDArray[np.int64]:
+        """The date of each image (N), as seconds since 1970 on a local clock: taken, else last changed."""
+        return local_dates(self.state)
 
     def scores(self, query: Matrix, places: NDArray[np.int64]) -> Matrix:
         """The similarity of the images at some places (P) to a query (D); the file is read, not copied."""

@@ -12,6 +12,14 @@ const showLarge = (index) => {
   picture.src = link.href;
   picture.alt = link.querySelector("img")?.alt ?? "";
   document.getElementById("lightbox-name").textContent = link.dataset.large;
+  const details = lightbox.querySelector("[data-details]");
+  details.hidden = !link.dataset.details;
+  details.firstElementChild.textContent = link.dataset.details ?? "";
+  for (const name of ["like", "original"]) {
+    const target = details.querySelector(`[data-${name}]`);
+    target.hidden = !link.dataset[name];
+    if (link.dataset[name]) target.href = link.dataset[name];
+  }
   document.getElementById("lightbox-place").textContent = large.length > 1 ? `${place + 1} of ${large.length}` : "";
 };
 

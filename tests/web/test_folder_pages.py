@@ -1,0 +1,330 @@
+"""The pages of a server with a folder: search, thumbnails, keys, progress, and that nothing else is reachable."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
+from tests.support.images import encode_image, solid_image
+from tests.web.small_server import running
+from tests.web.test_browser import CHROMIUM, FLAGS, violations
+from tests.web.test_hostile_addresses import VALUES
+from tests.web.test_pages import visible
+
+from clerestory.models.protocols import Matrix
+from clerestory.store import open_store
+from clerestory.web import create_app, folder_library
+from clerestory.web.folder_images import read_below
+from clerestory.web.folder_search import MAX_CLOSEST
+from clerestory.web.loaded_model import LoadedModel
+from clerestory.web.model_follower import FixedModel
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (40, 60, 220), "yellow": (230, 210, 40)}
+HOSTILE = '<b>&"x.png'
+LONG = f"{'a long name ' * 15}end.png"
+NAMES = ("red.png", "trip/green.png", "trip/день/blue.png", "家族/yellow.png", f"trip/{LONG}", HOSTILE)
+NUM_IMAGES = 24
+
+
+class ColourModel:
+    """Embeds an image by its mean colour, and a text by the colours that it names."""
+
+    digest = "c0" * 32
+    dims = (4,)
+    languages = ("en",)
+    vocabulary = frozenset(COLOURS)
+
+    def __init__(self) -> None:
+        self.may_embed = threading.Event()
+        self.may_embed.set()
+
+    def embed_images(self, images: Sequence[Image.Image], dim: int | None = None) -> Matrix:
+        assert self.may_embed.wait(60)
+        return _unit([np.asarray(image).mean(axis=(0, 1)) for image in images])
+
+    def embed_texts(self, texts: Sequence[str], dim: int | None = None) -> Matrix:
+        named = [[COLOURS[word] for word in text.split() if word in COLOURS] for text in texts]
+        return _unit([np.mean(each, axis=0) if each else np.zeros(3) for each in named])
+
+
+def _unit(colours: list[np.ndarray]) -> Matrix:
+    rows = np.array([[*colour, 40] for colour in colours], np.float32)
+    unit: Matrix = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
+
+
+class ColourFollower(FixedModel):
+    """Serves a colour model."""
+
+    model = ColourModel()
+
+    def _load(self, number: int, start: float) -> LoadedModel:
+        return self._prepare(number, "colours", None, self.model, start)  # type: ignore[arg-type]  # it only embeds
+
+
+def write_image(folder: Path, name: str, number: int) -> None:
+    """An image of one of the four colours; each number has its own bytes and year or month."""
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    colour = tuple(max(0, c - number) for c in list(COLOURS.values())[number % 4])
+    (folder / name).write_bytes(solid_image(colour, (60, 40) if number % 2 else (40, 60)))
+    os.utime(folder / name, (1_500_000_000 + 10_000_000 * number,) * 2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("photos")
+    for number in range(NUM_IMAGES):
+        write_image(made, NAMES[number] if number < len(NAMES) else f"trip/{number}.png", number)
+    (made / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
+    return made
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gallery") / "home"
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path, home: Path) -> Iterator[str]:
+    store = open_store(home)
+    app = create_app(store, None, folder=folder)
+    app.state.server.follower = ColourFollower(store, None, "colours")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_library, "RESCAN_SECONDS", 0.3)
+        with running(app) as base:
+            yield base
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def client(server: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server, headers={"origin": server}, timeout=60) as made:
+        until(lambda: not progress(made)["running"])
+        yield made
+
+
+def progress(client: httpx.Client) -> dict[str, object]:
+    state: dict[str, object] = client.get("/folder/progress").raise_for_status().json()
+    return state
+
+
+def until(holds: object) -> None:
+    end = time.monotonic() + 60
+    while not holds():  # type: ignore[operator]  # a function
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def names_of(page: str) -> list[str]:
+    """The file names of the images of a page, in its order."""
+    return re.findall(r'data-large="([^"]*)"', page)
+
+
+def ids_of(page: str) -> list[str]:
+    return re.findall(r'href="/folder/images/(\w+)/large"', page)
+
+
+def test_the_newest_come_first_and_filters_leave_the_others_out(client: httpx.Client) -> None:
+    page = client.get("/").text
+    assert len(names_of(page)) == NUM_IMAGES
+    assert names_of(page)[0] == "23.png"
+    assert names_of(page)[-1] == "red.png"
+    assert "&lt;b&gt;&amp;" in page
+    assert "<b>&" not in page
+    assert "broken.jpg: the image is damaged" in visible(page).replace(" :", ":")
+    assert set(names_of(client.get("/?under=trip/день").text)) == {"blue.png"}
+    tall = names_of(client.get("/?orientation=portrait&year=2017").text)
+    assert tall == ["red.png"]
+    assert len(names_of(client.get("/?under=nowhere&year=1066&orientation=round").text)) == NUM_IMAGES
+
+
+def test_words_pictures_and_a_minus_make_one_query(client: httpx.Client) -> None:
+    page = client.get("/?q=red").text
+    assert names_of(page)[0] == "red.png"
+    assert "Nothing here matches" not in visible(page)
+    red, blue = (ids_of(client.get(f"/?q={name}").text)[0] for name in ("red", "blue"))
+    alike = client.get(f"/?like={red}").text
+    assert "red.png" not in names_of(alike)
+    assert names_of(alike)[0] in {LONG, "8.png", "12.png", "16.png", "20.png"}
+    between = client.get(f"/?like={red}&q=green").text
+    assert "Like this picture, and “green”" in visible(between)
+    assert names_of(between)[0] in {"yellow.png", "7.png", "11.png", "15.png", "19.png", "23.png"}
+    assert names_of(client.get("/?q=yellow").text)[:6] != names_of(client.get("/?q=yellow -red").text)[:6]
+    several = client.get(f"/?like={red}&like={blue}").text
+    assert several.count('class="remove"') == 2
+    assert "Add what you are looking for" in visible(client.get("/?q=-red").text)
+    gone = client.get(f"/?like={'0' * 24}&q=red")
+    assert gone.status_code == 200
+    assert "no longer there" in visible(gone.text)
+
+
+def test_nothing_matches_is_an_answer_with_the_closest_below(client: httpx.Client) -> None:
+    page = client.get("/?q=qwxz").text
+    assert "Nothing here matches “qwxz”" in visible(page)
+    assert "Closest, but probably not it" in visible(page)
+    assert "gallery unlikely" in page
+    assert len(names_of(page)) == MAX_CLOSEST
+
+
+def test_thumbnails_are_upright_made_once_and_kept_by_content(client: httpx.Client, folder: Path, home: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    image = Image.new("RGB", (1800, 900), "navy")
+    image.paste("gold", (0, 0, 900, 900))
+    (folder / "turned.jpg").write_bytes(encode_image(image, "JPEG", exif=exif))
+    until(lambda: "turned.jpg" in names_of(client.get("/").text))
+    page = client.get("/").text
+    turned = ids_of(page)[names_of(page).index("turned.jpg")]
+    small = client.get(f"/folder/images/{turned}/small")
+    shown = Image.open(io.BytesIO(small.content))
+    assert (small.headers["content-type"], shown.size) == ("image/webp", (320, 640))
+    top, bottom = shown.convert("RGB").getpixel((160, 100)), shown.convert("RGB").getpixel((160, 540))
+    assert top[0] > 200 > bottom[0]  # type: ignore[index]  # three numbers
+    assert Image.open(io.BytesIO(client.get(f"/folder/images/{turned}/large").content)).size == (900, 1800)
+    original = client.get(f"/folder/images/{turned}/original")
+    assert original.content == (folder / "turned.jpg").read_bytes()
+    assert original.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    kept = list((home / "thumbnails").glob("*/*-640.webp"))
+    assert any(file.read_bytes() == small.content for file in kept)
+    (folder / "turned.jpg").unlink()
+    until(lambda: "turned.jpg" not in names_of(client.get("/").text))
+    assert client.get(f"/folder/images/{turned}/original").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "address", ["/folder/images/{}/small", "/folder/images/{}/original", "/?like={}", "/?image={}"]
+)
+def test_foreign_values_reach_nothing(client: httpx.Client, address: str) -> None:
+    for value in (*VALUES[:6], *VALUES[10:], "..%2Fhome%2Fstore.db", "broken.jpg", "trip%2Fgreen.png"):
+        answer = client.get(address.replace("{}", value))
+        assert answer.status_code == (404 if "folder" in address else 200), (address, value[:40])
+    assert (
+        client.post("/", files={"image": ("x.png", solid_image())}, headers={"origin": "http://evil"}).status_code
+        == 403
+    )
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 421
+
+
+def test_no_link_and_no_dots_lead_out_of_the_folder(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    for each in (inside / "sub", outside):
+        each.mkdir(parents=True)
+        (each / "x.png").write_bytes(b"content")
+    (inside / "link.png").symlink_to(outside / "x.png")
+    (inside / "linked").symlink_to(outside)
+    os.mkfifo(inside / "pipe.png")
+    assert read_below(inside, "sub/x.png") == b"content"
+    for path in (
+        "link.png",
+        "linked/x.png",
+        "../outside/x.png",
+        str(outside / "x.png"),
+        "sub/../../outside/x.png",
+        "pipe.png",
+    ):
+        with pytest.raises(OSError, match=r"."):
+            read_below(inside, path)
+
+
+def test_a_new_picture_is_found_and_the_progress_is_shown_meanwhile(client: httpx.Client, folder: Path) -> None:
+    ColourFollower.model.may_embed.clear()
+    try:
+        write_image(folder, "trip/new.png", 40)
+        until(lambda: progress(client)["visible"])
+        assert (
+            progress(client)["sentence"]
+            == f"{NUM_IMAGES} of {NUM_IMAGES + 1} pictures are searchable; the others are being read."
+        )
+        assert "the others are being read." in visible(client.get("/?year=2018").text)
+    finally:
+        ColourFollower.model.may_embed.set()
+    until(lambda: progress(client)["searchable"] == NUM_IMAGES + 1)
+    (folder / "trip/new.png").unlink()
+    until(lambda: progress(client)["searchable"] == NUM_IMAGES)
+
+
+@pytest.fixture(scope="module")
+def browser_page(server: str, client: httpx.Client) -> Iterator[Page]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        context = browser.new_context(base_url=server, reduced_motion="reduce")
+        complaints: list[str] = []
+        page = context.new_page()
+        page.on("console", lambda said: complaints.append(said.text) if said.type in {"error", "warning"} else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        yield page
+        assert complaints == []
+        browser.close()
+
+
+@pytest.mark.browser
+def test_the_keyboard_searches_moves_opens_and_closes(browser_page: Page) -> None:
+    page = browser_page
+    page.goto("/")
+    page.keyboard.press("/")
+    expect(page.locator("#q")).to_be_focused()
+    page.keyboard.type("red")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="“red”")).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#picture-1 .view")).to_be_focused()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#picture-2 .view")).to_be_focused()
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    large = page.get_by_role("dialog", name="red.png")
+    expect(large).to_contain_text("40 × 60 pixels · 1 kB · 14 July 2017")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#lightbox-place")).to_have_text(f"2 of {NUM_IMAGES}")
+    page.keyboard.press("Escape")
+    expect(page.locator("#picture-2 .view")).to_be_focused()
+    page.get_by_label("Year").select_option("2017")
+    expect(page).to_have_url(re.compile("q=red.*year=2017"))
+
+
+@pytest.mark.browser
+def test_a_dropped_picture_joins_the_words(browser_page: Page) -> None:
+    page = browser_page
+    page.goto("/")
+    page.locator("#q").fill("green")
+    page.evaluate(
+        """(content) => {
+            const carried = new DataTransfer();
+            carried.items.add(new File([new Uint8Array(content)], "mine.png", {type: "image/png"}));
+            const options = {dataTransfer: carried, bubbles: true, cancelable: true};
+            document.body.dispatchEvent(new DragEvent("drop", options));
+        }""",
+        list(solid_image(COLOURS["red"])),
+    )
+    expect(page.get_by_role("heading", name="Like this picture, and “green”")).to_be_visible()
+    page.get_by_role("link", name="Remove mine.png from the search").click()
+    expect(page.get_by_role("heading", name="“green”", exact=True)).to_be_visible()
+
+
+@pytest.mark.browser
+def test_axe_finds_nothing_and_nothing_runs_over_on_a_phone(browser_page: Page, client: httpx.Client) -> None:
+    page = browser_page
+    red = ids_of(client.get("/?q=red").text)[0]
+    for scheme, width in (("light", 390), ("dark", 1280)):
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of its literals
+        page.set_viewport_size({"width": width, "height": 844})
+        for path in ("/", "/?q=qwxz", f"/?like={red}&q=green"):
+            page.goto(path)
+            assert violations(page) == [], (path, scheme)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    page.locator(".view").first.click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert violations(page) == []
