@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-training bench-serving starter starter-reference \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-training bench-serving starter starter-reference photos-space \
   experiment-captions experiment-experts clean
 
 help:
@@ -64,6 +64,7 @@ bench-images: setup
 	$(BIN)/python bench/images.py
 
 bench-photos: setup
+	PHOTOGRAPHS="$(PHOTOGRAPHS)" $(BIN)/python bench/photos.py
 	$(BIN)/python bench/photos_index.py
 
 bench-training: setup
@@ -75,6 +76,10 @@ bench-serving: setup
 # Train the starter, the included model, again: fetches pictograms, then takes about 75 minutes on one core.
 starter: setup
 	$(BIN)/clerestory train --data pictograms --config bench/starter.toml
+
+# Fit the space of photos again, on captioned photographs: make photos-space PHOTOGRAPHS=captions.jsonl
+photos-space: setup
+	$(BIN)/python bench/photo_space.py "$(PHOTOGRAPHS)"
 
 # Measure again how the starter's training images look and how its captions are calibrated; compare with the package.
 starter-reference: setup

@@ -12,13 +12,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clerestory.core.errors import CapabilityError, IntegrityError
 from clerestory.models.folder_check import CONFIG, DOWNLOAD_AGAIN, check_folder, display_name
 from clerestory.models.loading import load_weights
+from clerestory.models.uninitialised import Embedding, LayerNorm, Linear
 
 _UNUSED = ("pooler.", "embeddings.position_ids")
 _REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
@@ -31,12 +31,12 @@ class BertLayer(nn.Module):
         super().__init__()
         width, eps = config["hidden_size"], config["layer_norm_eps"]
         self.num_heads = config["num_attention_heads"]
-        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
-        self.attention_output = nn.Linear(width, width)
-        self.attention_norm = nn.LayerNorm(width, eps)
-        self.intermediate = nn.Linear(width, config["intermediate_size"])
-        self.output = nn.Linear(config["intermediate_size"], width)
-        self.output_norm = nn.LayerNorm(width, eps)
+        self.query, self.key, self.value = (Linear(width, width) for _ in range(3))
+        self.attention_output = Linear(width, width)
+        self.attention_norm = LayerNorm(width, eps)
+        self.intermediate = Linear(width, config["intermediate_size"])
+        self.output = Linear(config["intermediate_size"], width)
+        self.output_norm = LayerNorm(width, eps)
 
     def forward(self, states_NTD: Tensor, mask_N11T: Tensor | None) -> Tensor:
         """States ``(N, T, D)`` of the next layer; the mask is True where there is a word piece."""
@@ -61,10 +61,10 @@ class Bert(nn.Module):
         super().__init__()
         width = config["hidden_size"]
         self.width = int(width)
-        self.words = nn.Embedding(config["vocab_size"], width)
-        self.positions = nn.Embedding(config["max_position_embeddings"], width)
-        self.types = nn.Embedding(config["type_vocab_size"], width)
-        self.norm = nn.LayerNorm(width, config["layer_norm_eps"])
+        self.words = Embedding(config["vocab_size"], width)
+        self.positions = Embedding(config["max_position_embeddings"], width)
+        self.types = Embedding(config["type_vocab_size"], width)
+        self.norm = LayerNorm(width, config["layer_norm_eps"])
         self.layers = nn.ModuleList(BertLayer(config) for _ in range(config["num_hidden_layers"]))
 
     def forward(self, ids_NT: Tensor, mask_NT: Tensor) -> Tensor:
@@ -120,9 +120,7 @@ def load_bert(folder: Path) -> Bert:
         invalid = "num_attention_heads"
     if invalid:
         raise IntegrityError(f"{folder / CONFIG} has no usable value of {invalid}", DOWNLOAD_AGAIN)
-    with torch.device("meta"):
-        network = Bert(settings)
-    return load_weights(network, folder, _UNUSED, _names(settings["num_hidden_layers"]))
+    return load_weights(Bert(settings), folder, _UNUSED, _names(settings["num_hidden_layers"]))
 
 
 def _names(num_layers: int) -> dict[str, str]:

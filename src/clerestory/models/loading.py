@@ -110,7 +110,7 @@ def load_weights(
     The guarantees are those of ``load_network``.
 
     Args:
-        network: without weights, on torch's device ``meta``.
+        network: its weights need no values yet; see ``models.uninitialised``.
         folder: of the model.
         unused: prefixes of tensors that the folder has and the network does not need.
         names: the names of tensors in the network, by those in the file; the same by default.

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clerestory.models.uninitialised import Conv2d, Linear
+
 STEM_CHANNELS = 32
 NUM_FEATURES = 1280
 NUM_CLASSES = 1000
@@ -64,7 +66,7 @@ class Variant:
 VARIANTS = {"lite0": Variant(1.0, 1.0, 224), "lite2": Variant(1.1, 1.2, 260)}
 
 
-class SameConv(nn.Conv2d):
+class SameConv(Conv2d):
     """A convolution with TensorFlow's SAME padding: the output is ``ceil(input / stride)``, odd padding at the end."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -108,7 +110,7 @@ class EfficientNetLite(nn.Module):
         self.blocks = nn.ModuleList(InvertedResidual(*shape) for shape in _block_shapes(variant))
         last: InvertedResidual = self.blocks[-1]  # type: ignore[assignment]  # a ModuleList has modules of any kind
         self.head = SameConv(last.project.out_channels, NUM_FEATURES, 1)
-        self.classifier = nn.Linear(NUM_FEATURES, NUM_CLASSES)
+        self.classifier = Linear(NUM_FEATURES, NUM_CLASSES)
         below = sum(channels for channels, _, _, _, stride in _block_shapes(variant) if stride > 1)
         self.level_features = 2 * below + last.project.out_channels
 

@@ -83,8 +83,7 @@ class PhotoEncoder:
 
     @cached_property
     def _network(self) -> EfficientNetLite:
-        with torch.device("meta"):
-            network = EfficientNetLite(VARIANTS[str(self.settings["variant"])])
+        network = EfficientNetLite(VARIANTS[str(self.settings["variant"])])
         names = {NETWORK + name: name for name in network.state_dict()}
         loaded = load_weights(network, self.folder, (SPACE,), names)
         return loaded.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # untyped
@@ -132,8 +131,7 @@ class PhotoEncoder:
     def facts(self) -> dict[str, Fact]:
         """Network, parameters, image size, embedding widths, training data, own head, text tower and its languages."""
         variant = VARIANTS[str(self.settings["variant"])]
-        with torch.device("meta"):
-            parameters = sum(p.numel() for p in EfficientNetLite(variant).parameters())
+        parameters = sum(p.numel() for p in EfficientNetLite(variant).parameters())
         return {
             "kind": "photo encoder",
             "network": f"EfficientNet-{str(self.settings['variant']).capitalize()}",
