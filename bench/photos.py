@@ -184,7 +184,7 @@ def _text(here: Photographs, query: str) -> Any:
 
 
 def _mentioned(query: str, texts: list[str]) -> bool:
-    """Whether a noun of the query is in a caption."""
+    """Whether one of its last two words is in a caption."""
     nouns = [word for word in re.findall(r"[a-z-]{4,}", query.lower()) if word not in ("with", "from", "work", "image")]
     return any(re.search(rf"\b{noun}s?\b", text) for noun in nouns[-2:] for text in texts)
 
