@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import re
@@ -151,7 +152,7 @@ def test_the_newest_come_first_and_filters_leave_the_others_out(client: httpx.Cl
 def test_words_pictures_and_a_minus_make_one_query(client: httpx.Client) -> None:
     page = client.get("/?q=red").text
     assert names_of(page)[0] == "red.png"
-    assert "Nothing here matches" not in visible(page)
+    assert "nothing here matches" not in visible(page)
     red, blue = (ids_of(client.get(f"/?q={name}").text)[0] for name in ("red", "blue"))
     alike = client.get(f"/?like={red}").text
     assert "red.png" not in names_of(alike)
@@ -170,7 +171,7 @@ def test_words_pictures_and_a_minus_make_one_query(client: httpx.Client) -> None
 
 def test_nothing_matches_is_an_answer_with_the_closest_below(client: httpx.Client) -> None:
     page = client.get("/?q=qwxz").text
-    assert "Nothing here matches “qwxz”" in visible(page)
+    assert "Probably nothing here matches “qwxz”" in visible(page)
     assert "Closest, but probably not it" in visible(page)
     assert "gallery unlikely" in page
     assert len(names_of(page)) == MAX_CLOSEST
@@ -253,6 +254,22 @@ def test_a_new_picture_is_found_and_the_progress_is_shown_meanwhile(client: http
     until(lambda: progress(client)["searchable"] == NUM_IMAGES)
 
 
+def test_duplicates_are_three_lists_and_a_table_and_nothing_is_deleted(client: httpx.Client, folder: Path) -> None:
+    (folder / "copy.png").write_bytes((folder / "red.png").read_bytes())
+    until(lambda: "copy.png" in client.get("/duplicates.csv").text)
+    page = client.get("/duplicates").text
+    titles = ["The same file more than once", "The same picture, saved again", "Pictures that look alike"]
+    assert [title for title in titles if title in visible(page)] == titles
+    assert {"copy.png", "red.png"} <= set(names_of(page))
+    rows = list(csv.DictReader(io.StringIO(client.get("/duplicates.csv").content.decode("utf-8-sig"))))
+    same = [row["image"] for row in rows if row["list"] == "same bytes"]
+    assert sorted(same) == ["copy.png", "red.png"]
+    assert sum(row["can go"] == "True" for row in rows if row["list"] == "same bytes") >= 1
+    assert (folder / "copy.png").exists()
+    (folder / "copy.png").unlink()
+    until(lambda: "copy.png" not in client.get("/duplicates.csv").text)
+
+
 @pytest.fixture(scope="module")
 def browser_page(server: str, client: httpx.Client) -> Iterator[Page]:
     if CHROMIUM is None:
@@ -321,10 +338,11 @@ def test_axe_finds_nothing_and_nothing_runs_over_on_a_phone(browser_page: Page, 
     for scheme, width in (("light", 390), ("dark", 1280)):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of its literals
         page.set_viewport_size({"width": width, "height": 844})
-        for path in ("/", "/?q=qwxz", f"/?like={red}&q=green"):
+        for path in ("/", "/?q=qwxz", f"/?like={red}&q=green", "/duplicates"):
             page.goto(path)
             assert violations(page) == [], (path, scheme)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+    page.goto("/")
     page.locator(".view").first.click()
     expect(page.get_by_role("dialog")).to_be_visible()
     assert violations(page) == []

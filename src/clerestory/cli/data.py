@@ -24,7 +24,6 @@ from clerestory.core.extensions import names
 from clerestory.core.outputs import check_output, check_output_folder, write_output
 from clerestory.core.sample import Dataset
 from clerestory.core.settings import Range, check_number
-from clerestory.core.text import valid_unicode
 from clerestory.core.units import plural
 from clerestory.data.shards import verify_shards, write_shards
 from clerestory.models.protocols import require_capability
@@ -169,18 +168,7 @@ def _near_duplicates(
     index = FolderIndex.open(folder, store, model.digest, model.dims)
     name_unreadable(index.update(model.embed_images, common.out).unreadable, common.out)
     found = index.duplicates(common.out, min_similarity)
-    copies = set(found.copies())
-    rows = [
-        {
-            "list": group.kind,
-            "group": number,
-            "image": valid_unicode(path),
-            "similarity": round(similarity, 4),
-            "can go": path in copies,
-        }
-        for number, group in enumerate(found.groups, start=1)
-        for path, similarity in zip(group.paths, (1.0, *group.similarities), strict=True)
-    ]
+    copies, rows = found.copies(), found.rows()
     table = Table("list", "group", "image", "similarity", "", box=None)
     for row in rows[:MAX_DUPLICATES]:
         mark = "copy" if row["can go"] else ""

@@ -22,7 +22,7 @@ from starlette.types import Scope
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.sample import Dataset
 from clerestory.store import Store
-from clerestory.web import api, describe, folder_images, folder_search, image_query, images, search
+from clerestory.web import api, describe, folder_duplicates, folder_images, folder_search, image_query, images, search
 from clerestory.web.draining import DrainMiddleware
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
@@ -125,6 +125,8 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route("/", image_query.upload, methods=["POST"]),
         Route("/query-images/{image}.webp", image_query.preview, methods=["GET"]),
         Route("/folder/images/{image}/{size}", folder_images.image, methods=["GET"]),
+        Route("/duplicates", folder_duplicates.duplicates_page, methods=["GET"]),
+        Route("/duplicates.csv", folder_duplicates.duplicates_csv, methods=["GET"]),
         Route("/folder/progress", folder_search.progress, methods=["GET"]),
         Route("/describe", describe.start_page, methods=["GET"]),
         Route("/describe", describe.upload, methods=["POST"]),

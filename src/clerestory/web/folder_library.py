@@ -18,6 +18,8 @@ from PIL import Image
 from clerestory.apps.confidence import SearchCalibrators, fit_search
 from clerestory.apps.folder_index import FolderIndex, Unreadable
 from clerestory.apps.folder_index.captions import FolderCaptions, FolderSamples, read_captions, samples_digest
+from clerestory.apps.folder_index.duplicates import DuplicateLists, find_duplicates
+from clerestory.apps.folder_index.snapshot import Snapshot
 from clerestory.apps.folder_index.source import count_unlike_files
 from clerestory.apps.search import SearchIndex
 from clerestory.core.errors import ClerestoryError, Conflict
@@ -127,6 +129,52 @@ class IndexedFolder:
         return tuple(EXAMPLES[i] for i in sorted(chosen))
 
 
+class DuplicateSearch:
+    """Finds the duplicates of one state of a folder, in a thread of its own.
+
+    Args:
+        snapshot: the state.
+        stop: set when the server shuts down.
+
+    Attributes:
+        done: how many of ``total`` images are compared.
+        lists: the duplicates, once they are found.
+        finished: set at the end, also if it failed.
+    """
+
+    def __init__(self, snapshot: Snapshot, stop: threading.Event) -> None:
+        self.snapshot, self._stop = snapshot, stop
+        self.done, self.total = 0, len(snapshot)
+        self.lists: DuplicateLists | None = None
+        self.finished = threading.Event()
+        threading.Thread(target=self._run, name="duplicates", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self.lists = find_duplicates(self.snapshot, self)
+        except _Stopped:
+            pass
+        except Exception:  # the page says that there is no result
+            LOG.exception("the images could not be compared")
+        finally:
+            self.finished.set()
+
+    @contextmanager
+    def task(self, label: str, total: int) -> Iterator[ProgressTask]:
+        """The images that are compared."""
+        self.done, self.total = 0, total
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """A few more."""
+        if self._stop.is_set():
+            raise _Stopped
+        self.done += steps
+
+    def write_line(self, line: str) -> None:
+        """Nothing is reported."""
+
+
 class FolderLibrary:
     """Keeps the index of one folder up to date for the served model, in a thread of its own.
 
@@ -143,6 +191,14 @@ class FolderLibrary:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._comparison: DuplicateSearch | None = None
+
+    def compare(self, indexed: IndexedFolder) -> DuplicateSearch:
+        """The comparison of the present images of the folder, begun now if there is none."""
+        with self._lock:
+            if self._comparison is None or self._comparison.snapshot is not indexed.index.snapshot:
+                self._comparison = DuplicateSearch(indexed.index.snapshot, self._stop)
+            return self._comparison
 
     def of(self, loaded: LoadedModel) -> IndexedFolder:
         """The index for a model, as it is on the disk or in memory.

@@ -163,11 +163,7 @@ async def search_page(request: Request) -> Response:
             "languages": loaded.languages.names,
             "unlike": unlike,
             "remedy": labels.OTHER_MODEL if unlike else "",
-            "explanation": explain(
-                indexed.search.text if query.words else indexed.search.image,
-                "names of things",
-                "an answer is right when it shows the thing named.",
-            ),
+            "explanation": _explanation(indexed, query),
         },
     )
 
@@ -337,6 +333,17 @@ def _view(
     image = view.image(place, num_copies)
     sample = indexed.captions.samples.get(view.snapshot.state.sha256[place])
     return ImageView(image, sample.caption if sample else "", confidence, query.url(q="", like=image.id, image=()))
+
+
+def _explanation(indexed: IndexedFolder, query: FolderQuery) -> str:
+    search = indexed.search
+    if query.words and not search.text and search.query and search.query.likely is not None:
+        return (
+            "These pictures have no captions to measure with, so your words are compared with random words. “Likely”: "
+            "only 1 of 100 random queries finds a picture that fits as well; “possible”: fewer than 10 do."
+        )
+    calibrator = search.text if query.words else search.image
+    return explain(calibrator, "names of things", "an answer is right when it shows the thing named.")
 
 
 def _without(ids: tuple[str, ...], removed: str) -> tuple[str, ...]:

@@ -131,7 +131,7 @@ class FolderView:
         """The place of each content that meets the conditions, the newest first."""
         if filters == SearchFilter():
             return self.newest
-        accepted = np.flatnonzero(filters.mask(self.snapshot.state, lambda: self.snapshot.dates))
+        accepted = np.flatnonzero(filters.mask(self.snapshot.state))
         first = accepted[np.unique(self.snapshot.state.rows[accepted], return_index=True)[1]]
         return first[np.argsort(-self.snapshot.dates[first], kind="stable")]
 

@@ -29,6 +29,7 @@ from clerestory.core.units import duration, memory
 from clerestory.report import format
 from clerestory.stats.metrics import metric
 from clerestory.web import labels
+from clerestory.web.folder_view import file_size
 from clerestory.web.interval_bar import interval_bar
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.security import SECURITY_HEADERS, Busy, RequestRejected, error_json, is_api
@@ -59,6 +60,7 @@ def _environment() -> Environment:
         labels=labels,
         fmt=format,
         duration=duration,
+        file_size=file_size,
         memory=memory,
         metric=metric,
         percent=labels.percent,

@@ -77,6 +77,15 @@ class CatalogState:
     sizes: NDArray[np.int64]
     unreadable: dict[str, str]
 
+    def same_as(self, other: CatalogState) -> bool:
+        """Whether the other state has the same files with the same content and time, in the same embedding file."""
+        return (
+            (self.generation, self.num_rows, self.paths, self.sha256, self.unreadable)
+            == (other.generation, other.num_rows, other.paths, other.sha256, other.unreadable)
+            and np.array_equal(self.rows, other.rows)
+            and np.array_equal(self.changed, other.changed)
+        )
+
     def without_rows(self, left_out: NDArray[np.bool_]) -> CatalogState:
         """The state without the images whose row is marked (num_rows)."""
         if not left_out.any():

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from clerestory.apps.folder_index.catalog import CatalogState
 from clerestory.apps.folder_index.snapshot import Snapshot
 from clerestory.core.progress import QUIET, Progress
+from clerestory.core.text import valid_unicode
 
 DuplicateKind = Literal["same bytes", "same image", "look alike"]
 
@@ -95,6 +96,21 @@ class DuplicateLists:
             stays = next((path for path in group.paths if path in kept), group.keep)
             chosen |= {path for path in group.paths if goes or path != stays}
         return tuple(sorted(chosen))
+
+    def rows(self) -> list[dict[str, object]]:
+        """A row for each file of each group, for tables."""
+        copies = set(self.copies())
+        return [
+            {
+                "list": group.kind,
+                "group": number,
+                "image": valid_unicode(path),
+                "similarity": round(similarity, 4),
+                "can go": path in copies,
+            }
+            for number, group in enumerate(self.groups, start=1)
+            for path, similarity in zip(group.paths, (1.0, *group.similarities), strict=True)
+        ]
 
     def without_a_copy(self, chosen: Iterable[str]) -> tuple[DuplicateGroup, ...]:
         """The images of which a selection contains every copy; a selection to remove must have none.

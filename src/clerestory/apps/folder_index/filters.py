@@ -8,7 +8,6 @@ import os
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
@@ -42,13 +41,8 @@ class SearchFilter:
     orientation: Orientation = ""
     min_side: int = 0
 
-    def mask(self, state: CatalogState, dates: Callable[[], NDArray[np.int64]] | None = None) -> NDArray[np.bool_]:
-        """Whether each image (N) meets the conditions.
-
-        Args:
-            state: the images.
-            dates: gives their dates if these are needed; by default ``local_dates`` of the state.
-        """
+    def mask(self, state: CatalogState) -> NDArray[np.bool_]:
+        """Whether each image (N) meets the conditions."""
         mask = np.minimum(state.widths, state.heights) >= self.min_side
         if folder := self.under.strip("/").removeprefix("./"):
             # Paths are in the order of their bytes, so those of a subfolder are beside one another.
@@ -61,11 +55,11 @@ class SearchFilter:
         if self.orientation:
             mask &= _has_orientation(state, self.orientation)
         if self.after or self.before:
-            known = dates() if dates else local_dates(state)
+            dates = local_dates(state)
             if self.after:
-                mask &= known >= _midnight(self.after)
+                mask &= dates >= _midnight(self.after)
             if self.before:
-                mask &= known < _midnight(self.before + timedelta(days=1))
+                mask &= dates < _midnight(self.before + timedelta(days=1))
         return mask
 
 

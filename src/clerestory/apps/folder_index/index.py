@@ -185,7 +185,7 @@ class FolderIndex:
         if filters is None or filters == SearchFilter():
             places = snapshot.first_places
         else:
-            accepted = np.flatnonzero(filters.mask(state, lambda: snapshot.dates))
+            accepted = np.flatnonzero(filters.mask(state))
             places = accepted[np.sort(np.unique(state.rows[accepted], return_index=True)[1])]
         if without:
             left_out = [state.rows[state.sha256.index(each)] for each in set(without) if each in state.sha256]
@@ -336,7 +336,9 @@ class FolderIndex:
             raise
         finally:
             with suppress(_CannotStore), _storing():
-                self._snapshot = self._make_snapshot(catalog, embeddings)
+                snapshot = self._make_snapshot(catalog, embeddings)
+                if not snapshot.state.same_as(self._snapshot.state):  # else the values computed from it are kept
+                    self._snapshot = snapshot
         with _storing():
             if retry:
                 catalog.set_fact("decoder", PIL.__version__)
