@@ -102,6 +102,7 @@ def server(folder: Path, home: Path) -> Iterator[str]:
     app.state.server.follower = ColourFollower(store, None, "colours")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder_library, "RESCAN_SECONDS", 0.3)
+        patch.setattr(folder_library, "RESCAN_FACTOR", 1)
         with running(app) as base:
             yield base
     store.close()
@@ -109,7 +110,8 @@ def server(folder: Path, home: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(server: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server, headers={"origin": server}, timeout=60) as made:
+    anew = httpx.Limits(max_keepalive_connections=0)  # the server closes a connection that is idle for 5 s
+    with httpx.Client(base_url=server, headers={"origin": server}, timeout=60, limits=anew) as made:
         until(lambda: not progress(made)["running"])
         yield made
 
