@@ -9,6 +9,7 @@ and the pages show these words, never a score.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -53,7 +54,7 @@ class Confidence:
 GUESS = Confidence("a guess", 0, "The query matches these images no better than random words do")
 FOREIGN = Confidence("a guess", 0, "The query seems to be in a language that the model was not trained on")
 UNLIKE = Confidence("a guess", 0, "The image does not look like those the model was trained on")
-# Of images without captions, with which no accuracy can be measured.
+# Where no accuracy can be measured: of images without captions, or with captions that each describe one image only.
 LIKELY = Confidence("likely", 2, "Of 100 random queries, only 1 finds an image that is this similar")
 POSSIBLE = Confidence("possible", 1, "Of 100 random queries, fewer than 10 find an image that is this similar")
 UNLIKELY = Confidence("unlikely", 0, "Random queries find images that are this similar too")
@@ -100,9 +101,9 @@ class SearchCalibrators:
 
     def of_text(self, hits: Sequence[SearchHit], doubt: Confidence | None = None) -> list[Confidence | None]:
         """The confidence of the hits of a text; that of ``doubt`` for all of them if there is a reason for it."""
-        if doubt or self.text or self.query is None or self.query.likely is None:
+        if doubt or self.text or self.query is None:
             return [doubt] * len(hits) if doubt else _confidences(self.text, hits)
-        likely, possible = self.query.likely, self.query.minimum
+        likely, possible = self.query.likely, self.query.possible
         return [LIKELY if h.score > likely else POSSIBLE if h.score > possible else UNLIKELY for h in hits]
 
     def of_image(self, hits: Sequence[SearchHit]) -> list[Confidence | None]:
@@ -142,8 +143,11 @@ def fit_search(model: Embedder, index: SearchIndex, store: Store) -> SearchCalib
     rows = [i for i, _ in queries]
     images = index.embeddings()
     texts = model.embed_texts([sample.caption for _, sample in queries]) if queries else images[:0]
-    by_text = _search_answers(index, images @ texts.T, queries, include_query=True)
-    by_image = _search_answers(index, images @ images[rows].T, queries, include_query=False)
+    # A caption of one photograph says nothing about which of the others a person would accept as an answer too.
+    shown = Counter(_concept(sample) for sample in index.samples)
+    is_shared = 2 * sum(shown[_concept(sample)] > 1 for _, sample in queries) >= len(queries)
+    by_text = _search_answers(index, images @ texts.T, queries, include_query=True) if is_shared else []
+    by_image = _search_answers(index, images @ images[rows].T, queries, include_query=False) if is_shared else []
     result = SearchCalibrators(
         text=_fit(by_text, len(queries), held_out),
         image=_fit(by_image, len(queries), held_out),

@@ -53,8 +53,7 @@ class QueryMatch:
         false_alarms: the number of them that are not answerable by this test.
         num_random: the number of unanswerable queries on which misses were counted.
         misses: the number of them that are answerable by this test.
-        likely: the similarity that the nearest image of only 1 in 100 random queries has; None if the confidence of
-            hits is measured with answerable queries instead.
+        possible, likely: the similarity that the nearest image of 10, and of 1, in 100 random queries has.
     """
 
     rank: int
@@ -63,7 +62,8 @@ class QueryMatch:
     false_alarms: int
     num_random: int
     misses: int
-    likely: float | None = None
+    possible: float
+    likely: float
 
     def is_answerable(self, index: SearchIndex, query: Matrix) -> bool:
         """Whether images of the index match a query (D), a unit row, well enough."""
@@ -83,17 +83,17 @@ def fit_query_match(model: Embedder, index: SearchIndex, known: Matrix) -> Query
         return None
     letters = random_texts(NUM_RANDOM)
     words = random_words(vocabulary_of(model), index.samples, NUM_RANDOM)
+    nearest = _at_rank(index, model.embed_texts(words or letters), 1)
+    possible, likely = np.quantile(nearest, [QUANTILE if words else LETTERS_QUANTILE, LIKELY_QUANTILE]).tolist()
     if len(known) < MIN_KNOWN:
-        similarities = _at_rank(index, model.embed_texts(words or letters), 1)
-        minimum, likely = np.quantile(similarities, [QUANTILE if words else LETTERS_QUANTILE, LIKELY_QUANTILE]).tolist()
-        return QueryMatch(1, minimum, 0, 0, NUM_RANDOM, int((similarities > minimum).sum()), likely)
+        return QueryMatch(1, possible, 0, 0, NUM_RANDOM, int((nearest > possible).sum()), possible, likely)
     unknown = model.embed_texts(letters + words)
     ranks = [rank for rank in RANKS if rank == 1 or rank * IMAGES_PER_RANK <= num_images]
     choices = [(*_best_minimum(_at_rank(index, known[::2], r), _at_rank(index, unknown[::2], r)), r) for r in ranks]
     _, minimum, rank = max(choices, key=lambda choice: choice[0])
     checked, random_checked = _at_rank(index, known[1::2], rank), _at_rank(index, unknown[1::2], rank)
     false_alarms, misses = int((checked <= minimum).sum()), int((random_checked > minimum).sum())
-    return QueryMatch(rank, minimum, len(checked), false_alarms, len(random_checked), misses)
+    return QueryMatch(rank, minimum, len(checked), false_alarms, len(random_checked), misses, possible, likely)
 
 
 def _best_minimum(known: Matrix, unknown: Matrix) -> tuple[float, float]:
