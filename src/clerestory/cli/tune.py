@@ -25,7 +25,7 @@ from clerestory.stages.train.tune import TuneConfig
 from clerestory.store import Store, open_store
 
 if TYPE_CHECKING:
-    from clerestory.models.photo.encoder import PhotoEncoder
+    from clerestory.models.protocols import AnyModel
     from clerestory.stages.train.tune import TuneResult
 
 SETS = {"retention": "retention set", "new": "new data"}
@@ -37,7 +37,7 @@ def tune_(
     *,
     data: str,
     lock: Literal["image", "text", "none"] | None = None,
-    method: Literal["full", "lora"] | None = None,
+    method: Literal["full", "lora", "head"] | None = None,
     on_forgetting: Literal["warn", "stop", "interpolate"] | None = None,
     min_retention: float | None = None,
     retain: str = "icons",
@@ -62,7 +62,8 @@ def tune_(
             SmolVLM).
         data: The training data: the name of a dataset, or any source that "data add" accepts.
         lock: The frozen tower; its embeddings are computed once (default: image; text for a release).
-        method: full trains all weights that are not frozen; lora trains low-rank adapters.
+        method: full trains all weights that are not frozen; lora trains low-rank adapters; head fits a head on the
+            frozen model in closed form, in seconds (of photos always; also of a dual encoder).
         on_forgetting: What to do when it forgets: warn; stop, and restore the weights from before it forgot; or
             interpolate with the original weights after training.
         min_retention: The required share of the score on the retention set before training, such as 0.95.
@@ -90,7 +91,7 @@ def tune_(
         )
     options = {
         "lock": lock,
-        "method": method,
+        "method": None if method == "head" else method,
         "on_forgetting": on_forgetting,
         "min_retention": min_retention,
         "steps": steps,
@@ -103,7 +104,7 @@ def tune_(
     if to is not None:
         check_output_folder(to)
     loaded, _ = load_model(store, model)
-    if isinstance(loaded, PhotoEncoder):
+    if method == "head" or isinstance(loaded, PhotoEncoder):
         return _tune_head(loaded, model, data, store, _given(options, config, set_), to, common)
     dataset = load_dataset(store, data, out)
     retention = dataset if retain == data else load_dataset(store, retain, out)
@@ -125,9 +126,9 @@ def _given(options: Mapping[str, object], config: Path | None, set_: tuple[str, 
 
 
 def _tune_head(
-    model: PhotoEncoder, ref: str, data: str, store: Store, given: list[str], to: Path | None, common: Common
+    model: AnyModel, ref: str, data: str, store: Store, given: list[str], to: Path | None, common: Common
 ) -> int:
-    """Fit a head on the photo encoder; exit code 1 if nothing is gained."""
+    """Fit a head on a frozen encoder; exit code 1 if nothing is gained."""
     from clerestory.stages.train.tune import tune_head, write_target
 
     if given:
@@ -149,8 +150,8 @@ def _tune_head(
         {"model": result.model, "folder": str(to or "") if result.model else "", "id": evidence.id, **encode(evidence)},
         head_table(evidence),
         *(Text(format_finding(finding)) for finding in evidence.findings),
-        f"fitted on {facts.number('train_samples'):,.0f} photographs; measured in {facts.number('folds'):.0f} folds, "
-        "each photograph with a head that was fitted without it",
+        f"fitted on {facts.number('train_samples'):,.0f} images; measured in {facts.number('folds'):.0f} folds, "
+        "each image with a head that was fitted without it",
         f"model     {result.model or 'not written, since it gains nothing'}",
         *([f"folder    {to}"] if to and result.model else []),
         f"evidence  {evidence.id}",

@@ -16,6 +16,7 @@ from clerestory.core.files import PICKLE_SUFFIXES
 
 CONFIG = "config.json"
 OWN_TYPE = "clerestory"  # the type of models that Clerestory trained
+HEAD_TYPE = "clerestory-head"  # of a dual encoder with a head fitted by the user
 PHOTO_TYPE = "clerestory-photo"  # of the photo encoder, with or without a head fitted by the user
 MINILM_DIGEST = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # of the frozen text tower
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")

@@ -11,7 +11,7 @@ from typing import Any
 from clerestory.core.errors import NotFound
 from clerestory.core.imports import paused_garbage_collection
 from clerestory.models.adapters.http_client import OPENAI, host_of, is_loopback
-from clerestory.models.folder_check import OWN_TYPE, PHOTO_TYPE, check_folder
+from clerestory.models.folder_check import HEAD_TYPE, OWN_TYPE, PHOTO_TYPE, check_folder
 from clerestory.models.protocols import AnyModel
 from clerestory.models.starter import PHOTOS, STARTER, starter_folder
 
@@ -93,7 +93,7 @@ def files_of_model(folder: Path) -> tuple[str, ...] | None:
     Raises:
         NotFound, IntegrityError, CapabilityError: as ``open_reference``.
     """
-    if check_folder(folder).get("model_type") in (OWN_TYPE, PHOTO_TYPE):
+    if check_folder(folder).get("model_type") in (HEAD_TYPE, OWN_TYPE, PHOTO_TYPE):
         return None
     from clerestory.models.adapters.files import model_files
 
@@ -116,6 +116,10 @@ def open_folder(folder: Path, name: str = "") -> AnyModel:
         from clerestory.models.photo.encoder import open_photo_encoder
 
         return open_photo_encoder(folder)
+    if config.get("model_type") == HEAD_TYPE:
+        from clerestory.models.adapters.headed import open_headed
+
+        return open_headed(folder, name)
     if _generates(config):
         from clerestory.models.adapters.hf_chat import open_chat
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.support.tiny_hf import make_clip
 
-from clerestory.core.errors import DataError
+from clerestory.core.errors import CapabilityError, DataError, IntegrityError
 from clerestory.core.sample import Dataset
 from clerestory.data import open_data
 from clerestory.data.images import decode_sample
+from clerestory.models.adapters.headed import HeadedEncoder
+from clerestory.models.adapters.hf_dual import DualEncoder
 from clerestory.models.photo.encoder import PhotoEncoder, save_with_own_head
-from clerestory.models.photo.space import LinearHead, unit_rows
+from clerestory.models.photo.space import LinearHead, PhotoSpace, unit_rows
 from clerestory.models.resolve import open_folder, open_reference
 from clerestory.stages.train.tune import tune_head
+from clerestory.stages.train.tune.head.encoders import DualHeadEncoder
 from clerestory.stages.train.tune.head.fit import (
     HeadData,
     assign_folds,
@@ -137,17 +142,17 @@ def test_a_model_with_a_head_is_an_ordinary_model(photos: PhotoEncoder, photogra
     head = LinearHead(photos.space.general.mean + 0.01, weight, 0.5)
     folder, image = tmp_path / "model", Image.new("RGB", (60, 40), (200, 30, 30))
     folder.mkdir()
-    save_with_own_head(photos, head, "a head on 45 captioned photographs", "photos", folder)
+    save_with_own_head(photos, head, "a head on 45 captioned images", "photos", folder)
     tuned = open_folder(folder)
     assert isinstance(tuned, PhotoEncoder)
     assert tuned.digest != photos.digest
     assert tuned.facts()["own_head"] is True
     assert (tuned.embed_texts(["red"]) == photos.embed_texts(["red"])).all()
     assert tuned.embed_images([image])[0] @ photos.embed_images([image])[0] < 0.999
-    assert "45 captioned photographs" in (folder / "README.md").read_text(encoding="utf-8")
+    assert "45 captioned images" in (folder / "README.md").read_text(encoding="utf-8")
     second = tmp_path / "second"
     second.mkdir()
-    save_with_own_head(tuned, head, "a head on 45 captioned photographs", "photos", second)
+    save_with_own_head(tuned, head, "a head on 45 captioned images", "photos", second)
     assert open_folder(second).digest == tuned.digest, "a head is replaced, not added"
 
 
@@ -157,3 +162,38 @@ def test_too_few_captions_are_named(photos: PhotoEncoder, tmp_path: Path) -> Non
     store: Store = open_store(tmp_path / "home")
     with pytest.raises(DataError, match="has 1 image with captions to fit on, and at least 20 are needed"):
         tune_head(photos, open_data(str(tmp_path)), store)
+
+
+def test_a_dual_encoder_gets_a_head_in_the_same_way(photographs: Dataset, tmp_path: Path) -> None:
+    folder = make_clip(tmp_path / "clip")
+    store = open_store(tmp_path / "home")
+    base = open_reference(f"hf:{folder}")
+    assert isinstance(base, DualEncoder)
+    result = tune_head(base, photographs, store, base="hf:clip")
+    assert result.evidence.facts.text("base") == "hf:clip"
+    assert result.evidence.facts.text("method") == "ridge regression"
+    encoder = DualHeadEncoder(base)
+    images = [decode_sample(photographs, sample) for sample in photographs][:4]
+    features = encoder.features([decode_sample(photographs, sample) for sample in photographs])
+    captions = [sample.caption for sample in photographs]
+    data, _ = encoder.prepare(features, captions, np.arange(len(captions)), np.arange(len(captions)))
+    head = replace(fit_head(data).head, share=0.4)
+    target = tmp_path / "headed"
+    target.mkdir()
+    encoder.save(head, "a head on 45 captioned images", "hf:clip", target)
+    headed = open_reference(str(target))
+    assert isinstance(headed, HeadedEncoder)
+    expected = PhotoSpace.mix(data.embeddings[:4], head.predict(data.features[:4]), head)
+    assert headed.embed_images(images) == pytest.approx(expected, abs=1e-4)
+    assert headed.embed_texts(captions[:4]) == pytest.approx(data.texts[:4], abs=1e-4)
+    assert open_reference(f"hf:{target / 'base'}").digest == base.digest, "the unchanged model is inside"
+    stored = store.model_folder(store.put_model(target))
+    assert open_folder(stored).digest == headed.digest
+    (target / "model.safetensors").write_bytes((target / "base" / "model.safetensors").read_bytes())
+    with pytest.raises(IntegrityError, match="does not fit its model"):
+        open_reference(str(target))
+
+
+def test_other_models_are_refused_with_what_would_do(photographs: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(CapabilityError, match="a head can be fitted on photos and on Hugging Face dual encoders"):
+        tune_head(open_reference("starter"), photographs, open_store(tmp_path))

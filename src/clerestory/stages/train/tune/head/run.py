@@ -1,6 +1,6 @@
-"""``tune`` for the photo encoder: a head of the user's own, its gain, and the model with it.
+"""``tune`` with a head: fits it on a frozen encoder, measures its gain, and makes the model with it.
 
-Shape suffixes: N images, M captions, F features, D width of an embedding.
+Shape suffixes: N images, F features, D width of an embedding.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from clerestory.core.provenance import code_digest, environment_digest, metered,
 from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
 from clerestory.core.units import plural
 from clerestory.data.images import decode_sample, image_batches
-from clerestory.models.photo.encoder import PhotoEncoder, save_with_own_head
 from clerestory.models.photo.space import Floats
+from clerestory.models.protocols import AnyModel
 from clerestory.stages.train.sampling import captions_of
 from clerestory.stages.train.tune.findings import GAIN_NOT_SHOWN
+from clerestory.stages.train.tune.head.encoders import HeadEncoder, WithoutHead, head_encoder
 from clerestory.stages.train.tune.head.fit import (
     MIN_IMAGES,
     NUM_FOLDS,
@@ -66,37 +67,42 @@ class HeadResult:
 
 
 def tune_head(
-    model: PhotoEncoder, data: Dataset, store: Store, progress: Progress = QUIET, *, base: str = ""
+    model: AnyModel, data: Dataset, store: Store, progress: Progress = QUIET, *, base: str = ""
 ) -> HeadResult:
-    """Fit a head on captioned photographs, measure its gain in folds, and store the model with it if it gains.
+    """Fit a head on captioned images, measure its gain in folds, and store the model with it if it gains.
 
     Args:
-        model: the encoder; a head that it already has is replaced.
+        model: ``photos`` (a head that it already has is replaced) or a Hugging Face dual encoder.
         data: its splits ``train`` and ``val`` are used, or all of it if it has no splits.
-        store: receives the model and the evidence, and keeps the features of the photographs.
-        progress: reports the embedding of photographs.
+        store: receives the model and the evidence, and keeps the features of the images.
+        progress: reports the embedding of images.
         base: the model's reference, for the evidence.
 
     Raises:
-        DataError: too few photographs have captions.
+        CapabilityError: a model of another kind.
+        DataError: too few images have captions.
     """
+    encoder = head_encoder(model)
     settings = digest([model.digest, NUM_FOLDS])
     subject = Subject(data=data.digest, code=stage_code(KIND), config=settings, environment=environment_digest())
     if (earlier := _earlier(subject, store)) is not None:
         return earlier
     with metered() as meter:
-        samples, features_NF = _features(model, _captioned(data), data, store.answer_cache, progress)
-        prepared, captions = _prepare(model, samples, features_NF)
+        samples, features_NF = _features(encoder, _captioned(data), data, store.answer_cache, progress)
+        texts = [(i, text) for i, sample in enumerate(samples) for text in captions_of(sample)]
+        captions, owner_M = [text for _, text in texts], np.array([i for i, _ in texts])
+        groups_N = near_duplicates(features_NF, [sample.concept or sample.image for sample in samples])
+        prepared, without = encoder.prepare(features_NF, captions, owner_M, groups_N)
         with progress.task("Fitting the head", 2) as task:
             held_out_ND = cross_fitted(prepared)
             task.advance()
             fitted = fit_head(prepared)
             task.advance()
-        rows = _rows(samples, captions, prepared, held_out_ND)
+        rows = _rows(samples, captions, prepared, without, held_out_ND)
         measurements = _measurements(rows)
         gain = measurements[0]
         is_shown = gain.interval is not None and gain.interval.low > 0 and fitted.head.share < 1
-        model_digest = _store_model(model, fitted, samples, base, store) if is_shown else ""
+        model_digest = _store_model(encoder, fitted, samples, base, store) if is_shown else ""
     evidence = Evidence(
         kind=KIND,
         subject=Subject(model_digest or model.digest, *_rest(subject)),
@@ -124,11 +130,11 @@ def _captioned(data: Dataset) -> list[Sample]:
 
 
 def _features(
-    model: PhotoEncoder, samples: list[Sample], data: Dataset, cache: AnswerCache, progress: Progress
+    encoder: HeadEncoder, samples: list[Sample], data: Dataset, cache: AnswerCache, progress: Progress
 ) -> tuple[list[Sample], Floats]:
     """The samples that can be read, and their features; each image is computed once for a model."""
-    base = str(model.settings["variant"])
-    keys = [answer_key("photo features", base, code_digest("data/images", "models/photo"), s.image) for s in samples]
+    code = code_digest("data/images", "models")
+    keys = [answer_key("features of a head", encoder.features_key, code, s.image) for s in samples]
     known = cache.get(list(dict.fromkeys(keys)))
     missing = {key: sample for key, sample in zip(keys, samples, strict=True) if key not in known}
     if missing:
@@ -136,7 +142,7 @@ def _features(
             for batch in image_batches(missing.items(), lambda item: _decode(data, item[1]), BATCH_SIZE):
                 readable = [(key, image) for (key, _), image in batch if image is not None]
                 if readable:
-                    rows_NF = model.features([image for _, image in readable]).features
+                    rows_NF = encoder.features([image for _, image in readable])
                     stored = {
                         k: np.asarray(row, "<f4").tobytes() for (k, _), row in zip(readable, rows_NF, strict=True)
                     }
@@ -156,24 +162,9 @@ def _decode(data: Dataset, sample: Sample) -> Any:
         return None
 
 
-def _prepare(model: PhotoEncoder, samples: list[Sample], features_NF: Floats) -> tuple[HeadData, list[str]]:
-    texts = [(i, text) for i, sample in enumerate(samples) for text in captions_of(sample)]
-    captions = [text for _, text in texts]
-    space = model.space.without_own_head()
-    rows_ME = model.text_tower.embed(captions)
-    groups = near_duplicates(features_NF, [sample.concept or sample.image for sample in samples])
-    data = HeadData(
-        features_NF,
-        space.embed_features(features_NF, model.logits(features_NF))[:, 1:],
-        space.directions(rows_ME),
-        space.embed_texts(rows_ME)[:, 1:],
-        np.array([i for i, _ in texts]),
-        groups,
-    )
-    return data, captions
-
-
-def _rows(samples: list[Sample], captions: list[str], data: HeadData, held_out_ND: Floats) -> dict[str, NDArray[Any]]:
+def _rows(
+    samples: list[Sample], captions: list[str], data: HeadData, without: WithoutHead, held_out_ND: Floats
+) -> dict[str, NDArray[Any]]:
     """One row for each caption and each image, phase and task."""
     columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
 
@@ -188,10 +179,13 @@ def _rows(samples: list[Sample], captions: list[str], data: HeadData, held_out_N
 
     images = np.arange(len(samples))
     ranks = {}
-    for phase, rows in ((WITHOUT, data.embeddings), (WITH, held_out_ND)):
-        ranks[phase] = 1 / reciprocal_ranks(data.texts, rows, data.owner)
+    for phase, rows, texts in (
+        (WITHOUT, without.images, without.captions),
+        (WITH, held_out_ND, data.texts),
+    ):
+        ranks[phase] = 1 / reciprocal_ranks(texts, rows, data.owner)
         add(TEXT_TO_IMAGE, phase, ranks[phase], data.owner, captions)
-        add(IMAGE_TO_TEXT, phase, caption_ranks(data.texts, rows, data.owner), images, [""] * len(images))
+        add(IMAGE_TO_TEXT, phase, caption_ranks(texts, rows, data.owner), images, [""] * len(images))
     gain = 1 / ranks[WITH] - 1 / ranks[WITHOUT]
     add(TEXT_TO_IMAGE, CHANGE, np.ones(len(gain)), data.owner, captions)
     columns["reciprocal_rank"][-len(gain) :] = gain.tolist()
@@ -230,15 +224,15 @@ def _not_shown(gain: Measurement, images: int) -> Finding:
     )
 
 
-def _store_model(model: PhotoEncoder, fitted: FittedHead, samples: list[Sample], base: str, store: Store) -> str:
-    trained_on = f"a head on {plural(len(samples), 'captioned photograph')} of the user"
+def _store_model(encoder: HeadEncoder, fitted: FittedHead, samples: list[Sample], base: str, store: Store) -> str:
+    trained_on = f"a head on {plural(len(samples), 'captioned image')} of the user"
     with tempfile.TemporaryDirectory(dir=store.runs) as folder:
-        save_with_own_head(model, fitted.head, trained_on, base, Path(folder))
+        encoder.save(fitted.head, trained_on, base, Path(folder))
         return store.put_model(Path(folder))
 
 
 def _facts(
-    model: PhotoEncoder, data: Dataset, samples: list[Sample], fitted: FittedHead, base: str, model_digest: str
+    model: AnyModel, data: Dataset, samples: list[Sample], fitted: FittedHead, base: str, model_digest: str
 ) -> Facts:
     licences = data.training_licences()
     return Facts(
@@ -246,7 +240,7 @@ def _facts(
             "model": model_digest,
             "base": base,
             "base_model": model.digest,
-            "kind": "photo head",
+            "kind": "head",
             "method": "ridge regression",
             "trained_parameters": fitted.head.weight.size,
             "data": data.name,
