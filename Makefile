@@ -92,5 +92,12 @@ experiment-captions: setup
 experiment-experts: setup
 	$(BIN)/python bench/experiments/experts.py
 
+# Fit what photos is shipped with: the probe for photographs and drawings, and the tags (see the scripts for the files).
+photo-kinds: setup
+	$(BIN)/python bench/photo_kinds.py $(PHOTOGRAPHS) $(OTHERS)
+
+photo-tags: setup
+	$(BIN)/python bench/photo_tags.py $(PHOTOGRAPHS) $(WORDNET)
+
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from clerestory.apps.confidence import ScoreCalibrator, fit_captions
 from clerestory.apps.image_statistics import MAX_SHARE, TrainingImages, fit_training_images
+from clerestory.apps.right_model import DRAWING, MAX_CHECKED, dataset_kinds
 from clerestory.core.codec import decode
 from clerestory.core.digest import canonical
 from clerestory.core.errors import ClerestoryError, DataError
@@ -27,7 +28,7 @@ NUM_IMAGES = 1600
 NUM_CHECKED = 200
 BATCH_SIZE = 64
 OTHER_MODEL = (
-    "for photographs use a model that knows them, such as --model hf:google/siglip2-base-patch16-224 to search and "
+    "for photographs use the included model --model photos to search, and "
     "--model hf:HuggingFaceTB/SmolVLM-256M-Instruct for captions; or train one on your own images"
 )
 
@@ -104,11 +105,20 @@ def _training_data(model: AnyModel | Embedder | Captioner, store: Store) -> Data
     return None
 
 
+def is_starter(reference: TrainingReference) -> bool:
+    """Whether it is the reference of the starter."""
+    packaged = starter_reference()
+    return packaged is not None and packaged.model == reference.model
+
+
 def count_unlike(reference: TrainingReference, data: Dataset, store: Store) -> tuple[int, int]:
     """How many of a dataset's images are unlike the training images, and how many were checked.
 
-    At most ``NUM_CHECKED`` images, at equal distances over the dataset, are checked.
+    At most ``NUM_CHECKED`` images, at equal distances over the dataset, are checked. For the starter, whose
+    training images are drawings, photographs and other images are counted.
     """
+    if is_starter(reference) and (kinds := dataset_kinds(store, data.digest, lambda: data)) is not None:
+        return kinds.num_unlike(DRAWING), kinds.num_checked
     if reference.images is None or not len(data):
         return 0, 0
     key = f"unlike-images/{reference.model}/{data.digest}/{code_digest('data', 'stats', 'apps')}"
@@ -142,7 +152,7 @@ def unlike_sentence(unlike: int, checked: int, data: str, images: str = "images"
     if checked == 1:
         subject = f"this {images.removesuffix('s')} does"
     elif unlike == checked:
-        subject = f"the {checked:,} {images} do" if checked < NUM_CHECKED else f"these {images} do"
+        subject = f"the {checked:,} {images} do" if checked < MAX_CHECKED else f"these {images} do"
     else:
         subject = f"{unlike:,} of {checked:,} {images} do"
     trained_on = f" ({data})" if data else ""

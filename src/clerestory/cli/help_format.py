@@ -10,10 +10,17 @@ from rich.text import Text
 
 # What every command with a model accepts, after "A" or "a".
 MODEL_FORMS = (
-    "release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), openai:http://host/v1#model, or "
-    "starter"
+    "release (icons@3, icons@live), a model's digest, hf:org/name, a folder (./model), openai:http://host/v1#model, "
+    "photos, or starter"
 )
 Model = Annotated[str, Parameter(help=f"A {MODEL_FORMS}.")]
+FittingModel = Annotated[
+    str,
+    Parameter(
+        help=f"A {MODEL_FORMS}. If none is named: photos for photographs; for drawings the live release of icons, or "
+        "the starter while there is none."
+    ),
+]
 NO_DEFAULT = {'""', "()", "[]", "{}", "False"}
 
 

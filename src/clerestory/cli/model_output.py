@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from clerestory.apps.confidence import NOT_MEASURED, Confidence
 from clerestory.apps.folder_index import Unreadable
 from clerestory.apps.loading import load_model, privacy_notice
+from clerestory.apps.right_model import ImageKinds, choose_model
 from clerestory.apps.starter import live_or_starter
 from clerestory.apps.training_reference import OTHER_MODEL
 from clerestory.cli.output import Common, Output
@@ -25,6 +26,25 @@ def load_named(store: Store, ref: str, common: Common) -> AnyModel:
     if notice := privacy_notice(ref, store):
         common.out.write_line(f"notice: {notice}")
     return load_model(store, ref)[0]
+
+
+def load_fitting(store: Store, ref: str, kinds: Callable[[], ImageKinds | None], common: Common) -> AnyModel:
+    """Load the named model or, if none is named, the one that fits the images; the choice and its reason are announced.
+
+    Args:
+        store: the releases.
+        ref: the reference that the user gave; empty if none.
+        kinds: looks at the images; called if the user named no model.
+        common: the options of the command.
+    """
+    if ref:
+        return load_named(store, ref, common)
+    choice = choose_model(store, kinds())
+    if choice.warning:
+        common.out.write_line(f"warning: {choice.warning}")
+    if choice.notice:
+        common.out.write_line(f"notice: {choice.notice}")
+    return load_named(store, choice.ref, common)
 
 
 def warn(sentence: str, out: Output) -> None:

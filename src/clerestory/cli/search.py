@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,6 +30,7 @@ from clerestory.apps.folder_index.output import write_links
 from clerestory.apps.folder_index.source import count_unlike_files, image_folder
 from clerestory.apps.loading import known_models
 from clerestory.apps.query_language import QueryLanguages
+from clerestory.apps.right_model import data_kinds
 from clerestory.apps.search import SearchHit, SearchIndex, build_index, search_by_embedding
 from clerestory.apps.training_reference import (
     TrainingReference,
@@ -36,11 +38,12 @@ from clerestory.apps.training_reference import (
     training_reference,
     unlike_sentence,
 )
-from clerestory.cli.help_format import Model
-from clerestory.cli.model_output import label, load_named, name_unreadable, warn
+from clerestory.cli.help_format import FittingModel
+from clerestory.cli.model_output import label, load_fitting, name_unreadable, warn
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.core.errors import DataError, InputError
 from clerestory.core.outputs import check_output, check_output_folder, write_output
+from clerestory.core.sample import Dataset
 from clerestory.core.settings import Range, check_number
 from clerestory.core.text import valid_unicode
 from clerestory.core.units import plural
@@ -96,7 +99,7 @@ def search_(
     like_weight: float = 1.0,
     without_weight: float = WITHOUT_WEIGHT,
     data: str = "icons",
-    model: Model = "icons@live",
+    model: FittingModel = "",
     limit: int = 10,
     under: str = "",
     name: str = "",
@@ -156,12 +159,14 @@ def search_(
         raise InputError(
             "filters, --links and --rescan-all need a folder of images", "name one with --data, such as --data ./photos"
         )
-    embedder = require_capability(load_named(store, model, common), "Embedder", "searching images", known_models(store))
-    found = (
-        _search_folder(folder, query, embedder, store, filters, limit, rescan_all, common.out)
-        if folder
-        else _search_dataset(data, query, embedder, store, limit, common.out)
-    )
+    dataset = load_dataset(store, data, common.out) if folder is None else None
+    loaded = load_fitting(store, model, partial(data_kinds, store, folder, dataset), common)
+    embedder = require_capability(loaded, "Embedder", "searching images", known_models(store))
+    if folder is not None:
+        found = _search_folder(folder, query, embedder, store, filters, limit, rescan_all, common.out)
+    else:
+        assert dataset is not None  # it was loaded above
+        found = _search_dataset(dataset, query, embedder, store, limit, common.out)
     rows = [found.row(i) for i in range(len(found.hits))]
     if csv:
         write_output(csv, captions_csv(found.cells(csv)).encode(), force)
@@ -238,9 +243,8 @@ class SearchResult:
 
 
 def _search_dataset(
-    name: str, query: SearchQuery, model: Embedder, store: Store, limit: int, out: Output
+    dataset: Dataset, query: SearchQuery, model: Embedder, store: Store, limit: int, out: Output
 ) -> SearchResult:
-    dataset = load_dataset(store, name, out)
     reference = training_reference(model, store, out)
     index = build_index(model, dataset, store, out)
     warn(unlike_sentence(*count_unlike(reference, dataset, store), reference.data), out)

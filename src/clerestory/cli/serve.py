@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -9,11 +10,14 @@ from cyclopts import Parameter
 from clerestory.apps.datasets import load_dataset
 from clerestory.apps.folder_index.source import image_folder
 from clerestory.apps.loading import check_reference, privacy_notice
-from clerestory.apps.starter import live_or_starter
+from clerestory.apps.right_model import choose_model, data_kinds
+from clerestory.apps.starter import DEFAULT_NAME, live_or_starter
 from clerestory.cli.help_format import MODEL_FORMS
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.errors import NotFound, not_found
 from clerestory.core.imports import paused_garbage_collection
+from clerestory.core.sample import Dataset
+from clerestory.models.starter import PHOTOS
 from clerestory.store import Store, open_store
 
 
@@ -36,10 +40,13 @@ def serve_(
         port: The port to listen on.
     """
     store = open_store(common.home)
+    is_chosen = not model and name == DEFAULT_NAME  # by us, not by the user
     name, model = _model_to_serve(store, name, model, common)
     with paused_garbage_collection():
         folder = image_folder(store, data)
         dataset = None if folder else load_dataset(store, data, common.out)
+        if is_chosen:
+            model = _fitting_model(store, model, folder, dataset, common)
         if notice := privacy_notice(model or f"{name}@live", store):
             common.out.write_line(f"notice: {notice}")
         from clerestory.web import create_app, run  # here, because it imports torch
@@ -49,6 +56,29 @@ def serve_(
         port=port,
         on_listening=lambda url: common.out.write_line(f"open {url}  (Ctrl-C stops the server)"),
     )
+
+
+def _fitting_model(store: Store, model: str, folder: Path | None, dataset: Dataset | None, common: Common) -> str:
+    """The model to serve where the user has named none; a live release is followed all the same.
+
+    Args:
+        store: the releases.
+        model: the included model to serve instead of a release; empty if a release is followed.
+        folder, dataset: the images, one of the two.
+        common: the options of the command.
+    """
+    choice = choose_model(store, data_kinds(store, folder, dataset))
+    if choice.warning:
+        common.out.write_line(f"warning: {choice.warning}")
+    if model:
+        if choice.notice:
+            common.out.write_line(f"notice: {choice.notice}")
+        return choice.ref
+    if choice.ref == PHOTOS and not choice.warning:
+        common.out.write_line(
+            "notice: these are photographs, which the included model knows better: add --model photos"
+        )
+    return ""
 
 
 def _model_to_serve(store: Store, name: str, model: str, common: Common) -> tuple[str, str]:
@@ -64,13 +94,10 @@ def _model_to_serve(store: Store, name: str, model: str, common: Common) -> tupl
         return name, model
     ref, replaced = live_or_starter(store, f"{name}@live")
     if replaced:
-        common.out.write_line(f"notice: {replaced}")
         return name, ref
     names = {release.name for release in store.releases()}
     if name not in names:
-        fix = (
-            "" if names else "there is no release yet; serve the included model with: clerestory serve --model starter"
-        )
+        fix = "" if names else "there is no release yet; serve an included model with: clerestory serve --model starter"
         raise not_found("model", name, names, fix)
     if store.alias(name, "live") is None:
         try:

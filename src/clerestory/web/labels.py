@@ -57,8 +57,8 @@ _EVENTS = {
     "data_added": ("add", "soft"),
 }
 OTHER_MODEL = (
-    "for photographs, start the server with another model: clerestory serve --model hf:google/siglip2-base-patch16-224 "
-    "searches them, --model hf:HuggingFaceTB/SmolVLM-256M-Instruct captions them; or train one on your own images"
+    "for photographs, start the server with another model: clerestory serve --model photos searches them, "
+    "--model hf:HuggingFaceTB/SmolVLM-256M-Instruct captions them; or train one on your own images"
 )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from clerestory.apps.folder_index.index import FolderIndex
 from clerestory.apps.folder_index.reading import read_file
 from clerestory.apps.folder_index.walking import has_images
-from clerestory.apps.training_reference import NUM_CHECKED, TrainingReference
+from clerestory.apps.right_model import DRAWING, folder_kinds
+from clerestory.apps.training_reference import NUM_CHECKED, TrainingReference, is_starter
 from clerestory.core.extensions import names
 from clerestory.core.provenance import code_digest
 from clerestory.store import Store
@@ -36,6 +37,8 @@ def count_unlike_files(reference: TrainingReference, index: FolderIndex, store: 
     At most ``NUM_CHECKED`` are checked, those with the smallest digests, so that new files change few of them; each
     content is checked once.
     """
+    if is_starter(reference) and (kinds := folder_kinds(store, index.folder)) is not None:
+        return kinds.num_unlike(DRAWING), kinds.num_checked
     if reference.images is None:
         return 0, 0
     state = index.snapshot.state
