@@ -6,9 +6,11 @@ import csv
 import io
 import os
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -22,7 +24,7 @@ from tests.web.test_browser import CHROMIUM, FLAGS, violations
 from tests.web.test_hostile_addresses import VALUES
 from tests.web.test_pages import visible
 
-from clerestory.models.protocols import Matrix
+from clerestory.models.protocols import CaptionCandidate, Matrix
 from clerestory.store import open_store
 from clerestory.web import create_app, folder_library
 from clerestory.web.folder_images import read_below
@@ -348,3 +350,77 @@ def test_axe_finds_nothing_and_nothing_runs_over_on_a_phone(browser_page: Page, 
     page.locator(".view").first.click()
     expect(page.get_by_role("dialog")).to_be_visible()
     assert violations(page) == []
+
+
+class CaptioningModel(ColourModel):
+    """Says which colour an image has."""
+
+    digest = "ca" * 32
+
+    def caption_images(self, images: Sequence[Image.Image], n: int = 1) -> list[list[CaptionCandidate]]:
+        assert self.may_embed.wait(60)
+        best = (self.embed_images(images) @ self.embed_texts(list(COLOURS)).T).argmax(axis=1)
+        return [[CaptionCandidate(f"something {list(COLOURS)[i]}", 0.5)] for i in best]
+
+
+class CaptioningFollower(ColourFollower):
+    """Serves a model that describes."""
+
+    model = CaptioningModel()
+
+
+@contextmanager
+def describing(home: Path, folder: Path) -> Iterator[httpx.Client]:
+    store = open_store(home)
+    app = create_app(store, None, folder=folder)
+    app.state.server.follower = CaptioningFollower(store, None, "colours")
+    try:
+        with running(app) as base, httpx.Client(base_url=base, headers={"origin": base}, timeout=60) as client:
+            yield client
+    finally:
+        store.close()
+
+
+def test_a_folder_is_described_in_place_and_continues_after_a_restart(folder: Path, tmp_path: Path) -> None:
+    slow = CaptioningFollower.model.may_embed
+    with describing(tmp_path / "home", folder) as client:
+        assert "All of them (25)" in client.get("/describe").text
+        slow.clear()
+        review = client.post("/describe/folder", data={"under": ""}).headers["location"]
+        assert client.get(f"{review}/progress").json()["total"] == NUM_IMAGES + 1
+        threading.Timer(0.5, slow.set).start()  # the server is stopped while a file is being described
+    with describing(tmp_path / "home", folder) as client:
+        until(lambda: not client.get(f"{review}/progress").json()["running"])
+        page = client.get(review).text
+        assert "1 of 25 files was not read" in visible(page)
+        assert "broken.jpg" in page
+        client.post(review, data={"do": "accept-all"})
+        client.post(review, data={"do": "undo"})
+        client.post(review, data={"do": "accept-all"})
+        table = client.get(f"{review}/captions.csv").content.decode("utf-8-sig")
+        captions = {row["file"]: row["caption"] for row in csv.DictReader(io.StringIO(table))}
+        assert len(captions) == NUM_IMAGES
+        assert captions["trip/день/blue.png"] == "something blue"
+        assert "24 pictures, 24 accepted" in visible(client.get("/describe").text)
+        part = client.post("/describe/folder", data={"under": "trip/день"}).headers["location"]
+        until(lambda: not client.get(f"{part}/progress").json()["running"])
+        assert "0 of 1 accepted" in visible(client.get(part).text)
+
+
+def test_only_the_folder_of_the_server_can_be_described(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/secret.png").write_bytes(solid_image())
+    inside = tmp_path / "inside"
+    shutil.copytree(folder, inside)
+    (inside / "linked").symlink_to(tmp_path / "outside")
+    (inside / "link.png").symlink_to(tmp_path / "outside/secret.png")
+    with describing(tmp_path / "home", inside) as client:
+        for under in ("..", "../outside", "linked", str(tmp_path / "outside"), "/", "%2e%2e", "trip/../..", "\x00"):
+            assert client.post("/describe/folder", data={"under": under}).status_code == 404, under
+        foreign = client.post("/describe/folder", data={"under": ""}, headers={"origin": "http://evil.example"})
+        assert foreign.status_code == 403
+        review = client.post("/describe/folder", data={}).headers["location"]
+        until(lambda: not client.get(f"{review}/progress").json()["running"])
+        assert "secret" not in client.get(review).text
+        assert "link.png" not in client.get(review).text
+        assert client.get("/describe/no-such-review-at-all/progress").status_code == 404

@@ -22,7 +22,17 @@ from starlette.types import Scope
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.sample import Dataset
 from clerestory.store import Store
-from clerestory.web import api, describe, folder_duplicates, folder_images, folder_search, image_query, images, search
+from clerestory.web import (
+    api,
+    describe,
+    folder_describe,
+    folder_duplicates,
+    folder_images,
+    folder_search,
+    image_query,
+    images,
+    search,
+)
 from clerestory.web.draining import DrainMiddleware
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
@@ -88,6 +98,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     preparing = asyncio.create_task(_prepare(server.follower))
     if server.library is not None:
         server.library.start(server.follower, server.queue)
+        server.describing = folder_describe.DescribeQueue(server)
+        await asyncio.to_thread(server.describing.start)
         await asyncio.to_thread(folder_images.trim_cache, server.store.home / folder_images.THUMBNAILS)
     try:
         yield
@@ -130,6 +142,8 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route("/folder/progress", folder_search.progress, methods=["GET"]),
         Route("/describe", describe.start_page, methods=["GET"]),
         Route("/describe", describe.upload, methods=["POST"]),
+        Route("/describe/folder", folder_describe.begin, methods=["POST"]),
+        Route("/describe/{review}/progress", folder_describe.progress, methods=["GET"]),
         Route("/describe/examples", describe.examples, methods=["POST"]),
         Route("/describe/{review}", describe.review_page, methods=["GET"]),
         Route("/describe/{review}", describe.review_step, methods=["POST"]),

@@ -38,11 +38,12 @@ MAX_FORM_BYTES = 500_000
 async def start_page(request: Request) -> Response:
     """``GET /describe``: choose images."""
     server = server_state(request)
-    loaded = _require_captioner(server.follower.loaded)
+    loaded = require_captioner(server.follower.loaded)
     examples = min(MAX_EXAMPLES, len(server.data)) if server.data is not None else 0
     unlike = unlike_sentence(*loaded.unlike, loaded.reference.data, "pictures")
     context = {"model": loaded, "examples": examples, "unlike": unlike, "remedy": labels.OTHER_MODEL}
-    return page(request, "describe.html", context | _drop_context(server))
+    folder = await asyncio.to_thread(server.describing.context) if server.describing else {}
+    return page(request, "describe.html", context | _drop_context(server) | folder)
 
 
 async def upload(request: Request) -> Response:
@@ -52,8 +53,8 @@ async def upload(request: Request) -> Response:
     gets the state of the review as JSON.
     """
     server = server_state(request)
-    loaded = _require_captioner(server.follower.loaded)
-    review = await _review(request) if "review" in request.path_params else None
+    loaded = require_captioner(server.follower.loaded)
+    review = await review_of(request) if "review" in request.path_params else None
     images: list[tuple[ReviewItem, bytes]] = []
     rejected: list[RejectedFile] = []
     num_before = len(review.page.items) if review else 0
@@ -98,7 +99,7 @@ async def examples(request: Request) -> Response:
     server = server_state(request)
     if server.data is None or not len(server.data):
         raise RequestRejected("this server has no example pictures", "choose some of your own")
-    loaded = _require_captioner(server.follower.loaded)
+    loaded = require_captioner(server.follower.loaded)
     images = []
     for sample in _example_samples(server.data):
         content = await asyncio.to_thread(server.data.read, sample)
@@ -110,12 +111,12 @@ async def examples(request: Request) -> Response:
 
 async def review_page(request: Request) -> Response:
     """``GET /describe/{review}``: the current state of a review, ``PAGE_SIZE`` images at a time."""
-    return _render(request, await _review(request))
+    return _render(request, await review_of(request))
 
 
 async def review_step(request: Request) -> Response:
     """``POST /describe/{review}``: one step, such as ``do=accept-3``, with all captions of the form."""
-    review = await _review(request)
+    review = await review_of(request)
     body = (await read_body(request, MAX_FORM_BYTES)).decode("utf-8", "replace")
     try:
         form = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=2 * PAGE_SIZE + 20))
@@ -131,7 +132,7 @@ async def review_step(request: Request) -> Response:
 
 async def preview(request: Request) -> Response:
     """``GET /describe/{review}/{number}.webp``: one image, small; ``?large=1`` is the large copy."""
-    review = await _review(request)
+    review = await review_of(request)
     item = review.page.item(request.path_params["number"])
     large = None
     if request.query_params.get("large"):
@@ -141,7 +142,7 @@ async def preview(request: Request) -> Response:
 
 async def download(request: Request) -> Response:
     """``GET /describe/{review}/captions.csv``: the accepted captions."""
-    review = await _review(request)
+    review = await review_of(request)
     rows = [_csv_row(item, review.release) for item in review.page.accepted]
     if not rows:
         raise RequestRejected("no caption is accepted yet", "accept at least one first", status=409, kind="conflict")
@@ -149,7 +150,7 @@ async def download(request: Request) -> Response:
     return Response(captions_csv(rows).encode("utf-8"), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-async def _review(request: Request) -> Review:
+async def review_of(request: Request) -> Review:
     """The review of the URL; in a thread, since it may have to be read from the disk."""
     return await asyncio.to_thread(server_state(request).reviews.get, request.path_params["review"])
 
@@ -189,6 +190,7 @@ def _render(request: Request, review: Review, result: StepResult | None = None) 
     number = _page_number(request, review, result)
     context = _drop_context(server) | {
         "review": review,
+        "progress": server.describing.progress_of(review) if server.describing else {},
         "items": review.page.items[(number - 1) * PAGE_SIZE : number * PAGE_SIZE],
         "rejections": rejection_groups(review.page.rejected),
         "number": number,
@@ -240,15 +242,20 @@ async def _described(server: ServerState, loaded: LoadedModel, content: bytes, n
         Busy: the queue is full.
         UploadError: the image cannot be used.
     """
-
-    def timed() -> tuple[ReviewItem, bytes]:
-        start = time.perf_counter()
-        image = _review_item(loaded, content, name)
-        server.caption_seconds.add(time.perf_counter() - start)
-        return image
-
     with server.queue.admit():
-        return await server.queue.run(timed)
+        return await server.queue.run(described_image, server, loaded, content, name)
+
+
+def described_image(server: ServerState, loaded: LoadedModel, content: bytes, name: str) -> tuple[ReviewItem, bytes]:
+    """One image with its suggestions, and its large copy; runs in the model's thread.
+
+    Raises:
+        UploadError: the image cannot be used.
+    """
+    start = time.perf_counter()
+    image = _review_item(loaded, content, name)
+    server.caption_seconds.add(time.perf_counter() - start)
+    return image
 
 
 def _review_item(loaded: LoadedModel, content: bytes, name: str) -> tuple[ReviewItem, bytes]:
@@ -269,7 +276,12 @@ def _proposals(loaded: LoadedModel, suggestions: Sequence[Suggestion]) -> tuple[
     return tuple(Proposal(each.text, each.confidence) for each in suggestions)
 
 
-def _require_captioner(loaded: LoadedModel) -> LoadedModel:
+def require_captioner(loaded: LoadedModel) -> LoadedModel:
+    """The model itself.
+
+    Raises:
+        CapabilityError: it does not write captions.
+    """
     if not loaded.can_describe:
         raise CapabilityError(
             f"{loaded.ref} searches pictures but cannot write captions",

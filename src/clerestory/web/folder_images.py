@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from clerestory.apps.folder_index.reading import MAX_FILE_BYTES
-from clerestory.core.errors import NotFound
+from clerestory.core.errors import CapabilityError, NotFound
 from clerestory.core.files import write_atomic
 from clerestory.data.images import decode_beside_requests, decode_image
 from clerestory.web.folder_library import FolderLibrary, IndexedFolder
@@ -66,10 +66,17 @@ def indexed_folder(server: ServerState) -> tuple[FolderLibrary, IndexedFolder]:
     Raises:
         NotFound: this server searches a dataset, not a folder.
         RequestRejected: 503, the model is being loaded.
+        CapabilityError: the served model cannot search.
     """
     if server.library is None:
         raise NotFound("this server does not search a folder", "start it with --data and a folder of pictures")
-    return server.library, server.library.of(server.follower.loaded)
+    loaded = server.follower.loaded
+    if loaded.embedder is None:
+        raise CapabilityError(
+            f"{loaded.ref} writes captions but cannot search: it has no embeddings of pictures and text",
+            "use the Describe page, or start the server with a model that can search, such as --model photos",
+        )
+    return server.library, server.library.of(loaded)
 
 
 def _paths_of(indexed: IndexedFolder, image_id: str) -> tuple[str, list[str]]:

@@ -20,7 +20,7 @@ from clerestory.apps.query_language import ForeignQuery
 from clerestory.apps.query_match import QueryMatch
 from clerestory.apps.search import SearchHit
 from clerestory.apps.training_reference import unlike_sentence
-from clerestory.core.errors import CapabilityError, InputError, NotFound
+from clerestory.core.errors import InputError, NotFound
 from clerestory.core.sample import Sample
 from clerestory.web import labels
 from clerestory.web.folder_images import indexed_folder
@@ -132,11 +132,6 @@ async def search_page(request: Request) -> Response:
     server = server_state(request)
     library, indexed = indexed_folder(server)
     loaded = server.follower.loaded
-    if loaded.embedder is None:
-        raise CapabilityError(
-            f"{loaded.ref} writes captions but cannot search: it has no embeddings of pictures and text",
-            "use the Describe page, or start the server with a model that can search, such as --model photos",
-        )
     view, query = indexed.view, parse(request)
     query, result, chips = await _search(server, loaded, indexed, view, query)
     heading, summary = _heading(query, result), _summary(query, result)
@@ -291,8 +286,7 @@ def _find(
     for hit, confidence in zip(hits[: query.shown], confidences, strict=False):
         if (place := view.snapshot.places.get(hit.path)) is not None:  # the index may have changed just now
             views.append(_view(indexed, view, place, confidence, query, len(hit.copies)))
-    total = len(view.newest) if filters == SearchFilter() else len(view.matching(filters))
-    return FolderResult(views, total, len(hits) > query.shown, matches, foreign)
+    return FolderResult(views, view.count(filters), len(hits) > query.shown, matches, foreign)
 
 
 def _is_answerable(hits: Sequence[FolderHit], match: QueryMatch) -> bool:

@@ -131,9 +131,12 @@ class FolderView:
         """The place of each content that meets the conditions, the newest first."""
         if filters == SearchFilter():
             return self.newest
-        accepted = np.flatnonzero(filters.mask(self.snapshot.state))
-        first = accepted[np.unique(self.snapshot.state.rows[accepted], return_index=True)[1]]
+        first = self.snapshot.accepted_places(filters)
         return first[np.argsort(-self.snapshot.dates[first], kind="stable")]
+
+    def count(self, filters: SearchFilter) -> int:
+        """The number of images that meet the conditions."""
+        return len(self.snapshot.accepted_places(filters))
 
     def image(self, place: int, num_copies: int = 0) -> FolderImage:
         """The image at a place."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +19,7 @@ from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, Rev
 
 _ID = re.compile(r"[A-Za-z0-9_-]{16,64}", re.ASCII)
 UNTOUCHED_DAYS = 7
+QUEUE = "queue.json"  # of a review of a folder
 _FIX = "free space and allow writing there; the captions are still in the form, so accept them again then"
 
 
@@ -79,6 +82,41 @@ class ReviewFiles:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def is_touched(self, review_id: str) -> bool:
+        """Whether a person has worked on a review."""
+        try:
+            return bool(json.loads((self.folder / review_id / "review.json").read_bytes())["touched"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def write_queue(self, review_id: str, folder: Path, paths: Sequence[str]) -> None:
+        """Write which files of a folder a review is to have, before its first state.
+
+        Raises:
+            NotWritable: the disk is full or read-only.
+        """
+        content = {"folder": os.fsencode(folder).hex(), "paths": [os.fsencode(path).hex() for path in paths]}
+        with translate_disk_errors(self.folder / review_id, "free space and allow writing there"):
+            make_folder(self.folder / review_id)
+            write_atomic(self.folder / review_id / QUEUE, json.dumps(content).encode(), mode=0o600)
+
+    def read_queue(self, review_id: str) -> tuple[Path, list[str]] | None:
+        """The folder of a review and the paths below it; None for a review of uploads."""
+        try:
+            content = json.loads((self.folder / review_id / QUEUE).read_bytes())
+            paths = [os.fsdecode(bytes.fromhex(path)) for path in content["paths"]]
+            return Path(os.fsdecode(bytes.fromhex(content["folder"]))), paths
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def of_folder(self, folder: Path) -> list[str]:
+        """The reviews of a folder, the newest first."""
+        with suppress(OSError):
+            found = sorted(self.folder.glob(f"*/{QUEUE}"), key=lambda file: -file.stat().st_mtime)
+            ids = [file.parent.name for file in found]
+            return [each for each in ids if (queue := self.read_queue(each)) and queue[0] == folder]
+        return []
+
     def remove_untouched(self) -> None:
         """Remove the reviews on which nobody has worked for ``UNTOUCHED_DAYS``; those with work are never removed."""
         oldest = time.time() - UNTOUCHED_DAYS * 86_400
@@ -97,6 +135,8 @@ def _as_json(page: ReviewPage) -> dict[str, Any]:
         "last_number": page.last_number,
         "upload": page.upload,
         "num_uploaded": page.num_uploaded,
+        "num_queued": page.num_queued,
+        "num_described": page.num_described,
     }
 
 
@@ -109,5 +149,6 @@ def _from_json(content: dict[str, Any], folder: Path) -> ReviewPage:
         preview = (folder / f"{each['number']}.webp").read_bytes()
         items.append(ReviewItem(**{**each, "preview": preview, "proposals": proposals}))
     rejected = tuple(RejectedFile(**each) for each in content["rejected"])
-    upload, num_uploaded = content.get("upload", ""), content.get("num_uploaded", 0)  # absent in earlier versions
-    return ReviewPage(tuple(items), rejected, content["last_number"], upload, num_uploaded)
+    counts = [content.get(name, 0) for name in ("num_uploaded", "num_queued", "num_described")]
+    # ``upload`` and the counts are absent in earlier versions.
+    return ReviewPage(tuple(items), rejected, content["last_number"], content.get("upload", ""), *counts)

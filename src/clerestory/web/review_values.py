@@ -61,6 +61,8 @@ class ReviewPage:
         last_number: the highest item number used so far.
         upload: the id of the last upload; it may arrive in several requests. Empty for one without an id.
         num_uploaded: how many files of the last upload were accepted.
+        num_queued: how many files of a folder this review is to have; 0 for uploads.
+        num_described: how many of them were described, or found unreadable.
     """
 
     items: tuple[ReviewItem, ...] = ()
@@ -68,6 +70,8 @@ class ReviewPage:
     last_number: int = 0
     upload: str = ""
     num_uploaded: int = 0
+    num_queued: int = 0
+    num_described: int = 0
 
     def item(self, number: int) -> ReviewItem:
         """The image with this number.
@@ -109,6 +113,19 @@ class ReviewPage:
             last_number=self.last_number + len(added),
             upload=upload,
             num_uploaded=len(added) + (self.num_uploaded if continued else 0),
+            num_queued=self.num_queued,
+            num_described=self.num_described,
+        )
+
+    def with_described(self, items: Sequence[ReviewItem], rejected: Sequence[RejectedFile], last: int) -> ReviewPage:
+        """The page with the next files of the folder, whose numbers are assigned; ``last`` is the highest one."""
+        return replace(
+            self,
+            items=(*self.items, *items),
+            rejected=(*self.rejected, *rejected),
+            last_number=last,
+            num_uploaded=self.num_uploaded + len(items),
+            num_described=self.num_described + len(items) + len(rejected),
         )
 
     @property

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from clerestory.core.errors import NotFound, NotWritable
@@ -67,6 +68,34 @@ class Review:
                 self._record(f"adding {num_images(len(page.items) - len(undone.items))}", undone)
             self.page, self._upload = page, upload
 
+    def begin(self, num_queued: int) -> None:
+        """Write the first state of a review of a folder.
+
+        Raises:
+            NotWritable: the disk is full or read-only.
+        """
+        with self.lock:
+            page = replace(self.page, num_queued=num_queued)
+            self.files.write(self.id, self.release, page, touched=False)
+            self.page = page
+
+    def extend(self, images: Sequence[tuple[ReviewItem, bytes]], rejected: Sequence[RejectedFile]) -> None:
+        """Add the next files of the folder, to every state that can be undone as well, so that no undo removes them.
+
+        Raises:
+            NotWritable: the disk is full or read-only; nothing has changed.
+        """
+        with self.lock:
+            items = [replace(item, number=self.page.last_number + 1 + i) for i, (item, _) in enumerate(images)]
+            last = self.page.last_number + len(items)
+            for item, (_, large) in zip(items, images, strict=True):
+                self.files.write_large(self.id, item.number, large)
+            page = self.page.with_described(items, rejected, last)
+            touched = bool(self.history) or self.files.is_touched(self.id)
+            self.files.write(self.id, self.release, page, touched)
+            self.page = page
+            self.history = [(label, each.with_described(items, rejected, last)) for label, each in self.history]
+
     def _record(self, label: str, before: ReviewPage) -> None:
         self.history = [*self.history[-MAX_UNDO_STEPS + 1 :], (label, before)]
 
@@ -105,6 +134,22 @@ class Review:
             self.history.pop()
             self.page, self._upload = page, ""
             return label
+
+
+class FolderQueue(Protocol):
+    """Describes a folder of the server in the background; see ``folder_describe``."""
+
+    def add(self, review_id: str) -> None:
+        """Describe one more review."""
+
+    def context(self) -> dict[str, object]:
+        """What the page of a new review offers."""
+
+    def progress_of(self, review: Review) -> dict[str, object]:
+        """How far a review is: numbers, and a sentence for people."""
+
+    def close(self) -> None:
+        """Stop; the rest is described after the next start."""
 
 
 class Reviews:

@@ -21,7 +21,7 @@ from clerestory.web.query_images import QueryImages
 from clerestory.web.report_cache import ReportCache
 from clerestory.web.request_body import ByteBudget
 from clerestory.web.review_files import ReviewFiles
-from clerestory.web.reviews import Reviews
+from clerestory.web.reviews import FolderQueue, Reviews
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,6 +38,7 @@ class ServerState:
         name: the model name whose release is served.
         follower: keeps the served model loaded.
         library: the folder of images to search; None if a dataset is searched, or nothing.
+        describing: describes the folder; None without one.
         queue: the queue in front of the model.
         batcher: embeds the inputs of concurrent requests together.
         body_budget: bounds the large request bodies in memory.
@@ -53,6 +54,7 @@ class ServerState:
     name: str
     follower: ModelFollower
     library: FolderLibrary | None = None
+    describing: FolderQueue | None = None
     queue: InferenceQueue = field(default_factory=InferenceQueue)
     thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
     query_images: QueryImages = field(default_factory=QueryImages)
@@ -84,6 +86,8 @@ class ServerState:
         """Wait for the running jobs and end the threads."""
         if self.library is not None:
             self.library.close()
+        if self.describing is not None:
+            self.describing.close()
         self.queue.close()
         self._image_threads.shutdown(wait=True, cancel_futures=True)
         self._thread.shutdown(wait=True, cancel_futures=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clerestory.apps.folder_index.catalog import OTHER, VERSION, Catalog, CatalogState, FileRecord
+from clerestory.apps.folder_index.catalog import OTHER, VERSION, Catalog, FileRecord
 from clerestory.apps.folder_index.duplicates import DuplicateLists, find_duplicates
 from clerestory.apps.folder_index.embedding_file import EmbeddingFile, Matrix, damaged_rows
 from clerestory.apps.folder_index.filters import SearchFilter, local_clock
@@ -182,19 +182,16 @@ class FolderIndex:
             raise CapabilityError("the embedding of this query is not finite", "use another query or another model")
         snapshot = self._snapshot
         state = snapshot.state
-        if filters is None or filters == SearchFilter():
-            places = snapshot.first_places
-        else:
-            accepted = np.flatnonzero(filters.mask(state))
-            places = accepted[np.sort(np.unique(state.rows[accepted], return_index=True)[1])]
+        places = snapshot.accepted_places(filters or SearchFilter())
         if without:
             left_out = [state.rows[state.sha256.index(each)] for each in set(without) if each in state.sha256]
             places = places[~np.isin(state.rows[places], left_out)]
         scores = snapshot.scores(np.ascontiguousarray(query, np.float32), places)
-        return [self._hit(state, int(places[i]), float(scores[i])) for i in top(scores, k).tolist()]
+        return [self._hit(snapshot, int(places[i]), float(scores[i])) for i in top(scores, k).tolist()]
 
-    def _hit(self, state: CatalogState, place: int, score: float) -> FolderHit:
-        same = np.flatnonzero(state.rows == state.rows[place]).tolist()
+    def _hit(self, snapshot: Snapshot, place: int, score: float) -> FolderHit:
+        state = snapshot.state
+        same = np.flatnonzero(state.rows == state.rows[place]).tolist() if snapshot.has_copies else []
         taken = int(state.taken[place])
         return FolderHit(
             state.paths[place],

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from clerestory.apps.folder_index.catalog import CatalogState
 from clerestory.apps.folder_index.embedding_file import Matrix
-from clerestory.apps.folder_index.filters import local_dates
+from clerestory.apps.folder_index.filters import SearchFilter, local_dates
+
+MAX_FILTERS = 32  # whose places are kept
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,27 @@ class Snapshot:
     def first_places(self) -> NDArray[np.int64]:
         """The place of the first path of each content, ascending."""
         return np.sort(np.unique(self.state.rows, return_index=True)[1])
+
+    def accepted_places(self, filters: SearchFilter) -> NDArray[np.int64]:
+        """The place of the first path of each content that meets the conditions, ascending; kept for the next query."""
+        if filters == SearchFilter():
+            return self.first_places
+        if (known := self._accepted.get(filters)) is None:
+            accepted = np.flatnonzero(filters.mask(self.state))
+            known = accepted[np.sort(np.unique(self.state.rows[accepted], return_index=True)[1])]
+            if len(self._accepted) >= MAX_FILTERS:
+                self._accepted.clear()
+            self._accepted[filters] = known
+        return known
+
+    @cached_property
+    def _accepted(self) -> dict[SearchFilter, NDArray[np.int64]]:
+        return {}
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether any two files have the same bytes."""
+        return len(self.first_places) < len(self)
 
     @cached_property
     def places(self) -> dict[str, int]:
