@@ -34,6 +34,7 @@ WHITENING, RIDGE_OF_WHITENING = 0.15, 0.02
 CLASS_WHITENING = 0.125
 DEFINITION_WEIGHT = 0.5  # of a class, beside its name
 CLASS_SHARE = 0.55  # of the embeddings by class names, beside the general head
+SPREAD_RIDGE = 2  # of the covariance that texts are scaled by, as a multiple of its mean variance
 DIMS = (64, 128, 256)
 SCALES = (5, 10, 15, 20, 30, 40, 60, 80)
 
@@ -86,7 +87,7 @@ def main(path: Path) -> None:
     # Each photograph as the head sees one that it was not fitted on.
     embedded = space.mix(unit_rows(class_rows - space.class_mean), ridge.left_out - ridge.target_mean, head)
     covariance = np.cov(embedded.T)
-    spread = covariance + np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    spread = covariance + SPREAD_RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
     space = PhotoSpace(classes, space.class_mean, text_centre, text_map, spread, head)
     texts = space.embed_texts(captions)[:, 1:]
     scale = min(SCALES, key=lambda scale: loss(scale * embedded @ texts.T, owner))
