@@ -32,6 +32,8 @@ ADDRESSES = (
     "/describe/{}",
     "/describe/{}/{}.webp",
     "/describe/{}/captions.csv",
+    "/describe/{}/progress",
+    "/folder/images/{}/{}",
     "/static/{}",
     "/v1/models/{}",
     "/v1/{}",

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from clerestory.apps.datasets import load_dataset
-from clerestory.apps.folder_index.source import image_folder
+from clerestory.apps.folder_index.source import empty_folder, image_folder
 from clerestory.apps.loading import check_reference, privacy_notice
 from clerestory.apps.right_model import choose_model, data_kinds
 from clerestory.apps.starter import DEFAULT_NAME, live_or_starter
@@ -43,7 +43,7 @@ def serve_(
     is_chosen = not model and name == DEFAULT_NAME  # by us, not by the user
     name, model = _model_to_serve(store, name, model, common)
     with paused_garbage_collection():
-        folder = image_folder(store, data)
+        folder = image_folder(store, data) or empty_folder(store, data)
         dataset = None if folder else load_dataset(store, data, common.out)
         if is_chosen:
             model = _fitting_model(store, model, folder, dataset, common)

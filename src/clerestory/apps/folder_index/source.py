@@ -31,6 +31,17 @@ def image_folder(store: Store, source: str) -> Path | None:
     return folder if has_images(folder) else None
 
 
+def empty_folder(store: Store, source: str) -> Path | None:
+    """The folder that a source names if nothing is in it yet, so that a server can wait for images; None otherwise."""
+    if source in names("data") or any(row.name == source for row in store.datasets()):
+        return None
+    folder = Path(source).expanduser()
+    try:
+        return folder if source and not any(not entry.name.startswith(".") for entry in folder.iterdir()) else None
+    except OSError:
+        return None
+
+
 def count_unlike_files(reference: TrainingReference, index: FolderIndex, store: Store) -> tuple[int, int]:
     """How many images of a folder are unlike the training images of a model, and how many were checked.
 
