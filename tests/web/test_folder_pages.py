@@ -165,6 +165,8 @@ def test_words_pictures_and_a_minus_make_one_query(client: httpx.Client) -> None
     assert "Like this picture, and “green”" in visible(between)
     assert names_of(between)[0] in {"yellow.png", "7.png", "11.png", "15.png", "19.png", "23.png"}
     assert names_of(client.get("/?q=yellow").text)[:6] != names_of(client.get("/?q=yellow -red").text)[:6]
+    added = re.findall(r'data-add="([^"]+)"', client.get(f"/?q=green&like={red}").text)[0].replace("&amp;", "&")
+    assert client.get(added).text.count('class="remove"') == 2
     several = client.get(f"/?like={red}&like={blue}").text
     assert several.count('class="remove"') == 2
     assert "Add what you are looking for" in visible(client.get("/?q=-red").text)

@@ -98,12 +98,16 @@ class Chip(NamedTuple):
 
 
 class ImageView(NamedTuple):
-    """One image of the grid, the caption that it has, and its confidence."""
+    """One image of the grid, the caption that it has, its confidence, and where its links lead.
+
+    ``like_url`` begins a new search with it, ``add_url`` adds it to this one; empty if that is not possible.
+    """
 
     image: FolderImage
     caption: str
     confidence: Confidence | None
     like_url: str
+    add_url: str
 
 
 @dataclass(slots=True)
@@ -326,7 +330,10 @@ def _view(
 ) -> ImageView:
     image = view.image(place, num_copies)
     sample = indexed.captions.samples.get(view.snapshot.state.sha256[place])
-    return ImageView(image, sample.caption if sample else "", confidence, query.url(q="", like=image.id, image=()))
+    num_images = len(query.likes) + len(query.images)
+    add = query.url(like=(*query.likes, image.id)) if not query.is_empty and num_images < MAX_IMAGES else ""
+    like = query.url(q="", like=image.id, image=())
+    return ImageView(image, sample.caption if sample else "", confidence, like, add)
 
 
 def _explanation(indexed: IndexedFolder, query: FolderQuery) -> str:

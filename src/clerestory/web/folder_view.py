@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, date, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, date, datetime
 from functools import cached_property
 from typing import NamedTuple
 
@@ -17,6 +17,8 @@ from clerestory.core.text import valid_unicode
 
 ID_LENGTH = 24  # hexadecimal digits of the SHA-256 of a image
 MAX_FOLDERS = 80
+# A file system may have times that no calendar has.
+EARLIEST, LATEST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) for year in (MINYEAR, MAXYEAR))
 ORIENTATIONS: tuple[Orientation, ...] = ("landscape", "portrait", "square")
 
 
@@ -45,7 +47,7 @@ class FolderImage(NamedTuple):
     @property
     def day(self) -> date:
         """When it was taken, else last changed."""
-        return datetime.fromtimestamp(self.taken, UTC).date()
+        return datetime.fromtimestamp(min(max(self.taken, EARLIEST), LATEST), UTC).date()
 
     @property
     def details(self) -> str:
@@ -108,7 +110,8 @@ class FolderView:
     def years(self) -> tuple[int, ...]:
         """The years of the images, the newest first; none if they are all of one year."""
         found = np.unique(self.snapshot.dates.astype("datetime64[s]").astype("datetime64[Y]")).astype(int) + 1970
-        return tuple(found[::-1].tolist()) if len(found) > 1 else ()
+        years = [year for year in found[::-1].tolist() if MINYEAR <= year <= MAXYEAR]
+        return tuple(years) if len(years) > 1 else ()
 
     @cached_property
     def orientations(self) -> tuple[Orientation, ...]:

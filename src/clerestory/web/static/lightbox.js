@@ -15,7 +15,7 @@ const showLarge = (index) => {
   const details = lightbox.querySelector("[data-details]");
   details.hidden = !link.dataset.details;
   details.firstElementChild.textContent = link.dataset.details ?? "";
-  for (const name of ["like", "original"]) {
+  for (const name of ["like", "add", "original"]) {
     const target = details.querySelector(`[data-${name}]`);
     target.hidden = !link.dataset[name];
     if (link.dataset[name]) target.href = link.dataset[name];
