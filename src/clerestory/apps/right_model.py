@@ -136,7 +136,7 @@ def choose_model(store: Store, kinds: ImageKinds | None, images: str = "images")
         if is_release:
             return ModelChoice(ref, _other_kinds(kinds, "the model", images))
         return ModelChoice(STARTER, f"{_subject(kinds, images)}, so the included model {STARTER} is used{_rest(kinds)}")
-    if is_release and not _is_for_drawings(store, ref):
+    if is_release and not default_is_for_drawings(store):
         return ModelChoice(ref)
     if kinds.main == OTHER:
         looks = ONE_OTHER if kinds.num_checked == 1 else f"these {images} look like {PLURALS[OTHER]}"
@@ -187,6 +187,17 @@ def _other_kind(kind: str) -> str:
 
 def _is_mixed(kinds: ImageKinds) -> bool:
     return sum(kinds.others().values()) > MIXED_SHARE * kinds.num_checked
+
+
+def default_is_for_drawings(store: Store) -> bool:
+    """Whether the model used where none is named knows drawings only: the starter, or a release trained on drawings."""
+    ref, _ = live_or_starter(store, f"{DEFAULT_NAME}@live")
+    if ref == STARTER:
+        return True
+    try:
+        return _is_for_drawings(store, ref)
+    except NotFound:  # no release is live, although there are some: the command will say so
+        return False
 
 
 def _is_for_drawings(store: Store, ref: str) -> bool:
@@ -330,6 +341,13 @@ def _image_names(folder: Path) -> Iterator[str]:
                     waiting.append(os.path.join(below, entry.name))
                 elif is_image_name(entry.name):
                     yield os.path.join(below, entry.name)
+
+
+def photo_encoder(model: object) -> PhotoEncoder | None:
+    """The model itself if it is a photo encoder."""
+    from clerestory.models.photo.encoder import PhotoEncoder
+
+    return model if isinstance(model, PhotoEncoder) else None
 
 
 @cache

@@ -1,0 +1,101 @@
+"""Descriptions of image files: captions of drawings, tags of photographs, each from the model that knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clerestory.apps.captioning import BATCH_SIZE, file_problem, read_image_file
+from clerestory.apps.right_model import DRAWING, NEITHER, OTHER, PHOTOGRAPH, PLURALS, ImageKinds
+from clerestory.apps.tags import Tag, included_tagger
+from clerestory.core.errors import InputError
+from clerestory.core.units import plural
+from clerestory.data.images import decode_image, image_batches
+from clerestory.models.starter import PHOTOS
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from clerestory.models.photo.encoder import PhotoEncoder
+
+LOOK = f"look like {PLURALS[OTHER]}"
+CAPTIONER = "hf:HuggingFaceTB/SmolVLM-256M-Instruct"
+
+
+@dataclass(frozen=True, slots=True)
+class SeenImage:
+    """What the photo encoder says about an image.
+
+    Attributes:
+        kind: photograph, drawing or other.
+        is_confident: whether the kind is certain enough to rely on.
+        tags: of a photograph, most probable first; empty means "not sure".
+    """
+
+    kind: str
+    is_confident: bool
+    tags: tuple[Tag, ...] = ()
+
+    @property
+    def gets_tags(self) -> bool:
+        """Whether tags describe it, and not a caption."""
+        return self.kind != DRAWING
+
+
+def look_at_files(encoder: PhotoEncoder, files: Sequence[Path]) -> Iterator[tuple[Path, SeenImage | str]]:
+    """Each file with its kind and tags, or the reason why it cannot be read; one pass through the network."""
+    from clerestory.models.photo.kinds import kind_probe
+
+    problems: dict[Path, str] = {}
+
+    def load(path: Path) -> Image.Image | None:
+        try:
+            return decode_image(read_image_file(path))
+        except (OSError, InputError) as error:
+            problems[path] = file_problem(error)
+            return None
+
+    for batch in image_batches(files, load, BATCH_SIZE):
+        images = [image for _, image in batch if image is not None]
+        found = encoder.features(images) if images else None
+        guesses = kind_probe().guess(found.features) if found else []
+        tags = included_tagger().tags(found) if found else []
+        seen = iter(
+            SeenImage(str(guess.kind), guess.is_confident, tuple(some) if guess.kind == PHOTOGRAPH else ())
+            for guess, some in zip(guesses, tags, strict=True)
+        )
+        for path, image in batch:
+            yield path, next(seen) if image is not None else problems[path]
+
+
+def kinds_sentence(seen: Sequence[SeenImage], captioner: str) -> tuple[str, str]:
+    """Which images get tags and which get captions, and why: one sentence, and a warning about the others.
+
+    Args:
+        seen: the images, some of which get tags.
+        captioner: the reference of the model that captions drawings.
+    """
+    kinds = ImageKinds.of((each.kind, each.is_confident) for each in seen)
+    counts = {kind: sum(each.kind == kind for each in seen) for kind in (PHOTOGRAPH, DRAWING, OTHER)}
+    notice = warning = ""
+    if seen and counts[PHOTOGRAPH] == len(seen):
+        what = f"these are {PLURALS[PHOTOGRAPH]}, so they get"
+        if len(seen) == 1:
+            what = f"this is a {PHOTOGRAPH}, so it gets"
+        if kinds.is_unsure:
+            what = f"these are probably {PLURALS[PHOTOGRAPH]}, but this is unsure; they get"
+        notice = f"{what} tags from the included model {PHOTOS}; for captions use --model {CAPTIONER}"
+    elif counts[PHOTOGRAPH]:
+        notice = f"{_are(counts[PHOTOGRAPH], PHOTOGRAPH)}, with tags from the included model {PHOTOS}"
+        if counts[DRAWING]:
+            notice += f"; {_are(counts[DRAWING], DRAWING)}, with captions from {captioner}"
+    if counts[OTHER]:
+        number = plural(counts[OTHER], "image looks like a screenshot, a chart or a document", "images " + LOOK)
+        warning = f"{number}, {NEITHER}"
+    return notice, warning
+
+
+def _are(number: int, kind: str) -> str:
+    return plural(number, f"image is a {kind}", f"images are {PLURALS[kind]}")
