@@ -18,6 +18,7 @@ Shape suffixes: N photographs or texts, K classes, F features, E width of the te
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class LinearHead:
         return rows
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for its cached property
 class PhotoSpace:
     """The maps of photographs and texts into the space.
 
@@ -112,7 +113,7 @@ class PhotoSpace:
         length_N1 = (self.smallest_deviation / deviation_N)[:, None].clip(0, 1)
         return np.concatenate([np.sqrt(1 - length_N1**2), rows_N * length_N1], axis=1).astype(np.float32)
 
-    @property
+    @cached_property
     def smallest_deviation(self) -> float:
         """The least standard deviation that the similarity of any text to photographs can have."""
         return float(np.sqrt(np.linalg.eigvalsh(self.spread)[0]))
