@@ -174,7 +174,9 @@ def _among_candidates(data: HeadData, held_out: Any) -> tuple[Any, Any]:
     """Whether each caption's photograph is first, and among ten, of itself and others of its fold."""
     folds, draw, ranks = assign_folds(data.groups), np.random.default_rng(0), []
     for text, own in zip(data.texts, data.owner, strict=True):
-        others = draw.choice(np.flatnonzero((folds == folds[own]) & (np.arange(len(data)) != own)), CANDIDATES - 1, replace=False)
+        others = draw.choice(
+            np.flatnonzero((folds == folds[own]) & (np.arange(len(data)) != own)), CANDIDATES - 1, replace=False
+        )
         ranks.append(1 + int((held_out[others] @ text >= held_out[own] @ text).sum()))
     return np.array(ranks) <= 1, np.array(ranks) <= 10
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from clerestory.apps.starter import DEFAULT_NAME, live_or_starter
 from clerestory.core.digest import canonical, digest_file, digest_folder
-from clerestory.core.errors import ClerestoryError, DataError, InputError, NotFound
+from clerestory.core.errors import ClerestoryError, DataError, InputError, IntegrityError, NotFound, NotWritable
 from clerestory.core.provenance import code_digest
 from clerestory.core.sample import Dataset
 from clerestory.core.units import plural
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 MAX_CHECKED = 64  # images of a folder or a dataset that are looked at
 BATCH_SIZE = 16
+MAX_SIDE = 1024  # pixels of a decoded image
 KINDS_FILE = "kinds.safetensors"
 MAX_FILE_BYTES = 64 * 2**20
 MIXED_SHARE = 0.1  # of another kind, from which on a sentence names it
@@ -167,10 +168,10 @@ def _rest(kinds: ImageKinds) -> str:
     if not _is_mixed(kinds):
         return ""
     other = PHOTOS if kinds.main == DRAWING else STARTER
-    counts = [f"{n} are {PLURALS[kind]}" for kind, n in kinds.others().items()]
-    counts += [f"{n} are unsure"] if (n := sum(kinds.unsure.values())) else []
     remedy = f", which --model {other} knows better" if set(kinds.others()) == {_other_kind(kinds.main)} else ""
-    return f"; {' and '.join(counts)}{remedy}"
+    counts = [f"{n} are {PLURALS[kind]}{remedy}" for kind, n in kinds.others().items()]
+    unsure = [f"{n} are unsure"] if (n := sum(kinds.unsure.values())) else []
+    return f"; {' and '.join(unsure + counts)}"
 
 
 def _other_kinds(kinds: ImageKinds, model: str, images: str) -> str:
@@ -196,7 +197,11 @@ def default_is_for_drawings(store: Store) -> bool:
         return True
     try:
         return _is_for_drawings(store, ref)
-    except NotFound:  # no release is live, although there are some: the command will say so
+    except (
+        NotFound,
+        IntegrityError,
+        NotWritable,
+    ):  # no release is live, although there are some: the command will say so
         return False
 
 
@@ -257,7 +262,7 @@ def dataset_kinds(store: Store, digest: str, open_dataset: Callable[[], Dataset]
         open_dataset: opens it; called if the answer is not in the cache.
 
     Returns:
-        None where they cannot be known, because the weights of ``photos`` are not on this machine.
+        None where they cannot be known, because ``photos`` cannot be opened on this machine.
     """
     key = f"image-kinds/{digest}/{_code()}"
     if (cached := store.cache_read(key)) is not None:
@@ -267,12 +272,18 @@ def dataset_kinds(store: Store, digest: str, open_dataset: Callable[[], Dataset]
     images = []
     for sample in (data.samples[i * len(data) // count] for i in range(count)):
         with suppress(DataError):
-            images.append(decode_sample(data, sample))
-    with suppress(NotFound):
+            images.append(_reduced(decode_sample(data, sample)))
+    with suppress(NotFound, IntegrityError, NotWritable):
         result = ImageKinds.of((str(guess.kind), guess.is_confident) for guess in kinds_of(images))
         store.cache_content(key, canonical({"confident": result.confident, "unsure": result.unsure}))
         return result
     return None
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    """The image, at most as large as the network needs: 64 of 12 megapixels would take 3 GB."""
+    image.thumbnail((MAX_SIDE, MAX_SIDE))
+    return image
 
 
 def folder_kinds(store: Store, folder: Path) -> ImageKinds | None:
@@ -281,7 +292,7 @@ def folder_kinds(store: Store, folder: Path) -> ImageKinds | None:
     A new file rarely changes the sample, and a file is looked at once while its size and time stay the same.
 
     Returns:
-        None where they cannot be known, because the weights of ``photos`` are not on this machine.
+        None where they cannot be known, because ``photos`` cannot be opened on this machine.
     """
     names = list(_image_names(folder))
     if len(names) > MAX_CHECKED:
@@ -294,7 +305,7 @@ def file_kinds(store: Store, files: Iterable[Path]) -> dict[Path, tuple[str, boo
     """The kind of each image file, and whether the guess is confident; a file that cannot be read is left out.
 
     Returns:
-        None where they cannot be known, because the weights of ``photos`` are not on this machine.
+        None where they cannot be known, because ``photos`` cannot be opened on this machine.
     """
     code = _code()
     keys: dict[Path, bytes] = {}
@@ -313,11 +324,11 @@ def file_kinds(store: Store, files: Iterable[Path]) -> dict[Path, tuple[str, boo
             images = {}
             for path in missing[start : start + BATCH_SIZE]:
                 with suppress(OSError, InputError):
-                    images[path] = decode_image(path.read_bytes())
+                    images[path] = _reduced(decode_image(path.read_bytes()))
             for path, guess in zip(images, kinds_of(list(images.values())), strict=True):
                 found[path] = str(guess.kind), guess.is_confident
                 new[keys[path]] = canonical([str(guess.kind), guess.is_confident])
-    except NotFound:
+    except (NotFound, IntegrityError, NotWritable):
         return None
     store.answer_cache.put(new)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from textwrap import shorten
@@ -15,7 +16,7 @@ from rich.text import Text
 from clerestory.apps.captioning import captions_csv
 from clerestory.apps.datasets import add_dataset, duplicate_images, load_dataset
 from clerestory.apps.loading import known_models
-from clerestory.cli.help_format import Model
+from clerestory.cli.help_format import FittingModel
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.core.digest import short
 from clerestory.core.errors import DataError, InputError
@@ -96,7 +97,7 @@ def duplicates_(
     *,
     near: Annotated[bool, Parameter(negative=())] = False,
     min_similarity: float | None = None,
-    model: Model = "icons@live",
+    model: FittingModel = "",
     csv: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
@@ -158,13 +159,15 @@ def _near_duplicates(
     """The three lists of duplicates of a folder."""
     from clerestory.apps.folder_index import FolderIndex
     from clerestory.apps.folder_index.source import image_folder
-    from clerestory.cli.model_output import load_named, name_unreadable
+    from clerestory.apps.right_model import folder_kinds
+    from clerestory.cli.model_output import load_fitting, name_unreadable
 
     store = open_store(common.home)
     folder = image_folder(store, name)
     if folder is None:
         raise InputError(f"{name} is not a folder of images, which --near needs", "name a folder, such as ./photos")
-    model = require_capability(load_named(store, ref, common), "Embedder", "comparing images", known_models(store))
+    loaded = load_fitting(store, ref, partial(folder_kinds, store, folder), common)
+    model = require_capability(loaded, "Embedder", "comparing images", known_models(store))
     index = FolderIndex.open(folder, store, model.digest, model.dims)
     name_unreadable(index.update(model.embed_images, common.out).unreadable, common.out)
     found = index.duplicates(common.out, min_similarity)

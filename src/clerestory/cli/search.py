@@ -24,7 +24,7 @@ from clerestory.apps.confidence import (
 )
 from clerestory.apps.datasets import load_dataset, show_findings
 from clerestory.apps.folder_index import FolderHit, FolderIndex, QueryPart, SearchFilter, compose_query
-from clerestory.apps.folder_index.captions import FolderSamples, read_captions, samples_digest
+from clerestory.apps.folder_index.captions import FolderCaptions, FolderSamples, read_captions, samples_digest
 from clerestory.apps.folder_index.filters import parse_date
 from clerestory.apps.folder_index.output import write_links
 from clerestory.apps.folder_index.source import count_unlike_files, image_folder
@@ -173,7 +173,8 @@ def search_(
         common.out.write_line(f"wrote {csv}")
     if links and found.folder and found.files:
         kind = write_links([found.folder / hit.path for hit in found.files], links)
-        common.out.write_line(f"wrote {plural(len(rows), kind.removesuffix('s'), kind)} to {links}")
+        one = "copy" if kind == "copies" else kind.removesuffix("s")
+        common.out.write_line(f"wrote {plural(len(rows), one, kind)} to {links}")
     common.out.result(rows, found.table())
 
 
@@ -267,7 +268,11 @@ def _search_folder(
     name_unreadable(update.unreadable, out)
     if not len(index):
         raise DataError(f"none of the images in {folder} can be read", "replace them, or name another folder")
-    captions = read_captions(index, out)
+    try:
+        captions = read_captions(index, out)
+    except DataError as error:
+        out.write_line(f"warning: {error}; the search goes on without captions")
+        captions = FolderCaptions()
     show_findings(captions.findings, str(folder), out)
     snapshot = index.snapshot
     samples = FolderSamples(snapshot, captions)
@@ -341,8 +346,10 @@ def _doubt(
 
 def _notice(confidences: Sequence[Confidence | None], out: Output) -> None:
     """What the confidences have in common."""
+    if not confidences:
+        return
     if all(confidence is None for confidence in confidences):
-        out.write_line("notice: no confidence is shown, because too few of the images have captions to measure it")
+        out.write_line("notice: no confidence is shown, because there are too few images to measure it")
     elif not any(confidence and confidence.level for confidence in confidences):
         out.write_line("notice: all of these are guesses; try other words")
 

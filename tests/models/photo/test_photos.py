@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -154,3 +156,10 @@ def test_texts_are_scaled_by_how_much_photographs_differ_in_their_direction() ->
     # Standard deviations 2, 1 and 1/2 along the three directions; the least one is not scaled down.
     assert rows[:, 1:].max(axis=1) == pytest.approx([0.25, 0.5, 1.0])
     assert np.linalg.norm(rows, axis=1) == pytest.approx(1)
+
+
+def test_threads_begun_after_an_embedding_have_all_processors(photos: PhotoEncoder) -> None:
+    before = torch.get_num_threads()
+    photos.embed_images([Image.new("RGB", (40, 30))] * 2)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == torch.get_num_threads() == before

@@ -197,3 +197,13 @@ def test_a_dual_encoder_gets_a_head_in_the_same_way(photographs: Dataset, tmp_pa
 def test_other_models_are_refused_with_what_would_do(photographs: Dataset, tmp_path: Path) -> None:
     with pytest.raises(CapabilityError, match="a head can be fitted on photos and on Hugging Face dual encoders"):
         tune_head(open_reference("starter"), photographs, open_store(tmp_path))
+
+
+def test_images_of_one_thing_are_refused_with_the_reason(photos: PhotoEncoder, tmp_path: Path) -> None:
+    rng, lines = np.random.default_rng(0), ["image,caption,concept"]
+    for number in range(20):
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,noise {number},noise")
+    (tmp_path / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="are 1 group of near-duplicates or of the same thing"):
+        tune_head(photos, open_data(str(tmp_path)), open_store(tmp_path / "home"))

@@ -38,6 +38,8 @@ NETWORK, SPACE = "network.", "space."
 SHORT_SIDE, MULTIPLE, MAX_ASPECT = 256, 32, 2
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0  # as in the training of EfficientNet-Lite
 REDUCING_GAP = 3.0
+# Of the process when this module was imported: a thread's own setting becomes that of the threads begun after it.
+THREADS = torch.get_num_threads()
 OWN_HEAD_HEADING = "## Own head"  # in the model card
 
 
@@ -219,9 +221,9 @@ def photo_features(network: EfficientNetLite, images: Sequence[Image.Image]) -> 
     Each image is computed by a thread of its own: that is faster than all threads for each in turn, and makes the
     result independent of the other images and of the number of processors.
     """
-    workers = max(1, min(len(images), torch.get_num_threads()))
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with ThreadPoolExecutor(THREADS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         rows = list(pool.map(lambda image: _features(network, image), images))
+    torch.set_num_threads(THREADS)
     last_NF, levels_NF, logits_NK = (np.concatenate(part) for part in zip(*rows, strict=True))
     return PhotoFeatures(join_features(last_NF, levels_NF), logits_NK)
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import platformdirs
 
 from clerestory.core.digest import digest, digest_file
-from clerestory.core.files import file_lock, make_folder, translate_disk_errors
+from clerestory.core.files import copy_folder, file_lock, make_folder, sync_folder, translate_disk_errors
 from clerestory.models.folder_check import CONFIG
 from clerestory.models.photo.package import PACKAGES, find_weights
 from clerestory.models.starter import PHOTOS
 
+WRITABLE_CACHE = "set CLERESTORY_CACHE to a folder with free space that can be written"
 SPACE_FILE, SETTINGS_FILE, CARD_FILE = "space.safetensors", "settings.json", "card.md"
 
 
@@ -41,7 +42,7 @@ def photos_folder() -> Path:
     target = _cache() / key
     if not (target / CONFIG).is_file():
         find_weights(settings["variant"])  # the usual reason of a failure, before anything is written
-        with translate_disk_errors(target.parent), file_lock(target.parent / ".lock"):
+        with translate_disk_errors(target.parent, WRITABLE_CACHE), file_lock(target.parent / ".lock"):
             if not (target / CONFIG).is_file():
                 _make(target, settings)
     return target
@@ -62,7 +63,9 @@ def _make(target: Path, settings: dict[str, object]) -> None:
         folder = Path(temporary) / target.name
         folder.mkdir()
         save_photo_encoder(read_weights(str(settings["variant"])), space, settings, card, folder)
-        folder.replace(target)
+        copy_folder(folder, complete := Path(temporary) / "complete")  # which flushes it to the disk
+        complete.replace(target)
+        sync_folder(target.parent)
 
 
 def _cache() -> Path:

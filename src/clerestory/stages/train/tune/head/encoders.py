@@ -78,7 +78,11 @@ class PhotoHeadEncoder:
 
 
 class DualHeadEncoder:
-    """A Hugging Face dual encoder; the features are its image embeddings."""
+    """A Hugging Face dual encoder; the features are its image embeddings.
+
+    Both sides are centred on the means of all images and captions, those of a left-out fold too: two vectors that
+    depend on no single caption.
+    """
 
     def __init__(self, model: DualEncoder) -> None:
         self.model, self.features_key = model, model.digest

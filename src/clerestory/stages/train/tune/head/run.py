@@ -92,6 +92,12 @@ def tune_head(
         texts = [(i, text) for i, sample in enumerate(samples) for text in captions_of(sample)]
         captions, owner_M = [text for _, text in texts], np.array([i for i, _ in texts])
         groups_N = near_duplicates(features_NF, [sample.concept or sample.image for sample in samples])
+        if (number := len(np.unique(groups_N))) < NUM_FOLDS:
+            raise DataError(
+                f"the images of {data.name} are {plural(number, 'group')} of near-duplicates or of the same thing, and "
+                f"measuring a gain needs at least {NUM_FOLDS}",
+                "add images of other things, or leave out the column concept or label",
+            )
         prepared, without = encoder.prepare(features_NF, captions, owner_M, groups_N)
         with progress.task("Fitting the head", 2) as task:
             held_out_ND = cross_fitted(prepared)
