@@ -209,7 +209,8 @@ def test_thumbnails_are_upright_made_once_and_kept_by_content(client: httpx.Clie
 
 
 @pytest.mark.parametrize(
-    "address", ["/folder/images/{}/small", "/folder/images/{}/original", "/?like={}", "/?image={}"]
+    "address",
+    ["/folder/images/{}/small", "/folder/images/{}/tags", "/folder/images/{}/original", "/?like={}", "/?image={}"],
 )
 def test_foreign_values_reach_nothing(client: httpx.Client, address: str) -> None:
     for value in (*VALUES[:6], *VALUES[10:], "..%2Fhome%2Fstore.db", "broken.jpg", "trip%2Fgreen.png"):

@@ -22,6 +22,7 @@ from clerestory.apps.search import SearchHit
 from clerestory.apps.training_reference import unlike_sentence
 from clerestory.core.errors import InputError, NotFound
 from clerestory.core.sample import Sample
+from clerestory.models.photo.encoder import PhotoEncoder
 from clerestory.web import labels
 from clerestory.web.folder_images import indexed_folder
 from clerestory.web.folder_library import IndexedFolder
@@ -151,6 +152,7 @@ async def search_page(request: Request) -> Response:
             "progress": progress_of(indexed),
             "query": query,
             "chips": chips,
+            "has_tags": isinstance(loaded.model, PhotoEncoder),
             "view": view,
             "result": result,
             "heading": heading,
