@@ -45,12 +45,12 @@ LISTS = (
     (
         "same image",
         "The same picture, saved again",
-        "In another size, quality or format, or slightly cropped. The first one is the largest.",
+        "In another size, quality or format. The first one is the largest.",
     ),
     (
         "look alike",
         "Pictures that look alike",
-        "Such as several shots of one scene. They are different pictures: look at them before you remove one.",
+        "Such as several shots of one scene, or a picture and its crop: look at them before you remove one.",
     ),
 )
 

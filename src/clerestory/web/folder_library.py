@@ -47,7 +47,7 @@ NUM_EXAMPLES = 5
 
 
 class _Stopped(Exception):
-    """The server is shutting down."""
+    """The result is no longer needed, such as when the server shuts down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +136,8 @@ class DuplicateSearch:
     """Finds the duplicates of one state of a folder, in a thread of its own.
 
     Args:
+        folder: of the images.
         snapshot: the state.
-        stop: set when the server shuts down.
 
     Attributes:
         done: how many of ``total`` images are compared.
@@ -145,16 +145,21 @@ class DuplicateSearch:
         finished: set at the end, also if it failed.
     """
 
-    def __init__(self, snapshot: Snapshot, stop: threading.Event) -> None:
-        self.snapshot, self._stop = snapshot, stop
+    def __init__(self, folder: Path, snapshot: Snapshot) -> None:
+        self.folder, self.snapshot = folder, snapshot
+        self._stop = threading.Event()
         self.done, self.total = 0, len(snapshot)
         self.lists: DuplicateLists | None = None
         self.finished = threading.Event()
         threading.Thread(target=self._run, name="duplicates", daemon=True).start()
 
+    def stop(self) -> None:
+        """End the search, because the server shuts down or the folder has changed."""
+        self._stop.set()
+
     def _run(self) -> None:
         try:
-            self.lists = find_duplicates(self.snapshot, self)
+            self.lists = find_duplicates(self.folder, self.snapshot, self)
         except _Stopped:
             pass
         except Exception:  # the page says that there is no result
@@ -200,7 +205,9 @@ class FolderLibrary:
         """The comparison of the present images of the folder, begun now if there is none."""
         with self._lock:
             if self._comparison is None or self._comparison.snapshot is not indexed.index.snapshot:
-                self._comparison = DuplicateSearch(indexed.index.snapshot, self._stop)
+                if self._comparison is not None:
+                    self._comparison.stop()
+                self._comparison = DuplicateSearch(self.folder, indexed.index.snapshot)
             return self._comparison
 
     def of(self, loaded: LoadedModel) -> IndexedFolder:
@@ -228,6 +235,9 @@ class FolderLibrary:
     def close(self) -> None:
         """Stop indexing; what is embedded is on the disk."""
         self._stop.set()
+        with self._lock:
+            if self._comparison is not None:
+                self._comparison.stop()
         if self._thread is not None:
             self._thread.join()
 

@@ -205,7 +205,7 @@ class FolderIndex:
 
     def duplicates(self, progress: Progress = QUIET, min_similarity: float | None = None) -> DuplicateLists:
         """The three lists of duplicates; see ``find_duplicates``."""
-        return find_duplicates(self._snapshot, progress, min_similarity)
+        return find_duplicates(self.folder, self._snapshot, progress, min_similarity)
 
     # Update.
 
