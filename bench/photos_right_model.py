@@ -2,8 +2,8 @@
 
 ``PHOTOGRAPHS`` is a JSON Lines file of photographs (``image``, a path relative to the file) that were not used to fit
 the probe. ``OTHERS`` is a folder with the subfolders ``screenshots``, ``charts`` and ``paintings``; a missing one is
-left out. Drawings are rendered from sets of icons that were not used to fit it. An unsure guess still counts as right or
-wrong; the share of unsure ones is in the note.
+left out. Drawings are rendered from sets of icons that were not used to fit it. An unsure guess still counts as right
+or wrong; the share of unsure ones is in the note.
 """
 
 from __future__ import annotations
