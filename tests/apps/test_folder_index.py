@@ -11,6 +11,7 @@ import sys
 import threading
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,9 +19,12 @@ from PIL import Image
 from tests.support.disks import can_mount, small_disk
 from tests.support.pixel_model import PixelModel, write_noise
 
-from clerestory.apps.folder_index import FolderIndex, IndexUpdate, QueryPart, SearchFilter, compose_query
+from clerestory.apps.folder_index import FolderIndex, IndexUpdate, QueryPart, SearchFilter, compose_query, reading
+from clerestory.apps.folder_index.catalog import Catalog, FileRecord
+from clerestory.apps.folder_index.source import image_folder
 from clerestory.apps.folder_index.updating import BATCH_IMAGES
-from clerestory.core.errors import CapabilityError, Conflict, DataError, InputError
+from clerestory.apps.folder_index.walking import stamp_of
+from clerestory.core.errors import CapabilityError, Conflict, DataError, InputError, UploadError
 from clerestory.data.images import decode_image
 from clerestory.store import Store, open_store
 
@@ -123,6 +127,66 @@ def test_files_that_cannot_be_used_are_named_with_the_reason_and_tried_again(tmp
     assert changes(updated(index))[4] == 0  # nothing was forgotten
     with pytest.raises(DataError, match="is not a folder"):
         opened(folder / "0000.png", store)
+
+
+def test_what_cannot_be_read_now_is_not_forgotten(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "photos"
+    write_noise(folder, range(2))
+    write_noise(folder / "trip" / "day", range(2, 5))
+    write_noise(tmp_path / "elsewhere", [9])
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "same").symlink_to(folder / "trip")
+    index = opened(folder, store)
+    done = updated(index)
+    assert [each.path for each in done.unreadable] == ["linked"]
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:  # as for a user who may not read it; root may read everything
+        if os.fspath(path).endswith("trip"):
+            raise PermissionError
+        return scandir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        done = index.update(PixelModel().embed_images)
+    assert (changes(done), len(index)) == ((2, 0, 0, 0, 0), 5)
+    assert [each.path for each in done.unreadable] == ["linked", "trip"]
+    for path in (folder / "0000.png", folder / "0001.png"):
+        path.unlink()
+    shutil.rmtree(folder / "trip")
+    (folder / "same").unlink()
+    assert image_folder(store, str(folder)) == folder
+    with pytest.raises(DataError, match="linked: it is a link to a folder outside"):
+        index.update(PixelModel().embed_images)
+
+
+def out_of_memory(content: bytes) -> Image.Image:
+    raise UploadError("there is not enough memory to decode the image", "try again later", 503)
+
+
+def test_too_little_memory_is_no_property_of_a_file(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "photos"
+    write_noise(folder, range(2))
+    index = opened(folder, store)
+    with monkeypatch.context() as patch:
+        patch.setattr(reading, "decode_image", out_of_memory)
+        assert len(index.update(PixelModel().embed_images).unreadable) == 2
+    assert (updated(index).embedded, len(index)) == (2, 2)
+
+
+def test_stamps_fit_the_catalog() -> None:
+    for inode, seconds in ((2**64 - 1, 2**60), (2**63, -(2**60)), (7, 1)):
+        status = SimpleNamespace(st_size=9, st_ino=inode, st_mtime_ns=seconds * 10**9)
+        stamp = stamp_of(status)  # type: ignore[arg-type]
+        record = FileRecord("a.png", stamp, 1, "", "broken")
+        catalog = Catalog(None)
+        catalog.write([record])
+        assert catalog.files() == {"a.png": record}
+        catalog.close()
 
 
 def test_a_kill_loses_at_most_one_batch(tmp_path: Path) -> None:

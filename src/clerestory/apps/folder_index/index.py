@@ -28,6 +28,7 @@ from clerestory.core.errors import CapabilityError, Conflict, DataError, InputEr
 from clerestory.core.files import exclusive_lock, make_folder, sync_folder
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest
+from clerestory.core.text import valid_unicode
 from clerestory.stats.ranking import top
 from clerestory.store import Store
 
@@ -226,7 +227,7 @@ class FolderIndex:
         Args:
             embed_images: images to unit rows (N, D); called only if there are new ones.
             progress: reports the images, and whatever the user should know.
-            rescan_all: read every file, to find one that was changed without a new time.
+            rescan_all: read every file, to find one that was changed without a new time, and unreadable ones again.
             wait: while another process updates the same index, wait for it; otherwise it is an error.
 
         Raises:
@@ -315,13 +316,19 @@ class FolderIndex:
         if not listing.images:
             if problem := listing.problems.get("."):
                 raise DataError(f"the folder {self.folder} cannot be read: {problem}", "check its permissions")
+            for path, problem in sorted(listing.problems.items()):
+                raise DataError(
+                    f"the folder {self.folder} has no images that can be read; {valid_unicode(path)}: {problem}",
+                    "give the folder that contains the images, or check its permissions",
+                )
             raise DataError(f"the folder {self.folder} has no images", "give a folder with JPEG, PNG or WEBP files")
         self.tables = tuple(sorted(listing.tables))
         changes = find_changes(listing, records, rescan_all, retry)
         with _storing():
             if changes.moved or changes.gone or changes.others:
                 catalog.write([*changes.moved, *changes.others], removed=changes.gone)
-        problems = {r.sha256: r.problem for r in records.values() if r.problem and r.sha256 and not retry}
+        again = retry or rescan_all
+        problems = {r.sha256: r.problem for r in records.values() if r.problem and r.sha256 and not again}
         reader = ContentReader(self.folder, _Writer(self, catalog, embeddings), known, problems, embed_images)
         before = set(known)
         try:

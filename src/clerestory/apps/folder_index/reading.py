@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from clerestory.apps.folder_index.walking import Stamp
-from clerestory.core.errors import InputError
+from clerestory.apps.folder_index.walking import Stamp, stamp_of
+from clerestory.core.errors import InputError, UploadError
 from clerestory.core.files import read_problem
 from clerestory.data.images import decode_image
 
@@ -59,7 +59,7 @@ class ReadFile:
     Attributes:
         path: below the folder.
         stamp: of the bytes that were read.
-        sha256: of the bytes; empty if they could not be read.
+        sha256: of the bytes; empty if they could not be read, or decoded for a reason that may pass: it is tried again.
         problem: why it is not an image that can be used; empty if it is one, or if its content was known.
         facts, image: of an image whose content was not known.
     """
@@ -88,7 +88,7 @@ def read_file(root: Path, path: str, stamp: Stamp, is_known: Callable[[str], boo
         with os.fdopen(handle, "rb") as file:
             status = os.fstat(file.fileno())
             # A file that changes while it is read has another stamp in the next listing and is read again.
-            result.stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
+            result.stamp = stamp_of(status)
             if not stat.S_ISREG(status.st_mode):
                 result.problem = "it is a pipe, a device or a socket, not a file"
                 return result
@@ -106,6 +106,8 @@ def read_file(root: Path, path: str, stamp: Stamp, is_known: Callable[[str], boo
         image = decode_image(content)
     except InputError as error:
         result.problem = str(error)
+        if isinstance(error, UploadError) and error.status >= 500:  # such as too little memory: not the image's fault
+            result.sha256 = ""
         return result
     result.image = image
     result.facts = ImageFacts(image.width, image.height, *perceptual_hash(image), date_taken(content))

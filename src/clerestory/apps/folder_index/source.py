@@ -6,7 +6,7 @@ from pathlib import Path
 
 from clerestory.apps.folder_index.index import FolderIndex
 from clerestory.apps.folder_index.reading import read_file
-from clerestory.apps.folder_index.walking import has_images
+from clerestory.apps.folder_index.walking import has_images, has_only_folder_links
 from clerestory.apps.right_model import DRAWING, folder_kinds
 from clerestory.apps.training_reference import NUM_CHECKED, TrainingReference, is_starter
 from clerestory.core.extensions import names
@@ -19,16 +19,16 @@ DATASET_FILES = ("dataset_dict.json", "state.json", "shards.json")
 
 
 def image_folder(store: Store, source: str) -> Path | None:
-    """The folder that a source names, if it has image files and is not a dataset of another kind; None otherwise.
+    """The folder that a source names, if it has image files, or only links to folders, and is no other kind of dataset.
 
-    The name of a registered dataset, or of a built-in one, is never a folder; ``./NAME`` is.
+    None otherwise. The name of a registered dataset, or of a built-in one, is never a folder; ``./NAME`` is.
     """
     if source in names("data") or any(row.name == source for row in store.datasets()):
         return None
     folder = Path(source).expanduser()
     if not source or not folder.is_dir() or any((folder / name).is_file() for name in DATASET_FILES):
         return None
-    return folder if has_images(folder) else None
+    return folder if has_images(folder) or has_only_folder_links(folder) else None
 
 
 def empty_folder(store: Store, source: str) -> Path | None:

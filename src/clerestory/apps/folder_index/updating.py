@@ -42,7 +42,7 @@ class Changes:
         unchanged: the number of images whose stamp is the same.
         moved: records of files that were renamed or moved, known by their stamp, which did not change.
         pending: files to read, with their stamps.
-        gone: paths that are no longer there.
+        gone: paths that are no longer there, without those in folders that cannot be read now.
         others: records of files that are not images.
         known_paths: the number of pending files whose path is known: their content changed.
     """
@@ -64,7 +64,8 @@ def find_changes(listing: Listing, records: dict[str, FileRecord], rescan_all: b
         retry_damaged: read the unreadable ones, because another version of the decoder is installed.
     """
     changes = Changes()
-    changes.gone = [path for path in records if path not in listing.images and path not in listing.others]
+    missing = (path for path in records if path not in listing.images and path not in listing.others)
+    changes.gone = [path for path in missing if not listing.is_unread(path)]
     # A file keeps its size, time and inode when it is renamed; one that has those of a vanished file is that file.
     vanished = {r.stamp: r for path in changes.gone if (r := records[path]).kind == IMAGE and r.stamp[2]}
     for path, stamp in sorted(listing.images.items()):
@@ -74,7 +75,7 @@ def find_changes(listing: Listing, records: dict[str, FileRecord], rescan_all: b
         elif record is not None and record.stamp == stamp and record.kind == IMAGE:
             changes.unchanged += 1
         elif record is not None and record.stamp == stamp and record.kind == UNREADABLE:
-            # Without a digest the bytes could not be read, which may have been repaired.
+            # Without a digest the bytes could not be read or decoded then, which may be possible now.
             if retry_damaged or not record.sha256:
                 changes.pending.append((path, stamp))
         elif record is None and stamp in vanished:
