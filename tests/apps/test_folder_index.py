@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +22,12 @@ from tests.support.pixel_model import PixelModel, write_noise
 
 from clerestory.apps.folder_index import FolderIndex, IndexUpdate, QueryPart, SearchFilter, compose_query, reading
 from clerestory.apps.folder_index.catalog import Catalog, FileRecord
+from clerestory.apps.folder_index.filters import parse_date
 from clerestory.apps.folder_index.source import image_folder
 from clerestory.apps.folder_index.updating import BATCH_IMAGES
 from clerestory.apps.folder_index.walking import stamp_of
 from clerestory.core.errors import CapabilityError, Conflict, DataError, InputError, UploadError
+from clerestory.core.files import expand_user
 from clerestory.data.images import decode_image
 from clerestory.store import Store, open_store
 
@@ -183,10 +186,9 @@ def test_stamps_fit_the_catalog() -> None:
         status = SimpleNamespace(st_size=9, st_ino=inode, st_mtime_ns=seconds * 10**9)
         stamp = stamp_of(status)  # type: ignore[arg-type]
         record = FileRecord("a.png", stamp, 1, "", "broken")
-        catalog = Catalog(None)
-        catalog.write([record])
-        assert catalog.files() == {"a.png": record}
-        catalog.close()
+        with closing(Catalog(None)) as catalog:
+            catalog.write([record])
+            assert catalog.files() == {"a.png": record}
 
 
 def test_a_kill_loses_at_most_one_batch(tmp_path: Path) -> None:
@@ -384,6 +386,17 @@ def test_searching_is_safe_while_an_update_runs(tmp_path: Path, store: Store, mo
         searches += 1
     running.join()
     assert len(index) == 299
+
+
+def test_periods_and_folder_names() -> None:
+    assert parse_date("2023", "--before", last_day=True) == date(2023, 12, 31)
+    assert parse_date("2024-02", "--before", last_day=True) == date(2024, 2, 29)
+    assert parse_date("2024-02-03", "--before", last_day=True) == date(2024, 2, 3)
+    assert parse_date("2024-02", "--after") == date(2024, 2, 1)
+    with closing(Catalog(None)) as catalog:
+        assert SearchFilter(before=date.max, after=date.min).mask(catalog.state()).shape == (0,)
+    with pytest.raises(InputError, match=r"~nosuchuser in ~nosuchuser/x is not the home"):
+        expand_user("~nosuchuser/x")
 
 
 def write_reference(folder: Path, number: int) -> Path:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 from itertools import count
-from pathlib import Path
 from shlex import quote
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import DataError, InputError, NotWritable
 from clerestory.core.evidence import Finding
 from clerestory.core.extensions import names
+from clerestory.core.files import expand_user
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import Event
@@ -120,7 +120,7 @@ def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset
             return data
     place = locate(name)
     spec = place.spec
-    if not is_printable_name(place.name) and not Path(spec).expanduser().exists():
+    if not is_printable_name(place.name) and not expand_user(spec).exists():
         open_data(spec)  # the error says that it does not exist, which a check of its name would hide
     known = next((row.name for row in rows if row.spec == spec), "")
     taken = {row.name for row in rows} | ({*names("data")} - {spec})

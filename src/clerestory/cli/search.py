@@ -126,8 +126,8 @@ def search_(
         limit: The maximum number of images.
         under: Of a folder, only images in this subfolder.
         name: Of a folder, only images whose file name matches this pattern, such as "IMG_2*.jpg"; quote it.
-        after: Of a folder, only images taken on this day or later, such as 2024-05-31.
-        before: Of a folder, only images taken on this day or earlier.
+        after: Of a folder, only images taken on this day or later, such as 2024-05-31; also 2024-05 or 2024.
+        before: Of a folder, only images taken on this day or earlier, or until the end of a month or year.
         orientation: Of a folder, only landscape, portrait or square images.
         min_side: Of a folder, only images whose shorter side has at least this many pixels.
         rescan_all: Read every file of the folder, also those whose size and time have not changed.
@@ -140,7 +140,12 @@ def search_(
     check_number("--without-weight", without_weight, Range(0))
     check_number("--min-side", min_side, Range(0))
     filters = SearchFilter(
-        under, name, parse_date(after, "--after"), parse_date(before, "--before"), orientation or "", min_side
+        under,
+        name,
+        parse_date(after, "--after"),
+        parse_date(before, "--before", last_day=True),
+        orientation or "",
+        min_side,
     )
     images = [(path, _query_image(path)) for path in like or []]
     query = SearchQuery(
@@ -198,6 +203,7 @@ class SearchResult:
         """One result for a program."""
         hit = self.hits[i]
         row = {
+            "rank": i + 1,
             "id": hit.sample.id,
             "caption": hit.sample.caption,
             "confidence": label(self.confidences[i]),
@@ -222,7 +228,7 @@ class SearchResult:
             if self.files and self.folder:
                 row["file"] = valid_unicode(file_cell((self.folder / self.files[i].path).absolute(), csv.absolute()))
                 row["copies"] = "; ".join(row["copies"])
-            rows.append({"rank": i + 1, **row})
+            rows.append(row)
         return rows
 
     def table(self) -> Table:

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clerestory.core.digest import files_below
-from clerestory.core.errors import Conflict, NotWritable
+from clerestory.core.errors import Conflict, InputError, NotWritable
 
 LEFTOVER_SECONDS = 24 * 3600
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")  # files that can run code when they are read
@@ -194,6 +194,19 @@ def translate_disk_errors(
         yield
     except OSError as error:
         raise NotWritable(f"{error.filename or folder} cannot be written: {error.strerror or error}", fix) from error
+
+
+def expand_user(path: Path | str) -> Path:
+    """The path with the home of a user instead of ``~`` or ``~name``.
+
+    Raises:
+        InputError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        name = Path(path).parts[0]
+        raise InputError(f"{name} in {path} is not the home of a user", f"write ./{path}, or the full path") from error
 
 
 def read_problem(error: OSError) -> str:

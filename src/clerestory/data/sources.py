@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clerestory.core import extensions
 from clerestory.core.errors import DataError, closest
+from clerestory.core.files import expand_user
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
 from clerestory.core.text import valid_unicode
@@ -57,7 +58,7 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
         return with_new_splits(open_data(text.removeprefix(NEW_SPLITS), progress, keep_columns))
     if not text.strip():
         raise DataError("the name of the data is empty", "name a folder, a table or hf:org/name")
-    path = Path(spec).expanduser()
+    path = expand_user(spec)
     known = sorted({"icons", *extensions.names("data")})
     if text == "icons":
         return open_icons(progress)
@@ -151,7 +152,7 @@ def locate(source: str | Path) -> DataSource:
         name, hash_, rest = text.removeprefix(HF).partition("#")
         prefix, configuration = HF, hash_ + rest
         text = name
-    path = Path(text).expanduser()
+    path = expand_user(text)
     if not text or not path.exists():
         return DataSource(str(source), str(source))
     path = path.resolve()

@@ -16,7 +16,7 @@ from clerestory.core.codec import Tags, decode
 from clerestory.core.digest import canonical, digest, short
 from clerestory.core.errors import ConfigError, InputError, IntegrityError, NotFound, NotWritable, not_found
 from clerestory.core.evidence import Evidence, Finding
-from clerestory.core.files import make_folder, translate_disk_errors, why_unwritable
+from clerestory.core.files import expand_user, make_folder, translate_disk_errors, why_unwritable
 from clerestory.core.provenance import now
 from clerestory.core.release import Alias, Decision, Event, Release
 from clerestory.store import catalog, registry
@@ -46,7 +46,7 @@ def open_store(home: Path | str | None = None, url: str | None = None) -> Store:
         InputError: the folder cannot be written, the url is invalid, or the store has the format of another version.
         IntegrityError: the database file is damaged.
     """
-    folder = Path(home or os.environ.get("CLERESTORY_HOME") or FOLDER).expanduser().absolute()
+    folder = expand_user(home or os.environ.get("CLERESTORY_HOME") or FOLDER).absolute()
     return Store(folder, url or os.environ.get("CLERESTORY_DB") or None)
 
 

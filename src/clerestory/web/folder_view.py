@@ -95,16 +95,24 @@ class FolderView:
         """The place of a image by its id; None if it is not, or no longer, in the folder."""
         return self._place_by_id.get(image_id)
 
-    @cached_property
+    @property
     def folders(self) -> tuple[str, ...]:
-        """The subfolders with images, sorted; of very many those at the top. None if there is one place only."""
+        """The names of the subfolders with images; see ``_folder_paths``."""
+        return tuple(self._folder_paths)
+
+    @cached_property
+    def _folder_paths(self) -> dict[str, str]:
+        """The subfolders with images by name, sorted; of very many those at the top. None if there is one place only.
+
+        A name is what a page can show: bytes of a path that are not UTF-8 are escapes in it.
+        """
         counts: Counter[str] = Counter(path.rpartition("/")[0] for path in self.snapshot.state.paths)
         if len(counts) < 2:
-            return ()
+            return {}
         names = set(filter(None, counts))
         if len(names) > MAX_FOLDERS:
             names = {name.partition("/")[0] for name in names}
-        return tuple(sorted(valid_unicode(name) for name in names))[: 2 * MAX_FOLDERS]
+        return dict(sorted((valid_unicode(name), name) for name in names)[: 2 * MAX_FOLDERS])
 
     @cached_property
     def years(self) -> tuple[int, ...]:
@@ -124,7 +132,7 @@ class FolderView:
         """The conditions of a request; values that the page does not offer are left out."""
         chosen = int(year) if year in map(str, self.years) else 0
         return SearchFilter(
-            under=under if under in self.folders else "",
+            under=self._folder_paths.get(under, ""),
             after=date(chosen, 1, 1) if chosen else None,
             before=date(chosen, 12, 31) if chosen else None,
             orientation=next((each for each in self.orientations if each == orientation), ""),

@@ -143,11 +143,6 @@ class Catalog:
         self._connection.close()
 
     @property
-    def version(self) -> int:
-        """The version of the format."""
-        return int(self.fact("version", "0"))
-
-    @property
     def generation(self) -> int:
         """The number of the present embedding file; it changes when unused rows are dropped."""
         return int(self.fact("generation", "0"))

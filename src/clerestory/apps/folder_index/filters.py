@@ -9,7 +9,7 @@ import re
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from clerestory.apps.folder_index.catalog import CatalogState
 from clerestory.core.errors import InputError
 
 Orientation = Literal["", "landscape", "portrait", "square"]
+DAY_SECONDS = 86_400
 SQUARE = 0.05  # an image is square if its sides differ by at most this share
 
 
@@ -59,7 +60,7 @@ class SearchFilter:
             if self.after:
                 mask &= dates >= _midnight(self.after)
             if self.before:
-                mask &= dates < _midnight(self.before + timedelta(days=1))
+                mask &= dates < _midnight(self.before) + DAY_SECONDS
         return mask
 
 
@@ -76,8 +77,8 @@ def local_clock(seconds: int) -> int:
     return calendar.timegm(time.localtime(seconds))
 
 
-def parse_date(text: str, option: str) -> date | None:
-    """A date as ``2024-05-31``, ``2024-05`` or ``2024``, of which the first day is meant; None for an empty text.
+def parse_date(text: str, option: str, last_day: bool = False) -> date | None:
+    """A date as ``2024-05-31``, or the first or last day of ``2024-05`` or ``2024``; None for an empty text.
 
     Raises:
         InputError: it is not a date; names the option.
@@ -86,9 +87,13 @@ def parse_date(text: str, option: str) -> date | None:
         return None
     for pattern in ("%Y-%m-%d", "%Y-%m", "%Y"):
         try:
-            return datetime.strptime(text, pattern).date()  # noqa: DTZ007 a date of the local calendar
+            day = datetime.strptime(text, pattern).date()  # noqa: DTZ007 a date of the local calendar
         except ValueError:
             continue
+        if not last_day or "%d" in pattern:
+            return day
+        month = day.month if "%m" in pattern else 12
+        return date(day.year, month, calendar.monthrange(day.year, month)[1])
     raise InputError(f"{option} is {text!r}, which is not a date", f"write it as {option} 2024-05-31")
 
 

@@ -25,7 +25,7 @@ from clerestory.apps.folder_index.updating import ContentReader, EmbedImages, fi
 from clerestory.apps.folder_index.walking import Stamp, list_images
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, Conflict, DataError, InputError, NotWritable
-from clerestory.core.files import exclusive_lock, make_folder, sync_folder
+from clerestory.core.files import exclusive_lock, expand_user, make_folder, sync_folder
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest
 from clerestory.core.text import valid_unicode
@@ -104,14 +104,12 @@ class FolderIndex:
         model: the digest of the model.
         dims: the nested dimensions of its embeddings; the largest is kept.
         tables: the files of the folder that may hold captions, found by the last update.
-        memory_reason: why the index is kept in memory only; empty if it is on the disk.
     """
 
     def __init__(self, folder: Path, directory: Path, model: str, dims: Sequence[int]) -> None:
         self.folder, self.directory = folder, directory
         self.model, self.dims = model, tuple(dims)
         self.tables: tuple[str, ...] = ()
-        self.memory_reason = ""
         self._width = max(dims)
         self._updating = threading.Lock()
         self._memory: tuple[Catalog, EmbeddingFile] | None = None
@@ -130,7 +128,7 @@ class FolderIndex:
         Raises:
             DataError: there is no such folder, or it cannot be listed.
         """
-        path = Path(folder).expanduser().resolve()
+        path = expand_user(folder).resolve()
         if not path.is_dir():
             raise DataError(f"{folder} is not a folder", "give the path of a folder of images")
         code = code_digest("data/images", "models")
@@ -149,10 +147,6 @@ class FolderIndex:
     def unreadable(self) -> tuple[Unreadable, ...]:
         """The files that were found unreadable."""
         return tuple(Unreadable(path, problem) for path, problem in self._snapshot.state.unreadable.items())
-
-    def file(self, path: str) -> Path:
-        """The file of a path below the folder."""
-        return self.folder / path
 
     # Search.
 
@@ -241,7 +235,7 @@ class FolderIndex:
                     with self._lock(progress, wait):
                         return self._update_stored(embed_images, progress, rescan_all)
                 except _CannotStore as error:
-                    self._use_memory(str(error))
+                    self._use_memory()
                     progress.write_line(
                         f"notice: the index of {self.folder} cannot be stored ({error}), so it is kept in memory and "
                         "made again next time; free space and allow writing there, or choose another folder with --home"
@@ -419,9 +413,8 @@ class FolderIndex:
         damaged[damaged_rows(matrix)] = True
         return Snapshot(state.without_rows(damaged), matrix)
 
-    def _use_memory(self, reason: str) -> None:
+    def _use_memory(self) -> None:
         """Go on in memory, with what is on the disk."""
-        self.memory_reason = reason
         catalog = Catalog(None)
         with suppress(OSError, sqlite3.Error):
             stored = Catalog(self.directory / CATALOG, writable=False)

@@ -10,6 +10,7 @@ from clerestory.apps.folder_index.walking import has_images, has_only_folder_lin
 from clerestory.apps.right_model import DRAWING, folder_kinds
 from clerestory.apps.training_reference import NUM_CHECKED, TrainingReference, is_starter
 from clerestory.core.extensions import names
+from clerestory.core.files import expand_user
 from clerestory.core.provenance import code_digest
 from clerestory.store import Store
 from clerestory.store.answer_cache import answer_key
@@ -19,13 +20,13 @@ DATASET_FILES = ("dataset_dict.json", "state.json", "shards.json")
 
 
 def image_folder(store: Store, source: str) -> Path | None:
-    """The folder that a source names, if it has image files, or only links to folders, and is no other kind of dataset.
+    """The folder that a source names, if it has image files, or only links to folders, and is not another dataset.
 
     None otherwise. The name of a registered dataset, or of a built-in one, is never a folder; ``./NAME`` is.
     """
     if source in names("data") or any(row.name == source for row in store.datasets()):
         return None
-    folder = Path(source).expanduser()
+    folder = expand_user(source)
     if not source or not folder.is_dir() or any((folder / name).is_file() for name in DATASET_FILES):
         return None
     return folder if has_images(folder) or has_only_folder_links(folder) else None
@@ -35,7 +36,7 @@ def empty_folder(store: Store, source: str) -> Path | None:
     """The folder that a source names if nothing is in it yet, so that a server can wait for images; None otherwise."""
     if source in names("data") or any(row.name == source for row in store.datasets()):
         return None
-    folder = Path(source).expanduser()
+    folder = expand_user(source)
     try:
         return folder if source and not any(not entry.name.startswith(".") for entry in folder.iterdir()) else None
     except OSError:

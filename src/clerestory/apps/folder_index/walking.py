@@ -41,7 +41,7 @@ class Listing:
         tables: the stamps of files that may hold captions: tables, and texts beside images.
         others: the stamps of files of unknown kind, which were looked into and are not images.
         problems: why a folder or a link was not read, by its path.
-        unread: the folders and files that could not be read now; what is known about them stays true. ``.`` is all.
+        unread: the folders and files that could not be read now, whose images are not forgotten. ``.`` is all.
     """
 
     images: dict[str, Stamp] = field(default_factory=dict)
