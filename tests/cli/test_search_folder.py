@@ -86,6 +86,7 @@ def test_captions_of_a_table_are_shown_and_measure_the_confidence(
         arguments = ["use", "search", "a navy field", "--data", str(pictures), "--model", "starter", "--limit", "20"]
         assert run([*arguments, "--home", str(tmp_path / "home"), "--json"]) == 0
         rows = json.loads(capsys.readouterr().out)
+        assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
         assert {row["id"]: row["caption"] for row in rows}["sub/dark navy.png"] == "a dark navy field"
         assert "not measured" not in {row["confidence"] for row in rows}
     finally:

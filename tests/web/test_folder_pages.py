@@ -24,6 +24,7 @@ from tests.web.test_browser import CHROMIUM, FLAGS, violations
 from tests.web.test_hostile_addresses import VALUES
 from tests.web.test_pages import visible
 
+from clerestory.apps.folder_index import FolderIndex
 from clerestory.models.protocols import CaptionCandidate, Matrix
 from clerestory.store import open_store
 from clerestory.web import create_app, folder_library
@@ -259,6 +260,32 @@ def test_a_new_picture_is_found_and_the_progress_is_shown_meanwhile(client: http
     until(lambda: progress(client)["searchable"] == NUM_IMAGES + 1)
     (folder / "trip/new.png").unlink()
     until(lambda: progress(client)["searchable"] == NUM_IMAGES)
+
+
+def test_a_folder_with_a_name_of_any_bytes_is_a_filter_and_a_new_state_replaces_a_comparison(tmp_path: Path) -> None:
+    folder, model = tmp_path / "photos", ColourModel()
+    for name in ("a.png", os.fsdecode(b"caf\xe9/b.png")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(solid_image(COLOURS["red"]))
+    with open_store(tmp_path / "home") as store:
+        library = folder_library.FolderLibrary(folder, store)
+        index = FolderIndex.open(folder, store, model.digest, model.dims)
+        index.update(model.embed_images)
+        indexed = folder_library.IndexedFolder(index)
+        assert indexed.view.folders == (r"caf\xe9",)
+        assert indexed.view.count(indexed.view.filters(r"caf\xe9", "", "")) == 1
+        matching = indexed.view.matching(indexed.view.filters(r"caf\xe9", "", ""))
+        assert [index.snapshot.state.paths[place] for place in matching] == [os.fsdecode(b"caf\xe9/b.png")]
+        first = library.compare(indexed)
+        assert library.compare(indexed) is first
+        (folder / "c.png").write_bytes(solid_image(COLOURS["blue"]))
+        index.update(model.embed_images)
+        second = library.compare(indexed)
+        assert (first.is_stopped, second.is_stopped) == (True, False)
+        library.close()
+        assert second.is_stopped
+        assert first.finished.wait(60)
+        assert second.finished.wait(60)
 
 
 def test_duplicates_are_three_lists_and_a_table_and_nothing_is_deleted(client: httpx.Client, folder: Path) -> None:

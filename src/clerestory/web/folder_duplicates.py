@@ -94,7 +94,8 @@ async def _comparison(server: ServerState) -> DuplicateSearch:
     library, indexed = indexed_folder(server)
     comparison = library.compare(indexed)
     await asyncio.to_thread(comparison.finished.wait, WAIT_SECONDS)
-    return comparison
+    # One that another request has replaced meanwhile, because the folder changed, has no result.
+    return library.compare(indexed) if comparison.is_stopped else comparison
 
 
 def _list_views(lists: DuplicateLists, view: FolderView, copies: set[str]) -> list[ListView]:

@@ -153,6 +153,11 @@ class DuplicateSearch:
         self.finished = threading.Event()
         threading.Thread(target=self._run, name="duplicates", daemon=True).start()
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the result is no longer needed."""
+        return self._stop.is_set()
+
     def stop(self) -> None:
         """End the search, because the server shuts down or the folder has changed."""
         self._stop.set()
