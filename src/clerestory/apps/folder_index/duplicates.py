@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,12 +41,13 @@ MAX_PIXELS_SIDE = 512  # at which two files are compared,
 FIELD_SIDE = 4  # in fields of this many pixels a side,
 FIELD_DIFFERENCE = 12.0  # whose mean greys differ by at most this, of 255
 MIN_SIDE = 48  # of an image of another size; a smaller one does not show whether it is the same
+REDUCING = Image.Resampling.LANCZOS
 SAMPLE_PAIRS, SAMPLE_BLOCK = 20_000, 2_000
 SAME_SHARE, ALIKE_SHARE = 0.95, 0.97  # of the way from the mean similarity of random pairs to 1
 BLOCK_ROWS = 1024  # hashes,
 BLOCK_EMBEDDINGS = 256  # and embeddings that are compared with all others at a time
 MAX_NEIGHBOURS = 64  # of an image; more are not needed to group it
-MAX_REDUCED = 256  # images of at most 256 KiB that are kept for further comparisons
+MAX_REDUCED = 256  # images of at most 320 KiB that are kept for further comparisons
 SEED = 0
 
 
@@ -190,7 +191,7 @@ def _same_images(
     """
 
     @lru_cache(MAX_REDUCED)
-    def reduced(place: int) -> Image.Image | None:
+    def reduced(place: int) -> _Reduced | None:
         return _reduced(folder, state, place)
 
     hashes = state.phashes.view(np.uint64)
@@ -213,14 +214,22 @@ def _same_images(
     return members
 
 
-def _reduced(folder: Path, state: CatalogState, place: int) -> Image.Image | None:
-    """The grey image of a file, reduced; None if it is no longer the file that was indexed."""
+class _Reduced(NamedTuple):
+    """A grey image of whole fields, and their means."""
+
+    image: Image.Image
+    fields: NDArray[np.float32]
+
+
+def _reduced(folder: Path, state: CatalogState, place: int) -> _Reduced | None:
+    """The image of a file, reduced; None if it is no longer the file that was indexed."""
     path, expected = state.paths[place], state.sha256[place]
     image = read_file(folder, path, (0, 0, 0), lambda sha256: sha256 != expected).image
     if image is None:
         return None
-    size = min(image.width, MAX_PIXELS_SIDE), min(image.height, MAX_PIXELS_SIDE)
-    return image.convert("L").resize(size, Image.Resampling.HAMMING, reducing_gap=3.0)
+    width, height = (max(1, min(side, MAX_PIXELS_SIDE) // FIELD_SIDE) * FIELD_SIDE for side in image.size)
+    small = image.convert("L").resize((width, height), REDUCING, reducing_gap=3.0)
+    return _Reduced(small, _fields(small))
 
 
 def _may_be_same(state: CatalogState, one: int, other: int) -> bool:
@@ -230,15 +239,24 @@ def _may_be_same(state: CatalogState, one: int, other: int) -> bool:
     return large and _same_colours(state, one, other)
 
 
-def _same_pixels(one: Image.Image | None, other: Image.Image | None) -> bool:
+def _same_pixels(one: _Reduced | None, other: _Reduced | None) -> bool:
     """Whether every field of two grey images is nearly the same, at the size of the smaller one."""
     if one is None or other is None:
         return False
-    columns, rows = (max(1, min(sides) // FIELD_SIDE) for sides in zip(one.size, other.size, strict=True))
-    size = columns * FIELD_SIDE, rows * FIELD_SIDE
-    first, second = (np.asarray(each.resize(size, Image.Resampling.HAMMING), np.float32) for each in (one, other))
-    fields = (first - second).reshape(rows, FIELD_SIDE, columns, FIELD_SIDE).mean(axis=(1, 3))
-    return float(np.abs(fields).max()) <= FIELD_DIFFERENCE
+    columns, rows = map(min, one.image.size, other.image.size)
+    first, second = (
+        each.fields if each.image.size == (columns, rows) else _fields(each.image.resize((columns, rows), REDUCING))
+        for each in (one, other)
+    )
+    return float(np.abs(first - second).max()) <= FIELD_DIFFERENCE
+
+
+def _fields(image: Image.Image) -> NDArray[np.float32]:
+    """The mean of each field of a grey image (rows, columns)."""
+    columns, rows = (side // FIELD_SIDE for side in image.size)
+    pixels = np.asarray(image, np.float32).reshape(rows, FIELD_SIDE, columns, FIELD_SIDE)
+    means: NDArray[np.float32] = pixels.mean(axis=(1, 3))
+    return means
 
 
 def _near_hashes(hashes: NDArray[np.uint64]) -> dict[int, list[int]]:
