@@ -190,13 +190,12 @@ def fit_logistic(scores_N: Floats, is_right_N: NDArray[np.bool_], steps: int = 5
 @cache
 def included_tagger() -> Tagger:
     """The tagger of the package; ``make photo-tags`` fits it."""
-    from safetensors.numpy import load_file
-
+    from clerestory.models.loading import load_tensors
     from clerestory.models.photo.folder import resource
 
     content = json.loads(resource(TAGS_FILE).read_text(encoding="utf-8"))
-    arrays = load_file(resource(WORDS_FILE))
-    columns = (arrays[name].astype(np.float64) for name in ("weight", "bias", "threshold", "slope", "offset"))
+    tensors, _ = load_tensors(resource(WORDS_FILE))
+    columns = (tensors[name].double().numpy() for name in ("weight", "bias", "threshold", "slope", "offset"))
     learned = LearnedTags(tuple(content["learned"]), *columns)
     vocabulary = tuple(ClassTag(t["tag"], tuple(t["classes"]), tuple(t["words"])) for t in content["tags"])
     return Tagger(vocabulary, (learned,), content["slope"], content["offset"])

@@ -75,7 +75,7 @@ class KindProbe:
 @cache
 def kind_probe() -> KindProbe:
     """The probe of the package; ``make photo-kinds`` fits it."""
-    from safetensors.numpy import load_file
+    from clerestory.models.loading import load_tensors
 
-    arrays = load_file(resource(KINDS_FILE))
-    return KindProbe(arrays["weight"].astype(np.float32), arrays["bias"].astype(np.float32))
+    tensors, _ = load_tensors(resource(KINDS_FILE))
+    return KindProbe(tensors["weight"].float().numpy(), tensors["bias"].float().numpy())
