@@ -27,6 +27,7 @@ from clerestory.apps.folder_index import FolderHit, FolderIndex, QueryPart, Sear
 from clerestory.apps.folder_index.captions import FolderCaptions, FolderSamples, read_captions, samples_digest
 from clerestory.apps.folder_index.filters import parse_date
 from clerestory.apps.folder_index.output import write_links
+from clerestory.apps.folder_index.query import WITHOUT_WEIGHT
 from clerestory.apps.folder_index.source import count_unlike_files, image_folder
 from clerestory.apps.loading import known_models
 from clerestory.apps.query_language import QueryLanguages
@@ -50,8 +51,6 @@ from clerestory.core.units import plural
 from clerestory.data.images import decode_image
 from clerestory.models.protocols import Embedder, require_capability
 from clerestory.store import Store, open_store
-
-WITHOUT_WEIGHT = 0.5  # words to avoid, against 1 for the words to find
 
 
 @dataclass

@@ -126,14 +126,18 @@ class DescribeQueue:
             except (CancelledError, RuntimeError):
                 if self._stop.is_set():
                     return
-                LOG.exception("the review %s of a folder ended early", review_id)
+                self._give_up(review_id)
             except NotWritable as error:
                 self.problems[review_id] = str(error)
                 self._stop.wait(RETRY_SECONDS)
                 self._waiting.put(review_id)
             except Exception:  # the other reviews go on
-                LOG.exception("the review %s of a folder ended early", review_id)
-                self.problems[review_id] = "an error stopped it; the server's log has the reason"
+                self._give_up(review_id)
+
+    def _give_up(self, review_id: str) -> None:
+        """Log the error that is being handled, and name it on the page of the review."""
+        LOG.exception("the review %s of a folder ended early", review_id)
+        self.problems[review_id] = "an error stopped it; the server's log has the reason"
 
     def _describe(self, review_id: str) -> None:
         """Describe what is left of a review."""

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from clerestory.apps.confidence import FOREIGN, UNLIKE, Confidence, explain
 from clerestory.apps.folder_index import FolderHit, QueryPart, SearchFilter, compose_query
+from clerestory.apps.folder_index.query import WITHOUT_WEIGHT
 from clerestory.apps.query_language import ForeignQuery
 from clerestory.apps.query_match import QueryMatch
 from clerestory.apps.search import SearchHit
@@ -38,7 +39,6 @@ MAX_QUERY_LENGTH = 300
 MAX_IMAGES = 4  # in one query
 MAX_UNREADABLE = 200
 MAX_CLOSEST = 12  # shown where nothing matches
-WITHOUT_WEIGHT = 0.5  # of words to avoid, as on the command line
 _EXCLUDED = re.compile(r'(?:^|(?<=\s))-(?:"([^"]+)"|([^\s"-]\S*))')
 
 Matrix = NDArray[np.float32]

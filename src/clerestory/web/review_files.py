@@ -118,12 +118,17 @@ class ReviewFiles:
         return []
 
     def remove_untouched(self) -> None:
-        """Remove the reviews on which nobody has worked for ``UNTOUCHED_DAYS``; those with work are never removed."""
+        """Remove the reviews on which nobody has worked for ``UNTOUCHED_DAYS``.
+
+        Those with work, and those whose queue is not finished, are never removed.
+        """
         oldest = time.time() - UNTOUCHED_DAYS * 86_400
         with suppress(OSError):
             for file in self.folder.glob("*/review.json"):
                 with suppress(ValueError, KeyError, TypeError):
-                    if file.stat().st_mtime < oldest and not json.loads(file.read_bytes())["touched"]:
+                    content = json.loads(file.read_bytes())
+                    is_finished = content.get("num_described", 0) >= content.get("num_queued", 0)
+                    if file.stat().st_mtime < oldest and not content["touched"] and is_finished:
                         shutil.rmtree(file.parent)
 
 

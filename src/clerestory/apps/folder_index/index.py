@@ -284,7 +284,7 @@ class FolderIndex:
         if damaged := [*damaged_rows(embeddings.read(present)), *range(present, num_rows)]:
             catalog.forget_images(damaged)
         for name in os.listdir(self.directory):  # of a rewriting that was killed
-            if name.startswith("embeddings-") and name != embeddings.path.name:  # type: ignore[union-attr]
+            if name.startswith("embeddings-") and name != embeddings.path.name:  # type: ignore[union-attr]  # an index on the disk has a file
                 (self.directory / name).unlink(missing_ok=True)
         return embeddings
 

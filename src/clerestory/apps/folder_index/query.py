@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from clerestory.core.errors import CapabilityError, InputError
 
 Matrix = NDArray[np.float32]
+WITHOUT_WEIGHT = 0.5  # of words to avoid, against 1 for the words to find
 
 
 @dataclass(frozen=True, slots=True)
