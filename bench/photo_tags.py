@@ -19,9 +19,11 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from clerestory.apps.right_model import included_photos
-from clerestory.apps.tags import TAGS_FILE, WORDS_FILE, ClassTag, LearnedTags, Tagger, fit_learned_tags, fit_logistic
+from clerestory.apps.tags import TAGS_FILE, WORDS_FILE, ClassTag, Tagger
 from clerestory.models.photo.encoder import PhotoFeatures
 from clerestory.models.photo.folder import resource
+from clerestory.models.photo.learned_tags import phrases_of
+from clerestory.stages.train.tune.head.caption_tags import fit_learned_tags, fit_logistic
 
 # tag = first lemma of the synset | number of classes below it, where several synsets have that lemma.
 SYNSETS = (
@@ -69,6 +71,7 @@ ALSO = {
     "beach": "shore, ocean, sea, sand, coast",
     "bicycle": "bike",
     "boat": "sailboat, ship, canoe, kayak",
+    "cat": "kitten, kitty",
     "cow": "cattle, bull, buffalo, ox",
     "hamburger": "burger",
     "lake": "water",
@@ -124,14 +127,14 @@ LEARNED = {
     "sky": "sky",
 }
 RAREST = 4  # words of a definition by which a synset is looked up
-IRREGULAR = (
-    ("men", "man"),
-    ("people", "person"),
-    ("children", "child"),
-    ("ies", "y"),
-    ("ves", "f"),
-    ("es", ""),
-    ("s", ""),
+# Words of WordNet that mean something else in most captions and queries: "young" is not an animal there.
+AMBIGUOUS = frozenset(
+    re.split(
+        ", ",
+        "bat, beef, beef cattle, bolo, booth, brig, carriage, charger, chocolate, cooler, counter, cricket, draw, "
+        "drone, dun, feeder, female, fly, giant, gig, grill, human, human being, male, mike, modern man, mount, "
+        "orange, pocket, queen, resort, rocket, shooter, spirits, stray, tank, troika, vintage, weeds, wrap, young",
+    )
 )
 
 
@@ -195,7 +198,7 @@ class WordNet:
         """Common lemmas whose commonest meaning is below one of the synsets."""
         under = set().union(*(self.closure(synset, self.below) for synset in synsets))
         lemmas = {lemma for synset in under for lemma in self.lemmas[synset]}
-        return {lemma for lemma in lemmas if self.first.get(lemma) in under and lemma in self.common}
+        return {lemma for lemma in lemmas if self.first.get(lemma) in under and lemma in self.common} - AMBIGUOUS
 
 
 def build_vocabulary(wordnet: WordNet) -> tuple[ClassTag, ...]:
@@ -235,17 +238,6 @@ def parse(text: str) -> list[tuple[str, str]]:
     return [(left.strip(), right.strip()) for left, _, right in (part.partition("=") for part in text.split(";"))]
 
 
-def caption_words(captions: list[str]) -> set[str]:
-    """Words and phrases of up to three words, also in the singular."""
-    found = set()
-    for caption in captions:
-        words = re.findall(r"[a-z]+", caption.lower())
-        phrases = {" ".join(words[i : i + n]) for n in (1, 2, 3) for i in range(len(words) - n + 1)}
-        found |= phrases
-        found |= {p[: -len(end)] + single for p in phrases for end, single in IRREGULAR if p.endswith(end)}
-    return found
-
-
 def learned_words(vocabulary: tuple[ClassTag, ...]) -> dict[str, set[str]]:
     """The words that mean each learned word."""
     known = {each.tag: {each.tag, *each.words} for each in vocabulary}
@@ -265,7 +257,7 @@ def main(photographs: Path, wordnet: Path) -> None:
     ]
     found = PhotoFeatures(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     vocabulary = build_vocabulary(WordNet(wordnet))
-    said = [caption_words(row["captions"]) for row in rows]
+    said = [phrases_of(row["captions"]) for row in rows]
     meanings = learned_words(vocabulary)
     present = np.array([[bool(words & meaning) for meaning in meanings.values()] for words in said])
     learned = fit_learned_tags(found.features, present, tuple(meanings))
@@ -282,25 +274,25 @@ def main(photographs: Path, wordnet: Path) -> None:
         right = np.mean([bool(known[tag.text] & words) for tag, words in shown])
         slope, offset = 0.0, float(np.log(right / (1 - right)))
     print(f"{len(shown)} of {len(several)} photographs have a tag; slope {slope:.2f}, offset {offset:.2f}")
+    write_vocabulary(vocabulary, learned.names, slope, offset)
+    arrays = learned.tensors()
+    save_file({n: np.ascontiguousarray(a, np.float32) for n, a in arrays.items()}, resource(WORDS_FILE))
+
+
+def write_vocabulary(vocabulary: tuple[ClassTag, ...], learned: tuple[str, ...], slope: float, offset: float) -> None:
+    """Write ``tags.json``."""
+    meanings = learned_words(vocabulary)
     content = {
         "source": "WordNet 3.1, Princeton University; its licence is in WORDNET-LICENCE.txt. Chosen by hand, "
         "bench/photo_tags.py",
         "slope": slope,
         "offset": offset,
-        "learned": list(learned.names),
+        "learned": [{"tag": name, "words": sorted(meanings[name] - {name})} for name in learned],
         "tags": [{"tag": t.tag, "classes": t.classes, "words": t.words} for t in vocabulary],
     }
     text = json.dumps(content, indent=0, ensure_ascii=False)
     text = re.sub(r"\[\n([^\]{}]*)\n\]", lambda m: "[" + m[1].replace("\n", " ") + "]", text)
     resource(TAGS_FILE).write_text(text + "\n", encoding="utf-8")
-    save_file(_arrays(learned), resource(WORDS_FILE))
-
-
-def _arrays(learned: LearnedTags) -> dict[str, np.ndarray]:
-    arrays = {}
-    for name in ("weight", "bias", "threshold", "slope", "offset"):
-        arrays[name] = np.ascontiguousarray(getattr(learned, name), dtype=np.float32)
-    return arrays
 
 
 if __name__ == "__main__":

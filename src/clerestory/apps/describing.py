@@ -8,12 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clerestory.apps.captioning import BATCH_SIZE, file_problem, read_image_file
-from clerestory.apps.right_model import DRAWING, NEITHER, OTHER, PHOTOGRAPH, PLURALS, ImageKinds
-from clerestory.apps.tags import Tag, included_tagger
-from clerestory.core.errors import InputError
+from clerestory.apps.loading import is_external
+from clerestory.apps.right_model import (
+    DRAWING,
+    NEITHER,
+    OTHER,
+    PHOTOGRAPH,
+    PLURALS,
+    ImageKinds,
+    included_photos,
+    is_for_drawings,
+    photo_encoder,
+)
+from clerestory.apps.tags import Tag, photograph_tags
+from clerestory.core.errors import InputError, IntegrityError, NotFound, NotWritable
 from clerestory.core.units import plural
 from clerestory.data.images import decode_image, image_batches
 from clerestory.models.starter import PHOTOS
+from clerestory.store import Store
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,8 +58,6 @@ class SeenImage:
 
 def look_at_files(encoder: PhotoEncoder, files: Sequence[Path]) -> Iterator[tuple[Path, SeenImage | str]]:
     """Each file with its kind and tags, or the reason why it cannot be read; one pass through the network."""
-    from clerestory.models.photo.kinds import kind_probe
-
     problems: dict[Path, str] = {}
 
     def load(path: Path) -> Image.Image | None:
@@ -59,15 +69,37 @@ def look_at_files(encoder: PhotoEncoder, files: Sequence[Path]) -> Iterator[tupl
 
     for batch in image_batches(files, load, BATCH_SIZE):
         images = [image for _, image in batch if image is not None]
-        found = encoder.features(images) if images else None
-        guesses = kind_probe().guess(found.features) if found else []
-        tags = included_tagger().tags(found) if found else []
-        seen = iter(
-            SeenImage(str(guess.kind), guess.is_confident, tuple(some) if guess.kind == PHOTOGRAPH else ())
-            for guess, some in zip(guesses, tags, strict=True)
-        )
+        seen = iter(look_at_images(encoder, images))
         for path, image in batch:
             yield path, next(seen) if image is not None else problems[path]
+
+
+def look_at_images(encoder: PhotoEncoder, images: Sequence[Image.Image]) -> list[SeenImage]:
+    """The kind and the tags of each image; one pass through the network."""
+    if not images:
+        return []
+    from clerestory.models.photo.kinds import kind_probe
+
+    found = encoder.features(images)
+    guesses = kind_probe().guess(found.features)
+    return [
+        SeenImage(str(guess.kind), guess.is_confident, tags or ())
+        for guess, tags in zip(guesses, photograph_tags(encoder, found), strict=True)
+    ]
+
+
+def tag_encoder(store: Store, model: object, ref: str) -> PhotoEncoder | None:
+    """The encoder that tags photographs: the model itself, or the included one beside a model that knows drawings only.
+
+    Returns:
+        None where photographs get captions like any other image, or where ``photos`` cannot be opened.
+    """
+    if (encoder := photo_encoder(model)) is not None or is_external(ref):
+        return encoder
+    try:
+        return included_photos() if is_for_drawings(store, ref) else None
+    except (NotFound, IntegrityError, NotWritable):
+        return None
 
 
 def kinds_sentence(seen: Sequence[SeenImage], captioner: str) -> tuple[str, str]:

@@ -192,21 +192,20 @@ def _is_mixed(kinds: ImageKinds) -> bool:
 
 def default_is_for_drawings(store: Store) -> bool:
     """Whether the model used where none is named knows drawings only: the starter, or a release trained on drawings."""
-    ref, _ = live_or_starter(store, f"{DEFAULT_NAME}@live")
+    return is_for_drawings(store, live_or_starter(store, f"{DEFAULT_NAME}@live")[0])
+
+
+def is_for_drawings(store: Store, ref: str) -> bool:
+    """Whether a model is the starter or a release that was trained on drawings, as far as this store knows."""
     if ref == STARTER:
         return True
     try:
-        return _is_for_drawings(store, ref)
-    except (
-        NotFound,
-        IntegrityError,
-        NotWritable,
-    ):  # no release is live, although there are some: the command will say so
+        return _was_trained_on_drawings(store, ref)
+    except (NotFound, IntegrityError, NotWritable):  # no release is live, or it is another model
         return False
 
 
-def _is_for_drawings(store: Store, ref: str) -> bool:
-    """Whether a release is the starter or was trained on drawings, as far as this store knows."""
+def _was_trained_on_drawings(store: Store, ref: str) -> bool:
     model = store.resolve(ref).digest
     if model == digest_folder(starter_folder())[0]:
         return True

@@ -11,28 +11,28 @@ Shape suffixes: N photographs, F features, K classes, T tags.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clerestory.stats.ridge import fit_ridge
+from clerestory.models.photo.learned_tags import LearnedTags, phrases_of
 
 if TYPE_CHECKING:
-    from clerestory.models.photo.encoder import PhotoFeatures
+    from clerestory.models.photo.encoder import PhotoEncoder, PhotoFeatures
 
 Floats = NDArray[np.floating[Any]]
 
 TAGS_FILE, WORDS_FILE = "tags.json", "tags.safetensors"
 MIN_SUM = 0.5  # of the class probabilities
 MIN_PROBABILITY = 0.8  # of a tag that is shown
-MIN_PRECISION = 0.9  # of a learned tag on photographs it was not fitted on
-MIN_TAGGED = 10  # photographs at that precision; a word with fewer is not learned
 MAX_TAGS = 4
 NOT_SURE = "not sure"
+# How probable a tag is in words; below the last of these it is not shown.
+LIKELIHOODS = ((0.95, "almost certain"), (0.9, "very likely"), (MIN_PROBABILITY, "likely"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,12 @@ class Tag:
 
     text: str
     probability: float
+
+    @property
+    def likelihood(self) -> str:
+        """The probability in words."""
+        words = (word for minimum, word in LIKELIHOODS if self.probability >= minimum)
+        return next(words, LIKELIHOODS[-1][1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,41 +65,13 @@ class ClassTag:
 
 
 @dataclass(frozen=True, slots=True)
-class LearnedTags:
-    """Words learned from captions, by a ridge regression from the features to their occurrence.
-
-    Attributes:
-        names: the words.
-        weight: ``(F, T)``.
-        bias: (T).
-        threshold: the score from which on a word is a tag (T).
-        slope, offset: of the logistic map from scores to probabilities (T).
-    """
-
-    names: tuple[str, ...]
-    weight: Floats
-    bias: Floats
-    threshold: Floats
-    slope: Floats
-    offset: Floats
-
-    def tags(self, features_NF: Floats) -> list[list[Tag]]:
-        """The words of each photograph whose score is high enough."""
-        scores_NT = features_NF @ self.weight + self.bias
-        probabilities_NT = 1 / (1 + np.exp(-(self.slope * scores_NT + self.offset)))
-        return [
-            [Tag(name, float(p)) for name, p, passes in zip(self.names, row, high, strict=True) if passes]
-            for row, high in zip(probabilities_NT, scores_NT >= self.threshold, strict=True)
-        ]
-
-
-@dataclass(frozen=True, slots=True)
 class Tagger:
     """The vocabulary and how its probabilities are calibrated.
 
     Attributes:
         vocabulary: the words of the classes.
         learned: words learned from captions.
+        meanings: of each of these tags, the words that mean it or something it covers.
         slope, offset: of the logistic map from the log odds of a summed class probability to the probability that the
             tag is right.
     """
@@ -102,6 +80,7 @@ class Tagger:
     learned: tuple[LearnedTags, ...]
     slope: float = 1.0
     offset: float = 0.0
+    meanings: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def tags(self, found: PhotoFeatures) -> list[list[Tag]]:
         """The tags of each photograph, most probable first; an empty list means "not sure".
@@ -110,8 +89,8 @@ class Tagger:
             found: as ``PhotoEncoder.features`` returns it.
         """
         by_class = self.class_tags(found.logits)
-        by_word = [each.tags(found.features) for each in self.learned]
-        return [self._merge(tag, [t for rows in by_word for t in rows[i]]) for i, tag in enumerate(by_class)]
+        by_word = [each.probable(found.features) for each in self.learned]
+        return [self._merge(tag, [Tag(*t) for rows in by_word for t in rows[i]]) for i, tag in enumerate(by_class)]
 
     def class_tags(self, logits_NK: Floats) -> list[Tag | None]:
         """The most specific word of each photograph whose classes have a summed probability of ``MIN_SUM``."""
@@ -142,51 +121,6 @@ class Tagger:
         return sorted(kept, key=lambda tag: -tag.probability)[:MAX_TAGS]
 
 
-def fit_learned_tags(features_NF: Floats, present_NT: NDArray[np.bool_], names: Sequence[str]) -> LearnedTags:
-    """Learn words from the captions of photographs; a word that cannot be predicted precisely enough is left out.
-
-    Precision is that of leave-one-out predictions, on the ``MIN_TAGGED`` photographs or more with the highest scores.
-
-    Args:
-        features_NF: of the photographs.
-        present_NT: whether a caption of each photograph has the word.
-        names: the words.
-    """
-    ridge = fit_ridge(features_NF, present_NT.astype(np.float64))
-    kept, thresholds, slopes, offsets = [], [], [], []
-    for i in range(len(names)):
-        order = np.argsort(-ridge.left_out[:, i], kind="stable")
-        precision = np.cumsum(present_NT[order, i]) / np.arange(1, len(order) + 1)
-        passing = np.flatnonzero(precision >= MIN_PRECISION)
-        if not len(passing) or passing[-1] + 1 < MIN_TAGGED:
-            continue
-        kept.append(i)
-        thresholds.append(ridge.left_out[order[passing[-1]], i])
-        slope, offset = fit_logistic(ridge.left_out[:, i], present_NT[:, i])
-        slopes.append(slope)
-        offsets.append(offset)
-    weight_FT = ridge.weight[:, kept]
-    bias_T = ridge.target_mean[kept] - ridge.feature_mean @ weight_FT
-    chosen = tuple(names[i] for i in kept)
-    return LearnedTags(chosen, weight_FT, bias_T, np.array(thresholds), np.array(slopes), np.array(offsets))
-
-
-def fit_logistic(scores_N: Floats, is_right_N: NDArray[np.bool_], steps: int = 50) -> tuple[float, float]:
-    """Slope and offset of the probability of being right as a function of the score, by Newton's method.
-
-    A weak prior (one right and one wrong answer at the ends of the scale) keeps the slope finite.
-    """
-    ends = np.array([scores_N.min(), scores_N.max()])
-    x_N2 = np.stack([np.concatenate([scores_N, ends]), np.ones(len(scores_N) + 2)], axis=1)
-    y_N = np.concatenate([is_right_N.astype(np.float64), [1.0, 0.0]])
-    weight_2 = np.zeros(2)
-    for _ in range(steps):
-        p_N = 1 / (1 + np.exp(-np.clip(x_N2 @ weight_2, -30, 30)))
-        hessian = (x_N2 * (p_N * (1 - p_N))[:, None]).T @ x_N2 + 1e-6 * np.eye(2)
-        weight_2 += np.linalg.solve(hessian, x_N2.T @ (y_N - p_N))
-    return float(weight_2[0]), float(weight_2[1])
-
-
 @cache
 def included_tagger() -> Tagger:
     """The tagger of the package; ``make photo-tags`` fits it."""
@@ -195,10 +129,33 @@ def included_tagger() -> Tagger:
 
     content = json.loads(resource(TAGS_FILE).read_text(encoding="utf-8"))
     tensors, _ = load_tensors(resource(WORDS_FILE))
-    columns = (tensors[name].double().numpy() for name in ("weight", "bias", "threshold", "slope", "offset"))
-    learned = LearnedTags(tuple(content["learned"]), *columns)
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    learned = LearnedTags.from_tensors((each["tag"] for each in content["learned"]), arrays)
     vocabulary = tuple(ClassTag(t["tag"], tuple(t["classes"]), tuple(t["words"])) for t in content["tags"])
-    return Tagger(vocabulary, (learned,), content["slope"], content["offset"])
+    meanings: dict[str, frozenset[str]] = {}
+    for each in (*content["tags"], *content["learned"]):
+        meanings[each["tag"]] = meanings.get(each["tag"], frozenset()) | {each["tag"], *each["words"]}
+    return Tagger(vocabulary, (learned,), content["slope"], content["offset"], meanings)
+
+
+def tagger_of(model: PhotoEncoder) -> Tagger:
+    """The tagger of a model: the included one, and the words that were learned from the user's own captions."""
+    included = included_tagger()
+    return replace(included, learned=(*included.learned, model.own_tags)) if model.own_tags else included
+
+
+def photograph_tags(model: PhotoEncoder, found: PhotoFeatures) -> list[tuple[Tag, ...] | None]:
+    """The tags of each image, most probable first; empty means "not sure". None for other images.
+
+    Args:
+        model: the encoder.
+        found: what ``model.features`` returned.
+    """
+    from clerestory.models.photo.kinds import ImageKind, kind_probe
+
+    kinds = [guess.kind for guess in kind_probe().guess(found.features)]
+    some = tagger_of(model).tags(found)
+    return [tuple(tags) if kind == ImageKind.PHOTOGRAPH else None for kind, tags in zip(kinds, some, strict=True)]
 
 
 def shared_tags(a: Sequence[Tag], b: Sequence[Tag] | str) -> list[str]:
@@ -210,10 +167,22 @@ def shared_tags(a: Sequence[Tag], b: Sequence[Tag] | str) -> list[str]:
     """
     if not isinstance(b, str):
         return [tag.text for tag in a if tag.text in {other.text for other in b}]
-    words = f" {' '.join(''.join(c if c.isalnum() else ' ' for c in b.lower()).split())} "
-    means = {each.tag: (each.tag, *each.words) for each in included_tagger().vocabulary}
-    return [
-        tag.text
-        for tag in a
-        if any(f" {word} " in words or f" {word}s " in words for word in means.get(tag.text, (tag.text,)))
-    ]
+    words, meanings = phrases_of([b]), included_tagger().meanings
+    return [tag.text for tag in a if words & {tag.text, *meanings.get(tag.text, ())}]
+
+
+def encode_tag(tag: Tag) -> dict[str, object]:
+    """A tag for a program."""
+    return {"text": tag.text, "probability": round(tag.probability, 3)}
+
+
+def reasons(tags: Sequence[Tag] | None, words: str, images: Sequence[Tag]) -> tuple[str, ...]:
+    """The tags of a photograph that a query names, or that its images have, in the order of the photograph's tags.
+
+    Args:
+        tags: of the photograph; None where there are none to be had.
+        words: of the query.
+        images: the tags of all images of the query.
+    """
+    named = {*shared_tags(tags or (), words), *shared_tags(tags or (), images)}
+    return tuple(tag.text for tag in tags or () if tag.text in named)

@@ -157,9 +157,9 @@ def _near_duplicates(
     name: str, min_similarity: float | None, ref: str, csv: Path | None, force: bool, common: Common
 ) -> None:
     """The three lists of duplicates of a folder."""
-    from clerestory.apps.folder_index import FolderIndex
     from clerestory.apps.folder_index.source import image_folder
     from clerestory.apps.right_model import folder_kinds
+    from clerestory.apps.tagging import embed_and_tag, open_index
     from clerestory.cli.model_output import load_fitting, name_unreadable
 
     store = open_store(common.home)
@@ -168,8 +168,8 @@ def _near_duplicates(
         raise InputError(f"{name} is not a folder of images, which --near needs", "name a folder, such as ./photos")
     loaded = load_fitting(store, ref, partial(folder_kinds, store, folder), common)
     model = require_capability(loaded, "Embedder", "comparing images", known_models(store))
-    index = FolderIndex.open(folder, store, model.digest, model.dims)
-    name_unreadable(index.update(model.embed_images, common.out).unreadable, common.out)
+    index = open_index(folder, store, model)
+    name_unreadable(index.update(embed_and_tag(model), common.out).unreadable, common.out)
     found = index.duplicates(common.out, min_similarity)
     copies, rows = found.copies(), found.rows()
     table = Table("list", "group", "image", "similarity", "", box=None)

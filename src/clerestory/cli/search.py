@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +23,7 @@ from clerestory.apps.confidence import (
     fit_search,
 )
 from clerestory.apps.datasets import load_dataset, show_findings
-from clerestory.apps.folder_index import FolderHit, FolderIndex, QueryPart, SearchFilter, compose_query
+from clerestory.apps.folder_index import FolderHit, QueryPart, SearchFilter, compose_query
 from clerestory.apps.folder_index.captions import FolderCaptions, FolderSamples, read_captions, samples_digest
 from clerestory.apps.folder_index.filters import parse_date
 from clerestory.apps.folder_index.output import write_links
@@ -33,6 +33,8 @@ from clerestory.apps.loading import known_models
 from clerestory.apps.query_language import QueryLanguages
 from clerestory.apps.right_model import data_kinds
 from clerestory.apps.search import SearchHit, SearchIndex, build_index, search_by_embedding
+from clerestory.apps.tagging import embed_and_tag, open_index
+from clerestory.apps.tags import Tag, encode_tag, reasons
 from clerestory.apps.training_reference import (
     TrainingReference,
     count_unlike,
@@ -62,6 +64,7 @@ class SearchQuery:
         images: to find, with their paths.
         without: words to avoid.
         like_weight, without_weight: of each image, and of the words to avoid, against 1 for the words to find.
+        tags: of the images, once they are embedded.
     """
 
     words: str
@@ -69,6 +72,7 @@ class SearchQuery:
     without: list[str]
     like_weight: float
     without_weight: float
+    tags: list[Tag] = field(default_factory=list)
 
     def embed(self, model: Embedder) -> Any:
         """The embedding (D) of the whole query."""
@@ -77,7 +81,9 @@ class SearchQuery:
         parts = [QueryPart(next(rows))] if self.words else []
         parts += [QueryPart(next(rows), -self.without_weight) for _ in self.without]
         if self.images:
-            parts += [QueryPart(row, self.like_weight) for row in model.embed_images([i for _, i in self.images])]
+            found = embed_and_tag(model)([image for _, image in self.images])
+            parts += [QueryPart(row, self.like_weight) for row in found.rows]
+            self.tags = [tag for some in found.tags for tag in some or ()]
         return compose_query(parts)
 
     @property
@@ -191,12 +197,14 @@ class SearchResult:
         confidences: of each hit; None where it was not measured.
         folder: that was searched; None for a dataset.
         files: the files of the hits, if a folder was searched.
+        shared: the tags of each file that the query names or its images have.
     """
 
     hits: list[SearchHit]
     confidences: list[Confidence | None]
     folder: Path | None = None
     files: list[FolderHit] | None = None
+    shared: Sequence[tuple[str, ...]] = ()
 
     def row(self, i: int) -> dict[str, Any]:
         """One result for a program."""
@@ -216,6 +224,8 @@ class SearchResult:
                 "height": file.height,
                 "date": _date(file),
                 "copies": [valid_unicode(path) for path in file.copies],
+                "tags": None if file.tags is None else [encode_tag(tag) for tag in file.tags],
+                "shared_tags": list(self.shared[i]),
             }
         return row
 
@@ -227,6 +237,8 @@ class SearchResult:
             if self.files and self.folder:
                 row["file"] = valid_unicode(file_cell((self.folder / self.files[i].path).absolute(), csv.absolute()))
                 row["copies"] = "; ".join(row["copies"])
+                row["tags"] = ", ".join(tag.text for tag in self.files[i].tags or ())
+                row["shared_tags"] = ", ".join(self.shared[i])
             rows.append(row)
         return rows
 
@@ -235,7 +247,7 @@ class SearchResult:
         captioned = self.files is None or any(hit.sample.caption for hit in self.hits)
         columns = ["confidence", "image" if self.files else "sample", *(["caption"] if captioned else [])]
         if self.files:
-            columns += ["date", "size"]
+            columns += ["date", "size", *(["shared tags"] if any(self.shared) else [])]
         table = Table(*columns, box=None)
         for i, hit in enumerate(self.hits):
             cells = [label(self.confidences[i]), hit.sample.id, *([hit.sample.caption] if captioned else [])]
@@ -244,6 +256,7 @@ class SearchResult:
                 copies = f" (and {plural(len(file.copies), 'copy', 'copies')})" if file.copies else ""
                 cells[1] += copies
                 cells += [_date(file)[:10], f"{file.width}×{file.height}"]
+                cells += [", ".join(self.shared[i])] if any(self.shared) else []
             table.add_row(*cells)
         return table
 
@@ -268,8 +281,8 @@ def _search_folder(
     rescan_all: bool,
     out: Output,
 ) -> SearchResult:
-    index = FolderIndex.open(folder, store, model.digest, model.dims)
-    update = index.update(model.embed_images, out, rescan_all=rescan_all)
+    index = open_index(folder, store, model)
+    update = index.update(embed_and_tag(model), out, rescan_all=rescan_all)
     name_unreadable(update.unreadable, out)
     if not len(index):
         raise DataError(f"none of the images in {folder} can be read", "replace them, or name another folder")
@@ -289,9 +302,9 @@ def _search_folder(
     hits = [SearchHit(samples[snapshot.places[file.path]], file.score) for file in files]
     data = samples_digest(snapshot, captions)
     search_index = SearchIndex(model.digest, data, samples, snapshot.embeddings, model.dims)
-    return SearchResult(
-        hits, _confidences(query, hits, model, search_index, store, reference, out), index.folder, files
-    )
+    confidences = _confidences(query, hits, model, search_index, store, reference, out)
+    shared = [reasons(file.tags, query.words, query.tags) for file in files]
+    return SearchResult(hits, confidences, index.folder, files, shared)
 
 
 def _confidences(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -20,6 +20,7 @@ from clerestory.core.digest import short
 from clerestory.core.errors import CapabilityError, InputError
 from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.outputs import check_output_folder
+from clerestory.core.units import plural
 from clerestory.stages.train.monitor.findings import format_finding
 from clerestory.stages.train.tune import TuneConfig
 from clerestory.store import Store, open_store
@@ -129,6 +130,7 @@ def _tune_head(
     model: AnyModel, ref: str, data: str, store: Store, given: list[str], to: Path | None, common: Common
 ) -> int:
     """Fit a head on a frozen encoder; exit code 1 if nothing is gained."""
+    from clerestory.models.photo.encoder import PhotoEncoder
     from clerestory.stages.train.tune import tune_head, write_target
 
     if given:
@@ -152,6 +154,11 @@ def _tune_head(
         *(Text(format_finding(finding)) for finding in evidence.findings),
         f"fitted on {facts.number('train_samples'):,.0f} images; measured in {facts.number('folds'):.0f} folds, "
         "each image with a head that was fitted without it",
+        *(
+            [_learned_tags(facts.string_items("learned_tags"))]
+            if result.model and isinstance(model, PhotoEncoder)
+            else []
+        ),
         f"model     {result.model or 'not written, since it gains nothing'}",
         *([f"folder    {to}"] if to and result.model else []),
         f"evidence  {evidence.id}",
@@ -159,6 +166,12 @@ def _tune_head(
     if result.model:
         out.next(f'clerestory use search "a few words" --data {quote(data)} --model {short(result.model)}')
     return 0 if result.model else 1
+
+
+def _learned_tags(words: Sequence[str]) -> str:
+    if not words:
+        return "tags      none: no word of your captions can be predicted precisely enough yet"
+    return f"tags      {plural(len(words), 'word')} of your captions learned: {', '.join(words)}"
 
 
 def head_table(evidence: Evidence) -> Table:

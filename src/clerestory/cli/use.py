@@ -23,7 +23,7 @@ from clerestory.apps.describing import SeenImage, kinds_sentence, look_at_files
 from clerestory.apps.loading import known_models
 from clerestory.apps.right_model import OTHER, default_is_for_drawings, included_photos, photo_encoder
 from clerestory.apps.starter import DEFAULT_NAME, live_or_starter
-from clerestory.apps.tags import NOT_SURE
+from clerestory.apps.tags import NOT_SURE, encode_tag
 from clerestory.apps.training_reference import is_starter, training_reference, unlike_sentence
 from clerestory.cli.help_format import FittingModel
 from clerestory.cli.model_output import label, load_named, warn
@@ -72,7 +72,7 @@ def describe_(
         if path in captioned:
             rows.append(captioned[path])
         elif path in seen:
-            tags = [{"text": tag.text, "probability": round(tag.probability, 3)} for tag in seen[path].tags]
+            tags = [encode_tag(tag) for tag in seen[path].tags]
             rows.append({"file": path, "unlike": seen[path].kind == OTHER, "suggestions": [], "tags": tags})
     if csv:
         _write_csv(csv, rows, force, out)

@@ -180,7 +180,7 @@ def test_a_dual_encoder_gets_a_head_in_the_same_way(photographs: Dataset, tmp_pa
     head = replace(fit_head(data).head, share=0.4)
     target = tmp_path / "headed"
     target.mkdir()
-    encoder.save(head, "a head on 45 captioned images", "hf:clip", target)
+    encoder.save(head, None, "a head on 45 captioned images", "hf:clip", target)
     headed = open_reference(str(target))
     assert isinstance(headed, HeadedEncoder)
     expected = PhotoSpace.mix(data.embeddings[:4], head.predict(data.features[:4]), head)

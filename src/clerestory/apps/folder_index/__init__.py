@@ -8,6 +8,7 @@
 from clerestory.apps.folder_index.filters import SearchFilter
 from clerestory.apps.folder_index.index import FolderHit, FolderIndex, IndexUpdate, Unreadable
 from clerestory.apps.folder_index.query import QueryPart, compose_query
+from clerestory.apps.folder_index.updating import TaggedRows
 
 __all__ = [
     "FolderHit",
@@ -15,6 +16,7 @@ __all__ = [
     "IndexUpdate",
     "QueryPart",
     "SearchFilter",
+    "TaggedRows",
     "Unreadable",
     "compose_query",
 ]

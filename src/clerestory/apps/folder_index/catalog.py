@@ -7,6 +7,7 @@ keeps its row, and a row is written once. So a reader that holds an older state 
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -19,8 +20,9 @@ from numpy.typing import NDArray
 
 from clerestory.apps.folder_index.reading import ImageFacts
 from clerestory.apps.folder_index.walking import Stamp
+from clerestory.apps.tags import Tag
 
-VERSION = 2
+VERSION = 3
 TIMEOUT_SECONDS = 60.0
 COLOUR_BYTES = 48
 IMAGE, UNREADABLE, OTHER = 0, 1, 2  # kinds of files
@@ -29,7 +31,7 @@ CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
   inode INTEGER NOT NULL, kind INTEGER NOT NULL, sha256 TEXT NOT NULL, problem TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS images (sha256 TEXT PRIMARY KEY, row INTEGER NOT NULL UNIQUE, width INTEGER NOT NULL,
-  height INTEGER NOT NULL, phash INTEGER NOT NULL, colours BLOB NOT NULL, taken INTEGER) WITHOUT ROWID;
+  height INTEGER NOT NULL, phash INTEGER NOT NULL, colours BLOB NOT NULL, taken INTEGER, tags TEXT) WITHOUT ROWID;
 """
 
 
@@ -60,6 +62,7 @@ class CatalogState:
         taken: when each photograph was taken, as seconds since 1970 in the camera's time; -1 where that is not known.
         changed: when each file was last changed, as seconds since 1970.
         sizes: bytes of each file.
+        tags: of each image as JSON, which ``decode_tags`` reads; None where there are none to be had.
         unreadable: the problem of each unreadable file, by path.
     """
 
@@ -75,6 +78,7 @@ class CatalogState:
     taken: NDArray[np.int64]
     changed: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    tags: tuple[str | None, ...]
     unreadable: dict[str, str]
 
     def same_as(self, other: CatalogState) -> bool:
@@ -104,7 +108,18 @@ class CatalogState:
             taken=self.taken[kept],
             changed=self.changed[kept],
             sizes=self.sizes[kept],
+            tags=tuple(itertools.compress(self.tags, chosen)),
         )
+
+
+def encode_tags(tags: Sequence[Tag] | None) -> str | None:
+    """Tags as the catalog keeps them."""
+    return None if tags is None else json.dumps([[tag.text, round(tag.probability, 4)] for tag in tags])
+
+
+def decode_tags(text: str | None) -> tuple[Tag, ...] | None:
+    """Tags that the catalog has kept."""
+    return None if text is None else tuple(Tag(str(name), float(p)) for name, p in json.loads(text))
 
 
 class Catalog:
@@ -184,8 +199,11 @@ class Catalog:
         with self._connection as connection:
             connection.executemany("DELETE FROM files WHERE path = ?", [(os.fsencode(path),) for path in removed])
             connection.executemany(
-                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(sha, row, f.width, f.height, f.phash, f.colours, f.taken) for sha, row, f in images],
+                "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (sha, row, f.width, f.height, f.phash, f.colours, f.taken, encode_tags(f.tags))
+                    for sha, row, f in images
+                ],
             )
             connection.executemany(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -219,7 +237,7 @@ class Catalog:
     def state(self) -> CatalogState:
         """The present state, from one transaction."""
         query = (
-            "SELECT path, files.sha256, colours, row, width, height, phash, coalesce(taken, -1), "
+            "SELECT path, files.sha256, colours, tags, row, width, height, phash, coalesce(taken, -1), "
             "mtime_ns / 1000000000, size "
             "FROM files JOIN images USING (sha256) WHERE kind = 0 ORDER BY path"
         )
@@ -231,7 +249,7 @@ class Catalog:
             problems = connection.execute("SELECT path, problem FROM files WHERE kind = 1 ORDER BY path").fetchall()
         finally:
             connection.rollback()
-        numbers = np.array([row[3:] for row in found], dtype=np.int64).reshape(len(found), 7)
+        numbers = np.array([row[4:] for row in found], dtype=np.int64).reshape(len(found), 7)
         rows, widths, heights, phashes, taken, changed, sizes = np.ascontiguousarray(numbers.T)
         return CatalogState(
             generation,
@@ -246,5 +264,6 @@ class Catalog:
             taken,
             changed,
             sizes,
+            tuple(row[3] for row in found),
             {os.fsdecode(path): problem for path, problem in problems},
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clerestory.apps.folder_index.catalog import OTHER, VERSION, Catalog, FileRecord
+from clerestory.apps.folder_index.catalog import OTHER, VERSION, Catalog, FileRecord, decode_tags
 from clerestory.apps.folder_index.duplicates import DuplicateLists, find_duplicates
 from clerestory.apps.folder_index.embedding_file import EmbeddingFile, Matrix, damaged_rows
 from clerestory.apps.folder_index.filters import SearchFilter, local_clock
@@ -23,6 +23,7 @@ from clerestory.apps.folder_index.reading import ImageFacts
 from clerestory.apps.folder_index.snapshot import Snapshot
 from clerestory.apps.folder_index.updating import ContentReader, EmbedImages, find_changes
 from clerestory.apps.folder_index.walking import Stamp, list_images
+from clerestory.apps.tags import Tag
 from clerestory.core.digest import digest
 from clerestory.core.errors import CapabilityError, Conflict, DataError, InputError, NotWritable
 from clerestory.core.files import exclusive_lock, expand_user, make_folder, sync_folder
@@ -80,6 +81,7 @@ class FolderHit:
         width, height: pixels.
         date: seconds since 1970 on a local clock: when the photograph was taken, else when the file was changed.
         copies: the other files of the folder with the same bytes.
+        tags: what a photograph shows, most probable first; empty means "not sure". None where there are none to be had.
     """
 
     path: str
@@ -89,6 +91,7 @@ class FolderHit:
     height: int
     date: int
     copies: tuple[str, ...] = ()
+    tags: tuple[Tag, ...] | None = None
 
 
 class _CannotStore(Exception):
@@ -116,7 +119,9 @@ class FolderIndex:
         self._snapshot = self._read_snapshot()
 
     @classmethod
-    def open(cls, folder: Path | str, store: Store, model_digest: str, dims: Sequence[int]) -> FolderIndex:
+    def open(
+        cls, folder: Path | str, store: Store, model_digest: str, dims: Sequence[int], tags_from: str = ""
+    ) -> FolderIndex:
         """The index of a folder as it is on the disk, empty for a new folder; ``update`` brings it up to date.
 
         Args:
@@ -124,6 +129,7 @@ class FolderIndex:
             store: its home keeps the index.
             model_digest: of the model that embeds.
             dims: its nested dimensions.
+            tags_from: what the tags of the images depend on, beside the model; empty for an index without tags.
 
         Raises:
             DataError: there is no such folder, or it cannot be listed.
@@ -132,7 +138,15 @@ class FolderIndex:
         if not path.is_dir():
             raise DataError(f"{folder} is not a folder", "give the path of a folder of images")
         code = code_digest("data/images", "models")
-        name = "-".join((digest(os.fsencode(path).hex())[:16], model_digest[:16], code[:16], str(VERSION)))
+        name = "-".join(
+            (
+                digest(os.fsencode(path).hex())[:16],
+                model_digest[:16],
+                code[:16],
+                str(VERSION),
+                *filter(None, [tags_from[:8]]),
+            )
+        )
         return cls(path, store.home / FOLDER / name, model_digest, dims)
 
     def __len__(self) -> int:
@@ -196,6 +210,7 @@ class FolderIndex:
             int(state.heights[place]),
             taken if taken >= 0 else local_clock(int(state.changed[place])),
             tuple(state.paths[i] for i in same if i != place),
+            decode_tags(state.tags[place]),
         )
 
     def duplicates(self, progress: Progress = QUIET, min_similarity: float | None = None) -> DuplicateLists:
@@ -257,9 +272,11 @@ class FolderIndex:
 
     def _remove_outdated(self) -> None:
         """Delete the indexes of this folder and model that another version of the code made, unless one is in use."""
-        same = "-".join(self.directory.name.split("-")[:2])
-        for other in self.directory.parent.glob(f"{same}-*"):
-            if other != self.directory:
+        own = self.directory.name.split("-")
+        for other in self.directory.parent.glob(f"{'-'.join(own[:2])}-*"):
+            parts = other.name.split("-")
+            is_with_tags_or_without = parts[2:4] == own[2:4] and len(parts) != len(own)  # the other one of the two
+            if other != self.directory and not is_with_tags_or_without:
                 with suppress(Conflict, OSError), exclusive_lock(other / LOCK, "an older index"):
                     shutil.rmtree(other, ignore_errors=True)
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.apps.folder_index.walking import Stamp, stamp_of
+from clerestory.apps.tags import Tag
 from clerestory.core.errors import InputError, UploadError
 from clerestory.core.files import read_problem
 from clerestory.data.images import decode_image
@@ -43,6 +44,7 @@ class ImageFacts:
         phash: perceptual hash, 64 bits as a signed integer.
         colours: the mean colours of a grid of 4 × 4 fields, 48 bytes; the hash knows nothing of colours.
         taken: when the photograph was taken, as seconds since 1970 in the camera's time; None if it does not say.
+        tags: what a photograph shows; empty means "not sure". None for other images, and where the model has no tags.
     """
 
     width: int
@@ -50,6 +52,7 @@ class ImageFacts:
     phash: int
     colours: bytes
     taken: int | None
+    tags: tuple[Tag, ...] | None = None
 
 
 @dataclass(slots=True)

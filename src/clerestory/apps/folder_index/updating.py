@@ -7,9 +7,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,13 +17,22 @@ from clerestory.apps.folder_index.catalog import IMAGE, OTHER, UNREADABLE, FileR
 from clerestory.apps.folder_index.embedding_file import Matrix
 from clerestory.apps.folder_index.reading import ImageFacts, ReadFile, read_file
 from clerestory.apps.folder_index.walking import Listing, Stamp
+from clerestory.apps.tags import Tag
 from clerestory.core.progress import Progress
 from clerestory.stages.evaluate.cached_embeddings import check_unit_rows
 
 if TYPE_CHECKING:
     from PIL import Image
 
-EmbedImages = Callable[["Sequence[Image.Image]"], Matrix]
+
+class TaggedRows(NamedTuple):
+    """Embeddings of images ``(N, D)``, and the tags of each: None where there are none to be had."""
+
+    rows: Matrix
+    tags: Sequence[tuple[Tag, ...] | None]
+
+
+EmbedImages = Callable[["Sequence[Image.Image]"], "Matrix | TaggedRows"]
 
 GROUP_IMAGES = 16  # embedded at a time,
 GROUP_PIXELS = 8_000_000  # or fewer, if they are large
@@ -193,10 +202,15 @@ class ContentReader:
     def _embed_group(self) -> None:
         new = [file for file in self._group if file.image is not None]
         if new:
-            rows = self._embed([file.image for file in new if file.image is not None])
+            found = self._embed([file.image for file in new if file.image is not None])
+            rows, tags = found if isinstance(found, TaggedRows) else (found, [None] * len(new))
             check_unit_rows(rows, (f"the image {file.path}" for file in new))
             self._rows.append(np.asarray(rows, dtype=np.float32))
-            self._images += [(file.sha256, file.facts) for file in new if file.facts is not None]
+            self._images += [
+                (file.sha256, replace(file.facts, tags=some))
+                for file, some in zip(new, tags, strict=True)
+                if file.facts is not None
+            ]
             self.embedded += len(new)
         self._files += [FileRecord(file.path, file.stamp, IMAGE, file.sha256, "") for file in self._group]
         self._known |= self._in_group

@@ -28,18 +28,21 @@ from clerestory.models.folder_check import CONFIG, DOWNLOAD_AGAIN, PHOTO_TYPE, c
 from clerestory.models.languages import MODEL_CARD
 from clerestory.models.loading import load_tensors, load_weights
 from clerestory.models.photo.efficientnet import NUM_FEATURES, VARIANTS, EfficientNetLite
+from clerestory.models.photo.learned_tags import LearnedTags
 from clerestory.models.photo.space import Floats, LinearHead, PhotoSpace, join_features, unit_rows
 from clerestory.models.pixels import to_rgb
 from clerestory.models.protocols import Matrix, Scores, unknown_dim
 from clerestory.models.text_tower import LANGUAGES, TextTower, load_text_tower
 
 WEIGHTS = "model.safetensors"
-NETWORK, SPACE = "network.", "space."
+NETWORK, SPACE, TAGS = "network.", "space.", "tags."
+TAG_NAMES = "own_tags"  # in the settings
 SHORT_SIDE, MULTIPLE, MAX_ASPECT = 256, 32, 2
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0  # as in the training of EfficientNet-Lite
 REDUCING_GAP = 3.0
 # Of the process when this module was imported: a thread's own setting becomes that of the threads begun after it.
 THREADS = torch.get_num_threads()
+NOT_KEPT = ("model_type", "architectures", TAG_NAMES)  # settings that a new head has of its own
 OWN_HEAD_HEADING = "## Own head"  # in the model card
 
 
@@ -87,18 +90,19 @@ class PhotoEncoder:
     def _network(self) -> EfficientNetLite:
         network = EfficientNetLite(VARIANTS[str(self.settings["variant"])])
         names = {NETWORK + name: name for name in network.state_dict()}
-        loaded = load_weights(network, self.folder, (SPACE,), names)
+        loaded = load_weights(network, self.folder, (SPACE, TAGS), names)
         return loaded.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # untyped
 
     def embed_images(self, images: Sequence[Image.Image], dim: int | None = None) -> Matrix:
         """Unit rows ``(N, D)`` float32; the row of a photograph does not depend on the others."""
         width = self._width(dim)
-        if not images:
-            return np.zeros((0, width), np.float32)
-        found = self.features(images)
+        return self.embed_features(self.features(images), width) if images else np.zeros((0, width), np.float32)
+
+    def embed_features(self, found: PhotoFeatures, dim: int | None = None) -> Matrix:
+        """Unit rows ``(N, D)`` float32 of the features of at least one photograph."""
         # One by one, as the bits of a matrix product depend on the number of rows.
-        rows = [self.space.embed_features(*(part[i : i + 1] for part in found)) for i in range(len(images))]
-        return _prefix(np.concatenate(rows), width)
+        rows = [self.space.embed_features(*(part[i : i + 1] for part in found)) for i in range(len(found.logits))]
+        return _prefix(np.concatenate(rows), self._width(dim))
 
     def embed_texts(self, texts: Sequence[str], dim: int | None = None) -> Matrix:
         """Unit rows ``(N, D)`` float32."""
@@ -130,6 +134,25 @@ class PhotoEncoder:
         logits_NK: Floats = network.logits(torch.from_numpy(last_NF)).numpy()
         return logits_NK
 
+    @cached_property
+    def own_tags(self) -> LearnedTags | None:
+        """The words that were learned from the user's own captions, if any.
+
+        Raises:
+            IntegrityError: they do not fit the network.
+        """
+        if not (names := self.settings.get(TAG_NAMES)):
+            return None
+        tensors, _ = load_tensors(self.folder / WEIGHTS, TAGS)
+        try:
+            arrays = {name.removeprefix(TAGS): tensor.double().numpy() for name, tensor in tensors.items()}
+            tags = LearnedTags.from_tensors(names, arrays)  # type: ignore[arg-type]  # checked there
+            if len(tags.weight) == len(self.space.general.mean):
+                return tags
+        except (KeyError, TypeError, ValueError):
+            pass
+        raise IntegrityError(f"the tags of {display_name(self.folder)} do not fit its network", DOWNLOAD_AGAIN)
+
     def facts(self) -> dict[str, Fact]:
         """Network, parameters, image size, embedding widths, training data, own head, text tower and its languages."""
         variant = VARIANTS[str(self.settings["variant"])]
@@ -145,6 +168,7 @@ class PhotoEncoder:
             "text_tower": str(self.settings["text_tower_digest"]),
             "languages": self.languages,
             "own_head": self.space.own is not None,
+            "own_tags": len(self.own_tags.names) if self.own_tags else 0,
         }
 
     def _width(self, dim: int | None) -> int:
@@ -177,7 +201,12 @@ def open_photo_encoder(folder: Path) -> PhotoEncoder:
 
 
 def save_photo_encoder(
-    network: Mapping[str, Tensor], space: PhotoSpace, settings: Mapping[str, object], card: str, folder: Path
+    network: Mapping[str, Tensor],
+    space: PhotoSpace,
+    settings: Mapping[str, object],
+    card: str,
+    folder: Path,
+    tags: LearnedTags | None = None,
 ) -> None:
     """Write a model folder; equal arguments give equal bytes.
 
@@ -187,32 +216,39 @@ def save_photo_encoder(
         settings: ``variant``, ``text_tower_digest``, ``logit_scale``, ``dims``.
         card: its model card.
         folder: exists and is empty.
+        tags: words that were learned from the user's own captions.
     """
     tensors = {NETWORK + name: tensor.contiguous() for name, tensor in network.items()}
-    arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in space.tensors().items()}
-    tensors |= {SPACE + name: torch.from_numpy(array) for name, array in arrays.items()}
+    arrays = {SPACE + name: array for name, array in space.tensors().items()}
+    if tags is not None:
+        arrays |= {TAGS + name: array for name, array in tags.tensors().items()}
+        settings = {**settings, TAG_NAMES: list(tags.names)}
+    tensors |= {name: torch.from_numpy(np.ascontiguousarray(array, np.float32)) for name, array in arrays.items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = {"model_type": PHOTO_TYPE, "architectures": ["PhotoEncoder"], **settings}
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     (folder / MODEL_CARD).write_text(card, encoding="utf-8")
 
 
-def save_with_own_head(model: PhotoEncoder, head: LinearHead, trained_on: str, base: str, folder: Path) -> None:
-    """Write the folder of a model with a head of the user's own; the rest of the model remains.
+def save_with_own_head(
+    model: PhotoEncoder, head: LinearHead, trained_on: str, base: str, folder: Path, tags: LearnedTags | None = None
+) -> None:
+    """Write the folder of a model with a head and tags of the user's own; the rest of the model remains.
 
     Args:
-        model: the encoder; a head that it already has is replaced.
+        model: the encoder; a head and tags that it already has are replaced.
         head: the head.
         trained_on: what the head was fitted on, for the model card.
         base: the reference of the model.
         folder: exists and is empty.
+        tags: the words that were learned together with it; None for none.
     """
     tensors, _ = load_tensors(model.folder / WEIGHTS, NETWORK)
     network = {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()}
-    settings = {name: value for name, value in model.settings.items() if name not in ("model_type", "architectures")}
+    settings = {name: value for name, value in model.settings.items() if name not in NOT_KEPT}
     card = (model.folder / MODEL_CARD).read_text(encoding="utf-8").split(OWN_HEAD_HEADING)[0].rstrip()
     card += f"\n\n{OWN_HEAD_HEADING}\n\nThe model {base or model.digest[:12]} with {trained_on}.\n"
-    save_photo_encoder(network, model.space.with_own_head(head), settings, card, folder)
+    save_photo_encoder(network, model.space.with_own_head(head), settings, card, folder, tags)
 
 
 def photo_features(network: EfficientNetLite, images: Sequence[Image.Image]) -> PhotoFeatures:

@@ -16,6 +16,7 @@ from clerestory.core.errors import CapabilityError
 from clerestory.models.adapters.headed import centred, save_headed
 from clerestory.models.adapters.hf_dual import DualEncoder
 from clerestory.models.photo.encoder import PhotoEncoder, save_with_own_head
+from clerestory.models.photo.learned_tags import LearnedTags
 from clerestory.models.photo.space import Floats, LinearHead
 from clerestory.models.protocols import AnyModel
 from clerestory.stages.train.tune.head.fit import HeadData, Ints
@@ -34,9 +35,11 @@ class HeadEncoder(Protocol):
 
     Attributes:
         features_key: what the features of an image depend on, besides the image and the code.
+        has_tags: whether its photographs have tags, so that words can be learned from the captions.
     """
 
     features_key: str
+    has_tags: bool
 
     def features(self, images: Sequence[Image.Image]) -> Floats:
         """Features of images ``(N, F)``."""
@@ -46,12 +49,14 @@ class HeadEncoder(Protocol):
     ) -> tuple[HeadData, WithoutHead]:
         """What the head is fitted on, and what it is compared with."""
 
-    def save(self, head: LinearHead, trained_on: str, base: str, folder: Path) -> None:
-        """Write the model with a head."""
+    def save(self, head: LinearHead, tags: LearnedTags | None, trained_on: str, base: str, folder: Path) -> None:
+        """Write the model with a head, and with tags if it has any."""
 
 
 class PhotoHeadEncoder:
     """``photos``, or the same with a head, which is then replaced."""
+
+    has_tags = True
 
     def __init__(self, model: PhotoEncoder) -> None:
         self.model = model
@@ -72,9 +77,9 @@ class PhotoHeadEncoder:
         data = HeadData(features_NF, images_ND, space.directions(rows_ME), texts_MD, owner_M, groups_N)
         return data, WithoutHead(images_ND, texts_MD)
 
-    def save(self, head: LinearHead, trained_on: str, base: str, folder: Path) -> None:
-        """Write the model with a head."""
-        save_with_own_head(self.model, head, trained_on, base, folder)
+    def save(self, head: LinearHead, tags: LearnedTags | None, trained_on: str, base: str, folder: Path) -> None:
+        """Write the model with a head, and with tags if it has any."""
+        save_with_own_head(self.model, head, trained_on, base, folder, tags)
 
 
 class DualHeadEncoder:
@@ -83,6 +88,8 @@ class DualHeadEncoder:
     Both sides are centred on the means of all images and captions, those of a left-out fold too: two vectors that
     depend on no single caption.
     """
+
+    has_tags = False
 
     def __init__(self, model: DualEncoder) -> None:
         self.model, self.features_key = model, model.digest
@@ -102,7 +109,7 @@ class DualHeadEncoder:
         data = HeadData(features_NF, images_ND, texts_MD, texts_MD, owner_M, groups_N)
         return data, WithoutHead(features_NF, captions_MD)
 
-    def save(self, head: LinearHead, trained_on: str, base: str, folder: Path) -> None:
+    def save(self, head: LinearHead, tags: LearnedTags | None, trained_on: str, base: str, folder: Path) -> None:
         """Write the model with a head."""
         save_headed(source_folder(self.model), *self._means, head, trained_on, base or self.model.name, folder)
 

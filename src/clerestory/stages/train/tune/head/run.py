@@ -22,10 +22,12 @@ from clerestory.core.provenance import code_digest, environment_digest, metered,
 from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
 from clerestory.core.units import plural
 from clerestory.data.images import decode_sample, image_batches
+from clerestory.models.photo.learned_tags import LearnedTags
 from clerestory.models.photo.space import Floats
 from clerestory.models.protocols import AnyModel
 from clerestory.stages.train.sampling import captions_of
 from clerestory.stages.train.tune.findings import GAIN_NOT_SHOWN
+from clerestory.stages.train.tune.head.caption_tags import learn_from_captions
 from clerestory.stages.train.tune.head.encoders import HeadEncoder, WithoutHead, head_encoder
 from clerestory.stages.train.tune.head.fit import (
     MIN_IMAGES,
@@ -87,6 +89,7 @@ def tune_head(
     subject = Subject(data=data.digest, code=stage_code(KIND), config=settings, environment=environment_digest())
     if (earlier := _earlier(subject, store)) is not None:
         return earlier
+    tags = None
     with metered() as meter:
         samples, features_NF = _features(encoder, _captioned(data), data, store.answer_cache, progress)
         texts = [(i, text) for i, sample in enumerate(samples) for text in captions_of(sample)]
@@ -99,16 +102,19 @@ def tune_head(
                 "add images of other things, or leave out the column concept or label",
             )
         prepared, without = encoder.prepare(features_NF, captions, owner_M, groups_N)
-        with progress.task("Fitting the head", 2) as task:
+        with progress.task("Fitting the head", 3) as task:
             held_out_ND = cross_fitted(prepared)
             task.advance()
             fitted = fit_head(prepared)
+            task.advance()
+            if encoder.has_tags:
+                tags = learn_from_captions(features_NF, [captions_of(sample) for sample in samples], groups_N)
             task.advance()
         rows = _rows(samples, captions, prepared, without, held_out_ND)
         measurements = _measurements(rows)
         gain = measurements[0]
         is_shown = gain.interval is not None and gain.interval.low > 0 and fitted.head.share < 1
-        model_digest = _store_model(encoder, fitted, samples, base, store) if is_shown else ""
+        model_digest = _store_model(encoder, fitted, tags, samples, base, store) if is_shown else ""
     evidence = Evidence(
         kind=KIND,
         subject=Subject(model_digest or model.digest, *_rest(subject)),
@@ -117,7 +123,7 @@ def tune_head(
         cost=meter.cost,
         created=now(),
         rows=store.blobs.put(write_rows(rows)),
-        facts=_facts(model, data, samples, fitted, base, model_digest),
+        facts=_facts(model, data, samples, fitted, tags if is_shown else None, base, model_digest),
     )
     store.put_evidence(evidence)
     return HeadResult(evidence, model_digest, cached=False)
@@ -230,15 +236,30 @@ def _not_shown(gain: Measurement, images: int) -> Finding:
     )
 
 
-def _store_model(encoder: HeadEncoder, fitted: FittedHead, samples: list[Sample], base: str, store: Store) -> str:
+def _store_model(
+    encoder: HeadEncoder,
+    fitted: FittedHead,
+    tags: LearnedTags | None,
+    samples: list[Sample],
+    base: str,
+    store: Store,
+) -> str:
     trained_on = f"a head on {plural(len(samples), 'captioned image')} of the user"
+    if tags:
+        trained_on += f", and tags learned from the captions: {', '.join(tags.names)}"
     with tempfile.TemporaryDirectory(dir=store.runs) as folder:
-        encoder.save(fitted.head, trained_on, base, Path(folder))
+        encoder.save(fitted.head, tags, trained_on, base, Path(folder))
         return store.put_model(Path(folder))
 
 
 def _facts(
-    model: AnyModel, data: Dataset, samples: list[Sample], fitted: FittedHead, base: str, model_digest: str
+    model: AnyModel,
+    data: Dataset,
+    samples: list[Sample],
+    fitted: FittedHead,
+    tags: LearnedTags | None,
+    base: str,
+    model_digest: str,
 ) -> Facts:
     licences = data.training_licences()
     return Facts(
@@ -256,6 +277,7 @@ def _facts(
             "penalty": fitted.penalty,
             "encoder_share": fitted.head.share,
             "folds": NUM_FOLDS,
+            "learned_tags": tags.names if tags else (),
         }
     )
 
