@@ -211,7 +211,7 @@ def test_thumbnails_are_upright_made_once_and_kept_by_content(client: httpx.Clie
 
 @pytest.mark.parametrize(
     "address",
-    ["/folder/images/{}/small", "/folder/images/{}/tags", "/folder/images/{}/original", "/?like={}", "/?image={}"],
+    ["/folder/images/{}/small", "/folder/images/{}/original", "/?like={}", "/?image={}"],
 )
 def test_foreign_values_reach_nothing(client: httpx.Client, address: str) -> None:
     for value in (*VALUES[:6], *VALUES[10:], "..%2Fhome%2Fstore.db", "broken.jpg", "trip%2Fgreen.png"):
@@ -393,6 +393,22 @@ class CaptioningModel(ColourModel):
         return [[CaptionCandidate(f"something {list(COLOURS)[i]}", 0.5)] for i in best]
 
 
+class FailingModel(CaptioningModel):
+    """Fails on images of some colours, as a model may on one strange image."""
+
+    digest = "fa" * 32
+
+    def __init__(self, *colours: str) -> None:
+        super().__init__()
+        self.colours = colours
+
+    def caption_images(self, images: Sequence[Image.Image], n: int = 1) -> list[list[CaptionCandidate]]:
+        captions = super().caption_images(images, n)
+        if any(captions[0][0].text.endswith(colour) for colour in self.colours):
+            raise RuntimeError("the model failed")
+        return captions
+
+
 class CaptioningFollower(ColourFollower):
     """Serves a model that describes."""
 
@@ -400,10 +416,11 @@ class CaptioningFollower(ColourFollower):
 
 
 @contextmanager
-def describing(home: Path, folder: Path) -> Iterator[httpx.Client]:
+def describing(home: Path, folder: Path, model: ColourModel | None = None) -> Iterator[httpx.Client]:
     store = open_store(home)
     app = create_app(store, None, folder=folder)
-    app.state.server.follower = CaptioningFollower(store, None, "colours")
+    app.state.server.follower = follower = CaptioningFollower(store, None, "colours")
+    follower.model = model or CaptioningFollower.model
     try:
         with running(app) as base, httpx.Client(base_url=base, headers={"origin": base}, timeout=60) as client:
             yield client
@@ -435,6 +452,30 @@ def test_a_folder_is_described_in_place_and_continues_after_a_restart(folder: Pa
         part = client.post("/describe/folder", data={"under": "trip/день"}).headers["location"]
         until(lambda: not client.get(f"{part}/progress").json()["running"])
         assert "0 of 1 accepted" in visible(client.get(part).text)
+
+
+def test_a_picture_on_which_the_model_fails_is_named_and_the_others_are_described(folder: Path, tmp_path: Path) -> None:
+    with describing(tmp_path / "home", folder, FailingModel("blue")) as client:
+        review = client.post("/describe/folder", data={}).headers["location"]
+        until(lambda: not client.get(f"{review}/progress").json()["running"])
+        state = client.get(f"{review}/progress").json()
+        assert (state["done"], state["visible"]) == (25, False), "nothing is left for the next start"
+        page = visible(client.get(review).text)
+        assert "7 of 25 files were not read" in page  # six are blue, and one is damaged
+        assert "6 files: the model failed on it" in page
+        assert "trip/день/blue.png" in page
+        assert "0 of 18 accepted" in page
+
+
+def test_a_model_that_fails_on_everything_ends_the_queue_until_the_next_start(folder: Path, tmp_path: Path) -> None:
+    with describing(tmp_path / "home", folder, FailingModel(*COLOURS)) as client:
+        review = client.post("/describe/folder", data={}).headers["location"]
+        until(lambda: not client.get(f"{review}/progress").json()["running"])
+        assert "the model failed on several in a row" in client.get(f"{review}/progress").json()["sentence"]
+        assert client.get(f"{review}/progress").json()["done"] <= 8  # with the damaged one
+    with describing(tmp_path / "home", folder) as client:
+        until(lambda: not client.get(f"{review}/progress").json()["running"])
+        assert client.get(f"{review}/progress").json()["done"] == 25
 
 
 def test_only_the_folder_of_the_server_can_be_described(folder: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_reviews_are_bounded_in_memory_and_go_on_from_the_disk(tmp_path: Path) -
     proposals = (Proposal("red", Confidence("a guess", 0, "why")), Proposal("é", None))
     item = ReviewItem(1, "a.png", b"webp", proposals, "red")
     first.add([(item, b"large")], [RejectedFile("b", "c", "d")])
-    first.step("editing", lambda page: page.with_captions({1: "a caption nobody has accepted yet"}))
+    first.step("editing", lambda page: page.with_edits({"caption-1": "a caption nobody has accepted yet"}))
     page, first_id = first.page, first.id
     del first
     others = [reviews.new("a@1").id for _ in range(41)]
@@ -98,7 +98,7 @@ def test_untouched_reviews_are_removed_after_a_week_and_others_never(tmp_path: P
     touched, untouched, young = (reviews.new("a@1") for _ in range(3))
     for review in (touched, untouched, young):
         review.add([(item, b"large")], [])
-    touched.step("editing", lambda page: page.with_captions({1: "blue"}))
+    touched.step("editing", lambda page: page.with_edits({"caption-1": "blue"}))
     for review in (touched, untouched):
         os.utime(tmp_path / review.id / "review.json", (0, 0))
     reviews.files.remove_untouched()
@@ -112,16 +112,16 @@ def test_a_step_that_cannot_be_written_is_not_acknowledged(tmp_path: Path) -> No
     review.add([(ReviewItem(1, "a.png", b"webp", (), "red"), b"large")], [])
     page = review.page
     with pytest.raises(NotWritable, match="cannot be written"):
-        review.step("editing", lambda page: page.with_captions({1: "blue"}))
+        review.step("editing", lambda page: page.with_edits({"caption-1": "blue"}))
     assert (review.page, review.next_undo) == (page, "")
 
 
 def test_a_step_that_changes_nothing_is_not_recorded(tmp_path: Path) -> None:
     review = Reviews(ReviewFiles(tmp_path)).new("a@1")
     review.page = ReviewPage(items=(ReviewItem(1, "a.png", b"", (), "red"),), last_number=1)
-    review.step("nothing", lambda page: page.with_captions({1: " red "}))
+    review.step("nothing", lambda page: page.with_edits({"caption-1": " red "}))
     assert review.next_undo == ""
-    review.step("editing", lambda page: page.with_captions({1: "blue", 7: "nobody"}))
+    review.step("editing", lambda page: page.with_edits({"caption-1": "blue", "caption-7": "nobody"}))
     assert review.next_undo == "editing"
     assert review.undo({}) == "editing"
     assert review.page.item(1).caption == "red"

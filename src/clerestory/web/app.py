@@ -136,7 +136,6 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route("/", folder_search.search_page if with_folder else search.search_page, methods=["GET"]),
         Route("/", image_query.upload, methods=["POST"]),
         Route("/query-images/{image}.webp", image_query.preview, methods=["GET"]),
-        Route("/folder/images/{image}/tags", folder_images.tags, methods=["GET"]),
         Route("/folder/images/{image}/{size}", folder_images.image, methods=["GET"]),
         Route("/duplicates", folder_duplicates.duplicates_page, methods=["GET"]),
         Route("/duplicates.csv", folder_duplicates.duplicates_csv, methods=["GET"]),

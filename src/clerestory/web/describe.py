@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
@@ -12,6 +13,9 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from clerestory.apps.captioning import Suggestion, captions_csv, safe_path, suggest_captions
 from clerestory.apps.confidence import explain
+from clerestory.apps.describing import look_at_images, tag_encoder
+from clerestory.apps.right_model import PHOTOGRAPH
+from clerestory.apps.tags import LIKELIHOODS
 from clerestory.apps.training_reference import unlike_sentence
 from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
@@ -21,8 +25,8 @@ from clerestory.web import labels
 from clerestory.web.images import LARGE_SIDE, SHORT_LIVED, image_response, thumbnail
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.request_body import read_body
-from clerestory.web.review_steps import StepResult, captions_of, take_step
-from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, rejection_groups
+from clerestory.web.review_steps import StepResult, edits_of, take_step
+from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, join_tags, rejection_groups
 from clerestory.web.reviews import MAX_IMAGES_PER_REVIEW, Review
 from clerestory.web.security import Busy, RequestRejected
 from clerestory.web.state import ServerState, server_state
@@ -38,7 +42,7 @@ MAX_FORM_BYTES = 500_000
 async def start_page(request: Request) -> Response:
     """``GET /describe``: choose images."""
     server = server_state(request)
-    loaded = require_captioner(server.follower.loaded)
+    loaded = require_describer(server.follower.loaded)
     examples = min(MAX_EXAMPLES, len(server.data)) if server.data is not None else 0
     unlike = unlike_sentence(*loaded.unlike, loaded.reference.data, "pictures")
     context = {"model": loaded, "examples": examples, "unlike": unlike, "remedy": labels.OTHER_MODEL}
@@ -53,7 +57,7 @@ async def upload(request: Request) -> Response:
     gets the state of the review as JSON.
     """
     server = server_state(request)
-    loaded = require_captioner(server.follower.loaded)
+    loaded = require_describer(server.follower.loaded)
     review = await review_of(request) if "review" in request.path_params else None
     images: list[tuple[ReviewItem, bytes]] = []
     rejected: list[RejectedFile] = []
@@ -99,7 +103,7 @@ async def examples(request: Request) -> Response:
     server = server_state(request)
     if server.data is None or not len(server.data):
         raise RequestRejected("this server has no example pictures", "choose some of your own")
-    loaded = require_captioner(server.follower.loaded)
+    loaded = require_describer(server.follower.loaded)
     images = []
     for sample in _example_samples(server.data):
         content = await asyncio.to_thread(server.data.read, sample)
@@ -119,10 +123,10 @@ async def review_step(request: Request) -> Response:
     review = await review_of(request)
     body = (await read_body(request, MAX_FORM_BYTES)).decode("utf-8", "replace")
     try:
-        form = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=2 * PAGE_SIZE + 20))
+        form = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=3 * PAGE_SIZE + 20))
     except ValueError as error:
         raise RequestRejected("the form has too many fields", "send it from the page") from error
-    result = await asyncio.to_thread(take_step, review, form.get("do", "save"), captions_of(form))
+    result = await asyncio.to_thread(take_step, review, form.get("do", "save"), edits_of(form))
     if request.headers.get("hx-request") == "true" or result.notice:
         return _render(request, review, result)
     number = _page_number(request, review, result)
@@ -143,9 +147,10 @@ async def preview(request: Request) -> Response:
 async def download(request: Request) -> Response:
     """``GET /describe/{review}/captions.csv``: the accepted captions."""
     review = await review_of(request)
-    rows = [_csv_row(item, review.release) for item in review.page.accepted]
+    has_tags = any(item.tags is not None for item in review.page.items)
+    rows = [_csv_row(item, review.release, has_tags) for item in review.page.accepted]
     if not rows:
-        raise RequestRejected("no caption is accepted yet", "accept at least one first", status=409, kind="conflict")
+        raise RequestRejected("nothing is accepted yet", "accept at least one first", status=409, kind="conflict")
     headers = {"content-disposition": 'attachment; filename="captions.csv"'}
     return Response(captions_csv(rows).encode("utf-8"), media_type="text/csv; charset=utf-8", headers=headers)
 
@@ -155,15 +160,16 @@ async def review_of(request: Request) -> Review:
     return await asyncio.to_thread(server_state(request).reviews.get, request.path_params["review"])
 
 
-def _csv_row(item: ReviewItem, release: str) -> dict[str, object]:
+def _csv_row(item: ReviewItem, release: str, has_tags: bool) -> dict[str, object]:
     best = item.proposals[0] if item.proposals else None
-    return {
+    row: dict[str, object] = {
         "file": safe_path(item.file),
         "caption": item.caption,
         "suggested": best.text if best else "",
         "confidence": best.confidence.label if best and best.confidence else "",
         "suggested by": release,
     }
+    return row | ({"tags": item.tag_text, "suggested tags": item.suggested_tags} if has_tags else {})
 
 
 def _drop_context(server: ServerState) -> dict[str, object]:
@@ -201,10 +207,20 @@ def _render(request: Request, review: Review, result: StepResult | None = None) 
         "unlike": unlike_sentence(num_unlike, len(items), trained_on, "pictures"),
         "remedy": labels.OTHER_MODEL,
         "explanation": explain(calibrator, "pictures of things", correct_when),
+        "with_captions": any(item.tags is None for item in items) or not items,
+        "tags_explanation": _tags_explanation() if any(item.tags is not None for item in items) else "",
         "action": f"/describe/{review.id}/more",
         "label": "Choose more pictures",
     }
     return page(request, "review.html", context)
+
+
+def _tags_explanation() -> str:
+    levels = ", ".join(f"“{words}” at least {round(100 * minimum)} in 100" for minimum, words in LIKELIHOODS)
+    return (
+        f"The words beside a tag say how many of such tags are right: {levels}. It was measured on photographs with "
+        f"captions, where a tag is right if a caption has the word. “Not sure”: no tag is likely enough to be shown."
+    )
 
 
 def _page_number(request: Request, review: Review, result: StepResult) -> int:
@@ -253,21 +269,27 @@ def described_image(server: ServerState, loaded: LoadedModel, content: bytes, na
         UploadError: the image cannot be used.
     """
     start = time.perf_counter()
-    image = _review_item(loaded, content, name)
+    image = _review_item(server, loaded, content, name)
     server.caption_seconds.add(time.perf_counter() - start)
     return image
 
 
-def _review_item(loaded: LoadedModel, content: bytes, name: str) -> tuple[ReviewItem, bytes]:
+def _review_item(server: ServerState, loaded: LoadedModel, content: bytes, name: str) -> tuple[ReviewItem, bytes]:
     """Decode and describe one image; runs in the model's thread."""
     if not content:
         raise UploadError("the file is empty", "choose another file")
     image = decode_beside_requests(content)
-    suggested = suggest_captions(loaded.model, [image], MAX_PROPOSALS, loaded.reference)[0]
-    proposals = _proposals(loaded, suggested.suggestions)
-    caption = proposals[0].text if proposals else ""
-    large = thumbnail(image, LARGE_SIDE)
-    return ReviewItem(0, name, thumbnail(image), proposals, caption, unlike=suggested.unlike), large
+    encoder = tag_encoder(server.store, loaded.model, loaded.ref)
+    (seen,) = look_at_images(encoder, [image]) if encoder else (None,)
+    if seen and (seen.kind == PHOTOGRAPH or not loaded.writes_captions):
+        tags = seen.tags if seen.kind == PHOTOGRAPH else None
+        item = ReviewItem(0, name, b"", (), "", tags=tags, tag_text=join_tags(tags or ()))
+    else:
+        suggested = suggest_captions(loaded.model, [image], MAX_PROPOSALS, loaded.reference)[0]
+        proposals = _proposals(loaded, suggested.suggestions)
+        item = ReviewItem(0, name, b"", proposals, proposals[0].text if proposals else "", unlike=suggested.unlike)
+    large = thumbnail(image, LARGE_SIDE)  # the larger one first: it reduces the image
+    return replace(item, preview=thumbnail(image)), large
 
 
 def _proposals(loaded: LoadedModel, suggestions: Sequence[Suggestion]) -> tuple[Proposal, ...]:
@@ -276,11 +298,11 @@ def _proposals(loaded: LoadedModel, suggestions: Sequence[Suggestion]) -> tuple[
     return tuple(Proposal(each.text, each.confidence) for each in suggestions)
 
 
-def require_captioner(loaded: LoadedModel) -> LoadedModel:
+def require_describer(loaded: LoadedModel) -> LoadedModel:
     """The model itself.
 
     Raises:
-        CapabilityError: it does not write captions.
+        CapabilityError: it neither writes captions nor tags photographs.
     """
     if not loaded.can_describe:
         raise CapabilityError(

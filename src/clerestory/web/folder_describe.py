@@ -21,7 +21,7 @@ from clerestory.apps.folder_index.walking import list_images
 from clerestory.core.errors import NotFound, NotWritable, UploadError
 from clerestory.core.files import read_problem
 from clerestory.core.text import valid_unicode
-from clerestory.web.describe import described_image, require_captioner, review_of
+from clerestory.web.describe import described_image, require_describer, review_of
 from clerestory.web.folder_images import read_below
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.folder_view import MAX_FOLDERS
@@ -40,6 +40,12 @@ BATCH = 4  # files that are written together; a kill loses at most these
 POLL_SECONDS = 0.2
 RETRY_SECONDS = 20.0
 MAX_LISTED = 5
+MAX_FAILURES = 8  # images in a row: then the model is at fault, and the queue waits for the next start
+MODEL_FAILED = ("the model failed on it", "the server's log has the reason; try another copy of the picture")
+
+
+class ModelFailed(Exception):
+    """The model has failed on several images in a row."""
 
 
 class FolderChoice(NamedTuple):
@@ -131,6 +137,8 @@ class DescribeQueue:
                 self.problems[review_id] = str(error)
                 self._stop.wait(RETRY_SECONDS)
                 self._waiting.put(review_id)
+            except ModelFailed:
+                self.problems[review_id] = "the model failed on several in a row; the server's log has the reason"
             except Exception:  # the other reviews go on
                 self._give_up(review_id)
 
@@ -144,6 +152,7 @@ class DescribeQueue:
         review = self._server.reviews.get(review_id)
         queued = self._server.reviews.files.read_queue(review_id)
         paths = queued[1] if queued else []
+        failures = 0
         while not self._stop.is_set() and review.page.num_described < len(paths):
             loaded = self._server.follower.current
             if loaded is None:
@@ -153,9 +162,23 @@ class DescribeQueue:
                 self.problems[review_id] = f"it was begun with {review.release}; begin another review for the rest"
                 return
             self.problems.pop(review_id, None)
-            self._describe_batch(review, loaded, paths[review.page.num_described :][:BATCH])
+            failures = self._describe_batch(review, loaded, paths[review.page.num_described :][:BATCH], failures)
 
-    def _describe_batch(self, review: Review, loaded: LoadedModel, paths: list[str]) -> None:
+    def _describe_batch(self, review: Review, loaded: LoadedModel, paths: list[str], failures: int) -> int:
+        """Describe a few files.
+
+        Args:
+            review: receives them.
+            loaded: the model.
+            paths: of the files.
+            failures: on how many images in a row the model has failed so far.
+
+        Returns:
+            On how many it has failed now.
+
+        Raises:
+            ModelFailed: it has failed on ``MAX_FAILURES`` images in a row.
+        """
         images: list[tuple[ReviewItem, bytes]] = []
         rejected: list[RejectedFile] = []
         for path in paths:
@@ -169,15 +192,28 @@ class DescribeQueue:
                 rejected.append(RejectedFile(name, error.message, error.fix))
             except OSError as error:
                 rejected.append(RejectedFile(name, read_problem(error), "look for it in the folder"))
+            except CancelledError:
+                raise
+            except Exception as error:
+                if self._stop.is_set():  # the queue of the model is closed
+                    raise
+                LOG.exception("the model failed on %s", name)
+                failures += 1
+                if failures >= MAX_FAILURES:
+                    raise ModelFailed from error
+                rejected.append(RejectedFile(name, *MODEL_FAILED))
+            else:
+                failures = 0
         if images or rejected:
             review.extend(images, rejected)
+        return failures
 
 
 async def begin(request: Request) -> Response:
     """``POST /describe/folder``: begin a review of the folder, or of the subfolder in the field ``under``."""
     server = server_state(request)
     library, describing = _library(server)
-    loaded = require_captioner(server.follower.loaded)
+    loaded = require_describer(server.follower.loaded)
     body = (await read_body(request, MAX_FORM_BYTES)).decode("utf-8", "replace")
     under = dict(parse_qsl(body)).get("under", "")
     review = await asyncio.to_thread(_begin, server.reviews, library, loaded.ref, under)

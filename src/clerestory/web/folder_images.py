@@ -14,16 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from clerestory.apps.folder_index.reading import MAX_FILE_BYTES
-from clerestory.apps.tags import included_tagger
 from clerestory.core.errors import CapabilityError, NotFound
 from clerestory.core.files import write_atomic
 from clerestory.data.images import decode_beside_requests, decode_image
-from clerestory.models.photo.encoder import PhotoEncoder
 from clerestory.web.folder_library import FolderLibrary, IndexedFolder
-from clerestory.web.images import IMMUTABLE, SHORT_LIVED, content_type, image_response, thumbnail
+from clerestory.web.images import IMMUTABLE, content_type, image_response, thumbnail
 from clerestory.web.security import SECURITY_HEADERS
 from clerestory.web.state import ServerState, server_state
 
@@ -60,25 +58,6 @@ async def image(request: Request) -> Response:
     cache = server.store.home / THUMBNAILS
     copy = await server.in_image_thread(reduced, cache, library.folder, paths, sha256, SIDES[size])
     return image_response(copy, headers)
-
-
-async def tags(request: Request) -> Response:
-    """``GET /folder/images/{id}/tags``: words for what a photograph shows, as JSON; none where that is not sure."""
-    server = server_state(request)
-    library, indexed = indexed_folder(server)
-    model = server.follower.loaded.model
-    sha256, paths = await server.in_thread(_paths_of, indexed, request.path_params["image"])
-    words: list[str] = []
-    if isinstance(model, PhotoEncoder):
-        content = await server.in_image_thread(read_original, library.folder, paths, sha256)
-        with server.queue.admit():
-            words = await server.queue.run(_tags, model, content)
-    return JSONResponse({"tags": words}, headers={"cache-control": SHORT_LIVED})
-
-
-def _tags(model: PhotoEncoder, content: bytes) -> list[str]:
-    image = decode_beside_requests(content)
-    return [tag.text for tag in included_tagger().tags(model.features([image]))[0]]
 
 
 def indexed_folder(server: ServerState) -> tuple[FolderLibrary, IndexedFolder]:

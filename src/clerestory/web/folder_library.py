@@ -16,12 +16,13 @@ import numpy as np
 from PIL import Image
 
 from clerestory.apps.confidence import SearchCalibrators, fit_search
-from clerestory.apps.folder_index import FolderIndex, Unreadable
+from clerestory.apps.folder_index import FolderIndex, TaggedRows, Unreadable
 from clerestory.apps.folder_index.captions import FolderCaptions, FolderSamples, read_captions, samples_digest
 from clerestory.apps.folder_index.duplicates import DuplicateLists, find_duplicates
 from clerestory.apps.folder_index.snapshot import Snapshot
 from clerestory.apps.folder_index.source import count_unlike_files
 from clerestory.apps.search import SearchIndex
+from clerestory.apps.tagging import embed_and_tag, open_index
 from clerestory.core.errors import ClerestoryError, Conflict, DataError
 from clerestory.core.progress import ProgressTask
 from clerestory.models.protocols import Embedder, Matrix
@@ -226,7 +227,7 @@ class FolderLibrary:
             indexed = self._open.pop(digest, None)
             if indexed is None:
                 assert loaded.embedder is not None
-                indexed = IndexedFolder(FolderIndex.open(self.folder, self.store, digest, loaded.embedder.dims))
+                indexed = IndexedFolder(open_index(self.folder, self.store, loaded.embedder))
             self._open[digest] = indexed
             while len(self._open) > MAX_MODELS:
                 del self._open[next(iter(self._open))]
@@ -276,7 +277,7 @@ class FolderLibrary:
         indexed, model = self.of(loaded), _QueuedEmbedder(loaded.embedder, queue)
         progress = _StatusProgress(indexed, self._stop)
         try:
-            update = indexed.index.update(model.embed_images, progress, wait=False)
+            update = indexed.index.update(model.embed_and_tag, progress, wait=False)
             indexed.unreadable = update.unreadable
             problem = ""
         except Conflict:
@@ -306,10 +307,11 @@ class _QueuedEmbedder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
-    def embed_images(self, images: Sequence[Image.Image], dim: int | None = None) -> Matrix:
-        """Unit rows (N, D)."""
-        parts = [images[i : i + IMAGES_AT_ONCE] for i in range(0, max(1, len(images)), IMAGES_AT_ONCE)]
-        return np.concatenate([self._queue.call(self._model.embed_images, part, dim) for part in parts])
+    def embed_and_tag(self, images: Sequence[Image.Image]) -> TaggedRows:
+        """Unit rows (N, D), with the tags of each image."""
+        embed = embed_and_tag(self._model)
+        parts = [self._queue.call(embed, images[i : i + IMAGES_AT_ONCE]) for i in range(0, len(images), IMAGES_AT_ONCE)]
+        return TaggedRows(np.concatenate([part.rows for part in parts]), [tags for part in parts for tags in part.tags])
 
     def embed_texts(self, texts: Sequence[str], dim: int | None = None) -> Matrix:
         """Unit rows (N, D)."""

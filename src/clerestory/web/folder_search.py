@@ -20,10 +20,10 @@ from clerestory.apps.folder_index.query import WITHOUT_WEIGHT
 from clerestory.apps.query_language import ForeignQuery
 from clerestory.apps.query_match import QueryMatch
 from clerestory.apps.search import SearchHit
+from clerestory.apps.tags import Tag, reasons
 from clerestory.apps.training_reference import unlike_sentence
 from clerestory.core.errors import InputError, NotFound
 from clerestory.core.sample import Sample
-from clerestory.models.photo.encoder import PhotoEncoder
 from clerestory.web import labels
 from clerestory.web.folder_images import indexed_folder
 from clerestory.web.folder_library import IndexedFolder
@@ -101,7 +101,8 @@ class Chip(NamedTuple):
 class ImageView(NamedTuple):
     """One image of the grid, the caption that it has, its confidence, and where its links lead.
 
-    ``like_url`` begins a new search with it, ``add_url`` adds it to this one; empty if that is not possible.
+    ``like_url`` begins a new search with it, ``add_url`` adds it to this one; empty if that is not possible. ``tags``
+    says what it shows, None if there are no tags to be had; ``shared`` are those that the query names or shows.
     """
 
     image: FolderImage
@@ -109,6 +110,13 @@ class ImageView(NamedTuple):
     confidence: Confidence | None
     like_url: str
     add_url: str
+    tags: tuple[Tag, ...] | None
+    shared: tuple[str, ...]
+
+    @property
+    def shows(self) -> str:
+        """What it shows, in one sentence; empty if there are no tags to be had."""
+        return "" if self.tags is None else labels.tags_sentence(self.tags)
 
 
 @dataclass(slots=True)
@@ -152,7 +160,6 @@ async def search_page(request: Request) -> Response:
             "progress": progress_of(indexed),
             "query": query,
             "chips": chips,
-            "has_tags": isinstance(loaded.model, PhotoEncoder),
             "view": view,
             "result": result,
             "heading": heading,
@@ -276,8 +283,9 @@ def _find(
         row = compose_query(parts)
     except InputError:
         return FolderResult(problem="The parts of this query cancel out; change one of them.")
-    places = [view.place(each) for each in query.likes]
-    itself = [view.snapshot.state.sha256[place] for place in places if place is not None]
+    places = [place for each in query.likes if (place := view.place(each)) is not None]
+    itself = [view.snapshot.state.sha256[place] for place in places]
+    tags = [tag for some in (*map(view.tags, places), *(image.tags for image in mine)) for tag in some or ()]
     count = query.shown + 1
     hits = indexed.index.search(row, count, filters, itself)
     only_words = not query.likes and not mine and not query.without
@@ -291,7 +299,7 @@ def _find(
     views = []
     for hit, confidence in zip(hits[: query.shown], confidences, strict=False):
         if (place := view.snapshot.places.get(hit.path)) is not None:  # the index may have changed just now
-            views.append(_view(indexed, view, place, confidence, query, len(hit.copies)))
+            views.append(_view(indexed, view, place, confidence, query, len(hit.copies), tags))
     return FolderResult(views, view.count(filters), len(hits) > query.shown, matches, foreign)
 
 
@@ -329,13 +337,16 @@ def _view(
     confidence: Confidence | None,
     query: FolderQuery,
     num_copies: int = 0,
+    query_tags: Sequence[Tag] = (),
 ) -> ImageView:
     image = view.image(place, num_copies)
     sample = indexed.captions.samples.get(view.snapshot.state.sha256[place])
     num_images = len(query.likes) + len(query.images)
     add = query.url(like=(*query.likes, image.id)) if not query.is_empty and num_images < MAX_IMAGES else ""
     like = query.url(q="", like=image.id, image=())
-    return ImageView(image, sample.caption if sample else "", confidence, like, add)
+    tags = view.tags(place)
+    shared = reasons(tags, query.words, query_tags)
+    return ImageView(image, sample.caption if sample else "", confidence, like, add, tags, shared)
 
 
 def _explanation(indexed: IndexedFolder, query: FolderQuery) -> str:

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.apps.folder_index import SearchFilter
+from clerestory.apps.folder_index.catalog import decode_tags
 from clerestory.apps.folder_index.filters import Orientation
 from clerestory.apps.folder_index.snapshot import Snapshot
+from clerestory.apps.tags import Tag
 from clerestory.core.text import valid_unicode
 
 ID_LENGTH = 24  # hexadecimal digits of the SHA-256 of a image
@@ -163,6 +165,10 @@ class FolderView:
             int(self.snapshot.dates[place]),
             num_copies,
         )
+
+    def tags(self, place: int) -> tuple[Tag, ...] | None:
+        """What the photograph at a place shows; empty means "not sure", None that there are no tags to be had."""
+        return decode_tags(self.snapshot.state.tags[place])
 
 
 def file_size(num_bytes: int) -> str:

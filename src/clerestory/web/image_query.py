@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from clerestory.apps.tagging import embed_and_tag
 from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.data.images import decode_beside_requests
 from clerestory.web.images import SHORT_LIVED, image_response, thumbnail
@@ -60,8 +61,8 @@ def _query_image(loaded: LoadedModel, part: FormPart) -> QueryImage:
     if not part.content:
         raise UploadError("the file is empty", "choose another file")
     image = decode_beside_requests(part.content)
-    row = loaded.embedder.embed_images([image])[0]
+    (row,), (tags,) = embed_and_tag(loaded.embedder)([image])
     images = loaded.reference.images
     unlike = images is not None and images.unlike([image])[0]
     name = file_name(part.file or "")
-    return QueryImage(secrets.token_urlsafe(16), name, thumbnail(image), row, loaded.model.digest, unlike)
+    return QueryImage(secrets.token_urlsafe(16), name, thumbnail(image), row, loaded.model.digest, unlike, tags or ())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from clerestory.apps.tags import Tag
 from clerestory.core.evidence import Subject
 from clerestory.core.release import Rule
 from clerestory.report import format
@@ -132,3 +133,10 @@ def fact_text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return ", ".join(map(fact_text, value)) if isinstance(value, tuple) else str(value)
+
+
+def tags_sentence(tags: Sequence[Tag]) -> str:
+    """What a photograph probably shows, each tag with its probability in words."""
+    if not tags:
+        return "Not sure what it shows"
+    return "Probably shows: " + ", ".join(f"{tag.text} ({tag.likelihood})" for tag in tags)

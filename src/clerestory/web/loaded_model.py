@@ -9,6 +9,7 @@ from pathlib import Path
 from clerestory import models
 from clerestory.apps.confidence import SearchCalibrators
 from clerestory.apps.query_language import QueryLanguages
+from clerestory.apps.right_model import photo_encoder
 from clerestory.apps.training_reference import TrainingReference
 from clerestory.core.release import Release
 from clerestory.models import AnyModel, Captioner, Embedder
@@ -59,6 +60,11 @@ class LoadedModel:
 
     @property
     def can_describe(self) -> bool:
+        """Whether the model writes captions, or tags photographs."""
+        return self.writes_captions or photo_encoder(self.model) is not None
+
+    @property
+    def writes_captions(self) -> bool:
         """Whether the model writes captions."""
         return isinstance(self.model, Captioner)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clerestory.apps.tags import Tag
 from clerestory.core.errors import NotFound
 
 
@@ -23,6 +24,7 @@ class QueryImage:
         embedding: a unit row (D).
         model: the digest of the model that embedded it.
         unlike: whether it is unlike the images that the model was trained on.
+        tags: of a photograph.
     """
 
     id: str
@@ -31,6 +33,7 @@ class QueryImage:
     embedding: NDArray[np.float32]
     model: str
     unlike: bool
+    tags: tuple[Tag, ...] = ()
 
 
 class QueryImages:

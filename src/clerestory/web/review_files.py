@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from clerestory.apps.confidence import Confidence
+from clerestory.apps.tags import Tag
 from clerestory.core.files import make_folder, translate_disk_errors, write_atomic
 from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, ReviewPage
 
@@ -152,7 +153,9 @@ def _from_json(content: dict[str, Any], folder: Path) -> ReviewPage:
             Proposal(p["text"], Confidence(**p["confidence"]) if p["confidence"] else None) for p in each["proposals"]
         )
         preview = (folder / f"{each['number']}.webp").read_bytes()
-        items.append(ReviewItem(**{**each, "preview": preview, "proposals": proposals}))
+        tags = each.get("tags")  # absent in earlier versions, as ``tag_text`` is
+        shown = None if tags is None else tuple(Tag(str(t["text"]), float(t["probability"])) for t in tags)
+        items.append(ReviewItem(**{**each, "preview": preview, "proposals": proposals, "tags": shown}))
     rejected = tuple(RejectedFile(**each) for each in content["rejected"])
     counts = [content.get(name, 0) for name in ("num_uploaded", "num_queued", "num_described")]
     # ``upload`` and the counts are absent in earlier versions.

@@ -13,6 +13,7 @@ from clerestory.web.security import RequestRejected
 
 ITEM_STEP = re.compile(r"(accept|remove)-(\d{1,6})", re.ASCII)
 USE_STEP = re.compile(r"use-(\d{1,6})-(\d{1,6})", re.ASCII)
+FIELD = re.compile(r"(caption|tags)-\d{1,6}", re.ASCII)
 TURN_STEP = re.compile(r"page-(\d{1,6})", re.ASCII)
 
 
@@ -34,18 +35,13 @@ class StepResult(NamedTuple):
     turn_to: int = 0
 
 
-def captions_of(form: Mapping[str, str]) -> dict[int, str]:
-    """The captions of the submitted form, by image number."""
-    captions = {}
-    for name, value in form.items():
-        number = name.removeprefix("caption-")
-        if number != name and number.isascii() and number.isdigit() and len(number) < 7:
-            captions[int(number)] = value
-    return captions
+def edits_of(form: Mapping[str, str]) -> dict[str, str]:
+    """The captions and tags of the submitted form, by the names of their fields."""
+    return {name: value for name, value in form.items() if FIELD.fullmatch(name)}
 
 
-def take_step(review: Review, step: str, captions: dict[int, str]) -> StepResult:
-    """Apply one step, such as ``accept-3``, together with the captions of the form.
+def take_step(review: Review, step: str, edits: dict[str, str]) -> StepResult:
+    """Apply one step, such as ``accept-3``, together with the texts of the form.
 
     Raises:
         RequestRejected: there is no such step.
@@ -53,58 +49,64 @@ def take_step(review: Review, step: str, captions: dict[int, str]) -> StepResult
         NotWritable: the disk is full or read-only; nothing has changed.
     """
     if step == "undo":
-        undone = review.undo(captions)
+        undone = review.undo(edits)
         announcement = f"Undone: {undone}" if undone else "There is nothing to undo"
         return StepResult(announcement, "undo" if review.next_undo else "accept-all")
     if step == "accept-all":
-        review.step("accepting all", lambda page: _accept_all(page.with_captions(captions)))
+        review.step("accepting all", lambda page: _accept_all(page.with_edits(edits)))
         return StepResult(f"{_progress(review.page)}.", "download")
     if step == "save":
-        review.step("editing", lambda page: page.with_captions(captions))
+        review.step("editing", lambda page: page.with_edits(edits))
         return StepResult("Saved.")
     if turn := TURN_STEP.fullmatch(step):
-        review.step("editing", lambda page: page.with_captions(captions))
+        review.step("editing", lambda page: page.with_edits(edits))
         return StepResult("", "count", turn_to=int(turn[1]))
-    page = review.page.with_captions(captions)
+    page = review.page.with_edits(edits)
     if use := USE_STEP.fullmatch(step):
-        return _use(review, page.item(int(use[1])), int(use[2]), captions)
+        return _use(review, page.item(int(use[1])), int(use[2]), edits)
     match = ITEM_STEP.fullmatch(step)
     if match is None:
         raise RequestRejected(f"there is no step {step[:40]!r}", "use the buttons of the page")
     item = page.item(int(match[2]))
     if match[1] == "accept":
-        return _accept(review, item, captions)
-    review.step(f"removing {item.file}", lambda page: _without(page.with_captions(captions), item))
+        return _accept(review, item, edits)
+    review.step(f"removing {item.file}", lambda page: _without(page.with_edits(edits), item))
     return StepResult(f"Removed {item.file}. Undo brings it back.", "undo")
 
 
-def _use(review: Review, item: ReviewItem, choice: int, captions: Mapping[int, str]) -> StepResult:
+def _use(review: Review, item: ReviewItem, choice: int, edits: Mapping[str, str]) -> StepResult:
     if not 1 <= choice <= len(item.proposals):
         raise RequestRejected("there is no such suggestion", "use the buttons of the page")
     text = item.proposals[choice - 1].text
-    return _accept(review, replace(item, caption=text), captions, f"choosing “{text}”")
+    return _accept(review, replace(item, caption=text), edits, f"choosing “{text}”")
 
 
-def _accept(review: Review, item: ReviewItem, captions: Mapping[int, str], step: str = "") -> StepResult:
-    if not item.caption:
-        review.step("editing", lambda page: page.with_captions(captions))
-        sentence = f"Write a caption for {item.file} first, or remove it."
-        return StepResult(sentence, f"caption-{item.number}", sentence, item.number)
+def _accept(review: Review, item: ReviewItem, edits: Mapping[str, str], step: str = "") -> StepResult:
+    if not item.text:
+        review.step("editing", lambda page: page.with_edits(edits))
+        what = "a caption" if item.tags is None else "a caption or tags"
+        sentence = f"Write {what} for {item.file} first, or remove it."
+        return StepResult(sentence, _field(item), sentence, item.number)
     accepted = replace(item, accepted=True)
-    review.step(step or f"accepting {item.file}", lambda page: page.with_captions(captions).with_item(accepted))
+    review.step(step or f"accepting {item.file}", lambda page: page.with_edits(edits).with_item(accepted))
     remaining = [i.number for i in review.page.items if not i.accepted]
     later = [number for number in remaining if number > item.number] or remaining
-    focus = f"caption-{later[0]}" if later else "download"
+    focus = _field(review.page.item(later[0])) if later else "download"
     goes_on = later[0] if later else item.number
-    return StepResult(f"Accepted “{item.caption}”. {_progress(review.page)}.", focus, item=goes_on)
+    return StepResult(f"Accepted “{item.text}”. {_progress(review.page)}.", focus, item=goes_on)
 
 
 def _accept_all(page: ReviewPage) -> ReviewPage:
-    return replace(page, items=tuple(replace(item, accepted=bool(item.caption)) for item in page.items))
+    return replace(page, items=tuple(replace(item, accepted=bool(item.text)) for item in page.items))
 
 
 def _without(page: ReviewPage, removed: ReviewItem) -> ReviewPage:
     return replace(page, items=tuple(item for item in page.items if item.number != removed.number))
+
+
+def _field(item: ReviewItem) -> str:
+    """The field that a person goes on with."""
+    return f"tags-{item.number}" if item.tags is not None else f"caption-{item.number}"
 
 
 def _progress(page: ReviewPage) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from clerestory.apps.confidence import Confidence
+from clerestory.apps.tags import NOT_SURE, Tag
 from clerestory.core.errors import NotFound
 
 MAX_CAPTION_LENGTH = 300
@@ -31,6 +32,8 @@ class ReviewItem:
         caption: the current caption.
         accepted: whether a person has accepted the caption.
         unlike: whether the image is unlike those that the model was trained on.
+        tags: suggested tags of a photograph; empty means "not sure". None for an image that gets no tags.
+        tag_text: the current tags, separated by commas.
     """
 
     number: int
@@ -40,6 +43,18 @@ class ReviewItem:
     caption: str
     accepted: bool = False
     unlike: bool = False
+    tags: tuple[Tag, ...] | None = None
+    tag_text: str = ""
+
+    @property
+    def text(self) -> str:
+        """What describes it: the caption, or else the tags; empty if there is neither."""
+        return self.caption or self.tag_text
+
+    @property
+    def suggested_tags(self) -> str:
+        """The suggested tags as a cell of a table."""
+        return join_tags(self.tags) or NOT_SURE if self.tags is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +103,19 @@ class ReviewPage:
         """The page with one image replaced."""
         return replace(self, items=tuple(changed if i.number == changed.number else i for i in self.items))
 
-    def with_captions(self, captions: Mapping[int, str]) -> ReviewPage:
-        """The page with edited captions, by item number; an empty caption is no longer accepted."""
+    def with_edits(self, edits: Mapping[str, str]) -> ReviewPage:
+        """The page with edited texts, by the names of their fields; an image without any is no longer accepted.
+
+        Args:
+            edits: such as ``{"caption-1": "a red square", "tags-2": "dog, snow"}``.
+        """
         items = []
         for item in self.items:
-            caption = " ".join(captions.get(item.number, item.caption).split())[:MAX_CAPTION_LENGTH]
-            items.append(replace(item, caption=caption, accepted=item.accepted and bool(caption)))
+            caption = " ".join(edits.get(f"caption-{item.number}", item.caption).split())[:MAX_CAPTION_LENGTH]
+            tags = edits.get(f"tags-{item.number}", item.tag_text)[:MAX_CAPTION_LENGTH].split(",")
+            tag_text = ", ".join(dict.fromkeys(filter(None, (" ".join(tag.split()) for tag in tags))))
+            changed = replace(item, caption=caption, tag_text=tag_text)
+            items.append(replace(changed, accepted=item.accepted and bool(changed.text)))
         return replace(self, items=tuple(items))
 
     def with_upload(self, items: Sequence[ReviewItem], rejected: Sequence[RejectedFile], upload: str) -> ReviewPage:
@@ -150,6 +172,11 @@ def rejection_groups(rejected: Iterable[RejectedFile]) -> list[RejectionGroup]:
         files.setdefault((each.message, each.fix), []).append(each.file)
     groups = [RejectionGroup(message, fix, tuple(names)) for (message, fix), names in files.items()]
     return sorted(groups, key=lambda group: -len(group.files))
+
+
+def join_tags(tags: Iterable[Tag]) -> str:
+    """Tags as a person edits them."""
+    return ", ".join(tag.text for tag in tags)
 
 
 def _distinct(name: str, taken: set[str]) -> str:

@@ -112,11 +112,11 @@ class Review:
                 self._record(label, self.page)
                 self.page, self._upload = page, ""
 
-    def undo(self, captions: Mapping[int, str]) -> str:
+    def undo(self, edits: Mapping[str, str]) -> str:
         """Revert the last step and return its label; empty if there was none.
 
         Args:
-            captions: the captions in the person's window; edits that are not saved yet are preserved.
+            edits: the texts in the person's window by their fields; those that are not saved yet are preserved.
 
         Raises:
             NotWritable: the disk is full or read-only; nothing has changed.
@@ -124,12 +124,12 @@ class Review:
         with self.lock:
             if not self.history:
                 return ""
-            edited = {
-                i.number: captions[i.number] for i in self.page.items if captions.get(i.number, i.caption) != i.caption
-            }
+            saved = {f"caption-{i.number}": i.caption for i in self.page.items}
+            saved |= {f"tags-{i.number}": i.tag_text for i in self.page.items}
+            edited = {name: text for name, text in edits.items() if name in saved and text != saved[name]}
             label, page = self.history[-1]
             # The number of an image that this removes is not given to another one, whose preview would be its file.
-            page = replace(page.with_captions(edited), last_number=self.page.last_number)
+            page = replace(page.with_edits(edited), last_number=self.page.last_number)
             self.files.write(self.id, self.release, page, touched=True)
             self.history.pop()
             self.page, self._upload = page, ""

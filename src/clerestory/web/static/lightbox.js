@@ -5,17 +5,6 @@ const lightbox = document.getElementById("lightbox");
 let large = []; // the links of the pictures that can be turned to
 let place = 0;
 
-/** What the picture probably shows, once the server has looked. */
-const showTags = async (link, target) => {
-  target.textContent = "";
-  if (!link.dataset.tags) return;
-  try {
-    const response = await fetch(link.dataset.tags, { headers: { accept: "application/json" } });
-    const { tags } = await response.json();
-    if (large[place] === link && tags.length) target.textContent = `Probably shows: ${tags.join(", ")}`;
-  } catch { /* it is shown without them */ }
-};
-
 const showLarge = (index) => {
   place = (index + large.length) % large.length;
   const link = large[place];
@@ -31,7 +20,7 @@ const showLarge = (index) => {
     target.hidden = !link.dataset[name];
     if (link.dataset[name]) target.href = link.dataset[name];
   }
-  showTags(link, details.querySelector("[data-tags]"));
+  details.querySelector("[data-tags]").textContent = link.dataset.tags ?? "";
   document.getElementById("lightbox-place").textContent = large.length > 1 ? `${place + 1} of ${large.length}` : "";
 };
 
