@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_images
 from starlette.testclient import TestClient
 from tests.support.images import encode_image
@@ -70,6 +70,14 @@ def test_a_forgotten_image_is_asked_for_again(client: TestClient) -> None:
         QueryImages().get("no-such-image")
 
 
+def screenshot(height: int) -> bytes:
+    """A PNG of an editor with light text on a dark ground."""
+    image = Image.new("RGB", (640, height), (30, 30, 36))
+    for y in range(20, height - 20, 16):
+        ImageDraw.Draw(image).text((20, y), f"def function(argument): return argument + {y}", fill=(200, 220, 120))
+    return encode_image(image)
+
+
 @pytest.fixture(scope="module")
 def starter(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset) -> Iterator[TestClient]:
     """A server of the starter on some icons."""
@@ -87,8 +95,11 @@ def test_photographs_are_called_unlike_the_training_images(starter: TestClient) 
     page = starter.get(f"/?{find(starter, photograph())}").text
     assert f"This picture does {warning}" in visible(page)
     assert page.count('class="confidence c0"') == 30
-    files = [("images", (f"{left}.png", photograph(left), "image/png")) for left in (0, 180)]
+    files = [("images", (f"{size}.png", screenshot(size), "image/png")) for size in (480, 400)]
     review = starter.post("/describe", files=files)
     assert f"The 2 pictures do {warning}" in visible(review.text)
     assert visible(review.text).count("its suggestions are guesses") == 2
     assert f"The 2 pictures do {warning}" in visible(starter.get(review.url.path).text)
+    tagged = visible(starter.post("/describe", files={"images": ("0.png", photograph(0), "image/png")}).text)
+    assert warning not in tagged, "photographs get tags from the model that knows them"
+    assert "Tags of 0.png" in tagged

@@ -19,6 +19,7 @@ from tests.web.test_browser import CHROMIUM, FLAGS, violations
 from tests.web.test_folder_pages import until
 from tests.web.test_pages import visible
 
+from clerestory.core.sample import Dataset
 from clerestory.data import open_data
 from clerestory.data.images import decode_sample
 from clerestory.store import open_store
@@ -122,6 +123,27 @@ def test_a_review_from_before_there_were_tags_is_read(client: httpx.Client, home
     page = client.get(f"/describe/{older.name}").text
     assert 'value="a cat"' in page
     assert "Probably shows" not in page
+
+
+def test_a_model_of_drawings_captions_drawings_and_leaves_photographs_to_the_tags(
+    folder: Path, few_icons: Dataset, tmp_path: Path
+) -> None:
+    files = [("images", ("cat.jpg", (folder / "cat.jpg").read_bytes()))]
+    files.append(("images", ("drawing.png", few_icons.read(few_icons.samples[0]))))
+    store = open_store(tmp_path)
+    try:
+        with (
+            running(create_app(store, None, model="starter")) as base,
+            httpx.Client(base_url=base, headers={"origin": base}, timeout=60, follow_redirects=True) as starter,
+        ):
+            page = starter.post("/describe", files=files).text
+    finally:
+        store.close()
+    photograph, drawing = page.split('<li id="item-')[1:]
+    assert "Probably shows: cat" in photograph
+    assert 'value="use-1-' not in photograph
+    assert 'value="use-2-1"' in drawing
+    assert 'name="tags-2"' not in drawing
 
 
 @pytest.mark.browser

@@ -24,7 +24,7 @@ from clerestory.apps.tags import Tag, photograph_tags
 from clerestory.core.errors import InputError, IntegrityError, NotFound, NotWritable
 from clerestory.core.units import plural
 from clerestory.data.images import decode_image, image_batches
-from clerestory.models.starter import PHOTOS
+from clerestory.models.starter import PHOTOS, STARTER
 from clerestory.store import Store
 
 if TYPE_CHECKING:
@@ -94,10 +94,11 @@ def tag_encoder(store: Store, model: object, ref: str) -> PhotoEncoder | None:
     Returns:
         None where photographs get captions like any other image, or where ``photos`` cannot be opened.
     """
-    if (encoder := photo_encoder(model)) is not None or is_external(ref):
+    if (encoder := photo_encoder(model)) is not None:
         return encoder
     try:
-        return included_photos() if is_for_drawings(store, ref) else None
+        knows_drawings_only = ref == STARTER or (not is_external(ref) and is_for_drawings(store, ref))
+        return included_photos() if knows_drawings_only else None
     except (NotFound, IntegrityError, NotWritable):
         return None
 
