@@ -84,6 +84,30 @@ def drawings(sets: Sequence[str], number: int, rng: random.Random) -> Iterator[I
             yield Image.open(io.BytesIO(bytes(png))).convert("RGB")
 
 
+def sheets(images: Sequence[Image.Image], number: int, rng: random.Random) -> Iterator[Image.Image]:
+    """Contact sheets: some images, or parts of one, in rows, with margins between them or without."""
+    for _ in range(number):
+        columns, rows = rng.choice(((2, 1), (2, 2), (3, 2), (4, 3), (6, 4), (1, 3)))
+        width, margin, height = 720 // columns, rng.choice((0, 2, 6, 16)), rng.randint(300, 700) // rows
+        page = Image.new("RGB", (columns * width, rows * height), rng.choice(("#ffffff", "#000000", "#d8cfc0")))
+        some = rng.sample(images, columns * rows) if rng.random() < 0.5 else [rng.choice(images)] * (columns * rows)
+        is_grey = rng.random() < 0.5
+        for i, image in enumerate(some):
+            w, h = image.size
+            left, top, share = rng.uniform(0, 0.3) * w, rng.uniform(0, 0.3) * h, rng.uniform(0.5, 0.7)
+            part = image.crop((round(left), round(top), round(left + share * w), round(top + share * h)))
+            part = part.convert("L" if is_grey else "RGB").resize((width - margin, height - margin))
+            page.paste(part.convert("RGB"), (i % columns * width + margin // 2, i // columns * height + margin // 2))
+        yield page
+
+
+def at_night(image: Image.Image, rng: random.Random) -> Image.Image:
+    """A photograph with little light: most of it black, with bright spots and noise."""
+    values = np.asarray(to_rgb(image), dtype=np.float64) / 255
+    noise = np.random.default_rng(rng.randrange(10**6)).normal(0, rng.choice((0, 4, 10)), values.shape)
+    return Image.fromarray((255 * values ** rng.uniform(2, 6) + noise).clip(0, 255).astype(np.uint8))
+
+
 def image_files(folder: Path) -> list[Path]:
     """The images of a folder and its subfolders."""
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)

@@ -58,6 +58,28 @@ def test_a_page_of_text_is_neither() -> None:
     assert [guess.kind for guess in kinds_of([page])] == [OTHER]
 
 
+def test_charts_and_diagrams_are_neither_also_when_small() -> None:
+    pages = [Image.new("RGB", (480, 360), "white") for _ in range(3)]
+    bars, lines, boxes = (ImageDraw.Draw(page) for page in pages)
+    for chart in (bars, lines):
+        chart.text((180, 8), "Sales by region and year", "black")
+        chart.line((50, 40, 50, 320, 460, 320), "black")
+        for y in range(40, 321, 40):
+            chart.line((50, y, 460, y), "#dddddd")
+            chart.text((20, y - 6), str(320 - y), "black")
+    for i, (name, height) in enumerate({"north": 120, "south": 200, "east": 80, "west": 260}.items()):
+        bars.rectangle((70 + 80 * i, 320 - height, 120 + 80 * i, 320), "#4472c4")
+        bars.text((75 + 80 * i, 328), name, "black")
+    for i, colour in enumerate(("#f8766d", "#00ba38", "#619cff")):
+        lines.line([(50 + 24 * x, 280 - 60 * i - (x * 7 * (i + 2)) % 60) for x in range(18)], colour, 2)
+    for i in range(4):
+        boxes.rounded_rectangle((160, 10 + 90 * i, 320, 60 + 90 * i), 8, "#d5e8d4", "#333333")
+        boxes.text((205, 28 + 90 * i), f"step {i + 1}", "black")
+        boxes.line((240, 60 + 90 * i, 240, 100 + 90 * i), "black", 2)
+    guesses = kinds_of(pages + [page.resize((128, 96)) for page in pages])
+    assert [(guess.kind, guess.is_confident) for guess in guesses] == [(OTHER, True)] * 6
+
+
 def test_a_folder_is_looked_at_once_and_then_only_its_new_files(
     photographs: Dataset, few_icons: Dataset, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
