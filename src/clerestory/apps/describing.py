@@ -24,6 +24,7 @@ from clerestory.apps.tags import Tag, photograph_tags
 from clerestory.core.errors import InputError, IntegrityError, NotFound, NotWritable
 from clerestory.core.units import plural
 from clerestory.data.images import decode_image, image_batches
+from clerestory.models.protocols import CaptionCandidate
 from clerestory.models.starter import PHOTOS, STARTER
 from clerestory.store import Store
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 LOOK = f"look like {PLURALS[OTHER]}"
 CAPTIONER = "hf:HuggingFaceTB/SmolVLM-256M-Instruct"
+MAX_DRAFTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,13 @@ class SeenImage:
         kind: photograph, drawing or other.
         is_confident: whether the kind is certain enough to rely on.
         tags: of a photograph, most probable first; empty means "not sure".
+        drafts: captions of a photograph, best first; empty if the encoder cannot draft any.
     """
 
     kind: str
     is_confident: bool
     tags: tuple[Tag, ...] = ()
+    drafts: tuple[CaptionCandidate, ...] = ()
 
     @property
     def gets_tags(self) -> bool:
@@ -56,8 +60,10 @@ class SeenImage:
         return self.kind != DRAWING
 
 
-def look_at_files(encoder: PhotoEncoder, files: Sequence[Path]) -> Iterator[tuple[Path, SeenImage | str]]:
-    """Each file with its kind and tags, or the reason why it cannot be read; one pass through the network."""
+def look_at_files(
+    encoder: PhotoEncoder, files: Sequence[Path], num_drafts: int = MAX_DRAFTS
+) -> Iterator[tuple[Path, SeenImage | str]]:
+    """Each file with its kind, tags and drafts, or the reason why it cannot be read; one pass through the network."""
     problems: dict[Path, str] = {}
 
     def load(path: Path) -> Image.Image | None:
@@ -69,22 +75,31 @@ def look_at_files(encoder: PhotoEncoder, files: Sequence[Path]) -> Iterator[tupl
 
     for batch in image_batches(files, load, BATCH_SIZE):
         images = [image for _, image in batch if image is not None]
-        seen = iter(look_at_images(encoder, images))
+        seen = iter(look_at_images(encoder, images, num_drafts))
         for path, image in batch:
             yield path, next(seen) if image is not None else problems[path]
 
 
-def look_at_images(encoder: PhotoEncoder, images: Sequence[Image.Image]) -> list[SeenImage]:
-    """The kind and the tags of each image; one pass through the network."""
+def look_at_images(
+    encoder: PhotoEncoder, images: Sequence[Image.Image], num_drafts: int = MAX_DRAFTS
+) -> list[SeenImage]:
+    """The kind, the tags and the drafts of each image; one pass through the network."""
     if not images:
         return []
+    from clerestory.models.photo.captioner import PhotoCaptioner
     from clerestory.models.photo.kinds import kind_probe
 
     found = encoder.features(images)
     guesses = kind_probe().guess(found.features)
+    drafts: list[list[CaptionCandidate]] = [[] for _ in images]
+    if isinstance(encoder, PhotoCaptioner):
+        rows = [i for i, guess in enumerate(guesses) if guess.kind == PHOTOGRAPH]
+        some = encoder.draft_captions(found.take(rows), num_drafts)
+        for i, each in zip(rows, some, strict=True):
+            drafts[i] = each
     return [
-        SeenImage(str(guess.kind), guess.is_confident, tags or ())
-        for guess, tags in zip(guesses, photograph_tags(encoder, found), strict=True)
+        SeenImage(str(guess.kind), guess.is_confident, tags or (), tuple(own))
+        for guess, tags, own in zip(guesses, photograph_tags(encoder, found), drafts, strict=True)
     ]
 
 

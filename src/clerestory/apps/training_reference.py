@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from clerestory.apps.confidence import ScoreCalibrator, fit_captions
 from clerestory.apps.image_statistics import MAX_SHARE, TrainingImages, fit_training_images
-from clerestory.apps.right_model import DRAWING, MAX_CHECKED, dataset_kinds
+from clerestory.apps.right_model import DRAWING, MAX_CHECKED, dataset_kinds, photo_encoder
 from clerestory.core.codec import decode
 from clerestory.core.digest import canonical
 from clerestory.core.errors import ClerestoryError, DataError
@@ -86,7 +86,8 @@ def measure_reference(
             images[-1].thumbnail((256, 256))
         except DataError:
             continue
-    captions = fit_captions(model, data, store, progress)
+    # A draft for a photograph hardly ever equals a caption, so there is nothing to calibrate.
+    captions = None if photo_encoder(model) else fit_captions(model, data, store, progress)
     return TrainingReference(model.digest, data.name, captions, fit_training_images(images))
 
 

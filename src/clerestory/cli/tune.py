@@ -39,6 +39,7 @@ def tune_(
     data: str,
     lock: Literal["image", "text", "none"] | None = None,
     method: Literal["full", "lora", "head"] | None = None,
+    caption_drafts: Annotated[bool, Parameter(negative=())] = False,
     on_forgetting: Literal["warn", "stop", "interpolate"] | None = None,
     min_retention: float | None = None,
     retain: str = "icons",
@@ -65,6 +66,8 @@ def tune_(
         lock: The frozen tower; its embeddings are computed once (default: image; text for a release).
         method: full trains all weights that are not frozen; lora trains low-rank adapters; head fits a head on the
             frozen model in closed form, in seconds (of photos always; also of a dual encoder).
+        caption_drafts: Also train photos to draft captions as yours, in minutes. It learns that from 300 captioned
+            photographs or more, and only if its drafts are better than the nearest of your captions.
         on_forgetting: What to do when it forgets: warn; stop, and restore the weights from before it forgot; or
             interpolate with the original weights after training.
         min_retention: The required share of the score on the retention set before training, such as 0.95.
@@ -106,7 +109,9 @@ def tune_(
         check_output_folder(to)
     loaded, _ = load_model(store, model)
     if method == "head" or isinstance(loaded, PhotoEncoder):
-        return _tune_head(loaded, model, data, store, _given(options, config, set_), to, common)
+        return _tune_head(loaded, model, data, store, _given(options, config, set_), caption_drafts, to, common)
+    if caption_drafts:
+        raise InputError("--caption-drafts is for photographs", "use it with the model photos")
     dataset = load_dataset(store, data, out)
     retention = dataset if retain == data else load_dataset(store, retain, out)
     result = tune(loaded, dataset, retention, tune_config, store, out, retention_split=retain_split, base=model)
@@ -127,7 +132,14 @@ def _given(options: Mapping[str, object], config: Path | None, set_: tuple[str, 
 
 
 def _tune_head(
-    model: AnyModel, ref: str, data: str, store: Store, given: list[str], to: Path | None, common: Common
+    model: AnyModel,
+    ref: str,
+    data: str,
+    store: Store,
+    given: list[str],
+    caption_drafts: bool,
+    to: Path | None,
+    common: Common,
 ) -> int:
     """Fit a head on a frozen encoder; exit code 1 if nothing is gained."""
     from clerestory.models.photo.encoder import PhotoEncoder
@@ -141,7 +153,7 @@ def _tune_head(
     out = common.out
     if to is not None:
         check_output_folder(to)
-    result = tune_head(model, load_dataset(store, data, out), store, out, base=ref)
+    result = tune_head(model, load_dataset(store, data, out), store, out, base=ref, with_drafts=caption_drafts)
     if result.cached:
         out.write_line("the store already has this result: data and code have not changed")
     if to is not None and result.model:
@@ -151,6 +163,7 @@ def _tune_head(
     out.result(
         {"model": result.model, "folder": str(to or "") if result.model else "", "id": evidence.id, **encode(evidence)},
         head_table(evidence),
+        *draft_tables(evidence),
         *(Text(format_finding(finding)) for finding in evidence.findings),
         f"fitted on {facts.number('train_samples'):,.0f} images; measured in {facts.number('folds'):.0f} folds, "
         "each image with a head that was fitted without it",
@@ -163,7 +176,9 @@ def _tune_head(
         *([f"folder    {to}"] if to and result.model else []),
         f"evidence  {evidence.id}",
     )
-    if result.model:
+    if result.model and evidence.facts.get("drafts_captions"):
+        out.next(f"clerestory use describe PHOTOGRAPHS --model {short(result.model)}")
+    elif result.model:
         out.next(f'clerestory use search "a few words" --data {quote(data)} --model {short(result.model)}')
     return 0 if result.model else 1
 
@@ -185,6 +200,18 @@ def head_table(evidence: Evidence) -> Table:
     table.add_row("a caption finds its image (MRR)", *(_score(cell) for cell in cells))
     table.add_row("change of the MRR", "", _score(evidence.measurements[0]))
     return table
+
+
+def draft_tables(evidence: Evidence) -> list[Table]:
+    """The drafts beside the two captions that cost nothing; none if no drafts were measured."""
+    sources = [m.slice["phase"] for m in evidence.measurements if m.name == "cider"]
+    if not sources:
+        return []
+    table = Table("on photographs that it was not trained on", "CIDEr-D", "chrF")
+    for source in sources:
+        cells = [evidence.find(name, {"task": "caption_drafts", "phase": source}) for name in ("cider", "chrf")]
+        table.add_row(source, *(_score(cell) for cell in cells))
+    return [table]
 
 
 def show(result: TuneResult, to: Path | None, common: Common) -> None:

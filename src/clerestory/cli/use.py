@@ -65,7 +65,7 @@ def describe_(
     if not readable:
         raise DataError("none of the files is a readable image", "give the paths of JPEG, PNG or WEBP files")
     store = open_store(common.home)
-    seen, drawings, captioner = _look(store, model, readable, common)
+    seen, drawings, captioner = _look(store, model, readable, limit, common)
     captioned = _caption(store, captioner, drawings, limit, captioner is None, common) if drawings else {}
     rows = []
     for path in readable:
@@ -73,7 +73,8 @@ def describe_(
             rows.append(captioned[path])
         elif path in seen:
             tags = [encode_tag(tag) for tag in seen[path].tags]
-            rows.append({"file": path, "unlike": seen[path].kind == OTHER, "suggestions": [], "tags": tags})
+            drafts = [_suggestion(Suggestion(draft.text, draft.score, None)) for draft in seen[path].drafts]
+            rows.append({"file": path, "unlike": seen[path].kind == OTHER, "suggestions": drafts, "tags": tags})
     if csv:
         _write_csv(csv, rows, force, out)
     out.result([{**row, "file": str(row["file"])} for row in rows], _table(rows))
@@ -81,7 +82,7 @@ def describe_(
 
 
 def _look(
-    store: Store, model: str, files: Sequence[Path], common: Common
+    store: Store, model: str, files: Sequence[Path], limit: int, common: Common
 ) -> tuple[dict[Path, SeenImage], list[Path], AnyModel | None]:
     """The images that get tags, those that get captions, and the model that captions them if it is loaded already.
 
@@ -98,13 +99,15 @@ def _look(
         return {}, list(files), loaded
     seen: dict[Path, SeenImage] = {}
     with common.out.task("Looking at the images", len(files)) as bar:
-        for path, each in look_at_files(encoder, files):
+        for path, each in look_at_files(encoder, files, limit):
             bar.advance(note=path.name)
             if isinstance(each, str):
                 common.out.write_line(f"{path} is skipped: {each}")
             else:
                 seen[path] = each
     if not is_chosen:
+        if any(each.drafts for each in seen.values()):
+            common.out.write_line("notice: the captions are drafts of a model trained on yours; check each of them")
         return seen, [], loaded
     notice, warning = kinds_sentence(list(seen.values()), live_or_starter(store, f"{DEFAULT_NAME}@live")[0])
     for word, sentence in (("notice", notice), ("warning", warning)):
@@ -149,7 +152,7 @@ def _caption(
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    if rows and all("tags" in row for row in rows):
+    if rows and all("tags" in row and not row["suggestions"] for row in rows):
         table = Table("file", "tags", box=None)
         for row in rows:
             table.add_row(str(row["file"]), _tag_words(row))

@@ -7,17 +7,40 @@ W beams.
 from __future__ import annotations
 
 import math
-from typing import cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clerestory.models.config import ClerestoryConfig
-from clerestory.models.moe import TEXT
-from clerestory.models.moe_factory import make_mixture
+if TYPE_CHECKING:
+    from clerestory.models.config import ClerestoryConfig
 
-UNKNOWN = 3
+PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderSizes:
+    """The part of ``ClerestoryConfig`` that a dense decoder needs, where there is no such model around it.
+
+    Attributes:
+        width: of the image tokens.
+        vocab_size: vocabulary size, special tokens included.
+        decoder_width, decoder_layers, decoder_heads: of the decoder.
+        max_caption_tokens: longest caption, begin and end tokens included.
+    """
+
+    width: int
+    vocab_size: int
+    decoder_width: int
+    decoder_layers: int
+    decoder_heads: int
+    max_caption_tokens: int
+    decoder_experts: int = 0
+    pad_token_id: int = PAD
+    bos_token_id: int = BEGIN
+    eos_token_id: int = END
 
 
 class _MultiHeadAttention(nn.Module):
@@ -44,9 +67,10 @@ class _MultiHeadAttention(nn.Module):
 class _DecoderBlock(nn.Module):
     """Causal self-attention, cross-attention to the image tokens, MLP or mixture of experts; all pre-norm."""
 
-    def __init__(self, config: ClerestoryConfig) -> None:
+    def __init__(self, config: ClerestoryConfig | DecoderSizes, dropout: float) -> None:
         super().__init__()
         width, heads = config.decoder_width, config.decoder_heads
+        self.dropout = nn.Dropout(dropout)
         self.norm1 = nn.LayerNorm(width)
         self.past = _MultiHeadAttention(width, heads)
         self.norm2 = nn.LayerNorm(width)
@@ -54,7 +78,11 @@ class _DecoderBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.mlp: nn.Module | None = None
         if config.decoder_experts:
-            self.mlp = make_mixture(config, width, 4 * width, config.decoder_experts, TEXT)
+            # Here, as it imports transformers, which a dense decoder does not need.
+            from clerestory.models.moe import TEXT
+            from clerestory.models.moe_factory import make_mixture
+
+            self.mlp = make_mixture(cast("ClerestoryConfig", config), width, 4 * width, config.decoder_experts, TEXT)
         else:
             self.up = nn.Linear(width, 4 * width)
             self.down = nn.Linear(4 * width, width)
@@ -63,13 +91,13 @@ class _DecoderBlock(nn.Module):
         self, x_BLD: Tensor, image_BTD: Tensor, valid_BL: Tensor, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         h_BLD = self.norm1(x_BLD)
-        x_BLD = x_BLD + self.past(h_BLD, h_BLD, causal=True, attention_mask=attention_mask)
-        x_BLD = x_BLD + self.image(self.norm2(x_BLD), image_BTD, causal=False)
+        x_BLD = x_BLD + self.dropout(self.past(h_BLD, h_BLD, causal=True, attention_mask=attention_mask))
+        x_BLD = x_BLD + self.dropout(self.image(self.norm2(x_BLD), image_BTD, causal=False))
         h_BLD = self.norm3(x_BLD)
         if self.mlp is None:
-            return x_BLD + self.down(F.gelu(self.up(h_BLD))), None
+            return x_BLD + self.dropout(self.down(F.gelu(self.up(h_BLD)))), None
         y_BLD, balance = self.mlp(h_BLD, valid_BL)
-        return x_BLD + y_BLD, balance
+        return x_BLD + self.dropout(y_BLD), balance
 
 
 class CaptionDecoder(nn.Module):
@@ -77,14 +105,16 @@ class CaptionDecoder(nn.Module):
 
     Args:
         config: sizes and special tokens.
+        dropout: in training, of what each part of a block adds and of the inputs of the output layer.
 
     Attributes:
         mask_token_id: the token at every position when a caption is decoded in parallel from the image alone (CapPa).
     """
 
-    def __init__(self, config: ClerestoryConfig) -> None:
+    def __init__(self, config: ClerestoryConfig | DecoderSizes, dropout: float = 0.0) -> None:
         super().__init__()
         width = config.decoder_width
+        self.dropout = nn.Dropout(dropout)
         self.pad_token_id = config.pad_token_id
         # A caption decoded in parallel consists of mask tokens only, so the unknown word can serve as the mask token:
         # the vocabulary needs no extra entry.
@@ -92,7 +122,7 @@ class CaptionDecoder(nn.Module):
         self.words = nn.Embedding(config.vocab_size, width)
         self.position_LD = nn.Parameter(torch.empty(config.max_caption_tokens, width))
         self.from_image = nn.Linear(config.width, width)
-        self.blocks = nn.ModuleList(_DecoderBlock(config) for _ in range(config.decoder_layers))
+        self.blocks = nn.ModuleList(_DecoderBlock(config, dropout) for _ in range(config.decoder_layers))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, ids_BL: Tensor, image_BTD: Tensor) -> Tensor:
@@ -121,12 +151,12 @@ class CaptionDecoder(nn.Module):
             x_BLD, balance = block(x_BLD, source_BTD, valid_BL, attention_mask)
             if balance is not None:
                 losses.append(balance)
-        return self.norm(x_BLD), torch.stack(losses).mean() if losses else None
+        return self.dropout(self.norm(x_BLD)), torch.stack(losses).mean() if losses else None
 
 
 @torch.inference_mode()
 def beam_search(
-    decoder: CaptionDecoder, image_BTD: Tensor, config: ClerestoryConfig, n: int
+    decoder: CaptionDecoder, image_BTD: Tensor, config: ClerestoryConfig | DecoderSizes, n: int
 ) -> list[list[tuple[list[int], float]]]:
     """For each image up to ``n`` distinct word sequences with their scores, best first.
 
@@ -146,7 +176,7 @@ def beam_search(
 
 
 def _search_one(
-    decoder: CaptionDecoder, image_TD: Tensor, config: ClerestoryConfig, n: int
+    decoder: CaptionDecoder, image_TD: Tensor, config: ClerestoryConfig | DecoderSizes, n: int
 ) -> list[tuple[list[int], float]]:
     width = min(max(2 * n, 5), config.vocab_size - 3)
     end, excluded = config.eos_token_id, [config.pad_token_id, config.bos_token_id, UNKNOWN]

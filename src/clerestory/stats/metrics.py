@@ -134,6 +134,23 @@ _QUALITY = (
         bounds=(0.0, 1.0),
     ),
     Metric(
+        "cider_change",
+        "score",
+        "higher",
+        "Change of the caption consensus (CIDEr-D)",
+        "Caption consensus of the drafts minus that of the caption they are compared with.",
+        "training",
+    ),
+    Metric(
+        "chrf_change",
+        "score",
+        "higher",
+        "Change of the caption similarity (chrF)",
+        "Caption similarity of the drafts minus that of the caption they are compared with.",
+        "training",
+        bounds=SIGNED,
+    ),
+    Metric(
         "mrr_change",
         "score",
         "higher",

@@ -209,6 +209,7 @@ def _render(request: Request, review: Review, result: StepResult | None = None) 
         "explanation": explain(calibrator, "pictures of things", correct_when),
         "with_captions": any(item.tags is None for item in items) or not items,
         "tags_explanation": _tags_explanation() if any(item.tags is not None for item in items) else "",
+        "with_drafts": any(item.tags is not None and item.proposals for item in items),
         "action": f"/describe/{review.id}/more",
         "label": "Choose more pictures",
     }
@@ -281,9 +282,11 @@ def _review_item(server: ServerState, loaded: LoadedModel, content: bytes, name:
     image = decode_beside_requests(content)
     encoder = tag_encoder(server.store, loaded.model, loaded.ref)
     (seen,) = look_at_images(encoder, [image]) if encoder else (None,)
-    if seen and (seen.kind == PHOTOGRAPH or not loaded.writes_captions):
+    if seen and (seen.kind == PHOTOGRAPH or encoder is loaded.model):
         tags = seen.tags if seen.kind == PHOTOGRAPH else None
-        item = ReviewItem(0, name, b"", (), "", tags=tags, tag_text=join_tags(tags or ()))
+        drafts = tuple(Proposal(draft.text, None) for draft in seen.drafts)
+        best = drafts[0].text if drafts else ""
+        item = ReviewItem(0, name, b"", drafts, best, tags=tags, tag_text=join_tags(tags or ()))
     else:
         suggested = suggest_captions(loaded.model, [image], MAX_PROPOSALS, loaded.reference)[0]
         proposals = _proposals(loaded, suggested.suggestions)

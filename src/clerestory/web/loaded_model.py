@@ -69,6 +69,11 @@ class LoadedModel:
         return isinstance(self.model, Captioner)
 
     @property
+    def drafts_captions(self) -> bool:
+        """Whether it writes captions of photographs beside their tags."""
+        return self.writes_captions and photo_encoder(self.model) is not None
+
+    @property
     def capabilities(self) -> tuple[str, ...]:
         """The protocols that the model implements, by name."""
         return models.capabilities(self.model)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -34,15 +34,18 @@ from clerestory.models.pixels import to_rgb
 from clerestory.models.protocols import Matrix, Scores, unknown_dim
 from clerestory.models.text_tower import LANGUAGES, TextTower, load_text_tower
 
+if TYPE_CHECKING:
+    from clerestory.models.photo.caption_decoder import TrainedDecoder
+
 WEIGHTS = "model.safetensors"
-NETWORK, SPACE, TAGS = "network.", "space.", "tags."
-TAG_NAMES = "own_tags"  # in the settings
+NETWORK, SPACE, TAGS, DECODER = "network.", "space.", "tags.", "decoder."
+TAG_NAMES, CAPTION_WORDS = "own_tags", "caption_words"  # in the settings
 SHORT_SIDE, MULTIPLE, MAX_ASPECT = 256, 32, 2
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0  # as in the training of EfficientNet-Lite
 REDUCING_GAP = 3.0
 # Of the process when this module was imported: a thread's own setting becomes that of the threads begun after it.
 THREADS = torch.get_num_threads()
-NOT_KEPT = ("model_type", "architectures", TAG_NAMES)  # settings that a new head has of its own
+NOT_KEPT = ("model_type", "architectures", TAG_NAMES, CAPTION_WORDS)  # settings that a new head has of its own
 OWN_HEAD_HEADING = "## Own head"  # in the model card
 
 
@@ -51,6 +54,10 @@ class PhotoFeatures(NamedTuple):
 
     features: Floats
     logits: Floats
+
+    def take(self, rows: Sequence[int]) -> PhotoFeatures:
+        """Those of some photographs."""
+        return PhotoFeatures(self.features[list(rows)], self.logits[list(rows)])
 
 
 class PhotoEncoder:
@@ -90,7 +97,7 @@ class PhotoEncoder:
     def _network(self) -> EfficientNetLite:
         network = EfficientNetLite(VARIANTS[str(self.settings["variant"])])
         names = {NETWORK + name: name for name in network.state_dict()}
-        loaded = load_weights(network, self.folder, (SPACE, TAGS), names)
+        loaded = load_weights(network, self.folder, (SPACE, TAGS, DECODER), names)
         return loaded.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]  # untyped
 
     def embed_images(self, images: Sequence[Image.Image], dim: int | None = None) -> Matrix:
@@ -197,7 +204,12 @@ def open_photo_encoder(folder: Path) -> PhotoEncoder:
         fits = False
     if not fits:
         raise IntegrityError(f"the weights of {display_name(folder)} do not fit its {CONFIG}", DOWNLOAD_AGAIN)
-    return PhotoEncoder(folder, space, settings, digest_folder(folder)[0])
+    kind = PhotoEncoder
+    if CAPTION_WORDS in settings:
+        from clerestory.models.photo.captioner import PhotoCaptioner  # here, because it imports this module
+
+        kind = PhotoCaptioner
+    return kind(folder, space, settings, digest_folder(folder)[0])
 
 
 def save_photo_encoder(
@@ -207,6 +219,7 @@ def save_photo_encoder(
     card: str,
     folder: Path,
     tags: LearnedTags | None = None,
+    drafts: TrainedDecoder | None = None,
 ) -> None:
     """Write a model folder; equal arguments give equal bytes.
 
@@ -217,6 +230,7 @@ def save_photo_encoder(
         card: its model card.
         folder: exists and is empty.
         tags: words that were learned from the user's own captions.
+        drafts: a decoder that was trained on them.
     """
     tensors = {NETWORK + name: tensor.contiguous() for name, tensor in network.items()}
     arrays = {SPACE + name: array for name, array in space.tensors().items()}
@@ -224,6 +238,9 @@ def save_photo_encoder(
         arrays |= {TAGS + name: array for name, array in tags.tensors().items()}
         settings = {**settings, TAG_NAMES: list(tags.names)}
     tensors |= {name: torch.from_numpy(np.ascontiguousarray(array, np.float32)) for name, array in arrays.items()}
+    if drafts is not None:
+        tensors |= {DECODER + name: tensor.contiguous() for name, tensor in drafts.decoder.state_dict().items()}
+        settings = {**settings, CAPTION_WORDS: drafts.words.to_settings()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = {"model_type": PHOTO_TYPE, "architectures": ["PhotoEncoder"], **settings}
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -231,24 +248,31 @@ def save_photo_encoder(
 
 
 def save_with_own_head(
-    model: PhotoEncoder, head: LinearHead, trained_on: str, base: str, folder: Path, tags: LearnedTags | None = None
+    model: PhotoEncoder,
+    head: LinearHead,
+    trained_on: str,
+    base: str,
+    folder: Path,
+    tags: LearnedTags | None = None,
+    drafts: TrainedDecoder | None = None,
 ) -> None:
-    """Write the folder of a model with a head and tags of the user's own; the rest of the model remains.
+    """Write the folder of a model with what was fitted on the user's own captions; the rest of the model remains.
 
     Args:
-        model: the encoder; a head and tags that it already has are replaced.
+        model: the encoder; a head, tags and a decoder that it already has are replaced.
         head: the head.
         trained_on: what the head was fitted on, for the model card.
         base: the reference of the model.
         folder: exists and is empty.
         tags: the words that were learned together with it; None for none.
+        drafts: the decoder that was trained together with it; None for none.
     """
     tensors, _ = load_tensors(model.folder / WEIGHTS, NETWORK)
     network = {name.removeprefix(NETWORK): tensor for name, tensor in tensors.items()}
     settings = {name: value for name, value in model.settings.items() if name not in NOT_KEPT}
     card = (model.folder / MODEL_CARD).read_text(encoding="utf-8").split(OWN_HEAD_HEADING)[0].rstrip()
     card += f"\n\n{OWN_HEAD_HEADING}\n\nThe model {base or model.digest[:12]} with {trained_on}.\n"
-    save_photo_encoder(network, model.space.with_own_head(head), settings, card, folder, tags)
+    save_photo_encoder(network, model.space.with_own_head(head), settings, card, folder, tags, drafts)
 
 
 def photo_features(network: EfficientNetLite, images: Sequence[Image.Image]) -> PhotoFeatures:

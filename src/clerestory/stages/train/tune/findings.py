@@ -50,6 +50,12 @@ DECODER_NOT_TUNED = FindingCode(
     "caption decoder not tuned with its image tower",
     fix="evaluate the captions with clerestory evaluate before you use them",
 )
+DRAFTS_NOT_BETTER = FindingCode(
+    "CLR-T047",
+    "warning",
+    "caption drafts not better than a known caption",
+    fix="caption more images, several captions each if possible: drafts begin to pay at some hundred images",
+)
 
 CODES = (
     FORGETTING_STARTED,
@@ -59,4 +65,5 @@ CODES = (
     GAIN_NOT_SHOWN,
     RETENTION_OVERLAP,
     DECODER_NOT_TUNED,
+    DRAFTS_NOT_BETTER,
 )

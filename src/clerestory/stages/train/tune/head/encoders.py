@@ -15,10 +15,11 @@ from PIL import Image
 from clerestory.core.errors import CapabilityError
 from clerestory.models.adapters.headed import centred, save_headed
 from clerestory.models.adapters.hf_dual import DualEncoder
+from clerestory.models.photo.caption_decoder import TrainedDecoder
 from clerestory.models.photo.encoder import PhotoEncoder, save_with_own_head
 from clerestory.models.photo.learned_tags import LearnedTags
 from clerestory.models.photo.space import Floats, LinearHead
-from clerestory.models.protocols import AnyModel
+from clerestory.models.protocols import AnyModel, Matrix
 from clerestory.stages.train.tune.head.fit import HeadData, Ints
 from clerestory.stages.train.tune.saving import source_folder
 
@@ -30,16 +31,24 @@ class WithoutHead(NamedTuple):
     captions: Floats
 
 
+class OwnParts(NamedTuple):
+    """What was fitted on the user's captions: a head, and of photographs perhaps tags and a caption decoder."""
+
+    head: LinearHead
+    tags: LearnedTags | None = None
+    drafts: TrainedDecoder | None = None
+
+
 class HeadEncoder(Protocol):
     """An encoder that a head can be fitted on.
 
     Attributes:
         features_key: what the features of an image depend on, besides the image and the code.
-        has_tags: whether its photographs have tags, so that words can be learned from the captions.
+        reads_photographs: whether it is for photographs, which have tags and can have caption drafts.
     """
 
     features_key: str
-    has_tags: bool
+    reads_photographs: bool
 
     def features(self, images: Sequence[Image.Image]) -> Floats:
         """Features of images ``(N, F)``."""
@@ -49,14 +58,17 @@ class HeadEncoder(Protocol):
     ) -> tuple[HeadData, WithoutHead]:
         """What the head is fitted on, and what it is compared with."""
 
-    def save(self, head: LinearHead, tags: LearnedTags | None, trained_on: str, base: str, folder: Path) -> None:
-        """Write the model with a head, and with tags if it has any."""
+    def embed_texts(self, texts: Sequence[str]) -> Matrix:
+        """Embeddings of texts, as the model with the head makes them."""
+
+    def save(self, fitted: OwnParts, trained_on: str, base: str, folder: Path) -> None:
+        """Write the model with what was fitted."""
 
 
 class PhotoHeadEncoder:
     """``photos``, or the same with a head, which is then replaced."""
 
-    has_tags = True
+    reads_photographs = True
 
     def __init__(self, model: PhotoEncoder) -> None:
         self.model = model
@@ -77,9 +89,13 @@ class PhotoHeadEncoder:
         data = HeadData(features_NF, images_ND, space.directions(rows_ME), texts_MD, owner_M, groups_N)
         return data, WithoutHead(images_ND, texts_MD)
 
-    def save(self, head: LinearHead, tags: LearnedTags | None, trained_on: str, base: str, folder: Path) -> None:
-        """Write the model with a head, and with tags if it has any."""
-        save_with_own_head(self.model, head, trained_on, base, folder, tags)
+    def embed_texts(self, texts: Sequence[str]) -> Matrix:
+        """Embeddings of texts, as the model with the head makes them."""
+        return self.model.embed_texts(texts)
+
+    def save(self, fitted: OwnParts, trained_on: str, base: str, folder: Path) -> None:
+        """Write the model with what was fitted."""
+        save_with_own_head(self.model, fitted.head, trained_on, base, folder, fitted.tags, fitted.drafts)
 
 
 class DualHeadEncoder:
@@ -89,7 +105,7 @@ class DualHeadEncoder:
     depend on no single caption.
     """
 
-    has_tags = False
+    reads_photographs = False
 
     def __init__(self, model: DualEncoder) -> None:
         self.model, self.features_key = model, model.digest
@@ -109,9 +125,13 @@ class DualHeadEncoder:
         data = HeadData(features_NF, images_ND, texts_MD, texts_MD, owner_M, groups_N)
         return data, WithoutHead(features_NF, captions_MD)
 
-    def save(self, head: LinearHead, tags: LearnedTags | None, trained_on: str, base: str, folder: Path) -> None:
+    def embed_texts(self, texts: Sequence[str]) -> Matrix:
+        """Embeddings of texts, without the centring that the head adds."""
+        return self.model.embed_texts(texts)
+
+    def save(self, fitted: OwnParts, trained_on: str, base: str, folder: Path) -> None:
         """Write the model with a head."""
-        save_headed(source_folder(self.model), *self._means, head, trained_on, base or self.model.name, folder)
+        save_headed(source_folder(self.model), *self._means, fitted.head, trained_on, base or self.model.name, folder)
 
 
 def head_encoder(model: AnyModel) -> HeadEncoder:

@@ -6,6 +6,7 @@ Shape suffixes: N images, F features, D width of an embedding.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,30 @@ from numpy.typing import NDArray
 
 from clerestory.core.codec import Facts, Tags
 from clerestory.core.digest import digest
-from clerestory.core.errors import ClerestoryError, DataError
+from clerestory.core.errors import CapabilityError, ClerestoryError, DataError
 from clerestory.core.evidence import Evidence, Finding, Measurement, Recipe, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest, environment_digest, metered, now, stage_code
 from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
 from clerestory.core.units import plural
 from clerestory.data.images import decode_sample, image_batches
-from clerestory.models.photo.learned_tags import LearnedTags
 from clerestory.models.photo.space import Floats
 from clerestory.models.protocols import AnyModel
 from clerestory.stages.train.sampling import captions_of
-from clerestory.stages.train.tune.findings import GAIN_NOT_SHOWN
+from clerestory.stages.train.tune.findings import DRAFTS_NOT_BETTER, GAIN_NOT_SHOWN
+from clerestory.stages.train.tune.head import drafts
 from clerestory.stages.train.tune.head.caption_tags import learn_from_captions
-from clerestory.stages.train.tune.head.encoders import HeadEncoder, WithoutHead, head_encoder
+from clerestory.stages.train.tune.head.drafts import (
+    DECODER,
+    FREQUENT,
+    NEAREST,
+    SOURCES,
+    DraftData,
+    MeasuredDraft,
+    measure_drafts,
+    train_decoder,
+)
+from clerestory.stages.train.tune.head.encoders import HeadEncoder, OwnParts, WithoutHead, head_encoder
 from clerestory.stages.train.tune.head.fit import (
     MIN_IMAGES,
     NUM_FOLDS,
@@ -41,6 +52,7 @@ from clerestory.stages.train.tune.head.fit import (
     reciprocal_ranks,
 )
 from clerestory.stats.aggregate import measure
+from clerestory.stats.metrics import metric
 from clerestory.stats.rows import write_rows
 from clerestory.store import Store
 from clerestory.store.answer_cache import AnswerCache, answer_key
@@ -50,7 +62,13 @@ BATCH_SIZE = 32
 RECALL = 10
 WITHOUT, WITH, CHANGE = "without head", "with head", "change"
 TEXT_TO_IMAGE, IMAGE_TO_TEXT = "text_to_image", "image_to_text"
-COLUMNS = ("task", "phase", "sample", "caption", "group", "reciprocal_rank", "hit")
+DRAFTS = "caption_drafts"
+CHANGE_FROM = {source: f"change from the {source}" for source in (NEAREST, FREQUENT)}
+# The measurements, their columns and phases; all must be above 0 for a decoder to be kept.
+DRAFT_CHANGES = tuple((f"{name}_change", name, phase) for name in ("cider", "chrf") for phase in CHANGE_FROM.values())
+Rows = dict[str, NDArray[Any]]
+TEXTS = ("task", "phase", "sample", "caption", "group")
+NUMBERS = ("reciprocal_rank", "hit", "cider", "chrf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +87,13 @@ class HeadResult:
 
 
 def tune_head(
-    model: AnyModel, data: Dataset, store: Store, progress: Progress = QUIET, *, base: str = ""
+    model: AnyModel,
+    data: Dataset,
+    store: Store,
+    progress: Progress = QUIET,
+    *,
+    base: str = "",
+    with_drafts: bool = False,
 ) -> HeadResult:
     """Fit a head on captioned images, measure its gain in folds, and store the model with it if it gains.
 
@@ -79,19 +103,24 @@ def tune_head(
         store: receives the model and the evidence, and keeps the features of the images.
         progress: reports the embedding of images.
         base: the model's reference, for the evidence.
+        with_drafts: also train a caption decoder, and keep it if its drafts are nearer to the captions of other images
+            than the nearest and the most frequent caption are.
 
     Raises:
-        CapabilityError: a model of another kind.
+        CapabilityError: a model of another kind, or drafts for one that is not for photographs.
         DataError: too few images have captions.
     """
     encoder = head_encoder(model)
-    settings = digest([model.digest, NUM_FOLDS])
+    if with_drafts and not encoder.reads_photographs:
+        raise CapabilityError("caption drafts need the model photos, or one that was tuned from it", "name photos")
+    settings = digest([model.digest, NUM_FOLDS, with_drafts])
     subject = Subject(data=data.digest, code=stage_code(KIND), config=settings, environment=environment_digest())
     if (earlier := _earlier(subject, store)) is not None:
         return earlier
     tags = None
     with metered() as meter:
-        samples, features_NF = _features(encoder, _captioned(data), data, store.answer_cache, progress)
+        chosen = _captioned(data, drafts.MIN_IMAGES if with_drafts else MIN_IMAGES)
+        samples, features_NF = _features(encoder, chosen, data, store.answer_cache, progress)
         texts = [(i, text) for i, sample in enumerate(samples) for text in captions_of(sample)]
         captions, owner_M = [text for _, text in texts], np.array([i for i, _ in texts])
         groups_N = near_duplicates(features_NF, [sample.concept or sample.image for sample in samples])
@@ -107,35 +136,54 @@ def tune_head(
             task.advance()
             fitted = fit_head(prepared)
             task.advance()
-            if encoder.has_tags:
+            if encoder.reads_photographs:
                 tags = learn_from_captions(features_NF, [captions_of(sample) for sample in samples], groups_N)
             task.advance()
         rows = _rows(samples, captions, prepared, without, held_out_ND)
         measurements = _measurements(rows)
         gain = measurements[0]
-        is_shown = gain.interval is not None and gain.interval.low > 0 and fitted.head.share < 1
-        model_digest = _store_model(encoder, fitted, tags, samples, base, store) if is_shown else ""
+        is_shown = is_positive(gain) and fitted.head.share < 1
+        findings = [] if is_shown else [_not_shown(gain, len(samples))]
+        trained = None
+        if is_shown and with_drafts:
+            draft_data = DraftData.of(prepared, held_out_ND, captions)
+            measured = measure_drafts(draft_data, encoder.embed_texts, progress)
+            _add_drafts(rows, measured, samples, prepared)
+            measurements += (of_drafts := _draft_measurements(rows))
+            if all(map(is_positive, of_drafts[: len(DRAFT_CHANGES)])):
+                trained = train_decoder(draft_data.embeddings, draft_data.captions, encoder.embed_texts, progress)
+            else:
+                findings.append(_drafts_not_better(of_drafts, len(samples)))
+        own = OwnParts(fitted.head, tags, trained)
+        model_digest = _store_model(encoder, own, samples, base, store) if is_shown else ""
     evidence = Evidence(
         kind=KIND,
         subject=Subject(model_digest or model.digest, *_rest(subject)),
         measurements=measurements,
-        findings=() if is_shown else (_not_shown(gain, len(samples)),),
+        findings=tuple(findings),
         cost=meter.cost,
         created=now(),
         rows=store.blobs.put(write_rows(rows)),
-        facts=_facts(model, data, samples, fitted, tags if is_shown else None, base, model_digest),
+        facts=_facts(model, data, samples, fitted, own if model_digest else OwnParts(fitted.head), base, model_digest),
     )
     store.put_evidence(evidence)
     return HeadResult(evidence, model_digest, cached=False)
 
 
-def _captioned(data: Dataset) -> list[Sample]:
+def is_positive(change: Measurement) -> bool:
+    """Whether a change is above 0 with its whole interval."""
+    return change.interval is not None and change.interval.low > 0
+
+
+def _captioned(data: Dataset, min_images: int) -> list[Sample]:
     splits = {sample.split for sample in data}
     chosen = [s for s in data if captions_of(s) and (TRAIN not in splits or s.split in (TRAIN, VAL))]
-    if len(chosen) < MIN_IMAGES:
+    if len(chosen) < min_images:
+        need = f"{data.name} has {plural(len(chosen), 'image')} with captions to fit on, and at least {min_images} are "
+        if min_images > MIN_IMAGES:
+            raise DataError(f"{need}needed for caption drafts", "add captions, or leave out --caption-drafts")
         raise DataError(
-            f"{data.name} has {plural(len(chosen), 'image')} with captions to fit on, and at least {MIN_IMAGES} are "
-            "needed (a gain begins at about 100 to 200)",
+            f"{need}needed (a gain begins at about 100 to 200)",
             "add captions, in a table captions.csv beside the images",
         )
     return chosen
@@ -176,9 +224,9 @@ def _decode(data: Dataset, sample: Sample) -> Any:
 
 def _rows(
     samples: list[Sample], captions: list[str], data: HeadData, without: WithoutHead, held_out_ND: Floats
-) -> dict[str, NDArray[Any]]:
+) -> Rows:
     """One row for each caption and each image, phase and task."""
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    columns: dict[str, list[Any]] = {name: [] for name in (*TEXTS, *NUMBERS)}
 
     def add(task: str, phase: str, ranks: NDArray[np.float64], owner: NDArray[np.int64], texts: list[str]) -> None:
         columns["task"] += [task] * len(ranks)
@@ -202,8 +250,44 @@ def _rows(
     add(TEXT_TO_IMAGE, CHANGE, np.ones(len(gain)), data.owner, captions)
     columns["reciprocal_rank"][-len(gain) :] = gain.tolist()
     columns["hit"][-len(gain) :] = [None] * len(gain)
-    numbers = ("reciprocal_rank", "hit")
-    return {name: np.array(cells, np.float64 if name in numbers else object) for name, cells in columns.items()}
+    columns["cider"] = columns["chrf"] = [None] * len(columns["hit"])
+    return {name: np.array(cells, np.float64 if name in NUMBERS else object) for name, cells in columns.items()}
+
+
+def _add_drafts(rows: Rows, measured: Sequence[MeasuredDraft], samples: Sequence[Sample], data: HeadData) -> None:
+    """Add one row for each image and source of a caption, and one for each difference between two sources."""
+    score = {(each.image, each.source): each for each in measured}
+    added: list[tuple[Any, ...]] = [
+        (DRAFTS, each.source, each.image, each.text, each.cider, each.chrf) for each in measured
+    ]
+    for each in (one for one in measured if one.source == DECODER):
+        for source, phase in CHANGE_FROM.items():
+            other = score[each.image, source]
+            added.append((DRAFTS, phase, each.image, each.text, each.cider - other.cider, each.chrf - other.chrf))
+    tasks, phases, images, texts, ciders, chrfs = zip(*added, strict=True)
+    columns = {
+        "task": tasks,
+        "phase": phases,
+        "sample": [samples[i].id for i in images],
+        "caption": texts,
+        "group": [str(data.groups[i]) for i in images],
+        "cider": ciders,
+        "chrf": chrfs,
+    }
+    for name, cells in rows.items():
+        more = np.array(columns.get(name, [np.nan] * len(added)), cells.dtype)
+        rows[name] = np.concatenate([cells, more])
+
+
+def _draft_measurements(rows: Rows) -> tuple[Measurement, ...]:
+    """The changes first, in the order of ``DRAFT_CHANGES``; then the scores of every source."""
+
+    def one(name: str, column: str, phase: str) -> Measurement:
+        where = Tags(task=DRAFTS, phase=phase)
+        return measure(rows, Recipe("mean", column, where, "group"), name, where)
+
+    changes = [one(name, column, phase) for name, column, phase in DRAFT_CHANGES]
+    return (*changes, *(one(column, column, source) for source in SOURCES for column in ("cider", "chrf")))
 
 
 def _measurements(rows: dict[str, NDArray[Any]]) -> tuple[Measurement, ...]:
@@ -236,19 +320,26 @@ def _not_shown(gain: Measurement, images: int) -> Finding:
     )
 
 
-def _store_model(
-    encoder: HeadEncoder,
-    fitted: FittedHead,
-    tags: LearnedTags | None,
-    samples: list[Sample],
-    base: str,
-    store: Store,
-) -> str:
+def _drafts_not_better(of_drafts: Sequence[Measurement], images: int) -> Finding:
+    worst = next(change for change in of_drafts[: len(DRAFT_CHANGES)] if not is_positive(change))
+    interval = f" ({worst.interval.low:+.3f} to {worst.interval.high:+.3f})" if worst.interval else ""
+    return DRAFTS_NOT_BETTER.finding(
+        "caption_drafts",
+        f"with {images} captioned images the {metric(worst.name).title.lower()} of the drafts is {worst.value:+.3f}"
+        f"{interval}, {worst.slice['phase']}: that is not better for sure, so the model has no caption decoder",
+        count=images,
+        change=worst.value,
+    )
+
+
+def _store_model(encoder: HeadEncoder, own: OwnParts, samples: list[Sample], base: str, store: Store) -> str:
     trained_on = f"a head on {plural(len(samples), 'captioned image')} of the user"
-    if tags:
-        trained_on += f", and tags learned from the captions: {', '.join(tags.names)}"
+    if own.tags:
+        trained_on += f", and tags learned from the captions: {', '.join(own.tags.names)}"
+    if own.drafts:
+        trained_on += ", and a caption decoder trained on the same captions"
     with tempfile.TemporaryDirectory(dir=store.runs) as folder:
-        encoder.save(fitted.head, tags, trained_on, base, Path(folder))
+        encoder.save(own, trained_on, base, Path(folder))
         return store.put_model(Path(folder))
 
 
@@ -257,7 +348,7 @@ def _facts(
     data: Dataset,
     samples: list[Sample],
     fitted: FittedHead,
-    tags: LearnedTags | None,
+    own: OwnParts,
     base: str,
     model_digest: str,
 ) -> Facts:
@@ -269,7 +360,7 @@ def _facts(
             "base_model": model.digest,
             "kind": "head",
             "method": "ridge regression",
-            "trained_parameters": fitted.head.weight.size,
+            "trained_parameters": fitted.head.weight.size + _num_parameters(own),
             "data": data.name,
             "licences": tuple(licences),
             "licence_images": tuple(licences.values()),
@@ -277,9 +368,14 @@ def _facts(
             "penalty": fitted.penalty,
             "encoder_share": fitted.head.share,
             "folds": NUM_FOLDS,
-            "learned_tags": tags.names if tags else (),
+            "learned_tags": own.tags.names if own.tags else (),
+            "drafts_captions": own.drafts is not None,
         }
     )
+
+
+def _num_parameters(own: OwnParts) -> int:
+    return sum(p.numel() for p in own.drafts.decoder.parameters()) if own.drafts else 0
 
 
 def _rest(subject: Subject) -> tuple[str, str, str, str]:
