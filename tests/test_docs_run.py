@@ -28,8 +28,8 @@ from clerestory.apps.starter import add_starter
 from clerestory.cli.main import run
 from clerestory.core.codec import Tags
 from clerestory.core.extensions import names
+from clerestory.core.files import cache_folder
 from clerestory.core.release import Policy, Rule
-from clerestory.data.cache import cache_folder
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.release import gate, promote, register

@@ -18,9 +18,9 @@ from PIL import Image
 from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import IntegrityError
 from clerestory.core.extensions import find
+from clerestory.core.files import cache_folder
 from clerestory.core.sample import Dataset
 from clerestory.data import decode_image, packages, parquet
-from clerestory.data.cache import cache_folder
 from clerestory.data.icons import Icon, cache_key, main, open_icons
 from clerestory.data.render import render, svg_document
 

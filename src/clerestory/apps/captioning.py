@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from clerestory.apps.confidence import UNLIKE, Confidence
 from clerestory.apps.training_reference import TrainingReference
@@ -21,6 +21,8 @@ from clerestory.models.protocols import AnyModel, CaptionCandidate, Captioner, r
 
 if TYPE_CHECKING:
     from PIL import Image
+
+Description = TypeVar("Description")
 
 BATCH_SIZE = 16
 BYTE_ORDER_MARK = "\ufeff"
@@ -116,6 +118,16 @@ def caption_files(
     captioner: Captioner, files: Sequence[Path], n: int = 3, reference: TrainingReference | None = None
 ) -> Iterator[tuple[Path, SuggestedCaptions | str]]:
     """Each file with its suggestions, or the reason why it has none; a few decoded images in memory at a time."""
+    return for_each_file(files, lambda images: suggest_captions(captioner, images, n, reference))
+
+
+def for_each_file(
+    files: Sequence[Path], describe: Callable[[Sequence[Image.Image]], Sequence[Description]]
+) -> Iterator[tuple[Path, Description | str]]:
+    """Each file with what ``describe`` says about its image, or the reason why it cannot be read.
+
+    A few decoded images are in memory at a time, and none of a batch while the next one is decoded.
+    """
     problems: dict[Path, str] = {}
 
     def load(path: Path) -> Image.Image | None:
@@ -125,13 +137,12 @@ def caption_files(
             problems[path] = file_problem(error)
             return None
 
-    def caption(batch: Sequence[tuple[Path, Image.Image | None]]) -> list[tuple[Path, SuggestedCaptions | str]]:
-        images = [image for _, image in batch if image is not None]
-        suggestions = iter(suggest_captions(captioner, images, n, reference))
-        return [(path, next(suggestions) if image is not None else problems[path]) for path, image in batch]
+    def answer(batch: Sequence[tuple[Path, Image.Image | None]]) -> list[tuple[Path, Description | str]]:
+        descriptions = iter(describe([image for _, image in batch if image is not None]))
+        return [(path, next(descriptions) if image is not None else problems[path]) for path, image in batch]
 
     for batch in image_batches(files, load, BATCH_SIZE):
-        yield from caption(batch)
+        yield from answer(batch)
 
 
 def read_image_file(path: Path) -> bytes:

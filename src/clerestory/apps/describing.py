@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clerestory.apps.captioning import BATCH_SIZE, file_problem, read_image_file
+from clerestory.apps.captioning import for_each_file
 from clerestory.apps.loading import is_external
 from clerestory.apps.right_model import (
     DRAWING,
@@ -21,9 +21,8 @@ from clerestory.apps.right_model import (
     photo_encoder,
 )
 from clerestory.apps.tags import Tag, photograph_tags
-from clerestory.core.errors import InputError, IntegrityError, NotFound, NotWritable
+from clerestory.core.errors import IntegrityError, NotFound, NotWritable
 from clerestory.core.units import plural
-from clerestory.data.images import decode_image, image_batches
 from clerestory.models.protocols import CaptionCandidate
 from clerestory.models.starter import PHOTOS, STARTER
 from clerestory.store import Store
@@ -64,20 +63,7 @@ def look_at_files(
     encoder: PhotoEncoder, files: Sequence[Path], num_drafts: int = MAX_DRAFTS
 ) -> Iterator[tuple[Path, SeenImage | str]]:
     """Each file with its kind, tags and drafts, or the reason why it cannot be read; one pass through the network."""
-    problems: dict[Path, str] = {}
-
-    def load(path: Path) -> Image.Image | None:
-        try:
-            return decode_image(read_image_file(path))
-        except (OSError, InputError) as error:
-            problems[path] = file_problem(error)
-            return None
-
-    for batch in image_batches(files, load, BATCH_SIZE):
-        images = [image for _, image in batch if image is not None]
-        seen = iter(look_at_images(encoder, images, num_drafts))
-        for path, image in batch:
-            yield path, next(seen) if image is not None else problems[path]
+    return for_each_file(files, lambda images: look_at_images(encoder, images, num_drafts))
 
 
 def look_at_images(

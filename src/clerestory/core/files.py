@@ -16,11 +16,19 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import platformdirs
+
 from clerestory.core.digest import files_below
 from clerestory.core.errors import Conflict, InputError, NotWritable
 
 LEFTOVER_SECONDS = 24 * 3600
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")  # files that can run code when they are read
+
+
+def cache_folder() -> Path:
+    """Where derived files are stored: ``CLERESTORY_CACHE`` if it is set, else the user's cache folder."""
+    folder = os.environ.get("CLERESTORY_CACHE") or platformdirs.user_cache_dir("clerestory")
+    return Path(folder).expanduser()
 
 
 def sync_folder(folder: Path) -> None:

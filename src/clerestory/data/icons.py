@@ -18,13 +18,12 @@ from clerestory.core.codec import Tags
 from clerestory.core.digest import digest, digest_bytes
 from clerestory.core.errors import ClerestoryError, DataError, IntegrityError
 from clerestory.core.evidence import Finding
-from clerestory.core.files import file_lock
+from clerestory.core.files import cache_folder, file_lock
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import PACKAGE
 from clerestory.core.sample import TEST, TEST_STYLE, VAL, Caption, Dataset, Sample
 from clerestory.data import caption_phrases, emoji_names, packages, parquet, render
 from clerestory.data import findings as data_findings
-from clerestory.data.cache import cache_folder
 from clerestory.data.concepts import IconRecord, concepts
 from clerestory.data.splits import split_of
 

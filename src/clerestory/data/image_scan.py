@@ -22,9 +22,8 @@ import PIL
 from clerestory.core.codec import decode, encode
 from clerestory.core.digest import digest, digest_bytes
 from clerestory.core.errors import ConfigError, UploadError
-from clerestory.core.files import atomic_path, read_problem
+from clerestory.core.files import atomic_path, cache_folder, read_problem
 from clerestory.core.progress import Progress
-from clerestory.data.cache import cache_folder
 from clerestory.data.findings import UnreadableImage
 from clerestory.data.images import check_image
 

@@ -28,9 +28,8 @@ from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 from clerestory.core.errors import ClerestoryError, DataError, IntegrityError
-from clerestory.core.files import atomic_path, file_lock
+from clerestory.core.files import atomic_path, cache_folder, file_lock
 from clerestory.core.progress import QUIET, Progress
-from clerestory.data.cache import cache_folder
 
 
 @dataclass(frozen=True, slots=True)

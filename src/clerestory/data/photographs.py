@@ -18,11 +18,10 @@ from typing import Any
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest, digest_bytes
 from clerestory.core.errors import ClerestoryError, DataError, IntegrityError
-from clerestory.core.files import file_lock
+from clerestory.core.files import cache_folder, file_lock
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import TEST, Caption, Dataset, Sample
 from clerestory.data import packages, parquet
-from clerestory.data.cache import cache_folder
 
 NAME = "photographs"
 CONTENT_SOURCES = ("photographs.py", "photographs.json")

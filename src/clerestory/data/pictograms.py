@@ -22,11 +22,10 @@ from typing import Any
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest, digest_bytes
 from clerestory.core.errors import DataError, IntegrityError
-from clerestory.core.files import file_lock
+from clerestory.core.files import cache_folder, file_lock
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import SUPPLEMENT, TRAIN, Caption, Dataset, Sample
 from clerestory.data import packages, parquet, render
-from clerestory.data.cache import cache_folder
 from clerestory.data.held_out_names import MEANINGS, HeldOutNames, Key, name_key
 from clerestory.data.icons import open_icons
 

@@ -14,13 +14,12 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 import torch
 from torch.nn import functional as F
 
 from clerestory.core.digest import digest, digest_file
 from clerestory.core.errors import IntegrityError, NotFound
-from clerestory.core.files import atomic_path
+from clerestory.core.files import atomic_path, cache_folder
 from clerestory.models.bert import load_bert
 from clerestory.models.folder_check import MINILM_DIGEST
 from clerestory.models.languages import whole_words
@@ -133,18 +132,13 @@ class TextTower:
         must depend on its data only.
         """
         key = digest([tower_digest, MAX_TOKENS, *texts])
-        file = _cache_folder() / f"{key}.npy"
+        file = cache_folder() / "text" / f"{key}.npy"
         if file.is_file():
             return np.asarray(np.load(file, allow_pickle=False), dtype=np.float32)
         rows_ND = self.embed(texts)
         with atomic_path(file) as temporary, temporary.open("wb") as handle:
             np.save(handle, rows_ND)
         return rows_ND
-
-
-def _cache_folder() -> Path:
-    folder = os.environ.get("CLERESTORY_CACHE") or platformdirs.user_cache_dir("clerestory")
-    return Path(folder).expanduser() / "text"
 
 
 @lru_cache(maxsize=1)

@@ -20,7 +20,7 @@ from clerestory.models.photo.encoder import PhotoEncoder, save_with_own_head
 from clerestory.models.photo.space import LinearHead, PhotoSpace, unit_rows
 from clerestory.models.resolve import open_folder, open_reference
 from clerestory.stages.train.tune import tune_head
-from clerestory.stages.train.tune.head.encoders import DualHeadEncoder
+from clerestory.stages.train.tune.head.encoders import DualHeadEncoder, OwnParts
 from clerestory.stages.train.tune.head.fit import (
     HeadData,
     assign_folds,
@@ -180,7 +180,7 @@ def test_a_dual_encoder_gets_a_head_in_the_same_way(photographs: Dataset, tmp_pa
     head = replace(fit_head(data).head, share=0.4)
     target = tmp_path / "headed"
     target.mkdir()
-    encoder.save(head, None, "a head on 45 captioned images", "hf:clip", target)
+    encoder.save(OwnParts(head), "a head on 45 captioned images", "hf:clip", target)
     headed = open_reference(str(target))
     assert isinstance(headed, HeadedEncoder)
     expected = PhotoSpace.mix(data.embeddings[:4], head.predict(data.features[:4]), head)

@@ -29,8 +29,8 @@ IMAGE_TOKENS = 2
 WIDTH, LAYERS, HEADS = 192, 2, 4
 MAX_TOKENS = 24  # of a caption, begin and end tokens included
 MIN_PROPOSALS = 5
-# Of the similarity to the photograph, beside the logarithm of the text's probability; 2 to 8 are equally good.
-SIMILARITY_WEIGHT = 4.0
+# Of the similarity to the photograph, beside the logarithm of the text's probability; 2 to 16 are equally good.
+SIMILARITY_WEIGHT = 8.0
 
 
 class PhotoCaptionDecoder(nn.Module):

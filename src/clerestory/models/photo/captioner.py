@@ -25,7 +25,7 @@ class PhotoCaptioner(PhotoEncoder):
         """The vocabulary of the decoder.
 
         Raises:
-            IntegrityError: it is not in the settings, or is none.
+            IntegrityError: it is missing in the settings, or damaged.
         """
         try:
             return CaptionWords.from_settings(self.settings[CAPTION_WORDS])

@@ -7,15 +7,12 @@ the digest of the model, is the same on every machine. It is made once, in the c
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-import platformdirs
-
 from clerestory.core.digest import digest, digest_file
-from clerestory.core.files import copy_folder, file_lock, make_folder, sync_folder, translate_disk_errors
+from clerestory.core.files import cache_folder, copy_folder, file_lock, make_folder, sync_folder, translate_disk_errors
 from clerestory.models.folder_check import CONFIG
 from clerestory.models.photo.package import PACKAGES, find_weights
 from clerestory.models.starter import PHOTOS
@@ -39,7 +36,7 @@ def photos_folder() -> Path:
     settings = json.loads(resource(SETTINGS_FILE).read_text(encoding="utf-8"))
     inputs = [digest_file(resource(name)) for name in (SPACE_FILE, SETTINGS_FILE, CARD_FILE)]
     key = digest([*inputs, PACKAGES[settings["variant"]].sha256])
-    target = _cache() / key
+    target = cache_folder() / PHOTOS / key
     if not (target / CONFIG).is_file():
         find_weights(settings["variant"])  # the usual reason of a failure, before anything is written
         with translate_disk_errors(target.parent, WRITABLE_CACHE), file_lock(target.parent / ".lock"):
@@ -66,8 +63,3 @@ def _make(target: Path, settings: dict[str, object]) -> None:
         copy_folder(folder, complete := Path(temporary) / "complete")  # which flushes it to the disk
         complete.replace(target)
         sync_folder(target.parent)
-
-
-def _cache() -> Path:
-    folder = os.environ.get("CLERESTORY_CACHE") or platformdirs.user_cache_dir("clerestory")
-    return Path(folder).expanduser() / PHOTOS

@@ -39,7 +39,7 @@ from clerestory.stats.captions import CiderD, tokenise
 from clerestory.stats.text import chrf
 
 MIN_IMAGES = 300
-MIN_MEASURED = 200  # images that the drafts are measured on, if there are as many
+MIN_MEASURED = 300  # images that the drafts are measured on, if there are as many
 DECODER, NEAREST, FREQUENT = "caption decoder", "nearest caption", "most frequent caption"
 SOURCES = (DECODER, NEAREST, FREQUENT)
 
@@ -48,7 +48,7 @@ DROPOUT, WORD_DROPOUT, LABEL_SMOOTHING = 0.3, 0.1, 0.1
 BATCH_SIZE, EPOCHS = 64, 10
 MIN_STEPS, MAX_STEPS = 500, 5_000
 WARMUP_STEPS = 100
-LENGTH_NOISE = 3  # words, so that the batches differ from epoch to epoch
+LENGTH_NOISE = 6  # words, so that the batches differ from epoch to epoch
 LEARNING_RATE, WEIGHT_DECAY, BETAS, MAX_GRAD_NORM = 2e-3, 0.1, (0.9, 0.98), 1.0
 INITIAL_STD, MEANING_STD = 0.02, 0.05
 
