@@ -24,8 +24,8 @@ from clerestory.apps.search import build_index, search
 from clerestory.apps.starter import add_starter
 from clerestory.cli.output import Output
 from clerestory.core.evidence import Evidence, Measurement
+from clerestory.core.files import cache_folder
 from clerestory.core.sample import Dataset
-from clerestory.data.cache import cache_folder
 from clerestory.data.icons import open_icons
 from clerestory.models import ClerestoryEncoder, open_model
 from clerestory.store import Store, open_store
