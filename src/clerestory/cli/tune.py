@@ -204,13 +204,13 @@ def head_table(evidence: Evidence) -> Table:
 
 def draft_tables(evidence: Evidence) -> list[Table]:
     """The drafts beside the two captions that cost nothing; none if no drafts were measured."""
-    sources = [m.slice["phase"] for m in evidence.measurements if m.name == "cider"]
-    if not sources:
+    rows = [(m.slice["phase"], m.name) for m in evidence.measurements if m.name in ("cider", "cider_change")]
+    if not rows:
         return []
-    table = Table("on photographs that it was not trained on", "CIDEr-D", "chrF")
-    for source in sources:
-        cells = [evidence.find(name, {"task": "caption_drafts", "phase": source}) for name in ("cider", "chrf")]
-        table.add_row(source, *(_score(cell) for cell in cells))
+    table = Table("caption of photographs that it was not trained on", "CIDEr-D", "chrF")
+    for phase, name in sorted(rows, key=lambda row: row[1]):  # the changes below the scores
+        cells = [evidence.find(each, {"phase": phase}) for each in (name, name.replace("cider", "chrf"))]
+        table.add_row(phase, *(_score(cell) for cell in cells))
     return [table]
 
 
@@ -252,7 +252,7 @@ def _n(evidence: Evidence, name: str) -> int:
 def _score(measurement: Measurement | None) -> str:
     if measurement is None:
         return ""
-    sign = "+" if measurement.slice["phase"] == "change" else ""
+    sign = "+" if measurement.slice["phase"].startswith("change") else ""
     bounds = measurement.interval
     interval = f" ({bounds.low:{sign}.3f} to {bounds.high:{sign}.3f})" if bounds else ""
     return f"{measurement.value:{sign}.3f}{interval}"

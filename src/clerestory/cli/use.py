@@ -162,7 +162,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
         if "tags" in row:
             table.add_row(str(row["file"]), f"tags: {_tag_words(row)}", "")
         for i, each in enumerate(row["suggestions"]):
-            table.add_row(str(row["file"]) if i == 0 else "", each["text"], each["confidence"])
+            name = "" if i or "tags" in row else str(row["file"])
+            table.add_row(name, each["text"], each["confidence"])
     return table
 
 
