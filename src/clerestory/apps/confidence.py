@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.apps.query_match import QueryMatch, fit_query_match
+from clerestory.apps.right_model import photo_encoder
 from clerestory.apps.search import SearchHit, SearchIndex
 from clerestory.core.codec import decode
 from clerestory.core.digest import canonical
@@ -166,6 +167,8 @@ def fit_captions(
     """
     if not isinstance(model, Captioner) or not isinstance(model, Embedder):
         return None  # no remote model is both, so no image is sent anywhere here
+    if photo_encoder(model) is not None:
+        return None  # a draft for a photograph hardly ever equals a caption, so there is nothing to calibrate
     key = _key("captions", model, data.digest)
     if (cached := store.cache_read(key)) is not None:
         return decode(FittedCaptions, json.loads(cached)).calibrator

@@ -53,10 +53,16 @@ class TrainingReference:
 def training_reference(
     model: AnyModel | Embedder | Captioner, store: Store, progress: Progress = QUIET
 ) -> TrainingReference:
-    """The reference of a model: packaged, cached, or measured now on the dataset it was trained on."""
+    """The reference of a model: packaged, cached, or measured now on the dataset it was trained on.
+
+    A photo encoder has none: a probe on its own features tells photographs from other images, and drafts of captions
+    hardly ever equal a caption, so that there is nothing to calibrate.
+    """
     packaged = starter_reference()
     if packaged is not None and packaged.model == model.digest:
         return packaged
+    if photo_encoder(model) is not None:
+        return TrainingReference(model.digest)
     data = _training_data(model, store)
     if data is None:
         return TrainingReference(model.digest)
@@ -86,8 +92,7 @@ def measure_reference(
             images[-1].thumbnail((256, 256))
         except DataError:
             continue
-    # A draft for a photograph hardly ever equals a caption, so there is nothing to calibrate.
-    captions = None if photo_encoder(model) else fit_captions(model, data, store, progress)
+    captions = fit_captions(model, data, store, progress)
     return TrainingReference(model.digest, data.name, captions, fit_training_images(images))
 
 

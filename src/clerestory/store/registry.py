@@ -204,7 +204,7 @@ def unknown_reference(connection: Connection, ref: str, more: Sequence[str] = ()
     known = {*release_names(connection), *more}
     known.update(release.ref for release in all_releases(connection))
     known.update(f"{each.name}@{each.alias}" for each in all_aliases(connection))
-    fix = fix or ("" if known else "train a model first: clerestory train")
+    fix = fix or ("" if known else "name an included model, photos or starter; or train one: clerestory train")
     if ref.endswith("@live") and more and not release_names(connection):
         fix = f"create the first release by running the gate: clerestory release gate {more[0]}"
     return not_found("release or model", ref, known, fix)

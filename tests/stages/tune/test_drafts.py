@@ -17,6 +17,7 @@ from clerestory.core.errors import DataError, IntegrityError
 from clerestory.data import open_data
 from clerestory.data.images import decode_sample
 from clerestory.models.folder_check import CONFIG
+from clerestory.models.photo.caption_decoder import repeats_itself
 from clerestory.models.photo.captioner import PhotoCaptioner
 from clerestory.models.photo.encoder import PhotoEncoder, save_with_own_head
 from clerestory.models.photo.space import LinearHead, unit_rows
@@ -186,3 +187,10 @@ def test_captions_are_assigned_to_their_photographs(data: DraftData) -> None:
     captions = [caption for own in data.captions for caption in own]
     again = DraftData.of(head_data(data), data.embeddings, captions)
     assert [tuple(own) for own in again.captions] == [tuple(own) for own in data.captions]
+
+
+@pytest.mark.parametrize(
+    ("ids", "repeats"), [([4, 5, 6, 4, 5, 6], True), ([4, 5, 4, 5], False), ([4], False), ([], False)]
+)
+def test_a_draft_that_says_three_words_twice_is_left_out(ids: list[int], repeats: bool) -> None:
+    assert repeats_itself(ids) is repeats

@@ -27,6 +27,7 @@ EmbedTexts = Callable[[Sequence[str]], Matrix]
 
 IMAGE_TOKENS = 2
 WIDTH, LAYERS, HEADS = 192, 2, 4
+REPEATED = 3  # words
 MAX_TOKENS = 24  # of a caption, begin and end tokens included
 MIN_PROPOSALS = 5
 # Of the similarity to the photograph, beside the logarithm of the text's probability; 2 to 16 are equally good.
@@ -87,7 +88,14 @@ def draft_captions(
     """
     tokens_1TW = decoder.image_tokens(torch.from_numpy(np.asarray(embedding_E, np.float32))[None])
     proposed = beam_search(decoder.decoder, tokens_1TW, decoder.sizes, max(n, MIN_PROPOSALS))[0]
-    captions = [CaptionCandidate(words.text(ids), probability) for ids, probability in proposed]
+    fluent = [(ids, probability) for ids, probability in proposed if not repeats_itself(ids)] or proposed
+    captions = [CaptionCandidate(words.text(ids), probability) for ids, probability in fluent]
     similarities = embed_texts([caption.text for caption in captions])[:, 1:] @ embedding_E
     scores = [math.log(c.score) + SIMILARITY_WEIGHT * s for c, s in zip(captions, similarities, strict=True)]
     return [captions[i] for i in sorted(range(len(captions)), key=lambda i: -scores[i])][:n]
+
+
+def repeats_itself(ids: Sequence[int]) -> bool:
+    """Whether three words in a row occur twice, as in "in white and red and white and red"."""
+    triples = [tuple(ids[i : i + REPEATED]) for i in range(len(ids) - REPEATED + 1)]
+    return len(set(triples)) < len(triples)
