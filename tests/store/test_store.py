@@ -313,7 +313,7 @@ def test_a_release_number_of_any_length_is_only_unknown(store: Store, add_releas
 
 
 def test_an_empty_store_names_the_first_command(store: Store) -> None:
-    with pytest.raises(NotFound, match="train a model first: clerestory train"):
+    with pytest.raises(NotFound, match="photos or starter; or train one: clerestory train"):
         store.resolve("icons@live")
 
 
