@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-kinds bench-training bench-serving starter starter-reference photos-space photo-kinds photo-tags \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-training bench-serving starter starter-reference photos-space photo-kinds photo-tags \
   experiment-captions experiment-experts clean
 
 help:
@@ -66,6 +66,9 @@ bench-images: setup
 bench-photos: setup
 	PHOTOGRAPHS="$(PHOTOGRAPHS)" $(BIN)/python bench/photos.py
 	$(BIN)/python bench/photos_index.py
+
+bench-photos-drafts: setup
+	PHOTOGRAPHS="$(PHOTOGRAPHS)" $(BIN)/python bench/photos_drafts.py
 
 # PHOTOGRAPHS as above; OTHERS: a folder with screenshots, charts and paintings.
 bench-photos-kinds: setup
