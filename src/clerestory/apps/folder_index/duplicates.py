@@ -10,8 +10,8 @@ leaves out some copies of low quality (JPEG quality 30: median 7.4), which are t
 Only files compared with the one to keep, and found equal, can go.
 
 Everything else that is close is listed as alike: nearly equal embeddings, or somewhat less equal ones whose hashes are
-close too, as those of cropped images are. Of the pairs that look alike (1,000 photographs, class-based embeddings),
-73 % have captions that mean nearly the same (mean caption embeddings with a cosine of 0.6; of random pairs 1 %).
+close too, as those of cropped images are. Of 100 photographs cropped by 3 to 15 % among 1,000, 87 are found (all of 3 %,
+16 of 25 of 15 %), beside seven groups of the same kind of scene.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FIELD_DIFFERENCE = 8.5  # whose mean greys differ by at most this, of 255
 MIN_SIDE = 48  # of an image of another size; a smaller one does not show whether it is the same
 REDUCING = Image.Resampling.LANCZOS
 SAMPLE_PAIRS, SAMPLE_BLOCK = 20_000, 2_000
-SAME_SHARE, ALIKE_SHARE = 0.95, 0.97  # of the way from the mean similarity of random pairs to 1
+SAME_SHARE, ALIKE_SHARE = 0.85, 0.93  # of the way from the mean similarity of random pairs to 1
 BLOCK_ROWS = 1024  # hashes,
 BLOCK_EMBEDDINGS = 256  # and embeddings that are compared with all others at a time
 MAX_NEIGHBOURS = 64  # of an image; more are not needed to group it
