@@ -97,6 +97,8 @@ def own_captions() -> Rows:
     held_out = cross_fitted(data)
     without = (1 / reciprocal_ranks(data.texts, data.embeddings, data.owner)) <= 10
     yield _share("recall@10, head of four fifths", (1 / reciprocal_ranks(data.texts, held_out, data.owner)) <= 10, 0.54)
+    images = caption_ranks(data.texts, held_out, data.owner)
+    yield Row("image→text recall@10, same", float((images <= 10).mean()), "", "reported", True, len(images))
     yield _share("recall@10, head of 200", _head_of(data, FEW), 0.41)
     for number in (25, 50, 100):
         hits = _head_of(data, number)

@@ -50,7 +50,6 @@ def test_a_head_that_knows_more_gets_most_of_the_mixture_and_gains_on_left_out_i
     fitted = fit_head(data)
     assert fitted.head.share < 0.5
     before = reciprocal_ranks(data.texts, data.embeddings, data.owner).mean()
-    assert reciprocal_ranks(data.texts, fitted.left_out, data.owner).mean() > before + 0.2
     assert reciprocal_ranks(data.texts, cross_fitted(data), data.owner).mean() > before + 0.2
 
 

@@ -10,8 +10,8 @@ leaves out some copies of low quality (JPEG quality 30: median 7.4), which are t
 Only files compared with the one to keep, and found equal, can go.
 
 Everything else that is close is listed as alike: nearly equal embeddings, or somewhat less equal ones whose hashes are
-close too, as those of cropped images are. Of 100 photographs cropped by 3 to 15 % among 1,000, 87 are found (all of 3 %,
-16 of 25 of 15 %), beside seven groups of the same kind of scene.
+close too, as those of cropped images are. Of 100 photographs cropped by 3 to 15 % among 1,000, 87 are found (all of
+3 %, 16 of 25 of 15 %), beside seven groups of the same kind of scene.
 """
 
 from __future__ import annotations
