@@ -75,7 +75,7 @@ def data(photos: PhotoEncoder) -> DraftData:
 
 @pytest.fixture(scope="module")
 def trained(photos: PhotoEncoder, data: DraftData) -> TrainedDecoder:
-    return train(data.embeddings, data.captions, photos.embed_texts)
+    return train(data, photos.embed_texts)
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +118,9 @@ def test_training_twice_gives_the_same_weights(
     photos: PhotoEncoder, data: DraftData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(drafts, "MAX_STEPS", 5)
-    first = train(data.embeddings, data.captions, photos.embed_texts)
+    first = train(data, photos.embed_texts)
     torch.rand(3)  # whatever is drawn in between
-    again = train(data.embeddings, data.captions, photos.embed_texts)
+    again = train(data, photos.embed_texts)
     assert again.words == first.words
     for name, tensor in again.decoder.state_dict().items():
         assert torch.equal(tensor, first.decoder.state_dict()[name]), name
@@ -194,3 +194,12 @@ def test_captions_are_assigned_to_their_photographs(data: DraftData) -> None:
 )
 def test_a_draft_that_says_three_words_twice_is_left_out(ids: list[int], repeats: bool) -> None:
     assert repeats_itself(ids) is repeats
+
+
+def test_captions_without_a_known_word_have_no_drafts_and_score_nothing(photos: PhotoEncoder, data: DraftData) -> None:
+    captions = [(f"{'xyz'[i % 3]}{i}",) for i in range(IMAGES)]
+    texts = photos.embed_texts([own[0] for own in captions])[:, 1:]
+    measured = measure(DraftData(data.embeddings, captions, texts, np.arange(IMAGES), data.groups), photos.embed_texts)
+    drafts_of = [each for each in measured if each.source == DECODER]
+    assert drafts_of
+    assert all((each.text, each.cider, each.chrf) == ("", 0, 0) for each in drafts_of)

@@ -118,19 +118,19 @@ def measure_drafts(data: DraftData, embed_texts: EmbedTexts, progress: Progress 
         progress: reports the steps of training.
     """
     folds_N, measured = assign_folds(data.groups), []
+    cider = CiderD(data.captions)
     for fold in range(measured_folds(len(data.captions))):
         rows, others = np.flatnonzero(folds_N == fold), np.flatnonzero(folds_N != fold)
         label = f"Training without fold {fold + 1} of {NUM_FOLDS}"
-        captions = [data.captions[i] for i in others.tolist()]
-        trained = train_decoder(data.embeddings[others], captions, embed_texts, progress, label)
+        trained = train_decoder(data, embed_texts, progress, label, others)
         references = [data.captions[i] for i in rows.tolist()]
-        cider = CiderD(references)
-        frequent = _most_frequent([caption for own in captions for caption in own])
+        frequent = _most_frequent([caption for i in others.tolist() for caption in data.captions[i]])
         nearest = _nearest(data, rows, others)
         with progress.task("Drafting captions", len(rows)) as task:
             for i, own in zip(rows.tolist(), references, strict=True):
                 drafts = draft_captions(trained.decoder, trained.words, embed_texts, data.embeddings[i], 1)
-                for source, text in zip(SOURCES, (drafts[0].text, nearest[i], frequent), strict=True):
+                draft = drafts[0].text if drafts else ""
+                for source, text in zip(SOURCES, (draft, nearest[i], frequent), strict=True):
                     similar = max(chrf(text.lower(), caption.lower()) for caption in own)
                     measured.append(MeasuredDraft(i, source, text, cider.score(text, own), similar))
                 task.advance()
@@ -138,29 +138,31 @@ def measure_drafts(data: DraftData, embed_texts: EmbedTexts, progress: Progress 
 
 
 def train_decoder(
-    embeddings_NE: Floats,
-    captions: Sequence[Sequence[str]],
+    data: DraftData,
     embed_texts: EmbedTexts,
     progress: Progress = QUIET,
     label: str = "Training the caption decoder",
+    rows: Ints | None = None,
 ) -> TrainedDecoder:
     """Train a decoder; equal arguments give equal weights on the same machine.
 
     Args:
-        embeddings_NE: of the photographs.
-        captions: of each.
+        data: the photographs and captions.
         embed_texts: of the model: words begin as what they mean, as a few hundred captions cannot tell.
         progress: reports the steps.
         label: of the progress bar.
+        rows: the photographs to train on; all by default.
     """
+    numbers = range(len(data.captions)) if rows is None else rows.tolist()
+    captions = [data.captions[i] for i in numbers]
     words = CaptionWords.of([caption for own in captions for caption in own], MIN_COUNT, MAX_WORDS)
     pairs = [(i, words.ids(caption, MAX_TOKENS)) for i, own in enumerate(captions) for caption in own]
     steps = num_steps(len(pairs))
     with torch.random.fork_rng(devices=[]), progress.task(label, steps) as task:
         torch.manual_seed(0)
-        decoder = PhotoCaptionDecoder(len(words), embeddings_NE.shape[1], DROPOUT)
+        decoder = PhotoCaptionDecoder(len(words), data.embeddings.shape[1], DROPOUT)
         _initialise(decoder, embed_texts(words.spellings[len(SPECIAL) :]))
-        _train(decoder, torch.from_numpy(embeddings_NE.astype(np.float32)), pairs, steps, task)
+        _train(decoder, torch.from_numpy(data.embeddings[list(numbers)].astype(np.float32)), pairs, steps, task)
     return TrainedDecoder(decoder.requires_grad_(False).eval(), words)
 
 

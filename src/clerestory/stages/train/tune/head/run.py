@@ -144,17 +144,15 @@ def tune_head(
         gain = measurements[0]
         is_shown = is_positive(gain) and fitted.head.share < 1
         findings = [] if is_shown else [_not_shown(gain, len(samples))]
-        trained = None
+        own = OwnParts(fitted.head, tags)
         if is_shown and with_drafts:
             draft_data = DraftData.of(prepared, held_out_ND, captions)
-            measured = measure_drafts(draft_data, encoder.embed_texts, progress)
-            _add_drafts(rows, measured, samples, prepared)
+            _add_drafts(rows, measure_drafts(draft_data, encoder.embed_texts, progress), samples, prepared)
             measurements += (of_drafts := _draft_measurements(rows))
             if all(map(is_positive, of_drafts[: len(DRAFT_CHANGES)])):
-                trained = train_decoder(draft_data.embeddings, draft_data.captions, encoder.embed_texts, progress)
+                own = own._replace(drafts=train_decoder(draft_data, encoder.embed_texts, progress))
             else:
                 findings.append(_drafts_not_better(of_drafts, len(samples)))
-        own = OwnParts(fitted.head, tags, trained)
         model_digest = _store_model(encoder, own, samples, base, store) if is_shown else ""
     evidence = Evidence(
         kind=KIND,
