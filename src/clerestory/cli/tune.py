@@ -65,7 +65,7 @@ def tune_(
         data: The training data: the name of a dataset, or any source that "data add" accepts.
         lock: The frozen tower; its embeddings are computed once (default: image; text for a release).
         method: full trains all weights that are not frozen; lora trains low-rank adapters; head fits a head on the
-            frozen model in closed form, in seconds (of photos always; also of a dual encoder).
+            frozen model in seconds (of photos always; also of a dual encoder).
         caption_drafts: Also train photos to draft captions as yours, in minutes. It learns that from 300 captioned
             photographs or more, and only if its drafts are better than the nearest of your captions.
         on_forgetting: What to do when it forgets: warn; stop, and restore the weights from before it forgot; or
@@ -147,7 +147,7 @@ def _tune_head(
 
     if given:
         raise InputError(
-            f"{given[0]} is a setting of training in steps, and the head of {ref} is fitted in closed form",
+            f"{given[0]} is a setting of training in steps, and the head of {ref} is fitted in seconds",
             "leave it out; the penalty and the mixture are chosen by leave-one-out predictions",
         )
     out = common.out
@@ -176,6 +176,8 @@ def _tune_head(
         *([f"folder    {to}"] if to and result.model else []),
         f"evidence  {evidence.id}",
     )
+    if caption_drafts and not result.model:
+        out.write_line("no caption decoder was trained, as the head that it depends on gains nothing yet")
     if result.model and evidence.facts.get("drafts_captions"):
         out.next(f"clerestory use describe PHOTOGRAPHS --model {short(result.model)}")
     elif result.model:

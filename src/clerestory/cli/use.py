@@ -107,7 +107,7 @@ def _look(
                 seen[path] = each
     if not is_chosen:
         if any(each.drafts for each in seen.values()):
-            common.out.write_line("notice: the captions are drafts of a model trained on yours; check each of them")
+            common.out.write_line("notice: the captions are drafts; check each of them")
         return seen, [], loaded
     notice, warning = kinds_sentence(list(seen.values()), live_or_starter(store, f"{DEFAULT_NAME}@live")[0])
     for word, sentence in (("notice", notice), ("warning", warning)):

@@ -6,14 +6,18 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.stages.tune.test_caption_tags import NUM_IMAGES, scene
+from tests.support.tiny_hf import make_clip
 
 from clerestory.apps.describing import look_at_images
-from clerestory.core.errors import DataError, IntegrityError
+from clerestory.cli.main import run
+from clerestory.core.errors import CapabilityError, DataError, IntegrityError
 from clerestory.data import open_data
 from clerestory.data.images import decode_sample
 from clerestory.models.folder_check import CONFIG
@@ -25,10 +29,13 @@ from clerestory.models.protocols import capabilities
 from clerestory.models.resolve import open_folder, open_reference
 from clerestory.stages.train.tune import tune_head
 from clerestory.stages.train.tune.head import drafts
+from clerestory.stages.train.tune.head import run as head_run
 from clerestory.stages.train.tune.head.drafts import DECODER, FREQUENT, NEAREST, DraftData, TrainedDecoder
 from clerestory.stages.train.tune.head.drafts import measure_drafts as measure
 from clerestory.stages.train.tune.head.drafts import train_decoder as train
 from clerestory.stages.train.tune.head.fit import HeadData, Ints
+from clerestory.stats.aggregate import recompute
+from clerestory.stats.rows import read_rows
 from clerestory.store import open_store
 
 THINGS = ("dog", "boat", "tree", "train", "flower", "house")
@@ -64,7 +71,7 @@ def draft_data(photos: PhotoEncoder, images: int = IMAGES) -> DraftData:
     noise = unit_rows(rng.normal(size=(images, texts.shape[1])))
     return DraftData(
         unit_rows(unit_rows(texts[::2]) + 0.5 * noise), captions, texts, np.repeat(np.arange(images), 2),
-        np.arange(images),
+        np.arange(images), np.arange(images),
     )  # fmt: skip
 
 
@@ -108,7 +115,7 @@ def test_the_nearest_caption_is_one_of_another_fold(
     monkeypatch.setattr(drafts, "MAX_STEPS", 2)
     captions = [(f"{own[0]} {i}",) for i, own in enumerate(data.captions)]
     texts = photos.embed_texts([own[0] for own in captions])[:, 1:]
-    unique = DraftData(texts, captions, texts, np.arange(len(captions)), data.groups)
+    unique = DraftData(texts, captions, texts, np.arange(IMAGES), data.groups, data.rows)
     measured = [each for each in measure(unique, photos.embed_texts) if each.source == NEAREST]
     assert measured
     assert all(each.text != captions[each.image][0] for each in measured)
@@ -170,12 +177,13 @@ def test_a_damaged_vocabulary_is_one_sentence(folder: Path, tmp_path: Path, word
         model.caption_images([Image.new("RGB", (300, 200), "red")])
 
 
-def test_too_few_captions_and_other_models_are_refused_before_anything_is_embedded(
-    photos: PhotoEncoder, tmp_path: Path
-) -> None:
-    store = open_store(tmp_path)
+def test_too_few_captions_and_other_models_are_refused(photos: PhotoEncoder, tmp_path: Path) -> None:
+    store = open_store(tmp_path / "home")
     with pytest.raises(DataError, match=r"at least 300 are needed for caption drafts.*--caption-drafts"):
         tune_head(photos, open_data("photographs"), store, with_drafts=True)
+    dual = open_folder(make_clip(tmp_path / "clip"))
+    with pytest.raises(CapabilityError, match="caption drafts need the model photos"):
+        tune_head(dual, open_data("photographs"), store, with_drafts=True)
 
 
 def head_data(data: DraftData) -> HeadData:
@@ -187,6 +195,13 @@ def test_captions_are_assigned_to_their_photographs(data: DraftData) -> None:
     captions = [caption for own in data.captions for caption in own]
     again = DraftData.of(head_data(data), data.embeddings, captions)
     assert [tuple(own) for own in again.captions] == [tuple(own) for own in data.captions]
+    wordless = ["!!!" if i in (0, 1, 4) else caption for i, caption in enumerate(captions)]
+    some = DraftData.of(head_data(data), data.embeddings, wordless)
+    assert some.rows.tolist() == list(range(1, IMAGES)), "a photograph without words is left out"
+    assert list(some.captions[1]) == [captions[5]]
+    assert (some.embeddings == data.embeddings[1:]).all()
+    assert (some.texts[:3] == data.texts[[2, 3, 5]]).all()
+    assert some.owner[:3].tolist() == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +214,68 @@ def test_a_draft_that_says_three_words_twice_is_left_out(ids: list[int], repeats
 def test_captions_without_a_known_word_have_no_drafts_and_score_nothing(photos: PhotoEncoder, data: DraftData) -> None:
     captions = [(f"{'xyz'[i % 3]}{i}",) for i in range(IMAGES)]
     texts = photos.embed_texts([own[0] for own in captions])[:, 1:]
-    measured = measure(DraftData(data.embeddings, captions, texts, np.arange(IMAGES), data.groups), photos.embed_texts)
+    unknown = DraftData(data.embeddings, captions, texts, np.arange(IMAGES), data.groups, data.rows)
+    measured = measure(unknown, photos.embed_texts)
     drafts_of = [each for each in measured if each.source == DECODER]
     assert drafts_of
     assert all((each.text, each.cider, each.chrf) == ("", 0, 0) for each in drafts_of)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of captioned images that a head gains on; the same few captions occur again and again."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("shapes")
+    lines = ["file,caption"]
+    for i in range(NUM_IMAGES):
+        image, colour, shape = scene(rng)
+        image.save(folder / f"{i}.png")
+        lines.append(f"{i}.png,a {colour} {shape} in front of the wall")
+    (folder / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def tuned(shapes: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert run(["tune", "photos", "--data", str(shapes), "--home", str(home), "--caption-drafts", "--json"]) == 0
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_drafts_that_are_not_better_than_the_nearest_caption_are_not_kept(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where captions repeat, the nearest one cannot be beaten."""
+    monkeypatch.setattr(drafts, "MIN_IMAGES", NUM_IMAGES)
+    result = tuned(shapes, tmp_path, capsys)
+    assert [finding["code"] for finding in result["findings"]] == ["CLR-T047"]
+    assert "not a significant improvement" in result["findings"][0]["message"]
+    store = open_store(tmp_path)
+    model = open_folder(store.model_folder(result["model"]))
+    assert isinstance(model, PhotoEncoder)
+    assert not isinstance(model, PhotoCaptioner)
+    evidence = store.find_evidence("tune", result["model"])[0]
+    rows = read_rows(store.blobs.get(evidence.rows))
+    assert all(recompute(rows, measured) == measured for measured in evidence.measurements)
+    scores = {(m.name, m.slice["phase"]): m.value for m in evidence.measurements if m.slice["task"] == "caption_drafts"}
+    assert len(scores) == 10, "two scores of three sources, and of two differences"
+    for name in ("cider", "chrf"):
+        difference = scores[name, DECODER] - scores[name, NEAREST]
+        assert scores[f"{name}_change", "change from the nearest caption"] == pytest.approx(difference)
+
+
+def test_a_kept_decoder_drafts_captions_on_the_command_line(
+    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafts, "MIN_IMAGES", NUM_IMAGES)
+    monkeypatch.setattr(head_run, "is_positive", lambda change: True)
+    home = tmp_path / "home"
+    result = tuned(shapes, home, capsys)
+    assert result["findings"] == []
+    assert result["facts"]["drafts_captions"] is True
+    source = open_data("photographs")
+    decode_sample(source, source.samples[0]).convert("RGB").save(tmp_path / "a.jpg")
+    command = ["use", "describe", str(tmp_path / "a.jpg"), "--model", result["model"][:12], "--home", str(home)]
+    assert run([*command, "--json", "--limit", "2", "--csv", str(tmp_path / "drafts.csv")]) == 0
+    described = json.loads(capsys.readouterr().out)[0]
+    assert len(described["suggestions"]) == 2
+    assert described["suggestions"][0]["text"] in (tmp_path / "drafts.csv").read_text(encoding="utf-8")
+    assert "tags" in described

@@ -29,7 +29,8 @@ IMAGE_TOKENS = 2
 WIDTH, LAYERS, HEADS = 192, 2, 4
 REPEATED = 3  # words
 MAX_TOKENS = 24  # of a caption, begin and end tokens included
-MIN_PROPOSALS = 5
+MIN_PROPOSALS, MAX_PROPOSALS = 5, 50
+TINY = 1e-300
 # Of the similarity to the photograph, beside the logarithm of the text's probability; 2 to 16 are equally good.
 SIMILARITY_WEIGHT = 8.0
 
@@ -77,7 +78,7 @@ def draft_captions(
     embedding_E: Floats,
     n: int,
 ) -> list[CaptionCandidate]:
-    """Up to ``n`` captions of a photograph, best first.
+    """Up to ``n`` captions of a photograph, best first, by probability and similarity to the photograph.
 
     Args:
         decoder: in evaluation mode.
@@ -87,11 +88,11 @@ def draft_captions(
         n: at least 1.
     """
     tokens_1TW = decoder.image_tokens(torch.from_numpy(np.asarray(embedding_E, np.float32))[None])
-    proposed = beam_search(decoder.decoder, tokens_1TW, decoder.sizes, max(n, MIN_PROPOSALS))[0]
+    proposed = beam_search(decoder.decoder, tokens_1TW, decoder.sizes, min(max(n, MIN_PROPOSALS), MAX_PROPOSALS))[0]
     fluent = [(ids, probability) for ids, probability in proposed if not repeats_itself(ids)] or proposed
     captions = [CaptionCandidate(words.text(ids), probability) for ids, probability in fluent]
     similarities = embed_texts([caption.text for caption in captions])[:, 1:] @ embedding_E
-    scores = [math.log(c.score) + SIMILARITY_WEIGHT * s for c, s in zip(captions, similarities, strict=True)]
+    scores = [math.log(max(c.score, TINY)) + SIMILARITY_WEIGHT * s for c, s in zip(captions, similarities, strict=True)]
     return [captions[i] for i in sorted(range(len(captions)), key=lambda i: -scores[i])][:n]
 
 

@@ -1,1 +1,1 @@
-"""A head in closed form on a frozen encoder, fitted on the user's own captions in seconds."""
+"""A head on a frozen encoder, fitted on the user's own captions in seconds."""

@@ -4,7 +4,8 @@ The decoder reads the embedding of a photograph with the user's head, which is s
 are about; the positions of things in the photograph add nothing measurable (ADR 10). In training each photograph is
 embedded by the head that was fitted without its fold, as a new photograph would be.
 
-The drafts are measured on photographs that the decoder was not trained on, beside two captions that cost nothing: the
+The drafts are measured on photographs whose captions the decoder was not trained on (the heads that embed the other
+photographs have seen them, though), beside two captions that cost nothing: the
 nearest one among the others' captions, and the most frequent one. A decoder that is not better than both is not kept.
 
 Shape suffixes: N photographs, E width of an embedding, L caption positions, V vocabulary.
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clerestory.core.progress import QUIET, Progress, ProgressTask
+from clerestory.core.text import words_of
 from clerestory.models.decoder import PAD, UNKNOWN, CaptionDecoder
 from clerestory.models.photo.caption_decoder import (
     MAX_TOKENS,
@@ -43,7 +45,7 @@ MIN_MEASURED = 300  # images that the drafts are measured on, if there are as ma
 DECODER, NEAREST, FREQUENT = "caption decoder", "nearest caption", "most frequent caption"
 SOURCES = (DECODER, NEAREST, FREQUENT)
 
-MIN_COUNT, MAX_WORDS = 2, 8_192  # captions that a word occurs in; words
+MIN_COUNT = 2  # captions that a word occurs in
 DROPOUT, WORD_DROPOUT, LABEL_SMOOTHING = 0.3, 0.1, 0.1
 BATCH_SIZE, EPOCHS = 64, 10
 MIN_STEPS, MAX_STEPS = 500, 5_000
@@ -61,8 +63,9 @@ class DraftData:
         embeddings: of the photographs, each by a head that was fitted without it ``(N, E)``.
         captions: of each photograph.
         texts: embeddings of all captions ``(M, E)``.
-        owner: the photograph of each of them (M).
+        owner: the photograph of each of them (M), ascending.
         groups: the number of each photograph's group (N).
+        rows: the number of each photograph in the data of the head (N).
     """
 
     embeddings: Floats
@@ -70,14 +73,25 @@ class DraftData:
     texts: Floats
     owner: Ints
     groups: Ints
+    rows: Ints
 
     @classmethod
     def of(cls, data: HeadData, embeddings_NE: Floats, captions: Sequence[str]) -> DraftData:
-        """The data of a head, with embeddings that were made without each photograph's fold."""
-        by_image: list[list[str]] = [[] for _ in range(len(data))]
-        for i, caption in zip(data.owner.tolist(), captions, strict=True):
-            by_image[i].append(caption)
-        return cls(embeddings_NE, by_image, data.texts, data.owner, data.groups)
+        """The data of a head, with embeddings that were made without each photograph's fold.
+
+        Captions without a word are left out, and photographs with no others.
+        """
+        with_words = np.array([bool(words_of(caption)) for caption in captions])
+        rows = np.unique(data.owner[with_words])
+        place = np.full(len(data), -1)
+        place[rows] = np.arange(len(rows))
+        by_image: list[list[str]] = [[] for _ in rows]
+        numbers = sorted(np.flatnonzero(with_words).tolist(), key=lambda i: int(data.owner[i]))
+        for i in numbers:
+            by_image[place[data.owner[i]]].append(captions[i])
+        return cls(
+            embeddings_NE[rows], by_image, data.texts[numbers], place[data.owner[numbers]], data.groups[rows], rows
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +146,7 @@ def measure_drafts(data: DraftData, embed_texts: EmbedTexts, progress: Progress 
                 draft = drafts[0].text if drafts else ""
                 for source, text in zip(SOURCES, (draft, nearest[i], frequent), strict=True):
                     similar = max(chrf(text.lower(), caption.lower()) for caption in own)
-                    measured.append(MeasuredDraft(i, source, text, cider.score(text, own), similar))
+                    measured.append(MeasuredDraft(int(data.rows[i]), source, text, cider.score(text, own), similar))
                 task.advance()
     return measured
 
@@ -155,7 +169,7 @@ def train_decoder(
     """
     numbers = range(len(data.captions)) if rows is None else rows.tolist()
     captions = [data.captions[i] for i in numbers]
-    words = CaptionWords.of([caption for own in captions for caption in own], MIN_COUNT, MAX_WORDS)
+    words = CaptionWords.of([caption for own in captions for caption in own], MIN_COUNT)
     pairs = [(i, words.ids(caption, MAX_TOKENS)) for i, own in enumerate(captions) for caption in own]
     steps = num_steps(len(pairs))
     with torch.random.fork_rng(devices=[]), progress.task(label, steps) as task:

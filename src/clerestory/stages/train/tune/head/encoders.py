@@ -50,6 +50,11 @@ class HeadEncoder(Protocol):
     features_key: str
     reads_photographs: bool
 
+    @property
+    def model(self) -> AnyModel:
+        """The encoder."""
+
+
     def features(self, images: Sequence[Image.Image]) -> Floats:
         """Features of images ``(N, F)``."""
 

@@ -36,6 +36,7 @@ MIN_IMAGES = 20
 MAX_RANKED, MAX_QUERIES = 1_000, 1_600  # images, and captions ranked among them, to choose a share
 # Of the contrastive loss. The size of a step is a share of the root mean square of the weights.
 NUM_STEPS, STEP_SIZE, LOGIT_SCALE, FEATURE_DROPOUT = 16, 0.08, 20.0, 0.1
+EQUAL_CAPTIONS = 0.9999  # cosine
 MAX_BATCH = 2_048  # images in a step
 SEED = 0
 NEAR_DUPLICATE = 0.8  # cosine of centred features: bursts and crops of one scene
@@ -87,15 +88,20 @@ class FittedHead:
     penalty: float
 
 
-def fit_head(data: HeadData) -> FittedHead:
-    """Fit a head on images and their captions."""
+def fit_head(data: HeadData, contrastive: bool = True) -> FittedHead:
+    """Fit a head on images and their captions.
+
+    Args:
+        data: the images and captions.
+        contrastive: whether contrastive steps follow the regression; they were measured with the photo encoder only.
+    """
     sums_ND = np.zeros_like(data.embeddings, dtype=np.float64)
     np.add.at(sums_ND, data.owner, data.directions)
     ridge = fit_ridge(data.features, unit_rows(sums_ND))
     predicted_ND = ridge.left_out - ridge.target_mean
     head = LinearHead(ridge.feature_mean, ridge.weight, 1.0)
     head = replace(head, share=_choose_share(data, head, predicted_ND))
-    return FittedHead(_refine(data, head) if head.share < 1 else head, ridge.penalty)
+    return FittedHead(_refine(data, head) if contrastive and head.share < 1 else head, ridge.penalty)
 
 
 def _refine(data: HeadData, head: LinearHead) -> LinearHead:
@@ -114,8 +120,11 @@ def _refine(data: HeadData, head: LinearHead) -> LinearHead:
         features_BF = torch.from_numpy(_single((data.features[rows] - head.mean) * kept / (1 - FEATURE_DROPOUT)))
         others_BD = torch.from_numpy(_single(data.embeddings[rows]))
         mixed_BD = head.share * others_BD + (1 - head.share) * F.normalize(features_BF @ weight_FD, dim=1)
-        logits_BB = LOGIT_SCALE * F.normalize(mixed_BD, dim=1) @ texts_MD[torch.from_numpy(captions)].T
         own_B = torch.arange(len(rows))
+        chosen_BD = texts_MD[torch.from_numpy(captions)]
+        equal_BB = (chosen_BD @ chosen_BD.T > EQUAL_CAPTIONS).fill_diagonal_(False)  # neither is wrong for the other
+        logits_BB = LOGIT_SCALE * F.normalize(mixed_BD, dim=1) @ chosen_BD.T
+        logits_BB = logits_BB.masked_fill(equal_BB, -torch.inf)
         loss = F.cross_entropy(logits_BB, own_B) + F.cross_entropy(logits_BB.T, own_B)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
@@ -123,13 +132,13 @@ def _refine(data: HeadData, head: LinearHead) -> LinearHead:
     return replace(head, weight=weight_FD.detach().numpy().astype(head.weight.dtype))
 
 
-def cross_fitted(data: HeadData) -> Floats:
-    """Embeddings ``(N, D)`` of all images, each by a head that was fitted without its fold."""
+def cross_fitted(data: HeadData, contrastive: bool = True) -> Floats:
+    """Embeddings ``(N, D)`` of all images, each by a head that was fitted without its fold; as ``fit_head``."""
     folds_N, out_ND = assign_folds(data.groups), np.zeros_like(data.embeddings)
     for fold in range(NUM_FOLDS):
         rows = np.flatnonzero(folds_N == fold)
         if len(rows):
-            head = fit_head(data.take(np.flatnonzero(folds_N != fold))).head
+            head = fit_head(data.take(np.flatnonzero(folds_N != fold)), contrastive).head
             out_ND[rows] = PhotoSpace.mix(data.embeddings[rows], head.predict(data.features[rows]), head)
     return out_ND
 

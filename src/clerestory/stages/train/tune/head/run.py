@@ -52,7 +52,6 @@ from clerestory.stages.train.tune.head.fit import (
     reciprocal_ranks,
 )
 from clerestory.stats.aggregate import measure
-from clerestory.stats.metrics import metric
 from clerestory.stats.rows import write_rows
 from clerestory.store import Store
 from clerestory.store.answer_cache import AnswerCache, answer_key
@@ -132,9 +131,9 @@ def tune_head(
             )
         prepared, without = encoder.prepare(features_NF, captions, owner_M, groups_N)
         with progress.task("Fitting the head", 3) as task:
-            held_out_ND = cross_fitted(prepared)
+            held_out_ND = cross_fitted(prepared, encoder.reads_photographs)
             task.advance()
-            fitted = fit_head(prepared)
+            fitted = fit_head(prepared, encoder.reads_photographs)
             task.advance()
             if encoder.reads_photographs:
                 tags = learn_from_captions(features_NF, [captions_of(sample) for sample in samples], groups_N)
@@ -162,7 +161,9 @@ def tune_head(
         cost=meter.cost,
         created=now(),
         rows=store.blobs.put(write_rows(rows)),
-        facts=_facts(model, data, samples, fitted, own if model_digest else OwnParts(fitted.head), base, model_digest),
+        facts=_facts(
+            encoder, model, data, samples, fitted, own if model_digest else OwnParts(fitted.head), base, model_digest
+        ),
     )
     store.put_evidence(evidence)
     return HeadResult(evidence, model_digest, cached=False)
@@ -321,10 +322,12 @@ def _not_shown(gain: Measurement, images: int) -> Finding:
 def _drafts_not_better(of_drafts: Sequence[Measurement], images: int) -> Finding:
     worst = next(change for change in of_drafts[: len(DRAFT_CHANGES)] if not is_positive(change))
     interval = f" ({worst.interval.low:+.3f} to {worst.interval.high:+.3f})" if worst.interval else ""
+    score = {"cider_change": "CIDEr-D", "chrf_change": "chrF"}[worst.name]
+    known = worst.slice["phase"].removeprefix("change from ")
     return DRAFTS_NOT_BETTER.finding(
         "caption_drafts",
-        f"with {images} captioned images the {metric(worst.name).title.lower()} of the drafts is {worst.value:+.3f}"
-        f"{interval}, {worst.slice['phase']}: that is not better for sure, so the model has no caption decoder",
+        f"with {images} captioned images the drafts have a {score} that differs by {worst.value:+.3f}{interval} "
+        f"from that of {known}, which is not a significant improvement; the model has no caption decoder",
         count=images,
         change=worst.value,
     )
@@ -342,7 +345,7 @@ def _store_model(encoder: HeadEncoder, own: OwnParts, samples: list[Sample], bas
 
 
 def _facts(
-    model: AnyModel,
+    encoder: HeadEncoder,
     data: Dataset,
     samples: list[Sample],
     fitted: FittedHead,
@@ -355,9 +358,9 @@ def _facts(
         {
             "model": model_digest,
             "base": base,
-            "base_model": model.digest,
+            "base_model": encoder.model.digest,
             "kind": "head",
-            "method": "ridge regression",
+            "method": "ridge regression and contrastive steps" if encoder.reads_photographs else "ridge regression",
             "trained_parameters": fitted.head.weight.size + _num_parameters(own),
             "data": data.name,
             "licences": tuple(licences),
