@@ -54,7 +54,6 @@ class HeadEncoder(Protocol):
     def model(self) -> AnyModel:
         """The encoder."""
 
-
     def features(self, images: Sequence[Image.Image]) -> Floats:
         """Features of images ``(N, F)``."""
 

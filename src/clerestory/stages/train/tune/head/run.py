@@ -162,7 +162,7 @@ def tune_head(
         created=now(),
         rows=store.blobs.put(write_rows(rows)),
         facts=_facts(
-            encoder, model, data, samples, fitted, own if model_digest else OwnParts(fitted.head), base, model_digest
+            encoder, data, samples, fitted, own if model_digest else OwnParts(fitted.head), base, model_digest
         ),
     )
     store.put_evidence(evidence)
