@@ -13,8 +13,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from clerestory.stages.train.tune.head.drafts import SOURCES, DraftData, MeasuredDraft, measure_drafts
+from clerestory.core.codec import Tags
+from clerestory.core.evidence import Recipe
+from clerestory.stages.train.tune.head.drafts import DECODER, SOURCES, DraftData, MeasuredDraft, measure_drafts
 from clerestory.stages.train.tune.head.fit import HeadData, cross_fitted
+from clerestory.stats.aggregate import aggregate
 from photos import photographs
 from table import Row, measure
 
@@ -48,7 +51,8 @@ def drafts() -> Iterator[Row]:
         for score in ("cider", "chrf"):
             own, *others = (_scores(measured, source, score) for source in SOURCES)
             note = ", ".join(f"{source} {known.mean():.3f}" for source, known in zip(SOURCES[1:], others, strict=True))
-            lows += [_low(own - known) for known in others]
+            groups = [str(data.groups[each.image]) for each in measured if each.source == DECODER]
+            lows += [_low(own - known, groups) for known in others]
             yield Row(f"{name}: {score}", own.mean(), "", "reported", True, len(own), note=note)
         note = f"lower ends of the differences {', '.join(f'{low:+.3f}' for low in lows)}; measured in {seconds:.0f} s"
         yield Row(f"{name}: kept", float(min(lows) > 0), "", "reported", True, len(own), note=note)
@@ -58,8 +62,11 @@ def _scores(measured: list[MeasuredDraft], source: str, name: str) -> np.ndarray
     return np.array([getattr(each, name) for each in measured if each.source == source])
 
 
-def _low(differences: np.ndarray) -> float:
-    return float(differences.mean() - 1.96 * differences.std(ddof=1) / len(differences) ** 0.5)
+def _low(differences: np.ndarray, groups: list[str]) -> float:
+    """The lower end of the interval of a mean difference, with near-duplicates as one, as ``tune`` computes it."""
+    rows = {"difference": differences, "group": np.array(groups, object)}
+    interval = aggregate(rows, Recipe("mean", "difference", Tags(), "group")).interval
+    return interval.low if interval else -np.inf
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ NOT_RUN = {
     "data shards images /shared/images": "a folder of all machines; tests/cli/test_data_shards.py writes shards",
     "release promote parts@1": "the policy here cannot decide; tests/cli/test_external_models.py promotes one",
     "store copy /shared/clerestory": "needs a server; tests/store/test_copying.py copies to PostgreSQL",
-    "tune photos": "needs photographs with captions; tests/stages/tune/test_head.py has some",
+    "tune photos": "needs photographs with captions; tests/stages/tune/ has some",
     "tune hf:HuggingFaceTB": "a generative model takes minutes; tests/stages/tune/ has a tiny one",
 }
 SMALL_TRAINING = "--preset tiny --steps 2 --set batch_size=16 --set threads=1"

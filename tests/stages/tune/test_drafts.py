@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -221,59 +220,50 @@ def test_captions_without_a_known_word_have_no_drafts_and_score_nothing(photos: 
     assert all((each.text, each.cider, each.chrf) == ("", 0, 0) for each in drafts_of)
 
 
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of captioned images that a head gains on; the same few captions occur again and again."""
-    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("shapes")
+def test_tune_keeps_a_decoder_whose_drafts_are_better_and_names_one_whose_are_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images that a head gains on. Their few captions repeat, so the nearest one cannot be beaten; kept anyway."""
+    rng, folder, home = np.random.default_rng(0), tmp_path / "shapes", tmp_path / "home"
+    folder.mkdir()
     lines = ["file,caption"]
     for i in range(NUM_IMAGES):
         image, colour, shape = scene(rng)
         image.save(folder / f"{i}.png")
         lines.append(f"{i}.png,a {colour} {shape} in front of the wall")
     (folder / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return folder
-
-
-def tuned(shapes: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    assert run(["tune", "photos", "--data", str(shapes), "--home", str(home), "--caption-drafts", "--json"]) == 0
-    result: dict[str, Any] = json.loads(capsys.readouterr().out)
-    return result
-
-
-def test_drafts_that_are_not_better_than_the_nearest_caption_are_not_kept(
-    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where captions repeat, the nearest one cannot be beaten."""
-    monkeypatch.setattr(drafts, "MIN_IMAGES", NUM_IMAGES)
-    result = tuned(shapes, tmp_path, capsys)
-    assert [finding["code"] for finding in result["findings"]] == ["CLR-T047"]
-    assert "not a significant improvement" in result["findings"][0]["message"]
-    store = open_store(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(drafts, "MIN_IMAGES", NUM_IMAGES // 2)
+        patch.setattr(head_run, "is_positive", lambda change: True)
+        assert run(["tune", "photos", "--data", str(folder), "--home", str(home), "--caption-drafts", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["facts"]["drafts_captions"] is True
+    assert result["findings"] == []
+    store = open_store(home)
     model = open_folder(store.model_folder(result["model"]))
-    assert isinstance(model, PhotoEncoder)
-    assert not isinstance(model, PhotoCaptioner)
+    assert isinstance(model, PhotoCaptioner)
+    assert {"circle", "wall"} <= set(model.words.spellings)
+
     evidence = store.find_evidence("tune", result["model"])[0]
     rows = read_rows(store.blobs.get(evidence.rows))
     assert all(recompute(rows, measured) == measured for measured in evidence.measurements)
-    scores = {(m.name, m.slice["phase"]): m.value for m in evidence.measurements if m.slice["task"] == "caption_drafts"}
+    of_drafts = [m for m in evidence.measurements if m.slice["task"] == "caption_drafts"]
+    scores = {(m.name, m.slice["phase"]): m.value for m in of_drafts}
     assert len(scores) == 10, "two scores of three sources, and of two differences"
     for name in ("cider", "chrf"):
         difference = scores[name, DECODER] - scores[name, NEAREST]
         assert scores[f"{name}_change", "change from the nearest caption"] == pytest.approx(difference)
+    finding = head_run._drafts_not_better(of_drafts, NUM_IMAGES)
+    assert finding.code == "CLR-T047"
+    assert "from that of the nearest caption, which is not a significant improvement" in finding.message
 
 
-def test_a_kept_decoder_drafts_captions_on_the_command_line(
-    shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_drafts_are_described_on_the_command_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(drafts, "MIN_IMAGES", NUM_IMAGES)
-    monkeypatch.setattr(head_run, "is_positive", lambda change: True)
-    home = tmp_path / "home"
-    result = tuned(shapes, home, capsys)
-    assert result["findings"] == []
-    assert result["facts"]["drafts_captions"] is True
     source = open_data("photographs")
     decode_sample(source, source.samples[0]).convert("RGB").save(tmp_path / "a.jpg")
-    command = ["use", "describe", str(tmp_path / "a.jpg"), "--model", result["model"][:12], "--home", str(home)]
+    command = ["use", "describe", str(tmp_path / "a.jpg"), "--model", f"hf:{folder}", "--home", str(tmp_path / "home")]
     assert run([*command, "--json", "--limit", "2", "--csv", str(tmp_path / "drafts.csv")]) == 0
     described = json.loads(capsys.readouterr().out)[0]
     assert len(described["suggestions"]) == 2
