@@ -472,10 +472,33 @@ def test_a_model_that_fails_on_everything_ends_the_queue_until_the_next_start(fo
         review = client.post("/describe/folder", data={}).headers["location"]
         until(lambda: not client.get(f"{review}/progress").json()["running"])
         assert "the model failed on several in a row" in client.get(f"{review}/progress").json()["sentence"]
-        assert client.get(f"{review}/progress").json()["done"] <= 8  # with the damaged one
+        assert client.get(f"{review}/progress").json()["done"] <= 1  # the damaged one
+        assert "the model failed on it" not in visible(client.get(review).text)
     with describing(tmp_path / "home", folder) as client:
         until(lambda: not client.get(f"{review}/progress").json()["running"])
         assert client.get(f"{review}/progress").json()["done"] == 25
+        page = visible(client.get(review).text)
+        assert "0 of 24 accepted" in page, "all but the damaged one are described"
+        assert "1 of 25 files was not read" in page
+        assert "the model failed on it" not in page
+
+
+def test_a_model_that_fails_on_all_of_a_few_is_at_fault(tmp_path: Path) -> None:
+    (folder := tmp_path / "few").mkdir()
+    for i in range(3):
+        (folder / f"{i}.png").write_bytes(solid_image())
+    (folder / "1 broken.png").write_bytes(b"no image")
+    with describing(tmp_path / "home", folder, FailingModel("")) as client:
+        review = client.post("/describe/folder", data={}).headers["location"]
+        until(lambda: not client.get(f"{review}/progress").json()["running"])
+        state = client.get(f"{review}/progress").json()
+        assert state["done"] == 0
+        assert "The others are not: the model failed on all of them" in state["sentence"]
+    with describing(tmp_path / "home", folder) as client:
+        until(lambda: not client.get(f"{review}/progress").json()["running"])
+        page = visible(client.get(review).text)
+        assert "0 of 3 accepted" in page
+        assert "1 of 4 files was not read" in page
 
 
 def test_only_the_folder_of_the_server_can_be_described(folder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -36,7 +37,7 @@ from clerestory.web.uploads import file_name
 
 LOG = logging.getLogger("clerestory.web")
 MAX_FORM_BYTES = 20_000
-BATCH = 4  # files that are written together; a kill loses at most these
+BATCH = 4  # files that are written together; a kill loses at most these, and those that are held back
 POLL_SECONDS = 0.2
 RETRY_SECONDS = 20.0
 MAX_LISTED = 5
@@ -45,7 +46,25 @@ MODEL_FAILED = ("the model failed on it", "the server's log has the reason; try 
 
 
 class ModelFailed(Exception):
-    """The model has failed on several images in a row."""
+    """The model has failed on several images in a row, or on all there are."""
+
+
+@dataclass(slots=True)
+class Streak:
+    """The files since the model last described one, held back as long as the model itself may be at fault.
+
+    Attributes:
+        num_failures: images in a row on which the model has failed.
+        rejected: these, and the damaged files between them.
+    """
+
+    num_failures: int = 0
+    rejected: list[RejectedFile] = field(default_factory=list)
+
+    def end(self) -> list[RejectedFile]:
+        """The files, which are at fault and not the model; the next streak begins."""
+        ended, self.num_failures, self.rejected = self.rejected, 0, []
+        return ended
 
 
 class FolderChoice(NamedTuple):
@@ -137,8 +156,8 @@ class DescribeQueue:
                 self.problems[review_id] = str(error)
                 self._stop.wait(RETRY_SECONDS)
                 self._waiting.put(review_id)
-            except ModelFailed:
-                self.problems[review_id] = "the model failed on several in a row; the server's log has the reason"
+            except ModelFailed as error:
+                self.problems[review_id] = f"the model failed on {error}; the server's log has the reason"
             except Exception:  # the other reviews go on
                 self._give_up(review_id)
 
@@ -152,8 +171,11 @@ class DescribeQueue:
         review = self._server.reviews.get(review_id)
         queued = self._server.reviews.files.read_queue(review_id)
         paths = queued[1] if queued else []
-        failures = 0
-        while not self._stop.is_set() and review.page.num_described < len(paths):
+        streak = Streak()
+        while not self._stop.is_set():
+            position = review.page.num_described + len(streak.rejected)
+            if position >= len(paths):
+                break
             loaded = self._server.follower.current
             if loaded is None:
                 self._stop.wait(POLL_SECONDS)
@@ -162,22 +184,23 @@ class DescribeQueue:
                 self.problems[review_id] = f"it was begun with {review.release}; begin another review for the rest"
                 return
             self.problems.pop(review_id, None)
-            failures = self._describe_batch(review, loaded, paths[review.page.num_described :][:BATCH], failures)
+            self._describe_batch(review, loaded, paths[position : position + BATCH], streak)
+        if streak.rejected and not self._stop.is_set():
+            if not review.page.items:
+                raise ModelFailed("all of them")
+            review.extend([], streak.end())
 
-    def _describe_batch(self, review: Review, loaded: LoadedModel, paths: list[str], failures: int) -> int:
+    def _describe_batch(self, review: Review, loaded: LoadedModel, paths: list[str], streak: Streak) -> None:
         """Describe a few files.
 
         Args:
-            review: receives them.
+            review: receives them, except those that are held back.
             loaded: the model.
             paths: of the files.
-            failures: on how many images in a row the model has failed so far.
-
-        Returns:
-            On how many it has failed now.
+            streak: the files before these that are held back; changed.
 
         Raises:
-            ModelFailed: it has failed on ``MAX_FAILURES`` images in a row.
+            ModelFailed: it has failed on ``MAX_FAILURES`` images in a row, of which none is written.
         """
         images: list[tuple[ReviewItem, bytes]] = []
         rejected: list[RejectedFile] = []
@@ -185,28 +208,28 @@ class DescribeQueue:
             if self._stop.is_set():
                 break
             name = file_name(valid_unicode(path))
+            damaged = streak.rejected if streak.num_failures else rejected
             try:
                 content = read_below(self._library.folder, path)
                 images.append(self._server.queue.call(described_image, self._server, loaded, content, name))
             except UploadError as error:
-                rejected.append(RejectedFile(name, error.message, error.fix))
+                damaged.append(RejectedFile(name, error.message, error.fix))
             except OSError as error:
-                rejected.append(RejectedFile(name, read_problem(error), "look for it in the folder"))
+                damaged.append(RejectedFile(name, read_problem(error), "look for it in the folder"))
             except CancelledError:
                 raise
             except Exception as error:
                 if self._stop.is_set():  # the queue of the model is closed
                     raise
                 LOG.exception("the model failed on %s", name)
-                failures += 1
-                if failures >= MAX_FAILURES:
-                    raise ModelFailed from error
-                rejected.append(RejectedFile(name, *MODEL_FAILED))
+                streak.num_failures += 1
+                streak.rejected.append(RejectedFile(name, *MODEL_FAILED))
+                if streak.num_failures >= MAX_FAILURES:
+                    raise ModelFailed("several in a row") from error
             else:
-                failures = 0
+                rejected += streak.end()
         if images or rejected:
             review.extend(images, rejected)
-        return failures
 
 
 async def begin(request: Request) -> Response:
