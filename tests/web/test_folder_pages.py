@@ -24,9 +24,11 @@ from tests.web.test_browser import CHROMIUM, FLAGS, violations
 from tests.web.test_hostile_addresses import VALUES
 from tests.web.test_pages import visible
 
+from clerestory.apps.describing import tag_encoder
 from clerestory.apps.folder_index import FolderIndex
+from clerestory.models.photo.encoder import PhotoEncoder
 from clerestory.models.protocols import CaptionCandidate, Matrix
-from clerestory.store import open_store
+from clerestory.store import Store, open_store
 from clerestory.web import create_app, folder_library
 from clerestory.web.folder_images import read_below
 from clerestory.web.folder_search import MAX_CLOSEST
@@ -499,6 +501,23 @@ def test_a_model_that_fails_on_all_of_a_few_is_at_fault(tmp_path: Path) -> None:
         page = visible(client.get(review).text)
         assert "0 of 3 accepted" in page
         assert "1 of 4 files was not read" in page
+
+
+def test_which_encoder_tags_photographs_is_decided_once_for_a_loaded_model(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided = []
+
+    def counted(store: Store, model: object, ref: str) -> PhotoEncoder | None:
+        decided.append(ref)
+        return tag_encoder(store, model, ref)
+
+    monkeypatch.setattr("clerestory.web.describe.tag_encoder", counted)
+    with describing(tmp_path / "home", folder) as client:
+        review = client.post("/describe/folder", data={}).headers["location"]
+        until(lambda: not client.get(f"{review}/progress").json()["running"])
+        assert client.get(f"{review}/progress").json()["done"] == 25
+    assert len(decided) == 1, "not for each of 24 images"
 
 
 def test_only_the_folder_of_the_server_can_be_described(folder: Path, tmp_path: Path) -> None:

@@ -280,7 +280,9 @@ def _review_item(server: ServerState, loaded: LoadedModel, content: bytes, name:
     if not content:
         raise UploadError("the file is empty", "choose another file")
     image = decode_beside_requests(content)
-    encoder = tag_encoder(server.store, loaded.model, loaded.ref)
+    if loaded not in server.tag_encoders:  # digests of files and look-ups in the store: too slow for each image
+        server.tag_encoders[loaded] = tag_encoder(server.store, loaded.model, loaded.ref)
+    encoder = server.tag_encoders[loaded]
     (seen,) = look_at_images(encoder, [image]) if encoder else (None,)
     if seen and (seen.kind == PHOTOGRAPH or encoder is loaded.model):
         tags = seen.tags if seen.kind == PHOTOGRAPH else None

@@ -18,7 +18,7 @@ from clerestory.models.text_tower import MAX_TOKENS
 from clerestory.web.search_index import ImageSearcher
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class LoadedModel:
     """A loaded model with its index; a request uses one from start to end, even if the model is swapped meanwhile.
 

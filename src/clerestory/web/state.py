@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 from starlette.requests import Request
 
@@ -15,6 +16,7 @@ from clerestory.store import Store
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import ThumbnailCache
 from clerestory.web.inference_queue import InferenceQueue, RunningMean
+from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.micro_batcher import MicroBatcher
 from clerestory.web.model_follower import ModelFollower
 from clerestory.web.query_images import QueryImages
@@ -22,6 +24,9 @@ from clerestory.web.report_cache import ReportCache
 from clerestory.web.request_body import ByteBudget
 from clerestory.web.review_files import ReviewFiles
 from clerestory.web.reviews import FolderQueue, Reviews
+
+if TYPE_CHECKING:
+    from clerestory.models.photo.encoder import PhotoEncoder
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,6 +52,7 @@ class ServerState:
         query_images: images that visitors search with.
         thumbnails: small copies of large images.
         reports: the pages of whole reports.
+        tag_encoders: the encoder that tags photographs beside a loaded model, or None; decided once.
     """
 
     store: Store
@@ -61,6 +67,7 @@ class ServerState:
     reports: ReportCache = field(default_factory=ReportCache)
     body_budget: ByteBudget = field(default_factory=lambda: ByteBudget(MAX_BODY_BYTES_IN_MEMORY))
     caption_seconds: RunningMean = field(default_factory=lambda: RunningMean(0.1))
+    tag_encoders: WeakKeyDictionary[LoadedModel, PhotoEncoder | None] = field(default_factory=WeakKeyDictionary)
     batcher: MicroBatcher = field(init=False)
     reviews: Reviews = field(init=False)
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "requests"))
