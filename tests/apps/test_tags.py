@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,30 @@ from clerestory.apps.tags import (
     tagger_of,
 )
 from clerestory.cli.main import run
+from clerestory.core.errors import IntegrityError
 from clerestory.core.sample import Dataset
 from clerestory.data import open_data
 from clerestory.data.images import decode_sample
-from clerestory.models.photo.encoder import PhotoEncoder, PhotoFeatures, save_with_own_head
-from clerestory.models.photo.learned_tags import LearnedTags
+from clerestory.models.photo.encoder import (
+    CONFIG,
+    TAG_NAMES,
+    PhotoEncoder,
+    PhotoFeatures,
+    open_photo_encoder,
+    save_with_own_head,
+)
+from clerestory.models.photo.learned_tags import LearnedTags, phrases_of
 from clerestory.models.photo.space import LinearHead
 from clerestory.models.resolve import open_folder
-from clerestory.stages.train.tune.head.caption_tags import fit_learned_tags, learn_from_captions
+from clerestory.stages.train.tune.head.caption_tags import (
+    MARGIN,
+    caption_words,
+    cut_off,
+    fit_learned_tags,
+    is_confirmed,
+    learn_from_captions,
+)
+from clerestory.stages.train.tune.head.fit import NUM_FOLDS
 from clerestory.store import open_store
 
 
@@ -88,7 +105,7 @@ def test_the_reason_of_a_match_is_a_shared_tag() -> None:
 def _captioned(number: int, seed: int = 0) -> tuple[np.ndarray, list[list[str]]]:
     """Features, and captions of which one word follows from them, and others do not."""
     rng = np.random.default_rng(seed)
-    features = rng.normal(size=(number, 12))
+    features = rng.normal(size=(number, 48))
     noise = np.array(["boat", "tree", "hat"])
     captions = [
         [f"the {'kites' if i % 2 and row[0] > 0.4 else 'kite' if row[0] > 0.4 else 'sky'} with a {rng.choice(noise)}"]
@@ -98,7 +115,7 @@ def _captioned(number: int, seed: int = 0) -> tuple[np.ndarray, list[list[str]]]
 
 
 def test_words_of_captions_are_learned_where_they_are_predicted_on_other_images() -> None:
-    features, captions = _captioned(500)
+    features, captions = _captioned(1400)
     learned = learn_from_captions(features[:400], captions[:400], np.arange(400))
     assert learned is not None
     assert learned.names == ("kite",), "neither function words, nor those of most captions, nor noise"
@@ -115,11 +132,43 @@ def test_nothing_is_learned_from_few_captions_or_from_noise() -> None:
     for _ in range(3):
         noise = [[" ".join(rng.choice(words, 2))] for _ in range(200)]
         assert learn_from_captions(rng.normal(size=(200, 40)), noise, np.arange(200)) is None
-    # Near-duplicates are in one fold: what is only known from the copy of an image is not learned.
-    features = np.repeat(rng.normal(size=(30, 40)), 6, axis=0)
+    # Images of one thing are in one fold: what is only known from another image of the same thing is not learned.
+    features = np.repeat(rng.normal(size=(30, 80)), 6, axis=0) + rng.normal(scale=0.8, size=(180, 80))
     captions = [["a red kite"] if group < 10 else ["a hat"] for group in range(30) for _ in range(6)]
     assert learn_from_captions(features, captions, np.repeat(np.arange(30), 6)) is None
     assert learn_from_captions(features, captions, np.arange(180)) is not None
+
+
+def test_a_burst_of_one_scene_counts_as_one_image() -> None:
+    features, captions = _captioned(40)
+    repeated = [texts for texts in captions for _ in range(10)]
+    shots = np.repeat(features, 10, axis=0) + np.random.default_rng(2).normal(scale=0.01, size=(400, 48))
+    assert learn_from_captions(shots, repeated, np.arange(400)) is None
+    assert learn_from_captions(*_captioned(400), np.arange(400)) is not None
+
+
+def test_the_cut_off_of_a_word_is_confirmed_on_other_images() -> None:
+    rng = np.random.default_rng(0)
+    chosen = confirmed = 0
+    for _ in range(300):  # words of which 85 in 100 are right at any score: the best of all cut-offs is a lucky one
+        scores, present = rng.normal(size=200), rng.random(200) < 0.85
+        chosen += cut_off(scores, present, MARGIN) is not None
+        confirmed += is_confirmed(scores, present, np.arange(200) % NUM_FOLDS)
+    assert chosen >= 60
+    assert confirmed <= chosen / 3
+    scores = np.linspace(1, 0, 200)
+    assert is_confirmed(scores, scores > 0.7, np.arange(200) % NUM_FOLDS)
+
+
+def test_words_of_any_script_are_learned_whole_and_only_the_most_frequent_are_tried() -> None:
+    said = caption_words([["Das Café"], ["the dog's ice-cream, 3.5 2024"], ["a dog at the cafe\u0301"], ["लड़की"]])
+    assert said == [{"das", "café"}, {"dog", "ice-cream"}, {"dog", "café"}, {"लड़की"}]
+    assert {"café", "t-shirt", "shirt", "dog", "ice cream"} <= phrases_of(["cafe\u0301 t-shirt dog's ice-cream"])
+    features, captions = _captioned(400)
+    rare = [[*texts, f"word{'abcdefghijklmnopqrst'[i % 20]}"] for i, texts in enumerate(captions)]
+    for limit, names in ((1_000, ("kite",)), (1, None)):
+        learned = learn_from_captions(features, rare, np.arange(400), limit)
+        assert (learned.names if learned else None) == names, limit
 
 
 def test_a_model_carries_the_words_that_it_learned(photographs: Dataset, tmp_path: Path) -> None:
@@ -135,6 +184,12 @@ def test_a_model_carries_the_words_that_it_learned(photographs: Dataset, tmp_pat
     save_with_own_head(photos, head, "a head of a test", "photos", folder, own)
     model = open_folder(folder)
     assert isinstance(model, PhotoEncoder)
+    for names in ([["x"]], [1], "x", 5, [None], {"x": 1}):  # of a stranger's file
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        shutil.copytree(folder, other := tmp_path / "other", dirs_exist_ok=True)
+        (other / CONFIG).write_text(json.dumps(config | {TAG_NAMES: names}), encoding="utf-8")
+        with pytest.raises(IntegrityError, match="do not fit"):
+            _ = open_photo_encoder(other).own_tags
     assert model.facts()["own_tags"] == 1
     tags = tagger_of(model).tags(model.features(images))
     assert ["our boat" in {tag.text for tag in some} for some in tags] == [True, *[False] * 5]

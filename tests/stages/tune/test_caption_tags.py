@@ -1,6 +1,7 @@
 """``tune photos`` learns tags from captions, stores them with the model, and names them.
 
-Half a minute: a few of 150 images in each fold are needed for a word to be learned, and each goes through the network.
+Half a minute: 300 images go through the network, since those that look alike count as one, and a word is learned only
+if other images confirm its cut-off.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from clerestory.store import open_store
 
 COLOURS = {"red": (210, 30, 30), "green": (30, 160, 60), "blue": (40, 60, 210), "yellow": (230, 210, 40)}
 SHAPES = ("circle", "square", "triangle", "cross")
-NUM_IMAGES, NUM_NEW = 150, 40
+NUM_IMAGES, NUM_NEW = 300, 40
 
 
 def scene(rng: np.random.Generator) -> tuple[Image.Image, str, str]:

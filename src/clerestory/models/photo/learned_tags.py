@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clerestory.core.text import words_of
+
 Floats = NDArray[np.floating[Any]]
 
 ARRAYS = ("weight", "bias", "threshold", "slope", "offset")
 MAX_PHRASE = 3  # words
+_INNER = re.compile("['\u2019.\u2010\u2011-]")  # what may be inside a word
 _PLURALS = (
     ("men", "man"),
     ("people", "person"),
@@ -66,9 +69,12 @@ class LearnedTags:
 
         Raises:
             KeyError: an array is missing.
+            TypeError: the words are not a list of texts; they come from a file that anybody may have written.
             ValueError: the arrays do not fit the words.
         """
         words = tuple(names)
+        if isinstance(names, (str, dict)) or not all(isinstance(word, str) for word in words):
+            raise TypeError("the words are not a list of texts")
         arrays = [named[name].astype(np.float64) for name in ARRAYS]
         if arrays[0].ndim != 2 or any(array.shape[-1:] != (len(words),) for array in arrays):
             raise ValueError("the arrays do not fit the words")
@@ -76,11 +82,21 @@ class LearnedTags:
 
 
 def phrases_of(texts: Iterable[str]) -> set[str]:
-    """The words and phrases of up to ``MAX_PHRASE`` words, as they are and in the singular (English rules)."""
+    """The words and phrases of up to ``MAX_PHRASE`` words, as they are and in the singular (English rules).
+
+    A word with a hyphen or an apostrophe counts as a whole, and so does each part: "t-shirt" and "shirt", "dog's" and
+    "dog".
+    """
     found = set()
     for text in texts:
-        words = re.findall(r"[^\W\d_]+", text.lower())
-        phrases = {" ".join(words[i : i + n]) for n in range(1, MAX_PHRASE + 1) for i in range(len(words) - n + 1)}
+        whole = words_of(text.lower())
+        parts = [part for word in whole for part in _INNER.split(word)]
+        phrases = {
+            " ".join(words[i : i + n])
+            for words in (whole, parts)
+            for n in range(1, MAX_PHRASE + 1)
+            for i in range(len(words) - n + 1)
+        }
         found |= phrases
         found |= {p[: -len(end)] + single for p in phrases for end, single in _PLURALS if p.endswith(end)}
     return found
