@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 from tests.support.pixel_model import PixelModel
 
 from clerestory.apps.folder_index import FolderIndex
@@ -40,7 +40,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> DuplicateLists:
     blend.save(folder / "03 alike.png")
     for name, colour in {"blank red": "red", "blank blue": "blue"}.items():
         Image.new("RGB", SIZE, colour).save(folder / f"{name}.png")
-    Image.new("RGB", (80, 80), "red").save(folder / "blank red small.png")
+    Image.new("RGB", (80, 60), "red").save(folder / "blank red small.png")
     with open_store(folder.with_name("home")) as store:
         index = FolderIndex.open(folder, store, PixelModel.digest, PixelModel.dims)
         index.update(PixelModel().embed_images)
@@ -103,6 +103,23 @@ def test_pages_of_one_layout_with_other_numbers_cannot_go(tmp_path: Path) -> Non
         assert index.duplicates().copies() == ("another number.png",)  # it has fewer bytes
         (folder / "another number saved.jpg").write_bytes((folder / "0.png").read_bytes())
         assert index.duplicates().copies() == ()  # what was indexed is no longer there to be kept
+
+
+def test_an_edited_copy_never_makes_its_original_removable(tmp_path: Path) -> None:
+    """In black and white, recoloured, or of another aspect: alike at most, even if it has more pixels."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        scene(number).save(folder / f"{number}.png")
+    scene(0).convert("L").resize((640, 480)).save(folder / "0 grey.jpg", quality=95)
+    scene(1).resize((320, 300)).save(folder / "1 stretched.jpg", quality=95)
+    ImageEnhance.Color(scene(2)).enhance(0.5).resize((480, 360)).save(folder / "2 pale.jpg", quality=95)
+    with open_store(tmp_path / "home") as store:
+        index = FolderIndex.open(folder, store, PixelModel.digest, PixelModel.dims)
+        index.update(PixelModel().embed_images)
+        found = index.duplicates(min_similarity=0.5)
+    assert found.same_image == ()
+    assert found.copies() == ()
 
 
 def test_near_hashes_are_those_of_a_loop() -> None:
