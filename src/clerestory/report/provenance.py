@@ -11,7 +11,9 @@ from clerestory.core.errors import ClerestoryError
 from clerestory.core.evidence import Evidence
 from clerestory.core.sample import Dataset
 from clerestory.models.folder_check import MINILM_DIGEST
-from clerestory.models.starter import starter_folder
+from clerestory.models.languages import MODEL_CARD
+from clerestory.models.photo.folder import CARD_FILE, resource
+from clerestory.models.starter import PHOTOS, starter_folder
 from clerestory.report.model import TRAINING_KINDS, Component, LicenceShare
 from clerestory.store import Store
 
@@ -85,7 +87,9 @@ def _base(evidence: Evidence, store: Store) -> Component | None:
     if not name:
         return None
     digest = facts.text("base_model") or _digest(store, name)
-    licence = _declared_licence(_folder(store, digest))
+    folder = _folder(store, digest)
+    card = folder / MODEL_CARD if folder else resource(CARD_FILE) if name == PHOTOS else None
+    licence = _declared_licence(card)
     return Component("base model", name, digest, 0, (LicenceShare(licence, 0),))
 
 
@@ -103,10 +107,10 @@ def _folder(store: Store, model: str) -> Path | None:
         return None
 
 
-def _declared_licence(folder: Path | None) -> str:
-    """The licence in the front matter of a model card (``README.md``); empty where there is none."""
+def _declared_licence(card: Path | None) -> str:
+    """The licence in the front matter of a model card; empty where there is none."""
     try:
-        text = (folder / "README.md").read_text(encoding="utf-8", errors="replace") if folder else ""
+        text = card.read_text(encoding="utf-8", errors="replace") if card else ""
     except OSError:
         return ""
     front = text.split("---", 2)

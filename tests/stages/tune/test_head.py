@@ -19,6 +19,7 @@ from clerestory.models.adapters.hf_dual import DualEncoder
 from clerestory.models.photo.encoder import PhotoEncoder, save_with_own_head
 from clerestory.models.photo.space import LinearHead, PhotoSpace, unit_rows
 from clerestory.models.resolve import open_folder, open_reference
+from clerestory.report.provenance import components_of, training_of
 from clerestory.stages.train.tune import tune_head
 from clerestory.stages.train.tune.head.encoders import DualHeadEncoder, OwnParts
 from clerestory.stages.train.tune.head.fit import (
@@ -206,3 +207,17 @@ def test_images_of_one_thing_are_refused_with_the_reason(photos: PhotoEncoder, t
     (tmp_path / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     with pytest.raises(DataError, match="are 1 group of near-duplicates or of the same thing"):
         tune_head(photos, open_data(str(tmp_path)), open_store(tmp_path / "home"))
+
+
+def test_a_refused_head_says_nothing_about_the_base_model(
+    photos: PhotoEncoder, photographs: Dataset, tmp_path: Path
+) -> None:
+    """The base model was never trained on the data, and its licence is known although it is not in the store."""
+    store = open_store(tmp_path)
+    refused = tune_head(photos, photographs, store, base="photos").evidence
+    assert refused.subject.model == ""
+    assert training_of(store, photos.digest) is None
+    made = replace(refused, subject=replace(refused.subject, model="a" * 64))
+    store.put_evidence(made)
+    parts = {part.role: part for part in components_of(store, "a" * 64)}
+    assert [each.licence for each in parts["base model"].licences] == ["apache-2.0"]

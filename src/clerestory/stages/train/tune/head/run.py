@@ -155,7 +155,8 @@ def tune_head(
         model_digest = _store_model(encoder, own, samples, base, store) if is_shown else ""
     evidence = Evidence(
         kind=KIND,
-        subject=Subject(model_digest or model.digest, *_rest(subject)),
+        # Without a gain it is about no model: not about the base model, which has never seen the data.
+        subject=Subject(model_digest, *_rest(subject)),
         measurements=measurements,
         findings=tuple(findings),
         cost=meter.cost,
