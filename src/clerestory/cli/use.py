@@ -179,7 +179,7 @@ def _write_csv(csv: Path, rows: Sequence[Mapping[str, Any]], force: bool, out: O
         best = row["suggestions"][0] if row["suggestions"] else {}
         line = {"file": cell, "caption": best.get("text", ""), "confidence": best.get("confidence", "")}
         if any("tags" in each for each in rows):
-            line["tags"] = ", ".join(tag["text"] for tag in row.get("tags", ()))
+            line["suggested tags"] = ", ".join(tag["text"] for tag in row.get("tags", ()))
         table_rows.append(line)
     write_output(csv, captions_csv(table_rows).encode(), force)
     out.write_line(f"wrote {csv}")

@@ -54,7 +54,7 @@ DRAFTS_NOT_BETTER = FindingCode(
     "CLR-T047",
     "warning",
     "caption drafts not better than a known caption",
-    fix="caption more images, several captions each if possible: drafts begin to pay at some hundred images",
+    fix="caption more images, several captions each if possible: drafts begin to pay at several hundred images",
 )
 
 CODES = (

@@ -183,7 +183,7 @@ def _captioned(data: Dataset, min_images: int) -> list[Sample]:
         if min_images > MIN_IMAGES:
             raise DataError(f"{need}needed for caption drafts", "add captions, or leave out --caption-drafts")
         raise DataError(
-            f"{need}needed (a gain begins at about 100 to 200)",
+            f"{need}needed (a gain begins at a few hundred)",
             "add captions, in a table captions.csv beside the images",
         )
     return chosen
@@ -314,7 +314,7 @@ def _not_shown(gain: Measurement, images: int) -> Finding:
         "head",
         f"with {images} captioned images the change of the mean reciprocal rank is {gain.value:+.3f}{interval}: "
         "nothing is gained yet, so the model without a head stays the better choice",
-        fix="caption more images: a gain begins at about 100 to 200",
+        fix="caption more images: a gain begins at a few hundred",
         count=images,
         gain=gain.value,
     )
