@@ -261,12 +261,12 @@ def test_describe_gives_photographs_tags_and_drawings_captions(
     with table.open(encoding="utf-8-sig", newline="") as file:
         lines = {line["file"]: line for line in csv.DictReader(file)}
     assert lines["drawing.png"]["caption"]
-    assert lines["drawing.png"]["tags"] == ""
-    assert "person" in lines["photograph 1.jpg"]["tags"]
+    assert lines["drawing.png"]["suggested tags"] == ""
+    assert "person" in lines["photograph 1.jpg"]["suggested tags"]
     assert [line["caption"] for name, line in lines.items() if name != "drawing.png"] == [""] * 3
 
     only = ["use", "describe", str(tmp_path / "photograph 1.jpg"), "--model", "photos", "--home", str(home)]
     assert run([*only, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["suggestions"] == []
-    assert [tag["text"] for tag in row["tags"]] == lines["photograph 1.jpg"]["tags"].split(", ")
+    assert [tag["text"] for tag in row["tags"]] == lines["photograph 1.jpg"]["suggested tags"].split(", ")
