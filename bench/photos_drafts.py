@@ -54,7 +54,8 @@ def drafts() -> Iterator[Row]:
             groups = [str(data.groups[each.image]) for each in measured if each.source == DECODER]
             lows += [_low(own - known, groups) for known in others]
             yield Row(f"{name}: {score}", own.mean(), "", "reported", True, len(own), note=note)
-        note = f"lower ends of the differences {', '.join(f'{low:+.3f}' for low in lows)}; measured in {seconds:.0f} s"
+        bounds = ", ".join(f"{low:+.3f}" for low in lows)
+        note = f"lower bounds of the differences {bounds}; measured in {seconds:.0f} s"
         yield Row(f"{name}: kept", float(min(lows) > 0), "", "reported", True, len(own), note=note)
 
 
@@ -63,7 +64,7 @@ def _scores(measured: list[MeasuredDraft], source: str, name: str) -> np.ndarray
 
 
 def _low(differences: np.ndarray, groups: list[str]) -> float:
-    """The lower end of the interval of a mean difference, with near-duplicates as one, as ``tune`` computes it."""
+    """The lower bound of a mean difference, with near-duplicates as one, as ``tune`` computes it."""
     rows = {"difference": differences, "group": np.array(groups, object)}
     interval = aggregate(rows, Recipe("mean", "difference", Tags(), "group")).interval
     return interval.low if interval else -np.inf
