@@ -16,6 +16,7 @@ import numpy as np
 
 import clerestory.data
 from clerestory.core.sample import TEST, VAL, Dataset
+from clerestory.data import packages
 from clerestory.data.held_out_names import MEANINGS, HeldOutNames
 from clerestory.data.icons import open_icons
 from clerestory.data.pictograms import _read_set, sets
@@ -27,7 +28,8 @@ MAX_COSINE = 0.8
 
 def supplement_names(icons: Dataset, styles: Iterable[str]) -> list[str]:
     """The captions of the pictograms that would be trained on, except those of emoji in further styles; sorted."""
-    held_out = HeldOutNames(icons)
+    styles, held_out = list(styles), HeldOutNames(icons)
+    packages.fetch([sets()[style] for style in styles])
     drawings = (drawing for style in styles for drawing in _read_set(style, icons, held_out))
     return sorted({drawing.caption for drawing in drawings if drawing.counterpart is None})
 

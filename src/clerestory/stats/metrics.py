@@ -138,7 +138,7 @@ _QUALITY = (
         "score",
         "higher",
         "Change of the caption consensus (CIDEr-D)",
-        "Caption consensus of the drafts minus that of the caption they are compared with.",
+        "How much higher the caption consensus of the drafts is than that of the caption they are compared with.",
         "training",
     ),
     Metric(
