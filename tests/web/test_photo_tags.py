@@ -89,7 +89,7 @@ def test_a_review_has_tags_that_a_person_edits_and_downloads(client: httpx.Clien
     assert re.search(r"Probably shows: cat \([a-z ]+\)", page)
     assert "Not sure what it shows." in page
     cat, space, blank = (number[name] for name in ("cat.jpg", "galaxies.jpg", "page.png"))
-    assert f'name="tags-{blank}"' not in page, "it is no photograph"
+    assert f'name="tags-{blank}"' not in page, "it is not a photograph"
     refused = client.post(review, data={"do": f"accept-{space}"})
     assert "Write a caption or tags for galaxies.jpg first" in visible(refused.text)
     edits = {f"tags-{cat}": " cat,  ginger  cat, cat,", f"tags-{space}": "", f"caption-{space}": "far galaxies"}

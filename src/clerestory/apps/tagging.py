@@ -23,7 +23,7 @@ def open_index(folder: Path | str, store: Store, model: Embedder) -> FolderIndex
     """The index of a folder for a model; one with tags is another index once their vocabulary has changed.
 
     Raises:
-        DataError: there is no such folder, or it cannot be listed.
+        DataError: the folder does not exist, or cannot be listed.
     """
     tags_from = _tags_from() if photo_encoder(model) else ""
     return FolderIndex.open(folder, store, model.digest, model.dims, tags_from)

@@ -17,12 +17,13 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from clerestory.models.config import ClerestoryConfig
 
-PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+PAD, BEGIN, END, UNKNOWN = range(len(SPECIAL))  # their ids
 
 
 @dataclass(frozen=True, slots=True)
 class DecoderSizes:
-    """The part of ``ClerestoryConfig`` that a dense decoder needs, where there is no such model around it.
+    """The part of ``ClerestoryConfig`` that a dense decoder needs outside a ``ClerestoryModel``.
 
     Attributes:
         width: of the image tokens.

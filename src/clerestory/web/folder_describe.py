@@ -218,7 +218,7 @@ class DescribeQueue:
                 damaged.append(RejectedFile(name, read_problem(error), "look for it in the folder"))
             except CancelledError:
                 raise
-            except Exception as error:
+            except Exception as error:  # whatever the model raises: it is logged, and the page names the image
                 if self._stop.is_set():  # the queue of the model is closed
                     raise
                 LOG.exception("the model failed on %s", name)

@@ -104,7 +104,7 @@ class ReviewPage:
         return replace(self, items=tuple(changed if i.number == changed.number else i for i in self.items))
 
     def with_edits(self, edits: Mapping[str, str]) -> ReviewPage:
-        """The page with edited texts, by the names of their fields; an image without any is no longer accepted.
+        """The page with edited texts, by the names of their fields; an image without any text is not accepted any more.
 
         Args:
             edits: such as ``{"caption-1": "a red square", "tags-2": "dog, snow"}``.

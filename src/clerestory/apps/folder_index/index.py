@@ -132,7 +132,7 @@ class FolderIndex:
             tags_from: what the tags of the images depend on, beside the model; empty for an index without tags.
 
         Raises:
-            DataError: there is no such folder, or it cannot be listed.
+            DataError: the folder does not exist, or cannot be listed.
         """
         path = expand_user(folder).resolve()
         if not path.is_dir():
