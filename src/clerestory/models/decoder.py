@@ -17,8 +17,7 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from clerestory.models.config import ClerestoryConfig
 
-SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
-PAD, BEGIN, END, UNKNOWN = range(len(SPECIAL))  # their ids
+PAD, BEGIN, END, UNKNOWN = 0, 1, 2, 3
 
 
 @dataclass(frozen=True, slots=True)

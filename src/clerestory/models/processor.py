@@ -22,10 +22,10 @@ from transformers import PreTrainedTokenizerFast, ProcessorMixin
 from transformers.image_processing_backends import PilBackend
 from transformers.image_utils import PILImageResampling
 
-from clerestory.models.decoder import SPECIAL
 from clerestory.models.pixels import WHITE, to_rgb
 
 Pixels = NDArray[np.uint8]
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 REDUCING_GAP = 3.0
 TILE_PIXELS = 1_000_000
 

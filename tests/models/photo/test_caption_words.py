@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from clerestory.models.decoder import BEGIN, END, SPECIAL, UNKNOWN
-from clerestory.models.photo.caption_words import MAX_WORDS, CaptionWords, padded
+from clerestory.models.decoder import BEGIN, END, UNKNOWN
+from clerestory.models.photo.caption_words import MAX_WORDS, SPECIAL, CaptionWords, padded
 
 CAPTIONS = (
     "Two dogs at Lake Constance.",

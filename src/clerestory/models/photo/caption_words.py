@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from clerestory.core.text import words_of
-from clerestory.models.decoder import BEGIN, END, PAD, SPECIAL, UNKNOWN
+from clerestory.models.decoder import BEGIN, END, PAD, UNKNOWN
 
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 FULL_STOPS = (".", "!", "?", "。", "।", "؟")
 MAX_WORDS = 8_192  # of a vocabulary, special tokens included
 

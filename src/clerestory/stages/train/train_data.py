@@ -18,8 +18,7 @@ from transformers import PreTrainedTokenizerFast
 from clerestory.core.progress import Progress
 from clerestory.core.sample import VAL, Dataset, Sample
 from clerestory.data.images import decode_sample
-from clerestory.models.decoder import SPECIAL
-from clerestory.models.processor import make_tokenizer, to_pixels
+from clerestory.models.processor import SPECIAL, make_tokenizer, to_pixels
 from clerestory.models.projection import principal_axes
 from clerestory.models.protocols import Matrix
 from clerestory.models.text_tower import TextTower

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from clerestory.core.progress import QUIET, Progress, ProgressTask
 from clerestory.core.text import words_of
-from clerestory.models.decoder import PAD, SPECIAL, UNKNOWN, CaptionDecoder
+from clerestory.models.decoder import PAD, UNKNOWN, CaptionDecoder
 from clerestory.models.photo.caption_decoder import (
     MAX_TOKENS,
     WIDTH,
@@ -34,7 +34,7 @@ from clerestory.models.photo.caption_decoder import (
     TrainedDecoder,
     draft_captions,
 )
-from clerestory.models.photo.caption_words import CaptionWords, padded
+from clerestory.models.photo.caption_words import SPECIAL, CaptionWords, padded
 from clerestory.models.photo.space import Floats, unit_rows
 from clerestory.stages.train.tune.head.fit import NUM_FOLDS, HeadData, Ints, assign_folds
 from clerestory.stats.captions import CiderD, tokenise
