@@ -1,0 +1,1 @@
+"""Examine a dataset before it teaches or measures anything."""
