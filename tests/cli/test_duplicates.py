@@ -36,6 +36,32 @@ def test_images_that_are_there_twice_are_listed_and_written(tmp_path: Path, caps
     assert "already exists" in capsys.readouterr().err
 
 
+def test_links_are_no_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "pictures"
+    (folder / "picked").mkdir(parents=True)
+    (folder / "m.png").write_bytes(solid_image("red"))
+    (folder / "copy of m.png").write_bytes(solid_image("red"))
+    (folder / "n.png").write_bytes(solid_image("navy"))
+    (folder / "a link.png").symlink_to("m.png")  # before the file in the order
+    (folder / "picked" / "n.png").symlink_to("../n.png")
+    (folder / "hard.png").hardlink_to(folder / "m.png")
+    home = ["--home", str(tmp_path / "home")]
+    assert run(["data", "duplicates", str(folder), "--json", *home]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["image"] for row in rows if row["link"]} == {"a link.png", "m.png", "picked/n.png"}
+    assert run(["data", "duplicates", str(folder), *home]) == 0
+    shown = capsys.readouterr().out
+    assert "2 images more than once, 1 copy of 6 samples" in shown
+    assert "3 links to the same file, on the disk only once" in shown
+    assert run(["data", "add", str(folder), "--name", "all", *home]) == 0
+    assert "3 of them through a link to the same file" in " ".join(capsys.readouterr().out.split())
+    assert run(["data", "duplicates", str(folder), "--near", "--model", "starter", "--json", *home]) == 0
+    near = [row for row in json.loads(capsys.readouterr().out) if row["list"] == "same bytes"]
+    assert {row["image"] for row in near} == {"m.png", "hard.png", "copy of m.png"}
+    assert {row["image"] for row in near if row["can go"]} == {"copy of m.png"}
+    assert {row["image"] for row in near if row["link"]} == {"m.png", "hard.png"}
+
+
 def test_data_without_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pictures").mkdir()
     for colour in ("red", "navy"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from dataclasses import dataclass
 from itertools import count
 from shlex import quote
 
@@ -10,7 +11,7 @@ from clerestory.core.codec import Tags
 from clerestory.core.errors import DataError, InputError, NotWritable
 from clerestory.core.evidence import Finding
 from clerestory.core.extensions import names
-from clerestory.core.files import expand_user
+from clerestory.core.files import expand_user, file_identity
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import Event
@@ -138,12 +139,41 @@ def evaluated_data(store: Store, model: str) -> str:
     return next((names_of[digest] for digest in used if digest in names_of), "")
 
 
-def duplicate_images(data: Dataset) -> list[list[Sample]]:
-    """The samples that have the same image, byte for byte, in groups of two or more, both in the order of the data."""
+@dataclass(frozen=True, slots=True)
+class DuplicateSample:
+    """One of the samples that have the same image.
+
+    Attributes:
+        sample: the sample.
+        is_link: whether its file is on the disk only once, as that of an earlier sample of the group: a link, or a hard
+            link. Removing it frees no space.
+    """
+
+    sample: Sample
+    is_link: bool
+
+
+def duplicate_images(data: Dataset) -> list[list[DuplicateSample]]:
+    """The samples that have the same image, byte for byte, in groups of two or more, in the order of the data.
+
+    In a group, links come after the files.
+    """
     groups: dict[str, list[Sample]] = {}
     for sample in data:
         groups.setdefault(sample.image, []).append(sample)
-    return [group for group in groups.values() if len(group) > 1]
+    return [_links_last(data, group) for group in groups.values() if len(group) > 1]
+
+
+def _links_last(data: Dataset, group: list[Sample]) -> list[DuplicateSample]:
+    """The samples of a group, first those whose files are different ones on the disk."""
+    seen: set[tuple[int, int]] = set()
+    marked = []
+    # Of a file and the links to it, the file counts as the image, wherever it is in the order.
+    for sample in sorted(group, key=lambda one: (file := data.file_of(one)) is not None and file.is_symlink()):
+        identity = file_identity(data.file_of(sample))
+        marked.append(DuplicateSample(sample, identity in seen))
+        seen |= {identity} if identity is not None else set()
+    return sorted(marked, key=lambda one: one.is_link)
 
 
 def _with_findings_shown(data: Dataset, name: str, progress: Progress) -> Dataset:

@@ -105,6 +105,7 @@ def duplicates_(
     """List the images that a dataset has more than once, byte for byte; of a folder also what is nearly the same.
 
     A copy in another split than the first is marked: a model that was trained on one of them is tested on the same.
+    A link to a file, or a hard link, is marked as a link; it is not a copy on the disk.
 
     Args:
         name: The name of a dataset, or any source that "data add" accepts.
@@ -127,22 +128,27 @@ def duplicates_(
     rows = [
         {
             "group": number,
-            "image": sample.id,
-            "caption": sample.caption,
-            "split": sample.split,
-            "other split": sample.split != group[0].split,
+            "image": each.sample.id,
+            "caption": each.sample.caption,
+            "split": each.sample.split,
+            "other split": each.sample.split != group[0].sample.split,
+            "link": each.is_link,
         }
         for number, group in enumerate(groups, start=1)
-        for sample in group
+        for each in group
     ]
-    table = Table("group", "image", "caption", "split", box=None)
+    table = Table("group", "image", "caption", "split", "", box=None)
     for row in rows[:MAX_DUPLICATES]:
         mark = f"{row['split']} (differs)" if row["other split"] else str(row["split"])
-        table.add_row(str(row["group"]), str(row["image"]), str(row["caption"]), mark)
-    spread = sum(any(sample.split != group[0].split for sample in group) for group in groups)
-    copies = len(rows) - len(groups)
+        link = "link" if row["link"] else ""
+        table.add_row(str(row["group"]), str(row["image"]), str(row["caption"]), mark, link)
+    spread = len({row["group"] for row in rows if row["other split"]})
+    links = sum(each.is_link for group in groups for each in group)
+    copies = len(rows) - len(groups) - links
     line = f"{plural(len(groups), 'image')} more than once, {plural(copies, 'copy', 'copies')} of {len(data):,} samples"
     lines: list[str | Table] = [table, line] if rows else [f"no image of {name} is there more than once"]
+    if links:
+        lines.append(f"{plural(links, 'link')} to the same file, on the disk only once: removing a link frees no space")
     if spread:
         lines.append(f"{plural(spread, 'image')} in more than one split")
     if len(rows) > MAX_DUPLICATES:
@@ -174,7 +180,7 @@ def _near_duplicates(
     copies, rows = found.copies(), found.rows()
     table = Table("list", "group", "image", "similarity", "", box=None)
     for row in rows[:MAX_DUPLICATES]:
-        mark = "copy" if row["can go"] else ""
+        mark = "copy" if row["can go"] else "hard link" if row["link"] else ""
         table.add_row(str(row["list"]), str(row["group"]), str(row["image"]), f"{row['similarity']:.3f}", mark)
     counts = (
         f"{plural(len(found.same_bytes), 'image')} with the same bytes more than once, "
@@ -185,6 +191,9 @@ def _near_duplicates(
     lines.append(f"{counts}, of {len(index):,} images")
     if copies:
         lines.append(f"{plural(len(copies), 'copy', 'copies')} can go while every image stays; nothing is deleted")
+    if found.linked:
+        hard = plural(len(found.linked), "image file has hard links", "image files have hard links")
+        lines.append(f"{hard}, which never count as copies that can go: removing one frees no space")
     if len(rows) > MAX_DUPLICATES:
         lines.append(f"and {len(rows) - MAX_DUPLICATES:,} more rows (--csv writes all of them)")
     common.out.result(rows, *lines)

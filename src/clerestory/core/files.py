@@ -217,6 +217,15 @@ def expand_user(path: Path | str) -> Path:
         raise InputError(f"{name} in {path} is not the home of a user", f"write ./{path}, or the full path") from error
 
 
+def file_identity(path: Path | None) -> tuple[int, int] | None:
+    """The file that a path leads to: equal for a file, every link to it and every hard link; None without a file."""
+    try:
+        status = path.stat() if path is not None else None
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        return None
+    return (status.st_dev, status.st_ino) if status is not None else None
+
+
 def read_problem(error: OSError) -> str:
     """Why a file cannot be read, in words that are not those of one operating system."""
     match error:

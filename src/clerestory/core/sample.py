@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical, digest_bytes
@@ -73,6 +74,7 @@ class Dataset:
         read: returns the encoded bytes of a sample's image; ``Dataset.read`` compares them with its digest.
         findings: observations from reading the source, such as the images that were left out.
         digest: the digest, if the caller has verified the content against it; computed otherwise.
+        file_of: the file that a sample's image is; None where it is part of a larger file.
     """
 
     def __init__(
@@ -82,10 +84,12 @@ class Dataset:
         read: Callable[[Sample], bytes],
         findings: Sequence[Finding] = (),
         digest: str | None = None,
+        file_of: Callable[[Sample], Path | None] = lambda sample: None,
     ) -> None:
         self.name = name
         self.samples = tuple(sorted(samples, key=lambda sample: sample.id))
         self._read = read
+        self.file_of = file_of
         self.findings = tuple(findings)
         self._position = {sample.id: i for i, sample in enumerate(self.samples)}
         if len(self._position) != len(self.samples):
@@ -135,7 +139,8 @@ class Dataset:
 
     def filter(self, predicate: Callable[[Sample], bool]) -> Dataset:
         """The samples for which ``predicate`` is true, as a dataset with a digest of its own."""
-        return Dataset(self.name, [s for s in self.samples if predicate(s)], self._read, self.findings)
+        samples = [sample for sample in self.samples if predicate(sample)]
+        return Dataset(self.name, samples, self._read, self.findings, file_of=self.file_of)
 
     def split(self, name: str) -> Dataset:
         """The samples of one split."""

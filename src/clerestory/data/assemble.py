@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
+from clerestory.core.files import file_identity
 from clerestory.core.sample import TRAIN, Dataset, Sample
 from clerestory.data import findings as data_findings
 from clerestory.data.columns import SPLIT_NAMES, Columns, RawRow
@@ -29,6 +31,7 @@ def assemble(
     columns: Sequence[Columns] = (),
     derive: bool = True,
     separate_rows: bool = False,
+    file_at: Callable[[Any], Path | None] = lambda location: None,
 ) -> Dataset:
     """Build the dataset of rows whose images have been scanned.
 
@@ -40,6 +43,7 @@ def assemble(
         columns: the columns of the tables from which the rows come.
         derive: derive missing concepts and splits.
         separate_rows: each row is a sample, even if several have the same image; missing splits are not derived.
+        file_at: the image file at the location of a row; None where the image is part of a larger file.
 
     Raises:
         DataError: no row is usable.
@@ -72,7 +76,7 @@ def assemble(
     if derive:
         _derive(samples, splits=not separate_rows)
     if derive and not separate_rows:
-        all_findings += _exact_copies(samples)
+        all_findings += _exact_copies(samples, file_at)
     uncaptioned = sorted(row.id for row, _ in samples if not row.captions)
     if uncaptioned:
         all_findings.append(data_findings.no_caption(len(uncaptioned), uncaptioned[0]))
@@ -88,6 +92,7 @@ def assemble(
         [_sample(row, scan) for row, scan in samples],
         lambda sample: read(locations[sample.id]),
         list(dict.fromkeys(all_findings)),
+        file_of=lambda sample: file_at(locations[sample.id]),
     )
 
 
@@ -117,8 +122,11 @@ def _split_conflicts(rows: Iterable[ScannedRow]) -> list[Finding]:
     return [data_findings.split_conflict(concept, splits) for concept, splits in by_concept.items() if len(splits) > 1]
 
 
-def _exact_copies(rows: Iterable[ScannedRow]) -> list[Finding]:
-    """Byte-identical images under different names, or in different splits; other rows of one file are not copies."""
+def _exact_copies(rows: Iterable[ScannedRow], file_at: Callable[[Any], Path | None]) -> list[Finding]:
+    """Byte-identical images under different names, or in different splits; other rows of one file are not copies.
+
+    Links to one file are counted, too: the image is used twice, but it is on the disk only once.
+    """
     originals: dict[str, RawRow] = {}
     copies: list[tuple[RawRow, RawRow]] = []
     for row, scan in sorted(rows, key=lambda item: item[0].id):
@@ -129,7 +137,9 @@ def _exact_copies(rows: Iterable[ScannedRow]) -> list[Finding]:
         return []
     across = [(row, original) for row, original in copies if row.split != original.split]
     row, original = (across or copies)[0]
-    return [data_findings.exact_copies(len(copies), row.id, original.id, len(across))]
+    files = [(file_identity(file_at(one.location)), file_identity(file_at(other.location))) for one, other in copies]
+    links = sum(one is not None and one == other for one, other in files)
+    return [data_findings.exact_copies(len(copies), row.id, original.id, len(across), links)]
 
 
 def _derive(rows: list[ScannedRow], splits: bool) -> None:

@@ -338,7 +338,7 @@ def other_base_folder(table: str, folder: str) -> Finding:
     return OTHER_BASE_FOLDER.finding(table, f"its paths are relative to {folder!r}", folder=folder)
 
 
-def exact_copies(count: int, copy: str, original: str, num_across_splits: int) -> Finding:
+def exact_copies(count: int, copy: str, original: str, num_across_splits: int, num_links: int = 0) -> Finding:
     """Images that are byte-identical to another one; all are used.
 
     Args:
@@ -346,14 +346,18 @@ def exact_copies(count: int, copy: str, original: str, num_across_splits: int) -
         copy: the id of an example, one in another split than its original if there is any.
         original: the id of its original.
         num_across_splits: of the copies, those in another split than the original.
+        num_links: of the copies, those that are links to the file of the original.
     """
     where, message = copy, f"the image is an exact copy of {original!r}"
     if count > 1:
         where = f"{count:,} images"
         message = f"{where} are exact copies of others, such as {copy!r} of {original!r}"
+    if num_links:
+        which = f"{num_links:,} of them" if count > 1 else "it"
+        message += f", {which} through a link to the same file"
     if not num_across_splits:
         message += "; still used, in the split of the original"
-        return EXACT_COPIES.finding(where, message, count=count, example=copy, original=original)
+        return EXACT_COPIES.finding(where, message, count=count, example=copy, original=original, links=num_links)
     return EXACT_COPIES.finding(
         where,
         f"{message}; {num_across_splits:,} in another split than the original, so results there are too optimistic",
@@ -362,6 +366,7 @@ def exact_copies(count: int, copy: str, original: str, num_across_splits: int) -
         count=count,
         example=copy,
         original=original,
+        links=num_links,
         across_splits=num_across_splits,
     )
 
@@ -370,7 +375,10 @@ def same_split(finding: Finding) -> Finding:
     """A finding about exact copies after all copies of an image got the same split; any other as it is."""
     if finding.code != EXACT_COPIES.code or finding.severity == EXACT_COPIES.severity:
         return finding
-    return exact_copies(finding.count or 1, finding.details.text("example"), finding.details.text("original"), 0)
+    details = finding.details
+    return exact_copies(
+        finding.count or 1, details.text("example"), details.text("original"), 0, details.integer("links")
+    )
 
 
 def rows_of_several_lines(count: int, where: str, lines: tuple[int, int]) -> Finding:

@@ -178,4 +178,4 @@ def dataset_from_files(
             problem = f"{path} cannot be read: {read_problem(error)}"
             raise IntegrityError(problem, "restore the file, or open the data again") from None
 
-    return assemble(name, scanned, read, findings, columns, separate_rows=separate_rows)
+    return assemble(name, scanned, read, findings, columns, separate_rows=separate_rows, file_at=folder.root.joinpath)

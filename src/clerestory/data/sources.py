@@ -119,7 +119,7 @@ def with_new_splits(data: Dataset) -> Dataset:
     split_of_concept = splits_by_concept((sample.concept, sample.image) for sample in data)
     samples = [replace(sample, split=split_of_concept[sample.concept]) for sample in data]
     findings = [same_split(found) for found in data.findings if found.code not in ABOUT_SPLITS]
-    return Dataset(data.name, samples, lambda sample: data.read(data[sample.id]), findings)
+    return Dataset(data.name, samples, lambda sample: data.read(data[sample.id]), findings, file_of=data.file_of)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ close too, as those of cropped images are. Of 100 photographs cropped by 3 to 15
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -87,6 +88,8 @@ class DuplicateLists:
         same_bytes, same_image, look_alike: the groups of each kind, in the order of their first files.
         min_similarity: of images that look alike.
         contents: the SHA-256 of every file.
+        linked: of the files in ``same_bytes`` and ``same_image``, those with other hard links, in this folder or
+            elsewhere: removing one frees no space. (Symbolic links are not in the index.)
     """
 
     same_bytes: tuple[DuplicateGroup, ...]
@@ -94,6 +97,7 @@ class DuplicateLists:
     look_alike: tuple[DuplicateGroup, ...]
     min_similarity: float
     contents: dict[str, str]
+    linked: frozenset[str]
 
     @property
     def groups(self) -> tuple[DuplicateGroup, ...]:
@@ -103,7 +107,8 @@ class DuplicateLists:
     def copies(self) -> tuple[str, ...]:
         """The files that can go while every image stays: copies with the same bytes and images saved anew.
 
-        Of every image one file is left out: the one to keep. Images that merely look alike are never in it.
+        Of every image one file is left out: the one to keep. Images that merely look alike are never in it, nor are
+        files with other hard links.
         """
         kept = {group.keep for group in self.same_image}
         content_goes = {self.contents[path] for group in self.same_image for path in group.others}
@@ -112,7 +117,7 @@ class DuplicateLists:
             goes = self.contents[group.keep] in content_goes
             stays = next((path for path in group.paths if path in kept), group.keep)
             chosen |= {path for path in group.paths if goes or path != stays}
-        return tuple(sorted(chosen))
+        return tuple(sorted(chosen - self.linked))
 
     def rows(self) -> list[dict[str, object]]:
         """A row for each file of each group, for tables."""
@@ -124,6 +129,7 @@ class DuplicateLists:
                 "image": valid_unicode(path),
                 "similarity": round(similarity, 4),
                 "can go": path in copies,
+                "link": path in self.linked,
             }
             for number, group in enumerate(self.groups, start=1)
             for path, similarity in zip(group.paths, (1.0, *group.similarities), strict=True)
@@ -164,7 +170,10 @@ def find_duplicates(
         alikes[leader].append(place)
     look_alike = [_group("look alike", places, snapshot) for places in alikes.values() if len(places) > 1]
     contents = dict(zip(state.paths, state.sha256, strict=True))
-    return DuplicateLists(tuple(same_bytes), tuple(same_image), tuple(look_alike), alike, contents)
+    linked = {path for group in (*same_bytes, *same_image) for path in group.paths if _has_hard_links(folder / path)}
+    # Of files with the same bytes one with hard links is kept, since only the others are copies that can go.
+    same_bytes = [_keep_linked(group, linked) for group in same_bytes]
+    return DuplicateLists(tuple(same_bytes), tuple(same_image), tuple(look_alike), alike, contents, frozenset(linked))
 
 
 def default_similarities(snapshot: Snapshot) -> tuple[float, float]:
@@ -321,6 +330,19 @@ def _lead(places: Sequence[int], near: dict[int, list[tuple[int, float]]]) -> di
         leaders = (other for other, _ in near.get(place, ()) if leader_of.get(other) == other)
         leader_of[place] = next(leaders, place)
     return leader_of
+
+
+def _has_hard_links(path: Path) -> bool:
+    try:
+        return os.lstat(path).st_nlink > 1
+    except OSError:  # it has gone since the folder was listed
+        return False
+
+
+def _keep_linked(group: DuplicateGroup, linked: Collection[str]) -> DuplicateGroup:
+    """The group with a file that has hard links as the one to keep, if there is one; the embeddings are all equal."""
+    keep = next((path for path in group.paths if path in linked), group.keep)
+    return replace(group, keep=keep, others=tuple(sorted(set(group.paths) - {keep})))
 
 
 def _differing_bits(state: CatalogState, one: int, other: int) -> int:
