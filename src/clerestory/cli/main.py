@@ -147,8 +147,13 @@ def run(arguments: Sequence[str]) -> int:
         return _exit_code(
             build()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
         )
-    except KeyboardInterrupt:
-        fail("interrupted", "run the same command again to resume", as_json=as_json)
+    except KeyboardInterrupt as interrupt:
+        # A command that knows what it has kept says so.
+        fail(
+            "interrupted",
+            str(interrupt) or "run the same command again: it resumes from what was saved",
+            as_json=as_json,
+        )
         return 130
     except UnknownCommandError as error:
         _unknown(arguments, error, as_json)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -30,6 +31,16 @@ if TYPE_CHECKING:
     from clerestory.stages.train.tune import TuneResult
 
 SETS = {"retention": "retention set", "new": "new data"}
+# After an interrupt: what the same command does not repeat, and what it does.
+KEPT_OF_STEPS = (
+    "run the same command again: it resumes at the last validation; before the first one only completely embedded sets "
+    "are kept, and the steps begin anew"
+)
+KEPT_OF_HEAD = "run the same command again: features of images are kept; the fit begins anew, which takes seconds"
+KEPT_OF_DRAFTS = (
+    "run the same command again: features of images and measured folds are kept; the training that was under way "
+    "begins anew"
+)
 
 
 def tune_(
@@ -56,7 +67,8 @@ def tune_(
 ) -> int:
     """Fine-tune an existing model, and see what it forgets.
 
-    After an interruption, the same command resumes at the last validation. The result is stored under its digest.
+    After an interruption, the same command resumes at the last validation; a head takes the finished parts (features of
+    images, measured folds) from the store. The result is stored under its digest.
 
     Args:
         model: photos, which gets a head fitted on your captions in seconds; or hf:org/name, hf:./folder, a release
@@ -114,7 +126,8 @@ def tune_(
         raise InputError("--caption-drafts is for photographs", "use it with the model photos")
     dataset = load_dataset(store, data, out)
     retention = dataset if retain == data else load_dataset(store, retain, out)
-    result = tune(loaded, dataset, retention, tune_config, store, out, retention_split=retain_split, base=model)
+    with _saying_what_is_kept(KEPT_OF_STEPS):
+        result = tune(loaded, dataset, retention, tune_config, store, out, retention_split=retain_split, base=model)
     if result.cached:
         out.write_line("the store already has this model: data, settings and code have not changed")
     if to is not None:
@@ -123,6 +136,14 @@ def tune_(
     if result.model:
         out.next(f"clerestory evaluate {short(result.model)} --data {quote(data)}")
     return 0
+
+
+@contextmanager
+def _saying_what_is_kept(fix: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(fix) from None
 
 
 def _given(options: Mapping[str, object], config: Path | None, set_: tuple[str, ...]) -> list[str]:
@@ -153,7 +174,9 @@ def _tune_head(
     out = common.out
     if to is not None:
         check_output_folder(to)
-    result = tune_head(model, load_dataset(store, data, out), store, out, base=ref, with_drafts=caption_drafts)
+    dataset = load_dataset(store, data, out)
+    with _saying_what_is_kept(KEPT_OF_DRAFTS if caption_drafts else KEPT_OF_HEAD):
+        result = tune_head(model, dataset, store, out, base=ref, with_drafts=caption_drafts)
     if result.cached:
         out.write_line("the store already has this result: data and code have not changed")
     if to is not None and result.model:

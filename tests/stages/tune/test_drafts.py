@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tests.support.tiny_hf import make_clip
 from clerestory.apps.describing import look_at_images
 from clerestory.cli.main import run
 from clerestory.core.errors import CapabilityError, DataError, IntegrityError
+from clerestory.core.progress import QUIET, Progress
 from clerestory.data import open_data
 from clerestory.data.images import decode_sample
 from clerestory.models.folder_check import CONFIG
@@ -218,6 +220,50 @@ def test_captions_without_a_known_word_have_no_drafts_and_score_nothing(photos: 
     drafts_of = [each for each in measured if each.source == DECODER]
     assert drafts_of
     assert all((each.text, each.cider, each.chrf) == ("", 0, 0) for each in drafts_of)
+
+
+def test_an_interrupted_measurement_repeats_no_finished_fold(
+    photos: PhotoEncoder, data: DraftData, trained: TrainedDecoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafts, "MIN_MEASURED", 3 * IMAGES // 5)
+    labels: list[str] = []
+
+    def interrupted(data: DraftData, embed_texts: Any, progress: Progress, label: str, rows: Ints) -> TrainedDecoder:
+        labels.append(label)
+        if len(labels) == 2:
+            raise KeyboardInterrupt
+        return trained
+
+    monkeypatch.setattr(drafts, "draft_captions", lambda *args: [])
+    monkeypatch.setattr(drafts, "train_decoder", lambda *args: trained)
+    uninterrupted = measure(data, photos.embed_texts)
+    monkeypatch.setattr(drafts, "train_decoder", interrupted)
+    with open_store(tmp_path / "home") as store:
+        with pytest.raises(KeyboardInterrupt):
+            measure(data, photos.embed_texts, QUIET, store.answer_cache, "code")
+        assert measure(data, photos.embed_texts, QUIET, store.answer_cache, "code") == uninterrupted
+        assert [label.split()[3] for label in labels] == ["1", "2", "2", "3"]
+        measure(data, photos.embed_texts, QUIET, store.answer_cache, "other code")
+        other = DraftData(-data.embeddings, data.captions, data.texts, data.owner, data.groups, data.rows)
+        measure(other, photos.embed_texts, QUIET, store.answer_cache, "code")
+    assert len(labels) == 4 + 3 + 3
+
+
+@pytest.mark.parametrize(
+    ("option", "kept"), [([], "the fit begins anew"), (["--caption-drafts"], "measured folds are kept")]
+)
+def test_after_an_interrupt_the_message_says_what_is_kept(
+    option: list[str], kept: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(head_run, "_captioned", interrupted)
+    command = ["tune", "photos", "--data", "photographs", "--home", str(tmp_path / "home")]
+    assert run([*command, *option]) == 130
+    said = " ".join(capsys.readouterr().err.split())
+    assert "run the same command again: features of images" in said
+    assert kept in said
 
 
 def test_tune_keeps_a_decoder_whose_drafts_are_better_and_names_one_whose_are_not(

@@ -4,6 +4,9 @@ The decoder reads the embedding of a photograph with the user's head, which is s
 are about; the positions of things in the photograph add nothing measurable (ADR 10). In training each photograph is
 embedded by the head that was fitted without its fold, as a new photograph would be.
 
+Each fold takes about as long as the training of the decoder itself, so its scores are kept under the digest of
+everything that they depend on: an interrupted run does not measure it again.
+
 The drafts are measured on photographs whose captions the decoder was not trained on (the heads that embed the other
 photographs have seen them, though), beside two captions that cost nothing: the
 nearest one among the others' captions, and the most frequent one. A decoder that is not better than both is not kept.
@@ -13,18 +16,21 @@ Shape suffixes: N photographs, E width of an embedding, L caption positions, V v
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clerestory.core.digest import canonical, digest, digest_bytes
 from clerestory.core.progress import QUIET, Progress, ProgressTask
 from clerestory.core.text import words_of
+from clerestory.core.units import plural
 from clerestory.models.decoder import PAD, UNKNOWN, CaptionDecoder
 from clerestory.models.photo.caption_decoder import (
     MAX_TOKENS,
@@ -39,6 +45,7 @@ from clerestory.models.photo.space import Floats, unit_rows
 from clerestory.stages.train.tune.head.fit import NUM_FOLDS, HeadData, Ints, assign_folds
 from clerestory.stats.captions import CiderD, tokenise
 from clerestory.stats.text import chrf
+from clerestory.store.answer_cache import AnswerCache, answer_key
 
 MIN_IMAGES = 300
 MIN_MEASURED = 300  # images that the drafts are measured on, if there are as many
@@ -74,6 +81,13 @@ class DraftData:
     owner: Ints
     groups: Ints
     rows: Ints
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all of it."""
+        arrays = (self.embeddings, self.texts, self.owner, self.groups, self.rows)
+        contents = [[str(each.dtype), list(each.shape), digest_bytes(each.tobytes())] for each in arrays]
+        return digest([contents, [list(own) for own in self.captions]])
 
     @classmethod
     def of(cls, data: HeadData, embeddings_NE: Floats, captions: Sequence[str]) -> DraftData:
@@ -123,31 +137,59 @@ def measured_folds(num_images: int) -> int:
     return min(math.ceil(MIN_MEASURED / (num_images / NUM_FOLDS)), NUM_FOLDS)
 
 
-def measure_drafts(data: DraftData, embed_texts: EmbedTexts, progress: Progress = QUIET) -> list[MeasuredDraft]:
+def measure_drafts(
+    data: DraftData,
+    embed_texts: EmbedTexts,
+    progress: Progress = QUIET,
+    cache: AnswerCache | None = None,
+    depends_on: str = "",
+) -> list[MeasuredDraft]:
     """Drafts of photographs by decoders that were trained without their fold, and the two captions that cost nothing.
 
     Args:
         data: the photographs and captions.
         embed_texts: of the model.
         progress: reports the steps of training.
+        cache: keeps the scores of each fold as soon as it is measured.
+        depends_on: digest of everything that the scores depend on besides the data: model, code and environment.
     """
-    folds_N, measured = assign_folds(data.groups), []
+    key = digest([depends_on, data.digest])
+    keys = [answer_key("drafts of a fold", key, str(i)) for i in range(measured_folds(len(data.captions)))]
+    kept = {} if cache is None else cache.get(keys)
+    if kept:
+        progress.write_line(f"{len(kept)} of {plural(len(keys), 'fold')} measured before are taken from the store")
+    measured: list[MeasuredDraft] = []
     cider = CiderD(data.captions)
-    for fold in range(measured_folds(len(data.captions))):
-        rows, others = np.flatnonzero(folds_N == fold), np.flatnonzero(folds_N != fold)
-        label = f"Training without fold {fold + 1} of {NUM_FOLDS}"
-        trained = train_decoder(data, embed_texts, progress, label, others)
-        references = [data.captions[i] for i in rows.tolist()]
-        frequent = _most_frequent([caption for i in others.tolist() for caption in data.captions[i]])
-        nearest = _nearest(data, rows, others)
-        with progress.task("Drafting captions", len(rows)) as task:
-            for i, own in zip(rows.tolist(), references, strict=True):
-                drafts = draft_captions(trained.decoder, trained.words, embed_texts, data.embeddings[i], 1)
-                draft = drafts[0].text if drafts else ""
-                for source, text in zip(SOURCES, (draft, nearest[i], frequent), strict=True):
-                    similar = max(chrf(text.lower(), caption.lower()) for caption in own)
-                    measured.append(MeasuredDraft(int(data.rows[i]), source, text, cider.score(text, own), similar))
-                task.advance()
+    for fold, fold_key in enumerate(keys):
+        if fold_key in kept:
+            measured += [MeasuredDraft(*fields) for fields in json.loads(kept[fold_key])]
+            continue
+        of_fold = _measure_fold(data, fold, cider, embed_texts, progress)
+        if cache is not None:
+            cache.put({fold_key: canonical([astuple(each) for each in of_fold])})
+        measured += of_fold
+    return measured
+
+
+def _measure_fold(
+    data: DraftData, fold: int, cider: CiderD, embed_texts: EmbedTexts, progress: Progress
+) -> list[MeasuredDraft]:
+    folds_N, measured = assign_folds(data.groups), []
+    rows, others = np.flatnonzero(folds_N == fold), np.flatnonzero(folds_N != fold)
+    label = f"Training without fold {fold + 1} of {NUM_FOLDS}"
+    trained = train_decoder(data, embed_texts, progress, label, others)
+    references = [data.captions[i] for i in rows.tolist()]
+    frequent = _most_frequent([caption for i in others.tolist() for caption in data.captions[i]])
+    nearest = _nearest(data, rows, others)
+    with progress.task("Drafting captions", len(rows)) as task:
+        for i, own in zip(rows.tolist(), references, strict=True):
+            drafts = draft_captions(trained.decoder, trained.words, embed_texts, data.embeddings[i], 1)
+            draft = drafts[0].text if drafts else ""
+            for source, text in zip(SOURCES, (draft, nearest[i], frequent), strict=True):
+                similar = max(float(chrf(text.lower(), caption.lower())) for caption in own)
+                score = float(cider.score(text, own))
+                measured.append(MeasuredDraft(int(data.rows[i]), source, text, score, similar))
+            task.advance()
     return measured
 
 

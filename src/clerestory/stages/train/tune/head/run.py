@@ -96,6 +96,9 @@ def tune_head(
 ) -> HeadResult:
     """Fit a head on captioned images, measure its gain in folds, and store the model with it if it gains.
 
+    After an interrupt or a kill, the same call takes the features of images and the folds of drafts that were finished
+    from the store; a training that was under way begins anew.
+
     Args:
         model: ``photos`` (a head that it already has is replaced) or a Hugging Face dual encoder.
         data: its splits ``train`` and ``val`` are used, or all of it if it has no splits.
@@ -146,7 +149,9 @@ def tune_head(
         own = OwnParts(fitted.head, tags)
         if is_shown and with_drafts:
             draft_data = DraftData.of(prepared, held_out_ND, captions)
-            _add_drafts(rows, measure_drafts(draft_data, encoder.embed_texts, progress), samples, prepared)
+            depends_on = digest([model.digest, subject.code, subject.environment])
+            measured = measure_drafts(draft_data, encoder.embed_texts, progress, store.answer_cache, depends_on)
+            _add_drafts(rows, measured, samples, prepared)
             measurements += (of_drafts := _draft_measurements(rows))
             if all(map(is_positive, of_drafts[: len(DRAFT_CHANGES)])):
                 own = own._replace(drafts=train_decoder(draft_data, encoder.embed_texts, progress))
