@@ -116,7 +116,7 @@ def test_a_model_that_another_one_started_from_is_not_told_to_be_its_checkpoint(
 
 def test_commands_name_the_source_of_data_that_have_no_name_in_the_store(life: Life) -> None:
     decision = gate(life.model(), life.store, POLICY, "9" * 64, source="./my photos")
-    assert decision.command.endswith(" --data './my photos'")
+    assert " --data './my photos' --suites" in decision.command
 
 
 def test_a_claim_on_too_few_samples_names_how_many_more_it_needs(life: Life) -> None:
@@ -152,7 +152,7 @@ def test_without_evidence_nothing_can_be_told(life: Life) -> None:
     model = life.model()
     decision = life.decide(model)
     assert decision.verdict == "cannot_decide"
-    assert decision.command == f"clerestory evaluate {model[:12]} --data icons"
+    assert decision.command == f"clerestory evaluate {model[:12]} --data icons --suites retrieval,latency"
     assert "was never evaluated here (0 pieces of evidence)" in decision.reasons[0].message
     assert {reason.evidence for reason in decision.reasons} == {""}
 
@@ -170,7 +170,7 @@ def test_stale_evidence_no_longer_counts(life: Life, changed: str, words: str) -
     stale = life.evaluated(model, **{changed: "0" * 64})
     decision = life.decide(model)
     assert decision.verdict == "cannot_decide"
-    assert decision.command == f"clerestory evaluate {model[:12]} --data icons"
+    assert decision.command == f"clerestory evaluate {model[:12]} --data icons --suites retrieval,latency"
     assert {reason.evidence for reason in decision.reasons} == {stale.id}
     assert {(reason.cause, reason.changed) for reason in decision.reasons} == {("stale", (changed,))}
     assert "recall@10 was 70.0 %, but" in decision.reasons[0].message
@@ -198,7 +198,7 @@ def test_evidence_with_unanswered_samples_of_the_rules_task_does_not_count(life:
     model = unanswered(life, "text_to_image")
     decision = gate(model, life.store, Policy("p", BOUNDS), DATA, tasks=("mine.toml",))
     assert decision.verdict == "cannot_decide"
-    assert decision.command == f"clerestory evaluate {model[:12]} --data icons --task mine.toml"
+    assert decision.command == f"clerestory evaluate {model[:12]} --data icons --task mine.toml --suites retrieval"
     met = dict.fromkeys((rule.where["task"] for rule in BOUNDS), "meets_bound")
     assert causes(decision) == met | {"text_to_image": "unanswered"}
     assert "were unanswered when the model was evaluated" in next(
@@ -254,14 +254,51 @@ def test_a_metric_that_guessing_always_reaches_decides_nothing(life: Life, chanc
         assert "guessing would give" in reason.message
 
 
-def test_a_rule_about_a_suite_that_was_not_selected_names_the_command_that_runs_all(life: Life) -> None:
+def test_a_rule_about_a_suite_that_was_not_selected_names_the_command_that_runs_it(life: Life) -> None:
     model = life.model()
     life.store.put_evidence(replace(life.evaluated(model), facts=Facts(selected_suites=("retrieval",))))
     rule = replace(POLICY.rules[0], metric="ece", where=Tags(task="zero_shot"))
     (reason,) = life.decide(model, Policy("p", (rule,))).reasons
     assert reason.cause == "unknown_measurement"
     assert reason.message.endswith("ran retrieval only.")
-    assert reason.command == f"clerestory evaluate {model[:12]} --data icons"
+    assert reason.command == f"clerestory evaluate {model[:12]} --data icons --suites calibration"
+    never = replace(POLICY.rules[0], metric="recall@10", where=Tags(task="image_to_text", style="no such style"))
+    assert not life.decide(model, Policy("p", (never,))).command, "the suite was run, and does not have it"
+
+
+@pytest.mark.parametrize(
+    ("rules", "options"),
+    [
+        ([("recall@10", {"task": "image_to_text", "split": "test"})], " --suites retrieval"),
+        (
+            [("ece", {"task": "zero_shot", "split": "test"}), ("accuracy", {"task": "zero_shot", "split": "test"})],
+            " --suites calibration,classification",
+        ),
+        ([("accuracy", {"task": "colours", "split": "test"})], " --task colours.toml --suites tasks"),
+        ([("cost_per_1000", {"task": "cost", "of": "zero_shot", "split": "test"})], ""),
+        ([("peak_memory", {"task": "memory"}), ("cost_per_1000", {"task": "cost"})], ""),
+    ],
+)
+def test_missing_evidence_is_measured_by_the_fewest_suites(
+    life: Life, rules: list[tuple[str, dict[str, str]]], options: str
+) -> None:
+    """Every rule that lacks evidence names the one command that answers all of them; costs read other suites."""
+    policy = Policy(
+        "p", tuple(Rule(f"rule {i}", metric, Tags(where), at_least=0.1) for i, (metric, where) in enumerate(rules))
+    )
+    model, tasks = life.model(), ("colours.toml",) if "--task" in options else ()
+    decision = gate(model, life.store, policy, DATA, tasks=tasks)
+    assert {reason.command for reason in decision.reasons} == {
+        f"clerestory evaluate {model[:12]} --data icons{options}"
+    }
+
+
+def test_only_the_rules_without_evidence_are_measured(life: Life) -> None:
+    model = life.model()
+    life.store.put_evidence(replace(life.evaluated(model), facts=Facts(selected_suites=("retrieval", "latency"))))
+    rule = Rule("ood", "ood_auroc", Tags(task="ood", score="energy"), at_least=0.1)
+    decision = life.decide(model, Policy("p", (*BOUNDS, rule)))
+    assert decision.command == f"clerestory evaluate {model[:12]} --data icons --suites ood"
 
 
 def test_a_model_that_is_not_in_the_store(life: Life) -> None:

@@ -178,7 +178,7 @@ def test_evidence_of_live_on_other_data_does_not_count(registry: Registry) -> No
     [reason] = decision.reasons
     assert (reason.outcome, reason.cause) == ("cannot_decide", "reference_not_measured")
     assert "never measured, or its evidence is stale" in reason.message
-    assert reason.command == f"clerestory evaluate {live.ref}"
+    assert reason.command == f"clerestory evaluate {live.ref} --suites retrieval"
 
 
 def test_a_forged_relative_outcome_is_found(registry: Registry) -> None:

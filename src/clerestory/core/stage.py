@@ -40,6 +40,8 @@ class StageSpec:
         command: the command that produces its evidence, with the placeholders ``{model}`` (a reference), ``{data}``
             (options that name the data, each with a space before it) and, of a comparison, ``{reference}`` (the other
             model).
+        suites_measuring: import path of ``(metric, where, tasks) -> names of suites``: those that its command has to
+            run for a measurement, with ``--suites``; empty if the command always runs as a whole.
         presets: values of the option ``--preset`` of a command that makes models, smallest model first.
         run: the function of the verb, ``(model, data, config, store, progress) -> Evidence``; for stages with the
             generic command.
@@ -59,6 +61,7 @@ class StageSpec:
     code_excluded: tuple[str, ...] = ()
     gate_kinds: tuple[str, ...] = ()
     command: str = ""
+    suites_measuring: str = ""
     presets: tuple[str, ...] = ()
     run: str = ""
     config: str = ""

@@ -9,7 +9,7 @@ from tests.support.task_files import RuleBasedScorer, write_quiz, write_task
 
 from clerestory.core.evidence import Evidence
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
-from clerestory.stages.evaluate.suites import SUITES
+from clerestory.stages.evaluate.suites import SUITES, suites_measuring
 from clerestory.stages.evaluate.tasks import load_task
 from clerestory.stages.evaluate.tasks.items import open_task_data
 from clerestory.store import Store
@@ -54,3 +54,19 @@ def test_every_fact_is_documented_with_its_type(evidence: list[Evidence]) -> Non
         assert any(isinstance(value, TYPES[kind]) for kind in kinds), f"{name} is {value!r}, not {kinds}"
     seen = {name for each in evidence for name in each.facts}
     assert {"ood.logits", "load.achieved_per_s", "classes.count", "memory.scope", "cost.currency"} <= seen
+
+
+def test_the_gate_knows_which_suite_makes_each_measurement(evidence: list[Evidence], store: Store) -> None:
+    """Cost and validity read the results of other suites, so for these all of them may be needed."""
+    wrong, seen = [], set()
+    for suite in SUITES:
+        for each in store.find_evidence(f"evaluate.{suite.name}"):
+            tasks = ("a task file",) if suite.name == "tasks" else ()
+            for m in each.measurements:
+                seen.add(suite.name)
+                named = suites_measuring(m.name, m.slice, tasks)
+                if named != ((suite.name,) if suite.name not in ("cost", "validity") else ()):
+                    wrong.append((suite.name, m.name, dict(m.slice), named))
+    assert not wrong
+    assert seen >= {suite.name for suite in SUITES} - {"vqa"}, "vqa has a test of its own"
+    assert suites_measuring("accuracy", {"task": "multiple_choice", "split": "test"}) == ("vqa",)

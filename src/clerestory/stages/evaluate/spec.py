@@ -13,6 +13,7 @@ SPEC = StageSpec(
     code_layers=("core", "data", "models", "stats", "stages/evaluate"),
     gate_kinds=("evaluate",),
     command="clerestory evaluate {model}{data}",
+    suites_measuring="clerestory.stages.evaluate.suites:suites_measuring",
     findings="clerestory.stages.evaluate.findings:CODES",
     exports=Tags(
         evaluate="clerestory.stages.evaluate:evaluate",

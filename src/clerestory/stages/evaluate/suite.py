@@ -49,6 +49,29 @@ class NotApplicable(Exception):
         self.fix = fix
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredSlices:
+    """Which measurements a suite makes, so that the gate can name the suites that would decide a rule.
+
+    Attributes:
+        tasks: of their slices.
+        metrics: their names; every metric where no other suite claims it if empty.
+        keys: what the slices name besides the task, such as the ``condition``; they may name more.
+    """
+
+    tasks: tuple[str, ...]
+    metrics: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+
+    def include(self, metric: str, where: Mapping[str, str]) -> bool:
+        """Whether a measurement of this metric and slice may be one of them."""
+        return (
+            where.get("task") in self.tasks
+            and (not self.metrics or metric in self.metrics)
+            and all(key in where for key in self.keys)
+        )
+
+
 @dataclass(frozen=True)
 class Suite:
     """One suite.
@@ -61,6 +84,7 @@ class Suite:
         run: evaluates the model. Raises ``NotApplicable`` if there is nothing to measure.
         dependencies: what else its numbers depend on, by name: digests of files that the settings only name, ids of
             evidence that it reads. None for nothing else.
+        measures: which measurements it makes by itself; none if it reads the results of other suites.
         needs_captions: whether it works on the captioned splits of the data; False lets it run on data without
             captions.
     """
@@ -71,4 +95,5 @@ class Suite:
     settings: tuple[str, ...]
     run: Callable[[EvaluationContext], SuiteResult]
     dependencies: Callable[[EvaluationRequest], Mapping[str, str]] | None = None
+    measures: tuple[MeasuredSlices, ...] = ()
     needs_captions: bool = True

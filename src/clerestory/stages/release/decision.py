@@ -13,7 +13,7 @@ from clerestory.core.release import Decision, Policy, Reason, Rule
 from clerestory.core.rows import RETRYABLE, chance_fact
 from clerestory.core.stage import stage
 from clerestory.stages.release.missing import missing_measurement
-from clerestory.stages.release.next_command import Commands, commands_for
+from clerestory.stages.release.next_command import Commands, commands_for, suites_of
 from clerestory.stages.release.policies import check_policy
 from clerestory.stages.release.relative import ComparedModel, check_relative, without_reference
 from clerestory.stages.release.rules import (
@@ -26,6 +26,8 @@ from clerestory.stages.release.rules import (
 from clerestory.stats.rows import read_rows
 from clerestory.store import Store
 
+# The causes that more evidence removes.
+_MISSING = frozenset({"not_measured", "stale", "unanswered", "unknown_measurement", "reference_not_measured"})
 _CHANGES = {
     "data": "on other data",
     "code": "by a different version of the code",
@@ -67,7 +69,7 @@ def gate(
     check_policy(policy)
     store.model_files(model)
     candidate = _Candidate(model, data, name or policy.name, store, tuple(tasks), source)
-    reasons = tuple(_reason(rule, candidate) for rule in policy.rules)
+    reasons = _join_missing([_reason(rule, candidate) for rule in policy.rules], policy.rules, candidate)
     return Decision(
         verdict=overall_verdict(reason.outcome for reason in reasons),
         policy=f"{policy.name} version {policy.version}",
@@ -75,6 +77,26 @@ def gate(
         model=model,
         reasons=reasons,
     )
+
+
+def _join_missing(reasons: Sequence[Reason], rules: Sequence[Rule], candidate: _Candidate) -> tuple[Reason, ...]:
+    """The reasons, where those that lack evidence of the same model name one command that produces all of it."""
+    missing: dict[tuple[str, str], list[Rule]] = {}
+    keys: list[tuple[str, str] | None] = []
+    for reason, rule in zip(reasons, rules, strict=True):
+        key = None
+        if reason.cause in _MISSING and reason.command:
+            reference = _reference(rule, candidate) if reason.cause == "reference_not_measured" else None
+            key = (reference[0] if reference else "", stage(rule.evidence).kind)
+            missing.setdefault(key, []).append(rule)
+        keys.append(key)
+    joined = []
+    for reason, rule, key in zip(reasons, rules, keys, strict=True):
+        if key is not None:
+            command = candidate.commands(rule).measure(suites_of(missing[key], candidate.tasks), key[0])
+            reason = replace(reason, command=command)
+        joined.append(reason)
+    return tuple(joined)
 
 
 def changed_digests(evidence: Evidence, data: str = "") -> tuple[str, ...]:
@@ -105,6 +127,10 @@ class _Candidate:
     tasks: tuple[str, ...] = ()
     source: str = ""
 
+    def commands(self, rule: Rule) -> Commands:
+        """The commands for a rule that the model did not pass."""
+        return commands_for(rule, self.model, self.data, self.store, self.tasks, self.source)
+
     def stored(self, rule: Rule, model: str = "") -> list[Evidence]:
         """The evidence of the rule's kind, newest first."""
         return self.store.find_evidence(rule.evidence, model=model or self.model)
@@ -129,7 +155,7 @@ def _concerns(finding: Finding, task: str) -> bool:
 
 def _reason(rule: Rule, candidate: _Candidate) -> Reason:
     """The reason of one rule, from the newest current evidence that has its measurement."""
-    commands = commands_for(rule, candidate.model, candidate.data, candidate.store, candidate.tasks, candidate.source)
+    commands = candidate.commands(rule)
     current, incomplete = candidate.current(rule)
     for evidence in current:
         measured = evidence.find(rule.metric, rule.where)
@@ -138,7 +164,7 @@ def _reason(rule: Rule, candidate: _Candidate) -> Reason:
     if incomplete:
         return _unanswered(rule, incomplete[0], commands)
     if current:
-        return _unknown_measurement(rule, current[0], commands)
+        return _unknown_measurement(rule, current[0], candidate)
     stored = candidate.stored(rule)
     if stored:
         return _stale(rule, stored, candidate.data, commands)
@@ -180,7 +206,7 @@ def _check(rule: Rule, candidate: _Candidate, evidence: Evidence, measured: Meas
         "reference_not_measured",
         message,
         evidence.id,
-        command=commands.measure(name),
+        command=commands.measure(model=name),
     )
 
 
@@ -238,12 +264,14 @@ def _stale(rule: Rule, stored: list[Evidence], data: str, commands: Commands) ->
     )
 
 
-def _unknown_measurement(rule: Rule, evidence: Evidence, commands: Commands) -> Reason:
+def _unknown_measurement(rule: Rule, evidence: Evidence, candidate: _Candidate) -> Reason:
     """The reason of a rule whose measurement the evidence lacks, with the measurements that are closest to it."""
     problem, completable = missing_measurement(rule, evidence.measurements)
     suites = evidence.facts.string_items("selected_suites")
     # A complete measurement would not have it either, so only an evaluation of some suites is worth completing.
-    command = commands.measure() if suites and completable else ""
+    needed = suites_of([rule], candidate.tasks)
+    was_run = bool(needed) and set(needed) <= set(suites)
+    command = candidate.commands(rule).measure() if suites and completable and not was_run else ""
     message = f"{problem}; {evidence.created[:10]} ran {', '.join(suites)} only." if command else f"{problem}."
     return Reason(rule.name, "cannot_decide", "unknown_measurement", message, evidence.id, command=command)
 

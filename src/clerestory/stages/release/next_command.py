@@ -10,7 +10,7 @@ from clerestory.core.digest import short
 from clerestory.core.evidence import Evidence
 from clerestory.core.extensions import names
 from clerestory.core.release import Reason, Rule
-from clerestory.core.stage import StageSpec, stage, stages
+from clerestory.core.stage import StageSpec, import_object, stage, stages
 from clerestory.store import Store
 
 
@@ -48,10 +48,16 @@ class Commands:
             return self.gate_final
         return self.train_smaller if reason.unit == "ms" else self.train_larger
 
-    def measure(self, model: str = "") -> str:
-        """The command that produces the evidence that the rule reads, for this model or another one."""
+    def measure(self, suites: Sequence[str] = (), model: str = "") -> str:
+        """The command that produces the evidence that the rule reads, for this model or another one.
+
+        Args:
+            suites: those to run; all of them if empty.
+            model: the other model.
+        """
         tasks = self.tasks if "{model}" in self.source.command else ""
-        return self.source.command.format(model=model or self.model, data=self.dataset + tasks)
+        options = f" --suites {','.join(suites)}" if suites else ""
+        return self.source.command.format(model=model or self.model, data=self.dataset + tasks + options)
 
     def compare(self, reference: str) -> str:
         """The command that shows where two models differ, and how many samples a decision needs."""
@@ -89,6 +95,23 @@ def commands_for(
         train_larger=_train_preset(producer, own_training, store, -1),
         train_smaller=_train_preset(producer, own_training, store, 0),
     )
+
+
+def suites_of(rules: Sequence[Rule], tasks: Sequence[str] = ()) -> tuple[str, ...]:
+    """The fewest suites whose results would decide all of these rules; empty if all suites may be needed.
+
+    Args:
+        rules: of one kind of evidence.
+        tasks: references of the tasks that are evaluated.
+    """
+    suites: dict[str, None] = {}
+    for rule in rules:
+        path = stage(rule.evidence).suites_measuring
+        found = import_object(path)(rule.metric, rule.where, tasks) if path else ()
+        if not found:
+            return ()
+        suites |= dict.fromkeys(found)
+    return tuple(suites)
 
 
 def _data_option(store: Store, data: str) -> str:

@@ -24,7 +24,7 @@ from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import has_scores, rows_matching
 from clerestory.stages.evaluate.shared.class_prompts import add_predictions
 from clerestory.stages.evaluate.shared.classifiers import Classifiers, fitted_classifiers, predictions
-from clerestory.stages.evaluate.suite import Suite, SuiteResult
+from clerestory.stages.evaluate.suite import MeasuredSlices, Suite, SuiteResult
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.calibration import fit_temperature, reliability
 from clerestory.stats.metrics import metric
@@ -130,4 +130,10 @@ SUITE = Suite(
     capabilities=("Embedder",),
     settings=("label_field", "calibration_bins"),
     run=run,
+    measures=(
+        MeasuredSlices(
+            (TaskName.ZERO_SHOT, TaskName.LINEAR_PROBE, TaskName.KNN),
+            ("ece", "ece_mass", "brier", "nll", "temperature"),
+        ),
+    ),
 )

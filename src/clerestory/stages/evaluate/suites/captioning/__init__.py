@@ -33,7 +33,7 @@ from clerestory.stages.evaluate.samples import (
     normalize_caption,
     select_samples,
 )
-from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
+from clerestory.stages.evaluate.suite import MeasuredSlices, NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.tasks.memoised_queries import GeneratedCaptions, cached_captions
 from clerestory.stats.aggregate import measure
 from clerestory.stats.captions import CiderD, clip_score
@@ -164,4 +164,5 @@ SUITE = Suite(
     capabilities=("Captioner",),
     settings=("caption_samples", "captions_per_image"),
     run=run,
+    measures=(MeasuredSlices((TaskName.CAPTION,)),),
 )

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from clerestory.core.codec import Tags
 from clerestory.core.evidence import Finding, Measurement, Recipe
-from clerestory.core.rows import CLUSTER_COLUMN, Condition
+from clerestory.core.rows import CLUSTER_COLUMN, Condition, TaskName
 from clerestory.core.sample import TEST, TEST_STYLE
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import has_scores
 from clerestory.stages.evaluate.shared.class_prompts import add_predictions
 from clerestory.stages.evaluate.shared.classifiers import fitted_classifiers, predictions
 from clerestory.stages.evaluate.shared.sliced_metrics import Grouping, mean_by_value
-from clerestory.stages.evaluate.suite import Suite, SuiteResult
+from clerestory.stages.evaluate.suite import MeasuredSlices, Suite, SuiteResult
 from clerestory.stats.aggregate import Rows, measure
 
 
@@ -58,4 +58,5 @@ SUITE = Suite(
     capabilities=("Embedder",),
     settings=("label_field", "slice_by", "min_slice_concepts"),
     run=run,
+    measures=(MeasuredSlices((TaskName.ZERO_SHOT, TaskName.LINEAR_PROBE, TaskName.KNN)),),
 )

@@ -36,7 +36,7 @@ from clerestory.stages.evaluate.shared.class_prompts import (
 from clerestory.stages.evaluate.shared.classifiers import LabelledFeatures, labelled_features
 from clerestory.stages.evaluate.shared.retrieval_split import RetrievalSplit, retrieval_split
 from clerestory.stages.evaluate.shared.sliced_metrics import Measured, measure_or_explain
-from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
+from clerestory.stages.evaluate.suite import MeasuredSlices, NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.suites.corruption.corrupted_embeddings import (
     MAX_SIDE,
     SIDE,
@@ -246,4 +246,8 @@ SUITE = Suite(
     capabilities=("Embedder",),
     settings=("label_field", "corruption_samples", "retrieval_protocol"),
     run=run,
+    measures=(
+        MeasuredSlices((TaskName.IMAGE_TO_TEXT, TaskName.ZERO_SHOT), keys=("condition",)),
+        MeasuredSlices((TaskName.ZERO_SHOT,), ("robust_accuracy", "mce", "relative_mce")),
+    ),
 )

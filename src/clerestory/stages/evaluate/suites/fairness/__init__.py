@@ -42,7 +42,7 @@ from clerestory.stages.evaluate.shared.sliced_metrics import (
     measure_or_explain,
     too_small,
 )
-from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
+from clerestory.stages.evaluate.suite import MeasuredSlices, NotApplicable, Suite, SuiteResult
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.fairness import max_skew, ndkl
 
@@ -280,4 +280,8 @@ SUITE = Suite(
     capabilities=("Embedder",),
     settings=("label_field", "min_group_concepts"),
     run=run,
+    measures=(
+        MeasuredSlices((TaskName.ZERO_SHOT,), keys=("group",)),
+        MeasuredSlices((TaskName.NEUTRAL_SEARCH,)),
+    ),
 )

@@ -12,7 +12,7 @@ from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import join_rows
 from clerestory.stages.evaluate.samples import concept_of
-from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
+from clerestory.stages.evaluate.suite import MeasuredSlices, NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.suites.latency.load import LoadConfig, LoadResult
 from clerestory.stages.evaluate.suites.latency.load_generator import ThreadTarget, run_load
 from clerestory.stages.evaluate.suites.latency.resources import EnergyMeter, PeakMemory, find_zones
@@ -130,4 +130,9 @@ SUITE = Suite(
     capabilities=(),
     settings=("latency_samples", "warm_up_requests", "captions_per_image", "arrival_rate_per_s", "load_seconds"),
     run=run,
+    measures=(
+        MeasuredSlices(
+            (TaskName.LATENCY, TaskName.LOAD, TaskName.THROUGHPUT, TaskName.MEMORY, TaskName.ENERGY),
+        ),
+    ),
 )

@@ -33,7 +33,7 @@ from clerestory.stages.evaluate.shared.class_prompts import (
 )
 from clerestory.stages.evaluate.shared.classifiers import LabelledFeatures, hold_out_concepts, labelled_features
 from clerestory.stages.evaluate.shared.sliced_metrics import Measured, measure_or_explain
-from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
+from clerestory.stages.evaluate.suite import MeasuredSlices, NotApplicable, Suite, SuiteResult
 from clerestory.stats import ood
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.linear_probe import LinearProbe, select_linear_probe
@@ -183,4 +183,5 @@ SUITE = Suite(
     capabilities=("Embedder",),
     settings=("label_field",),
     run=run,
+    measures=(MeasuredSlices((TaskName.OOD,)),),
 )

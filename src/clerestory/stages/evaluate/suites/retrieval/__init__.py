@@ -34,7 +34,7 @@ from clerestory.stages.evaluate.shared.retrieval_split import (
     text_to_image,
 )
 from clerestory.stages.evaluate.shared.sliced_metrics import Grouping, measure_by_value
-from clerestory.stages.evaluate.suite import Suite, SuiteResult
+from clerestory.stages.evaluate.suite import MeasuredSlices, Suite, SuiteResult
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.ranking import top
 
@@ -158,4 +158,5 @@ SUITE = Suite(
     capabilities=("Embedder",),
     settings=("slice_by", "min_slice_concepts", "retrieval_protocol"),
     run=run,
+    measures=(MeasuredSlices((TaskName.IMAGE_TO_TEXT, TaskName.TEXT_TO_IMAGE)),),
 )

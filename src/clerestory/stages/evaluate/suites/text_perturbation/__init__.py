@@ -20,7 +20,7 @@ from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import RowBuilder, has_scores
 from clerestory.stages.evaluate.samples import concept_of, is_in_language, normalize_caption
 from clerestory.stages.evaluate.shared.retrieval_split import RetrievalSplit, retrieval_split
-from clerestory.stages.evaluate.suite import Suite, SuiteResult
+from clerestory.stages.evaluate.suite import MeasuredSlices, Suite, SuiteResult
 from clerestory.stats.aggregate import Rows, measure
 from clerestory.stats.ranking import best_ranks
 
@@ -185,4 +185,5 @@ SUITE = Suite(
     capabilities=("Embedder",),
     settings=("retrieval_protocol",),
     run=run,
+    measures=(MeasuredSlices((TaskName.TEXT_TO_IMAGE,), keys=("condition",)),),
 )

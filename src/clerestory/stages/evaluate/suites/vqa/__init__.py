@@ -19,7 +19,7 @@ from clerestory.stages.evaluate import findings
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import join_rows
 from clerestory.stages.evaluate.samples import caption_in, concept_of, normalize_caption, select_samples
-from clerestory.stages.evaluate.suite import NotApplicable, Suite, SuiteResult
+from clerestory.stages.evaluate.suite import MeasuredSlices, NotApplicable, Suite, SuiteResult
 from clerestory.stages.evaluate.tasks.items import TaskItem, training_samples
 from clerestory.stages.evaluate.tasks.run import run_items
 from clerestory.stages.evaluate.tasks.task import Task, check_model
@@ -184,4 +184,5 @@ SUITE = Suite(
     capabilities=(),
     settings=("vqa_samples", "min_group_concepts", "max_reply_tokens"),
     run=run,
+    measures=(MeasuredSlices((TaskName.MULTIPLE_CHOICE, TaskName.YES_NO, TaskName.SHORT_ANSWER)),),
 )
