@@ -1,0 +1,14 @@
+"""The finding codes of personal data in captions (``docs/reference/findings.md``)."""
+
+from __future__ import annotations
+
+from clerestory.core.findings import FindingCode
+
+_FIX = "remove it from the captions, or put a placeholder in its place, and ask whether the data may be used at all"
+
+EMAIL_ADDRESS = FindingCode("CLR-A030", "warning", "e-mail address in a caption", fix=_FIX)
+PHONE_NUMBER = FindingCode("CLR-A031", "warning", "phone number in a caption", fix=_FIX)
+PAYMENT_CARD = FindingCode("CLR-A032", "error", "payment card number in a caption", "fail", _FIX)
+IBAN = FindingCode("CLR-A033", "error", "bank account number (IBAN) in a caption", "fail", _FIX)
+
+CODES = (EMAIL_ADDRESS, PHONE_NUMBER, PAYMENT_CARD, IBAN)
