@@ -1,6 +1,6 @@
 """Personal data in texts: e-mail addresses, phone numbers, payment cards and IBANs.
 
-Detections say what was found in which caption, never the value: a value that was copied into the evidence would have to
+Detections name the kind and the caption, never the value: a value that was copied into the evidence would have to
 be found and removed there too. Names of persons are not looked for.
 
 Everything that has a checksum is verified by it, and numbers that only look like a phone number are the most frequent
@@ -145,7 +145,7 @@ def find_personal_data(text: str, lang: str = "") -> list[PersonalData]:
     """The personal data of a text, in the order of the text; no two overlap.
 
     Args:
-        text: any text, such as a caption or what is written in an image.
+        text: any text, such as a caption or the writing in an image.
         lang: BCP 47 tag of its language, which says of which countries national phone numbers are looked for; without
             one, only international numbers are found.
     """
@@ -218,7 +218,7 @@ def _ibans(text: str) -> Iterator[PersonalData]:
 
 
 def _alphanumerics(text: str, start: int) -> tuple[str, int]:
-    """The characters of a possible IBAN that begins at ``start``, and the position after it; empty if it is none."""
+    """The characters of a possible IBAN that begins at ``start``, which may be too few, and their end."""
     length = IBAN_LENGTHS.get(text[start : start + 2].upper(), 0)
     characters, position, last = "", start, start
     while len(characters) < length and position < len(text):
