@@ -16,7 +16,7 @@ from clerestory.apps.datasets import load_dataset
 from clerestory.apps.loading import load_model, privacy_notice
 from clerestory.cli.output import PLAIN, Common
 from clerestory.cli.settings import read_settings
-from clerestory.core.codec import encode
+from clerestory.core.codec import Facts, encode
 from clerestory.core.digest import short
 from clerestory.core.errors import CapabilityError, InputError
 from clerestory.core.evidence import Evidence, Measurement
@@ -190,6 +190,9 @@ def _tune_head(
         *(Text(format_finding(finding)) for finding in evidence.findings),
         f"fitted on {facts.number('train_samples'):,.0f} images; measured in {facts.number('folds'):.0f} folds, "
         "each image with a head that was fitted without it",
+        *_held_out(facts),
+        f"head      {1 - facts.number('encoder_share'):.0%} of the embedding of an image, chosen by leave-one-out "
+        f"predictions{'' if facts.number('encoder_share') < 1 else ': the model with it would answer as without'}",
         *(
             [_learned_tags(facts.string_items("learned_tags"))]
             if result.model and isinstance(model, PhotoEncoder)
@@ -206,6 +209,18 @@ def _tune_head(
     elif result.model:
         out.next(f'clerestory use search "a few words" --data {quote(data)} --model {short(result.model)}')
     return 0 if result.model else 1
+
+
+def _held_out(facts: Facts) -> list[str]:
+    """Why fewer images were used than have captions."""
+    number = facts.integer("held_out_samples")
+    if not number:
+        return []
+    splits = f"split {' and '.join(facts.string_items('held_out_splits'))}"
+    return [
+        f"held out  {plural(number, 'captioned image')} in the {splits}, for an evaluation (data add holds out about a "
+        "tenth of data without splits)"
+    ]
 
 
 def _learned_tags(words: Sequence[str]) -> str:

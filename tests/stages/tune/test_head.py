@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from tests.support.tiny_hf import make_clip
 
+from clerestory.cli.main import run
 from clerestory.core.errors import CapabilityError, DataError, IntegrityError
 from clerestory.core.sample import Dataset
 from clerestory.data import open_data
@@ -21,6 +22,7 @@ from clerestory.models.photo.space import LinearHead, PhotoSpace, unit_rows
 from clerestory.models.resolve import open_folder, open_reference
 from clerestory.report.provenance import components_of, training_of
 from clerestory.stages.train.tune import tune_head
+from clerestory.stages.train.tune.head import fit
 from clerestory.stages.train.tune.head.encoders import DualHeadEncoder, OwnParts
 from clerestory.stages.train.tune.head.fit import (
     HeadData,
@@ -134,6 +136,22 @@ def test_the_gain_is_evidence_that_can_be_computed_again(
     again = tune_head(photos, photographs, store, base="photos")
     assert again.cached
     assert again.evidence == evidence
+
+
+def test_what_is_held_out_and_a_head_without_a_share_are_named(
+    photographs: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fit, "_choose_share", lambda data, head, predicted: 1.0)
+    source = photographs.file_of(photographs.samples[0])
+    assert source is not None
+    num_test = sum(sample.split == "test" for sample in photographs)
+    assert num_test > 1
+    assert run(["tune", "photos", "--data", str(source.parent), "--home", str(tmp_path)]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"with {45 - num_test} captioned images (not counting {num_test} in the split test, held out" in said
+    assert "no share of the head above 0 ranks better" in said
+    assert f"held out {num_test} captioned images in the split test" in said
+    assert "head 0% of the embedding" in said
 
 
 def test_a_model_with_a_head_is_an_ordinary_model(photos: PhotoEncoder, photographs: Dataset, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ Shape suffixes: N images, F features, D width of an embedding.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,8 @@ def tune_head(
         measurements = _measurements(rows)
         gain = measurements[0]
         is_shown = is_positive(gain) and fitted.head.share < 1
-        findings = [] if is_shown else [_not_shown(gain, len(samples))]
+        held_out = _held_out(data, chosen)
+        findings = [] if is_shown else [_not_shown(gain, len(samples), held_out, fitted.head.share)]
         own = OwnParts(fitted.head, tags)
         if is_shown and with_drafts:
             draft_data = DraftData.of(prepared, held_out_ND, captions)
@@ -168,7 +170,7 @@ def tune_head(
         created=now(),
         rows=store.blobs.put(write_rows(rows)),
         facts=_facts(
-            encoder, data, samples, fitted, own if model_digest else OwnParts(fitted.head), base, model_digest
+            encoder, data, samples, held_out, fitted, own if model_digest else OwnParts(fitted.head), base, model_digest
         ),
     )
     store.put_evidence(evidence)
@@ -192,6 +194,13 @@ def _captioned(data: Dataset, min_images: int) -> list[Sample]:
             "add captions, in a table captions.csv beside the images",
         )
     return chosen
+
+
+def _held_out(data: Dataset, chosen: list[Sample]) -> dict[str, int]:
+    """The number of captioned images in each split that is left for an evaluation."""
+    used = {sample.id for sample in chosen}
+    counted = Counter(sample.split for sample in data if captions_of(sample) and sample.id not in used)
+    return dict(sorted(counted.items()))
 
 
 def _features(
@@ -313,15 +322,21 @@ def _measurements(rows: dict[str, NDArray[Any]]) -> tuple[Measurement, ...]:
     return tuple(measured)
 
 
-def _not_shown(gain: Measurement, images: int) -> Finding:
+def _not_shown(gain: Measurement, images: int, held_out: Mapping[str, int], encoder_share: float) -> Finding:
     interval = f" ({gain.interval.low:+.3f} to {gain.interval.high:+.3f})" if gain.interval else ""
+    splits = " and ".join(f"{count} in the split {split}" for split, count in held_out.items())
+    others = f" (not counting {splits}, held out for an evaluation)" if splits else ""
+    outcome = "nothing is gained yet, so the model without a head stays the better choice"
+    if encoder_share == 1:
+        outcome = "no share of the head above 0 ranks better, so the model with it would answer as without"
     return GAIN_NOT_SHOWN.finding(
         "head",
-        f"with {images} captioned images the change of the mean reciprocal rank is {gain.value:+.3f}{interval}: "
-        "nothing is gained yet, so the model without a head stays the better choice",
+        f"with {images} captioned images{others} the change of the mean reciprocal rank is {gain.value:+.3f}{interval}"
+        f": {outcome}",
         fix="caption more images: a gain begins at a few hundred",
         count=images,
         gain=gain.value,
+        head_share=1 - encoder_share,
     )
 
 
@@ -354,6 +369,7 @@ def _facts(
     encoder: HeadEncoder,
     data: Dataset,
     samples: list[Sample],
+    held_out: Mapping[str, int],
     fitted: FittedHead,
     own: OwnParts,
     base: str,
@@ -372,6 +388,8 @@ def _facts(
             "licences": tuple(licences),
             "licence_images": tuple(licences.values()),
             "train_samples": len(samples),
+            "held_out_samples": sum(held_out.values()),
+            "held_out_splits": tuple(held_out),
             "penalty": fitted.penalty,
             "encoder_share": fitted.head.share,
             "folds": NUM_FOLDS,
