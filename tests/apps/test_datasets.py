@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import datasets
 import pytest
 from tests.support.images import solid_image
 
-from clerestory.apps.datasets import add_dataset, load_dataset
+from clerestory.apps.datasets import add_dataset, check_dataset, load_dataset
 from clerestory.cli.main import run
 from clerestory.core.errors import DataError, InputError
 from clerestory.data import locate
@@ -124,3 +126,38 @@ def test_a_name_that_a_table_or_a_command_cannot_hold_is_refused(store: Store, t
 def test_other_names_are_accepted(store: Store, tmp_path: Path, name: str) -> None:
     (tmp_path / "a.png").write_bytes(solid_image())
     assert add_dataset(store, str(tmp_path), name).name == name
+
+
+def test_a_name_is_checked_at_once_and_registered_names_are_suggested(tmp_path: Path, store: Store) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(solid_image("red"))
+    add_dataset(store, str(folder), "holidays")
+    for name in ("holidays", "icons", "hf:org/name", str(folder), f"new-splits:{folder}"):
+        check_dataset(store, name)
+    for load in (check_dataset, load_dataset):
+        with pytest.raises(DataError, match="'hollidays' does not exist") as caught:
+            load(store, "hollidays")
+        assert "holidays" in caught.value.closest
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "tune photos --data absent",
+        "tune photos --data photographs --retain absent",
+        "tune absent --data photographs",
+        "evaluate photos --data absent",
+        "evaluate absent --data photographs",
+        "train --data absent",
+        "use search dog --data absent",
+        "serve --data absent",
+    ],
+)
+def test_a_wrong_name_is_refused_before_torch_is_imported(command: str, tmp_path: Path) -> None:
+    code = (
+        f"import sys; from clerestory.cli.main import run; print(run({shlex.split(command)!r}), 'torch' in sys.modules)"
+    )
+    environment = {**os.environ, "CLERESTORY_HOME": str(tmp_path / "home")}
+    shown = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert shown.stdout.split() == ["2", "False"], shown.stderr

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests.support.shapes import shapes
 from clerestory.core.codec import decode
 from clerestory.core.errors import ClerestoryError, ConfigError, DataError
 from clerestory.core.progress import QUIET
-from clerestory.core.sample import Dataset, Sample
+from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.models import open_model
 from clerestory.models.text_tower import load_text_tower
 from clerestory.stages.train import TrainConfig, train
@@ -183,8 +184,11 @@ def test_only_train_and_val_are_read_and_only_trains_words_are_known(data: Datas
 
 def test_data_with_nothing_to_learn_from_is_refused(data: Dataset, store: Store) -> None:
     one = data.filter(lambda s: s.concept == "red-square")
-    with pytest.raises(DataError, match="only one concept"):
+    with pytest.raises(DataError, match=r"all \d+ training images of .* have the caption 'red square'"):
         train(one, TINY, store)
+    others = [replace(s, captions=(Caption(f"red square {i}"),)) for i, s in enumerate(one)]
+    with pytest.raises(DataError, match="only one concept"):
+        train(Dataset("numbered", others, data.read), TINY, store)
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

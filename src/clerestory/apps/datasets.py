@@ -19,7 +19,7 @@ from clerestory.core.sample import Dataset, Sample
 from clerestory.core.text import is_printable_name
 from clerestory.core.units import plural
 from clerestory.data import DataSource, locate, open_data
-from clerestory.data.sources import NEW_SPLITS
+from clerestory.data.sources import NEW_SPLITS, check_exists
 from clerestory.store import Store
 
 MAX_SHOWN = 3  # findings of each kind that are shown when a dataset is opened
@@ -98,6 +98,17 @@ def _name_taken(name: str, spec: str) -> InputError:
     )
 
 
+def check_dataset(store: Store, name: str) -> None:
+    """Check at once, without opening it, that a dataset or another source exists: before anything that takes long.
+
+    Raises:
+        DataError: it does not exist; carries the closest names, those of registered datasets too.
+    """
+    registered = [row.name for row in store.datasets()]
+    if name not in registered:
+        check_exists(name, registered)
+
+
 def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset:
     """A registered dataset, opened and checked against its digest; any other source is added first, if it can be.
 
@@ -119,6 +130,7 @@ def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset
                 warnings = plural(doubtful, "warning")
                 progress.write_line(f"{name} has {warnings} about its data: clerestory data show {quote(name)}")
             return data
+    check_dataset(store, name)
     place = locate(name)
     spec = place.spec
     if not is_printable_name(place.name) and not expand_user(spec).exists():

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from clerestory.apps.datasets import load_dataset
-from clerestory.apps.loading import load_model, privacy_notice
+from clerestory.apps.datasets import check_dataset, load_dataset
+from clerestory.apps.loading import check_reference, load_model, privacy_notice
 from clerestory.apps.registration import register_evaluated
 from clerestory.cli.help_format import Model
 from clerestory.cli.output import PLAIN, Common, Output
@@ -85,6 +85,9 @@ def evaluate_(
             retrieval_protocol=retrieval_protocol,
         )
     select_suites(config.suites)
+    if data:
+        check_dataset(store, data)
+    check_reference(store, model)
     if self_test:
         return run_self_test(store, model, evaluation_data(store, data, task, out), out)
     with out.task(f"Loading {model}", 1):

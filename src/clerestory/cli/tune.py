@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from clerestory.apps.datasets import load_dataset
-from clerestory.apps.loading import load_model, privacy_notice
+from clerestory.apps.datasets import check_dataset, load_dataset
+from clerestory.apps.loading import check_reference, load_model, privacy_notice
 from clerestory.cli.output import PLAIN, Common
 from clerestory.cli.settings import read_settings
 from clerestory.core.codec import Facts, encode
@@ -94,10 +94,6 @@ def tune_(
         set_: Any setting by its name, such as weight_decay=0; may be given several times.
         to: Also write the tuned model (and the LoRA adapter) to this new folder.
     """
-    # Here, because they import torch.
-    from clerestory.models.photo.encoder import PhotoEncoder
-    from clerestory.stages.train.tune import tune, write_target
-
     out = common.out
     store = open_store(common.home)
     if privacy_notice(model) or model.startswith("openai:"):
@@ -119,6 +115,13 @@ def tune_(
     tune_config = read_settings(TuneConfig, config, options, set_)
     if to is not None:
         check_output_folder(to)
+    # Names are checked before torch is imported and the model opened.
+    check_dataset(store, data)
+    check_dataset(store, retain)
+    check_reference(store, model)
+    from clerestory.models.photo.encoder import PhotoEncoder
+    from clerestory.stages.train.tune import tune, write_target
+
     loaded, _ = load_model(store, model)
     if method == "head" or isinstance(loaded, PhotoEncoder):
         return _tune_head(loaded, model, data, store, _given(options, config, set_), caption_drafts, to, common)

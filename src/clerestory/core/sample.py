@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -61,6 +62,11 @@ class Sample:
     def caption(self) -> str:
         """The text of the first caption, empty without captions."""
         return self.captions[0].text if self.captions else ""
+
+
+def concept_of_caption(caption: str) -> str:
+    """The concept of an image whose data names none: its caption without case and punctuation."""
+    return re.sub(r"\W+", " ", caption.casefold()).strip()
 
 
 class Dataset:

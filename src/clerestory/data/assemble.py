@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from clerestory.core.codec import Tags
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
 from clerestory.core.files import file_identity
-from clerestory.core.sample import TRAIN, Dataset, Sample
+from clerestory.core.sample import TRAIN, Dataset, Sample, concept_of_caption
 from clerestory.data import findings as data_findings
 from clerestory.data.columns import SPLIT_NAMES, Columns, RawRow
 from clerestory.data.findings import UnreadableImage
@@ -149,8 +148,7 @@ def _derive(rows: list[ScannedRow], splits: bool) -> None:
     """
     for row, scan in rows:
         if not row.concept:
-            text = re.sub(r"\W+", " ", row.captions[0].text.casefold()).strip() if row.captions else ""
-            row.concept = text or scan.sha256[:16]
+            row.concept = (concept_of_caption(row.captions[0].text) if row.captions else "") or scan.sha256[:16]
     if not splits:
         return
     split_of_concept = splits_by_concept((row.concept, scan.sha256) for row, scan in rows)

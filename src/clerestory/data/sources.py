@@ -59,7 +59,7 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
     if not text.strip():
         raise DataError("the name of the data is empty", "name a folder, a table or hf:org/name")
     path = expand_user(spec)
-    known = sorted({"icons", *extensions.names("data")})
+    known = known_names()
     if text == "icons":
         return open_icons(progress)
     if isinstance(spec, str) and text in known:
@@ -76,8 +76,33 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
         if reader is None:
             raise DataError(f"{path} has an unknown format", _fix_of_format(path))
         return reader(path, progress, keep_columns)
+    raise _does_not_exist(text, path)
+
+
+def check_exists(spec: str, names: Sequence[str] = ()) -> None:
+    """Check at once, without opening it, that there is what a source names; data of a hub may still be missing.
+
+    Args:
+        spec: the source.
+        names: further names of data, to suggest the intended one.
+
+    Raises:
+        DataError: there is no such data.
+    """
+    text = spec.removeprefix(NEW_SPLITS)
+    if text.strip() and text not in known_names() and not text.startswith(HF) and not expand_user(text).exists():
+        raise _does_not_exist(text, expand_user(text), names)
+
+
+def known_names() -> list[str]:
+    """The names of the built-in datasets."""
+    return sorted({"icons", *extensions.names("data")})
+
+
+def _does_not_exist(text: str, path: Path, names: Sequence[str] = ()) -> DataError:
+    known = known_names()
     fix = f"use {', '.join(known)}, hf:org/name, or the path of a folder or of a file ending in {', '.join(READERS)}"
-    raise DataError(f"the data {text!r} does not exist", fix, closest(text, [*known, *_neighbours(path)]))
+    return DataError(f"the data {text!r} does not exist", fix, closest(text, [*names, *known, *_neighbours(path)]))
 
 
 def _fix_of_format(path: Path) -> str:

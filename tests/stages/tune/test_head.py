@@ -223,7 +223,42 @@ def test_images_of_one_thing_are_refused_with_the_reason(photos: PhotoEncoder, t
         Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
         lines.append(f"{number}.png,noise {number},noise")
     (tmp_path / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with pytest.raises(DataError, match="are 1 group of near-duplicates or of the same thing"):
+    with pytest.raises(DataError, match=r"are of 1 thing by their concept or label \(noise\)"):
+        tune_head(photos, open_data(str(tmp_path)), open_store(tmp_path / "home"))
+
+
+@pytest.mark.parametrize(
+    ("captions", "problem"),
+    [
+        (["A photo."], "all 20 captioned images of .* have the caption 'A photo.', so there is nothing"),
+        (["A photo.", "a photo", "A PHOTO!"], "all 20 captioned images of .* have the caption"),
+        (
+            ["A photo."] * 9 + ["a dog"],
+            "have only 2 different captions, and at least 5 are needed; 18 have the caption",
+        ),
+    ],
+)
+def test_equal_captions_are_named_in_the_words_of_the_data(
+    captions: list[str], problem: str, photos: PhotoEncoder, tmp_path: Path
+) -> None:
+    rng, lines = np.random.default_rng(0), ["image,caption,split"]
+    for number in range(20):
+        Image.fromarray(rng.integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+        lines.append(f'{number}.png,"{captions[number % len(captions)]}",train')
+    (tmp_path / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=problem) as caught:
+        tune_head(photos, open_data(str(tmp_path)), open_store(tmp_path / "home"))
+    assert "concept" not in str(caught.value) + caught.value.fix
+
+
+def test_images_that_look_the_same_are_named(photos: PhotoEncoder, tmp_path: Path) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
+    lines = ["image,caption,split"]
+    for number in range(20):
+        image.save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,thing {number},train")
+    (tmp_path / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match="are nearly the same, in 1 group of near-duplicates"):
         tune_head(photos, open_data(str(tmp_path)), open_store(tmp_path / "home"))
 
 

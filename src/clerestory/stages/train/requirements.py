@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from shlex import quote
 
 from clerestory.core.errors import DataError
-from clerestory.core.sample import SUPPLEMENT, TRAIN, Dataset, Sample
+from clerestory.core.sample import SUPPLEMENT, TRAIN, Dataset, Sample, concept_of_caption
+from clerestory.core.units import plural
 
 
 def training_samples(data: Dataset) -> tuple[list[Sample], list[Sample]]:
@@ -47,6 +49,7 @@ def check_trainable(data: Dataset) -> None:
     """
     check_training_split(data)
     main = [sample for sample in training_samples(data)[0] if not is_supplementary(sample)]
+    check_captions_differ(main, "training image", data.name, 2)
     concepts = {sample.concept or sample.caption for sample in main}
     if len(concepts) < 2:
         some = "no concept" if not concepts else "only one concept"
@@ -54,10 +57,35 @@ def check_trainable(data: Dataset) -> None:
             f"{data.name} has {some} with captions in its training data, and training needs at least 2",
             "add images of at least two different concepts, with captions",
         )
-    captions = {sample.caption for sample in main}
-    if len(captions) == 1:
-        raise DataError(
-            f"all {len(main)} training images of {data.name} have the caption {main[0].caption!r}, so there is nothing "
-            "to tell them apart by",
-            "give the images captions that say what they show",
+
+
+def check_captions_differ(samples: Sequence[Sample], what: str, name: str, minimum: int) -> None:
+    """Check that there are enough captions that differ in more than case and punctuation.
+
+    Args:
+        samples: images with captions.
+        what: the word for an image, in the singular.
+        name: of the dataset.
+        minimum: the number of captions that is needed.
+
+    Raises:
+        DataError: there are fewer; says how many images share the most frequent one.
+    """
+    counts = Counter(map(_captions_key, samples))
+    if not counts or len(counts) >= minimum:
+        return
+    most, number = counts.most_common(1)[0]
+    example = next(sample.caption for sample in samples if _captions_key(sample) == most)
+    problem = (
+        f"all {plural(number, what)} of {name} have the caption {example!r}, so there is nothing to tell them apart by"
+    )
+    if len(counts) > 1:
+        problem = (
+            f"the {plural(len(samples), what)} of {name} have only {len(counts)} different captions, and at least "
+            f"{minimum} are needed; {number} have the caption {example!r}"
         )
+    raise DataError(problem, "give the images captions that say what each of them shows")
+
+
+def _captions_key(sample: Sample) -> frozenset[str]:
+    return frozenset(concept_of_caption(caption.text) or caption.text for caption in sample.captions)

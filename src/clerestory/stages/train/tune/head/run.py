@@ -21,11 +21,12 @@ from clerestory.core.errors import CapabilityError, ClerestoryError, DataError
 from clerestory.core.evidence import Evidence, Finding, Measurement, Recipe, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest, environment_digest, metered, now, stage_code
-from clerestory.core.sample import TRAIN, VAL, Dataset, Sample
+from clerestory.core.sample import TRAIN, VAL, Dataset, Sample, concept_of_caption
 from clerestory.core.units import plural
 from clerestory.data.images import decode_sample, image_batches
 from clerestory.models.photo.space import Floats
 from clerestory.models.protocols import AnyModel
+from clerestory.stages.train.requirements import check_captions_differ
 from clerestory.stages.train.sampling import captions_of
 from clerestory.stages.train.tune.findings import DRAFTS_NOT_BETTER, GAIN_NOT_SHOWN
 from clerestory.stages.train.tune.head import drafts
@@ -60,6 +61,7 @@ from clerestory.store.answer_cache import AnswerCache, answer_key
 KIND = "tune"
 BATCH_SIZE = 32
 RECALL = 10
+SHARED_CAPTION = 0.2  # of the images, from which on a caption that they share is named
 WITHOUT, WITH, CHANGE = "without head", "with head", "change"
 TEXT_TO_IMAGE, IMAGE_TO_TEXT = "text_to_image", "image_to_text"
 DRAFTS = "caption_drafts"
@@ -123,16 +125,13 @@ def tune_head(
     tags = None
     with metered() as meter:
         chosen = _captioned(data, drafts.MIN_IMAGES if with_drafts else MIN_IMAGES)
+        check_captions_differ(chosen, "captioned image", data.name, NUM_FOLDS)
         samples, features_NF = _features(encoder, chosen, data, store.answer_cache, progress)
         texts = [(i, text) for i, sample in enumerate(samples) for text in captions_of(sample)]
         captions, owner_M = [text for _, text in texts], np.array([i for i, _ in texts])
         groups_N = near_duplicates(features_NF, [sample.concept or sample.image for sample in samples])
         if (number := len(np.unique(groups_N))) < NUM_FOLDS:
-            raise DataError(
-                f"the images of {data.name} are {plural(number, 'group')} of near-duplicates or of the same thing, and "
-                f"measuring a gain needs at least {NUM_FOLDS}",
-                "add images of other things, or leave out the column concept or label",
-            )
+            raise _too_few_groups(data.name, samples, number)
         prepared, without = encoder.prepare(features_NF, captions, owner_M, groups_N)
         with progress.task("Fitting the head", 3) as task:
             held_out_ND = cross_fitted(prepared, encoder.reads_photographs)
@@ -147,7 +146,7 @@ def tune_head(
         gain = measurements[0]
         is_shown = is_positive(gain) and fitted.head.share < 1
         held_out = _held_out(data, chosen)
-        findings = [] if is_shown else [_not_shown(gain, len(samples), held_out, fitted.head.share)]
+        findings = [] if is_shown else [_not_shown(gain, samples, held_out, fitted.head.share)]
         own = OwnParts(fitted.head, tags)
         if is_shown and with_drafts:
             draft_data = DraftData.of(prepared, held_out_ND, captions)
@@ -194,6 +193,23 @@ def _captioned(data: Dataset, min_images: int) -> list[Sample]:
             "add captions, in a table captions.csv beside the images",
         )
     return chosen
+
+
+def _too_few_groups(name: str, samples: list[Sample], number: int) -> DataError:
+    """The images are too much alike for folds: they look the same, or the data says that they show the same."""
+    concepts = {sample.concept for sample in samples}
+    from_captions = {concept_of_caption(sample.caption) for sample in samples}
+    if len(concepts) < NUM_FOLDS and concepts != from_captions:  # of a column, or of the names of folders
+        return DataError(
+            f"the images of {name} are of {plural(len(concepts), 'thing')} by their concept or label "
+            f"({', '.join(sorted(concepts))}), and measuring a gain needs at least {NUM_FOLDS}",
+            "add images of other things, or leave out the concepts or labels",
+        )
+    return DataError(
+        f"the images of {name} are nearly the same, in {plural(number, 'group')} of near-duplicates or of equal "
+        f"captions, and measuring a gain needs at least {NUM_FOLDS}",
+        "add images of other things, with captions that say what each of them shows",
+    )
 
 
 def _held_out(data: Dataset, chosen: list[Sample]) -> dict[str, int]:
@@ -322,13 +338,17 @@ def _measurements(rows: dict[str, NDArray[Any]]) -> tuple[Measurement, ...]:
     return tuple(measured)
 
 
-def _not_shown(gain: Measurement, images: int, held_out: Mapping[str, int], encoder_share: float) -> Finding:
+def _not_shown(gain: Measurement, samples: list[Sample], held_out: Mapping[str, int], encoder_share: float) -> Finding:
+    images = len(samples)
     interval = f" ({gain.interval.low:+.3f} to {gain.interval.high:+.3f})" if gain.interval else ""
     splits = " and ".join(f"{count} in the split {split}" for split, count in held_out.items())
     others = f" (not counting {splits}, held out for an evaluation)" if splits else ""
     outcome = "nothing is gained yet, so the model without a head stays the better choice"
     if encoder_share == 1:
         outcome = "no share of the head above 0 ranks better, so the model with it would answer as without"
+    caption, number = Counter(sample.caption for sample in samples).most_common(1)[0]
+    if number > SHARED_CAPTION * images:
+        outcome += f"; {number} of them have the caption {caption!r}, which says nothing about each of them"
     return GAIN_NOT_SHOWN.finding(
         "head",
         f"with {images} captioned images{others} the change of the mean reciprocal rank is {gain.value:+.3f}{interval}"
