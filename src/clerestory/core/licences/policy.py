@@ -192,7 +192,7 @@ def _of_name(name: LicenceName, policy: LicencePolicy, table: LicenceTable, step
         if exception is None or licence.id not in exception.accompanies:
             return _Answer((Obstacle(id_, LicenceReason.UNKNOWN_EXCEPTION),), (), (id_,))
         scope = exception.share_alike or scope
-    if steps.intersection(licence.ends_at):
+    if steps.intersection(licence.ends_at) and not licence.unclear:
         return _Answer((), (), (id_,))
     obligations = [Obligation(id_, duty) for duty in licence.duties]
     if scope:
