@@ -26,7 +26,6 @@ from clerestory.models import open_reference
 from clerestory.models.photo.encoder import PhotoEncoder
 from clerestory.models.photo.space import PhotoSpace
 from clerestory.stages.train.tune.head.fit import (
-    NUM_FOLDS,
     HeadData,
     assign_folds,
     caption_ranks,
@@ -35,6 +34,7 @@ from clerestory.stages.train.tune.head.fit import (
     near_duplicates,
     reciprocal_ranks,
 )
+from clerestory.stages.train.tune.head.requirements import NUM_FOLDS
 from table import Row, measure
 
 QUERIES = json.loads(Path(__file__).with_name("photo_queries.json").read_text(encoding="utf-8"))

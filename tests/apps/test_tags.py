@@ -48,7 +48,7 @@ from clerestory.stages.train.tune.head.caption_tags import (
     is_confirmed,
     learn_from_captions,
 )
-from clerestory.stages.train.tune.head.fit import NUM_FOLDS
+from clerestory.stages.train.tune.head.requirements import NUM_FOLDS
 from clerestory.store import open_store
 
 

@@ -15,6 +15,7 @@ from clerestory.cli.evaluate import chosen_splits
 from clerestory.cli.main import build, run
 from clerestory.core.errors import DataError
 from clerestory.data import open_data
+from clerestory.data.images import decode_sample
 from clerestory.stages.train.requirements import check_trainable
 from clerestory.store import open_store
 
@@ -117,6 +118,22 @@ metric = "median_rank"
 where = { task = "image_to_text", split = "test" }
 at_most = 1000
 """
+
+
+@pytest.mark.parametrize(("parts", "expected"), [(2, ["tune", "photos"]), (1, ["serve"])])
+def test_a_head_is_suggested_for_photographs_with_enough_captions(
+    parts: int, expected: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLERESTORY_HOME", str(tmp_path / "home"))
+    source, lines, folder = open_data("photographs"), ["image,caption,split"], tmp_path / "mine"
+    folder.mkdir()
+    for number, (sample, part) in enumerate(product(source, range(parts))):
+        image = decode_sample(source, sample)
+        image.thumbnail((300, 300))
+        image.crop((20 * part, 0, image.width, image.height)).save(folder / f"{number}.jpg")
+        lines.append(f'{number}.jpg,"{sample.caption} {part}",train')
+    (folder / "captions.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert suggested(capsys, "data", "add", str(folder)) == [*expected, "--data", "mine"]
 
 
 def test_every_next_command_of_a_life_runs(

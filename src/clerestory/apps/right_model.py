@@ -17,6 +17,7 @@ from functools import cache, partial
 from hashlib import blake2b
 from importlib.resources import files as package_files
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from clerestory.apps.starter import DEFAULT_NAME, live_or_starter
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from clerestory.models.photo.kinds import KindGuess
 
 MAX_CHECKED = 64  # images of a folder or a dataset that are looked at
+FEW_CHECKED = 8  # after "data add"
+# A photograph has 1,000 to 4,000 colours at this size, an icon at most some hundred.
+COLOURS_SIDE, MIN_COLOURS = 64, 500
 BATCH_SIZE = 16
 MAX_SIDE = 1024  # pixels of a decoded image
 KINDS_FILE = "kinds.safetensors"
@@ -252,31 +256,56 @@ def data_kinds(store: Store, folder: Path | None, dataset: Dataset | None) -> Im
     return dataset_kinds(store, dataset.digest, lambda: dataset)
 
 
-def dataset_kinds(store: Store, digest: str, open_dataset: Callable[[], Dataset]) -> ImageKinds | None:
+def dataset_kinds(
+    store: Store, digest: str, open_dataset: Callable[[], Dataset], max_checked: int = MAX_CHECKED
+) -> ImageKinds | None:
     """The kinds of a dataset's images, from a sample at equal distances; cached by the digest of the dataset.
 
     Args:
         store: the cache.
         digest: of the dataset.
         open_dataset: opens it; called if the answer is not in the cache.
+        max_checked: images of the sample.
 
     Returns:
         None where they cannot be known, because ``photos`` cannot be opened on this machine.
     """
-    key = f"image-kinds/{digest}/{_code()}"
+    key = f"image-kinds/{digest}/{_code()}" + (f"/{max_checked}" if max_checked != MAX_CHECKED else "")
     if (cached := store.cache_read(key)) is not None:
         return ImageKinds(**json.loads(cached))
     data = open_dataset()
-    count = min(len(data), MAX_CHECKED)
-    images = []
-    for sample in (data.samples[i * len(data) // count] for i in range(count)):
-        with suppress(DataError):
-            images.append(_reduced(decode_sample(data, sample)))
+    images = list(_sampled_images(data, max_checked))
     with suppress(NotFound, IntegrityError, NotWritable):
         result = ImageKinds.of((str(guess.kind), guess.is_confident) for guess in kinds_of(images))
         store.cache_content(key, canonical({"confident": result.confident, "unsure": result.unsure}))
         return result
     return None
+
+
+def are_photographs(store: Store, data: Dataset) -> bool:
+    """Whether the images of a dataset are photographs, from a few of them; cheap enough for every ``data add``.
+
+    Drawings in flat colours are recognised by the number of their colours, without importing torch.
+    """
+    colours = [_num_colours(image) for image in _sampled_images(data, FEW_CHECKED)]
+    if not colours or median(colours) < MIN_COLOURS:
+        return False
+    kinds = dataset_kinds(store, data.digest, lambda: data, FEW_CHECKED)
+    return kinds is not None and kinds.main == PHOTOGRAPH and not kinds.is_unsure
+
+
+def _sampled_images(data: Dataset, max_checked: int) -> Iterator[Image.Image]:
+    """The images of a sample at equal distances that can be decoded."""
+    count = min(len(data), max_checked)
+    for sample in (data.samples[i * len(data) // count] for i in range(count)):
+        with suppress(DataError):
+            yield _reduced(decode_sample(data, sample))
+
+
+def _num_colours(image: Image.Image) -> int:
+    """The number of different colours of an image at ``COLOURS_SIDE`` pixels a side, without blending neighbours."""
+    small = image.convert("RGB").resize((COLOURS_SIDE, COLOURS_SIDE), resample=0)
+    return len(small.getcolors(COLOURS_SIDE**2) or ())
 
 
 def _reduced(image: Image.Image) -> Image.Image:

@@ -16,6 +16,7 @@ from rich.text import Text
 from clerestory.apps.captioning import captions_csv
 from clerestory.apps.datasets import add_dataset, duplicate_images, load_dataset
 from clerestory.apps.loading import known_models
+from clerestory.apps.right_model import are_photographs
 from clerestory.cli.help_format import FittingModel
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.core.digest import short
@@ -29,7 +30,8 @@ from clerestory.core.units import plural
 from clerestory.data.shards import verify_shards, write_shards
 from clerestory.models.protocols import require_capability
 from clerestory.stages.train.requirements import check_trainable
-from clerestory.store import open_store
+from clerestory.stages.train.tune.head.requirements import samples_for_head
+from clerestory.store import Store, open_store
 
 MAX_ADDED, MAX_LISTED = 3, 100  # findings of each kind that "data add" and "data show" print
 MAX_VALUES = 10
@@ -66,7 +68,7 @@ def add_(
     if failed is not None:
         common.out.write_line(f"fix: {failed.fix}; then add it again")
         return 1
-    common.out.next(_next_command(data, data.name))
+    common.out.next(_next_command(store, data, data.name))
     return 0
 
 
@@ -230,13 +232,19 @@ def shards_(
     line = f"{path}: {plural(index.size, 'sample')} in {plural(len(index.shards), f'{index.kind} shard')}, {status}"
     common.out.result({"folder": path, "status": status, "index": index}, line)
     if folder is not None:
-        common.out.next(_next_command(data, path))
+        common.out.next(_next_command(open_store(common.home), data, path))
 
 
-def _next_command(data: Dataset, source: str) -> str:
-    """Training where the data have captions to learn from, else search, which needs images alone."""
+def _next_command(store: Store, data: Dataset, source: str) -> str:
+    """Training where the data has captions to learn from, else search, which needs images alone.
+
+    For photographs that is a head on the included model: a training from scratch would need far more of them.
+    """
     try:
         check_trainable(data)
+        if are_photographs(store, data):
+            samples_for_head(data)
+            return f"clerestory tune photos --data {quote(source)}"
     except DataError:
         return f"clerestory serve --data {quote(source)}"
     return f"clerestory train --data {quote(source)}"

@@ -258,7 +258,7 @@ def test_after_an_interrupt_the_message_says_what_is_kept(
     def interrupted(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(head_run, "_captioned", interrupted)
+    monkeypatch.setattr(head_run, "samples_for_head", interrupted)
     command = ["tune", "photos", "--data", "photographs", "--home", str(tmp_path / "home")]
     assert run([*command, *option]) == 130
     said = " ".join(capsys.readouterr().err.split())

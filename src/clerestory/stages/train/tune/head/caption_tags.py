@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from clerestory.core.text import words_of
 from clerestory.models.photo.learned_tags import Floats, LearnedTags
-from clerestory.stages.train.tune.head.fit import NUM_FOLDS, Ints, assign_folds, near_duplicates
+from clerestory.stages.train.tune.head.fit import Ints, assign_folds, near_duplicates
+from clerestory.stages.train.tune.head.requirements import NUM_FOLDS
 from clerestory.stats.ridge import fit_ridge
 
 MIN_PRECISION = 0.9  # on images that it was not fitted on

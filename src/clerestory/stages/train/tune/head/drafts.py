@@ -42,7 +42,8 @@ from clerestory.models.photo.caption_decoder import (
 )
 from clerestory.models.photo.caption_words import SPECIAL, CaptionWords, padded
 from clerestory.models.photo.space import Floats, unit_rows
-from clerestory.stages.train.tune.head.fit import NUM_FOLDS, HeadData, Ints, assign_folds
+from clerestory.stages.train.tune.head.fit import HeadData, Ints, assign_folds
+from clerestory.stages.train.tune.head.requirements import NUM_FOLDS
 from clerestory.stats.captions import CiderD, tokenise
 from clerestory.stats.text import chrf
 from clerestory.store.answer_cache import AnswerCache, answer_key

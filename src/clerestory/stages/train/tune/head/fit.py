@@ -25,14 +25,13 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from clerestory.models.photo.space import Floats, LinearHead, PhotoSpace, unit_rows
+from clerestory.stages.train.tune.head.requirements import NUM_FOLDS
 from clerestory.stats.ranking import best_ranks
 from clerestory.stats.ridge import fit_ridge
 
 Ints = NDArray[np.int64]
 
 SHARES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0)  # of the encoder; with 1 the head is not used
-NUM_FOLDS = 5
-MIN_IMAGES = 20
 MAX_RANKED, MAX_QUERIES = 1_000, 1_600  # images, and captions ranked among them, to choose a share
 # Of the contrastive loss. The size of a step is a share of the root mean square of the weights.
 NUM_STEPS, STEP_SIZE, LOGIT_SCALE, FEATURE_DROPOUT = 16, 0.08, 20.0, 0.1

@@ -21,12 +21,11 @@ from clerestory.core.errors import CapabilityError, ClerestoryError, DataError
 from clerestory.core.evidence import Evidence, Finding, Measurement, Recipe, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest, environment_digest, metered, now, stage_code
-from clerestory.core.sample import TRAIN, VAL, Dataset, Sample, concept_of_caption
+from clerestory.core.sample import Dataset, Sample, concept_of_caption
 from clerestory.core.units import plural
 from clerestory.data.images import decode_sample, image_batches
 from clerestory.models.photo.space import Floats
 from clerestory.models.protocols import AnyModel
-from clerestory.stages.train.requirements import check_captions_differ
 from clerestory.stages.train.sampling import captions_of
 from clerestory.stages.train.tune.findings import DRAFTS_NOT_BETTER, GAIN_NOT_SHOWN
 from clerestory.stages.train.tune.head import drafts
@@ -43,8 +42,6 @@ from clerestory.stages.train.tune.head.drafts import (
 )
 from clerestory.stages.train.tune.head.encoders import HeadEncoder, OwnParts, WithoutHead, head_encoder
 from clerestory.stages.train.tune.head.fit import (
-    MIN_IMAGES,
-    NUM_FOLDS,
     FittedHead,
     HeadData,
     caption_ranks,
@@ -53,6 +50,7 @@ from clerestory.stages.train.tune.head.fit import (
     near_duplicates,
     reciprocal_ranks,
 )
+from clerestory.stages.train.tune.head.requirements import MIN_IMAGES, NUM_FOLDS, samples_for_head
 from clerestory.stats.aggregate import measure
 from clerestory.stats.rows import write_rows
 from clerestory.store import Store
@@ -124,8 +122,7 @@ def tune_head(
         return earlier
     tags = None
     with metered() as meter:
-        chosen = _captioned(data, drafts.MIN_IMAGES if with_drafts else MIN_IMAGES)
-        check_captions_differ(chosen, "captioned image", data.name, NUM_FOLDS)
+        chosen = samples_for_head(data, drafts.MIN_IMAGES if with_drafts else MIN_IMAGES)
         samples, features_NF = _features(encoder, chosen, data, store.answer_cache, progress)
         texts = [(i, text) for i, sample in enumerate(samples) for text in captions_of(sample)]
         captions, owner_M = [text for _, text in texts], np.array([i for i, _ in texts])
@@ -179,20 +176,6 @@ def tune_head(
 def is_positive(change: Measurement) -> bool:
     """Whether a change is above 0 with its whole interval."""
     return change.interval is not None and change.interval.low > 0
-
-
-def _captioned(data: Dataset, min_images: int) -> list[Sample]:
-    splits = {sample.split for sample in data}
-    chosen = [s for s in data if captions_of(s) and (TRAIN not in splits or s.split in (TRAIN, VAL))]
-    if len(chosen) < min_images:
-        need = f"{data.name} has {plural(len(chosen), 'image')} with captions to fit on, and at least {min_images} are "
-        if min_images > MIN_IMAGES:
-            raise DataError(f"{need}needed for caption drafts", "add captions, or leave out --caption-drafts")
-        raise DataError(
-            f"{need}needed (a gain begins at a few hundred)",
-            "add captions, in a table captions.csv beside the images",
-        )
-    return chosen
 
 
 def _too_few_groups(name: str, samples: list[Sample], number: int) -> DataError:
