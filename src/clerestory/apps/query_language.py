@@ -18,24 +18,15 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
 from clerestory.core.sample import Sample
-from clerestory.models.languages import languages_of, vocabulary_of
+from clerestory.models.languages import LANGUAGE_NAMES, language_detector, languages_of, vocabulary_of
 
 SURE = 0.99
 LIKELY = 0.9
 MIN_UNKNOWN = 0.6  # share of words that the tokenizer splits: of two words both, because one may be a loan word
 MIN_UNKNOWN_LONG = 0.2  # of four words or more, for which the detector is more reliable
 LONG = 4
-NAMES = {
-    "ar": "Arabic", "bn": "Bengali", "ca": "Catalan", "cs": "Czech", "da": "Danish", "de": "German", "el": "Greek",
-    "en": "English", "es": "Spanish", "fi": "Finnish", "fr": "French", "he": "Hebrew", "hi": "Hindi", "hu": "Hungarian",
-    "id": "Indonesian", "it": "Italian", "ja": "Japanese", "ko": "Korean", "nl": "Dutch", "no": "Norwegian",
-    "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sv": "Swedish", "th": "Thai",
-    "tr": "Turkish", "uk": "Ukrainian", "vi": "Vietnamese", "zh": "Chinese",
-}  # fmt: skip
 MANY = frozenset({"multilingual", "multi", "mul"})  # how model cards say "many languages"
 ENGLISH = ("en",)
 
@@ -80,12 +71,12 @@ class QueryLanguages:
     @property
     def names(self) -> tuple[str, ...]:
         """The model's languages for people; empty if they are not known, or are many."""
-        return () if self._accepted & MANY else tuple(NAMES.get(code, code) for code in self.codes)
+        return () if self._accepted & MANY else tuple(LANGUAGE_NAMES.get(code, code) for code in self.codes)
 
     def check(self, query: str) -> ForeignQuery | None:
         """The language of a query that the model was not trained on; None for any other query."""
         words = _words(query)
-        if not words or self._accepted & MANY or not self._accepted <= NAMES.keys():
+        if not words or self._accepted & MANY or not self._accepted <= LANGUAGE_NAMES.keys():
             return None
         from_captions = [self._caption_words[word] for word in words if word in self._caption_words]
         unknown = sum(word not in self._vocabulary for word in words) / len(words)
@@ -93,7 +84,7 @@ class QueryLanguages:
         is_latin, is_of_captions = _is_latin(query), 2 * len(from_captions) > len(words)
         if is_latin and (len(words) == 1 or not (is_of_captions or unknown >= minimum)):
             return None  # without loading the detector
-        probabilities = dict(_detector().rank(query.lower()))
+        probabilities = dict(language_detector().rank(query.lower()))
         others = {code: p for code, p in probabilities.items() if code not in self._accepted}
         best = max(others, key=others.__getitem__)
         total = sum(others.values())
@@ -105,23 +96,13 @@ class QueryLanguages:
             return None
         if from_captions and others[best] < 0.5:
             best = max(set(from_captions), key=from_captions.count)
-        return ForeignQuery(NAMES[best] if others[best] >= 0.5 or from_captions else "", self.names)
+        return ForeignQuery(LANGUAGE_NAMES[best] if others[best] >= 0.5 or from_captions else "", self.names)
 
     def _words_of_other_languages(self, samples: Iterable[Sample]) -> dict[str, str]:
         texts = {(caption.lang.partition("-")[0], caption.text) for sample in samples for caption in sample.captions}
         accepted = {word for code, text in texts if code in self._accepted for word in _words(text)}
-        others = {word: code for code, text in sorted(texts) if code in NAMES for word in _words(text)}
+        others = {word: code for code, text in sorted(texts) if code in LANGUAGE_NAMES for word in _words(text)}
         return {w: code for w, code in others.items() if w not in accepted and w not in self._vocabulary}
-
-
-@cache
-def _detector() -> Any:
-    """The detector, with the languages of ``NAMES``; loading it takes about a second."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    detector = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    detector.set_languages(sorted(NAMES))
-    return detector
 
 
 def _words(text: str) -> list[str]:
