@@ -97,6 +97,8 @@ def test_a_source_on_two_paths_counts_with_the_worse() -> None:
     policy = LicencePolicy(propagates=("derivation",))
     assert blocked_by(trace_licences(items, "page", policy)) == {"photos → page": ["non_commercial"]}
     assert trace_licences(items, "model", policy).state == LicenceState.PASSES
+    longer = trace_licences(items, "page", LicencePolicy(propagates=("training", "generation")))
+    assert blocked_by(longer) == {"photos → model → page": ["non_commercial"]}
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,11 @@ def test_every_kind_of_finding() -> None:
     }
 
 
+def test_a_refused_licence_beside_an_unknown_one_is_refused_for_its_own_reason() -> None:
+    data = dataset("CC-BY-NC-4.0 AND LicenseRef-x")
+    assert found(data) == {("CLR-A042", "non_commercial"): ("000",)}
+
+
 def test_clean_data_has_no_finding_and_empty_data_neither() -> None:
     assert check_licences(dataset("CC0-1.0", "CC-PDM-1.0"), STRICT) == []
     assert check_licences(dataset(), STRICT) == []
