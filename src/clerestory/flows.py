@@ -8,7 +8,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from clerestory.apps.confidence import GUESS, NOT_MEASURED, fit_search
+from clerestory.apps.confidence import NO_MATCH, NOT_MEASURED, fit_search
 from clerestory.apps.datasets import add_dataset
 from clerestory.apps.loading import load_model
 from clerestory.apps.search import build_index, search
@@ -145,7 +145,7 @@ def search_photographs(store: Store, progress: Progress) -> list[str]:
     for query in PHOTO_QUERIES:
         hits = search(model, index, query, 1)
         answerable = calibrators.query is None or calibrators.query.is_answerable(index, model.embed_texts([query])[0])
-        confidence = calibrators.of_text(hits, None if answerable else GUESS)[0]
+        confidence = calibrators.of_text(hits, None if answerable else NO_MATCH)[0]
         sample, label = hits[0].sample, confidence.label if confidence else NOT_MEASURED
         doubt = "no good match; the nearest is " if confidence and not confidence.level else ""
         lines.append(f"{query}: {doubt}{sample.id} ({label}), {sample.caption}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clerestory.apps.confidence import GUESS, SearchCalibrators, fit_search
+from clerestory.apps.confidence import NO_MATCH, SearchCalibrators, fit_search
 from clerestory.apps.query_match import fit_query_match, random_texts, random_words
 from clerestory.apps.search import build_index, search
 from clerestory.core.sample import Caption, Dataset, Sample
@@ -52,7 +52,7 @@ def test_answerable_and_unanswerable_queries_are_separated(some_icons: Dataset, 
     assert match.false_alarms / match.num_known <= 0.25
     assert match.misses / match.num_random <= 0.25
     hits = search(model, index, "asdkjh qwe", 3)
-    assert calibrators.of_text(hits, GUESS) == [GUESS] * 3
+    assert calibrators.of_text(hits, NO_MATCH) == [NO_MATCH] * 3
 
 
 def test_random_words_are_in_no_caption() -> None:

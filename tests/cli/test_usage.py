@@ -9,7 +9,7 @@ import pytest
 from cyclopts import App
 
 from clerestory.cli.help_format import NO_DEFAULT
-from clerestory.cli.main import INTERNAL_ERROR, build, run
+from clerestory.cli.main import INTERNAL_ERROR, OTHER_NAMES, SUBCOMMANDS, build, commands, run
 
 LIBRARY_WORDS = ("requires an argument", "Unused Tokens", "unable to convert", "Unknown option", "specified multiple")
 
@@ -37,6 +37,19 @@ LIBRARY_WORDS = ("requires an argument", "Unused Tokens", "unable to convert", "
         ("release list --json --json", "--json is given twice", "give it once"),
         ("release --home x", "clerestory release needs a command before --home", "the commands are gate, list"),
         ("--quiet", "clerestory needs a command before --quiet", "the commands are demo, data"),
+        (
+            "use search cat --orientation wide",
+            "--orientation must be landscape, portrait or square, not 'wide'",
+            "see ",
+        ),
+        ("search cat", "clerestory has no command 'search'", "did you mean: use search"),
+        ("describe a.png", "clerestory has no command 'describe'", "did you mean: use describe"),
+        ("predict a.png", "clerestory has no command 'predict'", "did you mean: use describe"),
+        ("digest", "clerestory has no command 'digest'", "did you mean: report"),
+        ("duplicates x", "clerestory has no command 'duplicates'", "did you mean: data duplicates"),
+        ("verify", "clerestory has no command 'verify'", "did you mean: release verify, pack verify"),
+        ("serach cat", "clerestory has no command 'serach'", "did you mean: use search"),
+        ("evalute x", "clerestory has no command 'evalute'", "did you mean: evaluate"),
         ("release promot", "clerestory release has no command 'promot'", "did you mean: promote"),
         ("train --steps -1", "--steps must be at least 1, not -1", ""),
         ("train --set batch_size=0", "--set batch_size must be at least 1, not 0", ""),
@@ -125,3 +138,9 @@ def test_serve_says_at_once_that_a_model_does_not_exist(
     error = capsys.readouterr().err
     assert message in error
     assert "fix: " in error
+
+
+def test_every_other_name_of_a_command_leads_to_one_that_exists() -> None:
+    existing = {*commands(), *(f"{group} {name}" for group, names in SUBCOMMANDS.items() for name in names)}
+    assert set(OTHER_NAMES.values()) <= existing
+    assert not set(OTHER_NAMES) & set(commands())

@@ -301,6 +301,19 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
     expect(page.get_by_role("heading", level=1)).to_contain_text("Evidence")
 
 
+def test_a_style_from_elsewhere_is_not_copied_when_a_part_of_the_page_is_replaced(
+    page: Page, files: list[Path]
+) -> None:
+    """A browser or an extension may set one; copying it would be refused by the policy, which the console reports."""
+    page.goto("/describe")
+    page.get_by_label("Choose pictures").set_input_files(files)
+    page.get_by_role("button", name="Suggest captions").click()
+    page.wait_for_url("**/describe/*")
+    page.evaluate("document.querySelectorAll('input').forEach((each) => { each.style.caretColor = 'auto'; })")
+    page.get_by_role("button", name="Accept for red.png").click()
+    expect(page.get_by_text("1 of 2 accepted", exact=True)).to_be_visible()
+
+
 def test_without_scripts_a_caption_is_accepted_too(chromium: Browser, server: str, files: list[Path]) -> None:
     context = chromium.new_context(base_url=server, java_script_enabled=False)
     page = context.new_page()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,36 @@ def own(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset, tiny_model
     made.store.close()
 
 
+class Recorder:
+    """A progress that remembers what it was shown: each task with the steps that were done."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.tasks: list[tuple[str, int, int]] = []
+
+    @contextmanager
+    def task(self, label: str, total: int) -> Iterator[Recorder]:
+        self.tasks.append((label, total, 0))
+        yield self
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        label, total, done = self.tasks[-1]
+        self.tasks[-1] = (label, total, done + steps)
+
+    def write_line(self, line: str) -> None:
+        self.lines.append(line)
+
+
 def test_it_follows_the_alias_and_recovers(own: World, tmp_path: Path) -> None:
-    follower = ModelFollower(own.store, own.data, "icons")
+    progress = Recorder()
+    follower = ModelFollower(own.store, own.data, "icons", progress)
     assert follower.not_ready_reason
     with pytest.raises(RequestRejected, match="is being loaded"):
         _ = follower.loaded
     follower.poll()
+    assert progress.tasks[0][0] == "Embedding images"
+    assert all(done == total > 0 for _, total, done in progress.tasks)
+    assert "embedding images with icons@2" in progress.lines[0]
     first = follower.loaded
     assert first.release.ref == "icons@2"
     assert follower.not_ready_reason == ""

@@ -40,7 +40,7 @@ def test_a_text_search_shows_pictures_with_captions_and_confidence(client: TestC
     assert re.search(rf"the 30 best matches of {len(world.data)} pictures, in \d+ ms", visible(answer.text))
     shown = re.findall(
         r'class="confidence c\d" title="(?:Of 100 answers with such a score, about \d+ were right'
-        r'|The query matches these images no better than random words do)"',  # so it is with untrained weights
+        r'|The query matches nothing here better than random words do)"',  # so it is with untrained weights
         answer.text,
     )
     assert len(shown) == 30
@@ -50,7 +50,19 @@ def test_a_text_search_shows_pictures_with_captions_and_confidence(client: TestC
     assert "immutable" in image.headers["cache-control"]
 
 
-def test_a_query_in_another_language_is_named_and_its_hits_are_guesses(client: TestClient) -> None:
+def test_words_after_a_minus_are_avoided_and_a_long_query_is_cut_with_a_notice(client: TestClient) -> None:
+    plain, avoided = (client.get("/", params={"q": query}).text for query in ("a red heart", "a red heart -face"))
+    assert pictures_of(avoided) != pictures_of(plain)
+    assert "The confidence is not measured for a query with words to leave out" in visible(avoided)
+    only = client.get("/", params={"q": "-face"}).text
+    assert "Add what you are looking for" in visible(only)
+    assert not pictures_of(only)
+    cut = client.get("/", params={"q": "heart " * 800}).text
+    assert "The query has 4,799 characters, and only the first 300 are searched for." in visible(cut)
+    assert "Search all styles" not in cut
+
+
+def test_a_query_in_another_language_is_named_and_its_hits_are_unlikely(client: TestClient) -> None:
     page = client.get("/", params={"q": "un perro en la playa"}).text
     assert "This seems to be Spanish, but the model was trained on English only; write it in English." in visible(page)
     assert page.count('class="confidence c0"') == 30
@@ -361,6 +373,8 @@ def test_releases_are_shown_before_the_model_is_loaded_and_search_waits(world: W
     assert answer.status_code == client.get("/readyz").status_code == 503
     assert "Not ready yet" in answer.text
     assert answer.headers["refresh"]  # the page appears by itself
+    assert "To the search page" not in answer.text, "this is the search page"
+    assert "To the search page" in client.get("/describe").text
     assert client.post("/v1/embeddings", json={"input": "cat"}).json()["error"]["type"] == "not_ready"
 
 

@@ -35,8 +35,8 @@ def test_confidence_rises_with_the_score_and_the_labels_stand_for_the_accuracy()
     assert list(calibrator.accuracies) == sorted(calibrator.accuracies)
     levels = [calibrator.confidence(score / 100).level for score in range(101)]
     assert levels == sorted(levels)
-    assert (levels[0], levels[-1]) == (0, 3)
-    assert calibrator.confidence(0.55).label == "fairly sure"
+    assert (levels[0], levels[-1]) == (0, 2)
+    assert calibrator.confidence(0.3).label == "possible"
     assert abs(float(calibrator.confidence(0.5).detail.split("about ")[1].split()[0]) - 50) < 10
 
 
@@ -44,10 +44,10 @@ def test_no_calibrator_is_fitted_on_too_few_answers() -> None:
     assert _fit([(0.5, True)] * 59, 20, True) is None
 
 
-def test_a_model_at_chance_only_guesses() -> None:
+def test_no_answer_of_a_model_at_chance_is_likely() -> None:
     calibrator = _fit([(i / 100, i % 20 == 0) for i in range(100)], 10, True)
     assert isinstance(calibrator, ScoreCalibrator)
-    assert {calibrator.confidence(score / 10).label for score in range(11)} == {"a guess"}
+    assert {calibrator.confidence(score / 10).label for score in range(11)} == {"unlikely"}
 
 
 def test_the_queue_is_bounded_and_in_order() -> None:
@@ -74,7 +74,7 @@ def test_the_queue_is_bounded_and_in_order() -> None:
 def test_reviews_are_bounded_in_memory_and_go_on_from_the_disk(tmp_path: Path) -> None:
     reviews = Reviews(ReviewFiles(tmp_path), max_in_memory=2)
     first = reviews.new("a@1")
-    proposals = (Proposal("red", Confidence("a guess", 0, "why")), Proposal("é", None))
+    proposals = (Proposal("red", Confidence("unlikely", 0, "why")), Proposal("é", None))
     item = ReviewItem(1, "a.png", b"webp", proposals, "red")
     first.add([(item, b"large")], [RejectedFile("b", "c", "d")])
     first.step("editing", lambda page: page.with_edits({"caption-1": "a caption nobody has accepted yet"}))

@@ -39,26 +39,29 @@ MAX_BINS = 16
 
 NOT_MEASURED = "not measured"  # in place of a label
 
-# Minimum accuracy, level and label.
-LEVELS = ((0.7, 3, "very sure"), (0.4, 2, "fairly sure"), (0.15, 1, "not so sure"), (0.0, 0, "a guess"))
+# Minimum accuracy, level and label. The labels are the same wherever a confidence is shown.
+LEVELS = ((0.5, 2, "likely"), (0.15, 1, "possible"), (0.0, 0, "unlikely"))
+(_, LIKELY_LEVEL, LIKELY_LABEL), (_, POSSIBLE_LEVEL, POSSIBLE_LABEL), (_, UNLIKELY_LEVEL, UNLIKELY_LABEL) = LEVELS
 
 
 @dataclass(frozen=True, slots=True)
 class Confidence:
-    """The confidence of one answer: a label, a level from 0 to 3, and one sentence that explains it."""
+    """The confidence of one answer: a label, a level from 0 to 2, and one sentence that explains it."""
 
     label: str
     level: int
     detail: str
 
 
-GUESS = Confidence("a guess", 0, "The query matches these images no better than random words do")
-FOREIGN = Confidence("a guess", 0, "The query seems to be in a language that the model was not trained on")
-UNLIKE = Confidence("a guess", 0, "The image does not look like those the model was trained on")
+NO_MATCH = Confidence(UNLIKELY_LABEL, UNLIKELY_LEVEL, "The query matches nothing here better than random words do")
+FOREIGN = Confidence(
+    UNLIKELY_LABEL, UNLIKELY_LEVEL, "The query seems to be in a language that the model was not trained on"
+)
+UNLIKE = Confidence(UNLIKELY_LABEL, UNLIKELY_LEVEL, "It does not look like what the model was trained on")
 # Where no accuracy can be measured: of images without captions, or with captions that each describe one image only.
-LIKELY = Confidence("likely", 2, "Of 100 random queries, only 1 finds an image that is this similar")
-POSSIBLE = Confidence("possible", 1, "Of 100 random queries, fewer than 10 find an image that is this similar")
-UNLIKELY = Confidence("unlikely", 0, "Random queries find images that are this similar too")
+LIKELY = Confidence(LIKELY_LABEL, LIKELY_LEVEL, "Of 100 random queries, only 1 finds anything this similar")
+POSSIBLE = Confidence(POSSIBLE_LABEL, POSSIBLE_LEVEL, "Of 100 random queries, fewer than 10 find anything this similar")
+UNLIKELY = Confidence(UNLIKELY_LABEL, UNLIKELY_LEVEL, "Random queries find something this similar too")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ def explain(calibrator: ScoreCalibrator | None, queries: str, correct_when: str)
         correct_when: one sentence on which answers count as correct.
     """
     if calibrator is None:
-        return "It has not been measured for these images, since too few of them have known names."
+        return "The confidence is not measured here, since too few names are known to measure it with."
     held_out = " that the model had never seen in training" if calibrator.held_out else ""
     levels = "; ".join(f"“{label}” at least {round(100 * minimum)} in 100" for minimum, _, label in LEVELS[:-1])
     return (

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -87,11 +88,25 @@ SUBCOMMANDS = {
     },
 }
 MODULES = {("use", "search"): "search"}  # subcommands with a module of their own
+# What people call a command that has another name.
+OTHER_NAMES = {
+    "find": "use search",
+    "caption": "use describe",
+    "tag": "use describe",
+    "predict": "use describe",
+    "digest": "report",
+    "finetune": "tune",
+    "fine-tune": "tune",
+    "benchmark": "evaluate",
+    "eval": "evaluate",
+    "deploy": "release promote",
+}
 EPILOGUE = """
 Start here:  clerestory demo
 Everywhere:  --json  --home DIR  --quiet  --debug
 Exit codes:  0 yes, 1 no, 2 invalid input, 3 cannot decide, 4 internal error, 130 interrupted
 """
+_QUOTED_MINUS = re.compile(r"-[^-=\s][^=\s]*\s")
 INTERNAL_ERROR = 4
 BROKEN_PIPE = 141  # as of a process that SIGPIPE ended; 0 would mean yes
 
@@ -145,7 +160,7 @@ def run(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments
     try:
         return _exit_code(
-            build()(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+            build()(_protected(arguments), exit_on_error=False, print_error=False, result_action="return_value")
         )
     except KeyboardInterrupt as interrupt:
         # A command that knows what it has kept says so.
@@ -182,6 +197,13 @@ def run(arguments: Sequence[str]) -> int:
         return INTERNAL_ERROR
 
 
+def _protected(arguments: Sequence[str]) -> list[str]:
+    """The arguments, where a quoted query that begins with a word to avoid (``"-people beach"``) is not an option."""
+    if list(arguments[:2]) != ["use", "search"]:
+        return list(arguments)
+    return [f" {each}" if _QUOTED_MINUS.match(each) else each for each in arguments]
+
+
 def _exit_code(result: object) -> int:
     return result if isinstance(result, int) else 0
 
@@ -198,9 +220,21 @@ def _unknown(arguments: Sequence[str], error: UnknownCommandError, as_json: bool
     fail(
         f"{parent} has no command {name!r}",
         f"the commands are {', '.join(known)}",
-        closest(name, known),
+        closest(name, known) if group else _closest_commands(name),
         as_json=as_json,
     )
+
+
+def _closest_commands(name: str) -> tuple[str, ...]:
+    """The commands that were probably meant, also those of a group and those with another name."""
+    meant: dict[str, list[str]] = {command: [command] for command in commands()}
+    for group, subcommands in SUBCOMMANDS.items():
+        for subcommand in subcommands:
+            meant.setdefault(subcommand, []).append(f"{group} {subcommand}")
+    for other, command in OTHER_NAMES.items():
+        meant.setdefault(other, [command])
+    names = [name] if name in meant else closest(name, meant)
+    return tuple(dict.fromkeys(command for each in names for command in meant[each]))
 
 
 def main() -> None:

@@ -58,8 +58,18 @@ def label(confidence: Confidence | None) -> str:
     return confidence.label if confidence else NOT_MEASURED
 
 
-def name_unreadable(unreadable: Sequence[Unreadable], out: Output) -> None:
-    """The files that were left out: of each reason the first ones are named, and the others counted."""
+def name_unreadable(unreadable: Sequence[Unreadable], out: Output, is_known: bool = False) -> None:
+    """The files that were left out: of each reason the first ones are named, and the others counted.
+
+    Args:
+        unreadable: the files and folders.
+        out: for the lines.
+        is_known: whether they were named before; then there is only their number.
+    """
+    if is_known and unreadable:
+        files = plural(len(unreadable), "file is", "files are")
+        out.write_line(f"notice: {files} left out, as before; --rescan-all names them again")
+        return
     by_problem: dict[str, list[str]] = {}
     for each in unreadable:
         by_problem.setdefault(each.problem, []).append(each.path)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +17,7 @@ from rich.table import Table
 from clerestory.apps.captioning import captions_csv, file_cell, file_problem, read_image_file
 from clerestory.apps.confidence import (
     FOREIGN,
-    GUESS,
+    NO_MATCH,
     UNLIKE,
     Confidence,
     SearchCalibrators,
@@ -25,14 +26,15 @@ from clerestory.apps.confidence import (
 from clerestory.apps.datasets import load_dataset, show_findings
 from clerestory.apps.folder_index import FolderHit, QueryPart, SearchFilter, compose_query
 from clerestory.apps.folder_index.captions import FolderCaptions, FolderSamples, read_captions, samples_digest
-from clerestory.apps.folder_index.filters import parse_date
+from clerestory.apps.folder_index.filters import check_under, parse_date
 from clerestory.apps.folder_index.output import write_links
-from clerestory.apps.folder_index.query import WITHOUT_WEIGHT
+from clerestory.apps.folder_index.query import WITHOUT_WEIGHT, parse_query
 from clerestory.apps.folder_index.source import count_unlike_files, image_folder
 from clerestory.apps.loading import known_models
 from clerestory.apps.query_language import QueryLanguages
 from clerestory.apps.right_model import data_kinds
 from clerestory.apps.search import SearchHit, SearchIndex, build_index, search_by_embedding
+from clerestory.apps.starter import DEFAULT_NAME
 from clerestory.apps.tagging import embed_and_tag, open_index
 from clerestory.apps.tags import Tag, encode_tag, reasons
 from clerestory.apps.training_reference import (
@@ -44,6 +46,8 @@ from clerestory.apps.training_reference import (
 from clerestory.cli.help_format import FittingModel
 from clerestory.cli.model_output import label, load_fitting, name_unreadable, warn
 from clerestory.cli.output import PLAIN, Common, Output
+from clerestory.cli.temporary_store import open_store_or_temporary
+from clerestory.cli.usage import is_folder_argument, quote_path
 from clerestory.core.errors import DataError, InputError
 from clerestory.core.outputs import check_output, check_output_folder, write_output
 from clerestory.core.sample import Dataset
@@ -52,7 +56,7 @@ from clerestory.core.text import valid_unicode
 from clerestory.core.units import plural
 from clerestory.data.images import decode_image
 from clerestory.models.protocols import Embedder, require_capability
-from clerestory.store import Store, open_store
+from clerestory.store import Store
 
 
 @dataclass
@@ -103,7 +107,7 @@ def search_(
     without: Annotated[list[str] | None, Parameter(negative=())] = None,
     like_weight: float = 1.0,
     without_weight: float = WITHOUT_WEIGHT,
-    data: str = "icons",
+    data: str | None = None,
     model: FittingModel = "",
     limit: int = 10,
     under: str = "",
@@ -121,13 +125,15 @@ def search_(
     """Search images by text, in any phrasing, by other images, or by both.
 
     Args:
-        words: The query, such as: a happy cat; in a language of the model, for Clerestory's own models English.
+        words: The query, such as: a happy cat; in a language of the model, for Clerestory's own models English. In
+            quotes, a word after a minus is avoided: "beach -people".
         like: A JPEG, PNG or WEBP file: images similar to it are found. Repeat it for several; with words, images that
             match both.
         without: Words for what the images should not show; quote several words. Repeat it for several.
         like_weight: The weight of each image of --like; that of the words is 1.
         without_weight: The weight of each --without.
-        data: The images to search: a folder, the name of a dataset, or any source that "data add" accepts.
+        data: The images to search: a folder, the name of a dataset, or any source that "data add" accepts (default:
+            icons).
         limit: The maximum number of images.
         under: Of a folder, only images in this subfolder.
         name: Of a folder, only images whose file name matches this pattern, such as "IMG_2*.jpg"; quote it.
@@ -152,18 +158,23 @@ def search_(
         orientation or "",
         min_side,
     )
+    if data is None:
+        _refuse_folder(words)
+    data = DEFAULT_NAME if data is None else data
     images = [(path, _query_image(path)) for path in like or []]
-    query = SearchQuery(
-        " ".join(words), images, [text for text in without or [] if text.strip()], like_weight, without_weight
-    )
-    if not query.words.strip() and not images:
+    parsed = parse_query(" ".join(words))
+    avoided = [*parsed.without, *(text for text in without or [] if text.strip())]
+    query = SearchQuery(parsed.words, images, avoided, like_weight, without_weight)
+    if not query.words and not images:
         fix = "add words to find, or an image with --like" if query.without else "enter a few words"
         raise InputError("the query is empty", fix)
     if csv:
         check_output(csv, force)
     if links:
         check_output_folder(links)
-    store = open_store(common.home)
+    if parsed.problem:
+        common.out.write_line(f"warning: {parsed.problem}")
+    store = open_store_or_temporary(common)
     folder = image_folder(store, data)
     if folder is None and (filters != SearchFilter() or links or rescan_all):
         raise InputError(
@@ -283,7 +294,7 @@ def _search_folder(
 ) -> SearchResult:
     index = open_index(folder, store, model)
     update = index.update(embed_and_tag(model), out, rescan_all=rescan_all)
-    name_unreadable(update.unreadable, out)
+    name_unreadable(update.unreadable, out, update.is_unreadable_known and not rescan_all)
     if not len(index):
         raise DataError(f"none of the images in {folder} can be read", "replace them, or name another folder")
     try:
@@ -294,6 +305,8 @@ def _search_folder(
     show_findings(captions.findings, str(folder), out)
     snapshot = index.snapshot
     samples = FolderSamples(snapshot, captions)
+    if filters.under:
+        filters = replace(filters, under=check_under(filters.under, index.folder, snapshot.state))
     reference = training_reference(model, store, out)
     warn(unlike_sentence(*count_unlike_files(reference, index, store), reference.data), out)
     files = index.search(query.embed(model), limit, filters)
@@ -332,6 +345,20 @@ def _confidences(
     return confidences
 
 
+def _refuse_folder(words: Sequence[str]) -> None:
+    """Raise ``InputError`` if the last word of a query without --data is a folder, which was meant to be searched."""
+    *others, last = words or ("",)
+    is_folder = is_folder_argument(last, alone=not others)
+    if not is_folder and not last.startswith(("/", "~/", "./", "../")):
+        return
+    query = shlex.quote(" ".join(others)) if others else "WORDS"
+    what = "is a folder" if is_folder else "is a path, but there is no such folder"
+    raise InputError(
+        f"{last} {what}, and a folder is searched with --data",
+        f"run: clerestory use search {query} --data {quote_path(last)}; or quote the whole query if it is a word of it",
+    )
+
+
 def _query_image(path: Path) -> Image.Image:
     """The image to search with.
 
@@ -349,7 +376,7 @@ def _query_image(path: Path) -> Image.Image:
 def _doubt(
     query: str, model: Embedder, index: SearchIndex, calibrators: SearchCalibrators, out: Output
 ) -> Confidence | None:
-    """Why all hits of a query are guesses, which is reported; None if they may not be."""
+    """Why no hit of a query is likely to be right, which is reported; None if some may be."""
     languages = QueryLanguages(model, index.samples)
     if foreign := languages.check(query):
         out.write_line(f"warning: {foreign.sentence}")
@@ -359,7 +386,7 @@ def _doubt(
         return None
     words_in = f", in {' or '.join(languages.names)}" if languages.names else ""
     out.write_line(f"notice: nothing matches {query!r} better than random words would; try other words{words_in}")
-    return GUESS
+    return NO_MATCH
 
 
 def _notice(confidences: Sequence[Confidence | None], out: Output) -> None:
@@ -369,7 +396,7 @@ def _notice(confidences: Sequence[Confidence | None], out: Output) -> None:
     if all(confidence is None for confidence in confidences):
         out.write_line("notice: no confidence is shown, because there are too few images to measure it")
     elif not any(confidence and confidence.level for confidence in confidences):
-        out.write_line("notice: all of these are guesses; try other words")
+        out.write_line("notice: none of these is likely to be right; try other words")
 
 
 def _date(file: FolderHit) -> str:

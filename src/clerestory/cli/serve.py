@@ -14,7 +14,8 @@ from clerestory.apps.right_model import choose_model, data_kinds
 from clerestory.apps.starter import DEFAULT_NAME, live_or_starter
 from clerestory.cli.help_format import MODEL_FORMS
 from clerestory.cli.output import PLAIN, Common
-from clerestory.core.errors import NotFound, not_found
+from clerestory.cli.usage import is_folder_argument, quote_path
+from clerestory.core.errors import InputError, NotFound, not_found
 from clerestory.core.imports import paused_garbage_collection
 from clerestory.core.sample import Dataset
 from clerestory.models.starter import PHOTOS
@@ -51,7 +52,7 @@ def serve_(
             common.out.write_line(f"notice: {notice}")
         from clerestory.web import create_app, run  # here, because it imports torch
     run(
-        create_app(store, dataset, name, model, folder),
+        create_app(store, dataset, name, model, folder, common.out),
         host=host,
         port=port,
         on_listening=lambda url: common.out.write_line(f"open {url}  (Ctrl-C stops the server)"),
@@ -97,6 +98,11 @@ def _model_to_serve(store: Store, name: str, model: str, common: Common) -> tupl
         return name, ref
     names = {release.name for release in store.releases()}
     if name not in names:
+        if is_folder_argument(name, alone=False):
+            raise InputError(
+                f"{name} is a folder, and NAME is that of a model; the folder of images is given with --data",
+                f"run: clerestory serve --data {quote_path(name)}",
+            )
         fix = "" if names else "there is no release yet; serve an included model with: clerestory serve --model starter"
         raise not_found("model", name, names, fix)
     if store.alias(name, "live") is None:

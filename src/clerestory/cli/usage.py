@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple, get_args
+from pathlib import Path
+from shlex import quote
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from cyclopts import CoercionError, CycloptsError, MissingArgumentError, Token, UnusedCliTokensError, convert
 from cyclopts.exceptions import RepeatArgumentError, UnknownOptionError
@@ -37,6 +40,28 @@ def convert_strictly(type_: Any, tokens: Sequence[Token]) -> Any:
     return convert(type_, tokens)
 
 
+def is_folder_argument(word: str, alone: bool) -> bool:
+    """Whether a word that should be something else, such as a word of a query, names a folder that exists.
+
+    Args:
+        word: as it was given.
+        alone: whether it is the only word: then one without a slash is taken for a word.
+    """
+    looks_like_path = any(mark in word for mark in ("/", os.sep)) or word.startswith("~") or word in (".", "..")
+    if not word or (not looks_like_path and (alone or " " in word)):
+        return False
+    try:
+        return Path(word).expanduser().is_dir()
+    except (OSError, RuntimeError, ValueError):  # too long, no such user, a null byte
+        return False
+
+
+def quote_path(path: str) -> str:
+    """A path for a shell, which still replaces a leading ``~``."""
+    home, slash, rest = path.partition("/")
+    return f"{home}{slash}{quote(rest) if rest else ''}" if home.startswith("~") and home.isascii() else quote(path)
+
+
 def describe_usage_error(error: CycloptsError) -> UsageProblem:
     """The problem and the remedy of a wrong usage, in words of ours."""
     command = " ".join(("clerestory", *(error.command_chain or ())))
@@ -45,6 +70,9 @@ def describe_usage_error(error: CycloptsError) -> UsageProblem:
         case UnknownOptionError():
             name = (error.token.keyword or error.token.value).partition("=")[0]
             known = [name for argument in error.argument_collection for name in argument.names]
+            if command.endswith("use search") and not name.startswith("--"):
+                fix = f'to avoid a word, put the whole query into quotes: clerestory use search "WORDS {name}"'
+                return UsageProblem(f"{command} has no option {name}", fix)
             return UsageProblem(f"{command} has no option {name}", fix, closest(name, known))
         case UnusedCliTokensError():
             words = " ".join(error.unused_tokens or ())
@@ -79,4 +107,8 @@ def _placeholder(error: CycloptsError) -> str:
 
 
 def _kind(type_: Any) -> str:
+    for option in (type_, *get_args(type_)):  # a choice, or an optional one
+        if get_origin(option) is Literal:
+            *others, last = map(str, get_args(option))
+            return f"{', '.join(others)} or {last}" if others else last
     return next((words for kind, words in _KINDS.items() if kind in (type_, *get_args(type_))), "another value")

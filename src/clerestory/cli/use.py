@@ -28,13 +28,14 @@ from clerestory.apps.training_reference import is_starter, training_reference, u
 from clerestory.cli.help_format import FittingModel
 from clerestory.cli.model_output import label, load_named, warn
 from clerestory.cli.output import PLAIN, Common, Output
+from clerestory.cli.temporary_store import open_store_or_temporary
 from clerestory.core.errors import DataError, InputError, NotFound
 from clerestory.core.outputs import check_output, write_output
 from clerestory.core.settings import Range, check_number
 from clerestory.core.text import valid_unicode
 from clerestory.core.units import plural
 from clerestory.models.protocols import AnyModel, require_capability
-from clerestory.store import Store, open_store
+from clerestory.store import Store
 
 MAX_NAMED = 3  # skipped files that are named for each reason
 
@@ -48,6 +49,8 @@ def describe_(
     common: Common = PLAIN,
 ) -> int:
     """Suggest captions for drawings and tags for photographs.
+
+    The exit code is 1 if a file could not be read or has no suggestion; the others are described all the same.
 
     Args:
         files: JPEG, PNG or WEBP files, or folders of them.
@@ -64,7 +67,7 @@ def describe_(
     readable = _readable(found, csv, out)
     if not readable:
         raise DataError("none of the files is a readable image", "give the paths of JPEG, PNG or WEBP files")
-    store = open_store(common.home)
+    store = open_store_or_temporary(common)
     seen, drawings, captioner = _look(store, model, readable, limit, common)
     captioned = _caption(store, captioner, drawings, limit, captioner is None, common) if drawings else {}
     rows = []
@@ -78,7 +81,7 @@ def describe_(
     if csv:
         _write_csv(csv, rows, force, out)
     out.result([{**row, "file": str(row["file"])} for row in rows], _table(rows))
-    return 0 if len(rows) == len(found) and all(row["suggestions"] or "tags" in row for row in rows) else 2
+    return 0 if len(rows) == len(found) and all(row["suggestions"] or "tags" in row for row in rows) else 1
 
 
 def _look(

@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from clerestory.core.errors import ClerestoryError
+from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
 from clerestory.store import Store
 from clerestory.web import (
@@ -60,7 +61,12 @@ RELEASES, EVIDENCE = "clerestory.web.releases", "clerestory.web.evidence"
 
 
 def create_app(
-    store: Store, data: Dataset | None, name: str = "icons", model: str = "", folder: Path | None = None
+    store: Store,
+    data: Dataset | None,
+    name: str = "icons",
+    model: str = "",
+    folder: Path | None = None,
+    progress: Progress = QUIET,
 ) -> Starlette:
     """The pages and the API of one store, serving one model.
 
@@ -73,8 +79,9 @@ def create_app(
         name: the model name whose ``live`` release is served.
         model: the reference of another model to serve instead, such as ``hf:org/name``.
         folder: a folder of images to search instead of a dataset; it is indexed in the background.
+        progress: shows how far the background work is, besides the pages.
     """
-    follower = FixedModel(store, data, model) if model else ModelFollower(store, data, name)
+    follower = FixedModel(store, data, model, progress) if model else ModelFollower(store, data, name, progress)
     app = Starlette(
         routes=_routes(folder is not None),
         middleware=[Middleware(SecurityMiddleware), Middleware(DrainMiddleware)],
@@ -85,7 +92,7 @@ def create_app(
         },
         lifespan=_lifespan,
     )
-    library = FolderLibrary(folder, store) if folder is not None else None
+    library = FolderLibrary(folder, store, progress) if folder is not None else None
     app.state.server = ServerState(store, data, name, follower, library)
     return app
 

@@ -24,7 +24,8 @@ from clerestory.apps.folder_index.source import count_unlike_files
 from clerestory.apps.search import SearchIndex
 from clerestory.apps.tagging import embed_and_tag, open_index
 from clerestory.core.errors import ClerestoryError, Conflict, DataError
-from clerestory.core.progress import ProgressTask
+from clerestory.core.progress import QUIET, Progress, ProgressTask
+from clerestory.core.units import plural
 from clerestory.models.protocols import Embedder, Matrix
 from clerestory.store import Store
 from clerestory.web.folder_view import FolderView
@@ -195,9 +196,11 @@ class FolderLibrary:
     Args:
         folder: of images.
         store: its home keeps the index.
+        progress: shows how far the indexing is, besides the pages.
     """
 
-    def __init__(self, folder: Path, store: Store) -> None:
+    def __init__(self, folder: Path, store: Store, progress: Progress = QUIET) -> None:
+        self.progress = progress
         self.folder = folder.expanduser().resolve()
         self.name = self.folder.name or str(self.folder)
         self.store = store
@@ -275,7 +278,7 @@ class FolderLibrary:
         """Scan the folder once, embed what is new, and measure."""
         assert loaded.embedder is not None
         indexed, model = self.of(loaded), _QueuedEmbedder(loaded.embedder, queue)
-        progress = _StatusProgress(indexed, self._stop)
+        progress = _StatusProgress(indexed, self._stop, self.progress)
         try:
             update = indexed.index.update(model.embed_and_tag, progress, wait=False)
             indexed.unreadable = update.unreadable
@@ -322,15 +325,19 @@ class _QueuedEmbedder:
 class _StatusProgress:
     """Shows the progress of an update as the status of the index, and ends it when the server shuts down."""
 
-    def __init__(self, indexed: IndexedFolder, stop: threading.Event) -> None:
-        self._indexed, self._stop = indexed, stop
+    def __init__(self, indexed: IndexedFolder, stop: threading.Event, shown: Progress) -> None:
+        self._indexed, self._stop, self._shown = indexed, stop, shown
+        self._task: ProgressTask | None = None
         self._before = len(indexed.index)
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[ProgressTask]:
         """The images that are read."""
         self._indexed.status = IndexingStatus(True, self._before, self._before + total)
-        yield self
+        if not self._indexed.scanned:
+            self._shown.write_line(f"notice: indexing {plural(total, 'image')}; the pages show those that are ready")
+        with self._shown.task(label, total) as self._task:
+            yield self
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         """One more image."""
@@ -338,7 +345,9 @@ class _StatusProgress:
             raise _Stopped
         status = self._indexed.status
         self._indexed.status = IndexingStatus(True, status.done + steps, status.total)
+        if self._task is not None:
+            self._task.advance(steps, note)
 
     def write_line(self, line: str) -> None:
-        """What the user of the command line would see; here it is for the log."""
-        LOG.info("%s", line)
+        """What the user should know."""
+        self._shown.write_line(line)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import urlencode
 
@@ -14,9 +13,9 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from clerestory.apps.confidence import FOREIGN, UNLIKE, Confidence, explain
+from clerestory.apps.confidence import FOREIGN, NOT_MEASURED, UNLIKE, Confidence, explain
 from clerestory.apps.folder_index import FolderHit, QueryPart, SearchFilter, compose_query
-from clerestory.apps.folder_index.query import WITHOUT_WEIGHT
+from clerestory.apps.folder_index.query import WITHOUT_WEIGHT, QueryWords, parse_query
 from clerestory.apps.query_language import ForeignQuery
 from clerestory.apps.query_match import QueryMatch
 from clerestory.apps.search import SearchHit
@@ -35,11 +34,10 @@ from clerestory.web.views import page
 
 PAGE_SIZE = 36
 MAX_SHOWN = 600
-MAX_QUERY_LENGTH = 300
 MAX_IMAGES = 4  # in one query
 MAX_UNREADABLE = 200
 MAX_CLOSEST = 12  # shown where nothing matches
-_EXCLUDED = re.compile(r'(?:^|(?<=\s))-(?:"([^"]+)"|([^\s"-]\S*))')
+NO_WORDS = QueryWords("", "", ())
 
 Matrix = NDArray[np.float32]
 
@@ -49,14 +47,14 @@ class FolderQuery:
     """The state of the page, all of it from the URL.
 
     Attributes:
-        text: the words as they were typed.
+        parsed: the words as they were typed.
         likes: ids of images of the folder.
         images: ids of uploaded images.
         under, year, orientation: the filters.
         shown: the number of images on the page.
     """
 
-    text: str = ""
+    parsed: QueryWords = NO_WORDS
     likes: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     under: str = ""
@@ -65,14 +63,19 @@ class FolderQuery:
     shown: int = PAGE_SIZE
 
     @property
+    def text(self) -> str:
+        """The words as they were typed."""
+        return self.parsed.text
+
+    @property
     def words(self) -> str:
         """The words to find."""
-        return " ".join(_EXCLUDED.sub(" ", self.text).split())
+        return self.parsed.words
 
     @property
     def without(self) -> tuple[str, ...]:
-        """The words to avoid: those after a leading minus; several words in quotes."""
-        return tuple(quoted or word for quoted, word in _EXCLUDED.findall(self.text))
+        """The words to avoid."""
+        return self.parsed.without
 
     @property
     def is_empty(self) -> bool:
@@ -167,6 +170,7 @@ async def search_page(request: Request) -> Response:
             "announcement": f"{heading}: {summary}" if not query.is_empty else "",
             "doubtful": bool(levels) and max(levels) == 0,
             "more_url": query.url(n=query.shown + PAGE_SIZE) if result.more and query.shown < MAX_SHOWN else "",
+            "not_measured": NOT_MEASURED,
             "unreadable": indexed.unreadable[:MAX_UNREADABLE],
             "languages": loaded.languages.names,
             "unlike": unlike,
@@ -211,7 +215,7 @@ def parse(request: Request) -> FolderQuery:
     likes = tuple(dict.fromkeys(filter(None, parameters.getlist("like"))))[:MAX_IMAGES]
     images = tuple(dict.fromkeys(filter(None, parameters.getlist("image"))))[: MAX_IMAGES - len(likes)]
     return FolderQuery(
-        " ".join(parameters.get("q", "").split())[:MAX_QUERY_LENGTH],
+        parse_query(parameters.get("q", "")),
         tuple(each[:64] for each in likes),
         tuple(each[:64] for each in images),
         parameters.get("under", ""),
@@ -233,7 +237,7 @@ async def _search(
         except NotFound:
             continue
     lost = len(likes) + len(mine) < len(query.likes) + len(query.images)
-    query = FolderQuery(query.text, tuple(likes), tuple(mine), query.under, query.year, query.orientation, query.shown)
+    query = replace(query, likes=tuple(likes), images=tuple(mine))
     chips = [
         Chip(view.image(place).name, f"/folder/images/{each}/small", query.url(like=_without(query.likes, each)))
         for each, place in likes.items()
@@ -257,6 +261,8 @@ async def _search(
                 rows = await server.batcher.embed(loaded.embedder, texts, max(loaded.embedder.dims))
             parts += [QueryPart(row, 1.0 if i == 0 and query.words else -WITHOUT_WEIGHT) for i, row in enumerate(rows)]
         result = await asyncio.to_thread(_find, loaded, indexed, view, query, filters, parts, tuple(mine.values()))
+    if query.parsed.problem:
+        result.problem = f"{labels.capital(query.parsed.problem)}."
     if lost:
         result.problem = "A picture that you searched with is no longer there, so it was left out."
     return query, result, chips

@@ -20,7 +20,7 @@ from clerestory.apps.query_language import QueryLanguages
 from clerestory.apps.search import build_index
 from clerestory.apps.training_reference import count_unlike, training_reference
 from clerestory.core.errors import ClerestoryError, IntegrityError, Refused
-from clerestory.core.progress import ProgressTask
+from clerestory.core.progress import QUIET, Progress, ProgressTask
 from clerestory.core.release import Alias, Release
 from clerestory.core.sample import Dataset
 from clerestory.models import AnyModel, Embedder
@@ -46,6 +46,7 @@ class ModelFollower:
         store: the releases and models.
         data: the images to search, or None.
         name: the model name whose ``live`` alias is followed.
+        progress: shows how far a load is.
 
     Attributes:
         live: the release that ``live`` points to, such as ``icons@3``; empty if none does, or if it cannot be read.
@@ -55,8 +56,8 @@ class ModelFollower:
         settled: set once nothing was left to load.
     """
 
-    def __init__(self, store: Store, data: Dataset | None, name: str) -> None:
-        self.store, self.data, self.name = store, data, name
+    def __init__(self, store: Store, data: Dataset | None, name: str, progress: Progress = QUIET) -> None:
+        self.store, self.data, self.name, self.progress = store, data, name, progress
         self.live = ""
         self.loading = ""
         self.load_error = ""
@@ -242,12 +243,13 @@ class ModelFollower:
         reference = training_reference(model, self.store)
         self._check_wanted(number)
         if isinstance(model, Embedder) and self.data is not None and len(self.data):
-            index = build_index(model, self.data, self.store, _WhileWanted(self, number))
+            progress = _WhileWanted(self, number, ref)
+            index = build_index(model, self.data, self.store, progress)
             self._check_wanted(number)
             searcher = ImageSearcher(model, index)
             search = fit_search(model, index, self.store)
             if reference.captions is None:
-                reference = replace(reference, captions=fit_captions(model, self.data, self.store))
+                reference = replace(reference, captions=fit_captions(model, self.data, self.store, progress))
             unlike = count_unlike(reference, self.data, self.store)
         languages = QueryLanguages(model, self.data or ())
         languages.check("a first query loads the detector")
@@ -309,19 +311,29 @@ class _Superseded(Exception):
 
 
 class _WhileWanted:
-    """A progress that ends the work once its result is not needed any more."""
+    """Shows the progress of a load, and ends the work once its result is not needed any more."""
 
-    def __init__(self, follower: ModelFollower, number: int) -> None:
-        self._follower, self._number = follower, number
+    def __init__(self, follower: ModelFollower, number: int, ref: str) -> None:
+        self._follower, self._number, self._ref = follower, number, ref
+        self._task: ProgressTask | None = None
 
     @contextmanager
     def task(self, label: str, total: int) -> Iterator[ProgressTask]:
-        """One stage of the work."""
-        yield self
+        """One stage of the work, which a cache saves the next time."""
+        shown = self._follower.progress
+        shown.write_line(
+            f"notice: {label[:1].lower()}{label[1:]} with {self._ref}, which is done once; until then the pages say "
+            "that it is being loaded"
+        )
+        with shown.task(label, total) as self._task:
+            yield self
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         """Go on, or end."""
         self._follower._check_wanted(self._number)
+        if self._task is not None:
+            self._task.advance(steps, note)
 
     def write_line(self, line: str) -> None:
-        """Display nothing."""
+        """Display one line."""
+        self._follower.progress.write_line(line)

@@ -6,10 +6,14 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import Response
 
-from clerestory.apps.confidence import FOREIGN, GUESS, UNLIKE, Confidence, explain
+from clerestory.apps.confidence import FOREIGN, NO_MATCH, UNLIKE, Confidence, explain
+from clerestory.apps.folder_index import QueryPart, compose_query
+from clerestory.apps.folder_index.query import WITHOUT_WEIGHT, QueryWords, parse_query
 from clerestory.apps.search import SearchHit
 from clerestory.apps.training_reference import unlike_sentence
 from clerestory.core.errors import CapabilityError
@@ -32,7 +36,8 @@ BUILT_IN = ("icons", "pictograms")  # the data for which these examples were wri
 MAX_EXAMPLE_LENGTH = 40
 PAGE_SIZE = 30
 MAX_SHOWN = 240
-MAX_QUERY_LENGTH = 300
+
+Matrix = NDArray[np.float32]
 
 
 class SearchHitView(NamedTuple):
@@ -45,11 +50,16 @@ class SearchHitView(NamedTuple):
 class SearchRequest(NamedTuple):
     """The state of the page, all of it from the URL."""
 
-    query: str
+    parsed: QueryWords
     like: str
     image: str
     style: str
     shown: int
+
+    @property
+    def query(self) -> str:
+        """The words as they were typed."""
+        return self.parsed.text
 
     @property
     def more_url(self) -> str:
@@ -78,10 +88,12 @@ async def search_page(request: Request) -> Response:
     if loaded.searcher is None:
         raise CapabilityError("the server was started without pictures to search", "start it with --data")
     searcher, wanted = loaded.searcher, _parse(request)
-    problem = ""
-    if wanted.style and wanted.style not in searcher.styles:
+    problem, unknown_style = "", bool(wanted.style) and wanted.style not in searcher.styles
+    if unknown_style:
         problem = f"There is no style called “{wanted.style}”."
         wanted = wanted._replace(style="")
+    if wanted.parsed.problem:
+        problem = f"{labels.capital(wanted.parsed.problem)}."
     start = time.perf_counter()
     like = await server.in_thread(searcher.sample, wanted.like) if wanted.like else None
     mine = server.query_images.get(wanted.image, loaded.model.digest) if wanted.image else None
@@ -97,14 +109,20 @@ async def search_page(request: Request) -> Response:
         found = hits[: wanted.shown]
         views = _views(found, [UNLIKE] * len(found) if mine.unlike else loaded.search.of_image(found))
     elif wanted.query:
-        with server.queue.admit():
-            rows = await server.batcher.embed(loaded.embedder, [wanted.query], loaded.embedder.dims[-1])
-            hits = await server.queue.run(searcher.nearest, rows[0], wanted.shown + 1, wanted.style)
-        if match := loaded.search.query:
-            answerable = await server.in_thread(match.is_answerable, searcher.index, rows[0])
-        foreign = await server.in_thread(loaded.languages.check, wanted.query)
-        doubt = FOREIGN if foreign else None if answerable else GUESS
-        views = _views(hits[: wanted.shown], loaded.search.of_text(hits[: wanted.shown], doubt))
+        words, without = wanted.parsed.words, wanted.parsed.without
+        if words:
+            with server.queue.admit():
+                rows = await server.batcher.embed(loaded.embedder, [words, *without], loaded.embedder.dims[-1])
+                hits = await server.queue.run(searcher.nearest, _query_row(rows), wanted.shown + 1, wanted.style)
+            if (match := loaded.search.query) and not without:
+                answerable = await server.in_thread(match.is_answerable, searcher.index, rows[0])
+            foreign = await server.in_thread(loaded.languages.check, words)
+        else:
+            problem = "Add what you are looking for: words after a minus only say what to leave out."
+        doubt = FOREIGN if foreign else None if answerable else NO_MATCH
+        found = hits[: wanted.shown]
+        measured = not without or doubt is not None  # of a query of several parts it is not
+        views = _views(found, loaded.search.of_text(found, doubt) if measured else [None] * len(found))
     else:
         views = [SearchHitView(sample, None) for sample in searcher.spread(PAGE_SIZE, wanted.style)]
     seconds = time.perf_counter() - start
@@ -138,9 +156,11 @@ async def search_page(request: Request) -> Response:
             "foreign": foreign,
             "languages": loaded.languages.names,
             "not_measured": searched and bool(views) and not levels,
+            "is_composed": bool(wanted.parsed.without),
             "unlike": warning,
             "remedy": labels.OTHER_MODEL if warning else "",
             "problem": problem,
+            "unknown_style": unknown_style,
             "more_url": wanted.more_url if len(hits) > wanted.shown and wanted.shown < MAX_SHOWN else "",
             "explanation": _explanation(loaded, like is not None or mine is not None),
         },
@@ -149,13 +169,19 @@ async def search_page(request: Request) -> Response:
 
 def _parse(request: Request) -> SearchRequest:
     query = request.query_params
-    text = " ".join(query.get("q", "").split())[:MAX_QUERY_LENGTH]
+    parsed = parse_query(query.get("q", ""))
+    text = parsed.text
     count = query.get("n", "")
     valid = count.isascii() and count.isdigit() and len(count) < 6
     shown = min(MAX_SHOWN, max(PAGE_SIZE, int(count))) if valid else PAGE_SIZE
     like = "" if text else query.get("like", "")
     image = "" if text or like else query.get("image", "")
-    return SearchRequest(text, like, image, query.get("style", ""), shown)
+    return SearchRequest(parsed, like, image, query.get("style", ""), shown)
+
+
+def _query_row(rows: Matrix) -> Matrix:
+    """The query of the words to find, whose row is the first, and of those to avoid."""
+    return compose_query([QueryPart(rows[0]), *(QueryPart(row, -WITHOUT_WEIGHT) for row in rows[1:])])
 
 
 def _views(hits: list[SearchHit], confidences: list[Confidence | None]) -> list[SearchHitView]:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import calendar
 import fnmatch
 import os
+import posixpath
 import re
 import time
 from bisect import bisect_left
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.apps.folder_index.catalog import CatalogState
-from clerestory.core.errors import InputError
+from clerestory.core.errors import InputError, not_found
+from clerestory.core.files import expand_user
+from clerestory.core.text import valid_unicode
 
 Orientation = Literal["", "landscape", "portrait", "square"]
 DAY_SECONDS = 86_400
@@ -45,9 +49,8 @@ class SearchFilter:
     def mask(self, state: CatalogState) -> NDArray[np.bool_]:
         """Whether each image (N) meets the conditions."""
         mask = np.minimum(state.widths, state.heights) >= self.min_side
-        if folder := self.under.strip("/").removeprefix("./"):
-            # Paths are in the order of their bytes, so those of a subfolder are beside one another.
-            begin, end = (bisect_left(state.paths, os.fsencode(folder + mark), key=os.fsencode) for mark in "/0")
+        if folder := _normal(self.under):
+            begin, end = _range_below(state, folder)
             mask[:begin] = mask[end:] = False
         if self.name:
             matches = re.compile(fnmatch.translate(self.name), re.IGNORECASE).match
@@ -62,6 +65,43 @@ class SearchFilter:
             if self.before:
                 mask &= dates < _midnight(self.before) + DAY_SECONDS
         return mask
+
+
+def _normal(under: str) -> str:
+    """A subfolder without ``./``, slashes at its ends and ``a/../``; empty for the folder itself."""
+    folder = posixpath.normpath(under.strip("/")) if under.strip("/") else ""
+    return "" if folder == "." else folder
+
+
+def _range_below(state: CatalogState, folder: str) -> tuple[int, int]:
+    """The places of the images in a subfolder: paths are in the order of their bytes, so they follow one another."""
+    begin, end = (bisect_left(state.paths, os.fsencode(folder + mark), key=os.fsencode) for mark in "/0")
+    return begin, end
+
+
+def check_under(under: str, folder: Path, state: CatalogState) -> str:
+    """The subfolder that was named, relative to the indexed folder, such as ``holidays/2023``.
+
+    Args:
+        under: as it was given; may be an absolute path in the folder.
+        folder: the indexed folder, absolute.
+        state: its images.
+
+    Raises:
+        NotFound: no image is in such a subfolder; names the closest ones that have images.
+    """
+    path = expand_user(under)
+    if path.is_absolute() and path.resolve().is_relative_to(folder):
+        under = path.resolve().relative_to(folder).as_posix()
+    name = _normal(under)
+    begin, end = _range_below(state, name)
+    if name and begin == end:
+        subfolders: set[str] = set()
+        for parent in {each.rpartition("/")[0] for each in state.paths}:
+            parts = parent.split("/")
+            subfolders |= {valid_unicode("/".join(parts[: i + 1])) for i in range(len(parts))}
+        raise not_found("subfolder with images", valid_unicode(under), subfolders - {""})
+    return name
 
 
 def local_dates(state: CatalogState) -> NDArray[np.int64]:

@@ -60,6 +60,7 @@ class IndexUpdate:
         removed: files that are gone, without those that moved.
         embedded: images that were embedded.
         unreadable: every file and folder that cannot be used, also those known from before.
+        is_unreadable_known: whether these are the same ones, for the same reasons, as after the update before.
     """
 
     unchanged: int
@@ -68,6 +69,7 @@ class IndexUpdate:
     removed: int
     embedded: int
     unreadable: tuple[Unreadable, ...]
+    is_unreadable_known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +366,12 @@ class FolderIndex:
         moved = [file for file in read if file.sha256 in before and file.path not in records]
         came_back = sum(file.sha256 in contents for file in moved)
         unread = [Unreadable(path, problem) for path, problem in sorted(listing.problems.items())]
+        unreadable = (*unread, *self.unreadable)
+        known_as = digest([[os.fsencode(each.path).hex(), each.problem] for each in unreadable])
+        with _storing():
+            is_known = catalog.fact("unreadable") == known_as
+            if not is_known:
+                catalog.set_fact("unreadable", known_as)
         gone = sum(records[path].kind != OTHER for path in changes.gone)
         return IndexUpdate(
             unchanged=changes.unchanged + sum(f.path in records and records[f.path].sha256 == f.sha256 for f in read),
@@ -371,7 +379,8 @@ class FolderIndex:
             moved=len(moved) + len(changes.moved),
             removed=max(0, gone - came_back - len(changes.moved)),
             embedded=reader.embedded,
-            unreadable=(*unread, *self.unreadable),
+            unreadable=unreadable,
+            is_unreadable_known=is_known,
         )
 
     def _compact(self, catalog: Catalog, embeddings: EmbeddingFile) -> bool:

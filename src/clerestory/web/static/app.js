@@ -17,6 +17,12 @@ document.addEventListener("htmx:before:request", (event) => {
   focusAfter = event.detail.ctx.sourceElement?.dataset?.focusAfter ?? null;
 });
 
+// A swap copies the style of an element to the one that replaces it, which the Content-Security-Policy refuses. The pages
+// have no inline styles; those that are there come from the browser or an extension.
+document.addEventListener("htmx:before:swap", () => {
+  for (const element of document.querySelectorAll("[style]")) element.removeAttribute("style");
+});
+
 document.addEventListener("htmx:after:swap", () => {
   const swapped = document.querySelector("[data-announcement]");
   if (!swapped) return;
