@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-training bench-serving starter starter-reference photos-space photo-kinds photo-tags \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-training bench-serving starter starter-reference photos-space photo-kinds photo-tags \
   experiment-captions experiment-experts clean
 
 help:
@@ -74,6 +74,10 @@ bench-photos-drafts: setup
 bench-photos-kinds: setup
 	PHOTOGRAPHS="$(PHOTOGRAPHS)" OTHERS="$(OTHERS)" $(BIN)/python bench/photos_right_model.py
 	PHOTOGRAPHS="$(PHOTOGRAPHS)" $(BIN)/python bench/photos_tags.py
+
+# PHOTOGRAPHS as above.
+bench-data-captions: setup
+	PHOTOGRAPHS="$(PHOTOGRAPHS)" $(BIN)/python bench/data_captions.py
 
 bench-training: setup
 	$(BIN)/python bench/training.py
