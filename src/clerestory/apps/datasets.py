@@ -19,7 +19,7 @@ from clerestory.core.sample import Dataset, Sample
 from clerestory.core.text import is_printable_name
 from clerestory.core.units import plural
 from clerestory.data import DataSource, locate, open_data
-from clerestory.data.sources import NEW_SPLITS, check_exists
+from clerestory.data.sources import NEW_SPLITS, check_exists, in_language
 from clerestory.store import Store
 
 MAX_SHOWN = 3  # findings of each kind that are shown when a dataset is opened
@@ -34,6 +34,7 @@ def add_dataset(
     why: str = "",
     replace: bool = False,
     new_splits: bool = False,
+    language: str = "",
     progress: Progress = QUIET,
 ) -> Dataset:
     """Open a dataset and register it under a name, with a journal record if it is new or has changed.
@@ -46,6 +47,7 @@ def add_dataset(
         why: the reason, for the journal.
         replace: replace a dataset of this name that comes from another place.
         new_splits: divide the samples anew, in place of the splits that the source assigns.
+        language: of the captions for which the data names none, such as ``de``; English by default.
         progress: reports rendering and reading.
 
     Returns:
@@ -66,6 +68,8 @@ def add_dataset(
     place = next((DataSource(row.spec, row.name) for row in rows if row.name == source == place.spec), place)
     if new_splits and not place.spec.startswith(NEW_SPLITS):
         place = DataSource(NEW_SPLITS + place.spec, place.name)
+    if language:
+        place = DataSource(in_language(place.spec, language), place.name)
     if not name and place.name != place.spec and place.name in names("data"):
         raise InputError(
             f"{place.name!r} is the name of a built-in dataset", f"choose another name with --name for {place.spec}"
@@ -75,7 +79,8 @@ def add_dataset(
         raise InputError(f"{place.spec} has no name of its own", "name the dataset with --name")
     registered = next((row for row in rows if row.name == name), None)
     data = open_data(place.spec, progress)
-    if registered is not None and registered.digest != data.digest and registered.spec != place.spec and not replace:
+    is_same_place = registered is not None and in_language(registered.spec, "") == in_language(place.spec, "")
+    if registered is not None and registered.digest != data.digest and not is_same_place and not replace:
         raise _name_taken(name, registered.spec)
     if registered is None or (registered.spec, registered.digest) != (place.spec, data.digest):
         details = Tags(digest=data.digest, samples=str(len(data)))

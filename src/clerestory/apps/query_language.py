@@ -81,14 +81,14 @@ class QueryLanguages:
         from_captions = [self._caption_words[word] for word in words if word in self._caption_words]
         unknown = sum(word not in self._vocabulary for word in words) / len(words)
         minimum = MIN_UNKNOWN_LONG if len(words) >= LONG else MIN_UNKNOWN
-        is_latin, is_of_captions = _is_latin(query), 2 * len(from_captions) > len(words)
-        if is_latin and (len(words) == 1 or not (is_of_captions or unknown >= minimum)):
+        in_latin, is_of_captions = is_latin(query), 2 * len(from_captions) > len(words)
+        if in_latin and (len(words) == 1 or not (is_of_captions or unknown >= minimum)):
             return None  # without loading the detector
         probabilities = dict(language_detector().rank(query.lower()))
         others = {code: p for code, p in probabilities.items() if code not in self._accepted}
         best = max(others, key=others.__getitem__)
         total = sum(others.values())
-        if not is_latin:
+        if not in_latin:
             foreign = best == max(probabilities, key=probabilities.__getitem__)
         else:
             foreign = total >= (LIKELY if is_of_captions else SURE)
@@ -111,7 +111,8 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", plain)
 
 
-def _is_latin(text: str) -> bool:
+def is_latin(text: str) -> bool:
+    """Whether most letters of a text are Latin."""
     letters = [c for c in text if c.isalpha()]
     return 2 * sum("LATIN" in unicodedata.name(c, "") for c in letters) > len(letters)
 

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
+from clerestory.apps.caption_language import unmarked_language
 from clerestory.apps.captioning import captions_csv
 from clerestory.apps.datasets import add_dataset, duplicate_images, load_dataset
 from clerestory.apps.loading import known_models
@@ -28,6 +29,7 @@ from clerestory.core.sample import Dataset
 from clerestory.core.settings import Range, check_number
 from clerestory.core.units import plural
 from clerestory.data.shards import verify_shards, write_shards
+from clerestory.models.languages import LANGUAGE_NAMES
 from clerestory.models.protocols import require_capability
 from clerestory.stages.train.requirements import check_trainable
 from clerestory.stages.train.tune.head.requirements import samples_for_head
@@ -46,6 +48,7 @@ def add_(
     name: str = "",
     why: str = "",
     new_splits: Annotated[bool, Parameter(negative=())] = False,
+    language: str = "",
     force: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> int:
@@ -57,13 +60,21 @@ def add_(
         name: The name of the dataset (default: that of the folder or file).
         why: The reason, for the journal.
         new_splits: Divide the samples anew into train, val and test, in place of the splits that the source assigns.
+        language: The language of the captions for which the data names none, such as de (default: en, English).
         force: Replace a dataset of this name that comes from another place.
     """
     if name != source and name in names("data"):
         raise InputError(f"{name!r} is the name of a built-in dataset", "choose another name with --name")
     store = open_store(common.home)
-    data = add_dataset(store, source, name, why=why, replace=force, new_splits=new_splits, progress=common.out)
+    data = add_dataset(
+        store, source, name, why=why, replace=force, new_splits=new_splits, language=language, progress=common.out
+    )
     _show(data, common, MAX_ADDED)
+    if not language and (found := unmarked_language(data)):
+        common.out.write_line(
+            f"warning: the captions seem to be {LANGUAGE_NAMES[found]}, and are recorded as English (en); record the "
+            f"language with: clerestory data add {quote(data.name)} --language {found}"
+        )
     failed = next((finding for finding in data.findings if finding.state == "fail"), None)
     if failed is not None:
         common.out.write_line(f"fix: {failed.fix}; then add it again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from shlex import quote
 from typing import Annotated, Any
@@ -20,11 +21,12 @@ from clerestory.cli.summary import benchmark_verdicts, everything, summary
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import ClerestoryError, Undecided
-from clerestory.core.sample import VAL, Dataset
+from clerestory.core.sample import VAL, Caption, Dataset
 from clerestory.core.units import plural
 from clerestory.models.protocols import AnyModel
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.stages.evaluate.config import RetrievalProtocol
+from clerestory.stages.evaluate.samples import is_in_language
 from clerestory.stages.evaluate.suites import select_suites, validity
 from clerestory.stages.evaluate.tasks import suite as tasks_suite
 from clerestory.stages.evaluate.tasks.items import open_task_data
@@ -93,7 +95,7 @@ def evaluate_(
     with out.task(f"Loading {model}", 1):
         loaded, resolved = load_model(store, model)
     dataset = evaluation_data(store, data, task, out)
-    config = replace(config, splits=chosen_splits(splits, dataset))
+    config = replace(config, splits=chosen_splits(splits, dataset), language=chosen_language(dataset))
     out.write_line(f"evaluating {model} on {dataset.name}, {plural(len(dataset), 'image')}")
     options = f" --data {quote(data or 'icons')}" if data or not task else ""
     options += task_options(task)
@@ -122,6 +124,15 @@ def chosen_splits(splits: str, data: Dataset) -> tuple[str, ...]:
     present = {sample.split for sample in data}
     default = EvaluateConfig().splits
     return (VAL,) if VAL in present and not present & set(default) else default
+
+
+def chosen_language(data: Dataset) -> str:
+    """The language of the captions to evaluate on: the default one, else the commonest of data that has none in it."""
+    default = EvaluateConfig().language
+    counts = Counter(caption.lang for sample in data for caption in sample.captions)
+    if not counts or any(is_in_language(Caption("", lang), default) for lang in counts):
+        return default
+    return counts.most_common(1)[0][0]
 
 
 def _register(store: Store, ref: str, model: AnyModel, out: Output) -> bool:

@@ -12,15 +12,17 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
+from clerestory.apps.caption_language import unread_language
 from clerestory.apps.datasets import check_dataset, load_dataset
 from clerestory.apps.loading import check_reference, load_model, privacy_notice
-from clerestory.cli.output import PLAIN, Common
+from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.cli.settings import read_settings
 from clerestory.core.codec import Facts, encode
 from clerestory.core.digest import short
 from clerestory.core.errors import CapabilityError, InputError
 from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.outputs import check_output_folder
+from clerestory.core.sample import Dataset
 from clerestory.core.units import plural
 from clerestory.stages.train.monitor.findings import format_finding
 from clerestory.stages.train.tune import TuneConfig
@@ -128,6 +130,7 @@ def tune_(
     if caption_drafts:
         raise InputError("--caption-drafts is for photographs", "use it with the model photos")
     dataset = load_dataset(store, data, out)
+    _warn_of_language(loaded, dataset, out)
     retention = dataset if retain == data else load_dataset(store, retain, out)
     with _saying_what_is_kept(KEPT_OF_STEPS):
         result = tune(loaded, dataset, retention, tune_config, store, out, retention_split=retain_split, base=model)
@@ -139,6 +142,11 @@ def tune_(
     if result.model:
         out.next(f"clerestory evaluate {short(result.model)} --data {quote(data)}")
     return 0
+
+
+def _warn_of_language(model: AnyModel, data: Dataset, out: Output) -> None:
+    if sentence := unread_language(model, data):
+        out.write_line(f"warning: {sentence}")
 
 
 @contextmanager
@@ -178,6 +186,7 @@ def _tune_head(
     if to is not None:
         check_output_folder(to)
     dataset = load_dataset(store, data, out)
+    _warn_of_language(model, dataset, out)
     with _saying_what_is_kept(KEPT_OF_DRAFTS if caption_drafts else KEPT_OF_HEAD):
         result = tune_head(model, dataset, store, out, base=ref, with_drafts=caption_drafts)
     if result.cached:

@@ -13,6 +13,7 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
 from clerestory.core.text import valid_unicode
 from clerestory.data.caption_tables import SPREADSHEET_SUFFIXES
+from clerestory.data.cells import language as language_tag
 from clerestory.data.data_folder import DataFolder
 from clerestory.data.findings import ABOUT_SPLITS, same_split
 from clerestory.data.folder import ARCHIVE_SUFFIXES, FolderFiles, open_folder, open_table, sort_files, unused_findings
@@ -24,7 +25,8 @@ from clerestory.data.splits import splits_by_concept
 from clerestory.data.webdataset import open_archives, open_webdataset
 
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp"))
-NEW_SPLITS = "new-splits:"
+NEW_SPLITS, LANGUAGE = "new-splits:", "language:"
+ENGLISH = "en"  # of captions whose data names no language
 Reader = Callable[[Path, Progress, Sequence[str]], Dataset]
 
 READERS: dict[str, Reader] = {
@@ -38,7 +40,8 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
     """Open data: ``icons``, a folder of images or of shards, a file (``.parquet``, ``.csv``, ``.jsonl``), ``hf:…``.
 
     An extension opens by the name under which it is registered. ``new-splits:`` before any of these divides the samples
-    anew into train, val and test, in place of the splits that the source assigns.
+    anew into train, val and test, in place of the splits that the source assigns; ``language:de:`` is the language of
+    the captions for which the data names none.
 
     Unreadable images, empty captions, duplicate ids and missing files are skipped and listed in the ``findings`` of the
     dataset. Images are read when they are needed, not when the data is opened.
@@ -56,6 +59,9 @@ def open_data(spec: str | Path, progress: Progress = QUIET, keep_columns: Sequen
     text = str(spec)
     if text.startswith(NEW_SPLITS):
         return with_new_splits(open_data(text.removeprefix(NEW_SPLITS), progress, keep_columns))
+    if text.startswith(LANGUAGE):
+        language, rest = _split_language(text)
+        return with_language(open_data(rest, progress, keep_columns), language)
     if not text.strip():
         raise DataError("the name of the data is empty", "name a folder, a table or hf:org/name")
     path = expand_user(spec)
@@ -89,7 +95,7 @@ def check_exists(spec: str, names: Sequence[str] = ()) -> None:
     Raises:
         DataError: there is no such data.
     """
-    text = spec.removeprefix(NEW_SPLITS)
+    text = _split_language(spec.removeprefix(NEW_SPLITS))[1]
     if text.strip() and text not in known_names() and not text.startswith(HF) and not expand_user(text).exists():
         raise _does_not_exist(text, expand_user(text), names)
 
@@ -139,6 +145,34 @@ def _open_folder(path: Path, progress: Progress, keep_columns: Sequence[str]) ->
     return open_folder(folder, files, progress, keep_columns)
 
 
+def in_language(spec: str, language: str) -> str:
+    """A source whose captions are in a language, where the data names none; in place of an earlier one.
+
+    Raises:
+        DataError: this is not a language tag.
+    """
+    if language and not language_tag(language):
+        raise DataError(f"{language!r} is not a language tag", "use a code such as de, fr or pt-BR (BCP 47)")
+    new_splits = NEW_SPLITS if spec.startswith(NEW_SPLITS) else ""
+    rest = _split_language(spec.removeprefix(NEW_SPLITS))[1]
+    return f"{new_splits}{LANGUAGE}{language_tag(language)}:{rest}" if language else new_splits + rest
+
+
+def _split_language(text: str) -> tuple[str, str]:
+    """The language before a source, empty if there is none, and the rest."""
+    language, colon, rest = text.removeprefix(LANGUAGE).partition(":")
+    return (language, rest) if text.startswith(LANGUAGE) and colon else ("", text)
+
+
+def with_language(data: Dataset, language: str) -> Dataset:
+    """The same samples; captions that the data does not mark with another language than English are in this one."""
+    samples = [
+        replace(s, captions=tuple(replace(c, lang=language) if c.lang == ENGLISH else c for c in s.captions))
+        for s in data
+    ]
+    return Dataset(data.name, samples, lambda sample: data.read(data[sample.id]), data.findings, file_of=data.file_of)
+
+
 def with_new_splits(data: Dataset) -> Dataset:
     """The same samples, divided by concept into train (80 %), val and test (10 % each) like data without splits."""
     split_of_concept = splits_by_concept((sample.concept, sample.image) for sample in data)
@@ -170,6 +204,10 @@ def locate(source: str | Path) -> DataSource:
     if text.startswith(NEW_SPLITS):
         place = locate(text.removeprefix(NEW_SPLITS))
         return DataSource(NEW_SPLITS + place.spec, place.name)
+    if text.startswith(LANGUAGE):
+        language, rest = _split_language(text)
+        place = locate(rest)
+        return DataSource(in_language(place.spec, language), place.name)
     if text in {"icons", *extensions.names("data")}:
         return DataSource(text, text)
     prefix, configuration = "", ""
