@@ -232,3 +232,14 @@ def test_no_message_repeats_personal_data() -> None:
     written = json.dumps([encode(d) for d in found] + [encode(d.finding()) for d in found])
     assert "ada" not in written  # nor as "ada example org"
     assert "736" not in written
+
+
+def test_hostile_captions_take_no_longer_than_others() -> None:
+    """No pattern backtracks: with squared or cubed time, 20,000 characters would take hours."""
+    pieces = ("1", " ", "<a ", "[", "&a", "1 ", "abcdef12-", "a.jpg", ": :", "Ã©", "(a) ", "http://", "a! ", "a | ")
+    for piece in pieces:
+        text = (piece * 20_000)[:20_000] + "x"
+        assert boilerplate(text) is None
+        markup(text)
+        damaged_characters(text)
+        check_captions(dataset([text], [text]))

@@ -40,8 +40,9 @@ MIN_CERTAIN = 5
 MAX_QUOTED = 40  # characters
 
 # The parts of a caption that a web page adds: "Blue sofa | Home & Garden", "Blue sofa - Free shipping".
-_SEPARATOR = re.compile(r"\s+[|\u2022\u00b7\u00bb\u2013\u2014-]\s+|\s*::\s*|\s*\|\s*")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=\S)")
+_SEPARATOR = re.compile(r" [|\u2022\u00b7\u00bb\u2013\u2014-] | ?:: ?| ?\| ?")
+_SENTENCE_END = re.compile(r"(?<=[.!?]) ")
+MAX_PARTS = 20  # of a caption, beyond which it is a text rather than a template
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +177,10 @@ def _templates(data: Dataset, names: list[_Place]) -> list[Detection]:
 
 def _parts(text: str) -> Iterator[tuple[str, str]]:
     """The parts of a caption that a template may have made, each with the rest; numbers count as one."""
-    masked = re.sub(r"\d+", "0", text)
+    masked = re.sub(r"\d+", "0", " ".join(text.split()))
     for separator, min_words in ((_SEPARATOR, 1), (_SENTENCE_END, 3)):
         pieces = [normalised(piece) for piece in separator.split(masked)]
-        if len(pieces) < 2:
+        if not 2 <= len(pieces) <= MAX_PARTS:
             continue
         for i, piece in enumerate(pieces):
             if len(piece.split()) >= min_words and len(piece) > 2:

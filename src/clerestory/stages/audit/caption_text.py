@@ -28,7 +28,7 @@ _CAMERA_NAME = re.compile(
     re.IGNORECASE,
 )
 _KEY = re.compile(
-    r"(?=[0-9a-f_-]*\d)(?:[0-9a-f]{12,}|[0-9a-f]{8}(?:[-_][0-9a-f]{2,12}){2,5})|[\d _.-]*\d{5,}[\d _.-]*", re.I
+    r"(?=[0-9a-f_-]*\d)(?:[0-9a-f]{12,}|[0-9a-f]{8}(?:[-_][0-9a-f]{2,12}){2,5})|(?=.*\d{5})[\d _.-]+", re.I
 )
 _PLACEHOLDER_START = re.compile(
     r"this image has an empty alt attribute|image may contain|may be an image of|no photo description available"
