@@ -51,5 +51,6 @@ def unread_language(model: object, data: Dataset) -> str:
     names = " and ".join(LANGUAGE_NAMES.get(code, code) for code in sorted(codes))
     return (
         f"the captions of {data.name} are in {LANGUAGE_NAMES.get(language, language)}, and the text tower of this "
-        f"model was trained on {names} only, so little can be gained; a multilingual model such as {MULTILINGUAL} reads them"
+        f"model was trained on {names} only, so little can be gained; a multilingual model "
+        f"such as {MULTILINGUAL} reads them"
     )
