@@ -39,6 +39,11 @@ PLANTED = [
     ("de", "Schild an der Tür: ⟦0171/1234567⟧", PHONE),
     ("de-AT", "Plakat, Tel. ⟦01 58858⟧", PHONE),
     ("fr", "à louer ⟦01 42 68 53 00⟧", PHONE),
+    ("fr", "à louer ⟦01 23 44 65 97⟧", PHONE),  # its digits are also an ISBN
+    ("pl", "na sprzedaż ⟦22 123 45 67⟧", PHONE),
+    ("pt", "vende-se ⟦(11) 2345-6789⟧", PHONE),
+    ("sv", "till salu ⟦08-12 36 68⟧", PHONE),
+    ("ja", "⟦03-1231-7948⟧ の看板", PHONE),
     ("es", "se vende, tel. ⟦912 345 678⟧", PHONE),
     ("en", "a bank card, ⟦4111 1111 1111 1111⟧, valid until 12/29", CARD),
     ("en", "receipt ⟦5555555555554444⟧", CARD),
@@ -67,8 +72,11 @@ ALMOST = [
     "https://photos.example.org/49502995517/in/2127365000",
     "ISBN 0-306-40615-2, ISBN 9783161484100",
     "part no. 212-736-5000",
+    "SN 0123-4567-89",
     "+0 000 000 0000",
     "123 456 789 000",
+    "512 345 678 people",  # also a Polish number, which needs a word such as "tel."
+    "from 2010 2024",
 ]
 
 
@@ -92,12 +100,12 @@ def test_planted_values_are_found_at_their_place(lang: str, marked: str, kinds: 
 
 
 @pytest.mark.parametrize("text", ALMOST)
-@pytest.mark.parametrize("lang", ["en", "de", ""])
+@pytest.mark.parametrize("lang", ["en", "de", "pl", "no", ""])
 def test_what_only_looks_like_it_is_not_found(text: str, lang: str) -> None:
     assert not find_personal_data(text, lang)
 
 
-@pytest.mark.parametrize("lang", ["en", "en-US", "en-GB", "de", "fr", "es", "ja", ""])
+@pytest.mark.parametrize("lang", ["en", "en-US", "en-GB", "de", "fr", "es", "ja", "pl", "no", "da", "pt", "zh", ""])
 def test_ordinary_captions_have_none(lang: str) -> None:
     assert not [text for text in ORDINARY if find_personal_data(text, lang)]
 

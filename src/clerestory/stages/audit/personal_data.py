@@ -104,7 +104,8 @@ _DATE = re.compile(
     rf"|(?:19|20)\d\d([./ -]){_MONTH}\2{_DAY})(?![./-]?\d)"
 )
 _DECIMAL = re.compile(r"(?<![\d.,])[+-]?\d{1,3}[.,]\d{4,}(?![\d.,]*\d)")
-_ISBN = re.compile(r"(?<![\w-])(?:97[89][- ]?)?\d(?:[- ]?\d){8}[- ]?[\dXx](?![\w-])")
+# The check digit stands alone, or nothing does.
+_ISBN = re.compile(r"(?:97[89][- ]?)?(?:\d(?:[- ]?\d){8}[- ][\dXx]|\d{9}[\dXx])")
 _POSSIBLE = re.compile(r"[@\d]|[\[({]\s?at", re.IGNORECASE)
 _PLUS = re.compile("[+\uff0b]")
 _PIECE, _OVERLAP = 500, 100  # characters of a long text in which phone numbers are looked for at once
@@ -124,7 +125,11 @@ _CUE = re.compile(
     r"\u0442\u0435\u043b)[^\d+]{0,16}$",
     re.IGNORECASE,
 )
-_NOT_A_PHONE = re.compile(r"(?:ISBN|ISSN|NO|#)[ :.\u2116-]*$", re.IGNORECASE)
+_NOT_A_PHONE = re.compile(
+    r"(?:\b(?:ISBN|ISSN|no|nr|sn|s/n|serial(?: number)?|ref|order|article|art|model|item|sku|part)|#)[ :.\u2116-]*$",
+    re.IGNORECASE,
+)
+_THOUSANDS = re.compile(r"\d{1,3}(?:[ .,]\d{3})+|\d{4}[ -]\d{4}")  # also two years
 _BEFORE = 40  # characters before a number that may say what it is
 # A number of North America as it is usually written: (212) 736-5000, 212-736-5000, 212.736.5000, 212 736 5000.
 _NORTH_AMERICAN = re.compile(r"(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}([ .-]))\d{3}(?(1)\1|[ .-])\d{4}")
@@ -246,7 +251,7 @@ def iban_valid(characters: str) -> bool:
 
 
 def _phone_numbers(text: str, lang: str) -> Iterator[PersonalData]:
-    from phonenumbers import Leniency, PhoneNumberMatcher
+    from phonenumbers import Leniency, PhoneNumberFormat, PhoneNumberMatcher, format_number
 
     plain = _masked(text, _URL, _DATE, _DECIMAL)
     spans: set[tuple[int, int]] = set()
@@ -259,7 +264,8 @@ def _phone_numbers(text: str, lang: str) -> Iterator[PersonalData]:
         spans |= {(offset + match.start, offset + match.end) for match in international}
         for region in _regions(lang):
             for match in PhoneNumberMatcher(piece, region, Leniency.VALID):
-                if _is_national_number(piece, match.start, match.raw_string, region):
+                usual = format_number(match.number, PhoneNumberFormat.NATIONAL)
+                if _is_national_number(piece, match.start, match.raw_string, region, usual):
                     spans.add((offset + match.start, offset + match.end))
     end = 0
     for start, stop in sorted(spans, key=lambda span: (span[0], -span[1])):
@@ -275,22 +281,24 @@ def _regions(lang: str) -> tuple[str, ...]:
     return (region,) if region else _REGIONS.get(language.lower(), ())
 
 
-def _is_national_number(text: str, start: int, number: str, region: str) -> bool:
+def _is_national_number(text: str, start: int, number: str, region: str, usual: str) -> bool:
     """Whether a valid national number is meant as one.
 
     "12 345 678", a product code and an ISBN can all be valid numbers of some country. A number counts after a word such
-    as "tel.", or if it is written in groups as people write it: with the 0 before the area code, or as in North
-    America.
+    as "tel.", or if it is written as people write it: with the 0 before the area code, as in North America, or in the
+    ``usual`` format of its country, unless this is that of thousands.
     """
     before = text[max(0, start - _BEFORE) : start]
     if "+" in number or _CUE.search(before):
         return True
     if is_isbn(number) or _NOT_A_PHONE.search(before):
         return False
-    groups = re.findall(r"\d+", number)
     if region in ("US", "CA"):
         return bool(_NORTH_AMERICAN.fullmatch(number))
-    return number.lstrip("(").startswith("0") and len(groups) >= 2 and len("".join(groups)) >= 9
+    groups = re.findall(r"\d+", number)
+    if number.lstrip("(").startswith("0") and len(groups) >= 2 and len("".join(groups)) >= 9:
+        return True
+    return number == usual and len(groups) >= 2 and not _THOUSANDS.fullmatch(number)
 
 
 def is_isbn(text: str) -> bool:
