@@ -60,6 +60,7 @@ SUBCOMMANDS = {
         "add": "Add a folder, a table or the built-in icons under a name.",
         "list": "List the datasets.",
         "show": "Show one dataset: sizes, groups, licences, and the findings with their reasons.",
+        "audit": "Examine a dataset: images, copies, and leakage between splits.",
         "duplicates": "List the images that a dataset has more than once.",
         "shards": "Write a dataset as shards with an index, or verify every byte of them.",
     },
@@ -87,7 +88,7 @@ SUBCOMMANDS = {
         "describe": "Suggest captions for images.",
     },
 }
-MODULES = {("use", "search"): "search"}  # subcommands with a module of their own
+MODULES = {("use", "search"): "search", ("data", "audit"): "data_audit"}  # subcommands with a module of their own
 # What people call a command that has another name.
 OTHER_NAMES = {
     "find": "use search",
@@ -95,6 +96,7 @@ OTHER_NAMES = {
     "tag": "use describe",
     "predict": "use describe",
     "digest": "report",
+    "audit": "data audit",
     "finetune": "tune",
     "fine-tune": "tune",
     "benchmark": "evaluate",

@@ -1,0 +1,143 @@
+"""``clerestory data audit``: examines a dataset before it teaches or measures anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+from rich.text import Text
+
+from clerestory.cli.output import PLAIN, Common
+from clerestory.cli.settings import read_settings, settings_table
+from clerestory.core.codec import encode
+from clerestory.core.evidence import Finding, Measurement
+from clerestory.core.findings import finding_codes
+from clerestory.core.outputs import check_output, write_output
+from clerestory.core.units import plural
+
+if TYPE_CHECKING:
+    from clerestory.stages.audit.run import Audit
+
+STATES = {"fail": ("fail", "bold red"), "warn": ("warn", "yellow"), "not_run": ("not run", "dim"), "pass": ("note", "dim")}
+
+
+def audit_(
+    data: Annotated[str, Parameter(name="--data")] = "icons",
+    /,
+    *,
+    model: str = "",
+    csv: Path | None = None,
+    force: Annotated[bool, Parameter(negative=())] = False,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
+    config: Path | None = None,
+    settings: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = PLAIN,
+) -> int:
+    """Examine a dataset: images, copies, and leakage between splits.
+
+    Exit code 1 when a finding failed. Images that an earlier audit has read are not read again; after an interruption
+    the same command continues.
+
+    Args:
+        data: The name of a dataset, or any source that "data add" accepts.
+        model: Also give the scores of this model without the images that leak from its training data.
+        csv: Write a row for each finding and sample to this file.
+        force: Overwrite the file of --csv.
+        set_: Any setting by its name, such as max_aspect=4; may be given several times.
+        config: A TOML file with settings; --set overrides it.
+        settings: Only list every setting with its default, range and meaning.
+    """
+    from clerestory.apps.datasets import load_dataset  # here, because they import numpy
+    from clerestory.stages.audit.config import AuditConfig
+    from clerestory.stages.audit.run import audit
+    from clerestory.store import open_store
+
+    if settings:
+        common.out.result(*settings_table(AuditConfig))
+        return 0
+    chosen = read_settings(AuditConfig, config, {}, set_)
+    if csv:
+        check_output(csv, force)
+    store = open_store(common.home)
+    digest = store.resolve(model).digest if model else ""
+    dataset = load_dataset(store, data, common.out)
+    result = audit(dataset, store, chosen, common.out, model=digest)
+    _show(result, data, common)
+    if csv:
+        from clerestory.apps.captioning import captions_csv
+
+        write_output(csv, captions_csv(list(_rows(result))).encode(), force)
+        common.out.write_line(f"wrote {csv}")
+    failed = any(finding.state == "fail" for finding in result.evidence.findings)
+    return 1 if failed else 0
+
+
+def _show(result: Audit, data: str, common: Common) -> None:
+    evidence = result.evidence
+    table = Table("", "finding", "images", "where", box=None)
+    shares = {m.slice.get("finding"): m for m in evidence.measurements if m.name == "affected"}
+    order = list(STATES)
+    titles = finding_codes()
+    findings = sorted(_merged(evidence.findings), key=lambda each: (order.index(each.state), each.code))
+    for finding in findings:
+        label, style = STATES[finding.state]
+        share = shares.get(finding.code)
+        count = f"{finding.count:,}" if finding.count else ""
+        if share:
+            count += f" ({share.value:.1%})"
+        table.add_row(Text(label, style), f"{finding.code} {titles[finding.code].title}", count, finding.where)
+    counts = Counter(finding.state for finding in findings)
+    failed, warned = counts["fail"], counts["warn"]
+    samples = int(evidence.facts.number("samples"))
+    verdict = f"{plural(failed, 'problem')}, {plural(warned, 'warning')} in {samples:,} images of {data}"
+    lines: list[str | Table | Text] = [table] if findings else []
+    lines.append(Text(verdict, "bold red" if failed else "bold yellow" if warned else "bold green"))
+    lines += [_score_line(score.measured, score.corrected) for score in result.scores]
+    lines += [Text(f"{each.code}: {each.message}; {each.fix}", "dim") for each in findings if each.state == "fail"]
+    common.out.result({"id": evidence.id, **encode(evidence)}, *lines)
+    if findings:
+        common.out.next(f"clerestory data audit {quote(data)} --csv findings.csv")
+
+
+def _score_line(measured: Measurement, corrected: Measurement) -> str:
+    return f"{measured.key}: {_value(measured)} → {_value(corrected)} without the leaked images (n = {corrected.n:,})"
+
+
+def _value(measured: Measurement) -> str:
+    interval = measured.interval
+    around = f" ({interval.low:.3f} to {interval.high:.3f})" if interval else ""
+    return f"{measured.value:.3f}{around}"
+
+
+def _merged(findings: tuple[Finding, ...]) -> Iterator[Finding]:
+    """One finding for each code of the data source, of which there may be one for each sample."""
+    by_code: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_code.setdefault(f"{finding.code}{finding.reason if finding.code.startswith('CLR-A') else ''}", []).append(finding)
+    for same in by_code.values():
+        first = same[0]
+        if len(same) == 1:
+            yield first
+        else:
+            code = finding_codes()[first.code]
+            where = f"{first.where} and {plural(len(same) - 1, 'other')}"
+            yield code.finding(where, first.message, count=len(same), state=first.state, severity=first.severity)
+
+
+def _rows(result: Audit) -> Iterator[dict[str, object]]:
+    titles = finding_codes()
+    for detection in result.detections:
+        number = {sample: k for k, group in enumerate(detection.groups, start=1) for sample in group}
+        for sample in dict.fromkeys((*detection.samples, *number)):
+            yield {
+                "finding": detection.code.code,
+                "title": titles[detection.code.code].title,
+                "sample": sample,
+                "group": number.get(sample, ""),
+                "note": detection.notes.get(sample, ""),
+            }

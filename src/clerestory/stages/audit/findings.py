@@ -1,0 +1,5 @@
+"""All finding codes of an audit."""
+
+from clerestory.stages.audit.image_findings import IMAGE_CODES
+
+CODES = (*IMAGE_CODES,)

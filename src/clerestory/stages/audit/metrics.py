@@ -1,0 +1,22 @@
+"""The metrics of an audit."""
+
+from clerestory.stats.metrics import Metric
+
+METRICS = (
+    Metric(
+        "affected",
+        "share",
+        "lower",
+        "Samples with this finding",
+        "The share of samples that a finding of the audit concerns; the slice names its code.",
+        topic="validity",
+    ),
+    Metric(
+        "leaked",
+        "share",
+        "lower",
+        "Evaluation images that are also in the training data (leakage)",
+        "The share of samples of an evaluation split of which a copy, a near-duplicate or a crop is in the training split.",
+        topic="validity",
+    ),
+)

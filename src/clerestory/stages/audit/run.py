@@ -1,0 +1,149 @@
+"""Audit a dataset, and store what was found as evidence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clerestory.core.codec import Facts, Tags, encode
+from clerestory.core.digest import canonical, digest
+from clerestory.core.evidence import Evidence, Measurement, Recipe, Subject
+from clerestory.core.progress import QUIET, Progress
+from clerestory.core.provenance import environment_digest, metered, now, stage_code
+from clerestory.core.rows import CLUSTER_COLUMN
+from clerestory.core.sample import Dataset
+from clerestory.stages.audit.config import AuditConfig
+from clerestory.stages.audit.copies_check import check_copies, leaked_samples
+from clerestory.stages.audit.corrected_scores import CorrectedScore, correct_scores
+from clerestory.stages.audit.detection import Detection
+from clerestory.stages.audit.image_check import check_images
+from clerestory.stages.audit.image_facts import read_image_facts
+from clerestory.stats.aggregate import measure
+from clerestory.stats.rows import write_rows
+from clerestory.store import Store
+
+KIND, ARTIFACT = "audit", "detections"
+LEAKED_COLUMN = "leaked"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The result of an audit.
+
+    Attributes:
+        evidence: as stored.
+        detections: every kind of finding with the samples concerned.
+        scores: a model's scores without the leaked samples, if a model was named and there are any.
+    """
+
+    evidence: Evidence
+    detections: tuple[Detection, ...]
+    scores: tuple[CorrectedScore, ...] = ()
+
+
+def audit(
+    data: Dataset,
+    store: Store,
+    config: AuditConfig | None = None,
+    progress: Progress = QUIET,
+    *,
+    model: str = "",
+) -> Audit:
+    """Audit a dataset, and store what was found as evidence of kind ``audit``.
+
+    Images that an earlier audit of any dataset has read are not read again, so an interrupted audit continues, and an
+    audit of data that has grown reads only what is new.
+
+    Args:
+        data: the dataset.
+        store: holds the facts about images, and receives the evidence.
+        config: the limits of the checks.
+        progress: reports reading and comparing.
+        model: digest of a model whose scores are given without the leaked samples, too.
+    """
+    config = config or AuditConfig()
+    with metered() as meter:
+        facts, unreadable = read_image_facts(data, store.answer_cache, progress)
+        detections = check_images(data, facts, unreadable, config)
+        detections += check_copies(data, facts, config, progress)
+        detections.sort(key=lambda each: (each.code.code, each.reason))
+        leaked = leaked_samples(detections)
+        evaluation, scores = correct_scores(leaked, model, data.digest, store) if model and leaked else ("", [])
+        rows = _rows(data, detections)
+        measurements = _measurements(rows, detections)
+    for score in scores:
+        measurements += score.measurements()
+    evidence = Evidence(
+        kind=KIND,
+        subject=Subject(
+            model=model,
+            data=data.digest,
+            code=stage_code(KIND),
+            config=digest(encode(config)),
+            environment=environment_digest(),
+        ),
+        measurements=tuple(measurements),
+        findings=(*data.findings, *(detection.finding() for detection in detections)),
+        cost=meter.cost,
+        created=now(),
+        rows=store.blobs.put(write_rows(rows)),
+        artifacts=Tags({ARTIFACT: store.blobs.put(canonical(_stored(detections)))}),
+        facts=Facts(dataset=data.name, samples=len(data), evaluation=evaluation),
+    )
+    store.put_evidence(evidence)
+    return Audit(evidence, tuple(detections), tuple(scores))
+
+
+def read_detections(evidence: Evidence, store: Store) -> list[dict[str, Any]]:
+    """The stored detections of an audit: code, reason, samples, groups and notes, as plain data."""
+    stored: list[dict[str, Any]] = json.loads(store.blobs.get(evidence.artifacts[ARTIFACT]))
+    return stored
+
+
+def _stored(detections: Sequence[Detection]) -> list[dict[str, Any]]:
+    return [
+        {
+            "code": each.code.code,
+            "reason": each.reason,
+            "samples": list(each.samples),
+            "groups": [list(group) for group in each.groups],
+            "notes": dict(each.notes),
+        }
+        for each in detections
+    ]
+
+
+def _rows(data: Dataset, detections: Sequence[Detection]) -> dict[str, NDArray[Any]]:
+    """A row for each sample, and a column for each code: 1 if it concerns the sample."""
+    ids = [sample.id for sample in data]
+    position = {sample_id: place for place, sample_id in enumerate(ids)}
+    rows: dict[str, NDArray[Any]] = {
+        "sample": np.array(ids, dtype=object),
+        CLUSTER_COLUMN: np.array([sample.concept or sample.id for sample in data], dtype=object),
+        "split": np.array([sample.split for sample in data], dtype=object),
+        LEAKED_COLUMN: np.zeros(len(ids)),
+    }
+    for detection in detections:
+        if detection.samples:
+            column = rows.setdefault(detection.code.code, np.zeros(len(ids)))
+            column[[position[sample] for sample in detection.samples]] = 1.0
+    rows[LEAKED_COLUMN][[position[sample] for sample in leaked_samples(detections)]] = 1.0
+    return rows
+
+
+def _measurements(rows: dict[str, NDArray[Any]], detections: Sequence[Detection]) -> list[Measurement]:
+    codes = sorted({detection.code.code for detection in detections if detection.samples})
+    measurements = [
+        measure(rows, Recipe("mean", code, cluster=CLUSTER_COLUMN), "affected", {"finding": code}) for code in codes
+    ]
+    if leaked_samples(detections):
+        splits = sorted(set(rows["split"][rows[LEAKED_COLUMN] == 1].tolist()))
+        measurements += [
+            measure(rows, Recipe("mean", LEAKED_COLUMN, Tags(split=split), CLUSTER_COLUMN), "leaked") for split in splits
+        ]
+    return measurements
