@@ -1,8 +1,9 @@
 """Samples that show the same image: the same bytes, the same pixels, or nearly the same image.
 
 Pairs are proposed by PDQ hashes in all eight orientations, and confirmed by two other views of the image: means of
-brightness in 32 × 32 fields, whose correlation does not depend on exposure, and means of colour in 8 × 8. So a red and
-a blue car of one drawing, whose brightness is alike, are two images.
+brightness in 32 × 32 fields, compared as if both images had the same exposure, and means of colour in 8 × 8. Not only
+their mean must be alike but every place of the image: a clock that shows nine and one that shows half past three, or
+hands of two skin tones, are two images.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from clerestory.stages.audit.image_facts import THUMB_SIDE
 CopyKind = Literal["same bytes", "same pixels", "nearly the same"]
 
 PROPOSED_BITS = 47  # of 256: the most that differ in a pair that is examined further
-MIN_CORRELATION = 0.95  # of the means of brightness
-MAX_COLOUR_DIFFERENCE = 6.0  # mean over fields, of 255
+MIN_CORRELATION = 0.95  # of the means of brightness,
+UNLIKE_FIELDS = 10  # of which fewer than so many of 1,024
+MAX_DIFFERENCE = 64.0  # differ by more than this, of 255; a photograph of 75 pixels and of 224: at most 50
+MAX_COLOUR_DIFFERENCE = 14.0  # of any field, of 255; JPEG of quality 30: at most 3, a third of the size: 6
 BLOCK = 20_000  # pairs
 # How an array (H, W) of a turned image is turned back, in the order of hashing.TURNS.
 _TURNED = (
@@ -121,11 +124,16 @@ def _shows_the_same(
 ) -> NDArray[np.bool_]:
     """Whether the first image of each pair is the second one turned."""
     side = THUMB_SIDE
-    other = _TURNED[turn](thumbs[second].reshape(-1, side, side)).reshape(len(second), -1)
-    correlation = np.einsum("nd,nd->n", thumbs[first], other)
-    own, turned = facts["chroma"][first].astype(np.float32), _TURNED[turn](facts["chroma"][second].astype(np.float32))
-    colours = np.abs(own - turned).mean(axis=(1, 2, 3))
-    same: NDArray[np.bool_] = (correlation >= MIN_CORRELATION) & (colours <= MAX_COLOUR_DIFFERENCE)
+    own, other = thumbs[first], _TURNED[turn](thumbs[second].reshape(-1, side, side)).reshape(len(second), -1)
+    correlation = np.einsum("nd,nd->n", own, other)
+    contrast = facts["thumb"][first].reshape(len(first), -1).std(axis=1) * side  # of one of the norm 1, in brightness
+    differences = np.abs(own - other) * contrast[:, None]
+    unlike = np.partition(differences, -UNLIKE_FIELDS, axis=1)[:, -UNLIKE_FIELDS]
+    chroma, turned = facts["chroma"][first].astype(np.float32), _TURNED[turn](facts["chroma"][second].astype(np.float32))
+    colours = np.abs(chroma - turned).max(axis=(1, 2, 3))
+    same: NDArray[np.bool_] = (
+        (correlation >= MIN_CORRELATION) & (unlike <= MAX_DIFFERENCE) & (colours <= MAX_COLOUR_DIFFERENCE)
+    )
     return same
 
 

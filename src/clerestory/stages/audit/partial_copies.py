@@ -20,7 +20,8 @@ from clerestory.core.sample import Dataset
 from clerestory.data.images import decode_sample
 from clerestory.stages.audit.image_facts import THUMB_SIDE
 
-NEIGHBOURS = 32  # proposed for each image
+NEIGHBOURS = 32  # proposed for each image,
+MIN_COLOUR_SIMILARITY = 0.8  # if their colours are this similar
 FIELDS = 16  # a side, at which windows are compared
 SIZES = (32, 30, 29, 27, 26, 24, 22)  # of a window, of 32 fields: down to a crop of 31 % of each side
 PROPOSED, CONFIRMED = 0.86, 0.96  # least correlations; at least 0.971 in 500 true pairs, at most 0.948 in others
@@ -83,6 +84,12 @@ class _Windows:
     operators: Floats  # (windows, 16, 32)
     ends: NDArray[np.float64]  # (windows, 2)
 
+    def views(self, thumb: Floats, pairs: NDArray[np.int64]) -> Floats:
+        """The windows (pairs, 256) of an image (32, 32), for each pair of a window down and one across."""
+        flat = self.operators.reshape(-1, THUMB_SIDE)
+        everything = (flat @ thumb @ flat.T).reshape(len(self.ends), FIELDS, len(self.ends), FIELDS)
+        return everything[pairs[:, 0], :, pairs[:, 1]].reshape(len(pairs), -1)
+
 
 def _axis_windows() -> _Windows:
     operators, ends = [], []
@@ -131,16 +138,16 @@ def _proposed(
             near = np.argpartition(-alike, count - 1, axis=1)[:, :count]
             for i in range(len(alike)):
                 whole = start + i
-                rows = np.matmul(windows.operators, thumbs[whole])  # (windows, 16, 32)
-                down = rows[pairs[:, 0]]
-                views = np.matmul(down, windows.operators[pairs[:, 1]].transpose(0, 2, 1)).reshape(len(pairs), -1)
-                scores = _standardise(views) @ parts[near[i]].T
+                likely = near[i][alike[i, near[i]] >= MIN_COLOUR_SIMILARITY]
+                if not len(likely):
+                    continue
+                scores = _standardise(windows.views(thumbs[whole], pairs)) @ parts[likely].T
                 best = scores.argmax(axis=0)
                 for place in np.flatnonzero(scores.max(axis=0) >= PROPOSED).tolist():
                     window = pairs[best[place]]
                     (top, bottom), (left, right) = windows.ends[window[0]], windows.ends[window[1]]
                     score = float(scores[best[place], place])
-                    found.append((whole, int(near[i, place]), (float(left), float(top), float(right), float(bottom)), score))
+                    found.append((whole, int(likely[place]), (float(left), float(top), float(right), float(bottom)), score))
             bar.advance(len(alike))
     return found
 
