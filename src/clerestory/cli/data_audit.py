@@ -1,4 +1,4 @@
-"""``clerestory data audit``: examines a dataset before it teaches or measures anything."""
+"""``clerestory data audit``: checks a dataset before it is used to train or evaluate a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,12 @@ from clerestory.core.units import plural
 if TYPE_CHECKING:
     from clerestory.stages.audit.run import Audit
 
-STATES = {"fail": ("fail", "bold red"), "warn": ("warn", "yellow"), "not_run": ("not run", "dim"), "pass": ("note", "dim")}
+STATES = {
+    "fail": ("fail", "bold red"),
+    "warn": ("warn", "yellow"),
+    "not_run": ("not run", "dim"),
+    "pass": ("note", "dim"),
+}
 
 
 def audit_(
@@ -38,7 +43,7 @@ def audit_(
     settings: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> int:
-    """Examine a dataset: images, copies, and leakage between splits.
+    """Check a dataset: images, copies, leakage between splits, captions, personal data, licences.
 
     Exit code 1 when a finding failed. Images that an earlier audit has read are not read again; after an interruption
     the same command continues.
@@ -118,7 +123,9 @@ def _merged(findings: tuple[Finding, ...]) -> Iterator[Finding]:
     """One finding for each code of the data source, of which there may be one for each sample."""
     by_code: dict[str, list[Finding]] = {}
     for finding in findings:
-        by_code.setdefault(f"{finding.code}{finding.reason if finding.code.startswith('CLR-A') else ''}", []).append(finding)
+        by_code.setdefault(f"{finding.code}{finding.reason if finding.code.startswith('CLR-A') else ''}", []).append(
+            finding
+        )
     for same in by_code.values():
         first = same[0]
         if len(same) == 1:

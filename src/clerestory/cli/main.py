@@ -60,7 +60,7 @@ SUBCOMMANDS = {
         "add": "Add a folder, a table or the built-in icons under a name.",
         "list": "List the datasets.",
         "show": "Show one dataset: sizes, groups, licences, and the findings with their reasons.",
-        "audit": "Examine a dataset: images, copies, and leakage between splits.",
+        "audit": "Check a dataset: images, copies, leakage, captions, personal data, licences.",
         "duplicates": "List the images that a dataset has more than once.",
         "shards": "Write a dataset as shards with an index, or verify every byte of them.",
     },

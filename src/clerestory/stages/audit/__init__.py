@@ -1,1 +1,1 @@
-"""Examine a dataset before it teaches or measures anything."""
+"""Check a dataset before it is used to train or evaluate a model."""

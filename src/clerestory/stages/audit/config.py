@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
+from clerestory.core.licences.policy import LicencePolicy
 from clerestory.core.settings import Range, check_settings
 
 
@@ -23,6 +24,7 @@ class AuditConfig:
         max_dark: the brightness (0 to 255) that 95 % of a dark image stay below.
         min_structure: PDQ quality (0 to 100) that an image needs to be compared with others by its hash.
         max_crop_images: the most images among which crops are sought; their comparison grows with the square.
+        licences: the rights that the licences of the images must grant, and the conditions that are acceptable.
     """
 
     min_side: Annotated[int, Range(1)] = 32
@@ -33,6 +35,7 @@ class AuditConfig:
     max_dark: Annotated[float, Range(0, 255)] = 32.0
     min_structure: Annotated[int, Range(0, 100)] = 20
     max_crop_images: Annotated[int, Range(0)] = 20_000
+    licences: LicencePolicy = field(default_factory=LicencePolicy)
 
     def __post_init__(self) -> None:
         check_settings(self)

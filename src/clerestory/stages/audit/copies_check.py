@@ -41,8 +41,12 @@ def check_copies(data: Dataset, facts: NDArray[np.void], config: AuditConfig, pr
     clear = (facts["quality"] >= config.min_structure) & (facts["width"] > 0)
     places = np.array([place for place in np.flatnonzero(clear).tolist() if place not in copied], dtype=np.int64)
     if len(places) <= config.max_crop_images:
-        crops = [(min(c.whole, c.part), max(c.whole, c.part)) for c in find_partial_copies(data, facts, places, progress)]
-        detections.append(_grouped(data, codes.CROPS, _groups(crops), "show a part of another one, or have a bar added"))
+        crops = [
+            (min(c.whole, c.part), max(c.whole, c.part)) for c in find_partial_copies(data, facts, places, progress)
+        ]
+        detections.append(
+            _grouped(data, codes.CROPS, _groups(crops), "show a part of another one, or have a bar added")
+        )
         pairs += crops
     else:
         message = f"crops were not sought among {len(places):,} images; the limit is {config.max_crop_images:,}"

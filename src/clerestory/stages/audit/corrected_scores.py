@@ -36,8 +36,8 @@ class CorrectedScore:
     def measurements(self) -> tuple[Measurement, Measurement]:
         """Both, told apart by their slice; computed from the rows of the evaluation, so without a recipe here."""
         return (
-            replace(self.measured, slice=Tags(self.measured.slice | {LEAKED: INCLUDED}), recipe=None),
-            replace(self.corrected, slice=Tags(self.corrected.slice | {LEAKED: EXCLUDED}), recipe=None),
+            replace(self.measured, slice=Tags({**self.measured.slice, LEAKED: INCLUDED}), recipe=None),
+            replace(self.corrected, slice=Tags({**self.corrected.slice, LEAKED: EXCLUDED}), recipe=None),
         )
 
 
@@ -46,13 +46,16 @@ def correct_scores(leaked: Collection[str], model: str, data: str, store: Store)
 
     Args:
         leaked: ids of the samples to leave out.
-        model, data: digests.
+        model: its digest.
+        data: the digest of the dataset.
         store: holds the evaluation.
 
     Returns:
         The id of the evaluation, empty if there is none, and every headline score of a split that has leaked samples.
     """
-    evaluation = next((e for e in store.find_evidence(EVALUATION, model=model) if e.subject.data == data and e.rows), None)
+    evaluation = next(
+        (e for e in store.find_evidence(EVALUATION, model=model) if e.subject.data == data and e.rows), None
+    )
     if evaluation is None:
         return "", []
     rows = read_rows(store.blobs.get(evaluation.rows))

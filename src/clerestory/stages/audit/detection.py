@@ -20,7 +20,7 @@ class Detection:
         code: the kind of finding.
         message: one sentence with the numbers; never a personal value.
         samples: ids of the samples concerned, each once, in the order of the dataset.
-        checked: the number of samples that the detector examined.
+        checked: the number of samples that were checked.
         groups: ids of samples that belong together, such as copies of one image; empty if samples stand alone.
         notes: one fact about a sample by its id, such as ``caption 2: e-mail address``; never a personal value.
         reason: the cause, as the value of an enum, if the code distinguishes causes.

@@ -1,7 +1,7 @@
 """All pairs of bit codes that differ in few bits, without comparing every code with every other.
 
-The bits of a code are divided into bands of 16. Two codes that differ in at most 15 of 256 bits agree in at least one of
-16 bands (the pigeonhole principle), so it is enough to compare codes with an equal band. For larger radii the division
+The bits of a code are divided into bands of 16. Two codes that differ in at most 15 of 256 bits agree in at least one
+of 16 bands (the pigeonhole principle), so it is enough to compare codes with an equal band. For larger radii the division
 is repeated with the bits in other random orders: a pair at distance d is missed by one order with the probability that
 none of its bands is free of differing bits, and by all with the product (``recall``). Four orders find at least 0.999
 of the pairs at distance 31.
@@ -212,10 +212,8 @@ def _pairs_of_band(
     first_places = _sorted_places(first_keys, shared)
     second_places = first_places if within else _sorted_places(second_keys, shared)
     ends = np.cumsum(np.where(shared, second_counts, 0))[first_keys[first_places]]
-    if within:  # each code with those after it
-        starts = np.arange(1, len(first_places) + 1)
-    else:
-        starts = ends - second_counts[first_keys[first_places]]
+    # Within one set each code is compared with those after it.
+    starts = np.arange(1, len(first_places) + 1) if within else ends - second_counts[first_keys[first_places]]
     counts = ends - starts
     left_out = int(np.maximum(counts - max_bucket, 0).sum())
     ordered_first = np.ascontiguousarray(first.words[first_places].T)
@@ -257,9 +255,7 @@ def _near(
     return near
 
 
-def _differing(
-    first: Words, second: Words, rows: NDArray[np.int64], places: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _differing(first: Words, second: Words, rows: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
     total = np.zeros(len(rows), np.int64)
     for one, other in zip(first, second, strict=True):
         total += np.bitwise_count(one[rows] ^ other[places])

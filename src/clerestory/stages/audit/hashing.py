@@ -37,7 +37,8 @@ class ImageHashes:
     """The hashes of N images.
 
     Attributes:
-        pdq: (N, 8, 32) bits as bytes, in the order in which PDQ hashes are written in hexadecimal; orientation 0 is the image itself, the others are in the order of ``TURNS``.
+        pdq: (N, 8, 32) bits as bytes, in the order in which PDQ hashes are written in hexadecimal; orientation 0 is the
+            image itself, the others are in the order of ``TURNS``.
         quality: (N,) 0 to 100; below 50 there is too little structure for a hash to mean anything.
         phash: (N,) 64 bits.
     """
@@ -72,8 +73,8 @@ def _all_orientations(low: Floats) -> Codes:
     signs = np.where(np.arange(PDQ_SIDE) % 2 == 0, -1.0, 1.0).astype(np.float32)  # of the frequencies 1 to 16
     across, down = signs[None, None, :], signs[None, :, None]
     turned = np.swapaxes(low, 1, 2)
-    each = (low, low * across, low * down, low * across * down)
-    each += (turned, turned * down, turned * across, turned * across * down)
+    upright = (low, low * across, low * down, low * across * down)
+    each = (*upright, turned, turned * down, turned * across, turned * across * down)
     return np.stack([_bits_above_median(coefficients) for coefficients in each], axis=1)
 
 
@@ -88,8 +89,8 @@ def _quality(means: NDArray[np.uint8]) -> NDArray[np.uint8]:
     values = means.astype(np.int16)
     total = np.zeros(len(means), np.int64)
     for axis in (1, 2):
-        steps = np.abs(np.diff(values, axis=axis)).astype(np.int64) * 100 // 255
-        total += steps.sum(axis=(1, 2))
+        steps = np.abs(np.diff(values, axis=axis)) * np.int16(100) // np.int16(255)  # at most 25,500
+        total += steps.sum(axis=(1, 2), dtype=np.int64)
     return np.minimum(total // _GRADIENT_SCALE, MAX_QUALITY).astype(np.uint8)
 
 

@@ -30,7 +30,9 @@ _EXTENSIONS = {
 _OTHER_EXTENSIONS = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".svg", ".txt", ".pdf")
 
 
-def check_images(data: Dataset, facts: NDArray[np.void], unreadable: Sequence[str], config: AuditConfig) -> list[Detection]:
+def check_images(
+    data: Dataset, facts: NDArray[np.void], unreadable: Sequence[str], config: AuditConfig
+) -> list[Detection]:
     """Check every image on its own.
 
     Args:
@@ -45,8 +47,12 @@ def check_images(data: Dataset, facts: NDArray[np.void], unreadable: Sequence[st
     blank = read & (facts["contrast"] < config.min_contrast)
     shown = read & ~blank  # a blank image is neither blurred nor dark as well
     detections = [
-        _sized(data, codes.TINY, read & (short < config.min_side), facts, f"a side of less than {config.min_side} pixels"),
-        _sized(data, codes.VERY_LARGE, long > config.max_side, facts, f"a side of more than {config.max_side:,} pixels"),
+        _sized(
+            data, codes.TINY, read & (short < config.min_side), facts, f"a side of less than {config.min_side} pixels"
+        ),
+        _sized(
+            data, codes.VERY_LARGE, long > config.max_side, facts, f"a side of more than {config.max_side:,} pixels"
+        ),
         _sized(
             data,
             codes.ODD_ASPECT,
@@ -56,9 +62,16 @@ def check_images(data: Dataset, facts: NDArray[np.void], unreadable: Sequence[st
         ),
         _numbered(data, codes.BLANK, blank, facts["contrast"], "one colour only", "contrast"),
         _numbered(
-            data, codes.BLURRED, shown & (facts["sharpness"] < config.min_sharpness), facts["sharpness"], "blurred", "sharpness"
+            data,
+            codes.BLURRED,
+            shown & (facts["sharpness"] < config.min_sharpness),
+            facts["sharpness"],
+            "blurred",
+            "sharpness",
         ),
-        _numbered(data, codes.DARK, shown & (facts["brightness"] < config.max_dark), facts["brightness"], "dark", "brightness"),
+        _numbered(
+            data, codes.DARK, shown & (facts["brightness"] < config.max_dark), facts["brightness"], "dark", "brightness"
+        ),
         _wrong_extensions(data, facts, read),
     ]
     flagged = (
@@ -71,7 +84,9 @@ def check_images(data: Dataset, facts: NDArray[np.void], unreadable: Sequence[st
     for code, flag, what in flagged:
         detections.append(_detection(data, code, (facts["flags"] & int(flag)) > 0, f"with {what}"))
     if unreadable:
-        message = f"{plural(len(unreadable), 'image')} could be read when the data was opened, and can no longer be read"
+        message = (
+            f"{plural(len(unreadable), 'image')} could be read when the data was opened, and can no longer be read"
+        )
         detections.append(Detection(codes.UNREADABLE_NOW, message, tuple(unreadable), len(data)))
     return [detection for detection in detections if detection.samples]
 
@@ -106,7 +121,9 @@ def _wrong_extensions(data: Dataset, facts: NDArray[np.void], read: NDArray[np.b
     for place, sample in enumerate(data):
         extension = PurePosixPath(sample.id).suffix.lower()
         known = _EXTENSIONS.get(extension)
-        wrong[place] = extension in _OTHER_EXTENSIONS or (known is not None and known != FORMATS[facts["format"][place]])
+        wrong[place] = extension in _OTHER_EXTENSIONS or (
+            known is not None and known != FORMATS[facts["format"][place]]
+        )
     return _detection(
         data,
         codes.WRONG_EXTENSION,

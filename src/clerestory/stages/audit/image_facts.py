@@ -1,7 +1,7 @@
 """The facts about each image that the checks need: read once, cached by the digest of its bytes.
 
-An audit that was interrupted, or of data that has grown, reads only the images that it has not seen. Decoding takes most
-of the time, so a JPEG is decoded at a fraction of its size, and every fact comes from that one small image.
+An audit that was interrupted, or of data that has grown, reads only the images that it has not seen. Decoding takes
+most of the time, so a JPEG is decoded at a fraction of its size, and every fact comes from that one small image.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ THUMB_SIDE, CHROMA_SIDE = 32, 8
 BRIGHTNESS_BINS, CHROMA_BINS = 4, 6
 COLOUR_BINS = BRIGHTNESS_BINS * CHROMA_BINS**2
 CHROMA_SPREAD = 96  # of Cb and Cr around grey, beyond which colours are rare
+_VALUES = np.arange(256)
+_BRIGHTNESS_BIN = _VALUES * BRIGHTNESS_BINS // 256 * CHROMA_BINS**2
+_CHROMA_BIN = np.clip((_VALUES - 128 + CHROMA_SPREAD) * CHROMA_BINS // (2 * CHROMA_SPREAD), 0, CHROMA_BINS - 1)
 
 
 class ImageFlag(IntFlag):
@@ -131,12 +134,17 @@ def _describe_file(content: bytes, row: np.void) -> None:
         if image.has_transparency_data:
             flags |= ImageFlag.TRANSPARENT
         with suppress(Exception):  # a reader of metadata may raise anything on malformed bytes
-            exif = image.getexif()
+            # Pillow decodes a whole PNG to find metadata behind the pixels.
+            exif = image.getexif() if image.format != "PNG" or _has_exif_chunk(content) else Image.Exif()
             if len(exif):
                 flags |= ImageFlag.EXIF
             if exif.get_ifd(ExifTags.IFD.GPSInfo).keys() & {ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLongitude}:
                 flags |= ImageFlag.GPS
         row["flags"] = int(flags)
+
+
+def _has_exif_chunk(content: bytes) -> bool:
+    return b"eXIf" in content or b"Raw profile type exif" in content
 
 
 def _describe_pixels(image: Image.Image, row: np.void) -> NDArray[np.uint8]:
@@ -151,10 +159,8 @@ def _describe_pixels(image: Image.Image, row: np.void) -> NDArray[np.uint8]:
 
 def _colour_shares(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """How often each colour occurs, which a crop changes little: square roots of shares, so that rare ones count."""
-    values = small.reshape(-1, 3).astype(np.int64)
-    chroma = np.clip((values[:, 1:] - 128 + CHROMA_SPREAD) * CHROMA_BINS // (2 * CHROMA_SPREAD), 0, CHROMA_BINS - 1)
-    bins = (values[:, 0] * BRIGHTNESS_BINS // 256 * CHROMA_BINS + chroma[:, 0]) * CHROMA_BINS + chroma[:, 1]
-    shares = np.bincount(bins, minlength=COLOUR_BINS) / len(values)
+    bins = _BRIGHTNESS_BIN[small[..., 0]] + _CHROMA_BIN[small[..., 1]] * CHROMA_BINS + _CHROMA_BIN[small[..., 2]]
+    shares = np.bincount(bins.ravel(), minlength=COLOUR_BINS) / bins.size
     return (np.sqrt(shares) * 255).round().astype(np.uint8)
 
 
@@ -167,7 +173,7 @@ def _sharpness(grey: Image.Image) -> float:
     if scale < 1:
         size = (max(3, round(grey.width * scale)), max(3, round(grey.height * scale)))
         grey = grey.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
-    values = np.asarray(grey, dtype=np.int16)
+    values = np.asarray(grey, dtype=np.float32)
     if min(values.shape) < 3:
         return 0.0
     inner = 4 * values[1:-1, 1:-1] - values[:-2, 1:-1] - values[2:, 1:-1] - values[1:-1, :-2] - values[1:-1, 2:]

@@ -7,7 +7,10 @@ VERY_LARGE = FindingCode(
     "CLR-A002", "info", "very large images", fix="make them smaller, which makes every later step faster"
 )
 ODD_ASPECT = FindingCode(
-    "CLR-A003", "info", "very long or very wide images", fix="crop them; a model sees a square, with the image small in it"
+    "CLR-A003",
+    "info",
+    "very long or very wide images",
+    fix="crop them; a model sees a square, with the image small in it",
 )
 BLANK = FindingCode("CLR-A004", "warning", "blank images", fix="remove them, or replace them with the intended images")
 BLURRED = FindingCode("CLR-A005", "warning", "blurred images", fix="look at them, and remove those that show nothing")
@@ -18,7 +21,9 @@ WRONG_EXTENSION = FindingCode(
 ANIMATED = FindingCode(
     "CLR-A008", "warning", "animated images", fix="check that the first frame, which is the one used, shows the caption"
 )
-CMYK = FindingCode("CLR-A009", "info", "CMYK images", fix="convert them to RGB; viewers differ in the colours they show")
+CMYK = FindingCode(
+    "CLR-A009", "info", "CMYK images", fix="convert them to RGB; viewers differ in the colours they show"
+)
 TRANSPARENT = FindingCode(
     "CLR-A010", "info", "transparent images", "pass", "check that they are meant to be seen on white"
 )

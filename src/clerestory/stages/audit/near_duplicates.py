@@ -24,10 +24,10 @@ from clerestory.stages.audit.image_facts import THUMB_SIDE
 
 CopyKind = Literal["same bytes", "same pixels", "nearly the same"]
 
-PROPOSED_BITS = 47  # of 256: the most that differ in a pair that is examined further
+PROPOSED_BITS = 47  # of 256: the most that differ in a pair that is compared further
 MIN_CORRELATION = 0.95  # of the means of brightness,
-UNLIKE_FIELDS = 10  # of which fewer than so many of 1,024
-MAX_DIFFERENCE = 64.0  # differ by more than this, of 255; a photograph of 75 pixels and of 224: at most 50
+UNLIKE_FIELDS = 10  # of which fewer than 10 of 1,024
+MAX_DIFFERENCE = 64.0  # differ by more than 64 of 255; a photograph of 75 pixels and of 224: at most 50
 MAX_COLOUR_DIFFERENCE = 14.0  # of any field, of 255; JPEG of quality 30: at most 3, a third of the size: 6
 BLOCK = 20_000  # pairs
 # How an array (H, W) of a turned image is turned back, in the order of hashing.TURNS.
@@ -63,7 +63,9 @@ class NearDuplicates:
         return group_pairs(pairs[:, 0], pairs[:, 1], int(pairs.max(initial=0)) + 1)
 
 
-def find_near_duplicates(data: Dataset, facts: NDArray[np.void], min_quality: int, progress: Progress) -> NearDuplicates:
+def find_near_duplicates(
+    data: Dataset, facts: NDArray[np.void], min_quality: int, progress: Progress
+) -> NearDuplicates:
     """Find samples that show the same image.
 
     Args:
@@ -108,7 +110,10 @@ def _confirmed_pairs(facts: NDArray[np.void], progress: Progress) -> tuple[list[
                 block = slice(start, start + BLOCK)
                 same = _shows_the_same(facts, thumbs, first[block], second[block], turn)
                 for one, other, bits in zip(
-                    first[block][same].tolist(), second[block][same].tolist(), distance[block][same].tolist(), strict=True
+                    first[block][same].tolist(),
+                    second[block][same].tolist(),
+                    distance[block][same].tolist(),
+                    strict=True,
                 ):
                     found.setdefault((min(one, other), max(one, other)), (bits, turn > 0))
             bar.advance()
@@ -129,7 +134,10 @@ def _shows_the_same(
     contrast = facts["thumb"][first].reshape(len(first), -1).std(axis=1) * side  # of one of the norm 1, in brightness
     differences = np.abs(own - other) * contrast[:, None]
     unlike = np.partition(differences, -UNLIKE_FIELDS, axis=1)[:, -UNLIKE_FIELDS]
-    chroma, turned = facts["chroma"][first].astype(np.float32), _TURNED[turn](facts["chroma"][second].astype(np.float32))
+    chroma, turned = (
+        facts["chroma"][first].astype(np.float32),
+        _TURNED[turn](facts["chroma"][second].astype(np.float32)),
+    )
     colours = np.abs(chroma - turned).max(axis=(1, 2, 3))
     same: NDArray[np.bool_] = (
         (correlation >= MIN_CORRELATION) & (unlike <= MAX_DIFFERENCE) & (colours <= MAX_COLOUR_DIFFERENCE)

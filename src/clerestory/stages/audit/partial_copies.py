@@ -27,7 +27,7 @@ SIZES = (32, 30, 29, 27, 26, 24, 22)  # of a window, of 32 fields: down to a cro
 PROPOSED, CONFIRMED = 0.86, 0.96  # least correlations; at least 0.971 in 500 true pairs, at most 0.948 in others
 MAX_COLOUR_DIFFERENCE = 4.5  # mean of 255: at most 2.1 in those pairs
 SIDE = 64  # pixels at which a window is confirmed,
-DECODED = 192  # of an image decoded to at most so many
+DECODED = 192  # to which an image is reduced first
 STEPS = (0.015, 0.007, 0.003)  # by which a window's edges move, as shares of the side
 MAX_DECODED = 512  # images kept
 BLOCK = 1024
@@ -87,12 +87,14 @@ class _Windows:
     def views(self, thumb: Floats, pairs: NDArray[np.int64]) -> Floats:
         """The windows (pairs, 256) of an image (32, 32), for each pair of a window down and one across."""
         flat = self.operators.reshape(-1, THUMB_SIDE)
-        everything = (flat @ thumb @ flat.T).reshape(len(self.ends), FIELDS, len(self.ends), FIELDS)
-        return everything[pairs[:, 0], :, pairs[:, 1]].reshape(len(pairs), -1)
+        everything: Floats = (flat @ thumb @ flat.T).reshape(len(self.ends), FIELDS, len(self.ends), FIELDS)
+        chosen: Floats = everything[pairs[:, 0], :, pairs[:, 1]]
+        return chosen.reshape(len(pairs), -1)
 
 
 def _axis_windows() -> _Windows:
-    operators, ends = [], []
+    operators: list[Floats] = []
+    ends = []
     for size in SIZES:
         for start in range(THUMB_SIDE - size + 1):
             edges = start + np.arange(FIELDS + 1) * size / FIELDS
@@ -116,9 +118,7 @@ def _window_pairs(ends: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.array(pairs, dtype=np.int64)
 
 
-def _proposed(
-    facts: NDArray[np.void], progress: Progress
-) -> list[tuple[int, int, Window, float]]:
+def _proposed(facts: NDArray[np.void], progress: Progress) -> list[tuple[int, int, Window, float]]:
     """Pairs (whole, part), the best window and its correlation."""
     if len(facts) < 2:
         return []
@@ -147,7 +147,9 @@ def _proposed(
                     window = pairs[best[place]]
                     (top, bottom), (left, right) = windows.ends[window[0]], windows.ends[window[1]]
                     score = float(scores[best[place], place])
-                    found.append((whole, int(likely[place]), (float(left), float(top), float(right), float(bottom)), score))
+                    found.append(
+                        (whole, int(likely[place]), (float(left), float(top), float(right), float(bottom)), score)
+                    )
             bar.advance(len(alike))
     return found
 

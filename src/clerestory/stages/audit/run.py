@@ -1,4 +1,4 @@
-"""Audit a dataset, and store what was found as evidence."""
+"""Audit a dataset, and store the findings as evidence."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.rows import CLUSTER_COLUMN
 from clerestory.core.sample import Dataset
+from clerestory.stages.audit.caption_check import check_captions
 from clerestory.stages.audit.config import AuditConfig
 from clerestory.stages.audit.copies_check import check_copies, leaked_samples
 from clerestory.stages.audit.corrected_scores import CorrectedScore, correct_scores
 from clerestory.stages.audit.detection import Detection
 from clerestory.stages.audit.image_check import check_images
 from clerestory.stages.audit.image_facts import read_image_facts
+from clerestory.stages.audit.licence_check import check_licences
+from clerestory.stages.audit.personal_data import check_personal_data
 from clerestory.stats.aggregate import measure
 from clerestory.stats.rows import write_rows
 from clerestory.store import Store
@@ -54,7 +57,7 @@ def audit(
     *,
     model: str = "",
 ) -> Audit:
-    """Audit a dataset, and store what was found as evidence of kind ``audit``.
+    """Audit a dataset, and store the findings as evidence of kind ``audit``.
 
     Images that an earlier audit of any dataset has read are not read again, so an interrupted audit continues, and an
     audit of data that has grown reads only what is new.
@@ -71,6 +74,9 @@ def audit(
         facts, unreadable = read_image_facts(data, store.answer_cache, progress)
         detections = check_images(data, facts, unreadable, config)
         detections += check_copies(data, facts, config, progress)
+        detections += check_captions(data, progress)
+        detections += check_personal_data(data, progress)
+        detections += check_licences(data, config.licences, progress)
         detections.sort(key=lambda each: (each.code.code, each.reason))
         leaked = leaked_samples(detections)
         evaluation, scores = correct_scores(leaked, model, data.digest, store) if model and leaked else ("", [])
@@ -144,6 +150,7 @@ def _measurements(rows: dict[str, NDArray[Any]], detections: Sequence[Detection]
     if leaked_samples(detections):
         splits = sorted(set(rows["split"][rows[LEAKED_COLUMN] == 1].tolist()))
         measurements += [
-            measure(rows, Recipe("mean", LEAKED_COLUMN, Tags(split=split), CLUSTER_COLUMN), "leaked") for split in splits
+            measure(rows, Recipe("mean", LEAKED_COLUMN, Tags(split=split), CLUSTER_COLUMN), "leaked")
+            for split in splits
         ]
     return measurements

@@ -8,7 +8,7 @@ SPEC = StageSpec(
     label="audit",
     verb_past="audited",
     order=5,
-    code_layers=("core", "data", "stats", "stages/audit"),
+    code_layers=("core", "data", "stats", "models/languages", "stages/audit"),
     command="clerestory data audit{data}",
     config="clerestory.stages.audit.config:AuditConfig",
     exports=Tags(audit="clerestory.stages.audit.run:audit", AuditConfig="clerestory.stages.audit.config:AuditConfig"),
