@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+
 from clerestory.stages.audit import hamming
 from clerestory.stages.audit.hamming import expected_recall, group_pairs, near_pairs
-from numpy.typing import NDArray
 
 
 def codes(count: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
 from clerestory.data import open_data
 from clerestory.data.images import decode_image
 from clerestory.stages.audit.hashing import SIDE, TURNS, hash_images
-from numpy.typing import NDArray
-from PIL import Image
 
 # By pdqhash 0.2.8, the reference in C++, at 512 pixels.
 REFERENCE = {

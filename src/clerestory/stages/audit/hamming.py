@@ -1,10 +1,10 @@
 """All pairs of bit codes that differ in few bits, without comparing every code with every other.
 
 The bits of a code are divided into bands of 16. Two codes that differ in at most 15 of 256 bits agree in at least one
-of 16 bands (the pigeonhole principle), so it is enough to compare codes with an equal band. For larger radii the division
-is repeated with the bits in other random orders: a pair at distance d is missed by one order with the probability that
-none of its bands is free of differing bits, and by all with the product (``recall``). Four orders find at least 0.999
-of the pairs at distance 31.
+of 16 bands (the pigeonhole principle), so it is enough to compare codes with an equal band. For larger radii the
+division is repeated with the bits in other random orders: a pair at distance d is missed by one order with the
+probability that none of its bands is free of differing bits, and by all with the product (``recall``). Four orders find
+at least 0.999 of the pairs at distance 31.
 
 Codes are sorted by band, so that those to compare lie side by side: the comparison runs over whole arrays. Equal codes
 are compared once. In a band whose values are very common (icons on white have many) at most ``max_bucket`` codes are

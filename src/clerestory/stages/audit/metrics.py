@@ -16,7 +16,7 @@ METRICS = (
         "share",
         "lower",
         "Evaluation images that are also in the training data (leakage)",
-        "The share of samples of an evaluation split of which a copy, a near-duplicate or a crop is in the training split.",
+        "The share of samples of an evaluation split with a copy, a near-duplicate or a crop in the training split.",
         topic="validity",
     ),
 )

@@ -87,13 +87,13 @@ class _Windows:
     def views(self, thumb: Floats, pairs: NDArray[np.int64]) -> Floats:
         """The windows (pairs, 256) of an image (32, 32), for each pair of a window down and one across."""
         flat = self.operators.reshape(-1, THUMB_SIDE)
-        everything: Floats = (flat @ thumb @ flat.T).reshape(len(self.ends), FIELDS, len(self.ends), FIELDS)
-        chosen: Floats = everything[pairs[:, 0], :, pairs[:, 1]]
-        return chosen.reshape(len(pairs), -1)
+        everything = (flat @ thumb @ flat.T).reshape(len(self.ends), FIELDS, len(self.ends), FIELDS)
+        chosen: Floats = everything[pairs[:, 0], :, pairs[:, 1]].reshape(len(pairs), -1).astype(np.float32, copy=False)
+        return chosen
 
 
 def _axis_windows() -> _Windows:
-    operators: list[Floats] = []
+    operators = []
     ends = []
     for size in SIZES:
         for start in range(THUMB_SIDE - size + 1):
@@ -103,7 +103,7 @@ def _axis_windows() -> _Windows:
             high = np.minimum(edges[1:, None], fields[None] + 1)
             operators.append(np.clip(high - low, 0, None) / (size / FIELDS))
             ends.append((start / THUMB_SIDE, (start + size) / THUMB_SIDE))
-    return _Windows(np.array(operators, dtype=np.float32), np.array(ends))
+    return _Windows(np.array(operators).astype(np.float32), np.array(ends))
 
 
 def _window_pairs(ends: NDArray[np.float64]) -> NDArray[np.int64]:
