@@ -73,6 +73,8 @@ def audit_(
     dataset = load_dataset(store, data, common.out)
     result = audit(dataset, store, chosen, common.out, model=digest)
     _show(result, data, common)
+    if not csv and result.detections:
+        common.out.next(f"clerestory data audit {quote(data)} --csv findings.csv")
     if csv:
         from clerestory.apps.captioning import captions_csv
 
@@ -105,8 +107,6 @@ def _show(result: Audit, data: str, common: Common) -> None:
     lines += [_score_line(score.measured, score.corrected) for score in result.scores]
     lines += [Text(f"{each.code}: {each.message}; {each.fix}", "dim") for each in findings if each.state == "fail"]
     common.out.result({"id": evidence.id, **encode(evidence)}, *lines)
-    if findings:
-        common.out.next(f"clerestory data audit {quote(data)} --csv findings.csv")
 
 
 def _score_line(measured: Measurement, corrected: Measurement) -> str:

@@ -34,7 +34,7 @@ class AuditConfig:
     min_sharpness: Annotated[float, Range(0)] = 0.25
     max_dark: Annotated[float, Range(0, 255)] = 32.0
     min_structure: Annotated[int, Range(0, 100)] = 20
-    max_crop_images: Annotated[int, Range(0)] = 20_000
+    max_crop_images: Annotated[int, Range(0)] = 10_000
     licences: LicencePolicy = field(default_factory=LicencePolicy)
 
     def __post_init__(self) -> None:

@@ -116,7 +116,9 @@ def _detection(
     found = {sample.licence: verdicts[sample.licence] for sample in samples}
     images = f"{len(samples):,} of {plural(checked, 'image')}"
     licences = _most_frequent(_shown(found[sample.licence].expression) for sample in samples)
-    sources = _most_frequent(_shown(sample.source) for sample in samples if sample.source)
+    named = Counter(sample.source for sample in samples if sample.source)
+    # A folder gives every image its own source, which says nothing more than the list of images.
+    sources = _most_frequent(map(_shown, named.elements())) if len(named) < len(samples) else ""
     message = {
         licence_findings.UNKNOWN_LICENCE: f"the licence of {images} is unknown",
         licence_findings.UNREADABLE_LICENCE: f"the licence of {images} cannot be read",

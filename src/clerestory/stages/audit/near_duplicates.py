@@ -146,7 +146,7 @@ def _shows_the_same(
 
 
 def _standardised(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:
-    flat = thumbs.reshape(len(thumbs), -1).astype(np.float32)
+    flat = thumbs.reshape(len(thumbs), THUMB_SIDE**2).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
     return flat
