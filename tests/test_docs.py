@@ -14,9 +14,11 @@ from tests.support.pages import GUIDES, PAGES, ROOT, blocks, name_of, spans
 from clerestory.cli.main import SUBCOMMANDS, build, commands
 from clerestory.cli.settings import explained, merged_settings
 from clerestory.core.codec import decode
+from clerestory.stages.audit.config import AuditConfig
 from clerestory.stages.train import TrainConfig
 
 APPLICATION = build()
+AUDIT_PAGES = ("audit-data",)  # whose settings are those of an audit
 ARCHITECTURE = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
 
 
@@ -51,15 +53,16 @@ def is_name(tokens: list[str]) -> bool:
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=name_of)
-def test_training_settings_are_accepted(page: Path) -> None:
+def test_settings_are_accepted(page: Path) -> None:
     """Those of TOML blocks, and those after ``--set``."""
     for block in blocks(page):
         settings = tomllib.loads(block.text) if block.language == "toml" else {}
         if {"preset", "model", "self_supervision"} & set(settings):
             decode(TrainConfig, settings, name_of(page))
     pairs = re.findall(r"--set ([\w.]+=[^\s`]+)", page.read_text("utf-8"))
+    config = AuditConfig if page.stem in AUDIT_PAGES else TrainConfig
     for pair in set(pairs) - {"name=value"}:
-        decode(TrainConfig, merged_settings(None, {}, [pair], TrainConfig), name_of(page))
+        decode(config, merged_settings(None, {}, [pair], config), name_of(page))
 
 
 def test_the_readme_has_every_verb() -> None:

@@ -17,6 +17,7 @@ from clerestory.stages.audit.config import AuditConfig
 from clerestory.stages.audit.detection import Detection
 from clerestory.stages.audit.image_facts import FORMATS, ImageFlag
 
+FORMAT_NAMES = tuple(FORMATS)
 _EXTENSIONS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -122,12 +123,12 @@ def _wrong_extensions(data: Dataset, facts: NDArray[np.void], read: NDArray[np.b
         extension = PurePosixPath(sample.id).suffix.lower()
         known = _EXTENSIONS.get(extension)
         wrong[place] = extension in _OTHER_EXTENSIONS or (
-            known is not None and known != FORMATS[facts["format"][place]]
+            known is not None and known != FORMAT_NAMES[facts["format"][place]]
         )
     return _detection(
         data,
         codes.WRONG_EXTENSION,
         wrong & read,
         "in another format than the file name says",
-        lambda place: FORMATS[facts["format"][place]],
+        lambda place: FORMAT_NAMES[facts["format"][place]],
     )

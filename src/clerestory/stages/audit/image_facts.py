@@ -10,23 +10,25 @@ import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from enum import IntFlag
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.progress import Progress
 from clerestory.core.provenance import code_digest
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data.images import decode_image
+from clerestory.data.images.metadata import split_metadata
+from clerestory.stages.audit.exif import find_exif, has_coordinates
 from clerestory.stages.audit.hashing import MIN_SIDE, ORIENTATIONS, PDQ_BYTES, SIDE, hash_images
 from clerestory.store.answer_cache import AnswerCache, answer_key
 
 BATCH_SIZE = 256  # images of a transaction: a kill loses at most these
-FORMATS = ("JPEG", "PNG", "WEBP")
+FORMATS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "WEBP": b"RIFF"}  # and how a file of it begins
+ANIMATION_BYTES = 2**16  # of a PNG, in which the chunk acTL stands before the pixels
 THUMB_SIDE, CHROMA_SIDE = 32, 8
 BRIGHTNESS_BINS, CHROMA_BINS = 4, 6
 COLOUR_BINS = BRIGHTNESS_BINS * CHROMA_BINS**2
@@ -76,7 +78,7 @@ def read_image_facts(data: Dataset, cache: AnswerCache, progress: Progress) -> t
     Returns:
         The facts, all zero for an image that cannot be read any more, and the ids of those samples.
     """
-    code = code_digest("stages/audit/image_facts", "stages/audit/hashing", "data/images")
+    code = code_digest("stages/audit/image_facts", "stages/audit/exif", "stages/audit/hashing", "data/images")
     keys = [answer_key("image facts", code, sample.image) for sample in data]
     known = cache.get(list(dict.fromkeys(keys)))
     missing = {key: sample for key, sample in zip(keys, data, strict=True) if key not in known}
@@ -122,29 +124,27 @@ def _facts_of(samples: Sequence[Sample], data: Dataset, threads: ThreadPoolExecu
 
 
 def _describe_file(content: bytes, row: np.void) -> None:
-    """Fill in what the header says; odd metadata never stops an image."""
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    """Fill in what the header says."""
+    format_ = next(name for name, start in FORMATS.items() if content.startswith(start))
+    pixel_content, _ = split_metadata(content, format_)  # Pillow warns about malformed metadata as it opens a file
+    flags = ImageFlag(0)
+    with Image.open(io.BytesIO(pixel_content), formats=[format_]) as image:
         row["width"], row["height"] = image.size
-        row["format"] = FORMATS.index(image.format or "JPEG")
-        flags = ImageFlag(0)
-        if getattr(image, "is_animated", False):
-            flags |= ImageFlag.ANIMATED
+        row["format"] = list(FORMATS).index(format_)
         if image.mode == "CMYK":
             flags |= ImageFlag.CMYK
         if image.has_transparency_data:
             flags |= ImageFlag.TRANSPARENT
-        with suppress(Exception):  # a reader of metadata may raise anything on malformed bytes
-            # Pillow decodes a whole PNG to find metadata behind the pixels.
-            exif = image.getexif() if image.format != "PNG" or _has_exif_chunk(content) else Image.Exif()
-            if len(exif):
-                flags |= ImageFlag.EXIF
-            if exif.get_ifd(ExifTags.IFD.GPSInfo).keys() & {ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLongitude}:
-                flags |= ImageFlag.GPS
-        row["flags"] = int(flags)
-
-
-def _has_exif_chunk(content: bytes) -> bool:
-    return b"eXIf" in content or b"Raw profile type exif" in content
+        if getattr(image, "is_animated", False):
+            flags |= ImageFlag.ANIMATED
+    if format_ == "PNG" and b"acTL" in content[:ANIMATION_BYTES]:
+        flags |= ImageFlag.ANIMATED
+    exif = find_exif(content, format_)
+    if exif:
+        flags |= ImageFlag.EXIF
+    if has_coordinates(exif):
+        flags |= ImageFlag.GPS
+    row["flags"] = int(flags)
 
 
 def _describe_pixels(image: Image.Image, row: np.void) -> NDArray[np.uint8]:
