@@ -12,8 +12,13 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect, sync_playwright
 from tests.report.world import make_model
 from tests.support.colour_tiles import ColourModel, tiles
+from tests.support.faulty_data import faulty_data
 
+from clerestory.apps.audit_report import audit_page
 from clerestory.report import report
+from clerestory.report.audit_page import render_audit
+from clerestory.stages.audit.config import AuditConfig
+from clerestory.stages.audit.run import audit
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
 from clerestory.store import open_store
 
@@ -48,8 +53,17 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def chromium(address: str) -> Iterator[Browser]:
-    """Started after the model was examined, since both want a loop of events of their own."""
+def audit_address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of an audit of data with faults."""
+    folder, data, config = tmp_path_factory.mktemp("audit"), faulty_data(), AuditConfig()
+    html = render_audit(audit_page(data, audit(data, open_store(folder / "home"), config), config))
+    (folder / "audit.html").write_text(html)
+    return (folder / "audit.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def chromium(address: str, audit_address: str) -> Iterator[Browser]:
+    """Started after the pages were made, since a model and the browser want a loop of events of their own."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
         yield browser
@@ -58,14 +72,17 @@ def chromium(address: str) -> Iterator[Browser]:
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_width_and_light(chromium: Browser, address: str, width: int, scheme: str) -> None:
+@pytest.mark.parametrize("kind", ["report", "audit"])
+def test_every_width_and_light(
+    chromium: Browser, address: str, audit_address: str, width: int, scheme: str, kind: str
+) -> None:
     context = chromium.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
     )
     complaints: list[str] = []
     page = context.new_page()
     page.on("console", lambda said: complaints.append(said.text) if said.type in {"error", "warning"} else None)
-    page.goto(address)
+    page.goto(address if kind == "report" else audit_address)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     found = Axe().run(page).response["violations"]

@@ -15,7 +15,7 @@ from rich.text import Text
 from clerestory.cli.output import PLAIN, Common
 from clerestory.cli.settings import read_settings, settings_table
 from clerestory.core.codec import encode
-from clerestory.core.evidence import Finding, Measurement
+from clerestory.core.evidence import Measurement
 from clerestory.core.findings import finding_codes
 from clerestory.core.outputs import check_output, write_output
 from clerestory.core.units import plural
@@ -36,6 +36,7 @@ def audit_(
     /,
     *,
     model: str = "",
+    report: Path | None = None,
     csv: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
@@ -51,8 +52,9 @@ def audit_(
     Args:
         data: The name of a dataset, or any source that "data add" accepts.
         model: Also give the scores of this model without the images that leak from its training data.
+        report: Write a page with the images of every finding to this file, such as audit.html. It needs no network.
         csv: Write a row for each finding and sample to this file.
-        force: Overwrite the file of --csv.
+        force: Overwrite the files of --report and --csv.
         set_: Any setting by its name, such as max_aspect=4; may be given several times.
         config: A TOML file with settings; --set overrides it.
         settings: Only list every setting with its default, range and meaning.
@@ -66,15 +68,21 @@ def audit_(
         common.out.result(*settings_table(AuditConfig))
         return 0
     chosen = read_settings(AuditConfig, config, {}, set_)
-    if csv:
-        check_output(csv, force)
+    for path in filter(None, (report, csv)):
+        check_output(path, force)
     store = open_store(common.home)
     digest = store.resolve(model).digest if model else ""
     dataset = load_dataset(store, data, common.out)
     result = audit(dataset, store, chosen, common.out, model=digest)
     _show(result, data, common)
-    if not csv and result.detections:
-        common.out.next(f"clerestory data audit {quote(data)} --csv findings.csv")
+    if not (report or csv) and result.detections:
+        common.out.next(f"clerestory data audit {quote(data)} --report audit.html")
+    if report:
+        from clerestory.apps.audit_report import audit_page
+        from clerestory.report.audit_page import render_audit
+
+        write_output(report, render_audit(audit_page(dataset, result, chosen, common.out)).encode(), force)
+        common.out.write_line(f"wrote {report}")
     if csv:
         from clerestory.apps.captioning import captions_csv
 
@@ -85,27 +93,29 @@ def audit_(
 
 
 def _show(result: Audit, data: str, common: Common) -> None:
+    from clerestory.apps.audit_report import audit_findings
+
     evidence = result.evidence
     table = Table("", "finding", "images", "where", box=None)
     shares = {m.slice.get("finding"): m for m in evidence.measurements if m.name == "affected"}
-    order = list(STATES)
     titles = finding_codes()
-    findings = sorted(_merged(evidence.findings), key=lambda each: (order.index(each.state), each.code))
-    for finding in findings:
+    found = audit_findings(evidence, result.detections)
+    for each in found:
+        finding = each.finding
         label, style = STATES[finding.state]
         share = shares.get(finding.code)
-        count = f"{finding.count:,}" if finding.count else ""
+        count = f"{each.count:,}" if each.count else ""
         if share:
             count += f" ({share.value:.1%})"
-        table.add_row(Text(label, style), f"{finding.code} {titles[finding.code].title}", count, finding.where)
-    counts = Counter(finding.state for finding in findings)
+        table.add_row(Text(label, style), f"{finding.code} {titles[finding.code].title}", count, each.where)
+    counts = Counter(each.finding.state for each in found)
     failed, warned = counts["fail"], counts["warn"]
     samples = int(evidence.facts.number("samples"))
     verdict = f"{plural(failed, 'problem')}, {plural(warned, 'warning')} in {samples:,} images of {data}"
-    lines: list[str | Table | Text] = [table] if findings else []
+    lines: list[str | Table | Text] = [table] if found else []
     lines.append(Text(verdict, "bold red" if failed else "bold yellow" if warned else "bold green"))
     lines += [_score_line(score.measured, score.corrected) for score in result.scores]
-    lines += [Text(f"{each.code}: {each.message}; {each.fix}", "dim") for each in findings if each.state == "fail"]
+    lines += [Text(f"{f.code}: {f.message}; {f.fix}", "dim") for each in found if (f := each.finding).state == "fail"]
     common.out.result({"id": evidence.id, **encode(evidence)}, *lines)
 
 
@@ -117,23 +127,6 @@ def _value(measured: Measurement) -> str:
     interval = measured.interval
     around = f" ({interval.low:.3f} to {interval.high:.3f})" if interval else ""
     return f"{measured.value:.3f}{around}"
-
-
-def _merged(findings: tuple[Finding, ...]) -> Iterator[Finding]:
-    """One finding for each code of the data source, of which there may be one for each sample."""
-    by_code: dict[str, list[Finding]] = {}
-    for finding in findings:
-        by_code.setdefault(f"{finding.code}{finding.reason if finding.code.startswith('CLR-A') else ''}", []).append(
-            finding
-        )
-    for same in by_code.values():
-        first = same[0]
-        if len(same) == 1:
-            yield first
-        else:
-            code = finding_codes()[first.code]
-            where = f"{first.where} and {plural(len(same) - 1, 'other')}"
-            yield code.finding(where, first.message, count=len(same), state=first.state, severity=first.severity)
 
 
 def _rows(result: Audit) -> Iterator[dict[str, object]]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
 
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.sample import Sample
 from clerestory.data.images import decode_image
 
-SIDE = 96
+SIDE, CONTACT_SIDE = 96, 160
 MAX_BYTES, MAX_TOTAL_BYTES = 8_000, 1_200_000
 
 
@@ -43,3 +46,45 @@ class ReportThumbnails:
             if out.tell() <= MAX_BYTES:
                 return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
         return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A small copy of an image for a contact sheet.
+
+    Attributes:
+        uri: a JPEG as a data URI, without metadata.
+        size: its width and height, in pixels.
+        original: the width and height of the image, upright.
+        num_bytes: of the file of the image.
+    """
+
+    uri: str
+    size: tuple[int, int]
+    original: tuple[int, int]
+    num_bytes: int
+
+
+def thumbnail(read: Callable[[], bytes], max_bytes: int) -> Thumbnail | None:
+    """A thumbnail of at most ``CONTACT_SIDE`` pixels whose data URI has at most ``max_bytes``.
+
+    Returns:
+        None if the image cannot be read, or does not fit.
+    """
+    try:
+        content = read()
+        image = decode_image(content, enough=CONTACT_SIDE)
+        with Image.open(io.BytesIO(content), formats=("JPEG", "PNG", "WEBP")) as file:
+            original = file.size
+    except (ClerestoryError, OSError, KeyError):
+        return None
+    if (original[0] < original[1]) != (image.width < image.height):  # stored on its side
+        original = original[::-1]
+    for side, quality in ((160, 78), (160, 60), (160, 40), (120, 50), (96, 40), (64, 30), (48, 20)):
+        image.thumbnail((side, side))
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=quality, optimize=True, exif=b"", comment=b"", icc_profile=None)
+        uri = "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+        if len(uri) <= max_bytes:
+            return Thumbnail(uri, image.size, original, len(content))
+    return None

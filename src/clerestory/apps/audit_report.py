@@ -1,0 +1,362 @@
+"""The page of an audit with contact sheets, for people who are not engineers."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from shlex import quote
+
+from clerestory.apps.audit_topics import (
+    LICENCES,
+    PERSONAL_DATA,
+    TOPICS,
+    AuditTopic,
+    not_applicable,
+    topic_of,
+    unchecked,
+)
+from clerestory.core.codec import encode
+from clerestory.core.digest import short
+from clerestory.core.evidence import Evidence, Finding
+from clerestory.core.findings import FindingCode, finding_codes
+from clerestory.core.progress import QUIET, Progress
+from clerestory.core.sample import TRAIN, Dataset, Sample
+from clerestory.core.text import visible
+from clerestory.core.units import duration, plural
+from clerestory.report import format
+from clerestory.report.audit_page import (
+    BADGES,
+    AuditPage,
+    CheckedTopic,
+    FindingSheet,
+    ScoreLine,
+    SheetGroup,
+    SheetImage,
+)
+from clerestory.report.thumbnails import Thumbnail, thumbnail
+from clerestory.stages.audit import caption_findings, image_findings, personal_findings
+from clerestory.stages.audit.config import AuditConfig
+from clerestory.stages.audit.detection import Detection
+from clerestory.stages.audit.personal_data import find_personal_data
+from clerestory.stages.audit.run import Audit
+from clerestory.stats.metrics import metric
+
+MAX_IMAGES, MAX_GROUPS, MAX_IN_GROUP, MAX_PLACES = 24, 12, 6, 8
+MAX_LICENCE_IMAGES = 8  # they say little about a licence
+MAX_CAPTIONS, MAX_CAPTION, MAX_NAME = 5, 160, 90
+# Of all thumbnails as data URIs; the text of a page is at most 1.5 MB.
+MAX_TOTAL_BYTES, MAX_BYTES, MIN_BYTES = 3_300_000, 12_000, 1_600
+HIDDEN = "[personal data]"
+_SPLITS = {TRAIN: "training", "val": "validation", "test": "test", "test_style": "test (style)"}
+_SEVERITIES = ("error", "warning", "info")
+_CAPTION_CODES = {code.code for code in caption_findings.CODES}
+_PERSONAL_CODES = {code.code for code in personal_findings.CODES}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFinding:
+    """A finding with the samples concerned.
+
+    Attributes:
+        finding: of the evidence; for a code of the data source, of which there may be one for each row, the first.
+        detection: None for a code of the data source.
+        all: every finding of this code of the data source.
+    """
+
+    finding: Finding
+    detection: Detection | None = None
+    all: tuple[Finding, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many samples or rows it concerns; 0 if that does not apply."""
+        if self.detection:
+            return len(self.detection.samples)
+        return sum(finding.count or 1 for finding in self.all)
+
+    @property
+    def where(self) -> str:
+        """The first place, and how many others there are."""
+        rest = len(self.all) - 1
+        return f"{self.finding.where} and {plural(rest, 'other')}" if rest > 0 else self.finding.where
+
+
+def audit_findings(evidence: Evidence, detections: Sequence[Detection]) -> list[AuditFinding]:
+    """The findings of an audit as people count them, the most serious first.
+
+    Args:
+        evidence: of the audit; its last findings are those of the detections, in their order.
+        detections: of the same audit.
+    """
+    of_source = evidence.findings[: len(evidence.findings) - len(detections)]
+    by_code: defaultdict[str, list[Finding]] = defaultdict(list)
+    for finding in of_source:
+        by_code[finding.code].append(finding)
+    merged = [AuditFinding(same[0], None, tuple(same)) for same in by_code.values()]
+    detected = evidence.findings[len(of_source) :]
+    merged += [AuditFinding(finding, found) for finding, found in zip(detected, detections, strict=True)]
+    states = list(BADGES)
+    return sorted(
+        merged,
+        key=lambda each: (
+            states.index(each.finding.state),
+            _SEVERITIES.index(each.finding.severity),
+            each.finding.code,
+        ),
+    )
+
+
+def audit_page(data: Dataset, result: Audit, config: AuditConfig, progress: Progress = QUIET) -> AuditPage:
+    """The page of an audit, with thumbnails of the images concerned.
+
+    Personal data is in none of its texts, and no caption of a sample that has any.
+
+    Args:
+        data: the dataset that was audited.
+        result: of the audit.
+        config: the limits that it had.
+        progress: reports the thumbnails.
+    """
+    evidence, found = result.evidence, audit_findings(result.evidence, result.detections)
+    thumbnails = _Thumbnails(data, _shown_samples(found), progress)
+    private = {s for d in result.detections if d.code.code in _PERSONAL_CODES for s in d.samples}
+    sheets: list[FindingSheet] = []
+    used: Counter[str] = Counter()
+    for each in found:
+        code = each.finding.code.lower()
+        used[code] += 1
+        anchor = code if used[code] == 1 else f"{code}-{used[code]}"
+        sheets.append(_sheet(each, anchor, data, thumbnails, private, config))
+    return AuditPage(
+        dataset=_safe_name(data.name),
+        samples=len(data),
+        findings=tuple(sheets),
+        checked=tuple(_checked(topic, found, data) for topic in TOPICS),
+        not_checked=tuple(_not_checked(found)),
+        scores=tuple(
+            ScoreLine(
+                _score_name(s.measured.name, s.measured.slice), *map(format.of_hundred, (s.measured, s.corrected))
+            )
+            for s in result.scores
+        ),
+        facts=_facts(evidence, data, config),
+        command=f"clerestory data audit {quote(_safe_name(data.name))} --csv findings.csv",
+    )
+
+
+def _score_name(name: str, where: Mapping[str, str]) -> str:
+    words = format.slice_words(where)
+    return f"{metric(name).title}: {words}" if words else metric(name).title
+
+
+def _shown_groups(detection: Detection) -> list[tuple[str, ...]]:
+    return [group[:MAX_IN_GROUP] for group in detection.groups[:MAX_GROUPS]]
+
+
+def _shown_alone(detection: Detection) -> tuple[str, ...]:
+    if detection.groups:
+        return ()
+    return detection.samples[: MAX_LICENCE_IMAGES if topic_of(detection.code.code) is LICENCES else MAX_IMAGES]
+
+
+def _shown_samples(found: Iterable[AuditFinding]) -> list[str]:
+    """The sample of every thumbnail of the page, in its order; one that is shown twice is in it twice."""
+    detections = [each.detection for each in found if each.detection]
+    return [
+        sample
+        for detection in detections
+        for sample in (*_shown_alone(detection), *(s for group in _shown_groups(detection) for s in group))
+    ]
+
+
+class _Thumbnails:
+    """The thumbnail of every image that the page shows, small enough for all of them to fit."""
+
+    def __init__(self, data: Dataset, shown: list[str], progress: Progress) -> None:
+        limit = max(MIN_BYTES, min(MAX_BYTES, MAX_TOTAL_BYTES // max(1, len(shown))))
+        self._made: dict[str, Thumbnail | None] = {}
+        samples = [data[sample] for sample in dict.fromkeys(shown)]
+        with progress.task("Making thumbnails", len(samples)) as bar:
+            for sample in samples:
+                if sample.image not in self._made:
+                    self._made[sample.image] = thumbnail(partial(data.read, sample), limit)
+                bar.advance()
+
+    def of(self, sample: Sample) -> Thumbnail | None:
+        return self._made[sample.image]
+
+
+def _sheet(
+    each: AuditFinding,
+    anchor: str,
+    data: Dataset,
+    thumbnails: _Thumbnails,
+    private: set[str],
+    config: AuditConfig,
+) -> FindingSheet:
+    finding, detection = each.finding, each.detection
+    code = finding_codes().get(finding.code) or FindingCode(finding.code, finding.severity, finding.code)
+    groups: list[SheetGroup] = []
+    alone: tuple[SheetImage, ...] = ()
+    if detection:
+        show = partial(_image, detection, data, thumbnails, private)
+        alone = tuple(show(sample) for sample in _shown_alone(detection))
+        groups = [
+            SheetGroup(tuple(show(sample) for sample in shown), len(group))
+            for shown, group in zip(_shown_groups(detection), detection.groups, strict=False)
+        ]
+    message = _safe(finding.message) if detection or len(each.all) == 1 else plural(len(each.all), "case")
+    limit = _limit(finding.code, config)
+    return FindingSheet(
+        anchor=anchor,
+        state=finding.state,
+        severity=finding.severity,
+        code=finding.code,
+        title=format.capital(code.title),
+        message=" ".join(filter(None, (format.sentence(message), limit))),
+        fix=format.sentence(_safe(finding.fix)),
+        why=topic_of(finding.code).why if finding.state in ("fail", "warn") else "",
+        extent=_extent(each, len(data)),
+        documentation=code.documentation,
+        images=alone,
+        groups=tuple(groups),
+        places=() if detection else tuple((_safe_name(f.where), _safe(f.message)) for f in each.all[:MAX_PLACES]),
+        more=_more(each, len(alone)),
+        is_closed=finding.severity == "info" or finding.state not in ("fail", "warn"),
+    )
+
+
+def _extent(each: AuditFinding, total: int) -> str:
+    if each.detection is None:
+        return plural(each.count, "case")
+    return f"{plural(each.count, 'image')} ({each.count / total:.1%})" if each.count else ""
+
+
+def _more(each: AuditFinding, shown: int) -> str:
+    """What the page leaves out."""
+    if each.detection is None:
+        rest = len(each.all) - MAX_PLACES
+        return f"And {plural(rest, 'other')}." if rest > 0 else ""
+    if each.detection.groups:
+        rest, what = len(each.detection.groups) - MAX_GROUPS, "other group"
+    else:
+        rest, what = len(each.detection.samples) - shown, "other image"
+    return f"And {plural(rest, what)}, which the table of --csv lists." if rest > 0 else ""
+
+
+def _limit(code: str, config: AuditConfig) -> str:
+    """From which number on something is found, where the notes of the images have numbers without a unit."""
+    limits = {
+        image_findings.BLURRED.code: ("sharpness", config.min_sharpness, "blurred"),
+        image_findings.BLANK.code: ("contrast", config.min_contrast, "blank"),
+        image_findings.DARK.code: ("brightness", config.max_dark, "dark"),
+    }
+    if code not in limits:
+        return ""
+    what, limit, word = limits[code]
+    return f"A {what} below {limit:g} counts as {word}."
+
+
+def _image(
+    detection: Detection, data: Dataset, thumbnails: _Thumbnails, private: set[str], sample_id: str
+) -> SheetImage:
+    sample = data[sample_id]
+    code = detection.code.code
+    small = thumbnails.of(sample)
+    # No caption of a sample with personal data, not even where another finding is about it.
+    texts = () if sample_id in private or topic_of(code) is PERSONAL_DATA else _captions(sample)
+    notes = []
+    if detection.groups and small:
+        notes += [f"{small.original[0]:,} × {small.original[1]:,} pixels", _file_size(small.num_bytes)]
+    if sample_id in detection.notes and code != image_findings.LEAKAGE.code:  # its notes name the split
+        notes.append(_safe(detection.notes[sample_id]))
+    return SheetImage(
+        name=_safe_name(sample_id),
+        thumbnail=small.uri if small else "",
+        width=small.size[0] if small else 0,
+        height=small.size[1] if small else 0,
+        alt=texts[0] if texts and code not in _CAPTION_CODES else f"image {_safe_name(sample_id)}",
+        split=_SPLITS.get(sample.split, _safe(sample.split)),
+        is_evaluated=sample.split not in ("", TRAIN),
+        notes=tuple(notes),
+        captions=texts if code in _CAPTION_CODES else (),
+    )
+
+
+def _captions(sample: Sample) -> tuple[str, ...]:
+    """The captions of a sample as the page shows them: a few, short, and none with personal data."""
+    shown = []
+    for caption in sample.captions[:MAX_CAPTIONS]:
+        is_private = find_personal_data(caption.text, caption.lang or "en")
+        text = "not shown, because it contains personal data" if is_private else visible(caption.text)
+        shown.append(text if len(text) <= MAX_CAPTION else f"{text[: MAX_CAPTION - 1]}…")
+    return tuple(shown)
+
+
+def _safe(text: str) -> str:
+    """A text that may quote the data, such as a file name, without personal data and control characters."""
+    for found in reversed(find_personal_data(text)):
+        text = text[: found.start] + HIDDEN + text[found.end :]
+    return visible(text)
+
+
+def _safe_name(name: str) -> str:
+    """The name of a file or sample as the page shows it, without its middle if it is very long.
+
+    Its extension is apart: an address with one behind it is taken for the name of a file, such as ``icon@2x.png``.
+    """
+    stem, dot, extension = name.rpartition(".")
+    name = _safe(stem) + dot + _safe(extension)
+    half = MAX_NAME // 2
+    return name if len(name) <= MAX_NAME else f"{name[:half]}…{name[-half:]}"
+
+
+def _file_size(num_bytes: int) -> str:
+    return f"{num_bytes / 1000:,.1f} kB" if num_bytes < 1_000_000 else f"{num_bytes / 1e6:,.1f} MB"
+
+
+def _checked(topic: AuditTopic, found: Sequence[AuditFinding], data: Dataset) -> CheckedTopic:
+    what = format.capital(topic.what) + "."
+    if reason := not_applicable(topic, data):
+        return CheckedTopic(topic.title, what, "plain", reason)
+    counts: Counter[str] = Counter(each.finding.state for each in found if topic_of(each.finding.code) is topic)
+    named = [
+        (state, plural(counts[state], word))
+        for state, word in (("fail", "problem"), ("warn", "warning"))
+        if counts[state]
+    ]
+    if not named and (notes := sum(counts.values())):
+        return CheckedTopic(topic.title, what, "plain", plural(notes, "note"))
+    if not named:
+        return CheckedTopic(topic.title, what, "yes", "nothing found")
+    return CheckedTopic(topic.title, what, BADGES[named[0][0]][0], ", ".join(text for _, text in named))
+
+
+def _not_checked(found: Sequence[AuditFinding]) -> list[str]:
+    left_out = [format.sentence(_safe(each.finding.message)) for each in found if each.finding.state == "not_run"]
+    return [
+        *left_out,
+        *unchecked({each.finding.code for each in found}),
+        "The checks are automatic and miss things: that nothing was found does not prove that nothing is there.",
+    ]
+
+
+def _facts(evidence: Evidence, data: Dataset, config: AuditConfig) -> tuple[tuple[str, str], ...]:
+    splits = Counter(_SPLITS.get(sample.split, sample.split) or "no split" for sample in data)
+    named = ", ".join(f"{count:,} {split}" for split, count in splits.items())
+    changed = [
+        f"{field.name} = {encode(getattr(config, field.name))}"
+        for field in fields(config)
+        if getattr(config, field.name) != getattr(AuditConfig(), field.name)
+    ]
+    return (
+        ("When", format.when(evidence.created)),
+        ("Took", duration(evidence.cost.seconds)),
+        ("Images", f"{len(data):,} ({_safe(named)})"),
+        ("Captions", f"{sum(len(sample.captions) for sample in data):,}"),
+        ("Changed settings", ", ".join(changed) or "none"),
+        ("Data", short(data.digest)),
+        ("Evidence", evidence.id),
+    )

@@ -1,0 +1,119 @@
+"""The parts of an audit in plain words: their checks, why they matter, and the limits of the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from clerestory.core.findings import FindingCode
+from clerestory.core.sample import TRAIN, Dataset
+from clerestory.stages.audit import caption_findings as captions
+from clerestory.stages.audit import image_findings as images
+from clerestory.stages.audit import licence_findings as licences
+from clerestory.stages.audit import personal_findings as personal
+
+
+@dataclass(frozen=True, slots=True)
+class AuditTopic:
+    """Checks that belong together.
+
+    Attributes:
+        title: such as ``Copies``.
+        what: its checks.
+        why: why it matters.
+        codes: of its findings.
+    """
+
+    title: str
+    what: str
+    why: str
+    codes: tuple[FindingCode, ...]
+
+
+COPY_CODES = (images.EXACT_COPIES, images.NEAR_DUPLICATES, images.CROPS, images.COMPARISONS_LEFT_OUT)
+LOCATION_CODES = (images.GPS, images.EXIF)
+QUALITY_CODES = tuple(code for code in images.IMAGE_CODES if code not in (*COPY_CODES, *LOCATION_CODES, images.LEAKAGE))
+IMAGES = AuditTopic(
+    "Image quality",
+    "tiny, very large, oddly shaped, blank, blurred and dark images; file formats, animations, transparency",
+    "A model learns little from an image on which there is little to see, and may learn something wrong.",
+    QUALITY_CODES,
+)
+COPIES = AuditTopic(
+    "Copies",
+    "the same image again: exactly, saved again, scaled, flipped, turned, cropped or with a bar added",
+    "An image that is there several times counts several times, in training and in every score.",
+    COPY_CODES,
+)
+LEAKAGE = AuditTopic(
+    "Training images in the test",
+    "copies of training images among the images that judge a model (leakage)",
+    "A model recognises what it has been trained on, so a score on these images is better than the model is.",
+    (images.LEAKAGE,),
+)
+CAPTIONS = AuditTopic(
+    "Captions",
+    "missing, one word only, boilerplate, markup, another language, repeated, too long, damaged characters",
+    "A model learns what the captions say, so wrong or empty words make it worse.",
+    captions.CODES,
+)
+PERSONAL_DATA = AuditTopic(
+    "Personal data",
+    "e-mail addresses, phone, card and bank account numbers in captions; places and camera data in image files",
+    "Data about people needs a legal basis, and a model can repeat what it has seen.",
+    (*LOCATION_CODES, *personal.CODES),
+)
+LICENCES = AuditTopic(
+    "Licences",
+    "the recorded licence of every image, under the policy that was set",
+    "Whoever uses the images, or what is made from them, needs the permission of their owners and has to meet its "
+    "conditions.",
+    licences.LICENCE_CODES,
+)
+SOURCE = AuditTopic(
+    "Reading the data",
+    "files, tables and rows that could not be used, or not as they are",
+    "What was left out is missing from everything that is made from this data.",
+    (),  # of the data source
+)
+TOPICS = (IMAGES, COPIES, LEAKAGE, CAPTIONS, PERSONAL_DATA, LICENCES, SOURCE)
+
+
+def topic_of(code: str) -> AuditTopic:
+    """The topic of a finding."""
+    return next((topic for topic in TOPICS if any(code == each.code for each in topic.codes)), SOURCE)
+
+
+def not_applicable(topic: AuditTopic, data: Dataset) -> str:
+    """Why there is nothing to check; empty if there is."""
+    if topic is CAPTIONS and not any(sample.captions for sample in data):
+        return "no captions"
+    splits = {sample.split for sample in data if sample.split}
+    if topic is LEAKAGE and (TRAIN not in splits or len(splits) < 2):
+        return (
+            "no splits"
+            if not splits
+            else f"only {', '.join(sorted(splits))}"
+            if TRAIN in splits
+            else "no training split"
+        )
+    return ""
+
+
+def unchecked(found: Iterable[str]) -> list[str]:
+    """What an audit does not look for, in sentences.
+
+    Args:
+        found: the codes of its findings.
+    """
+    lines = []
+    if captions.MISMATCH.code not in found:
+        lines.append("Whether each caption fits its image.")
+    return [
+        *lines,
+        "People inside the images: faces, name plates, documents and other writing.",
+        "Names and addresses of people in captions, and phone numbers that are written in an unusual way.",
+        "Whether what images and captions say is true, fair or harmless.",
+        "Copies of images that are not in this data set, such as those of public benchmarks.",
+        "Whether a recorded licence is the right one.",
+    ]
