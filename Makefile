@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-training bench-serving starter starter-reference photos-space photo-kinds photo-tags \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-training bench-serving starter starter-reference photos-space photo-kinds photo-tags \
   experiment-captions experiment-experts clean
 
 help:
@@ -78,6 +78,10 @@ bench-photos-kinds: setup
 # PHOTOGRAPHS as above.
 bench-data-captions: setup
 	PHOTOGRAPHS="$(PHOTOGRAPHS)" $(BIN)/python bench/data_captions.py
+
+# PHOTOGRAPHS: a folder of JPEG photographs.
+bench-data-copies: setup
+	PHOTOGRAPHS="$(PHOTOGRAPHS)" $(BIN)/python bench/data_copies.py
 
 bench-training: setup
 	$(BIN)/python bench/training.py
