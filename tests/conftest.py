@@ -20,6 +20,17 @@ hypothesis.settings.register_profile("reproducible", derandomize=True)
 hypothesis.settings.load_profile("reproducible")
 
 
+# Files of a minute each: begun first, so that no test process works on one alone at the end. The first file of
+# ``tests/web`` makes the store of all of them, for which another process would wait.
+FIRST = ("stages/test_distributed.py", "web/test_api.py", "test_contributing.py", "test_docs_run.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the files in ``FIRST`` first, with ``--no-loadscope-reorder`` also among several processes."""
+    first = [Path(__file__).parent / name for name in FIRST]
+    items.sort(key=lambda item: first.index(item.path) if item.path in first else len(first))
+
+
 @pytest.fixture(scope="session")
 def icons() -> Dataset:
     """All the built-in icons; rendered once on a machine, about a minute."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from tests.support.endpoint import MODEL, endpoint
+from tests.support.forked import run_command
 from tests.support.images import write_circle_images
 from tests.support.tiny_hf import make_clip, make_llava
 from tests.support.tiny_model import make_tiny_model
@@ -103,16 +104,21 @@ def test_a_remote_host_is_announced() -> None:
 
 
 def run(folder: Path, *arguments: str, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {
-        **os.environ,
-        "CLERESTORY_HOME": str(folder / "home"),
-        "CLERESTORY_WHO": "Ann",
-        "NO_COLOR": "1",
-        **more,
-    }
-    done = subprocess.run(
-        [CLERESTORY, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
+    """Run a command; with variables of the hub in a process that loads its client anew."""
+    home = {"CLERESTORY_HOME": str(folder / "home"), "CLERESTORY_WHO": "Ann", "NO_COLOR": "1"}
+    environment = {**os.environ, **home, **more}
+    if "HF_HOME" in more:
+        done = subprocess.run(
+            [CLERESTORY, *arguments],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+    else:
+        done = run_command(*arguments, folder=folder, environment=environment)
     assert done.returncode == code, (done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
     return done

@@ -1,4 +1,4 @@
-"""The command line through a real subprocess: the life of one model on a folder of images."""
+"""The command line in processes of its own: the life of one model on a folder of images."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support import forked
 from tests.support.images import solid_image
 
 from clerestory.apps.datasets import load_dataset
@@ -36,15 +37,7 @@ class Shell:
         return {**os.environ, "CLERESTORY_HOME": str(self.folder / "home"), "CLERESTORY_WHO": "Ann", "NO_COLOR": "1"}
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [CLERESTORY, *arguments],
-            cwd=self.folder,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        done = forked.run_command(*arguments, folder=self.folder, environment=self.environment())
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr
         return done

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from tests.support.ranks import run_ranks
+from torch import Tensor, distributed, nn
 
 from clerestory.core.errors import ConfigError
 from clerestory.models.moe import LossWeights, MixtureOfExperts
@@ -122,29 +121,22 @@ def test_without_balancing_the_load_is_uneven(seed: int) -> None:
     assert load_of(trained(seed, False, LossWeights(switch=0.0))).max_over_mean > 1.5
 
 
-TWO_RANKS = """
-import sys, torch
-from torch import distributed
-from clerestory.models.moe import MixtureOfExperts
-from clerestory.models.moe.balancing import rebalance
-rank = int(sys.argv[1])
-distributed.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
-moe = torch.nn.Sequential(*(MixtureOfExperts(4, 4, n, 1, balance_with_bias=True) for n in (3, 2)))
-moe[0].counts_E.copy_(torch.tensor([[9, 1, 0], [0, 2, 9]][rank]))
-moe[1].counts_E.copy_(torch.tensor([[5, 1], [0, 6]][rank]))
-loads = rebalance(moe, 0.3)
-print([loads[n].counts for n in "01"], [round(float(b), 3) for m in moe for b in m.expert_bias_E])
-distributed.destroy_process_group()
-"""
+def rebalance_rank(folder: Path) -> None:
+    """One of two ranks: writes the counts of both and its own biases."""
+    distributed.init_process_group("gloo")
+    rank = distributed.get_rank()
+    moe = nn.Sequential(*(MixtureOfExperts(4, 4, n, 1, balance_with_bias=True) for n in (3, 2)))
+    for layer, counts in zip(moe, (([9, 1, 0], [0, 2, 9]), ([5, 1], [0, 6])), strict=True):
+        layer.counts_E.copy_(torch.tensor(counts[rank]))
+    loads = rebalance(moe, 0.3)
+    biases = [round(float(b), 3) for layer in moe for b in layer.expert_bias_E]
+    (folder / str(rank)).write_text(f"{[loads[n].counts for n in '01']} {biases}", encoding="utf-8")
+    distributed.destroy_process_group()
 
 
 def test_two_ranks_add_up_their_counts_and_keep_one_bias(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", TWO_RANKS]
-    ranks = [
-        subprocess.Popen([*command, str(rank), str(tmp_path / "meet")], stdout=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=120)[0].strip() for process in ranks]
+    run_ranks(2, rebalance_rank, tmp_path)
+    said = [(tmp_path / rank).read_text(encoding="utf-8") for rank in "01"]
     assert said[0] == said[1] == "[(9, 3, 9), (5, 7)] [-0.2, 0.4, -0.2, 0.3, -0.3]"
 
 

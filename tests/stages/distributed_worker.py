@@ -1,4 +1,4 @@
-"""One process of several: ``… distributed_worker.py steps FOLDER STEPS [FIELD=VALUE …]``, or ``… exchange``.
+"""What one process of several does.
 
 ``steps`` resumes from the checkpoint in the folder and saves another; the main process writes the whole state.
 ``exchange`` compares the values that processes exchange with those of one process that has all samples.
@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
+from tests.support.shapes import shapes
 from torch import Tensor, distributed, nn
 
-from clerestory.core.codec import decode
 from clerestory.core.progress import QUIET
 from clerestory.stages.train import TrainConfig
 from clerestory.stages.train.distributed import Engine, Ranks, current_engine
@@ -23,10 +22,8 @@ from clerestory.stages.train.loop import Run
 from clerestory.stages.train.run import prepare_run
 
 
-def steps(folder: Path, until: int, fields: list[str]) -> None:
-    settings: dict[str, Any] = {"preset": "tiny", "steps": 60, "batch_size": 16, "threads": 1, "device": "cpu"}
-    settings |= dict(field.split("=") for field in fields)
-    config = decode(TrainConfig, settings)
+def steps(folder: Path, until: int, parallelism: Literal["ddp", "fsdp"] = "ddp") -> None:
+    config = TrainConfig(preset="tiny", steps=60, batch_size=16, threads=1, device="cpu", parallelism=parallelism)
     folder.mkdir(parents=True, exist_ok=True)
     with current_engine(config) as engine:
         _steps(config, engine, folder, until)
@@ -35,8 +32,6 @@ def steps(folder: Path, until: int, fields: list[str]) -> None:
 
 
 def _steps(config: TrainConfig, engine: Engine, folder: Path, until: int) -> None:
-    from tests.support.shapes import shapes
-
     run = prepare_run(shapes(), config.resolved(), folder, QUIET, engine=engine)
     initial = _full_state(run)
     run.restore()
@@ -112,10 +107,3 @@ def _loss(norm: nn.Module, x: Tensor, target: Tensor) -> tuple[float, Tensor]:
     loss.backward()
     assert x.grad is not None
     return loss.item(), x.grad
-
-
-if __name__ == "__main__":
-    if sys.argv[1] == "exchange":
-        exchange()
-    else:
-        steps(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])

@@ -1,11 +1,5 @@
-"""Evaluates coloured tiles in a process of its own, writing down every picture the model is asked about.
+"""Evaluates coloured tiles in a process of its own, writing down every picture the model is asked about."""
 
-    python evaluate_worker.py HOME LOG STOP_AFTER
-
-It hangs when STOP_AFTER pictures were asked for, so that it can be killed in the middle; 0 never hangs.
-"""
-
-import sys
 import time
 from pathlib import Path
 
@@ -37,11 +31,6 @@ class Watched(ColourModel):
         return rows
 
 
-def main() -> None:
-    home, log, stop_after = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    evidence = evaluate(Watched(log, stop_after), tiles(), CONFIG, open_store(home))
-    print(evidence.rows)  # noqa: T201 read by the test
-
-
-if __name__ == "__main__":
-    main()
+def evaluate_tiles(home: Path, log: Path, stop_after: int) -> None:
+    """Hangs when ``stop_after`` pictures were asked for, so that it can be killed in the middle; 0 never hangs."""
+    evaluate(Watched(log, stop_after), tiles(), CONFIG, open_store(home))

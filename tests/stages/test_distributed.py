@@ -1,11 +1,10 @@
-"""Several real processes, started by torchrun on the CPU, are equivalent to one."""
+"""Several real processes on the CPU are equivalent to one; torchrun starts those of the command line."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+from tests.stages.distributed_worker import exchange, steps
+from tests.support.ranks import free_port, rank_variables, run_ranks
 from tests.support.shapes import shapes
 
 from clerestory.core.errors import ConfigError
@@ -23,7 +24,6 @@ from clerestory.stages.train.distributed import SINGLE_PROCESS, Ranks, current_e
 from clerestory.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKER = str(Path(__file__).with_name("distributed_worker.py"))
 LIMIT = 300
 CLERESTORY = ["-m", "clerestory.cli.main"]
 
@@ -37,15 +37,9 @@ def environment(**more: str) -> dict[str, str]:
 def torchrun(processes: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``torchrun --standalone --nproc-per-node N``."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return _done([*command, *arguments])
-
-
-def single_process(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return _done([sys.executable, *arguments])
-
-
-def _done(command: list[str]) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT, check=False)
+    done = subprocess.run(
+        [*command, *arguments], env=environment(), capture_output=True, text=True, timeout=LIMIT, check=False
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return done
 
@@ -59,7 +53,7 @@ def saved_state(folder: Path) -> dict[str, Any]:
 def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The states of one process before the first and after six steps."""
     folder = tmp_path_factory.mktemp("single")
-    single_process(WORKER, "steps", str(folder), "6")
+    run_ranks(1, steps, folder, 6)
     return saved_state(folder)
 
 
@@ -78,12 +72,12 @@ def assert_same_weights(mine: dict[str, torch.Tensor], single: dict[str, Any]) -
 
 
 def test_exchanged_values_equal_those_of_one_process() -> None:
-    torchrun(2, WORKER, "exchange")
+    run_ranks(2, exchange)
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_two_processes_take_the_steps_of_one(tmp_path: Path, single: dict[str, Any], parallel: str) -> None:
-    torchrun(2, WORKER, "steps", str(tmp_path), "6", f"parallelism={parallel}")
+    run_ranks(2, steps, tmp_path, 6, parallel)
     found = saved_state(tmp_path)
     assert found["sharded"] == (parallel == "fsdp")
     assert_same_weights(found["state"], single)
@@ -93,12 +87,12 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path, single: dict[str, A
 
 
 def test_any_number_of_processes_resumes_from_any_other(tmp_path: Path, single: dict[str, Any]) -> None:
-    torchrun(2, WORKER, "steps", str(tmp_path), "2", "parallelism=ddp")
-    torchrun(4, WORKER, "steps", str(tmp_path), "4", "parallelism=fsdp")
+    run_ranks(2, steps, tmp_path, 2, "ddp")
+    run_ranks(4, steps, tmp_path, 4, "fsdp")
     assert saved_state(tmp_path)["resumed_at"] == 2
-    single_process(WORKER, "steps", str(tmp_path), "5")
+    run_ranks(1, steps, tmp_path, 5)
     assert saved_state(tmp_path)["resumed_at"] == 4
-    torchrun(2, WORKER, "steps", str(tmp_path), "6", "parallelism=fsdp")
+    run_ranks(2, steps, tmp_path, 6, "fsdp")
     assert saved_state(tmp_path)["resumed_at"] == 5
     assert_same_weights(saved_state(tmp_path)["state"], single)
     assert not list(tmp_path.glob(".checkpoint*")), "no partial checkpoint is left"
@@ -106,27 +100,19 @@ def test_any_number_of_processes_resumes_from_any_other(tmp_path: Path, single: 
     assert kept == ["checkpoint-4", "checkpoint-6"], "the last one, and the folder before it"
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
 def test_when_one_process_is_killed_the_other_reports_it_and_the_run_resumes(tmp_path: Path) -> None:
     """From shards, by the command line, as on a cluster."""
     write_shards(shapes(), tmp_path / "shards", "tar", 4000)
-    steps = 40
-    toml = f'preset = "tiny"\nsteps = {steps}\nbatch_size = 16\nthreads = 1\n'
+    num_steps = 40
+    toml = f'preset = "tiny"\nsteps = {num_steps}\nbatch_size = 16\nthreads = 1\n'
     toml += "checkpoint_every = 3\nvalidate_every = 20\n"
     (tmp_path / "tiny.toml").write_text(toml, encoding="utf-8")
     train = [*CLERESTORY, "train", "--data", str(tmp_path / "shards"), "--config", str(tmp_path / "tiny.toml")]
     train += ["--home", str(tmp_path / "home"), "--json"]
-    port = str(free_port())
+    port = free_port()
     processes = []
-    for rank in ("0", "1"):
-        variables = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        env = environment(**variables, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    for rank in (0, 1):
+        env = environment(**rank_variables(rank, 2, port))
         processes.append(
             subprocess.Popen(
                 [sys.executable, *train], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -157,7 +143,7 @@ def test_when_one_process_is_killed_the_other_reports_it_and_the_run_resumes(tmp
     (evidence,) = store.find_evidence("train")
     after = store.blobs.get(evidence.artifacts["log"]).decode().splitlines()
     assert after[:3] == before[:3], "the run resumed, it did not start again"
-    assert [json.loads(line)["step"] for line in after if "loss" in json.loads(line)] == list(range(1, steps + 1))
+    assert [json.loads(line)["step"] for line in after if "loss" in json.loads(line)] == list(range(1, num_steps + 1))
 
 
 def wait_for_checkpoint(home: Path, processes: list[subprocess.Popen[str]]) -> None:

@@ -1,18 +1,16 @@
 """An evaluation killed anywhere goes on where it stopped: the same bytes, one batch at most done twice."""
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from tests.stages.evaluate_worker import evaluate_tiles
+from tests.support.forked import ForkedProcess
 
 from clerestory.core.digest import canonical
 from clerestory.store import open_store
 
-ROOT = Path(__file__).parents[2]
-WORKER = [sys.executable, "-m", "tests.stages.evaluate_worker"]
 BATCH = 8
 
 
@@ -21,8 +19,10 @@ def asked(log: Path) -> int:
 
 
 def run(home: Path, log: Path) -> str:
-    done = subprocess.run([*WORKER, str(home), str(log), "0"], cwd=ROOT, check=True, capture_output=True, text=True)
-    return done.stdout.strip()
+    """The digest of the rows of a run that ends."""
+    assert ForkedProcess(evaluate_tiles, home, log, 0).wait() == 0
+    with open_store(home) as store:
+        return store.find_evidence("evaluate")[0].rows
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +41,15 @@ def measurements(home: Path) -> bytes:
 @pytest.mark.parametrize("stop_after", [1, 30, 60])
 def test_killed_and_resumed_is_the_same(stop_after: int, whole: tuple[str, int, bytes], tmp_path: Path) -> None:
     home, log = tmp_path / "home", tmp_path / "log"
-    worker = subprocess.Popen([*WORKER, str(home), str(log), str(stop_after)], cwd=ROOT)
+    worker = ForkedProcess(evaluate_tiles, home, log, stop_after)
     try:
         deadline = time.monotonic() + 120
-        while asked(log) < stop_after and worker.poll() is None and time.monotonic() < deadline:
+        while asked(log) < stop_after and time.monotonic() < deadline:
             time.sleep(0.05)
         assert asked(log) >= stop_after, "the worker never came so far"
     finally:
-        worker.send_signal(signal.SIGKILL)
-        worker.wait()
+        worker.kill()
+        assert worker.wait() == -signal.SIGKILL
     rows = run(home, log)
     assert rows == whole[0], "the same rows to the last byte"
     assert measurements(home) == whole[2]

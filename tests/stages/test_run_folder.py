@@ -6,16 +6,22 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.support.forked import ForkedProcess
 from tests.support.shapes import counted_shapes, shapes
 from tests.support.tiny_hf import make_clip
 
 from clerestory.core.errors import Conflict
 from clerestory.core.evidence import Subject
 from clerestory.core.files import exclusive_lock
+from clerestory.core.progress import QUIET
 from clerestory.models.resolve import open_folder
 from clerestory.stages.train import TrainConfig, train
 from clerestory.stages.train.distributed.ranks import Ranks
@@ -25,37 +31,36 @@ from clerestory.stages.train.tune.run import KIND, _subject
 from clerestory.store import open_store
 
 CONFIG = TrainConfig(preset="tiny", seed=5, steps=2, batch_size=16, threads=1, checkpoint_every=1, validate_every=2)
-# Trains, says so at its first step, and stays there: it cannot end before the second process has tried.
-HOLDER = """
-import sys, time
-from pathlib import Path
-from clerestory.core.progress import QUIET
-from clerestory.stages.train import train
-from clerestory.store import open_store
-from tests.stages.test_run_folder import CONFIG
-from tests.support.shapes import shapes
-
-class Holding(type(QUIET)):
-    def task(self, label, total):
-        if label == "Training":
-            print(label, flush=True)
-            time.sleep(600)
-        return super().task(label, total)
-
-train(shapes(), CONFIG, open_store(Path(sys.argv[1])), Holding())
-"""
 SUBJECT = Subject(data="d", code="c", config="f", environment="e")
 
 
+class Holding(type(QUIET)):  # type: ignore[misc]  # a class that is computed
+    """Says when the training begins, and stays there: it cannot end before the second process has tried."""
+
+    def __init__(self, begun: Event) -> None:
+        self.begun = begun
+
+    def task(self, label: str, total: float) -> Any:
+        if label == "Training":
+            self.begun.set()
+            time.sleep(600)
+        return super().task(label, total)
+
+
+def train_and_hold(home: Path, begun: Event) -> None:
+    train(shapes(), CONFIG, open_store(home), Holding(begun))
+
+
 def test_the_same_training_in_a_second_process_is_refused(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    command = [sys.executable, "-c", HOLDER, str(home)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout is not None
-        assert first.stdout.readline() == "Training\n"
+    home, begun = tmp_path / "home", get_context("forkserver").Event()
+    first = ForkedProcess(train_and_hold, home, begun)
+    try:
+        assert begun.wait(120)
         with pytest.raises(Conflict, match=f"the same training is already running in process {first.pid}"):
             train(shapes(), CONFIG, open_store(home))
+    finally:
         first.kill()
+        first.wait()
     again = train(shapes(), CONFIG, open_store(home))
     assert not again.cached, "the lock of a killed process is free"
     assert not list((home / "runs").glob("*train-*"))

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tests.stages.train_worker import train_shapes
+from tests.support.forked import ForkedProcess
 from tests.support.shapes import shapes
 
 from clerestory.core.codec import decode
@@ -39,7 +38,6 @@ from clerestory.stages.train.shuffle import SampleRng
 from clerestory.stages.train.train_data import prepare
 from clerestory.store import Store, open_store
 
-WORKER = [sys.executable, "-m", "tests.stages.train_worker"]
 TINY = TrainConfig(preset="tiny", steps=12, batch_size=16, threads=1, checkpoint_every=4, validate_every=8)
 
 
@@ -53,20 +51,20 @@ def run(data: Dataset, tmp_path: Path) -> Run:
     return stage.prepare_run(data, TINY.resolved(), tmp_path, QUIET)
 
 
-def start(home: Path, steps: int, workers: int = 0) -> subprocess.Popen[str]:
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [*WORKER, str(home), "5", str(steps), str(workers)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+def start(home: Path, steps: int, workers: int = 0) -> ForkedProcess:
+    """Train in another process, which prints to the files ``out`` and ``errors``."""
+    home.mkdir(exist_ok=True)
+    return ForkedProcess(train_shapes, home, steps, workers, out=home / "out", errors=home / "errors")
 
 
-def wait_for_step(home: Path, step: int, process: subprocess.Popen[str]) -> None:
+def wait_for_step(home: Path, step: int, process: ForkedProcess) -> None:
     while process.poll() is None:
         for log in home.glob("runs/*/log.jsonl"):
             lines = log.read_text(encoding="utf-8").splitlines()
             if lines and lines[-1].endswith("}") and json.loads(lines[-1])["step"] >= step:
                 return
-        time.sleep(0.002)
-    raise AssertionError(f"the worker ended before step {step}: {process.communicate()[1]}")
+        time.sleep(0.01)
+    raise AssertionError(f"the worker ended before step {step}: {(home / 'errors').read_text(encoding='utf-8')}")
 
 
 def weights(home: Path, digest: str) -> bytes:
@@ -84,18 +82,17 @@ def test_kill_and_ctrl_c_change_nothing(tmp_path: Path) -> None:
         process = start(broken, steps, workers)
         wait_for_step(broken, moment, process)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode != 0, "the worker was to be interrupted before its end"
+        assert process.wait() != 0, "the worker was to be interrupted before its end"
         if number == signal.SIGINT:
-            assert "KeyboardInterrupt" in errors
+            assert "KeyboardInterrupt" in (broken / "errors").read_text(encoding="utf-8")
             (folder,) = broken.glob("runs/train-*")
             found = read(folder)
             assert found is not None
             assert found[0].step >= moment, "Ctrl-C writes a checkpoint of the step it came in"
     resumed = start(broken, steps, workers=2)
-    digests = [p.communicate(timeout=300)[0].strip() for p in (uninterrupted, resumed)]
+    assert uninterrupted.wait() == resumed.wait() == 0
+    digests = [(home / "out").read_text(encoding="utf-8").strip() for home in (whole, broken)]
 
-    assert uninterrupted.returncode == resumed.returncode == 0
     assert digests[0] == digests[1], f"interrupted at {moments}"
     assert weights(whole, digests[0]) == weights(broken, digests[1])
     logs = [_steps(home) for home in (whole, broken)]

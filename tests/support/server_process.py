@@ -4,55 +4,50 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import subprocess
-import sys
+import multiprocessing
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
+from tests.support.forked import ForkedProcess
 from tests.web.conftest import wait_ready
 
-PROGRAM = """
-import sys
 from clerestory.store import open_store
 from clerestory.web import create_app, run
-with open_store(sys.argv[1]) as store:
-    listening = lambda url: print(url, flush=True)
-    drain, stop = map(float, sys.argv[2:])
-    run(create_app(store, None), port=0, on_listening=listening, drain_seconds=drain, stop_seconds=stop)
-"""
 
 
 class ServerProcess(NamedTuple):
     """A server, and a client that sends the headers of one of its own pages."""
 
-    process: subprocess.Popen[str]
+    process: ForkedProcess
     client: httpx.Client
+
+
+def _serve(home: Path, address: Connection, drain_seconds: float, stop_seconds: float) -> None:
+    with open_store(home) as store:
+        app = create_app(store, None)
+        run(app, port=0, on_listening=address.send, drain_seconds=drain_seconds, stop_seconds=stop_seconds)
 
 
 @contextmanager
 def server_process(home: Path, drain_seconds: float = 1.0, stop_seconds: float = 30.0) -> Iterator[ServerProcess]:
     """A server of the store in ``home`` with its model loaded; killed at the end."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(home), str(drain_seconds), str(stop_seconds)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert process.stdout is not None
+    address, sender = multiprocessing.Pipe(duplex=False)
+    process = ForkedProcess(_serve, home, sender, drain_seconds, stop_seconds)
+    sender.close()
     try:
-        base = process.stdout.readline().strip().rstrip("/")
+        base = address.recv().rstrip("/")
         with httpx.Client(base_url=base, headers={"origin": base}, timeout=120) as client:
             wait_ready(client)
             yield ServerProcess(process, client)
     finally:
         process.kill()
-        process.stdout.close()
         process.wait()
+        address.close()
 
 
 def accept_until_killed(home: Path, picture: bytes, kill_after_s: float) -> tuple[str, list[str]]:

@@ -12,6 +12,7 @@ import httpx
 import pytest
 import uvicorn
 from starlette.testclient import TestClient
+from tests.support.shared import shared_folder
 from tests.support.tiny_model import make_tiny_model
 
 from clerestory.core.codec import Tags
@@ -19,6 +20,7 @@ from clerestory.core.release import Policy, Release, Rule
 from clerestory.core.sample import Dataset
 from clerestory.models import open_model
 from clerestory.stages.evaluate import EvaluateConfig, evaluate
+from clerestory.stages.evaluate.suites.latency.timing import BATCHES
 from clerestory.stages.release import gate, promote, register
 from clerestory.store import Store, open_store
 from clerestory.web import create_app
@@ -65,7 +67,10 @@ def evaluate_and_gate(store: Store, data: Dataset, folder: Path, minimum: float,
     config = EvaluateConfig(
         caption_samples=6, latency_samples=3, warm_up_requests=1, corruption_samples=2, vqa_samples=8, load_seconds=0.2
     )
-    evaluate(open_model(store.model_folder(model)), data, config, store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delitem(BATCHES, 64)
+        patch.setitem(BATCHES, 1, 2)
+        evaluate(open_model(store.model_folder(model)), data, config, store)
     return register("icons", gate(model, store, policy(minimum), data.digest), store, "ada", why, Tags(checkpoint=why))
 
 
@@ -80,10 +85,13 @@ def build_world(home: Path, data: Dataset, first: Path, second: Path) -> World:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset, tiny_model: Path) -> Iterator[World]:
     """Read-only; tests that move aliases make their own."""
-    other = make_tiny_model(tmp_path_factory.mktemp("other") / "model", few_icons, seed=1)
-    made = build_world(tmp_path_factory.mktemp("web") / "home", few_icons, other, tiny_model)
-    yield made
-    made.store.close()
+
+    def make(folder: Path) -> None:
+        other = make_tiny_model(folder / "other", few_icons, seed=1)
+        build_world(folder / "home", few_icons, other, tiny_model).store.close()
+
+    with open_store(shared_folder(tmp_path_factory, "web", make) / "home") as store:
+        yield World(store, few_icons, refused=store.release("icons", 1), live=store.release("icons", 2))
 
 
 def wait_ready(client: httpx.Client | TestClient) -> None:

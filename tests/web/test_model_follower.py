@@ -7,24 +7,22 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.support.released_store import add_release
 from tests.support.tiny_model import make_tiny_model
-from tests.web.conftest import World, build_world, evaluate_and_gate
 
+from clerestory.core.release import Release
 from clerestory.core.sample import Dataset
 from clerestory.stages.release import promote, rollback
+from clerestory.store import Store
 from clerestory.web.model_follower import ModelFollower
 from clerestory.web.security import RequestRejected
 
 
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory, few_icons: Dataset, tiny_model: Path) -> Iterator[World]:
-    """A store whose aliases may be moved, with a handful of pictures."""
+@pytest.fixture
+def data(few_icons: Dataset) -> Dataset:
+    """A handful of pictures."""
     ids = {sample.id for sample in few_icons.samples[::6]}
-    data = few_icons.filter(lambda sample: sample.id in ids)
-    other = make_tiny_model(tmp_path_factory.mktemp("b") / "model", few_icons, seed=2)
-    made = build_world(tmp_path_factory.mktemp("live") / "home", data, other, tiny_model)
-    yield made
-    made.store.close()
+    return few_icons.filter(lambda sample: sample.id in ids)
 
 
 class Recorder:
@@ -47,9 +45,18 @@ class Recorder:
         self.lines.append(line)
 
 
-def test_it_follows_the_alias_and_recovers(own: World, tmp_path: Path) -> None:
+def release_another(store: Store, folder: Path, seed: int) -> Release:
+    """Release and promote a new model."""
+    release = add_release(store, make_tiny_model(folder / str(seed), seed=seed))
+    promote(release.ref, store, "grace", "newer")
+    return release
+
+
+def test_it_follows_the_alias_and_recovers(store: Store, data: Dataset, tmp_path: Path) -> None:
+    add_release(store, make_tiny_model(tmp_path / "0"), "refuse")
+    release_another(store, tmp_path, 1)
     progress = Recorder()
-    follower = ModelFollower(own.store, own.data, "icons", progress)
+    follower = ModelFollower(store, data, "icons", progress)
     assert follower.not_ready_reason
     with pytest.raises(RequestRejected, match="is being loaded"):
         _ = follower.loaded
@@ -61,23 +68,19 @@ def test_it_follows_the_alias_and_recovers(own: World, tmp_path: Path) -> None:
     assert first.release.ref == "icons@2"
     assert follower.not_ready_reason == ""
 
-    third = evaluate_and_gate(own.store, own.data, make_tiny_model(tmp_path / "third", own.data, seed=3), 0.0, "third")
-    promote(third.ref, own.store, "grace", "newer")
+    release_another(store, tmp_path, 2)
     follower.poll()
     assert follower.loaded.release.ref == "icons@3"
     # A request that began before still uses its own model.
     assert first.release.ref == "icons@2"
     assert first.model.embed_texts(["cat"]).shape == (1, 384)
 
-    rollback("icons", own.store, "grace", "rehearsal")
+    rollback("icons", store, "grace", "rehearsal")
     follower.poll()
     assert follower.loaded is first  # the previous one is still in memory: a rollback loads nothing
 
-    fourth = evaluate_and_gate(
-        own.store, own.data, make_tiny_model(tmp_path / "fourth", own.data, seed=4), 0.0, "fourth"
-    )
-    promote(fourth.ref, own.store, "grace", "newest")
-    weights = own.store.model_folder(fourth.model) / "model.safetensors"
+    fourth = release_another(store, tmp_path, 3)
+    weights = store.model_folder(fourth.model) / "model.safetensors"
     whole = weights.read_bytes()
     weights.chmod(0o644)
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
@@ -87,13 +90,13 @@ def test_it_follows_the_alias_and_recovers(own: World, tmp_path: Path) -> None:
     assert "model.safetensors" in follower.load_error
     assert follower.not_ready_reason == ""
 
-    rollback("icons", own.store, "grace", "the new one is damaged")
+    rollback("icons", store, "grace", "the new one is damaged")
     follower.poll()
     assert follower.loaded is first
     assert follower.load_error == ""
 
 
-def test_without_a_live_release_the_reason_names_the_command(own: World) -> None:
-    follower = ModelFollower(own.store, own.data, "nobody")
+def test_without_a_live_release_the_reason_names_the_command(store: Store, data: Dataset) -> None:
+    follower = ModelFollower(store, data, "nobody")
     follower.poll()
     assert "clerestory release promote" in follower.not_ready_reason

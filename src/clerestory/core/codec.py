@@ -8,6 +8,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from clerestory.core.errors import ConfigError, SettingError, closest
@@ -210,9 +211,15 @@ def _decode_tuple(args: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ..
     return tuple(_decode(a, item, f"{where}[{i}]") for i, (a, item) in enumerate(zip(args, data, strict=True)))
 
 
+@cache
+def _type_hints(kind: type) -> dict[str, Any]:
+    """The types of the fields. An evidence has hundreds of values of the same few classes."""
+    return typing.get_type_hints(kind)
+
+
 def _decode_dataclass(kind: type, data: Any, where: str) -> Any:
     _expect(isinstance(data, Mapping), where, "a table", data)
-    hints = typing.get_type_hints(kind)
+    hints = _type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind) if field.init}
     for key in data:
         if key not in fields:

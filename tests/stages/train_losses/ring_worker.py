@@ -19,20 +19,20 @@ SIZES = (2, 4)
 DIMS = (3, 8, 12)
 
 
-def work(rank: int, folder: str) -> None:
+def work(folder: Path) -> None:
     """Every case of ``cases.pt``, as one of two processes (two such rings exist) and as one of all four."""
     torch.set_num_threads(1)
-    place = Path(folder)
-    dist.init_process_group("gloo", init_method=f"file://{place}/meet", rank=rank, world_size=4)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
     try:
         pairs = [dist.new_group([0, 1]), dist.new_group([2, 3])]
-        cases = torch.load(place / "cases.pt", weights_only=True)
+        cases = torch.load(folder / "cases.pt", weights_only=True)
         for size, group in zip(SIZES, (pairs[rank // 2], None), strict=True):
             ring = Ring.over(group)
             assert (ring.rank, ring.size) == (rank % size, size)
             found = {name: _one(name, case, ring) for name, case in cases.items()}
-            torch.save(found, place / f"found-{size}-{rank}.pt")
-        torch.save(_data_parallel(cases["sigmoid"], Ring.over()), place / f"parallel-{rank}.pt")
+            torch.save(found, folder / f"found-{size}-{rank}.pt")
+        torch.save(_data_parallel(cases["sigmoid"], Ring.over()), folder / f"parallel-{rank}.pt")
     finally:
         dist.destroy_process_group()
 

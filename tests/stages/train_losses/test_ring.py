@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing
 from tests.stages.train_losses.oracles import gap, unit_pairs
 from tests.stages.train_losses.ring_worker import DIMS, SIZES, towers, work
+from tests.support.ranks import run_ranks
 
 from clerestory.stages.train.losses import Ring, matryoshka, sigmoid_loss, softmax_loss
 
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where four processes left what they found."""
     folder = tmp_path_factory.mktemp("ring")
     torch.save(_cases(), folder / "cases.pt")
-    torch.multiprocessing.spawn(work, (str(folder),), nprocs=4)
+    run_ranks(4, work, folder)
     return folder
 
 
