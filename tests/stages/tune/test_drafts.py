@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.stages.tune.test_caption_tags import NUM_IMAGES, scene
+from tests.stages.tune.scenes import NUM_IMAGES
 from tests.support.tiny_hf import make_clip
 
 from clerestory.apps.describing import look_at_images
@@ -267,21 +267,16 @@ def test_after_an_interrupt_the_message_says_what_is_kept(
 
 
 def test_tune_keeps_a_decoder_whose_drafts_are_better_and_names_one_whose_are_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    scenes: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Images that a head gains on. Their few captions repeat, so the nearest one cannot be beaten; kept anyway."""
-    rng, folder, home = np.random.default_rng(0), tmp_path / "shapes", tmp_path / "home"
-    folder.mkdir()
-    lines = ["file,caption"]
-    for i in range(NUM_IMAGES):
-        image, colour, shape = scene(rng)
-        image.save(folder / f"{i}.png")
-        lines.append(f"{i}.png,a {colour} {shape} in front of the wall")
-    (folder / "captions.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    home, options = scenes / "home", ["--caption-drafts", "--json"]
     with monkeypatch.context() as patch:
         patch.setattr(drafts, "MIN_IMAGES", NUM_IMAGES // 2)
+        patch.setattr(drafts, "MIN_STEPS", 20)
+        patch.setattr(drafts, "MAX_STEPS", 20)
         patch.setattr(head_run, "is_positive", lambda change: True)
-        assert run(["tune", "photos", "--data", str(folder), "--home", str(home), "--caption-drafts", "--json"]) == 0
+        assert run(["tune", "photos", "--data", str(scenes / "data"), "--home", str(home), *options]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["facts"]["drafts_captions"] is True
     assert result["findings"] == []
