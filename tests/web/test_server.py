@@ -87,4 +87,4 @@ def test_without_pictures_everything_but_search_works(world: World) -> None:
         assert "Try it with" not in client.get("/describe").text
         page = client.post("/describe", files=[("images", ("a.png", solid_image()))])
         assert "0 of 1 accepted" in page.text
-        assert "has not been measured" in page.text
+        assert "The confidence is not measured here" in page.text
