@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from shlex import quote
 
@@ -49,6 +49,8 @@ MAX_CAPTIONS, MAX_CAPTION, MAX_NAME = 5, 160, 90
 # Of all thumbnails as data URIs; the text of a page is at most 1.5 MB.
 MAX_TOTAL_BYTES, MAX_BYTES, MIN_BYTES = 3_300_000, 12_000, 1_600
 HIDDEN = "[personal data]"
+# Findings of the data source that the audit makes more exactly.
+_SAME = (("CLR-D018", "CLR-A014"), ("CLR-D007", "CLR-A020"))
 _SPLITS = {TRAIN: "training", "val": "validation", "test": "test", "test_style": "test (style)"}
 _SEVERITIES = ("error", "warning", "info")
 _CAPTION_CODES = {code.code for code in caption_findings.CODES}
@@ -94,9 +96,12 @@ def audit_findings(evidence: Evidence, detections: Sequence[Detection]) -> list[
     by_code: defaultdict[str, list[Finding]] = defaultdict(list)
     for finding in of_source:
         by_code[finding.code].append(finding)
-    merged = [AuditFinding(same[0], None, tuple(same)) for same in by_code.values()]
+    for of_data, of_audit in _SAME:
+        if any(detection.code.code == of_audit for detection in detections):
+            by_code.pop(of_data, None)
+    merged = [AuditFinding(_as_note(same[0]), None, tuple(same)) for same in by_code.values()]
     detected = evidence.findings[len(of_source) :]
-    merged += [AuditFinding(finding, found) for finding, found in zip(detected, detections, strict=True)]
+    merged += [AuditFinding(_as_note(finding), found) for finding, found in zip(detected, detections, strict=True)]
     states = list(BADGES)
     return sorted(
         merged,
@@ -106,6 +111,11 @@ def audit_findings(evidence: Evidence, detections: Sequence[Detection]) -> list[
             each.finding.code,
         ),
     )
+
+
+def _as_note(finding: Finding) -> Finding:
+    """A finding that only informs is a note, not a warning."""
+    return replace(finding, state="pass") if (finding.severity, finding.state) == ("info", "warn") else finding
 
 
 def audit_page(data: Dataset, result: Audit, config: AuditConfig, progress: Progress = QUIET) -> AuditPage:

@@ -149,6 +149,14 @@ def load_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset
     return _with_findings_shown(data, name, progress)
 
 
+def view_dataset(store: Store, name: str, progress: Progress = QUIET) -> Dataset:
+    """A registered dataset as ``load_dataset`` gives it; any other source is opened as it is now, and not added."""
+    if any(row.name == name for row in store.datasets()):
+        return load_dataset(store, name, progress)
+    data = open_data(locate(name).spec, progress)
+    return _with_findings_shown(data, name, progress)
+
+
 def evaluated_data(store: Store, model: str) -> str:
     """The name of the data of the newest evaluation of a model; empty if the store has no name for any."""
     names_of = {row.digest: row.name for row in store.datasets()}

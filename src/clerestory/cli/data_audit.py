@@ -22,6 +22,7 @@ from clerestory.core.units import plural
 
 if TYPE_CHECKING:
     from clerestory.stages.audit.run import Audit
+    from clerestory.store import Store
 
 STATES = {
     "fail": ("fail", "bold red"),
@@ -59,7 +60,7 @@ def audit_(
         config: A TOML file with settings; --set overrides it.
         settings: Only list every setting with its default, range and meaning.
     """
-    from clerestory.apps.datasets import load_dataset  # here, because they import numpy
+    from clerestory.apps.datasets import view_dataset  # here, because they import numpy
     from clerestory.stages.audit.config import AuditConfig
     from clerestory.stages.audit.run import audit
     from clerestory.store import open_store
@@ -71,8 +72,8 @@ def audit_(
     for path in filter(None, (report, csv)):
         check_output(path, force)
     store = open_store(common.home)
-    digest = store.resolve(model).digest if model else ""
-    dataset = load_dataset(store, data, common.out)
+    digest = _model_digest(store, model) if model else ""
+    dataset = view_dataset(store, data, common.out)
     result = audit(dataset, store, chosen, common.out, model=digest)
     _show(result, data, common)
     if not (report or csv) and result.detections:
@@ -97,26 +98,33 @@ def _show(result: Audit, data: str, common: Common) -> None:
 
     evidence = result.evidence
     table = Table("", "finding", "images", "where", box=None)
-    shares = {m.slice.get("finding"): m for m in evidence.measurements if m.name == "affected"}
+    samples = int(evidence.facts.number("samples"))
     titles = finding_codes()
     found = audit_findings(evidence, result.detections)
     for each in found:
         finding = each.finding
         label, style = STATES[finding.state]
-        share = shares.get(finding.code)
         count = f"{each.count:,}" if each.count else ""
-        if share:
-            count += f" ({share.value:.1%})"
+        if each.count and each.detection:
+            count += f" ({each.count / samples:.1%})"
         table.add_row(Text(label, style), f"{finding.code} {titles[finding.code].title}", count, each.where)
     counts = Counter(each.finding.state for each in found)
     failed, warned = counts["fail"], counts["warn"]
-    samples = int(evidence.facts.number("samples"))
-    verdict = f"{plural(failed, 'problem')}, {plural(warned, 'warning')} in {samples:,} images of {data}"
+    verdict = f"{plural(failed, 'problem')}, {plural(warned, 'warning')} in {plural(samples, 'image')} of {data}"
     lines: list[str | Table | Text] = [table] if found else []
     lines.append(Text(verdict, "bold red" if failed else "bold yellow" if warned else "bold green"))
     lines += [_score_line(score.measured, score.corrected) for score in result.scores]
-    lines += [Text(f"{f.code}: {f.message}; {f.fix}", "dim") for each in found if (f := each.finding).state == "fail"]
+    for finding in (each.finding for each in found if each.finding.state != "pass"):
+        lines.append(f"{finding.code}: {finding.message}")
+        if finding.fix:
+            lines.append(Text(f"  fix: {finding.fix}", "dim"))
     common.out.result({"id": evidence.id, **encode(evidence)}, *lines)
+
+
+def _model_digest(store: Store, model: str) -> str:
+    from clerestory.apps.loading import load_model  # here, because it imports torch
+
+    return load_model(store, model)[0].digest
 
 
 def _score_line(measured: Measurement, corrected: Measurement) -> str:
@@ -131,6 +139,15 @@ def _value(measured: Measurement) -> str:
 
 def _rows(result: Audit) -> Iterator[dict[str, object]]:
     titles = finding_codes()
+    of_source = len(result.evidence.findings) - len(result.detections)
+    for finding in result.evidence.findings[:of_source]:
+        yield {
+            "finding": finding.code,
+            "title": titles[finding.code].title,
+            "sample": finding.where,
+            "group": "",
+            "note": finding.message,
+        }
     for detection in result.detections:
         number = {sample: k for k, group in enumerate(detection.groups, start=1) for sample in group}
         for sample in dict.fromkeys((*detection.samples, *number)):

@@ -66,6 +66,37 @@ def test_leakage_is_a_problem_and_the_csv_names_it(
     assert table.read_bytes() == before
 
 
+def test_a_folder_is_read_and_not_added(folder: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a problem is mended in the folder, the same command audits it as it is now."""
+    assert run(["data", "audit", str(folder)]) == 1
+    (folder / "test" / "4.png").unlink()
+    (folder / "test" / "4.txt").unlink()
+    assert run(["data", "audit", str(folder), "--set", "licences.allow_unknown=true"]) == 0
+    assert open_store(home).datasets() == []
+
+
+def test_an_included_model_can_be_named(folder: Path, home: Path) -> None:
+    assert run(["data", "audit", str(folder), "--model", "photos"]) == 1
+    (evidence,) = open_store(home).find_evidence("audit")
+    assert len(evidence.subject.model) == 64
+
+
+def test_shares_are_of_all_images_and_information_is_no_warning(
+    folder: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (folder / "train" / "captions.csv").open("w", encoding="utf-8") as table:
+        table.write("image,caption,licence\n0.png,many colours in large shapes,CC-BY-4.0\n")
+        table.write("1.png,other colours in large shapes,nonsense-1\n2.png,some colours in large shapes,CC BY\n")
+    for name in range(3):
+        (folder / "train" / f"{name}.txt").unlink()
+    table_of = folder / "train"
+    assert run(["data", "audit", str(table_of)]) == 1
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    unknown = [line for line in lines if "CLR-A040" in line and "fail" in line]
+    assert sorted(line[line.index("licence") + 2] for line in unknown) == ["(20.0%)", "(20.0%)", "(40.0%)"]
+    assert [line[0] for line in lines if "CLR-A046" in line] == ["note"]
+
+
 def test_data_without_a_problem_is_a_yes(folder: Path, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["data", "audit", str(folder / "train"), "--set", "licences.allow_unknown=true", "--json"]
     assert run(arguments) == 0

@@ -24,6 +24,8 @@ class AuditConfig:
         max_dark: the brightness (0 to 255) that 95 % of a dark image stay below.
         min_structure: PDQ quality (0 to 100) that an image needs to be compared with others by its hash.
         max_crop_images: the most images among which crops are sought; their comparison grows with the square.
+        licence_table: a TOML file with licences of one's own (``docs/explanation/licences.md``); empty for the included
+            table alone.
         licences: the rights that the licences of the images must grant, and the conditions that are acceptable.
     """
 
@@ -35,6 +37,7 @@ class AuditConfig:
     max_dark: Annotated[float, Range(0, 255)] = 32.0
     min_structure: Annotated[int, Range(0, 100)] = 20
     max_crop_images: Annotated[int, Range(0)] = 10_000
+    licence_table: str = ""
     licences: LicencePolicy = field(default_factory=LicencePolicy)
 
     def __post_init__(self) -> None:

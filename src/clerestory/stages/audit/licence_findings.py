@@ -9,7 +9,7 @@ UNKNOWN_LICENCE = FindingCode(
     "error",
     "unknown licence",
     "fail",
-    "record the licence of the source as an SPDX expression, or leave these images out; "
+    "record the licence as an SPDX expression, in the column licence of a table, or leave these images out; "
     "--set licences.allow_unknown=true makes it a warning",
 )
 UNREADABLE_LICENCE = FindingCode(

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from clerestory.core.codec import Facts, Tags, encode
 from clerestory.core.digest import canonical, digest
 from clerestory.core.evidence import Evidence, Measurement, Recipe, Subject
+from clerestory.core.files import expand_user
+from clerestory.core.licences.table import extended_table, licence_table
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.rows import CLUSTER_COLUMN
@@ -70,13 +72,14 @@ def audit(
         model: digest of a model whose scores are given without the leaked samples, too.
     """
     config = config or AuditConfig()
+    licences = extended_table(expand_user(config.licence_table)) if config.licence_table else licence_table()
     with metered() as meter:
         facts, unreadable = read_image_facts(data, store.answer_cache, progress)
         detections = check_images(data, facts, unreadable, config)
         detections += check_copies(data, facts, config, progress)
         detections += check_captions(data, progress)
         detections += check_personal_data(data, progress)
-        detections += check_licences(data, config.licences, progress)
+        detections += check_licences(data, config.licences, progress, licences)
         detections.sort(key=lambda each: (each.code.code, each.reason))
         leaked = leaked_samples(detections)
         evaluation, scores = correct_scores(leaked, model, data.digest, store) if model and leaked else ("", [])
@@ -99,7 +102,7 @@ def audit(
         created=now(),
         rows=store.blobs.put(write_rows(rows)),
         artifacts=Tags({ARTIFACT: store.blobs.put(canonical(_stored(detections)))}),
-        facts=Facts(dataset=data.name, samples=len(data), evaluation=evaluation),
+        facts=Facts(dataset=data.name, samples=len(data), evaluation=evaluation, licence_table=licences.digest),
     )
     store.put_evidence(evidence)
     return Audit(evidence, tuple(detections), tuple(scores))
