@@ -100,5 +100,12 @@ def test_nearly_the_same_images_of_a_folder(tmp_path: Path, capsys: pytest.Captu
     assert "broken.jpg is left out" in shown.err
     written = list(csv.DictReader(table.read_text(encoding="utf-8-sig").splitlines()))
     assert {row["image"] for row in written if row["can go"] == "True"} == {"small.jpg", "twin.png"}
-    assert run(["data", "duplicates", "icons", "--near", "--home", str(tmp_path / "home")]) == 2
+    home = ["--home", str(tmp_path / "home")]
+    assert run(["data", "add", str(folder), "--name", "mine", "--new-splits", "--language", "de", *home]) == 0
+    for name in ("mine", str(folder)):
+        capsys.readouterr()
+        assert run(["data", "duplicates", name, "--near", "--model", "starter", "--json", *home]) == 0
+        rows = json.loads(capsys.readouterr().out)
+        assert {row["image"] for row in rows if row["can go"]} == {"small.jpg", "twin.png"}
+    assert run(["data", "duplicates", "icons", "--near", *home]) == 2
     assert "icons is not a folder of images" in capsys.readouterr().err

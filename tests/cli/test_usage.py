@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import pytest
 from cyclopts import App
@@ -85,16 +86,27 @@ def _commands(app: App, chain: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 def test_every_option_of_every_command_says_that_its_value_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
-    seen = 0
+    seen, paths = 0, set[str]()
     for chain, app in _commands(build()):
-        for argument in app.assemble_argument_collection():
+        arguments = app.assemble_argument_collection()
+        for argument in arguments:
             option = next((name for name in argument.names if name.startswith("--")), None)
             if option is None or not argument.parse or argument.token_count()[0] == 0:
                 continue
             assert run([*chain, option]) == 2
             assert f"{option} has no value" in capsys.readouterr().err, chain
             seen += 1
+            if Path in (argument.hint, *get_args(argument.hint)):  # "" would be the current folder
+                words = [option, ""]
+                for other in arguments:
+                    if other.required and other is not argument:
+                        value = get_args(other.hint)[0] if get_origin(other.hint) is Literal else "x"
+                        words += [other.name, value] if other.name.startswith("-") else [value]
+                assert run([*chain, *words]) == 2
+                assert f"{option} has no value" in capsys.readouterr().err, chain
+                paths.add(option)
     assert seen > 60
+    assert {"--csv", "--report", "--out", "--home", "--config"} <= paths
 
 
 def test_help_has_whole_paragraphs_and_no_empty_defaults(

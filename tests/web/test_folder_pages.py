@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
-from tests.support.images import encode_image, solid_image
+from tests.support.images import encode_image, noise_images, solid_image
 from tests.web.small_server import running
 from tests.web.test_browser import CHROMIUM, FLAGS, violations
 from tests.web.test_hostile_addresses import VALUES
@@ -304,6 +304,22 @@ def test_duplicates_are_three_lists_and_a_table_and_nothing_is_deleted(client: h
     assert (folder / "copy.png").exists()
     (folder / "copy.png").unlink()
     until(lambda: "copy.png" not in client.get("/duplicates.csv").text)
+
+
+def test_a_folder_without_files_that_could_go_says_so(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    for number, image in enumerate(noise_images((60, 40), (60, 40))):
+        folder.mkdir(exist_ok=True)
+        image.save(folder / f"{number}.png")
+    with describing(tmp_path / "home", folder) as client:
+        until(lambda: progress(client)["searchable"] == 2)
+        client.get("/duplicates.csv").raise_for_status()
+        assert "No file is there twice." in visible(client.get("/duplicates").raise_for_status().text)
+    (folder / "hard.png").hardlink_to(folder / "0.png")
+    with describing(tmp_path / "home", folder) as client:
+        until(lambda: "hard.png" in client.get("/duplicates.csv").text)
+        linked = client.get("/duplicates").raise_for_status().text
+        assert "No file could go: those that are there twice have hard links" in visible(linked)
 
 
 @pytest.fixture(scope="module")

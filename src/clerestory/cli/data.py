@@ -123,7 +123,7 @@ def duplicates_(
     Args:
         name: The name of a dataset, or any source that "data add" accepts.
         near: Of a folder, three lists: the same bytes, the same image saved anew (another size, quality or format),
-            and images that look alike to the model. Nothing is deleted.
+            and images that look alike to the model. Nothing is deleted. The name of a dataset stands for its folder.
         min_similarity: With --near, the least similarity of images that look alike, up to 1 (default: chosen for the
             model and the folder, and printed).
         csv: Write the list to this file.
@@ -176,13 +176,13 @@ def _near_duplicates(
     name: str, min_similarity: float | None, ref: str, csv: Path | None, force: bool, common: Common
 ) -> None:
     """The three lists of duplicates of a folder."""
-    from clerestory.apps.folder_index.source import image_folder
+    from clerestory.apps.folder_index.source import dataset_folder
     from clerestory.apps.right_model import folder_kinds
     from clerestory.apps.tagging import embed_and_tag, open_index
     from clerestory.cli.model_output import load_fitting, name_unreadable
 
     store = open_store(common.home)
-    folder = image_folder(store, name)
+    folder = dataset_folder(store, name)
     if folder is None:
         raise InputError(f"{name} is not a folder of images, which --near needs", "name a folder, such as ./photos")
     loaded = load_fitting(store, ref, partial(folder_kinds, store, folder), common)

@@ -27,12 +27,18 @@ class UsageProblem(NamedTuple):
 
 
 def convert_strictly(type_: Any, tokens: Sequence[Token]) -> Any:
-    """Convert the words of an option as cyclopts does, except that 1.5 is not an integer (cyclopts rounds it).
+    """Convert the words of an option as cyclopts does, with two exceptions.
+
+    1.5 is not an integer (cyclopts rounds it), and an empty word is not a path: ``Path("")`` is the current folder.
 
     Raises:
         CoercionError: a word is not a value of the type.
     """
     kinds = set(get_args(type_)) or {type_}
+    if Path in kinds:
+        for token in tokens:
+            if not token.value.strip():
+                raise CoercionError(token=token, target_type=Path)
     if int in kinds and float not in kinds:
         for token in tokens:
             if not _INTEGER.fullmatch(token.value.strip()):
@@ -83,6 +89,9 @@ def describe_usage_error(error: CycloptsError) -> UsageProblem:
             return _missing(error, command, fix)
         case CoercionError() if error.token is not None:
             name = error.token.keyword or _placeholder(error)
+            if not error.token.value.strip():
+                value = f"{name} VALUE" if error.token.keyword else name
+                return UsageProblem(f"{name} has no value", f"write {value}, or {fix}")
             return UsageProblem(f"{name} must be {_kind(error.target_type)}, not {error.token.value!r}", fix)
         case _:
             return UsageProblem(" ".join(str(error).split()).rstrip("."), fix)

@@ -95,7 +95,7 @@ def check_exists(spec: str, names: Sequence[str] = ()) -> None:
     Raises:
         DataError: there is no such data.
     """
-    text = _split_language(spec.removeprefix(NEW_SPLITS))[1]
+    text = bare_source(spec)
     if text.strip() and text not in known_names() and not text.startswith(HF) and not expand_user(text).exists():
         raise _does_not_exist(text, expand_user(text), names)
 
@@ -154,8 +154,13 @@ def in_language(spec: str, language: str) -> str:
     if language and not language_tag(language):
         raise DataError(f"{language!r} is not a language tag", "use a code such as de, fr or pt-BR (BCP 47)")
     new_splits = NEW_SPLITS if spec.startswith(NEW_SPLITS) else ""
-    rest = _split_language(spec.removeprefix(NEW_SPLITS))[1]
+    rest = bare_source(spec)
     return f"{new_splits}{LANGUAGE}{language_tag(language)}:{rest}" if language else new_splits + rest
+
+
+def bare_source(spec: str) -> str:
+    """A source without ``new-splits:`` and ``language:de:``: a name, a path or ``hf:…``."""
+    return _split_language(spec.removeprefix(NEW_SPLITS))[1]
 
 
 def _split_language(text: str) -> tuple[str, str]:

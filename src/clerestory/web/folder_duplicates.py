@@ -71,6 +71,7 @@ async def duplicates_page(request: Request) -> Response:
         "finished": comparison.finished.is_set(),
         "lists": _list_views(lists, view, set(copies)) if lists else None,
         "num_copies": len(copies),
+        "has_linked": lists is not None and bool(lists.linked),
         "num_bytes": _num_bytes(view, copies),
     }
     answer = page(request, "duplicates.html", context)

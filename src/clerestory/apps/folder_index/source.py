@@ -12,6 +12,7 @@ from clerestory.apps.training_reference import NUM_CHECKED, TrainingReference, i
 from clerestory.core.extensions import names
 from clerestory.core.files import expand_user
 from clerestory.core.provenance import code_digest
+from clerestory.data.sources import bare_source
 from clerestory.store import Store
 from clerestory.store.answer_cache import answer_key
 
@@ -30,6 +31,12 @@ def image_folder(store: Store, source: str) -> Path | None:
     if not source or not folder.is_dir() or any((folder / name).is_file() for name in DATASET_FILES):
         return None
     return folder if has_images(folder) or has_only_folder_links(folder) else None
+
+
+def dataset_folder(store: Store, name: str) -> Path | None:
+    """The folder of images of a registered dataset; for any other name as ``image_folder``."""
+    spec = next((row.spec for row in store.datasets() if row.name == name), "")
+    return image_folder(store, bare_source(spec) or name)
 
 
 def empty_folder(store: Store, source: str) -> Path | None:
