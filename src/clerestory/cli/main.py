@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -110,6 +111,7 @@ Exit codes:  0 yes, 1 no, 2 invalid input, 3 cannot decide, 4 internal error, 13
 """
 _QUOTED_MINUS = re.compile(r"-[^-=\s][^=\s]*\s")
 INTERNAL_ERROR = 4
+INTERRUPTED = 130
 BROKEN_PIPE = 141  # as of a process that SIGPIPE ended; 0 would mean yes
 
 
@@ -171,7 +173,7 @@ def run(arguments: Sequence[str]) -> int:
             str(interrupt) or "run the same command again: it resumes from what was saved",
             as_json=as_json,
         )
-        return 130
+        return INTERRUPTED
     except UnknownCommandError as error:
         _unknown(arguments, error, as_json)
         return 2
@@ -240,13 +242,20 @@ def _closest_commands(name: str) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """The console script."""
+    """Run the command of this process and exit; see ``clerestory.__main__``."""
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun: torch would log a warning in every process
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is printed as an escape
             stream.reconfigure(errors="backslashreplace")
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # once more, while the first one was being reported
+        code = INTERRUPTED
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # The answer is known: an interrupt while Python ends must not replace it by a traceback.
+        signal.signal(signal.SIGINT, lambda *_: os._exit(code))
+    sys.exit(code)
 
 
 if __name__ == "__main__":
