@@ -162,7 +162,9 @@ def _subject(kinds: ImageKinds, images: str) -> str:
     if not _is_mixed(kinds):
         return f"these are {name}"
     number = kinds.confident.get(kinds.main, 0)
-    return f"{number} of {plural(kinds.num_checked, images.removesuffix('s'), images)} checked are {name}"
+    return (
+        f"{number} of {plural(kinds.num_checked, images.removesuffix('s'), images)} checked {_are(number, kinds.main)}"
+    )
 
 
 def _rest(kinds: ImageKinds) -> str:
@@ -173,8 +175,8 @@ def _rest(kinds: ImageKinds) -> str:
         return ""
     other = PHOTOS if kinds.main == DRAWING else STARTER
     remedy = f", which --model {other} knows better" if set(kinds.others()) == {_other_kind(kinds.main)} else ""
-    counts = [f"{n} are {PLURALS[kind]}{remedy}" for kind, n in kinds.others().items()]
-    unsure = [f"{n} are unsure"] if (n := sum(kinds.unsure.values())) else []
+    counts = [f"{n} {_are(n, kind)}{remedy}" for kind, n in kinds.others().items()]
+    unsure = [plural(n, "is unsure", "are unsure")] if (n := sum(kinds.unsure.values())) else []
     return f"; {' and '.join(unsure + counts)}"
 
 
@@ -183,7 +185,14 @@ def _other_kinds(kinds: ImageKinds, model: str, images: str) -> str:
     number = kinds.confident.get(PHOTOGRAPH, 0)
     if number <= MIXED_SHARE * kinds.num_checked:
         return ""
-    return f"{number} of {kinds.num_checked} {images} checked are photographs, which --model {PHOTOS} knows better"
+    checked = f"{number} of {kinds.num_checked} {images} checked"
+    return f"{checked} {_are(number, PHOTOGRAPH)}, which --model {PHOTOS} knows better"
+
+
+def _are(number: int, kind: str) -> str:
+    """The predicate of a number of images: ``are photographs``, ``is a photograph``."""
+    one = "a screenshot, a chart or a document" if kind == OTHER else f"a {kind}"
+    return f"is {one}" if number == 1 else f"are {PLURALS[kind]}"
 
 
 def _other_kind(kind: str) -> str:

@@ -288,13 +288,16 @@ def _show(data: Dataset, common: Common, limit: int) -> None:
     for finding in data.findings:
         by_code.setdefault(finding.code, []).append(finding)
     for code, found in by_code.items():
+        fixes = list(dict.fromkeys(finding.fix for finding in found[:limit] if finding.state != "pass"))
         for finding in found[:limit]:
             table.add_row("", finding.line())
+            if len(fixes) > 1 and finding.state != "pass":  # else it would not be clear which one it belongs to
+                table.add_row("", Text(f"fix: {finding.fix}", "dim"))
         if len(found) > limit:
             where = f"clerestory data show {quote(data.name)}" if limit < MAX_LISTED else "--json prints all of them"
             table.add_row("", f"{code} {len(found) - limit:,} more ({where})")
-        for fix in dict.fromkeys(finding.fix for finding in found[:limit] if finding.state != "pass"):
-            table.add_row("", Text(f"fix: {fix}", "dim"))
+        if len(fixes) == 1:
+            table.add_row("", Text(f"fix: {fixes[0]}", "dim"))
     captioned = [sample for sample in data if sample.caption]
     for k, sample in enumerate(captioned[:: max(1, len(captioned) // MAX_EXAMPLES)][:MAX_EXAMPLES]):
         table.add_row("" if k else "examples", f"{sample.id}: {shorten(sample.caption, MAX_CAPTION, placeholder=' …')}")

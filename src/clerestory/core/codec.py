@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import types
 import typing
@@ -204,7 +205,12 @@ def _decode_fact(data: Any, where: str) -> Fact:
 
 
 def _decode_tuple(args: tuple[Any, ...], data: Any, where: str) -> tuple[Any, ...]:
-    _expect(isinstance(data, list | tuple), where, "a list", data)
+    if not isinstance(data, list | tuple):
+        # A shell takes the quotes from ["a", "b"]; what is left is not TOML and arrives as the text [a, b].
+        items = [item.strip("'\" ") for item in data.strip("[] ").split(",")] if isinstance(data, str) else [data]
+        example = json.dumps(items, ensure_ascii=False, default=str)
+        fix = f"write it in square brackets, such as {example}; in a shell put the whole setting into single quotes"
+        raise SettingError(where, f"must be a list, not {data!r}", fix)
     if len(args) == 2 and args[1] is Ellipsis:
         return tuple(_decode(args[0], item, _item(where, args[0], i)) for i, item in enumerate(data))
     _expect(len(data) == len(args), where, f"a list of {len(args)} items", data)
@@ -246,7 +252,7 @@ def _decode_dataclass(kind: type, data: Any, where: str) -> Any:
 
 def _expect(is_valid: bool, where: str, expected: str, value: Any) -> None:
     if not is_valid:
-        raise SettingError(where, f"must be {expected}, not {value!r}")
+        raise SettingError(where, f"must be {expected}, not {value!r}", f"give {expected}")
 
 
 def _inner(where: str, name: str) -> str:

@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 from clerestory.core.errors import SettingError, closest
 
 MAX_INTEGER = 2**53 - 1  # of canonical JSON (RFC 8785), in which settings are digested
+ANY_NUMBER = "any number"
 TYPE_NAMES = {
     int: "an integer",
     float: "a number",
@@ -54,7 +55,7 @@ class Range:
     def __str__(self) -> str:
         low = _side("above" if self.exclusive_minimum else "at least", self.minimum)
         high = _side("below" if self.exclusive_maximum else "at most", self.maximum)
-        return " and ".join(bound for bound in (low, high) if bound) or "any number"
+        return " and ".join(bound for bound in (low, high) if bound) or ANY_NUMBER
 
 
 Seed = Annotated[int, Range(0)]
@@ -156,12 +157,14 @@ def _type_name(kind: Any) -> str:
 
 
 def _check_number(where: str, value: float, range_: Range | None) -> None:
+    fix = f"choose a number that is {range_}" if range_ and str(range_) != ANY_NUMBER else "choose another number"
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
-        raise SettingError(where, f"must be an integer up to {MAX_INTEGER:,}, not {_shortened(value)}")
+        raise SettingError(where, f"must be an integer up to {MAX_INTEGER:,}, not {_shortened(value)}", fix)
     if not math.isfinite(value):
-        raise SettingError(where, f"must be {f'finite and {range_}' if range_ else 'a finite number'}, not {value!r}")
+        expected = f"finite and {range_}" if range_ else "a finite number"
+        raise SettingError(where, f"must be {expected}, not {value!r}", fix)
     if range_ is not None and value not in range_:
-        raise SettingError(where, f"must be {range_}, not {value!r}")
+        raise SettingError(where, f"must be {range_}, not {value!r}", fix)
 
 
 def _shortened(value: int) -> str:

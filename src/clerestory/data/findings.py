@@ -239,9 +239,8 @@ def blank_icon(where: str) -> Finding:
 
 def no_caption(count: int, example: str) -> Finding:
     """Images without any caption; they are used."""
-    noun = plural(count, "image")
-    message = f"{noun} without a caption, such as {example!r}; still used"
-    return NO_CAPTION.finding(noun, message, count=count, example=example)
+    message = f"no caption, such as {example!r}; still used" if count > 1 else "no caption; still used"
+    return NO_CAPTION.finding(plural(count, "image") if count > 1 else example, message, count=count, example=example)
 
 
 def column_as_group(columns: list[str]) -> Finding:
@@ -348,19 +347,20 @@ def exact_copies(count: int, copy: str, original: str, num_across_splits: int, n
         num_across_splits: of the copies, those in another split than the original.
         num_links: of the copies, those that are links to the file of the original.
     """
-    where, message = copy, f"the image is an exact copy of {original!r}"
+    # Which of the two is the copy cannot be known from their names.
+    where, message = copy, f"the image has the same bytes as {original!r}"
     if count > 1:
         where = f"{count:,} images"
-        message = f"{where} are exact copies of others, such as {copy!r} of {original!r}"
+        message = f"exact copies of others, such as {copy!r} and {original!r}, which have the same bytes"
     if num_links:
         which = f"{num_links:,} of them" if count > 1 else "it"
         message += f", {which} through a link to the same file"
     if not num_across_splits:
-        message += "; still used, in the split of the original"
+        message += "; still used, in the same split"
         return EXACT_COPIES.finding(where, message, count=count, example=copy, original=original, links=num_links)
     return EXACT_COPIES.finding(
         where,
-        f"{message}; {num_across_splits:,} in another split than the original, so results there are too optimistic",
+        f"{message}; {num_across_splits:,} in another split than an equal image, so results there are too optimistic",
         fix="remove the copies, or give all copies of an image the same split",
         severity="warning",
         count=count,
