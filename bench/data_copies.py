@@ -81,7 +81,7 @@ def framed(share: float) -> Change:
     def change(image: Image.Image, rng: random.Random) -> Image.Image:
         larger = Image.new("RGB", (image.width, image.height + int(image.height * share)), "white")
         larger.paste(image)
-        ImageDraw.Draw(larger).text((5, image.height + 2), "a text about this picture", fill="black")
+        ImageDraw.Draw(larger).text((5, image.height + 2), "a text about this image", fill="black")
         return larger
 
     return change

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from clerestory.core.findings import FindingCode
@@ -100,15 +99,15 @@ def not_applicable(topic: AuditTopic, data: Dataset) -> str:
     return ""
 
 
-def unchecked(found: Iterable[str]) -> list[str]:
+def unchecked(captions_matched: bool) -> list[str]:
     """What an audit does not look for, in sentences.
 
     Args:
-        found: the codes of its findings.
+        captions_matched: whether captions were compared with their images by the embeddings of a model.
     """
     lines = []
-    if captions.MISMATCH.code not in found:
-        lines.append("Whether each caption fits its image.")
+    if not captions_matched:
+        lines.append("Whether each caption fits its image; with --model photos it is checked.")
     return [
         *lines,
         "People inside the images: faces, name plates, documents and other writing.",

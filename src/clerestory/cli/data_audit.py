@@ -21,6 +21,8 @@ from clerestory.core.outputs import check_output, write_output
 from clerestory.core.units import plural
 
 if TYPE_CHECKING:
+    from clerestory.core.sample import Dataset
+    from clerestory.stages.audit.detection import Detection
     from clerestory.stages.audit.run import Audit
     from clerestory.store import Store
 
@@ -52,7 +54,8 @@ def audit_(
 
     Args:
         data: The name of a dataset, or any source that "data add" accepts.
-        model: Also give the scores of this model without the images that leak from its training data.
+        model: Also find captions that do not fit their image by the embeddings of this model, such as photos, and give
+            its scores without the images that leak from the training split.
         report: Write a page with the images of every finding to this file, such as audit.html. It needs no network.
         csv: Write a row for each finding and sample to this file.
         force: Overwrite the files of --report and --csv.
@@ -72,9 +75,9 @@ def audit_(
     for path in filter(None, (report, csv)):
         check_output(path, force)
     store = open_store(common.home)
-    digest = _model_digest(store, model) if model else ""
     dataset = view_dataset(store, data, common.out)
-    result = audit(dataset, store, chosen, common.out, model=digest)
+    digest, of_model = _check_with_model(store, model, dataset, common) if model else ("", None)
+    result = audit(dataset, store, chosen, common.out, model=digest, of_model=of_model)
     _show(result, data, common)
     if not (report or csv) and result.detections:
         common.out.next(f"clerestory data audit {quote(data)} --report audit.html")
@@ -121,10 +124,15 @@ def _show(result: Audit, data: str, common: Common) -> None:
     common.out.result({"id": evidence.id, **encode(evidence)}, *lines)
 
 
-def _model_digest(store: Store, model: str) -> str:
-    from clerestory.apps.loading import load_model  # here, because it imports torch
+def _check_with_model(store: Store, ref: str, data: Dataset, common: Common) -> tuple[str, list[Detection] | None]:
+    """The digest of a model, and the captions that do not fit their image by its embeddings, if it embeds."""
+    from clerestory.apps.caption_match import match_captions  # here, because they import torch
+    from clerestory.apps.loading import load_model
+    from clerestory.models.protocols import Embedder
 
-    return load_model(store, model)[0].digest
+    model, _ = load_model(store, ref)
+    matched = match_captions(data, model, store, common.out) if isinstance(model, Embedder) else None
+    return model.digest, matched
 
 
 def _score_line(measured: Measurement, corrected: Measurement) -> str:

@@ -58,6 +58,7 @@ def audit(
     progress: Progress = QUIET,
     *,
     model: str = "",
+    of_model: Sequence[Detection] | None = None,
 ) -> Audit:
     """Audit a dataset, and store the findings as evidence of kind ``audit``.
 
@@ -70,6 +71,7 @@ def audit(
         config: the limits of the checks.
         progress: reports reading and comparing.
         model: digest of a model whose scores are given without the leaked samples, too.
+        of_model: the detections of checks with the embeddings of this model; None if they were not made.
     """
     config = config or AuditConfig()
     licences = extended_table(expand_user(config.licence_table)) if config.licence_table else licence_table()
@@ -80,6 +82,7 @@ def audit(
         detections += check_captions(data, progress)
         detections += check_personal_data(data, progress)
         detections += check_licences(data, config.licences, progress, licences)
+        detections += of_model or []
         detections.sort(key=lambda each: (each.code.code, each.reason))
         leaked = leaked_samples(detections)
         evaluation, scores = correct_scores(leaked, model, data.digest, store) if model and leaked else ("", [])
@@ -102,7 +105,13 @@ def audit(
         created=now(),
         rows=store.blobs.put(write_rows(rows)),
         artifacts=Tags({ARTIFACT: store.blobs.put(canonical(_stored(detections)))}),
-        facts=Facts(dataset=data.name, samples=len(data), evaluation=evaluation, licence_table=licences.digest),
+        facts=Facts(
+            dataset=data.name,
+            samples=len(data),
+            evaluation=evaluation,
+            licence_table=licences.digest,
+            captions_matched=of_model is not None,
+        ),
     )
     store.put_evidence(evidence)
     return Audit(evidence, tuple(detections), tuple(scores))
