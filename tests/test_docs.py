@@ -18,7 +18,7 @@ from clerestory.stages.audit.config import AuditConfig
 from clerestory.stages.train import TrainConfig
 
 APPLICATION = build()
-AUDIT_PAGES = ("audit-data",)  # whose settings are those of an audit
+AUDIT_PAGES = ("audit-data", "licences")  # whose settings are those of an audit
 ARCHITECTURE = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
 
 
