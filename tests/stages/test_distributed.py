@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from tests.stages.distributed_worker import exchange, steps
+from tests.support.forked import ForkedProcess, start_command
 from tests.support.ranks import free_port, rank_variables, run_ranks
 from tests.support.shapes import shapes
 
@@ -107,26 +108,28 @@ def test_when_one_process_is_killed_the_other_reports_it_and_the_run_resumes(tmp
     toml = f'preset = "tiny"\nsteps = {num_steps}\nbatch_size = 16\nthreads = 1\n'
     toml += "checkpoint_every = 3\nvalidate_every = 20\n"
     (tmp_path / "tiny.toml").write_text(toml, encoding="utf-8")
-    train = [*CLERESTORY, "train", "--data", str(tmp_path / "shards"), "--config", str(tmp_path / "tiny.toml")]
+    train = ["train", "--data", str(tmp_path / "shards"), "--config", str(tmp_path / "tiny.toml")]
     train += ["--home", str(tmp_path / "home"), "--json"]
-    port = free_port()
-    processes = []
-    for rank in (0, 1):
-        env = environment(**rank_variables(rank, 2, port))
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, *train], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
+    port, prints = free_port(), [(tmp_path / f"out-{rank}", tmp_path / f"errors-{rank}") for rank in (0, 1)]
+    processes = [
+        start_command(
+            *train,
+            folder=tmp_path,
+            out=prints[rank][0],
+            errors=prints[rank][1],
+            environment=environment(**rank_variables(rank, 2, port)),
         )
+        for rank in (0, 1)
+    ]
     try:
-        wait_for_checkpoint(tmp_path / "home", processes)
+        wait_for_checkpoint(tmp_path / "home", {prints[rank][1]: processes[rank] for rank in (0, 1)})
         processes[1].send_signal(signal.SIGKILL)
-        out, errors = processes[0].communicate(timeout=LIMIT)
+        code = processes[0].wait()
     finally:
         for process in processes:
             process.kill()
-            process.communicate()
-    assert processes[0].returncode == 2, errors
+    out, errors = (path.read_text(encoding="utf-8") for path in prints[0])
+    assert code == 2, errors
     assert out == ""
     error_lines = [line for line in errors.splitlines() if line.startswith('{"error"')]
     assert len(error_lines) == 1
@@ -135,7 +138,7 @@ def test_when_one_process_is_killed_the_other_reports_it_and_the_run_resumes(tmp
 
     (log,) = (tmp_path / "home").glob("runs/train-*/log.jsonl")
     before = log.read_text(encoding="utf-8").splitlines()
-    done = torchrun(2, *train)
+    done = torchrun(2, *CLERESTORY, *train)
     result = json.loads(done.stdout)
     assert (result["facts"]["processes"], result["facts"]["parallelism"]) == (2, "ddp")
     store = open_store(tmp_path / "home")
@@ -146,11 +149,12 @@ def test_when_one_process_is_killed_the_other_reports_it_and_the_run_resumes(tmp
     assert [json.loads(line)["step"] for line in after if "loss" in json.loads(line)] == list(range(1, num_steps + 1))
 
 
-def wait_for_checkpoint(home: Path, processes: list[subprocess.Popen[str]]) -> None:
+def wait_for_checkpoint(home: Path, processes: dict[Path, ForkedProcess]) -> None:
+    """Wait for the first one of processes, which are given by the files of their errors."""
     end = time.monotonic() + LIMIT
     while not list(home.glob("runs/train-*/checkpoint-*/position.json")):
-        for process in processes:
-            assert process.poll() is None, process.communicate()[1]
+        for errors, process in processes.items():
+            assert process.poll() is None, errors.read_text(encoding="utf-8")
         assert time.monotonic() < end
         time.sleep(0.01)
 

@@ -82,13 +82,20 @@ class ForkedProcess:
         return code
 
 
+def start_command(
+    *arguments: str, folder: Path, out: Path, errors: Path, environment: Mapping[str, str] | None = None
+) -> ForkedProcess:
+    """Start ``clerestory`` with these arguments in a folder, as a shell would, with files for what it prints."""
+    return ForkedProcess(_main, arguments, folder, environment=environment, out=out, errors=errors)
+
+
 def run_command(
     *arguments: str, folder: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run ``clerestory`` with these arguments in a folder, as a shell would."""
     with tempfile.TemporaryDirectory() as place:
         out, errors = Path(place) / "out", Path(place) / "errors"
-        process = ForkedProcess(_main, arguments, folder, environment=environment, out=out, errors=errors)
+        process = start_command(*arguments, folder=folder, out=out, errors=errors, environment=environment)
         try:
             code = process.wait()
         finally:
