@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from shlex import quote
 
+from clerestory.apps.acceptance import describe_state, is_open
 from clerestory.apps.audit_topics import (
     LICENCES,
     PERSONAL_DATA,
@@ -42,6 +43,7 @@ from clerestory.stages.audit.detection import Detection
 from clerestory.stages.audit.personal_data import find_personal_data
 from clerestory.stages.audit.run import Audit
 from clerestory.stats.metrics import metric
+from clerestory.store.acceptances import Acceptance, AcceptanceState, acceptance_state
 
 MAX_IMAGES, MAX_GROUPS, MAX_IN_GROUP, MAX_PLACES = 24, 12, 6, 8
 MAX_LICENCE_IMAGES = 8  # they say little about a licence
@@ -65,11 +67,13 @@ class AuditFinding:
         finding: of the evidence; for a code of the data source, of which there may be one for each row, the first.
         detection: None for a code of the data source.
         all: every finding of this code of the data source.
+        acceptance: what people accepted of it.
     """
 
     finding: Finding
     detection: Detection | None = None
     all: tuple[Finding, ...] = ()
+    acceptance: AcceptanceState = AcceptanceState()
 
     @property
     def count(self) -> int:
@@ -85,23 +89,67 @@ class AuditFinding:
         return f"{self.finding.where} and {plural(rest, 'other')}" if rest > 0 else self.finding.where
 
 
-def audit_findings(evidence: Evidence, detections: Sequence[Detection]) -> list[AuditFinding]:
+def acceptance_states(
+    evidence: Evidence, detections: Sequence[Detection], given: Sequence[Acceptance]
+) -> list[AcceptanceState]:
+    """What people accepted of each finding of an audit, in the order of the evidence.
+
+    Args:
+        evidence: of the audit; its last findings are those of the detections, in their order.
+        detections: of the same audit.
+        given: the acceptances of the dataset.
+    """
+    of_source = evidence.findings[: len(evidence.findings) - len(detections)]
+    counts: Counter[str] = Counter()
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for finding in of_source:
+        counts[finding.code] += finding.count or 1
+        places[finding.code].append(finding.where)
+    samples: defaultdict[str, set[str]] = defaultdict(set)
+    for detection in detections:
+        samples[detection.code.code].update(detection.samples)
+    counts.update({code: len(own) for code, own in samples.items()})
+    concerned = [(finding.code, places[finding.code]) for finding in of_source]
+    concerned += [(detection.code.code, list(detection.samples)) for detection in detections]
+    return [acceptance_state(given, code, own, counts[code]) for code, own in concerned]
+
+
+def with_acceptances(evidence: Evidence, states: Sequence[AcceptanceState]) -> tuple[Finding, ...]:
+    """The findings of an audit, with the state ``accepted`` where people accepted them."""
+    return tuple(
+        replace(finding, state="accepted") if _is_accepted(finding, state) else finding
+        for finding, state in zip(evidence.findings, states, strict=True)
+    )
+
+
+def _is_accepted(finding: Finding, state: AcceptanceState) -> bool:
+    return state.is_accepted and is_open(finding)
+
+
+def audit_findings(
+    evidence: Evidence, detections: Sequence[Detection], given: Sequence[Acceptance] = ()
+) -> list[AuditFinding]:
     """The findings of an audit as people count them, the most serious first.
 
     Args:
         evidence: of the audit; its last findings are those of the detections, in their order.
         detections: of the same audit.
+        given: the acceptances of the dataset.
     """
+    states_of = acceptance_states(evidence, detections, given)
+    evidence = replace(evidence, findings=with_acceptances(evidence, states_of))
     of_source = evidence.findings[: len(evidence.findings) - len(detections)]
     by_code: defaultdict[str, list[Finding]] = defaultdict(list)
-    for finding in of_source:
+    accepted: dict[str, AcceptanceState] = {}
+    for finding, state in zip(of_source, states_of, strict=False):
         by_code[finding.code].append(finding)
+        accepted[finding.code] = state
     for of_data, of_audit in _SAME:
         if any(detection.code.code == of_audit for detection in detections):
             by_code.pop(of_data, None)
-    merged = [AuditFinding(_as_note(same[0]), None, tuple(same)) for same in by_code.values()]
-    detected = evidence.findings[len(of_source) :]
-    merged += [AuditFinding(_as_note(finding), found) for finding, found in zip(detected, detections, strict=True)]
+    merged = [AuditFinding(_as_note(same[0]), None, tuple(same), accepted[code]) for code, same in by_code.items()]
+    detected = zip(evidence.findings[len(of_source) :], detections, states_of[len(of_source) :], strict=True)
+    merged += [AuditFinding(_as_note(finding), found, (), state) for finding, found, state in detected]
     states = list(BADGES)
     return sorted(
         merged,
@@ -118,7 +166,13 @@ def _as_note(finding: Finding) -> Finding:
     return replace(finding, state="pass") if (finding.severity, finding.state) == ("info", "warn") else finding
 
 
-def audit_page(data: Dataset, result: Audit, config: AuditConfig, progress: Progress = QUIET) -> AuditPage:
+def audit_page(
+    data: Dataset,
+    result: Audit,
+    config: AuditConfig,
+    progress: Progress = QUIET,
+    given: Sequence[Acceptance] = (),
+) -> AuditPage:
     """The page of an audit, with thumbnails of the images concerned.
 
     Personal data is in none of its texts, and no caption of a sample that has any.
@@ -128,8 +182,9 @@ def audit_page(data: Dataset, result: Audit, config: AuditConfig, progress: Prog
         result: of the audit.
         config: the limits that it had.
         progress: reports the thumbnails.
+        given: the acceptances of the dataset.
     """
-    evidence, found = result.evidence, audit_findings(result.evidence, result.detections)
+    evidence, found = result.evidence, audit_findings(result.evidence, result.detections, given)
     thumbnails = _Thumbnails(data, _shown_samples(found), progress)
     private = {s for d in result.detections if d.code.code in _PERSONAL_CODES for s in d.samples}
     sheets: list[FindingSheet] = []
@@ -235,6 +290,7 @@ def _sheet(
         places=() if detection else tuple((_safe_name(f.where), _safe(f.message)) for f in each.all[:MAX_PLACES]),
         more=_more(each, len(alone)),
         is_closed=finding.severity == "info" or finding.state not in ("fail", "warn"),
+        acceptance=tuple(format.sentence(_safe(line)) for line in describe_state(each.acceptance)),
     )
 
 

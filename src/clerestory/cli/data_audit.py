@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from clerestory.stages.audit.detection import Detection
     from clerestory.stages.audit.run import Audit
     from clerestory.store import Store
+    from clerestory.store.acceptances import Acceptance
 
 STATES = {
     "fail": ("fail", "bold red"),
     "warn": ("warn", "yellow"),
+    "accepted": ("accepted", "green"),
     "not_run": ("not run", "dim"),
     "pass": ("note", "dim"),
 }
@@ -49,8 +51,8 @@ def audit_(
 ) -> int:
     """Check a dataset: images, copies, leakage between splits, captions, personal data, licences.
 
-    Exit code 1 when a finding failed. Images that an earlier audit has read are not read again; after an interruption
-    the same command continues.
+    Exit code 1 when a finding failed that nobody accepted ("data accept"). Images that an earlier audit has read are
+    not read again; after an interruption the same command continues.
 
     Args:
         data: The name of a dataset, or any source that "data add" accepts.
@@ -63,6 +65,7 @@ def audit_(
         config: A TOML file with settings; --set overrides it.
         settings: Only list every setting with its default, range and meaning.
     """
+    from clerestory.apps.acceptance import dataset_acceptances
     from clerestory.apps.datasets import view_dataset  # here, because they import numpy
     from clerestory.stages.audit.config import AuditConfig
     from clerestory.stages.audit.run import audit
@@ -78,32 +81,34 @@ def audit_(
     dataset = view_dataset(store, data, common.out)
     digest, of_model = _check_with_model(store, model, dataset, common) if model else ("", None)
     result = audit(dataset, store, chosen, common.out, model=digest, of_model=of_model)
-    _show(result, data, common)
+    given = dataset_acceptances(store, data)
+    failed = _show(result, data, given, common)
     if not (report or csv) and result.detections:
         common.out.next(f"clerestory data audit {quote(data)} --report audit.html")
     if report:
         from clerestory.apps.audit_report import audit_page
         from clerestory.report.audit_page import render_audit
 
-        write_output(report, render_audit(audit_page(dataset, result, chosen, common.out)).encode(), force)
+        write_output(report, render_audit(audit_page(dataset, result, chosen, common.out, given)).encode(), force)
         common.out.write_line(f"wrote {report}")
     if csv:
         from clerestory.apps.captioning import captions_csv
 
         write_output(csv, captions_csv(list(_rows(result))).encode(), force)
         common.out.write_line(f"wrote {csv}")
-    failed = any(finding.state == "fail" for finding in result.evidence.findings)
     return 1 if failed else 0
 
 
-def _show(result: Audit, data: str, common: Common) -> None:
-    from clerestory.apps.audit_report import audit_findings
+def _show(result: Audit, data: str, given: list[Acceptance], common: Common) -> int:
+    """Print the findings; returns how many failed."""
+    from clerestory.apps.acceptance import describe_state
+    from clerestory.apps.audit_report import acceptance_states, audit_findings, with_acceptances
 
     evidence = result.evidence
     table = Table("", "finding", "images", "where", box=None)
     samples = int(evidence.facts.number("samples"))
     titles = finding_codes()
-    found = audit_findings(evidence, result.detections)
+    found = audit_findings(evidence, result.detections, given)
     for each in found:
         finding = each.finding
         label, style = STATES[finding.state]
@@ -113,15 +118,27 @@ def _show(result: Audit, data: str, common: Common) -> None:
         table.add_row(Text(label, style), f"{finding.code} {titles[finding.code].title}", count, each.where)
     counts = Counter(each.finding.state for each in found)
     failed, warned = counts["fail"], counts["warn"]
-    verdict = f"{plural(failed, 'problem')}, {plural(warned, 'warning')} in {plural(samples, 'image')} of {data}"
+    accepted = f" ({counts['accepted']:,} accepted)" if counts["accepted"] else ""
+    verdict = (
+        f"{plural(failed, 'problem')}, {plural(warned, 'warning')}{accepted} in {plural(samples, 'image')} of {data}"
+    )
     lines: list[str | Table | Text] = [table] if found else []
     lines.append(Text(verdict, "bold red" if failed else "bold yellow" if warned else "bold green"))
     lines += [_score_line(score.measured, score.corrected) for score in result.scores]
-    for finding in (each.finding for each in found if each.finding.state != "pass"):
+    for each in found:
+        finding = each.finding
+        if finding.state == "pass":
+            continue
         lines.append(f"{finding.code}: {finding.message}")
-        if finding.fix:
+        lines += [f"  {line}" for line in describe_state(each.acceptance)]
+        if finding.fix and finding.state != "accepted":
             lines.append(Text(f"  fix: {finding.fix}", "dim"))
-    common.out.result({"id": evidence.id, **encode(evidence)}, *lines)
+    # The evidence has the findings as they were measured; who asks for JSON gets them as they stand today.
+    states = acceptance_states(evidence, result.detections, given)
+    findings = with_acceptances(evidence, states)
+    held = list(dict.fromkeys(acceptance for state in states for acceptance in state.holding))
+    common.out.result({"id": evidence.id, **encode(evidence), "findings": findings, "acceptances": held}, *lines)
+    return failed
 
 
 def _check_with_model(store: Store, ref: str, data: Dataset, common: Common) -> tuple[str, list[Detection] | None]:

@@ -62,6 +62,7 @@ SUBCOMMANDS = {
         "list": "List the datasets.",
         "show": "Show one dataset: sizes, groups, licences, and the findings with their reasons.",
         "audit": "Check a dataset: images, copies, leakage, captions, personal data, licences.",
+        "accept": "Accept a finding of an audit, with a reason and an expiry; list or withdraw acceptances.",
         "duplicates": "List the images that a dataset has more than once.",
         "shards": "Write a dataset as shards with an index, or verify every byte of them.",
     },
@@ -89,7 +90,8 @@ SUBCOMMANDS = {
         "describe": "Suggest captions for images.",
     },
 }
-MODULES = {("use", "search"): "search", ("data", "audit"): "data_audit"}  # subcommands with a module of their own
+# Subcommands with a module of their own.
+MODULES = {("use", "search"): "search", ("data", "audit"): "data_audit", ("data", "accept"): "data_accept"}
 # What people call a command that has another name.
 OTHER_NAMES = {
     "find": "use search",

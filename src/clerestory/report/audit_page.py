@@ -84,6 +84,7 @@ class FindingSheet:
         places: other places and the observation there, such as a row of a table.
         more: what is left out.
         is_closed: whether a reader opens the images first.
+        acceptance: who accepted it, why and until when, and what has lapsed; sentences.
     """
 
     anchor: str
@@ -101,6 +102,7 @@ class FindingSheet:
     places: tuple[tuple[str, str], ...] = ()
     more: str = ""
     is_closed: bool = False
+    acceptance: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
