@@ -10,13 +10,17 @@ import pytest
 from tests.report.world import World, make_data
 
 from clerestory.apps.starter import add_starter
-from clerestory.core.codec import Facts
+from clerestory.core.codec import Facts, Tags
+from clerestory.core.licences.policy import LicencePolicy
+from clerestory.core.licences.terms import Step
+from clerestory.core.release import Event
 from clerestory.core.sample import Dataset, Sample
 from clerestory.report import format
 from clerestory.report.chance import at_chance
 from clerestory.report.chapters.provenance import NOT_RECORDED, provenance_view
 from clerestory.report.collect import collect
-from clerestory.report.model import Component, LicenceShare
+from clerestory.report.licence_chain import TracedTo, licence_chain
+from clerestory.report.model import Basis, Component, LicenceShare
 from clerestory.report.page import build
 from clerestory.report.provenance import components_of
 from clerestory.report.render import render_html, render_markdown
@@ -33,15 +37,19 @@ def retrained(world: World, digest: str, **facts: object) -> None:
 
 def test_the_starter_was_made_from_pictograms_and_a_text_tower(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    data, tower = components_of(store, add_starter(store), make_data())
+    data, tower, *of_tower = components_of(store, add_starter(store), make_data())
     assert (data.role, data.name, data.images) == ("training data", "pictograms", 71_830)
     assert sum(each.images for each in data.licences) == 71_830
     assert {each.licence: each.images for each in data.licences}["CC-BY-SA-4.0"] == 890
     assert tower.role == "text tower"
     assert tower.licences == (LicenceShare("Apache-2.0", 0),)
-    shown = provenance_view((data, tower))
+    assert {each.part_of for each in of_tower} == {tower.key}
+    assert {each.basis for each in (data, tower, *of_tower)} == {Basis.DECLARED}, "it was trained elsewhere"
+    shown = provenance_view((data, tower, *of_tower))
     assert "71,830 pictures of pictograms" in shown.lines[0]
-    assert "890 pictures under CC-BY-SA-4.0" in shown.warnings[0]
+    assert "as declared by the package Clerestory" in shown.lines[0]
+    assert shown.answer.word == "no"
+    assert "890 pictures of pictograms under CC-BY-SA-4.0" in shown.answer.sources[0]
 
 
 @pytest.mark.parametrize("name", ["holiday photos", "icons", ""])
@@ -82,7 +90,8 @@ def test_a_fine_tuned_model_names_its_base_and_the_data_of_the_base(own_world: W
     ]
     assert parts[2].note == "of the base model"
     assert parts[3].role == "text tower"
-    assert any("No licence is recorded for the training data shop" in each for each in provenance_view(parts).warnings)
+    assert parts[1].key == parts[2].part_of == parts[3].part_of
+    assert any("shop, without a recorded licence" in each for each in provenance_view(parts).answer.sources)
 
 
 def test_models_that_name_one_another_as_base_end(own_world: World) -> None:
@@ -125,15 +134,113 @@ def test_the_licence_of_a_base_model_is_that_of_its_card(
     assert found.licences == (LicenceShare(licence, 0),)
 
 
+def test_a_model_from_elsewhere_is_what_its_card_declares(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    (folder / "README.md").write_text(
+        "---\nlicense: other\nlicense_name: llama3.1\ndatasets: [laion400m, org/photos]\nbase_model: org/base\n---\n"
+    )
+    store = Store(tmp_path / "home")
+    digest = store.put_model(folder)
+    source = Tags(source="hf:org/name")
+    store.journal.append(Event("model_added", digest, "ana", "for the shop", "2027-01-02T03:04:05+00:00", source))
+    itself, first, second, base = components_of(store, digest)
+    assert (itself.role, itself.name, itself.licences) == ("model", "hf:org/name", (LicenceShare("llama3.1", 0),))
+    assert (itself.added_by, itself.added) == ("ana", "2027-01-02T03:04:05+00:00")
+    assert [first.name, second.name, base.name] == ["laion400m", "org/photos", "org/base"]
+    assert {part.basis for part in (itself, first, second, base)} == {Basis.DECLARED}
+    shown = provenance_view((itself, first, second, base))
+    assert "brought in by ana on 2 January 2027, 03:04 UTC from hf:org/name" in shown.components[0].facts
+    assert all("as declared by" in part.facts for part in shown.components)
+    assert shown.answer.word == "no", "the licence of Llama grants commercial use within a limit"
+
+
+def test_a_card_without_licence_leaves_the_answer_open(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "README.md").write_text("---\n: [\n---\n")
+    store = Store(tmp_path / "home")
+    parts = components_of(store, store.put_model(folder))
+    assert [(part.role, part.licences) for part in parts] == [("model", (LicenceShare("", 0),))]
+    answer = provenance_view(parts).answer
+    assert answer.word == "unknown"
+    assert any("training data: nothing is recorded" in line for line in answer.sources)
+
+
+def test_data_say_who_brought_them_in(own_world: World) -> None:
+    event = Event("data_added", "icons", "ben", "", "2027-02-03T00:00:00+00:00", Tags(digest="a" * 64, source="./shop"))
+    own_world.store.journal.append(event)
+    retrained(own_world, "a" * 64, data="shop", images=5, licences=("MIT",), licence_images=(5,))
+    data = components_of(own_world.store, own_world.final.model)[0]
+    assert (data.basis, data.added_by, data.source) == (Basis.RECORDED, "ben", "./shop")
+    assert "recorded by this store" in provenance_view((data,)).components[0].facts
+
+
+def test_a_head_on_photos_owes_what_photos_was_made_from(own_world: World) -> None:
+    (trained,) = own_world.store.find_evidence("train", model=own_world.final.model)
+    facts = Facts(base="photos", data="shop", train_samples=9, licences=("MIT",), licence_images=(9,))
+    subject = replace(trained.subject, model="f" * 64)
+    own_world.store.put_evidence(replace(trained, kind="tune", subject=subject, facts=facts))
+    parts = components_of(own_world.store, "f" * 64)
+    base = next(part for part in parts if part.role == "base model" and part.name == "photos")
+    network = next(part for part in parts if part.name.startswith("EfficientNet-Lite2"))
+    imagenet = next(part for part in parts if part.name.startswith("ImageNet"))
+    assert (base.part_of, network.part_of, imagenet.part_of) == ("", base.key, network.key)
+    chain = licence_chain(parts, LicencePolicy())
+    (blocked,) = [link for link in chain.blocking if link.component == imagenet]
+    assert len(blocked.source.path) == 4, "from ImageNet through the network and photos to the model"
+
+
+@pytest.mark.parametrize(
+    ("licences", "propagates", "state"),
+    [
+        ((LicenceShare("MIT", 3),), ("training",), "passes"),
+        ((LicenceShare("MIT", 3), LicenceShare("CC-BY-SA-4.0", 1)), ("training",), "fails"),
+        ((LicenceShare("MIT", 3), LicenceShare("CC-BY-SA-4.0", 1)), (), "passes"),
+        ((LicenceShare("MIT", 3), LicenceShare("", 1)), (), "unknown"),
+        ((), (), "unknown"),
+    ],
+)
+def test_the_worst_licence_of_the_data_reaches_the_model(
+    licences: tuple[LicenceShare, ...], propagates: tuple[Step, ...], state: str
+) -> None:
+    part = Component("training data", "shop", "d" * 64, 4, licences)
+    assert licence_chain((part,), LicencePolicy(propagates=propagates)).state == state
+
+
+def test_duties_reach_the_output_as_far_as_the_policy_says() -> None:
+    part = Component("training data", "shop", "d" * 64, 4, (LicenceShare("CC-BY-SA-4.0", 1),))
+    assert licence_chain((part,), LicencePolicy(), TracedTo.OUTPUT).state == "fails"
+    model_only = LicencePolicy(propagates=("training",))
+    assert licence_chain((part,), model_only, TracedTo.OUTPUT).state == "passes"
+    assert licence_chain((part,), model_only).state == "fails"
+
+
+def test_nothing_passes_without_known_training_data() -> None:
+    tower = Component("text tower", "tower", "e" * 64, 0, (LicenceShare("MIT", 0),))
+    assert licence_chain((tower,), LicencePolicy()).state == "unknown"
+    assert licence_chain((), LicencePolicy()).state == "unknown"
+
+
 @pytest.mark.parametrize(
     ("licence", "words"),
     [
-        ("MIT", "use freely, keep the notice"),
-        ("apache-2.0", "use freely, keep the notice"),
-        ("CC-BY-2.0", "use freely, name the authors"),
-        ("CC-BY-NC-4.0", "name the authors; no commercial use"),
-        ("CC-BY-NC-ND-4.0", "name the authors; no commercial use; no changed works"),
-        ("cc-by-sa-3.0", "name the authors; share-alike: works made from it must have the same licence"),
+        ("MIT", "use freely: credit the authors, pass on the licence or its address"),
+        ("apache-2.0", "use freely: credit the authors, pass on the licence or its address, state changes"),
+        ("CC0-1.0", "use freely, no conditions"),
+        ("CC-BY-2.0", "use freely: credit the authors, pass on the licence or its address"),
+        ("CC-BY-NC-4.0", "no commercial use: credit the authors, pass on the licence or its address, state changes"),
+        (
+            "CC-BY-NC-ND-4.0",
+            "no commercial use, no changed works: credit the authors, pass on the licence or its address",
+        ),
+        (
+            "cc-by-sa-3.0",
+            "use freely: credit the authors, pass on the licence or its address, share under the same licence",
+        ),
+        ("LicenseRef-flickr-no-known-copyright-restrictions", "its text does not say what is allowed"),
         ("", "no licence is recorded; do not assume one"),
         ("LicenseRef-house", "read the licence; its conditions are not known here"),
     ],
@@ -142,9 +249,11 @@ def test_duties_follow_from_the_licence(licence: str, words: str) -> None:
     assert format.licence_words(licence) == words
 
 
-def test_restricted_and_unknown_licences_are_to_be_settled() -> None:
+def test_restricted_and_unknown_licences_stand_in_the_way() -> None:
     part = Component("training data", "web", "", 3, (LicenceShare("CC-BY-NC-4.0", 2), LicenceShare("", 1)))
-    restricted, unknown = provenance_view((part,)).warnings
+    answer = provenance_view((part,)).answer
+    assert answer.word == "no"
+    restricted, unknown = answer.sources
     assert "CC-BY-NC-4.0" in restricted
     assert "1 picture" in unknown
 

@@ -83,7 +83,7 @@ def add_dataset(
     if registered is not None and registered.digest != data.digest and not is_same_place and not replace:
         raise _name_taken(name, registered.spec)
     if registered is None or (registered.spec, registered.digest) != (place.spec, data.digest):
-        details = Tags(digest=data.digest, samples=str(len(data)))
+        details = Tags(digest=data.digest, samples=str(len(data)), source=place.spec)
         event = Event("data_added", name, who or current_user(), why or f"added from {source}", now(), details)
         store.put_dataset(name, place.spec, data.digest, len(data), event)
     data.name = name

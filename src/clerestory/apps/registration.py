@@ -9,12 +9,15 @@ from clerestory.apps.loading import load_model, open_stored, resolve_stored
 from clerestory.apps.starter import add_starter
 from clerestory.core.codec import Tags
 from clerestory.core.errors import IntegrityError
+from clerestory.core.provenance import current_user, now
+from clerestory.core.release import Event
 from clerestory.models import AnyModel
 from clerestory.models.adapters.endpoint_reference import read_reference, write_reference
 from clerestory.models.adapters.http_client import OPENAI
 from clerestory.models.adapters.openai import NOT_PINNED
 from clerestory.models.resolve import files_of_model, reference_folder
 from clerestory.models.starter import STARTER
+from clerestory.report.provenance import MODEL_ADDED
 from clerestory.store import Store
 
 
@@ -40,7 +43,10 @@ def stored_model(store: Store, ref: str) -> str:
         model, _ = load_model(store, ref)
         return _put_endpoint(store, model)
     folder = reference_folder(ref)
-    return store.put_model(folder, files_of_model(folder))
+    digest = store.put_model(folder, files_of_model(folder))
+    if not store.journal.records(digest, limit=1, kinds=(MODEL_ADDED,)):
+        store.journal.append(Event(MODEL_ADDED, digest, current_user(), f"added from {ref}", now(), Tags(source=ref)))
+    return digest
 
 
 def register_evaluated(store: Store, ref: str, model: AnyModel) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from clerestory.core.evidence import Measurement
+from clerestory.core.licences.policy import LicencePolicy, LicenceState, check_licence
+from clerestory.core.licences.terms import DUTY_LABELS, Duty, LicenceReason, Scope
 from clerestory.core.stage import stages
 from clerestory.core.units import plural as plural  # part of this vocabulary
 from clerestory.report.vocabulary import EVENTS, KINDS, OUTCOMES, SLICES, VERDICTS, Words
@@ -210,39 +211,37 @@ def when(moment: str) -> str:
     return f"{at.day} {at:%B %Y, %H:%M} UTC"
 
 
-_NOTICE = "use freely, keep the notice"
-_LICENCES = {
-    "APACHE-2.0": _NOTICE,
-    "MIT": _NOTICE,
-    "ISC": _NOTICE,
-    "BSD-2-CLAUSE": _NOTICE,
-    "BSD-3-CLAUSE": _NOTICE,
-    "OFL-1.1": "use freely, do not sell it alone",
-    "CC0-1.0": "no conditions",
-    "PDDL-1.0": "no conditions",
-    "UNLICENSE": "no conditions",
-    "LICENSEREF-PUBLIC-DOMAIN": "no conditions",
+_OPEN = LicencePolicy(allow_share_alike=True, allow_use_restrictions=True)
+_REFUSALS = {
+    LicenceReason.NON_COMMERCIAL: "no commercial use",
+    LicenceReason.NO_DERIVATIVES: "no changed works",
+    LicenceReason.NO_DISTRIBUTION: "not to be passed on",
+    LicenceReason.LIMITED_GRANT: "allowed within a limit only (size, revenue, region)",
+    LicenceReason.UNCLEAR_RIGHTS: "its text does not say what is allowed",
 }
-_SHARE_ALIKE = re.compile(r"(?:^|[-(\s])(?:SA|GPL|LGPL|AGPL|ODBL|MPL|EUPL|CECILL|OSL)(?:[-)\s]|$)", re.IGNORECASE)
 
 
 def share_alike(licence: str) -> bool:
-    """Whether an SPDX expression requires the same licence for works made from the material."""
-    return bool(_SHARE_ALIKE.search(licence))
+    """Whether a licence asks for the same licence for works made from the material; not for changed fonts only."""
+    obligations = check_licence(licence, _OPEN).obligations
+    return any(each.duty == Duty.SHARE_ALIKE and each.scope != Scope.FONT for each in obligations)
+
+
+def restricted(licence: str) -> bool:
+    """Whether a licence refuses commercial use, changed works or passing on."""
+    return check_licence(licence, _OPEN).state == LicenceState.FAILS
 
 
 def licence_words(licence: str) -> str:
     """What a licence requires, in a few words."""
     if not licence:
         return "no licence is recorded; do not assume one"
-    known = _LICENCES.get(licence.upper())
-    if known is not None:
-        return known
-    parts = licence.upper().split("-")
-    duties = ["name the authors"] if parts[:2] == ["CC", "BY"] else []
-    duties += ["no commercial use"] if "NC" in parts else []
-    duties += ["no changed works"] if "ND" in parts else []
-    duties += ["share-alike: works made from it must have the same licence"] if share_alike(licence) else []
-    if duties == ["name the authors"]:
-        return "use freely, name the authors"
-    return "; ".join(duties) or "read the licence; its conditions are not known here"
+    verdict = check_licence(licence, _OPEN)
+    refusals = [_REFUSALS[reason] for reason in verdict.reasons if reason in _REFUSALS]
+    if verdict.state != LicenceState.PASSES and not refusals:
+        return "read the licence; its conditions are not known here"
+    words = refusals or ["use freely"]
+    duties = [DUTY_LABELS[duty] for duty in verdict.duties]
+    if duties:
+        return f"{', '.join(words)}: {', '.join(duties)}"
+    return ", ".join(words) if refusals else "use freely, no conditions"

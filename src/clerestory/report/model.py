@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from clerestory.core.evidence import Evidence, Finding, Measurement
 from clerestory.core.release import Alias, Event, Policy, Release
@@ -176,17 +177,31 @@ class LicenceShare:
     images: int
 
 
+class Basis(StrEnum):
+    """Where the knowledge about a component comes from."""
+
+    RECORDED = "recorded"  # this store saw it: it was trained on, or started from, exactly this digest
+    DECLARED = "declared"  # somebody says so: a model card, or the package that includes the model
+
+
 @dataclass(frozen=True, slots=True)
 class Component:
-    """One thing a model was made from.
+    """One thing a model was made from, or the model itself where it comes from elsewhere.
 
     Attributes:
-        role: ``training data``, ``base model`` or ``text tower``.
+        role: ``model``, ``training data``, ``base model``, ``text tower`` or ``class names``.
         name: of the dataset or model; empty where it is not recorded.
         digest: its digest, empty where it is not recorded.
-        images: how many images of it were trained on, 0 for a model or where it is not recorded.
+        images: how many images (of a text tower: texts) of it were trained on, 0 for a model or where it is not
+            recorded.
         licences: its licences; empty where they are not recorded.
         note: such as ``of the base model``.
+        basis: recorded in this store, or declared by somebody.
+        declared_by: who declares it, such as ``its model card``; empty if it is recorded.
+        source: where it was brought in from, such as a path or ``hf:org/name``; empty if that is not recorded.
+        added_by, added: who brought it into this store, and when (ISO 8601); empty if that is not recorded.
+        part_of: the ``key`` of the component that was made from it; empty if that is the model.
+        unit: of ``images``.
     """
 
     role: str
@@ -195,6 +210,18 @@ class Component:
     images: int
     licences: tuple[LicenceShare, ...]
     note: str = ""
+    basis: Basis = Basis.RECORDED
+    declared_by: str = ""
+    source: str = ""
+    added_by: str = ""
+    added: str = ""
+    part_of: str = ""
+    unit: str = "images"
+
+    @property
+    def key(self) -> str:
+        """Identifies it among the components of a model."""
+        return f"{self.role}:{self.digest or self.name}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from markupsafe import Markup
 
@@ -360,20 +361,44 @@ class JournalRow:
 
 @dataclass(frozen=True, slots=True)
 class ComponentView:
-    """One thing the model was made from, with its licences and what they require."""
+    """One thing the model was made from, with its licences and what they require; declared ones are marked."""
 
     title: str
     facts: str
     licences: TableView
+    declared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LicenceAnswer:
+    """Whether a policy on licences allows a use.
+
+    Attributes:
+        question: what was asked.
+        word: the answer.
+        text: the answer as a sentence.
+        sources: what stands in the way, one line each.
+    """
+
+    question: str
+    word: Literal["yes", "no", "unknown"]
+    text: str
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ProvenanceView:
-    """What the model was made from: one sentence for each part, the parts, and what to settle before it is used."""
+    """What the model was made from.
+
+    Attributes:
+        lines: one sentence for each part.
+        components: the parts with their licences.
+        answer: whether it may be used commercially, and what stands in the way.
+    """
 
     lines: tuple[str, ...]
     components: tuple[ComponentView, ...]
-    warnings: tuple[str, ...]
+    answer: LicenceAnswer
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,7 @@ CORRUPTION_FAMILIES = {"noise": "Noise", "blur": "Blur", "weather": "Weather", "
 KINDS = {"self_test": "self-test"}
 EVENTS = {
     "data_added": "added a dataset",
+    "model_added": "added a model",
     "gated": "submitted it to the gate",
     "undecided": "submitted it to the gate, which could not decide",
     "promoted": "promoted it to live",

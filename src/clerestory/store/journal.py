@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,24 +85,33 @@ class Journal:
         )
         return new
 
-    def records(self, subject_prefix: str | None = None, limit: int | None = None) -> list[JournalRecord]:
+    def records(
+        self, subject_prefix: str | None = None, limit: int | None = None, kinds: Collection[str] = ()
+    ) -> list[JournalRecord]:
         """The records in their order; ``verify`` checks whether they can be trusted.
 
         Args:
             subject_prefix: only events whose subject begins with this, such as ``icons@``.
             limit: only the newest ``limit`` records.
+            kinds: only events of these kinds; of all kinds if empty.
         """
         with self._database.reading() as connection:
-            return self.read(connection, subject_prefix, limit)
+            return self.read(connection, subject_prefix, limit, kinds)
 
     def read(
-        self, connection: Connection, subject_prefix: str | None = None, limit: int | None = None
+        self,
+        connection: Connection,
+        subject_prefix: str | None = None,
+        limit: int | None = None,
+        kinds: Collection[str] = (),
     ) -> list[JournalRecord]:
         """``records`` as part of a transaction of the caller."""
         query = select(table).order_by(table.c.seq.desc()).limit(limit)
         if subject_prefix is not None:
             # Not LIKE: SQLite's ignores case.
             query = query.where(func.substr(table.c.subject, 1, len(subject_prefix)) == subject_prefix)
+        if kinds:
+            query = query.where(table.c.kind.in_(kinds))
         rows = connection.execute(query).all()
         return [JournalRecord(r.seq, r.hash, r.previous, self._event(r)) for r in reversed(rows)]
 

@@ -56,6 +56,7 @@ _EVENTS = {
     "promoted": ("up", "yes"),
     "rolled_back": ("back", "unsure"),
     "data_added": ("add", "soft"),
+    "model_added": ("add", "soft"),
 }
 OTHER_MODEL = (
     "for photographs, start the server with another model: clerestory serve --model photos searches them, "

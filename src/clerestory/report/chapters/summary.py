@@ -24,7 +24,7 @@ def summary_rows(
     results = tuple(" ".join(filter(None, (h.value, h.interval and f"({h.interval})", h.meaning))) for h in highlights)
     rows = [
         SummaryRow("Made from", provenance.lines, "made-from"),
-        SummaryRow("To settle first", provenance.warnings, "made-from"),
+        SummaryRow("Commercial use", (provenance.answer.text, *provenance.answer.sources), "made-from"),
         SummaryRow("Evaluated on", (evaluated_on(data),), "data"),
         SummaryRow("Results", results or ("This model was not evaluated.",), "measurements" if results else ""),
         SummaryRow("At chance level", guessing(data)),
