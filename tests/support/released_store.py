@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tests.support.tiny_model import make_tiny_model
 
-from clerestory.core.release import Decision, Release
+from clerestory.core.digest import canonical
+from clerestory.core.release import Decision, Policy, Release
 from clerestory.stages.release import promote
 from clerestory.store import Store
 
@@ -14,7 +15,7 @@ from clerestory.store import Store
 def add_release(store: Store, folder: Path, verdict: str = "ship", name: str = "icons") -> Release:
     """Register the next release of a model name with a decision of this verdict; ``folder`` is a model."""
     model = store.put_model(folder)
-    policy = store.blobs.put(b"a policy without rules")
+    policy = store.blobs.put(canonical(Policy("tests", ())))
     return store.add_release(name, model, [], Decision(verdict, "tests", policy, model, ()), "ada", "a test")  # type: ignore[arg-type]  # a literal
 
 

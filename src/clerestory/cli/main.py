@@ -71,6 +71,9 @@ SUBCOMMANDS = {
         "list": "List every release, with the aliases live and previous.",
         "show": "Show one release with its decision and reasons.",
         "card": "Write a model card in the format of the Hugging Face hub.",
+        "request": "Ask for the approval of a release.",
+        "approve": "Approve a release.",
+        "decline": "Decline a release.",
         "promote": "Make a release live.",
         "rollback": "Go back to the previous live release.",
         "verify": "Verify every digest and recompute every number.",
@@ -91,7 +94,14 @@ SUBCOMMANDS = {
     },
 }
 # Subcommands with a module of their own.
-MODULES = {("use", "search"): "search", ("data", "audit"): "data_audit", ("data", "accept"): "data_accept"}
+MODULES = {
+    ("use", "search"): "search",
+    ("data", "audit"): "data_audit",
+    ("data", "accept"): "data_accept",
+    ("release", "request"): "release_approval",
+    ("release", "approve"): "release_approval",
+    ("release", "decline"): "release_approval",
+}
 # What people call a command that has another name.
 OTHER_NAMES = {
     "find": "use search",

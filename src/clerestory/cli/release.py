@@ -17,12 +17,14 @@ from clerestory.apps.registration import stored_model, what_is_not_pinned
 from clerestory.apps.starter import DEFAULT_NAME
 from clerestory.cli.help_format import MODEL_FORMS
 from clerestory.cli.output import PLAIN, Common
+from clerestory.cli.release_approval import approval_facts, approval_json, approval_line
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
 from clerestory.core.errors import NotFound
 from clerestory.core.outputs import check_output, write_output
 from clerestory.core.release import VERDICT_TEXTS, Decision, Event, Release
 from clerestory.core.units import plural
+from clerestory.report.approvals import approvals_or_none
 from clerestory.stages.release import gate, load_policy, promote, rollback, run_gate, verify
 from clerestory.store import Store, live_events, open_store
 from clerestory.store.registry import check_name, is_name
@@ -100,15 +102,16 @@ def gate_(
 
 
 def list_(*, name: str = "", common: Common = PLAIN) -> None:
-    """List every release, with the aliases live and previous, and who made it live and why.
+    """List every release, with the aliases live and previous, who approved it, and who made it live and why.
 
     Args:
         name: Only releases of this model name.
     """
     store = open_store(common.home)
     releases = store.releases(name or None)
-    table = Table("release", "alias", "verdict", "made live by", "model", "by", "when", "why", box=None)
+    table = Table("release", "alias", "verdict", "approved by", "made live by", "model", "by", "when", "why", box=None)
     events = live_events(store.journal.records())
+    approvals = {release.ref: approvals_or_none(store, release) for release in releases}
     for release in releases:
         verdict, style, _ = VERDICTS[release.decision.verdict]
         aliases = ", ".join(_aliases(store, release))
@@ -116,6 +119,7 @@ def list_(*, name: str = "", common: Common = PLAIN) -> None:
             release.ref,
             aliases,
             Text(verdict, style),
+            approval_line(approvals[release.ref]),
             _made_live(events.get(release.ref)),
             short(release.model),
             release.who,
@@ -128,6 +132,7 @@ def list_(*, name: str = "", common: Common = PLAIN) -> None:
             **encode(r),
             "ref": r.ref,
             "aliases": _aliases(store, r),
+            "approval": approval_json(approvals[r.ref]),
             "made_live_by": events[r.ref].who if r.ref in events else "",
             "made_live_why": events[r.ref].why if r.ref in events else "",
         }
@@ -147,12 +152,14 @@ def show_(ref: str, /, *, common: Common = PLAIN) -> None:
     store = open_store(common.home)
     release = _release(store, ref)
     aliases = _aliases(store, release)
+    approval = approvals_or_none(store, release)
     facts = Table(box=None, show_header=False)
     for key, value in (
         ("release", release.ref + (f"  ({', '.join(aliases)})" if aliases else "")),
         ("model", release.model),
         ("by", f"{release.who}, {release.when}"),
         ("why", release.why),
+        *approval_facts(approval),
         ("made live by", _made_live(live_events(store.journal.records()).get(release.ref)) or "nobody"),
         ("policy", release.decision.policy),
         *((name.replace("_", " "), value) for name, value in release.notes.items()),
@@ -163,7 +170,13 @@ def show_(ref: str, /, *, common: Common = PLAIN) -> None:
 
     states = release_freshness(store, release)
     common.out.result(
-        {**encode(release), "ref": release.ref, "aliases": aliases, "suites": encode(states)},
+        {
+            **encode(release),
+            "ref": release.ref,
+            "aliases": aliases,
+            "approval": approval_json(approval),
+            "suites": encode(states),
+        },
         facts,
         *_decision_lines(release.decision),
         "",

@@ -20,6 +20,8 @@ _TYPE_NAMES = {int: "an integer", float: "a number", str: "text", bool: "true or
 
 Fact = str | int | float | bool | tuple[str | int | float | bool, ...]
 V = TypeVar("V", covariant=True)
+OMIT_DEFAULT = types.MappingProxyType({"omit_default": True})
+"""Metadata of a field that was added later: ``encode`` leaves it out at its default, so that old digests stay."""
 
 
 class _Frozen(Mapping[str, V]):
@@ -134,7 +136,8 @@ def encode(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = ((field, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return {f.name: encode(v) for f, v in fields if not f.metadata.get("omit_default") or v != f.default}
     if isinstance(value, Mapping):
         return {str(key): encode(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from clerestory.core.codec import Tags
+from clerestory.core.codec import OMIT_DEFAULT, Tags
+from clerestory.core.errors import SettingError
+from clerestory.core.settings import Range, check_settings
 
 Verdict = Literal["ship", "refuse", "cannot_decide"]
 VERDICT_TEXTS: dict[Verdict, str] = {"ship": "ship", "refuse": "do not ship", "cannot_decide": "cannot decide"}
 Outcome = Literal["pass", "fail", "cannot_decide"]
+Identity = Literal["stated", "verified"]
 Cause = Literal[
     # pass
     "meets_bound",
@@ -74,6 +77,53 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalPolicy:
+    """Who must agree before a release becomes live: the section ``[approval]`` of a policy.
+
+    Attributes:
+        approvals: how many people must approve; 0 for none.
+        promoter_must_differ_from_author: whether the person who submitted the model to the gate may not promote it.
+        approver_must_differ_from_author: whether that person, and who requested the approval, may not approve it.
+        approval_expires_days: how long an approval holds; 0 for ever.
+        identity: ``verified`` counts only approvals signed with the key that is registered for that person; ``stated``
+            counts every name.
+        rollback_needs_approval: whether a rollback is refused, too, unless the release to go back to has its approvals;
+            without it a rollback is possible at once and recorded as one without approval.
+
+    Raises:
+        SettingError: a number is out of its range, or the section requires nothing.
+    """
+
+    approvals: Annotated[int, Range(0, 20)] = 0
+    promoter_must_differ_from_author: bool = True
+    approver_must_differ_from_author: bool = True
+    approval_expires_days: Annotated[int, Range(0, 3650)] = 0
+    identity: Identity = "stated"
+    rollback_needs_approval: bool = False
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if not self.approvals and not self.promoter_must_differ_from_author:
+            raise SettingError("approvals", "is 0, so the section requires nothing", "set approvals = 2, or remove it")
+
+    def stricter(self, other: ApprovalPolicy | None) -> ApprovalPolicy:
+        """What satisfies both: of each setting the one that demands more."""
+        if other is None:
+            return self
+        expiries = [days for days in (self.approval_expires_days, other.approval_expires_days) if days]
+        return ApprovalPolicy(
+            approvals=max(self.approvals, other.approvals),
+            promoter_must_differ_from_author=self.promoter_must_differ_from_author
+            or other.promoter_must_differ_from_author,
+            approver_must_differ_from_author=self.approver_must_differ_from_author
+            or other.approver_must_differ_from_author,
+            approval_expires_days=min(expiries, default=0),
+            identity="verified" if "verified" in (self.identity, other.identity) else "stated",
+            rollback_needs_approval=self.rollback_needs_approval or other.rollback_needs_approval,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The rules that a model must satisfy before it may ship.
 
@@ -81,11 +131,13 @@ class Policy:
         name: for people.
         rules: all of them must pass.
         version: raised with every change of a rule.
+        approval: who must agree before it becomes live; None if nobody must. Not part of the digest if None.
     """
 
     name: str
     rules: tuple[Rule, ...]
     version: int = 1
+    approval: ApprovalPolicy | None = field(default=None, metadata=OMIT_DEFAULT)
 
 
 @dataclass(frozen=True, slots=True)

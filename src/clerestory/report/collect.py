@@ -15,6 +15,7 @@ from clerestory.core.provenance import environment_digest, stage_code
 from clerestory.core.release import Alias, Policy, Release
 from clerestory.core.sample import Dataset
 from clerestory.core.stage import stages
+from clerestory.report.approvals import approvals_or_none
 from clerestory.report.dataset_summary import summarise
 from clerestory.report.diagnostics import (
     by_severity,
@@ -96,6 +97,7 @@ def collect(store: Store, ref: str, images: Dataset | None = None) -> ReportData
         captions=examples.captions,
         data=data,
         components=components_of(store, model, images),
+        approval=approvals_or_none(store, release) if release else None,
         compared=reader.compared(release, aliases, history, training),
         history=history,
         journal=journal,

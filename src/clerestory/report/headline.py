@@ -12,6 +12,7 @@ from clerestory.core.release import Decision, Policy, Reason, Release, Rule
 from clerestory.core.rows import TaskName
 from clerestory.core.sample import TEST_STYLE
 from clerestory.report import format
+from clerestory.report.approvals import next_step, standing
 from clerestory.report.chance import at_chance
 from clerestory.report.metric_figures import candidates, chance, chart_row, k_of, recalls, slug, splits_of
 from clerestory.report.model import BenchmarkTrust, ReportData
@@ -48,9 +49,11 @@ def decision(data: ReportData) -> DecisionView:
         ("cannot_decide", False): f"It cannot be decided yet whether {release.ref} may ship.",
     }
     contradiction = f"{release.ref} is live although its decision is “{words.title.lower()}”."
-    lines = [_live(data, release), _submitted(release), _rules(release)]
+    lines = [_live(data, release), _submitted(release), _rules(release), _approval(data)]
     command, command_for = release.decision.command, "The cheapest command that could change the answer"
-    if verdict == "ship" and not data.is_live:
+    if verdict == "ship" and not data.is_live and data.approval and (step := next_step(data.approval)):
+        command, command_for = step, "To go on with its approval, run"
+    elif verdict == "ship" and not data.is_live:
         command, command_for = f"clerestory release promote {release.ref}", "To make it live, run"
     return DecisionView(
         STATES[verdict],
@@ -73,6 +76,17 @@ def _live(data: ReportData, release: Release) -> str:
     if live is None:
         return f"No release of {release.name} is live."
     return f"Live now: {live.name}@{live.number}."
+
+
+def _approval(data: ReportData) -> str:
+    """Who approved it, or what is missing; empty where the policy requires nothing."""
+    state = data.approval
+    if state is None or state.rule is None or not state.rule.approvals:
+        return ""
+    if not state.counting:
+        return standing(state)[1]
+    people = format.listing([f"{each.who} ({format.when(each.when)}, {each.identity})" for each in state.counting])
+    return f"{len(state.counting)} of {format.plural(state.rule.approvals, 'approval')} given: {people}."
 
 
 def _submitted(release: Release) -> str:

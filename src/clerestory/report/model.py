@@ -8,6 +8,7 @@ from enum import StrEnum
 from clerestory.core.evidence import Evidence, Finding, Measurement
 from clerestory.core.release import Alias, Event, Policy, Release
 from clerestory.stats.calibration import ReliabilityBin
+from clerestory.store.approvals import ApprovalState
 
 EVALUATION, TRAINING = "evaluate", "train"
 TRAINING_KINDS = (TRAINING, "tune")  # the stages that make models
@@ -390,6 +391,7 @@ class ReportData:
         training, examples, captions, data: parts of the evidence, None or empty where missing; ``data`` is what the
             model was evaluated on.
         components: what the model was made from, such as its training data; empty where nothing is recorded.
+        approval: where the approval of the release stands; None for a model, or where it cannot be read.
         compared: another release to compare with.
         history: every release of the name, newest first.
         journal: events about the name, newest first.
@@ -413,6 +415,7 @@ class ReportData:
     captions: tuple[CaptionExample, ...] = ()
     data: DatasetSummary | None = None
     components: tuple[Component, ...] = ()
+    approval: ApprovalState | None = None
     compared: ComparedRelease | None = None
     history: tuple[Release, ...] = ()
     journal: tuple[JournalEntry, ...] = ()

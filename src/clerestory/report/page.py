@@ -8,6 +8,7 @@ from dataclasses import replace
 from clerestory.core.digest import short
 from clerestory.core.stage import import_object, stages
 from clerestory.report import format, headline
+from clerestory.report.approvals import approval_view
 from clerestory.report.chapters import (
     audit_trail,
     baseline_table,
@@ -75,6 +76,7 @@ def build(data: ReportData) -> ReportPage:
         decision=headline.decision(data),
         summary=summary.summary_rows(data, provenance, highlights, chapters, notices),
         provenance=provenance,
+        approval=approval_view(data.approval),
         highlights=highlights,
         notices=notices,
         policy=data.release.decision.policy if data.release else "",

@@ -47,6 +47,38 @@ class TrustView:
 
 
 @dataclass(frozen=True, slots=True)
+class SignatureView:
+    """A person who requested, approved, declined or promoted: when, why, how the identity is known, why it is void."""
+
+    who: str
+    when: str
+    why: str
+    identity: str
+    void: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalView:
+    """The approval of a release.
+
+    Attributes:
+        state: ``yes``, ``no``, ``unsure`` or ``plain``.
+        sentence: where it stands.
+        rule: what is required.
+        is_required: whether anything is.
+        people: what each person did, in order.
+        command: what comes next; empty if nothing is missing.
+    """
+
+    state: str
+    sentence: str
+    rule: str
+    is_required: bool
+    people: tuple[tuple[str, SignatureView], ...]
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
 class Figure:
     """A drawing with the same numbers as a table.
 
@@ -430,6 +462,7 @@ class ReportPage:
     decision: DecisionView
     summary: tuple[SummaryRow, ...]
     provenance: ProvenanceView
+    approval: ApprovalView | None
     highlights: tuple[Highlight, ...]
     notices: tuple[str, ...]
     policy: str

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
-from sqlalchemy import URL
+from sqlalchemy import URL, Connection
 
 from clerestory.core.codec import Tags, decode
 from clerestory.core.digest import canonical, digest, short
@@ -334,16 +334,29 @@ class Store:
         """
         return self.move_aliases(name, [AliasMove(alias, number, expected_generation)], event)[0]
 
-    def move_aliases(self, name: str, moves: Sequence[AliasMove], event: Event) -> list[Alias]:
+    def move_aliases(
+        self,
+        name: str,
+        moves: Sequence[AliasMove],
+        event: Event,
+        guard: Callable[[Connection], Tags] | None = None,
+    ) -> list[Alias]:
         """Move several aliases of one model name and write one journal record, all or nothing.
+
+        Args:
+            name: the model name.
+            moves: the aliases.
+            event: the journal record; the new releases and generations are added to its details.
+            guard: called in the transaction before anything moves; raises to prevent it, or returns further details.
 
         Raises:
             Conflict: another process moved one of them; nothing has changed.
             NotFound: the release does not exist.
         """
         with self.database.writing() as connection:
+            details = dict(guard(connection)) if guard is not None else {}
             moved = registry.move(connection, name, moves)
-            details = {key: value for each in moved for key, value in move_details(each).items()}
+            details |= {key: value for each in moved for key, value in move_details(each).items()}
             self.journal.write(connection, replace(event, details=Tags(event.details, **details)))
         self.journal.checkpoint(now())
         return moved

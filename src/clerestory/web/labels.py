@@ -48,11 +48,20 @@ FRESH = StateLabel("Up to date", "yes", "yes")
 STALE = StateLabel("Stale", "unsure", "unsure")
 MISSING = StateLabel("Missing", "dot", "soft")
 FRESHNESS = {"fresh": FRESH, "stale": STALE, "missing": MISSING}
+APPROVALS = {
+    "yes": StateLabel("Approved", "yes", "yes"),
+    "no": StateLabel("Declined", "no", "no"),
+    "unsure": StateLabel("Pending", "unsure", "unsure"),
+    "plain": StateLabel("Not required", "dot", "soft"),
+}
 JOURNAL_INTACT = StateLabel("Intact", "yes", "yes")
 
 _EVENTS = {
     "gated": ("gate", "sky"),
     "undecided": ("gate", "unsure"),
+    "approval_requested": ("gate", "sky"),
+    "approved": ("yes", "yes"),
+    "approval_declined": ("no", "no"),
     "promoted": ("up", "yes"),
     "rolled_back": ("back", "unsure"),
     "data_added": ("add", "soft"),

@@ -17,6 +17,7 @@ from clerestory.core.provenance import stage_code
 from clerestory.core.release import Policy, Reason, Release, Rule
 from clerestory.core.stage import stages
 from clerestory.report import format
+from clerestory.report.approvals import approval_view, approvals_or_none
 from clerestory.report.chapters import baseline_table
 from clerestory.report.chapters.provenance import provenance_view
 from clerestory.report.collect import collect
@@ -26,7 +27,7 @@ from clerestory.report.page import build
 from clerestory.report.provenance import components_of
 from clerestory.report.render import render_html
 from clerestory.report.trust import trust_of
-from clerestory.report.view import ProvenanceView, ReasonView
+from clerestory.report.view import ApprovalView, ProvenanceView, ReasonView
 from clerestory.stages.evaluate.fingerprint import suite_code
 from clerestory.stages.evaluate.suites import SUITES
 from clerestory.store import JournalRecord, Store, alias_target, live_events
@@ -74,6 +75,7 @@ class ReleaseView:
         rules: one for each rule, failed ones first.
         aliases: the aliases that point to it now.
         promotions: the journal records of its promotions, newest first.
+        approval: where its approval stands; None if it cannot be read.
     """
 
     release: Release
@@ -82,6 +84,7 @@ class ReleaseView:
     rules: list[RuleView]
     aliases: list[str]
     promotions: list[JournalRecord]
+    approval: ApprovalView | None
 
 
 def prepare() -> None:
@@ -186,6 +189,7 @@ def _release_view(store: Store, release: Release, records: list[JournalRecord] |
         rules,
         _aliases(store, release),
         promotions[::-1],
+        approval_view(approvals_or_none(store, release)),
     )
 
 

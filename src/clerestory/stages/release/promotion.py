@@ -6,11 +6,12 @@ from clerestory.core.codec import Tags
 from clerestory.core.errors import InputError, IntegrityError, NotFound, Refused, not_found
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import VERDICT_TEXTS, Alias, Decision, Event, Release
+from clerestory.stages.release.approval import approval_guard, rollback_guard
 from clerestory.store import AliasMove, Store, alias_target
+from clerestory.store.approvals import PROMOTED, ROLLED_BACK, read_approvals
 from clerestory.store.registry import how_to_go_live
 
 LIVE, PREVIOUS = "live", "previous"
-PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
 
 
 def register(
@@ -53,7 +54,9 @@ def promote(
         expected_generation: the generation that the author read; None for the current one.
 
     Raises:
-        Refused: the verdict of the gate is not ``ship``.
+        Refused: the verdict of the gate is not ``ship``, or approvals that the policy requires for ``live`` are missing
+            or void.
+        InputError: the clock is behind the journal.
         IntegrityError: a file of the model or of its evidence is damaged; names it.
         Conflict: another person moved the alias first.
     """
@@ -62,22 +65,35 @@ def promote(
     if release is None:
         raise NotFound(f"{ref} is a model and not a release", f"run the gate on it: clerestory release gate {ref}")
     _require_ship(release)
-    _check_files(release, store)
     current = store.alias(release.name, alias)
-    if current is not None and current.number == release.number and expected_generation in (None, current.generation):
+    unchanged = (
+        current is not None and current.number == release.number and expected_generation in (None, current.generation)
+    )
+    guard = approval_guard(release, store, who or current_user()) if alias == LIVE and not unchanged else None
+    if guard is not None:
+        with store.database.reading() as connection:
+            guard(connection)  # the answer at once, before every file is read; it counts where the alias moves
+    _check_files(release, store)
+    if guard is not None and read_approvals(store, release).rule is not None:
+        _check_journal(release, store)
+    if unchanged and current is not None:
         return current
     generation = expected_generation if expected_generation is not None else (current.generation if current else 0)
     moves = [AliasMove(alias, release.number, generation)]
     if alias == LIVE and current is not None:
         moves.append(AliasMove(PREVIOUS, current.number, None))
-    return store.move_aliases(release.name, moves, _event(PROMOTED, release, current, who, why))[0]
+    return store.move_aliases(release.name, moves, _event(PROMOTED, release, current, who, why), guard)[0]
 
 
 def rollback(name: str, store: Store, who: str = "", why: str = "") -> Alias:
     """Make the previous release live again, and the one before it ``previous``.
 
+    It needs no approval, unless the policy of the release to go back to says so; without its approvals the record says
+    ``approval=emergency``.
+
     Raises:
         NotFound: the model name is unknown, no release of it is live, or none was live before.
+        Refused: the policy requires approvals for a rollback, and they are missing.
         IntegrityError: a file of the release to go back to is damaged; names it.
         Conflict: another person moved ``live`` first.
     """
@@ -98,7 +114,8 @@ def rollback(name: str, store: Store, who: str = "", why: str = "") -> Alias:
     history = _live_history(store, name)
     before = history[-3] if len(history) >= 3 else 0
     moves = [AliasMove(LIVE, previous.number, live.generation), AliasMove(PREVIOUS, before, previous.generation)]
-    return store.move_aliases(name, moves, _event(ROLLED_BACK, release, live, who, why))[0]
+    event = _event(ROLLED_BACK, release, live, who, why)
+    return store.move_aliases(name, moves, event, rollback_guard(release, store))[0]
 
 
 def check_live(name: str, alias: Alias | None, store: Store) -> None:
@@ -154,6 +171,14 @@ def _require_ship(release: Release, done: str = "promoted") -> None:
         f"{release.ref} cannot be {done}: the gate's verdict is '{VERDICT_TEXTS[decision.verdict]}'{first}",
         decision.command or f"clerestory release show {release.ref}",
     )
+
+
+def _check_journal(release: Release, store: Store) -> None:
+    """Approvals are journal records: they count only while its chain and its signed checkpoints agree."""
+    if findings := store.journal.verify():
+        raise IntegrityError(
+            f"the approvals of {release.ref} cannot be trusted: {findings[0].message}", findings[0].fix
+        )
 
 
 def _check_files(release: Release, store: Store) -> None:
