@@ -50,6 +50,7 @@ OTHERS = {
     "serve": Command("Open the pages and the HTTP API on this computer.", 70, "clerestory.cli.serve:serve_"),
     "report": Command("A report on a model, as HTML and JSON.", 80, "clerestory.cli.report:report_"),
     "pack": Command("Share benchmarks: export, add, verify, list.", 90),
+    "key": Command("Keys that sign releases: make, list, show, rotate, revoke.", 92),
     "store": Command("The store itself: copy, migrate.", 95),
     "completion": Command(
         "Complete commands with the Tab key: bash, zsh, fish.", 110, "clerestory.cli.completion:completion_"
@@ -77,12 +78,21 @@ SUBCOMMANDS = {
         "promote": "Make a release live.",
         "rollback": "Go back to the previous live release.",
         "verify": "Verify every digest and recompute every number.",
+        "bundle": "Write a release with its evidence to one signed folder or zip.",
+        "verify-bundle": "Verify a bundle with the public key of its signer.",
     },
     "pack": {
         "export": "Write a task with its data, licence and expected result to one folder.",
         "add": "Verify a pack and add it.",
         "verify": "Verify a pack: its digests, its task, its images and its licence.",
         "list": "List the packs that were added.",
+    },
+    "key": {
+        "make": "Make a key that signs.",
+        "list": "List the keys in a folder.",
+        "show": "Show the fingerprint, owner and date of a key.",
+        "rotate": "Replace a key by a new one, with a statement that both sign.",
+        "revoke": "Sign a statement that later signatures of a key are refused.",
     },
     "store": {
         "copy": "Copy the whole store to another folder and database.",
@@ -101,6 +111,8 @@ MODULES = {
     ("release", "request"): "release_approval",
     ("release", "approve"): "release_approval",
     ("release", "decline"): "release_approval",
+    ("release", "bundle"): "bundle",
+    ("release", "verify-bundle"): "bundle",
 }
 # What people call a command that has another name.
 OTHER_NAMES = {
@@ -164,7 +176,8 @@ def build() -> App:
             continue
         group = App(name=name, help=command.help, help_format="plaintext", help_epilogue="", sort_key=order)
         for position, (subcommand, text) in enumerate(SUBCOMMANDS[name].items()):
-            path = f"clerestory.cli.{MODULES.get((name, subcommand), name)}:{subcommand}_"
+            module, function = MODULES.get((name, subcommand), name), subcommand.replace("-", "_")
+            path = f"clerestory.cli.{module}:{function}_"
             group.command(path, name=subcommand, help=text, sort_key=position)
         app.command(group)
     return app

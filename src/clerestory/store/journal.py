@@ -123,6 +123,12 @@ class Journal:
                 f"record {row.seq} of the journal in {self._database.location} is damaged", _RESTORE
             ) from error
 
+    def stored_records(self) -> tuple[list[bytes], str]:
+        """Every record as it is stored, the bytes that the chain covers, and the hash of the last one."""
+        with self._database.reading() as connection:
+            rows = connection.execute(select(table.c.record, table.c.hash).order_by(table.c.seq)).all()
+        return [row.record.encode() for row in rows], rows[-1].hash if rows else START
+
     def head(self) -> tuple[int, str]:
         """The number of records, and the hash of the last one."""
         with self._database.reading() as connection:

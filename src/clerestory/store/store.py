@@ -46,8 +46,12 @@ def open_store(home: Path | str | None = None, url: str | None = None) -> Store:
         InputError: the folder cannot be written, the url is invalid, or the store has the format of another version.
         IntegrityError: the database file is damaged.
     """
-    folder = expand_user(home or os.environ.get("CLERESTORY_HOME") or FOLDER).absolute()
-    return Store(folder, url or os.environ.get("CLERESTORY_DB") or None)
+    return Store(store_folder(home), url or os.environ.get("CLERESTORY_DB") or None)
+
+
+def store_folder(home: Path | str | None = None) -> Path:
+    """The folder of the store, which need not exist: ``home``, ``CLERESTORY_HOME`` or ``./.clerestory``."""
+    return expand_user(home or os.environ.get("CLERESTORY_HOME") or FOLDER).absolute()
 
 
 def migrate_store(home: Path | str | None = None, url: str | None = None) -> tuple[str, list[str]]:

@@ -1,0 +1,1 @@
+"""Signatures that others can check: keys, signed statements (DSSE, in-toto), and the verifier of bundles."""

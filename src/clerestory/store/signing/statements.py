@@ -1,0 +1,126 @@
+"""Signed statements: an in-toto statement (version 1) in a DSSE envelope, as canonical JSON (RFC 8785)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from clerestory.core.digest import canonical
+from clerestory.core.errors import InputError
+from clerestory.core.provenance import now
+from clerestory.store.signing.keys import PublicKey, SigningKey
+from clerestory.store.signing.verify_bundle import (
+    REVOCATION,
+    ROTATION,
+    STATEMENT_TYPE,
+    envelope_bytes,
+    pre_authentication,
+)
+
+REVOCATION_REASONS = ("compromised", "lost", "replaced", "retired")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedFile:
+    """A file that a statement is about.
+
+    Attributes:
+        name: its relative posix path.
+        sha256: of its bytes, 64 hex characters.
+        size: in bytes.
+    """
+
+    name: str
+    sha256: str
+    size: int
+
+
+def sign_statement(
+    kind: str, files: Sequence[SignedFile], predicate: Mapping[str, Any], keys: Sequence[SigningKey]
+) -> bytes:
+    """The envelope of a statement about files, signed with every key.
+
+    Args:
+        kind: the type of the predicate, a URI.
+        files: the subjects.
+        predicate: what is stated about them.
+        keys: at least one.
+    """
+    subjects = [
+        {"name": each.name, "digest": {"sha256": each.sha256}, "annotations": {"size": each.size}}
+        for each in sorted(files, key=lambda each: each.name.encode())
+    ]
+    return _sign({"subject": subjects, "predicateType": kind, "predicate": predicate}, keys)
+
+
+def sign_rotation(old: SigningKey, new: SigningKey, until: str, why: str) -> bytes:
+    """A statement that a new key takes the place of an old one, signed by both, as for the root keys of TUF.
+
+    Args:
+        old: the key that others trust.
+        new: the one that they are to trust from now on.
+        until: the time, ISO 8601 in UTC, after which signatures of the old key are refused.
+        why: the reason.
+    """
+    predicate = {"until": until, "why": why, "key": new.public.pem()}
+    return _sign({**_about(old.public), "predicateType": ROTATION, "predicate": predicate}, [old, new])
+
+
+def sign_revocation(revoked: PublicKey, signer: SigningKey, until: str, reason: str, why: str) -> bytes:
+    """A statement that signatures of a key are refused after a time.
+
+    Args:
+        revoked: the key.
+        signer: that key itself, or another one that is trusted.
+        until: the last time, ISO 8601 in UTC, at which its signatures count.
+        reason: one of ``REVOCATION_REASONS``.
+        why: further words, for people.
+    """
+    predicate = {"until": until, "reason": reason, "why": why, "when": now()}
+    return _sign({**_about(revoked), "predicateType": REVOCATION, "predicate": predicate}, [signer])
+
+
+def signing_time() -> str:
+    """The time to sign: now, or ``SOURCE_DATE_EPOCH`` (reproducible-builds.org) if it is set.
+
+    Raises:
+        InputError: the variable is not a number of seconds.
+    """
+    seconds = os.environ.get("SOURCE_DATE_EPOCH")
+    if not seconds:
+        return now()
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError) as error:
+        raise InputError(
+            f"SOURCE_DATE_EPOCH is {seconds!r}, not a number of seconds since 1970", "correct it, or unset it"
+        ) from error
+
+
+def statement_time(text: str) -> str:
+    """A time that a person wrote, in UTC and to the second; a date alone is its last second.
+
+    Raises:
+        InputError: it is not a time of ISO 8601, or has no time zone.
+    """
+    try:
+        time = datetime.fromisoformat(text if "T" in text else f"{text}T23:59:59+00:00")
+        if time.tzinfo is None:
+            raise ValueError
+        return time.astimezone(UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError) as error:
+        fix = "write a date, such as 2026-05-31, or a time with its zone, such as 2026-05-31T12:00:00+00:00"
+        raise InputError(f"{text!r} is not a time", fix) from error
+
+
+def _about(key: PublicKey) -> dict[str, Any]:
+    return {"subject": [{"name": "key", "digest": {"sha256": key.id}}]}
+
+
+def _sign(statement: Mapping[str, Any], keys: Sequence[SigningKey]) -> bytes:
+    payload = canonical({"_type": STATEMENT_TYPE, **statement})
+    signed = pre_authentication(payload)
+    return envelope_bytes(payload, {key.public.id: key.private.sign(signed) for key in keys})
