@@ -71,6 +71,7 @@ SUBCOMMANDS = {
         "gate": "Decide by the policy whether a model may ship.",
         "list": "List every release, with the aliases live and previous.",
         "show": "Show one release with its decision and reasons.",
+        "licences": "Follow the licences of everything that a model was made from to the model.",
         "card": "Write a model card in the format of the Hugging Face hub.",
         "request": "Ask for the approval of a release.",
         "approve": "Approve a release.",
@@ -113,6 +114,7 @@ MODULES = {
     ("release", "decline"): "release_approval",
     ("release", "bundle"): "bundle",
     ("release", "verify-bundle"): "bundle",
+    ("release", "licences"): "release_licences",
 }
 # What people call a command that has another name.
 OTHER_NAMES = {

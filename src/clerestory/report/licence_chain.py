@@ -44,7 +44,7 @@ class ChainLink:
 
     @property
     def name(self) -> str:
-        """What it is, for people: ``890 pictures of pictograms under CC-BY-SA-4.0``."""
+        """What it is, for people: ``890 … of pictograms under CC-BY-SA-4.0``."""
         if self.component is None:
             return self.source.name
         return _described(self.component, self.share)

@@ -406,7 +406,7 @@ class LicenceAnswer:
     """Whether a policy on licences allows a use.
 
     Attributes:
-        question: what was asked.
+        question: such as whether it may be used commercially.
         word: the answer.
         text: the answer as a sentence.
         sources: what stands in the way, one line each.

@@ -100,10 +100,13 @@ def _join_missing(reasons: Sequence[Reason], rules: Sequence[Rule], candidate: _
 
 
 def changed_digests(evidence: Evidence, data: str = "") -> tuple[str, ...]:
-    """The digests of the evidence that differ from the current ones; ``data`` is compared if given."""
+    """The digests of the evidence that differ from the current ones; ``data`` is compared if given.
+
+    Evidence that depends on no data, such as that of licences, holds whatever the data.
+    """
     current = Subject(
         model=evidence.subject.model,
-        data=data or evidence.subject.data,
+        data=evidence.subject.data and (data or evidence.subject.data),
         code=stage_code(evidence.kind),
         config=evidence.subject.config,
         environment=environment_digest(),

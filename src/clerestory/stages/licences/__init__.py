@@ -1,0 +1,1 @@
+"""Follow the licences of everything that a model was made from to the model and its output."""
