@@ -13,6 +13,8 @@ from clerestory.cli.help_format import MODEL_FORMS
 from clerestory.cli.output import PLAIN, Common
 from clerestory.cli.settings import read_settings, settings_table
 from clerestory.core.codec import encode
+from clerestory.core.evidence import Evidence
+from clerestory.core.licences.terms import REASON_LABELS
 from clerestory.core.units import plural
 
 STATES = {
@@ -31,8 +33,7 @@ def licences_(
     settings: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> int:
-    """Follow the licences of everything that a model was made from to the model: allowed (exit code 0), not allowed
-    (1), or cannot decide (3), because a licence or the training data is unknown.
+    """Follow the licences of everything that a model was made from: allowed (0), not allowed (1), cannot decide (3).
 
     Without settings the question is whether the model may be used commercially and passed on without sharing it under
     the same licence. The result is evidence, which a policy may use (metric blocking_licences). Not legal advice.
@@ -55,22 +56,23 @@ def licences_(
     store = open_store(common.home)
     check = check_model_licences(stored_model(store, model), store, chosen)
     chain, evidence = check.chain, check.evidence
-    table = Table("", "source", "licence", "known by", box=None)
+    table = Table("", "source", "images", "licence", "known", "in the way because", box=None)
     for link in chain.links:
         verdict = link.source.verdict
         refused = verdict.blocks(chosen.licences)
         mark, style = ("?", "yellow") if refused and verdict.state == "unknown" else ("✗", "red")
         table.add_row(
             Text(mark, style) if refused else Text("✓", "green"),
-            link.name,
+            link.component.name if link.component else link.source.name,
+            f"{link.share.images:,}" if link.share and link.share.images else "",
             verdict.expression or "not recorded",
             link.component.basis.value if link.component else "",
+            ", ".join(REASON_LABELS[reason] for reason in verdict.reasons) if refused else "",
         )
     label, style, code = STATES[chain.state]
     blocking = round(evidence.measurements[0].value)
     verb = "stands" if blocking == 1 else "stand"
-    lines = [f"{each.code} {each.where}: {each.message}" for each in evidence.findings if each.state != "pass"]
-    lines += list(dict.fromkeys(f"  fix: {each.fix}" for each in evidence.findings if each.state != "pass"))
+    lines = [f"{code}: {fix}" for code, fix in _fixes(evidence).items()]
     text = f"{label}: {plural(blocking, 'source')} of {evidence.measurements[0].n} {verb} in the way"
     common.out.result(
         {"id": evidence.id, **encode(evidence), "components": encode(check.components), "state": chain.state},
@@ -79,3 +81,8 @@ def licences_(
         *lines,
     )
     return code
+
+
+def _fixes(evidence: Evidence) -> dict[str, str]:
+    """What to do, by the code of the findings."""
+    return {each.code: each.fix for each in evidence.findings if each.state != "pass"}

@@ -8,24 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import Literal
 
 from clerestory.core.licences.chain import ItemKind, LicenceSource, LicenceTrace, LicensedItem, trace_licences
 from clerestory.core.licences.policy import LicencePolicy, LicenceState
 from clerestory.core.licences.table import LicenceTable
-from clerestory.report import format
+from clerestory.core.units import plural
 from clerestory.report.model import Component, LicenceShare
 
+ChainEnd = Literal["model", "output"]
 MODEL, OUTPUT = "the model", "its output"
 ITSELF = "model"  # the role of a model from elsewhere among its components
 _DATA_ROLES = ("training data", "class names")
-
-
-class TracedTo(StrEnum):
-    """Where a chain ends."""
-
-    MODEL = "model"
-    OUTPUT = "output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +38,19 @@ class ChainLink:
 
     @property
     def name(self) -> str:
-        """What it is, for people: ``890 … of pictograms under CC-BY-SA-4.0``."""
+        """What it is: ``890 images of pictograms under CC-BY-SA-4.0``."""
+        return self.describe("image")
+
+    def describe(self, image: str) -> str:
+        """What it is, with another word for an image: ``890 … of pictograms under CC-BY-SA-4.0``."""
         if self.component is None:
             return self.source.name
-        return _described(self.component, self.share)
+        licence = self.share.licence if self.share else ""
+        under = f" under {licence}" if licence else ", without a recorded licence"
+        name = self.component.name or f"the {self.component.role}"
+        if self.share and self.share.images and self.component.unit == "images":
+            return f"{plural(self.share.images, image)} of {name}{under}"
+        return f"{name}{under}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ class LicenceChain:
 def licence_chain(
     components: Sequence[Component],
     policy: LicencePolicy,
-    end: TracedTo = TracedTo.MODEL,
+    end: ChainEnd = "model",
     table: LicenceTable | None = None,
 ) -> LicenceChain:
     """The licences that reach a model, or its output, from everything that it was made from.
@@ -94,9 +97,9 @@ def licence_chain(
     """
     parts: dict[str, tuple[Component, LicenceShare | None]] = {}
     items = list(_items(components, parts))
-    if end == TracedTo.OUTPUT:
+    if end == "output":
         items.append(LicensedItem(OUTPUT, ItemKind.OUTPUT, None, (MODEL,)))
-    trace = trace_licences(items, OUTPUT if end == TracedTo.OUTPUT else MODEL, policy, table)
+    trace = trace_licences(items, OUTPUT if end == "output" else MODEL, policy, table)
     known = {item.name: item for item in items}
     links = tuple(
         ChainLink(source, *parts.get(source.name, (None, None)))
@@ -128,12 +131,3 @@ def _items(
     if itself:
         parts[MODEL] = (itself, itself.licences[0] if itself.licences else None)
     yield LicensedItem(MODEL, ItemKind.MODEL, licence, tuple(names.get("", ())))
-
-
-def _described(part: Component, share: LicenceShare | None) -> str:
-    licence = share.licence if share and share.licence else ""
-    under = f" under {licence}" if licence else ", without a recorded licence"
-    name = part.name or f"the {part.role}"
-    if share and share.images and part.unit == "images":
-        return f"{format.images(share.images)} of {name}{under}"
-    return f"{name}{under}"

@@ -19,6 +19,7 @@ NOT_RECORDED = (
 )
 MAX_LICENCES = 8
 MAX_BLOCKING = 6
+IMAGE = "picture"  # the word for people who are not engineers
 _UNKNOWN = LicenceShare("", 0)
 COMMERCIAL = LicencePolicy()
 _QUESTION = "May it be used commercially and passed on, without sharing it under the same licence?"
@@ -63,7 +64,7 @@ def _answer(components: Sequence[Component], policy: LicencePolicy) -> LicenceAn
 def _blocking_line(link: ChainLink) -> str:
     reasons = format.listing([REASON_LABELS[reason] for reason in link.source.verdict.reasons])
     declared = "" if link.component is None or link.component.basis == Basis.RECORDED else " (as declared)"
-    return f"{link.name}{declared}: {reasons}"
+    return f"{link.describe(IMAGE)}{declared}: {reasons}"
 
 
 def _sentence(part: Component) -> str:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 from clerestory.core.licences.policy import LicencePolicy
 from clerestory.core.settings import check_settings
-from clerestory.report.licence_chain import TracedTo
+from clerestory.report.licence_chain import ChainEnd
 
 
 @dataclass(frozen=True, slots=True)
 class LicencesConfig:
-    """What is needed, and where the chain ends; ``licences`` and ``licence_table`` are those of an audit.
+    """The policy on licences, and where the chain ends; ``licences`` and ``licence_table`` are those of an audit.
 
     Attributes:
         end: ``model`` if the model is passed on, ``output`` if only its output is.
@@ -20,7 +20,7 @@ class LicencesConfig:
         licences: the rights that are needed, and the conditions that are acceptable.
     """
 
-    end: TracedTo = TracedTo.MODEL
+    end: ChainEnd = "model"
     licence_table: str = ""
     licences: LicencePolicy = field(default_factory=LicencePolicy)
 
