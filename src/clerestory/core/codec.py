@@ -7,6 +7,7 @@ import json
 import math
 import types
 import typing
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import cache
@@ -31,9 +32,9 @@ class _Frozen(Mapping[str, V]):
     _items: tuple[tuple[str, V], ...]
 
     def __getitem__(self, key: str) -> V:
-        for name, value in self._items:
-            if name == key:
-                return value
+        place = bisect_left(self._items, (key,))  # notes of an audit are tens of thousands
+        if place < len(self._items) and self._items[place][0] == key:
+            return self._items[place][1]
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:

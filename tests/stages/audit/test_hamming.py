@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -106,3 +108,56 @@ def test_groups_are_chains_of_pairs() -> None:
     first, second = np.array([5, 0, 3, 9]), np.array([3, 7, 8, 9])
     assert group_pairs(first, second, 10) == [[0, 7], [3, 5, 8]]
     assert group_pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), 4) == []
+
+
+@pytest.mark.parametrize("within", [True, False])
+@pytest.mark.parametrize("large_group", [1, 20, 1000])
+@pytest.mark.usefixtures("by_bands")
+def test_groups_of_any_size_are_compared_in_full(
+    within: bool, large_group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many codes with a common band, near ones among them, and blocks that end amid a group."""
+    monkeypatch.setattr(hamming, "LARGE_GROUP", large_group)
+    monkeypatch.setattr(hamming, "BLOCK", 64)
+    base = codes(260)
+    base[:150, 4:6] = 9
+    base[150:190, 30:] = 3
+    near = np.stack([changed(base[k], bits=k % 16, seed=k) for k in range(0, 260, 2)])
+    first = np.concatenate([base, near])
+    second = first if within else np.concatenate([near[::-1], base[::3]])
+    found = near_pairs(first, None if within else second, radius=15)
+    assert as_set(found) == all_pairs(first, second, 15, within)
+    assert found.left_out == 0
+
+
+@pytest.mark.usefixtures("by_bands")
+def test_in_a_common_band_the_codes_beside_each_one_are_compared() -> None:
+    """Of 600 codes with one value of a band each is compared with 8, which agree in the next band; no other does."""
+    base = codes(600)
+    base[:, :2] = 7
+    near = codes(600, seed=1)
+    near[:, :4] = base[:, :4]
+    near[:, 18:] = base[:, 18:] ^ 1  # one bit of every band
+    near[:, 4:18] = base[:, 4:18] ^ 1
+    found = near_pairs(base, near, radius=31, max_bucket=8)
+    assert found.left_out == 600 * 592
+    assert as_set(found) == {(k, k) for k in range(600)}
+
+
+def test_equal_codes_are_counted_once_even_if_the_number_they_are_sorted_by_is_shared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hamming, "_mixing_factors", lambda count: np.zeros(count, np.uint64))
+    distinct, position = hamming._unique(np.concatenate([codes(40), codes(40)[::-1], codes(7)]))
+    assert len(distinct) == 40
+    assert position[:40].tolist() == position[40:80][::-1].tolist()
+    assert position[80:].tolist() == position[:7].tolist()
+
+
+def test_bits_are_put_in_another_order() -> None:
+    order = np.random.default_rng(3).permutation(256)
+    base = codes(50)
+    with ThreadPoolExecutor(1) as pool:
+        keys = hamming._band_keys(hamming._words(base), order, pool)
+    expected = np.packbits(np.take(np.unpackbits(base, axis=1), order, axis=1), axis=1)
+    assert np.array_equal(keys, expected.view(np.uint16).T)
