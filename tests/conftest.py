@@ -11,8 +11,11 @@ import pytest
 from clerestory.core.sample import Dataset
 from clerestory.store import Store, open_store
 
-# One machine, two cores: libraries that start a thread per core in every test process only wait for each other.
+# One machine, two cores: libraries that start a thread per core in every test process only wait for each other, up to a
+# hundred times as long. The processes of pytest-xdist, and those that tests start, begin with these variables.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 
 # The same examples in every run, so that a failure is that of a change; `--hypothesis-profile default` draws others.
