@@ -119,7 +119,7 @@ def test_what_is_not_a_key_is_one_sentence(tmp_path: Path, keys: list[SigningKey
         with pytest.raises(InputError, match=words) as error:
             read_key(tmp_path / "key")
         assert error.value.fix
-    with pytest.raises(InputError, match="is a private key: give its .pub file"):
+    with pytest.raises(InputError, match="is not an Ed25519 public key in PEM"):
         read_public_key(keys[0].path)
 
 

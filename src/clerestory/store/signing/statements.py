@@ -13,11 +13,11 @@ from clerestory.core.errors import InputError
 from clerestory.core.provenance import now
 from clerestory.store.signing.keys import PublicKey, SigningKey
 from clerestory.store.signing.verify_bundle import (
+    PRE_AUTHENTICATION,
     REVOCATION,
     ROTATION,
     STATEMENT_TYPE,
     envelope_bytes,
-    pre_authentication,
 )
 
 REVOCATION_REASONS = ("compromised", "lost", "replaced", "retired")
@@ -122,5 +122,5 @@ def _about(key: PublicKey) -> dict[str, Any]:
 
 def _sign(statement: Mapping[str, Any], keys: Sequence[SigningKey]) -> bytes:
     payload = canonical({"_type": STATEMENT_TYPE, **statement})
-    signed = pre_authentication(payload)
+    signed = PRE_AUTHENTICATION % (len(payload), payload)
     return envelope_bytes(payload, {key.public.id: key.private.sign(signed) for key in keys})
