@@ -82,6 +82,14 @@ SUBCOMMANDS = {
         "bundle": "Write a release with its evidence to one signed folder or zip.",
         "verify-bundle": "Verify a bundle with the public key of its signer.",
     },
+    "govern": {
+        "state": "State how a requirement is met, or sign for the measurements.",
+        "not-applicable": "State that a requirement does not apply, and why.",
+        "withdraw": "Withdraw a statement.",
+        "statements": "List the statements of people, with author, date and expiry.",
+        "items": "List the requirements of a catalogue, and who answers each.",
+        "diff": "Compare two editions of a catalogue.",
+    },
     "pack": {
         "export": "Write a task with its data, licence and expected result to one folder.",
         "add": "Verify a pack and add it.",
@@ -104,6 +112,8 @@ SUBCOMMANDS = {
         "describe": "Suggest captions for images.",
     },
 }
+# Groups whose name alone is a command, too: their own application.
+GROUPS = {"govern": "clerestory.cli.govern:GROUP"}
 # Subcommands with a module of their own.
 MODULES = {
     ("use", "search"): "search",
@@ -175,6 +185,9 @@ def build() -> App:
     for order, (name, command) in enumerate(commands().items()):
         if command.path:
             app.command(command.path, name=name, help=command.help, sort_key=order)
+            continue
+        if name in GROUPS:
+            app.command(GROUPS[name], name=name, help=command.help, sort_key=order)
             continue
         group = App(name=name, help=command.help, help_format="plaintext", help_epilogue="", sort_key=order)
         for position, (subcommand, text) in enumerate(SUBCOMMANDS[name].items()):

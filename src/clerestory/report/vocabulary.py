@@ -144,6 +144,9 @@ EVENTS = {
     "promoted": "promoted it to live",
     "rolled_back": "rolled back",
     "pack_added": "added a benchmark pack",
+    "governance_stated": "stated how a requirement is met",
+    "governance_not_applicable": "stated that a requirement does not apply",
+    "governance_withdrawn": "withdrew a statement about a requirement",
 }
 VERDICTS = {
     "ship": Words("Yes", "it may ship"),
