@@ -21,10 +21,7 @@ from clerestory.core.outputs import check_output, write_output
 from clerestory.core.units import plural
 
 if TYPE_CHECKING:
-    from clerestory.core.sample import Dataset
-    from clerestory.stages.audit.detection import Detection
     from clerestory.stages.audit.run import Audit
-    from clerestory.store import Store
     from clerestory.store.acceptances import Acceptance
 
 STATES = {
@@ -66,9 +63,8 @@ def audit_(
         settings: Only list every setting with its default, range and meaning.
     """
     from clerestory.apps.acceptance import dataset_acceptances
-    from clerestory.apps.datasets import view_dataset  # here, because they import numpy
+    from clerestory.apps.auditing import audit_source  # here, because they import numpy
     from clerestory.stages.audit.config import AuditConfig
-    from clerestory.stages.audit.run import audit
     from clerestory.store import open_store
 
     if settings:
@@ -78,9 +74,8 @@ def audit_(
     for path in filter(None, (report, csv)):
         check_output(path, force)
     store = open_store(common.home)
-    dataset = view_dataset(store, data, common.out)
-    digest, of_model = _check_with_model(store, model, dataset, common) if model else ("", None)
-    result = audit(dataset, store, chosen, common.out, model=digest, of_model=of_model)
+    audited = audit_source(store, data, chosen, common.out, model)
+    dataset, result = audited.data, audited.audit
     given = dataset_acceptances(store, data)
     failed = _show(result, data, given, common)
     if not (report or csv) and result.detections:
@@ -139,17 +134,6 @@ def _show(result: Audit, data: str, given: list[Acceptance], common: Common) -> 
     held = list(dict.fromkeys(acceptance for state in states for acceptance in state.holding))
     common.out.result({"id": evidence.id, **encode(evidence), "findings": findings, "acceptances": held}, *lines)
     return failed
-
-
-def _check_with_model(store: Store, ref: str, data: Dataset, common: Common) -> tuple[str, list[Detection] | None]:
-    """The digest of a model, and the captions that do not fit their image by its embeddings, if it embeds."""
-    from clerestory.apps.caption_match import match_captions  # here, because they import torch
-    from clerestory.apps.loading import load_model
-    from clerestory.models.protocols import Embedder
-
-    model, _ = load_model(store, ref)
-    matched = match_captions(data, model, store, common.out) if isinstance(model, Embedder) else None
-    return model.digest, matched
 
 
 def _score_line(measured: Measurement, corrected: Measurement) -> str:

@@ -238,14 +238,15 @@ class Store:
         """Every file of a model that is damaged, missing or unexpected."""
         return self._models.verify(digest)
 
-    def put_dataset(self, name: str, spec: str, digest: str, size: int, event: Event) -> None:
-        """Add a dataset as the newest of its name, together with its journal record.
+    def put_dataset(self, name: str, spec: str, digest: str, size: int, event: Event, *more: Event) -> None:
+        """Add a dataset as the newest of its name, together with its journal records.
 
         Nothing is written when the newest dataset of this name has the same spec and digest.
         """
         with self.database.writing() as connection:
             if catalog.add_dataset(connection, DatasetRow(name, spec, digest, size, event.when)):
-                self.journal.write(connection, event)
+                for each in (event, *more):
+                    self.journal.write(connection, each)
 
     def datasets(self) -> list[DatasetRow]:
         """The newest dataset of every name, by name."""

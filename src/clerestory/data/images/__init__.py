@@ -1,7 +1,8 @@
 """Safe decoding of untrusted images, the only place where images of users are decoded.
 
-``decoding`` has the limits and the conversion to upright RGB, ``metadata`` finds the orientation and removes the rest,
-``other_formats`` says what to do about a file that is not accepted, and ``decode_process`` is for servers.
+``decoding`` has the limits and the conversion to upright RGB, ``metadata`` finds the orientation and removes the rest
+before decoding, ``strip`` writes a file without it, ``other_formats`` says what to do about a file that is not
+accepted, and ``decode_process`` is for servers.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 GPS_TABLE = 0x8825
+ORIENTATION = 0x0112
 COORDINATES = {2, 4}  # latitude and longitude in the table of the GPS
 _HEADER = b"Exif\0\0"
 _ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
@@ -44,6 +45,17 @@ def has_coordinates(exif: bytes) -> bool:
         (start,) = struct.unpack_from(f"{order}I", exif, 4)
         tables = [value for tag, value in _entries(exif, start, order) if tag == GPS_TABLE]
         return any(tag in COORDINATES for table in tables for tag, _ in _entries(exif, table, order))
+    return False
+
+
+def has_only_orientation(exif: bytes) -> bool:
+    """Whether there is nothing but the orientation, without which the image would be shown turned."""
+    order = _ORDERS.get(exif[:4])
+    if order is None:
+        return False
+    with suppress(struct.error):
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        return [tag for tag, _ in _entries(exif, start, order)] == [ORIENTATION]
     return False
 
 

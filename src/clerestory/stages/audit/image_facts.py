@@ -22,7 +22,7 @@ from clerestory.core.provenance import code_digest
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data.images import decode_image
 from clerestory.data.images.metadata import split_metadata
-from clerestory.stages.audit.exif import find_exif, has_coordinates
+from clerestory.stages.audit.exif import find_exif, has_coordinates, has_only_orientation
 from clerestory.stages.audit.hashing import MIN_SIDE, ORIENTATIONS, PDQ_BYTES, SIDE, hash_images
 from clerestory.store.answer_cache import AnswerCache, answer_key
 
@@ -140,7 +140,7 @@ def _describe_file(content: bytes, row: np.void) -> None:
     if format_ == "PNG" and b"acTL" in content[:ANIMATION_BYTES]:
         flags |= ImageFlag.ANIMATED
     exif = find_exif(content, format_)
-    if exif:
+    if exif and not has_only_orientation(exif):
         flags |= ImageFlag.EXIF
     if has_coordinates(exif):
         flags |= ImageFlag.GPS

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -53,6 +53,13 @@ CODE_OF: dict[PersonalDataKind, FindingCode] = {
     PersonalDataKind.PHONE_NUMBER: personal_findings.PHONE_NUMBER,
     PersonalDataKind.PAYMENT_CARD: personal_findings.PAYMENT_CARD,
     PersonalDataKind.IBAN: personal_findings.IBAN,
+}
+
+PLACEHOLDERS = {
+    PersonalDataKind.EMAIL_ADDRESS: "[email]",
+    PersonalDataKind.PHONE_NUMBER: "[phone]",
+    PersonalDataKind.PAYMENT_CARD: "[card]",
+    PersonalDataKind.IBAN: "[iban]",
 }
 
 # Length of the IBAN of each country: SWIFT's IBAN registry, and the countries that use one without being in it.
@@ -162,6 +169,22 @@ def find_personal_data(text: str, lang: str = "") -> list[PersonalData]:
     if _ENOUGH_DIGITS.search(text):
         found += [item for item in _phone_numbers(text, lang) if not _overlaps(item, found)]
     return sorted(found, key=lambda item: item.start)
+
+
+def redact(text: str, lang: str = "", kinds: Collection[PersonalDataKind] = tuple(PersonalDataKind)) -> str:
+    """A text with a placeholder such as ``[email]`` in place of personal data.
+
+    A placeholder may separate digits that were read as one number before, so the text is read until none is left.
+
+    Args:
+        text: any text, such as a caption.
+        lang: as for ``find_personal_data``.
+        kinds: those that are replaced.
+    """
+    while found := [item for item in find_personal_data(text, lang) if item.kind in kinds]:
+        for item in reversed(found):
+            text = text[: item.start] + PLACEHOLDERS[item.kind] + text[item.end :]
+    return text
 
 
 def _of_captions(sample: Sample) -> Iterator[tuple[int, PersonalDataKind]]:

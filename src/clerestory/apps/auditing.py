@@ -1,0 +1,51 @@
+"""Auditing a dataset by its name, with a model by its reference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clerestory.apps.datasets import view_dataset
+from clerestory.core.progress import QUIET, Progress
+from clerestory.core.sample import Dataset
+from clerestory.stages.audit.config import AuditConfig
+from clerestory.stages.audit.detection import Detection
+from clerestory.stages.audit.run import Audit, audit
+from clerestory.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class AuditedData:
+    """A dataset with the result of its audit."""
+
+    data: Dataset
+    audit: Audit
+
+
+def audit_source(
+    store: Store, source: str, config: AuditConfig, progress: Progress = QUIET, model: str = ""
+) -> AuditedData:
+    """Open and audit a dataset.
+
+    Args:
+        store: keeps the facts about images, and receives the evidence.
+        source: the name of a dataset, or any source that ``open_data`` opens.
+        config: the limits of the checks.
+        progress: reports the work.
+        model: a reference of a model that also finds captions that do not fit their image; none if empty.
+    """
+    data = view_dataset(store, source, progress)
+    digest, of_model = match_with_model(store, model, data, progress) if model else ("", None)
+    return AuditedData(data, audit(data, store, config, progress, model=digest, of_model=of_model))
+
+
+def match_with_model(
+    store: Store, ref: str, data: Dataset, progress: Progress = QUIET
+) -> tuple[str, list[Detection] | None]:
+    """The digest of a model, and the captions that do not fit their image by its embeddings, if it embeds."""
+    from clerestory.apps.caption_match import match_captions  # here, because they import torch
+    from clerestory.apps.loading import load_model
+    from clerestory.models.protocols import Embedder
+
+    model, _ = load_model(store, ref)
+    matched = match_captions(data, model, store, progress) if isinstance(model, Embedder) else None
+    return model.digest, matched
