@@ -186,3 +186,15 @@ def test_a_folder_without_images_is_one_sentence(
     (tmp_path / "empty").mkdir()
     assert run(["data", "audit", str(tmp_path / "empty")]) == 2
     assert "error: " in capsys.readouterr().err
+
+
+def test_an_audit_again_is_the_same_and_a_change_of_data_or_settings_is_noticed(folder: Path, home: Path) -> None:
+    store = open_store(home)
+    first = audit(open_data(str(folder)), store)
+    again = audit(open_data(str(folder)), store)
+    assert again.detections == first.detections
+    assert (again.evidence.rows, again.evidence.artifacts) == (first.evidence.rows, first.evidence.artifacts)
+    stricter = audit(open_data(str(folder)), store, AuditConfig(min_side=121))
+    assert {each.code.code for each in stricter.detections} - {each.code.code for each in first.detections}
+    (folder / "train" / "0.txt").write_text("write to someone@example.org")
+    assert "CLR-A030" in {each.code.code for each in audit(open_data(str(folder)), store).detections}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.core.codec import Facts, Tags, encode
-from clerestory.core.digest import canonical, digest
+from clerestory.core.digest import canonical, digest, digest_bytes
 from clerestory.core.evidence import Evidence, Measurement, Recipe, Subject
 from clerestory.core.files import expand_user
 from clerestory.core.licences.table import extended_table, licence_table
@@ -24,6 +24,7 @@ from clerestory.stages.audit.config import AuditConfig
 from clerestory.stages.audit.copies_check import check_copies, leaked_samples
 from clerestory.stages.audit.corrected_scores import CorrectedScore, correct_scores
 from clerestory.stages.audit.detection import Detection
+from clerestory.stages.audit.detection_cache import cached_detections
 from clerestory.stages.audit.image_check import check_images
 from clerestory.stages.audit.image_facts import read_image_facts
 from clerestory.stages.audit.licence_check import check_licences
@@ -63,7 +64,8 @@ def audit(
     """Audit a dataset, and store the findings as evidence of kind ``audit``.
 
     Images that an earlier audit of any dataset has read are not read again, so an interrupted audit continues, and an
-    audit of data that has grown reads only what is new.
+    audit of data that has grown reads only what is new. An audit of the same data with the same settings compares
+    nothing again.
 
     Args:
         data: the dataset.
@@ -77,11 +79,20 @@ def audit(
     licences = extended_table(expand_user(config.licence_table)) if config.licence_table else licence_table()
     with metered() as meter:
         facts, unreadable = read_image_facts(data, store.answer_cache, progress)
-        detections = check_images(data, facts, unreadable, config)
-        detections += check_copies(data, facts, config, progress)
-        detections += check_captions(data, progress)
-        detections += check_personal_data(data, progress)
-        detections += check_licences(data, config.licences, progress, licences)
+
+        def check() -> list[Detection]:
+            return [
+                *check_images(data, facts, unreadable, config),
+                *check_copies(data, facts, config, progress),
+                *check_captions(data, progress),
+                *check_personal_data(data, progress),
+                *check_licences(data, config.licences, progress, licences),
+            ]
+
+        read = digest_bytes(facts.tobytes() + canonical(unreadable))
+        settings = digest(encode(config))
+        depends_on = (data.digest, data.name, read, settings, licences.digest, stage_code(KIND), environment_digest())
+        detections = cached_detections(store.answer_cache, check, *depends_on)
         detections += of_model or []
         detections.sort(key=lambda each: (each.code.code, each.reason))
         leaked = leaked_samples(detections)
@@ -96,7 +107,7 @@ def audit(
             model=model,
             data=data.digest,
             code=stage_code(KIND),
-            config=digest(encode(config)),
+            config=settings,
             environment=environment_digest(),
         ),
         measurements=tuple(measurements),
