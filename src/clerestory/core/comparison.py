@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from clerestory.core.codec import Tags
+from clerestory.core.evidence import Direction
+
 ComparisonOutcome = Literal["better", "worse", "no_difference", "inconclusive"]
 # Conditions are compared in these families, each as a whole.
 ConditionFamily = Literal["clean", "corrupted", "perturbed_text", "ablated"]
@@ -118,6 +121,38 @@ class Exclusion:
     split: str = ""
     group: str = ""
     values: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricDifference:
+    """One measurement that two evaluations share, and whether the paired samples show a difference.
+
+    Attributes:
+        metric: its name.
+        slice: what it was measured on.
+        unit, direction: of the values.
+        a, b: the two stored values.
+        difference: the mean of ``a - b`` over the samples that both scored; None where it cannot be paired.
+        low, high: the bounds of its cluster-robust interval; None without one.
+        p_adjusted: of no difference, adjusted for all measurements of its family (Holm 1979); None without an interval.
+        n: how many samples both scored.
+        outcome: of A: ``better``, ``worse``, ``no_difference`` or ``inconclusive``.
+        message: one sentence with the numbers or the reason why there is none; nothing parses it.
+    """
+
+    metric: str
+    slice: Tags
+    unit: str
+    direction: Direction
+    a: float
+    b: float
+    difference: float | None
+    low: float | None
+    high: float | None
+    p_adjusted: float | None
+    n: int
+    outcome: ComparisonOutcome
+    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from markupsafe import Markup
 
@@ -17,9 +17,11 @@ from clerestory.core.outputs import write_output
 from clerestory.core.sample import Dataset
 from clerestory.report import format
 from clerestory.report.files import ReportFiles, page_files
+from clerestory.report.release_diff import WORDS, ReleaseDiff, diff_json
 from clerestory.report.render import fill
 from clerestory.report.svg.canvas import AxisScale, SvgCanvas, shorten, tick_text, ticks
 from clerestory.report.thumbnails import ReportThumbnails
+from clerestory.stats.metrics import metric
 
 MAX_FLIPS, OPEN_FLIPS = 12, 6
 FAMILIES = {"clean": "", "corrupted": "on corrupted pictures", "perturbed_text": "with changed text"}
@@ -41,6 +43,8 @@ TITLES: dict[ComparisonOutcome, str] = {
     "no_difference": "No difference that matters.",
     "inconclusive": "Nothing is shown to be worse, but the data cannot show everything yet.",
 }
+DIFF_SECTIONS = ("data", "model", "licences", "policy", "decision")
+SECTION_TITLES = ("Data", "Model", "Made from, and licences", "Policy", "Decision")
 WIDTH, ROW, CHARACTER = 360.0, 46.0, 6.9
 
 
@@ -98,29 +102,67 @@ def write_comparison(
     return files
 
 
+def write_release_diff(diff: ReleaseDiff, out: Path, images: Dataset | None = None, force: bool = False) -> ReportFiles:
+    """Write the difference between two releases as one HTML file, with the same numbers as JSON next to it.
+
+    Arguments and errors as for ``write_comparison``.
+    """
+    files = page_files(out, f"{diff.a.ref}-to-{diff.b.ref}", force)
+    content = json.dumps(diff_json(diff), ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    write_output(files.json, content.encode(), force)
+    write_output(files.html, render_release_diff(diff, images).encode(), force)
+    return files
+
+
+def render_release_diff(diff: ReleaseDiff, images: Dataset | None = None) -> str:
+    """The HTML document; the sections of a comparison follow where there is one."""
+    shared = _values(diff.comparison, images) if diff.comparison is not None else {"c": None}
+    titles = dict(zip(DIFF_SECTIONS, SECTION_TITLES, strict=True))
+    sections = [(titles[name], diff.section(name, True), diff.section(name)) for name in DIFF_SECTIONS]
+    paired = [each for each in diff.metrics if each.difference is not None]
+    return fill(
+        "diff.html",
+        **shared,
+        diff=diff,
+        word=WORDS[diff.outcome],
+        diff_state=STATES[diff.outcome],
+        sections=sections,
+        metrics=sorted(paired, key=lambda each: list(STATES).index(each.outcome)),
+        unpaired=[each for each in diff.metrics if each.difference is None],
+        words=WORDS,
+        metric_states=STATES,
+        fmt=format,
+        metric=metric,
+    )
+
+
 def render_comparison(comparison: Comparison, images: Dataset | None = None) -> str:
     """The HTML document."""
+    return fill("comparison.html", **_values(comparison, images))
+
+
+def _values(comparison: Comparison, images: Dataset | None) -> dict[str, Any]:
+    """What the template of a comparison shows."""
     overall = tuple(row for row in comparison.results if row.is_overall)
-    return fill(
-        "comparison.html",
-        c=comparison,
-        state=STATES[comparison.verdict] if comparison.verdict != "no_difference" else "yes",
-        title=TITLES[comparison.verdict],
-        clauses=clauses(comparison),
-        overall=overall,
-        strips=_strips(comparison, overall),
-        groups=_groups(comparison),
-        flips=_flips(comparison, images),
-        outcomes=OUTCOMES,
-        states=STATES,
-        name=row_name,
-        flip_answer=flip_answer,
-        points=points,
-        points_between=points_between,
-        share=share,
-        opened=OPEN_FLIPS,
-        format=format,
-    )
+    return {
+        "c": comparison,
+        "state": STATES[comparison.verdict] if comparison.verdict != "no_difference" else "yes",
+        "title": TITLES[comparison.verdict],
+        "clauses": clauses(comparison),
+        "overall": overall,
+        "strips": _strips(comparison, overall),
+        "groups": _groups(comparison),
+        "flips": _flips(comparison, images),
+        "outcomes": OUTCOMES,
+        "states": STATES,
+        "name": row_name,
+        "flip_answer": flip_answer,
+        "points": points,
+        "points_between": points_between,
+        "share": share,
+        "opened": OPEN_FLIPS,
+        "format": format,
+    }
 
 
 def headline(comparison: Comparison) -> str:
