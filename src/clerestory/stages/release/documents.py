@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from clerestory.core.errors import MissingExtra
 from clerestory.core.release import Release
 from clerestory.store import Store
 
@@ -10,5 +13,10 @@ def documents(release: Release, store: Store) -> dict[str, bytes]:
     """The content of each document by file name."""
     from clerestory.report.card import model_card  # here, because it imports the client of the hub
     from clerestory.report.collect import collect
+    from clerestory.report.documents.bom import ml_bom
 
-    return {"model-card.md": model_card(collect(store, release.ref)).encode()}
+    known = collect(store, release.ref)
+    made = {"model-card.md": model_card(known).encode()}
+    with suppress(MissingExtra):  # the bill of materials needs a library; a bundle without it is complete
+        made["model.cdx.json"] = ml_bom(known)
+    return made
