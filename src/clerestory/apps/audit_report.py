@@ -10,6 +10,7 @@ from shlex import quote
 
 from clerestory.apps.acceptance import describe_state, is_open
 from clerestory.apps.audit_topics import (
+    LEFT_OUT_SAMPLES,
     LICENCES,
     PERSONAL_DATA,
     TOPICS,
@@ -198,11 +199,14 @@ def audit_page(
         dataset=_safe_name(data.name),
         samples=len(data),
         findings=tuple(sheets),
-        checked=tuple(_checked(topic, found, data) for topic in TOPICS),
+        checked=tuple(_checked(topic, found, data, bool(evidence.facts.get("packs"))) for topic in TOPICS),
         not_checked=tuple(_not_checked(found, evidence)),
         scores=tuple(
             ScoreLine(
-                _score_name(s.measured.name, s.measured.slice), *map(format.of_hundred, (s.measured, s.corrected))
+                _score_name(s.measured.name, s.measured.slice),
+                format.of_hundred(s.measured),
+                format.of_hundred(s.corrected),
+                LEFT_OUT_SAMPLES[s.cause],
             )
             for s in result.scores
         ),
@@ -383,9 +387,9 @@ def _file_size(num_bytes: int) -> str:
     return f"{num_bytes / 1000:,.1f} kB" if num_bytes < 1_000_000 else f"{num_bytes / 1e6:,.1f} MB"
 
 
-def _checked(topic: AuditTopic, found: Sequence[AuditFinding], data: Dataset) -> CheckedTopic:
+def _checked(topic: AuditTopic, found: Sequence[AuditFinding], data: Dataset, has_packs: bool) -> CheckedTopic:
     what = format.capital(topic.what) + "."
-    if reason := not_applicable(topic, data):
+    if reason := not_applicable(topic, data, has_packs):
         return CheckedTopic(topic.title, what, "plain", reason)
     counts: Counter[str] = Counter(each.finding.state for each in found if topic_of(each.finding.code) is topic)
     named = [
@@ -404,7 +408,7 @@ def _not_checked(found: Sequence[AuditFinding], evidence: Evidence) -> list[str]
     left_out = [format.sentence(_safe(each.finding.message)) for each in found if each.finding.state == "not_run"]
     return [
         *left_out,
-        *unchecked(bool(evidence.facts.get("captions_matched"))),
+        *unchecked(bool(evidence.facts.get("captions_matched")), bool(evidence.facts.get("packs"))),
         "The checks are automatic and miss things: that nothing was found does not prove that nothing is there.",
     ]
 

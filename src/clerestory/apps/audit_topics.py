@@ -9,7 +9,9 @@ from clerestory.core.sample import TRAIN, Dataset
 from clerestory.stages.audit import caption_findings as captions
 from clerestory.stages.audit import image_findings as images
 from clerestory.stages.audit import licence_findings as licences
+from clerestory.stages.audit import pack_findings as packs
 from clerestory.stages.audit import personal_findings as personal
+from clerestory.stages.audit.corrected_scores import CONTAMINATED, LEAKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,12 @@ LEAKAGE = AuditTopic(
     "A model recognises what it has been trained on, so a score on these images is better than the model is.",
     (images.LEAKAGE,),
 )
+CONTAMINATION = AuditTopic(
+    "Images of other data sets",
+    "images and captions of the hash packs that were given, such as those of public benchmarks (contamination)",
+    "A model that was trained on a benchmark gets a better score on it than it deserves.",
+    packs.CODES,
+)
 CAPTIONS = AuditTopic(
     "Captions",
     "missing, one word only, boilerplate, markup, another language, repeated, too long, damaged characters",
@@ -75,7 +83,11 @@ SOURCE = AuditTopic(
     "What was left out is missing from everything that is made from this data.",
     (),  # of the data source
 )
-TOPICS = (IMAGES, COPIES, LEAKAGE, CAPTIONS, PERSONAL_DATA, LICENCES, SOURCE)
+TOPICS = (IMAGES, COPIES, LEAKAGE, CONTAMINATION, CAPTIONS, PERSONAL_DATA, LICENCES, SOURCE)
+
+
+# Samples that a corrected score leaves out, by cause.
+LEFT_OUT_SAMPLES = {LEAKED: "the leaked images", CONTAMINATED: "the images of hash packs"}
 
 
 def topic_of(code: str) -> AuditTopic:
@@ -83,8 +95,16 @@ def topic_of(code: str) -> AuditTopic:
     return next((topic for topic in TOPICS if any(code == each.code for each in topic.codes)), SOURCE)
 
 
-def not_applicable(topic: AuditTopic, data: Dataset) -> str:
-    """Why there is nothing to check; empty if there is."""
+def not_applicable(topic: AuditTopic, data: Dataset, has_packs: bool = False) -> str:
+    """Why there is nothing to check; empty if there is.
+
+    Args:
+        topic: the checks.
+        data: the dataset.
+        has_packs: whether hash packs were given.
+    """
+    if topic is CONTAMINATION and not has_packs:
+        return "no hash pack was given"
     if topic is CAPTIONS and not any(sample.captions for sample in data):
         return "no captions"
     splits = {sample.split for sample in data if sample.split}
@@ -99,11 +119,12 @@ def not_applicable(topic: AuditTopic, data: Dataset) -> str:
     return ""
 
 
-def unchecked(captions_matched: bool) -> list[str]:
+def unchecked(captions_matched: bool, has_packs: bool = False) -> list[str]:
     """What an audit does not look for, in sentences.
 
     Args:
         captions_matched: whether captions were compared with their images by the embeddings of a model.
+        has_packs: whether images were compared with hash packs.
     """
     lines = []
     if not captions_matched:
@@ -113,6 +134,8 @@ def unchecked(captions_matched: bool) -> list[str]:
         "People inside the images: faces, name plates, documents and other writing.",
         "Names and addresses of people in captions, and phone numbers that are written in an unusual way.",
         "Whether what images and captions say is true, fair or harmless.",
-        "Copies of images that are not in this data set, such as those of public benchmarks.",
+        "Copies of images of data sets other than those of the hash packs."
+        if has_packs
+        else "Copies of images that are not in this data set, such as those of public benchmarks.",
         "Whether a recorded licence is the right one.",
     ]

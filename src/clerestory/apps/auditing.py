@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clerestory.apps.datasets import view_dataset
@@ -9,6 +10,7 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
 from clerestory.stages.audit.config import AuditConfig
 from clerestory.stages.audit.detection import Detection
+from clerestory.stages.audit.hash_pack import HashPack
 from clerestory.stages.audit.run import Audit, audit
 from clerestory.store import Store
 
@@ -22,7 +24,12 @@ class AuditedData:
 
 
 def audit_source(
-    store: Store, source: str, config: AuditConfig, progress: Progress = QUIET, model: str = ""
+    store: Store,
+    source: str,
+    config: AuditConfig,
+    progress: Progress = QUIET,
+    model: str = "",
+    packs: Sequence[HashPack] = (),
 ) -> AuditedData:
     """Open and audit a dataset.
 
@@ -32,10 +39,11 @@ def audit_source(
         config: the limits of the checks.
         progress: reports the work.
         model: a reference of a model that also finds captions that do not fit their image; none if empty.
+        packs: hash packs of data that the dataset should not contain.
     """
     data = view_dataset(store, source, progress)
     digest, of_model = match_with_model(store, model, data, progress) if model else ("", None)
-    return AuditedData(data, audit(data, store, config, progress, model=digest, of_model=of_model))
+    return AuditedData(data, audit(data, store, config, progress, model=digest, of_model=of_model, packs=packs))
 
 
 def match_with_model(

@@ -15,12 +15,15 @@ from rich.text import Text
 from clerestory.cli.output import PLAIN, Common
 from clerestory.cli.settings import read_settings, settings_table
 from clerestory.core.codec import encode
+from clerestory.core.errors import InputError
 from clerestory.core.evidence import Measurement
 from clerestory.core.findings import finding_codes
 from clerestory.core.outputs import check_output, write_output
 from clerestory.core.units import plural
 
 if TYPE_CHECKING:
+    from clerestory.stages.audit.corrected_scores import CorrectedScore
+    from clerestory.stages.audit.hash_pack import HashPack
     from clerestory.stages.audit.run import Audit
     from clerestory.store.acceptances import Acceptance
 
@@ -38,6 +41,8 @@ def audit_(
     /,
     *,
     model: str = "",
+    pack: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
+    key: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
     report: Path | None = None,
     csv: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
@@ -55,6 +60,9 @@ def audit_(
         data: The name of a dataset, or any source that "data add" accepts.
         model: Also find captions that do not fit their image by the embeddings of this model, such as photos, and give
             its scores without the images that leak from the training split.
+        pack: Also find images and captions of this hash pack ("data pack make"), such as that of a benchmark; may be
+            given several times.
+        key: The public key of whoever signed a --pack; may be given several times.
         report: Write a page with the images of every finding to this file, such as audit.html. It needs no network.
         csv: Write a row for each finding and sample to this file.
         force: Overwrite the files of --report and --csv.
@@ -73,8 +81,9 @@ def audit_(
     chosen = read_settings(AuditConfig, config, {}, set_)
     for path in filter(None, (report, csv)):
         check_output(path, force)
+    packs = _read_packs(pack, key)
     store = open_store(common.home)
-    audited = audit_source(store, data, chosen, common.out, model)
+    audited = audit_source(store, data, chosen, common.out, model, packs)
     dataset, result = audited.data, audited.audit
     given = dataset_acceptances(store, data)
     failed = _show(result, data, given, common)
@@ -119,7 +128,7 @@ def _show(result: Audit, data: str, given: list[Acceptance], common: Common) -> 
     )
     lines: list[str | Table | Text] = [table] if found else []
     lines.append(Text(verdict, "bold red" if failed else "bold yellow" if warned else "bold green"))
-    lines += [_score_line(score.measured, score.corrected) for score in result.scores]
+    lines += [_score_line(score) for score in result.scores]
     for each in found:
         finding = each.finding
         if finding.state == "pass":
@@ -136,8 +145,23 @@ def _show(result: Audit, data: str, given: list[Acceptance], common: Common) -> 
     return failed
 
 
-def _score_line(measured: Measurement, corrected: Measurement) -> str:
-    return f"{measured.key}: {_value(measured)} → {_value(corrected)} without the leaked images (n = {corrected.n:,})"
+def _read_packs(packs: tuple[Path, ...], keys: tuple[Path, ...]) -> list[HashPack]:
+    from clerestory.stages.audit.hash_pack import read_pack  # here, because they import cryptography
+    from clerestory.store.signing.keys import read_public_key
+
+    if packs and not keys:
+        raise InputError("--pack needs --key", "give the public key of whoever signed the pack: --key NAME.pub")
+    if keys and not packs:
+        raise InputError("--key has no use without --pack", "name the hash pack: --pack FILE")
+    trusted = [read_public_key(path) for path in keys]
+    return [read_pack(path, trusted) for path in packs]
+
+
+def _score_line(score: CorrectedScore) -> str:
+    from clerestory.apps.audit_topics import LEFT_OUT_SAMPLES
+
+    measured, corrected, left_out = score.measured, score.corrected, LEFT_OUT_SAMPLES[score.cause]
+    return f"{measured.key}: {_value(measured)} → {_value(corrected)} without {left_out} (n = {corrected.n:,})"
 
 
 def _value(measured: Measurement) -> str:

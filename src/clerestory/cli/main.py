@@ -68,6 +68,7 @@ SUBCOMMANDS = {
         "diff": "Show how two versions of a dataset differ, and why.",
         "sheet": "Write a data sheet: sizes, balance, quality, personal data, licences, as measured.",
         "croissant": "Write Croissant metadata (MLCommons) with the measurements of the audit.",
+        "pack": "Hash packs, which reveal copies in other data: make, check.",
         "duplicates": "List the images that a dataset has more than once.",
         "shards": "Write a dataset as shards with an index, or verify every byte of them.",
     },
@@ -120,6 +121,13 @@ SUBCOMMANDS = {
 }
 # Groups whose name alone is a command, too: their own application.
 GROUPS = {"govern": "clerestory.cli.govern:GROUP"}
+# Groups inside a group.
+NESTED = {
+    ("data", "pack"): {
+        "make": "Write a signed hash pack of a dataset.",
+        "check": "Verify a hash pack, and show what is in it.",
+    },
+}
 # Subcommands with a module of their own.
 MODULES = {
     ("use", "search"): "search",
@@ -203,11 +211,23 @@ def build() -> App:
             continue
         group = App(name=name, help=command.help, help_format="plaintext", help_epilogue="", sort_key=order)
         for position, (subcommand, text) in enumerate(SUBCOMMANDS[name].items()):
+            if nested := NESTED.get((name, subcommand)):
+                group.command(_nested_group(name, subcommand, text, nested, position))
+                continue
             module, function = MODULES.get((name, subcommand), name), subcommand.replace("-", "_")
             path = f"clerestory.cli.{module}:{function}_"
             group.command(path, name=subcommand, help=text, sort_key=position)
         app.command(group)
     return app
+
+
+def _nested_group(name: str, subcommand: str, text: str, commands: dict[str, str], position: int) -> App:
+    """A group of commands inside a group; its module is named after both."""
+    nested = App(name=subcommand, help=text, help_format="plaintext", help_epilogue="", sort_key=position)
+    for place, (command, line) in enumerate(commands.items()):
+        path = f"clerestory.cli.{name}_{subcommand}:{command}_"
+        nested.command(path, name=command, help=line, sort_key=place)
+    return nested
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -268,8 +288,10 @@ def _unknown(arguments: Sequence[str], error: UnknownCommandError, as_json: bool
     # The library's own message would import every command to look at its name.
     group = arguments[0] if arguments[0] in SUBCOMMANDS else ""
     known = list(SUBCOMMANDS[group] if group else commands())
-    name = (error.unused_tokens or ["?"])[0]
     parent = f"clerestory {group}".strip()
+    if nested := NESTED.get((group, arguments[1] if len(arguments) > 1 else "")):
+        known, parent = list(nested), f"{parent} {arguments[1]}"
+    name = (error.unused_tokens or ["?"])[0]
     if name.startswith("-"):
         fail(f"{parent} needs a command before {name}", f"the commands are {', '.join(known)}", as_json=as_json)
         return

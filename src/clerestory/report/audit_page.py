@@ -124,11 +124,18 @@ class CheckedTopic:
 
 @dataclass(frozen=True, slots=True)
 class ScoreLine:
-    """A score of a model with and without the images that it was trained on."""
+    """A score of a model with and without some images, such as those that it was trained on.
+
+    Attributes:
+        name: of the score.
+        measured, corrected: with and without them.
+        left_out: which images.
+    """
 
     name: str
     measured: str
     corrected: str
+    left_out: str = "the leaked images"
 
 
 @dataclass(frozen=True, slots=True)

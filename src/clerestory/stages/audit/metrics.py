@@ -19,4 +19,12 @@ METRICS = (
         "The share of samples of an evaluation split with a copy, a near-duplicate or a crop in the training split.",
         topic="validity",
     ),
+    Metric(
+        "contaminated",
+        "share",
+        "lower",
+        "Samples that are in a hash pack (contamination)",
+        "The share of samples whose image or a caption is in a hash pack that the audit was given.",
+        topic="validity",
+    ),
 )

@@ -22,19 +22,21 @@ from clerestory.core.sample import Dataset
 from clerestory.stages.audit.caption_check import check_captions
 from clerestory.stages.audit.config import AuditConfig
 from clerestory.stages.audit.copies_check import check_copies, leaked_samples
-from clerestory.stages.audit.corrected_scores import CorrectedScore, correct_scores
+from clerestory.stages.audit.corrected_scores import CONTAMINATED, LEAKED, CorrectedScore, correct_scores
 from clerestory.stages.audit.detection import Detection
 from clerestory.stages.audit.detection_cache import cached_detections
+from clerestory.stages.audit.hash_pack import HashPack
 from clerestory.stages.audit.image_check import check_images
 from clerestory.stages.audit.image_facts import read_image_facts
 from clerestory.stages.audit.licence_check import check_licences
+from clerestory.stages.audit.pack_check import check_packs, contaminated_samples
 from clerestory.stages.audit.personal_data import check_personal_data
 from clerestory.stats.aggregate import measure
 from clerestory.stats.rows import write_rows
 from clerestory.store import Store
 
 KIND, ARTIFACT = "audit", "detections"
-LEAKED_COLUMN = "leaked"
+LEAKED_COLUMN, CONTAMINATED_COLUMN = LEAKED, CONTAMINATED  # also the names of their metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,8 @@ class Audit:
     Attributes:
         evidence: as stored.
         detections: every kind of finding with the samples concerned.
-        scores: a model's scores without the leaked samples, if a model was named and there are any.
+        scores: a model's scores without the leaked samples, if a model was named and there are any; then those without
+            the samples of hash packs.
     """
 
     evidence: Evidence
@@ -60,6 +63,7 @@ def audit(
     *,
     model: str = "",
     of_model: Sequence[Detection] | None = None,
+    packs: Sequence[HashPack] = (),
 ) -> Audit:
     """Audit a dataset, and store the findings as evidence of kind ``audit``.
 
@@ -74,6 +78,7 @@ def audit(
         progress: reports reading and comparing.
         model: digest of a model whose scores are given without the leaked samples, too.
         of_model: the detections of checks with the embeddings of this model; None if they were not made.
+        packs: hash packs of data that the dataset should not contain.
     """
     config = config or AuditConfig()
     licences = extended_table(expand_user(config.licence_table)) if config.licence_table else licence_table()
@@ -93,11 +98,16 @@ def audit(
         settings = digest(encode(config))
         depends_on = (data.digest, data.name, read, settings, licences.digest, stage_code(KIND), environment_digest())
         detections = cached_detections(store.answer_cache, check, *depends_on)
+        detections += check_packs(data, facts, packs, progress)
         detections += of_model or []
         detections.sort(key=lambda each: (each.code.code, each.reason))
-        leaked = leaked_samples(detections)
-        evaluation, scores = correct_scores(leaked, model, data.digest, store) if model and leaked else ("", [])
-        rows = _rows(data, detections)
+        evaluation, scores = "", list[CorrectedScore]()
+        causes = {LEAKED: leaked_samples(detections), CONTAMINATED: contaminated_samples(detections)}
+        for cause, samples in causes.items():
+            if model and samples:
+                evaluation, corrected = correct_scores(samples, model, data.digest, store, cause)
+                scores += corrected
+        rows = _rows(data, detections, bool(packs))
         measurements = _measurements(rows, detections)
     for score in scores:
         measurements += score.measurements()
@@ -107,7 +117,7 @@ def audit(
             model=model,
             data=data.digest,
             code=stage_code(KIND),
-            config=settings,
+            config=digest([settings, *(pack.digest for pack in packs)]) if packs else settings,
             environment=environment_digest(),
         ),
         measurements=tuple(measurements),
@@ -122,6 +132,7 @@ def audit(
             evaluation=evaluation,
             licence_table=licences.digest,
             captions_matched=of_model is not None,
+            packs=tuple(f"{pack.name} {pack.digest}" for pack in packs),
         ),
     )
     store.put_evidence(evidence)
@@ -147,7 +158,7 @@ def _stored(detections: Sequence[Detection]) -> list[dict[str, Any]]:
     ]
 
 
-def _rows(data: Dataset, detections: Sequence[Detection]) -> dict[str, NDArray[Any]]:
+def _rows(data: Dataset, detections: Sequence[Detection], compares_packs: bool) -> dict[str, NDArray[Any]]:
     """A row for each sample, and a column for each code: 1 if it concerns the sample."""
     ids = [sample.id for sample in data]
     position = {sample_id: place for place, sample_id in enumerate(ids)}
@@ -162,6 +173,9 @@ def _rows(data: Dataset, detections: Sequence[Detection]) -> dict[str, NDArray[A
             column = rows.setdefault(detection.code.code, np.zeros(len(ids)))
             column[[position[sample] for sample in detection.samples]] = 1.0
     rows[LEAKED_COLUMN][[position[sample] for sample in leaked_samples(detections)]] = 1.0
+    if compares_packs:
+        rows[CONTAMINATED_COLUMN] = np.zeros(len(ids))
+        rows[CONTAMINATED_COLUMN][[position[sample] for sample in contaminated_samples(detections)]] = 1.0
     return rows
 
 
@@ -175,5 +189,12 @@ def _measurements(rows: dict[str, NDArray[Any]], detections: Sequence[Detection]
         measurements += [
             measure(rows, Recipe("mean", LEAKED_COLUMN, Tags(split=split), CLUSTER_COLUMN), "leaked")
             for split in splits
+        ]
+    if CONTAMINATED_COLUMN in rows:  # also a share of 0, whose interval says how much may have been missed
+        found = set(rows["split"][rows[CONTAMINATED_COLUMN] == 1].tolist()) - {""}
+        slices = [Tags(), *(Tags(split=split) for split in sorted(found))]
+        measurements += [
+            measure(rows, Recipe("mean", CONTAMINATED_COLUMN, where, CLUSTER_COLUMN), "contaminated")
+            for where in slices
         ]
     return measurements
