@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from clerestory.stages.govern.catalogue import Catalogue, Item
     from clerestory.stages.govern.run import Governance, GovernanceChanges
     from clerestory.stages.govern.statements import Statement
-    from clerestory.stages.govern.states import Answer
+    from clerestory.stages.govern.states import ItemState
 
 STYLES = {
     "failed": "bold red",
@@ -30,7 +32,7 @@ STYLES = {
     "needs_person": "cyan",
     "not_applicable": "dim",
 }
-MAX_LINES, MAX_STEPS, MAX_MESSAGE = 12, 6, 220
+MAX_LINES, MAX_STEPS, MAX_MESSAGE, MAX_NAMED = 12, 6, 220, 8
 
 
 def govern_(
@@ -65,6 +67,14 @@ def govern_(
     store = open_store(common.home)
     result = govern_release(store, release, catalogue, common.out)
     common.out.result(_as_json(result), *_lines(result, items))
+    if report:
+        from clerestory.apps.govern_report import govern_page
+        from clerestory.report.govern_page import render_governance
+
+        named = f" --catalogue {quote(catalogue)}" if catalogue != "all" else ""
+        command = f"clerestory govern {result.release.ref}{named} --report {quote(str(report))}"
+        write_output(report, render_governance(govern_page(result, command)).encode(), force)
+        common.out.write_line(f"wrote {report}")
     if csv:
         from clerestory.apps.captioning import captions_csv
 
@@ -288,21 +298,26 @@ def _lines(result: Governance, every: bool) -> list[str | Table | Text]:
     if stated:
         lines.append(f"{stated} of those that passed rest on the statement of a person alone")
     attention = (ItemState.FAILED, ItemState.STALE)
-    shown = [a for a in result.answers if every or a.state in attention]
+    alike: dict[tuple[ItemState, str], list[str]] = {}
+    for answer in result.answers:
+        if every or answer.state in attention:
+            key = (answer.state, f"{answer.item}: {answer.message}" if every else answer.message)
+            alike.setdefault(key, []).append(answer.item)
+    shown = [(*key, some) for state in STATE_TEXTS for key, some in alike.items() if key[0] is state]
     limit = len(shown) if every else MAX_LINES
-    for state in STATE_TEXTS:
-        lines += [_answer_line(answer) for answer in shown[:limit] if answer.state is state]
+    lines += [_answer_line(state, message, () if every else some) for state, message, some in shown[:limit]]
     if len(shown) > limit:
         lines.append(f"{len(shown) - limit} more: add --items, or --report govern.html")
     lines += _step_lines(result)
     return lines + _change_lines(result.changes)
 
 
-def _answer_line(answer: Answer) -> Text:
+def _answer_line(state: ItemState, message: str, items: Sequence[str]) -> Text:
     from clerestory.stages.govern.states import STATE_TEXTS
 
-    label = f"{STATE_TEXTS[answer.state]:<14} "
-    return Text.assemble((label, STYLES[answer.state.value]), f"{answer.item}: ", _short(answer.message, MAX_MESSAGE))
+    named = ", ".join(items[:MAX_NAMED]) + (f" and {len(items) - MAX_NAMED} more" if len(items) > MAX_NAMED else "")
+    label = f"{STATE_TEXTS[state]:<14} "
+    return Text.assemble((label, STYLES[state.value]), _short(message, MAX_MESSAGE), (f"  {named}", "dim"))
 
 
 def _step_lines(result: Governance) -> list[str]:

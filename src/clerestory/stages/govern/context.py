@@ -124,8 +124,9 @@ class GovernContext:
 
     def data_name(self, digest: str) -> str:
         """The name under which data was added to the store; empty if it was not."""
+        current = next((row.name for row in self.store.datasets() if row.digest == digest), "")
         events = (record.event for record in self.records if record.event.kind == "data_added")
-        return next((event.subject for event in events if event.details.get("digest") == digest), "")
+        return next((event.subject for event in events if event.details.get("digest") == digest), current)
 
     def data_option(self) -> str:
         """`` --data NAME`` of the evaluated data; empty if it has no name."""

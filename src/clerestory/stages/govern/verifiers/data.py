@@ -10,13 +10,15 @@ from shlex import quote
 from clerestory.core.digest import short
 from clerestory.core.evidence import Evidence
 from clerestory.core.findings import finding_codes
+from clerestory.core.licences.policy import LicencePolicy, LicenceState
 from clerestory.core.units import plural
+from clerestory.report.licence_chain import licence_chain
 from clerestory.report.model import Basis, Component
 from clerestory.report.provenance import components_of
 from clerestory.stages.govern.check import Check, Outcome, Verifier, failed, passed, sentence, untested
 from clerestory.stages.govern.context import GovernContext, describe_changes
 
-AUDIT, CALIBRATION = "audit", "audit_calibration"
+AUDIT, CALIBRATION, LICENCE_CHECK = "audit", "audit_calibration", "licences"  # kinds of evidence
 AUDIT_SECONDS = 120.0
 NOTED = (("warn", "warning"), ("accepted", "accepted finding"))
 LEAKAGE = ("CLR-A017",)
@@ -138,7 +140,7 @@ def leakage(context: GovernContext) -> Check:
         )
     if context.evaluated_data and context.evaluated_data != trained:
         trained_on, tested_on = parts["training data"].label, parts["evaluation data"].label
-        message = f"{trained_on}, the training data, was not compared with {tested_on}, the evaluation data"
+        message = f"the training data {trained_on} was not compared with the evaluation data {tested_on}"
         return untested("leakage", message)
     return audited(context, "leakage", LEAKAGE, "leakage between splits", ("fail", "warn"))
 
@@ -193,6 +195,36 @@ def third_parties(context: GovernContext) -> Check:
     return passed("third_parties", "; ".join(listed))
 
 
+def model_licences(context: GovernContext) -> Check:
+    """The licences of everything that the model was made from allow its use.
+
+    They are followed anew under the strictest policy. If that fails, the check by a policy of one's own counts.
+    """
+    name, ref = "model_licences", context.release.ref
+    command = f"clerestory release licences {ref}"
+    chain = licence_chain(components_of(context.store, context.release.model), LicencePolicy())
+    if chain.is_complete and chain.state == LicenceState.PASSES:
+        return passed(
+            name, f"{plural(len(chain.links), 'source')} of the model allow commercial use without share-alike"
+        )
+    stored = context.store.find_evidence(LICENCE_CHECK, model=context.release.model)
+    if not stored:
+        return untested(name, f"the licences of {ref} were not checked under a policy", command, 5)
+    evidence = stored[0]
+    if problems := context.store.verify_evidence(evidence.id):
+        return failed(name, f"{problems[0].where}: {problems[0].message}", (evidence.id,), command)
+    if changed := context.changed(evidence):
+        message = f"the licence check of {evidence.created[:10]} ran with {describe_changes(changed)}"
+        return Check(name, Outcome.STALE, sentence(message), (evidence.id,), command, (), 5)
+    failing = [finding for finding in evidence.findings if finding.state == "fail"]
+    if failing:
+        more = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
+        return failed(name, f"{failing[0].where}: {failing[0].message}{more}", (evidence.id,), command, 5)
+    return passed(
+        name, f"the policy of the licence check of {evidence.created[:10]} allows every source", (evidence.id,)
+    )
+
+
 def audit_calibration(context: GovernContext) -> Check:
     """How much the audit detects was measured, with faults planted in the user's own data."""
     name, parts = "audit_calibration", data_parts(context)
@@ -217,5 +249,6 @@ VERIFIERS = (
     Verifier("licences", "Are all licences of the data known and allowed?", licences),
     Verifier("provenance", "Is it recorded what the model was made from?", provenance),
     Verifier("third_parties", "Are the parts of others named, with licences?", third_parties),
+    Verifier("model_licences", "Do all licences that reach the model allow its use?", model_licences),
     Verifier("audit_calibration", "Is it measured how much the audit detects?", audit_calibration),
 )

@@ -8,9 +8,11 @@ from clerestory.core.digest import short
 from clerestory.core.evidence import Finding
 from clerestory.core.release import VERDICT_TEXTS, Release
 from clerestory.core.units import plural
-from clerestory.stages.govern.check import Check, Verifier, failed, of_findings, passed, sentence, untested
+from clerestory.stages.govern.check import Check, Outcome, Verifier, failed, of_findings, passed, sentence, untested
 from clerestory.stages.govern.context import GovernContext
 from clerestory.store import live_events
+from clerestory.store.approvals import ApprovalState, Void, read_approvals
+from clerestory.store.findings import DAMAGED, MISSING
 from clerestory.store.registry_check import GATED
 
 LIVE, PREVIOUS = "live", "previous"
@@ -90,11 +92,11 @@ def decision(context: GovernContext) -> Check:
 
 
 def _recomputed(context: GovernContext, name: str, code: str, nothing: str) -> Check:
-    relevant = [finding for finding in context.release_findings if finding.code == code]
+    relevant = [finding for finding in context.release_findings if finding.code in (code, DAMAGED.code, MISSING.code)]
     command = f"clerestory release verify {context.release.ref}"
     if any(finding.state == "fail" for finding in relevant):
         return of_findings(name, relevant, "")
-    done = [finding for finding in relevant if finding.state == "pass"]
+    done = [finding for finding in relevant if finding.state == "pass" and finding.code == code]
     if not done:
         return untested(name, nothing, command)
     return passed(
@@ -103,19 +105,39 @@ def _recomputed(context: GovernContext, name: str, code: str, nothing: str) -> C
 
 
 def approval(context: GovernContext) -> Check:
-    """A person made the release live, and said why."""
+    """A person made the release live and said why, and as many people approved it as its policy requires."""
     release = context.release
+    if context.journal_findings:
+        return failed("approval", f"{release.ref} was approved in a journal that was changed outside Clerestory")
+    state = read_approvals(context.store, release)
+    required = state.rule.approvals if state.rule else 0
+    if state.missing:
+        return _missing_approval(context, state, required)
     event = live_events(context.records).get(release.ref)
     if event is None:
         command = f"clerestory release promote {release.ref} --why '...'" if release.decision.verdict == "ship" else ""
         return untested("approval", f"{release.ref} was never made live, so nobody has approved it", command, 5)
-    if context.journal_findings:
-        return failed("approval", f"{release.ref} was approved in a journal that was changed outside Clerestory")
     if not event.who.strip() or not event.why.strip():
         return failed("approval", f"{release.ref} was made live without a name or a reason")
     same = "the same person" if event.who == release.who else release.who
-    message = f"{release.ref} was made live by {event.who} on {event.when[:10]}, submitted by {same}: {event.why}"
+    by = ", ".join(f"{each.who} ({each.identity})" for each in state.counting)
+    approved = f", approved by {by}" if by else ", without a second person: its policy requires none"
+    message = (
+        f"{release.ref} was made live by {event.who} on {event.when[:10]}, submitted by {same}{approved}: {event.why}"
+    )
     return passed("approval", message)
+
+
+def _missing_approval(context: GovernContext, state: ApprovalState, required: int) -> Check:
+    """Approvals that have expired are stale; those that are missing from a live release have failed."""
+    ref = context.release.ref
+    message = f"{ref} has {len(state.counting)} of the {plural(required, 'approval')} that its policy requires"
+    command = f"clerestory release {'approve' if state.request else 'request'} {ref} --why '...'"
+    if any(each.void == Void.EXPIRED for each in state.approvals):
+        return Check("approval", Outcome.STALE, sentence(f"{message}: others have expired"), (), command, seconds=5)
+    if state.promoted is not None:
+        return failed("approval", f"{message}, and it was made live", (), command, 5)
+    return untested("approval", message, command, 5)
 
 
 def rollback(context: GovernContext) -> Check:
