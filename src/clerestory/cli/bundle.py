@@ -37,12 +37,16 @@ def bundle_(
         without_model: Leave the files of the model out; their digests stay in.
         force: Replace an existing zip.
     """
-    from clerestory.stages.release.bundle import check_bundle_output, write_bundle  # here, because they import numpy
+    from clerestory.apps.release_bundle import bundle_release  # here, because they import numpy
+    from clerestory.stages.release.bundle import check_bundle_output
     from clerestory.store.signing.keys import public_path, read_key
 
     check_bundle_output(out, force)
     signer = read_key(key)
-    written = write_bundle(ref, open_store(common.home), out, signer, with_model=not without_model, force=force)
+    store = open_store(common.home)
+    written, problem = bundle_release(
+        ref, store, out, signer, with_model=not without_model, force=force, progress=common.out
+    )
     size = sum(each.size for each in written.files)
     common.out.result(
         written,
@@ -50,6 +54,8 @@ def bundle_(
         f"{plural(written.journal_length, 'journal record')}",
         f"signed {written.signed} with the key {written.signer[:16]}",
     )
+    if problem:
+        common.out.write_line(f"notice: no data sheet and no Croissant metadata: {problem}")
     public = quote(str(public_path(key)))
     common.out.next(f"clerestory release verify-bundle {quote(str(out))} --key {public}")
 

@@ -81,7 +81,14 @@ class Bundle:
 
 
 def write_bundle(
-    ref: str, store: Store, out: Path, key: SigningKey, *, with_model: bool = True, force: bool = False
+    ref: str,
+    store: Store,
+    out: Path,
+    key: SigningKey,
+    *,
+    with_model: bool = True,
+    force: bool = False,
+    more_documents: Mapping[str, bytes] | None = None,
 ) -> Bundle:
     """Write a release as a bundle and sign it; the same content, key and time give the same bytes.
 
@@ -94,6 +101,7 @@ def write_bundle(
         key: signs the bundle.
         with_model: put the files of the model in.
         force: an existing zip may be replaced.
+        more_documents: documents that this stage cannot make, such as those about the data, by file name.
 
     Raises:
         NotFound: the release is unknown, or is a model only.
@@ -109,12 +117,13 @@ def write_bundle(
     signed = signing_time()
     earliest = [("the last record of the journal", event.event.when) for event in events]
     check_clock([*earliest, ("the making of the key", key.public.created)], signed)
+    made = {**documents(release, store), **(more_documents or {})}
     files = [
         *release_files(release, store, with_model),
         BundleFile("journal.jsonl", b"".join(record + b"\n" for record in records)),
         BundleFile("README.txt", README.encode()),
         BundleFile("verify.py", Path(verifier.__file__).read_bytes()),
-        *(BundleFile(f"documents/{name}", content) for name, content in documents(release, store).items()),
+        *(BundleFile(f"documents/{name}", content) for name, content in made.items()),
     ]
     predicate = {
         "release": release.ref,

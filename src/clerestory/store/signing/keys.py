@@ -27,6 +27,7 @@ from clerestory.store.signing.verify_bundle import UnusableKey, key_id, load_pub
 
 SUFFIX = ".pub"
 MAX_KEY_BYTES = 2**16
+_PRIVATE = b"PRIVATE KEY-----"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _FIELD = re.compile(r"^(Created|Owner): (.*)$", re.MULTILINE)
 _MAKE = "make one with: clerestory key make PATH"
@@ -114,7 +115,7 @@ def read_key(path: Path) -> SigningKey:
     """
     content = _read(path)
     mode = stat.S_IMODE(path.stat().st_mode)
-    if os.name == "posix" and mode & _OTHERS:
+    if os.name == "posix" and mode & _OTHERS and _PRIVATE in content:
         raise InputError(
             f"the key file {path} is open to other users of this computer (mode {mode:o})",
             f"allow only yourself: chmod 600 {quote(str(path))}; if others may have copied it, revoke the key",
@@ -156,7 +157,7 @@ def is_private(path: Path) -> bool:
         NotFound: there is no such file.
         InputError: it cannot be read.
     """
-    return b"PRIVATE KEY-----" in _read(path)
+    return _PRIVATE in _read(path)
 
 
 def keys_in(folder: Path) -> list[Path]:
