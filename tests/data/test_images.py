@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import threading
 import zlib
@@ -15,7 +16,7 @@ from tests.support.images import encode_image, solid_image
 
 from clerestory.core.errors import UploadError
 from clerestory.data import decode_image
-from clerestory.data.images import check_image
+from clerestory.data.images import check_image, decode_small
 
 
 def refused(content: bytes) -> UploadError:
@@ -181,3 +182,28 @@ def test_pictures_are_decoded_in_threads_without_a_word() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_small_image_is_that_of_all_pixels_in_fewer_of_them(mode: str) -> None:
+    across, down = np.meshgrid(np.linspace(0, 255, 480), np.linspace(0, 255, 320))
+    image = Image.fromarray(np.stack([across, down, 255 - across], axis=2).astype(np.uint8)).convert(mode)
+    file = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    image.save(file, "JPEG", quality=95, exif=exif)
+    small, header = decode_small(file.getvalue(), 50)
+    assert small.size == (80, 120)
+    assert small.mode == ("RGB" if mode != "RGB" else "YCbCr")
+    assert (header.format, header.width, header.height, header.mode) == ("JPEG", 480, 320, mode)
+    whole = decode_image(file.getvalue()).resize(small.size, Image.Resampling.BOX)
+    assert np.abs(np.asarray(small.convert("RGB"), dtype=int) - np.asarray(whole, dtype=int)).mean() < 3
+
+
+def test_the_header_names_transparency_and_frames() -> None:
+    frames = [Image.new("RGBA", (9, 5), (k, 0, 0, 100)) for k in (10, 200)]
+    file = io.BytesIO()
+    frames[0].save(file, "WEBP", save_all=True, append_images=frames[1:])
+    small, header = decode_small(file.getvalue(), 50)
+    assert small.mode == "RGB"
+    assert (header.width, header.height, header.is_transparent, header.is_animated) == (9, 5, True, True)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from clerestory.data import open_data
 from clerestory.data.images import decode_image
-from clerestory.stages.audit.hashing import SIDE, TURNS, hash_images
+from clerestory.stages.audit.hashing import MIN_SIDE, SIDE, TURNS, hash_images
 
 # By pdqhash 0.2.8, the reference in C++, at 512 pixels.
 REFERENCE = {
@@ -32,8 +32,8 @@ REFERENCE = {
 
 
 def means(image: Image.Image) -> NDArray[np.uint8]:
-    small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(small.convert("YCbCr"))[None, ..., 0]
+    reduced = image.convert("YCbCr").reduce(max(1, min(image.size) // MIN_SIDE))
+    return np.asarray(reduced.resize((SIDE, SIDE), Image.Resampling.HAMMING))[None, ..., 0]
 
 
 @pytest.fixture(scope="module")

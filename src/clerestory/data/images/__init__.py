@@ -8,6 +8,21 @@ accepted, and ``decode_process`` is for servers.
 from __future__ import annotations
 
 from clerestory.data.images.decode_process import decode_beside_requests
-from clerestory.data.images.decoding import check_image, decode_image, decode_sample, image_batches
+from clerestory.data.images.decoding import (
+    ImageHeader,
+    check_image,
+    decode_image,
+    decode_sample,
+    decode_small,
+    image_batches,
+)
 
-__all__ = ["check_image", "decode_beside_requests", "decode_image", "decode_sample", "image_batches"]
+__all__ = [
+    "ImageHeader",
+    "check_image",
+    "decode_beside_requests",
+    "decode_image",
+    "decode_sample",
+    "decode_small",
+    "image_batches",
+]

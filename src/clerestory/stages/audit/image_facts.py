@@ -6,7 +6,7 @@ most of the time, so a JPEG is decoded at a fraction of its size, and every fact
 
 from __future__ import annotations
 
-import io
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,10 +20,9 @@ from clerestory.core.errors import ClerestoryError
 from clerestory.core.progress import Progress
 from clerestory.core.provenance import code_digest
 from clerestory.core.sample import Dataset, Sample
-from clerestory.data.images import decode_image
-from clerestory.data.images.metadata import split_metadata
+from clerestory.data.images import ImageHeader, decode_small
 from clerestory.stages.audit.exif import find_exif, has_coordinates, has_only_orientation
-from clerestory.stages.audit.hashing import MIN_SIDE, ORIENTATIONS, PDQ_BYTES, SIDE, hash_images
+from clerestory.stages.audit.hashing import MIN_SIDE, ORIENTATIONS, PDQ_BYTES, SIDE, hash_images, sum_of_fields
 from clerestory.store.answer_cache import AnswerCache, answer_key
 
 BATCH_SIZE = 256  # images of a transaction: a kill loses at most these
@@ -106,40 +105,34 @@ def _facts_of(samples: Sequence[Sample], data: Dataset, threads: ThreadPoolExecu
     def fill(place: int) -> None:
         try:
             content = data.read(samples[place])
-            image = decode_image(content, enough=MIN_SIDE)
+            image, header = decode_small(content, MIN_SIDE)
         except (ClerestoryError, OSError):  # it has gone, or changed, since the data was opened
             return
-        _describe_file(content, facts[place])
+        _describe_file(content, header, facts[place])
         means[place] = _describe_pixels(image, facts[place])
 
     list(threads.map(fill, range(len(samples))))
     hashes = hash_images(means)
     facts["pdq"], facts["quality"], facts["phash"] = hashes.pdq, hashes.quality, hashes.phash
     facts["contrast"] = means.std(axis=(1, 2))
-    facts["brightness"] = np.percentile(means, 95, axis=(1, 2))
-    halves = means.reshape(len(means), THUMB_SIDE, 2, THUMB_SIDE, 2)
-    facts["thumb"] = halves.mean(axis=(2, 4)).round()
+    facts["thumb"] = ((sum_of_fields(means) + 2) // 4).astype(np.uint8)
+    facts["brightness"] = np.percentile(facts["thumb"], 95, axis=(1, 2))
     facts[facts["width"] == 0] = np.zeros(1, FACTS)
     return facts
 
 
-def _describe_file(content: bytes, row: np.void) -> None:
+def _describe_file(content: bytes, header: ImageHeader, row: np.void) -> None:
     """Fill in what the header says."""
-    format_ = next(name for name, start in FORMATS.items() if content.startswith(start))
-    pixel_content, _ = split_metadata(content, format_)  # Pillow warns about malformed metadata as it opens a file
     flags = ImageFlag(0)
-    with Image.open(io.BytesIO(pixel_content), formats=[format_]) as image:
-        row["width"], row["height"] = image.size
-        row["format"] = list(FORMATS).index(format_)
-        if image.mode == "CMYK":
-            flags |= ImageFlag.CMYK
-        if image.has_transparency_data:
-            flags |= ImageFlag.TRANSPARENT
-        if getattr(image, "is_animated", False):
-            flags |= ImageFlag.ANIMATED
-    if format_ == "PNG" and b"acTL" in content[:ANIMATION_BYTES]:
+    row["width"], row["height"] = header.width, header.height
+    row["format"] = list(FORMATS).index(header.format)
+    if header.mode == "CMYK":
+        flags |= ImageFlag.CMYK
+    if header.is_transparent:
+        flags |= ImageFlag.TRANSPARENT
+    if header.is_animated or (header.format == "PNG" and b"acTL" in content[:ANIMATION_BYTES]):
         flags |= ImageFlag.ANIMATED
-    exif = find_exif(content, format_)
+    exif = find_exif(content, header.format)
     if exif and not has_only_orientation(exif):
         flags |= ImageFlag.EXIF
     if has_coordinates(exif):
@@ -149,10 +142,14 @@ def _describe_file(content: bytes, row: np.void) -> None:
 
 def _describe_pixels(image: Image.Image, row: np.void) -> NDArray[np.uint8]:
     """Fill in sharpness and colours of a decoded image; returns its means of brightness (64, 64)."""
-    row["sharpness"] = _sharpness(image.convert("L"))
-    small = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX).convert("YCbCr"))
-    cells = small[..., 1:].reshape(CHROMA_SIDE, SIDE // CHROMA_SIDE, CHROMA_SIDE, SIDE // CHROMA_SIDE, 2)
-    row["chroma"] = cells.mean(axis=(1, 3)).round()
+    factor = min(image.size) // MIN_SIDE
+    if factor > 1:  # what the decoder of a JPEG has already done
+        image = image.reduce(factor)
+    colours = image if image.mode == "YCbCr" else image.convert("YCbCr")
+    row["sharpness"] = _sharpness(colours.getchannel(0))
+    fields = colours.resize((SIDE, SIDE), Image.Resampling.HAMMING)
+    row["chroma"] = np.asarray(fields.reduce(SIDE // CHROMA_SIDE))[..., 1:]
+    small = np.asarray(fields)
     row["colours"] = _colour_shares(small)
     return small[..., 0]
 
@@ -165,17 +162,23 @@ def _colour_shares(small: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _sharpness(grey: Image.Image) -> float:
-    """The standard deviation of the Laplacian, relative to that of the brightness, at 128 pixels of the shorter side.
+    """The standard deviation of the Laplacian, relative to that of the brightness.
 
-    Blur removes the former and leaves the latter; a scene of low contrast loses both.
+    Blur removes the former and leaves the latter; a scene of low contrast loses both. The shorter side has fewer than
+    twice ``MIN_SIDE`` pixels, so that the detail that counts is of a size in proportion to the image.
     """
-    scale = MIN_SIDE / min(grey.size)
-    if scale < 1:
-        size = (max(3, round(grey.width * scale)), max(3, round(grey.height * scale)))
-        grey = grey.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
-    values = np.asarray(grey, dtype=np.float32)
-    if min(values.shape) < 3:
+    if min(grey.size) < 3:
         return 0.0
-    inner = 4 * values[1:-1, 1:-1] - values[:-2, 1:-1] - values[2:, 1:-1] - values[1:-1, :-2] - values[1:-1, 2:]
-    deviation = float(values.std())
-    return float(inner.std()) / deviation if deviation else 0.0
+    values = np.asarray(grey).astype(np.int16)
+    rows = values[1:-1]
+    inner = rows[:, 1:-1] * np.int16(4)
+    for neighbour in (values[:-2, 1:-1], values[2:, 1:-1], rows[:, :-2], rows[:, 2:]):
+        inner -= neighbour
+    deviation = _deviation(values)
+    return _deviation(inner) / deviation if deviation else 0.0
+
+
+def _deviation(values: NDArray[np.int16]) -> float:
+    flat = values.ravel().astype(np.float32)
+    flat -= flat.mean()
+    return math.sqrt(float(flat @ flat) / flat.size)

@@ -23,7 +23,7 @@ from clerestory.stages.audit.image_facts import THUMB_SIDE
 NEIGHBOURS = 32  # proposed for each image,
 MIN_COLOUR_SIMILARITY = 0.8  # if their colours are this similar
 FIELDS = 16  # a side, at which windows are compared
-SIZES = (32, 30, 29, 27, 26, 24, 22)  # of a window, of 32 fields: down to a crop of 31 % of each side
+SIZES = (32, 30, 29, 28, 27, 26, 24, 22)  # of a window, of 32 fields: down to a crop of 31 % of each side
 PROPOSED, CONFIRMED = (
     0.78,
     0.96,
