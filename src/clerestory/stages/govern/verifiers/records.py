@@ -12,7 +12,6 @@ from clerestory.stages.govern.check import Check, Outcome, Verifier, failed, of_
 from clerestory.stages.govern.context import GovernContext
 from clerestory.store import live_events
 from clerestory.store.approvals import ApprovalState, Void, read_approvals
-from clerestory.store.findings import DAMAGED, MISSING
 from clerestory.store.registry_check import GATED
 
 LIVE, PREVIOUS = "live", "previous"
@@ -92,11 +91,12 @@ def decision(context: GovernContext) -> Check:
 
 
 def _recomputed(context: GovernContext, name: str, code: str, nothing: str) -> Check:
-    relevant = [finding for finding in context.release_findings if finding.code in (code, DAMAGED.code, MISSING.code)]
+    relevant = [finding for each in context.release.evidence for finding in context.store.verify_evidence(each)]
+    relevant += [finding for finding in context.release_findings if finding.code == code]
     command = f"clerestory release verify {context.release.ref}"
     if any(finding.state == "fail" for finding in relevant):
         return of_findings(name, relevant, "")
-    done = [finding for finding in relevant if finding.state == "pass" and finding.code == code]
+    done = [finding for finding in relevant if finding.state == "pass"]
     if not done:
         return untested(name, nothing, command)
     return passed(
