@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-documents bench-training bench-serving starter starter-reference photos-space photo-kinds photo-tags \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-documents bench-bundle bench-training bench-serving starter starter-reference photos-space photo-kinds photo-tags \
   experiment-captions experiment-experts clean
 
 help:
@@ -52,7 +52,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: bench-life bench-evaluation bench-images bench-photos bench-documents bench-training bench-serving
+bench: bench-life bench-evaluation bench-images bench-photos bench-documents bench-bundle bench-training bench-serving
 
 bench-life: setup
 	$(BIN)/python bench/life.py
@@ -85,6 +85,9 @@ bench-data-copies: setup
 
 bench-documents: setup
 	$(BIN)/python bench/documents.py
+
+bench-bundle: setup
+	$(BIN)/python bench/bundle.py
 
 bench-training: setup
 	$(BIN)/python bench/training.py

@@ -102,6 +102,7 @@ def test_a_new_key_and_a_revoked_one(place: Path, capsys: pytest.CaptureFixture[
         (["key", "revoke", "k", "--reason", "bored"], "is not a reason"),
         (["key", "revoke", "k", "--reason", "lost", "--until", "soon"], "is not a time"),
         (["release", "bundle", "icons@1", "--out", "b.zip", "--key", "missing"], "there is no key file missing"),
+        (["release", "bundle", "icons@1", "--out", "b.zip", "--key", "home/keys/copy"], "is inside the store"),
         (["release", "bundle", "icons@9", "--out", "b.zip", "--key", "k"], "icons@9"),
         (["release", "bundle", "icons@1", "--out", "shapes", "--key", "k"], "is not empty"),
         (
@@ -116,6 +117,7 @@ def test_wrong_input_is_one_sentence(
     place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
     assert run(["key", "make", "k"]) == 0
+    (place / "home" / "keys" / "copy").write_bytes((place / "k").read_bytes())
     capsys.readouterr()
     assert run(arguments) == 2
     error = capsys.readouterr().err

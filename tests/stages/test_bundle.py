@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import struct
@@ -345,6 +347,14 @@ def test_the_script_in_the_bundle_needs_nothing_of_ours(life: Life, key: Signing
     for arguments in ((tmp_path / "nothing", "--key", public), (tmp_path, "--key", key.path), (tmp_path,)):
         assert run(*arguments).returncode == 2
     assert run(tmp_path, "--key", public).returncode == 1
+
+
+def test_the_verifier_is_small_and_of_an_early_python() -> None:
+    source = Path(verifier.__file__).read_text(encoding="utf-8")
+    ast.parse(source, feature_version=(3, 9))
+    assert len(source.splitlines()) <= 300
+    imported = {name.split(".")[0] for name in re.findall(r"^(?:from|import) (\S+)", source, re.MULTILINE)}
+    assert imported <= sys.stdlib_module_names | {"cryptography"}
 
 
 def test_wrong_input_is_named(life: Life, key: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,8 @@ def bundle_(
     from clerestory.store.signing.keys import public_path, read_key
 
     check_bundle_output(out, force)
-    signer = read_key(key)
     store = open_store(common.home)
+    signer = read_key(key, home=store.home)
     written, problem = bundle_release(
         ref, store, out, signer, with_model=not without_model, force=force, progress=common.out
     )

@@ -51,8 +51,8 @@ def make_(
     from clerestory.store.signing.keys import public_path, read_key
 
     check_output(out, force)
-    signer = read_key(key)
     store = open_store(common.home)
+    signer = read_key(key, home=store.home)
     dataset = view_dataset(store, data, common.out)
     if split:
         if unknown := sorted(set(split) - {sample.split for sample in dataset}):

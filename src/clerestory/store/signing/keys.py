@@ -87,10 +87,7 @@ def make_key(path: Path, owner: str = "", *, home: Path | None = None) -> Signin
     Raises:
         InputError: a file exists, the folder is missing or inside the store, or nothing can be written there.
     """
-    if home is not None and path.absolute().resolve().is_relative_to(home.absolute().resolve()):
-        raise InputError(
-            f"{path} is inside the store {home}, which is copied and shared", "choose a path outside of it"
-        )
+    _refuse_in_store(path, home)
     if visible(owner) != owner or len(owner) > 200:
         raise InputError("the owner of a key is one line of at most 200 characters", "shorten it")
     for each in (path, public_path(path)):
@@ -106,14 +103,19 @@ def make_key(path: Path, owner: str = "", *, home: Path | None = None) -> Signin
     return SigningKey(path, private, public)
 
 
-def read_key(path: Path) -> SigningKey:
+def read_key(path: Path, *, home: Path | None = None) -> SigningKey:
     """Read a private key.
+
+    Args:
+        path: of the file.
+        home: the folder of the store, in which no private key may lie.
 
     Raises:
         NotFound: there is no such file.
-        InputError: others may read the file, or it is not an unencrypted Ed25519 key.
+        InputError: others may read the file, it is not an unencrypted Ed25519 key, or it is in the store.
     """
     content = _read(path)
+    _refuse_in_store(path, home)
     mode = stat.S_IMODE(path.stat().st_mode)
     if os.name == "posix" and mode & _OTHERS and _PRIVATE in content:
         raise InputError(
@@ -184,6 +186,11 @@ def check_clock(earliest: Sequence[tuple[str, str]], when: str) -> None:
             raise InputError(
                 f"the clock says {when}, which is before {what} ({time})", "set the clock of this computer right"
             )
+
+
+def _refuse_in_store(path: Path, home: Path | None) -> None:
+    if home is not None and path.resolve().is_relative_to(home.resolve()):
+        raise InputError(f"{path} is inside the store {home}, which may be shared", "choose a path outside of it")
 
 
 def _read(path: Path) -> bytes:
