@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,38 @@ def test_a_page_is_written_once_and_says_the_same_as_the_terminal(
     assert page.read_text().startswith("<!doctype html>")
     assert run(["data", "audit", str(tmp_path / "pictures"), "--report", str(tmp_path / "no" / "a.html")]) == 2
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_without_a_calibration_the_audit_says_so_and_with_one_how_much_it_may_miss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLERESTORY_HOME", str(tmp_path / "home"))
+    data = tmp_path / "pictures"
+    data.mkdir()
+    for seed in range(22):
+        (data / f"{seed:02d}.jpg").write_bytes(jpeg(scene(seed)))
+    before = {path.name: path.read_bytes() for path in data.iterdir()}
+    command = ["data", "audit", str(data), "--set", "min_sharpness=0", "--set", "licences.allow_unknown=true"]
+    page = tmp_path / "audit.html"
+    assert run([*command, "--report", str(page)]) == 0
+    said = capsys.readouterr().out
+    assert "was not measured on this data (not calibrated)" in said
+    assert f"clerestory data audit {data} --calibrate" in said
+    assert "not calibrated" in page.read_text()
+    assert run([*command, "--calibrate", "--samples", "22"]) == 0
+    said = capsys.readouterr().out
+    assert "none was reported; at most" in said
+    assert "Calibrated on" in said
+    assert run([*command, "--report", str(page), "--force"]) == 0  # the calibration is still valid
+    assert "What the checks detect" in page.read_text()
+    assert "cluster" not in page.read_text()
+    assert {path.name: path.read_bytes() for path in data.iterdir()} == before
+    (data / "new.jpg").write_bytes(jpeg(scene(99)))
+    capsys.readouterr()
+    assert run([*command, "--json"]) == 0  # other data
+    assert json.loads(capsys.readouterr().out)["calibration"] is None
+    for path in data.glob("1*.jpg"):
+        path.unlink()
+    assert run([*command, "--calibrate"]) == 2
+    assert "needs 20 or more" in capsys.readouterr().err
+    assert run([*command, "--calibrate", "--samples", "3"]) == 2

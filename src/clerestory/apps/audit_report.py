@@ -9,6 +9,7 @@ from functools import partial
 from shlex import quote
 
 from clerestory.apps.acceptance import describe_state, is_open
+from clerestory.apps.audit_calibration import calibrated_detectors, trust_sentence
 from clerestory.apps.audit_topics import (
     LEFT_OUT_SAMPLES,
     LICENCES,
@@ -32,6 +33,7 @@ from clerestory.report.audit_page import (
     BADGES,
     AuditPage,
     CheckedTopic,
+    DetectorLine,
     FindingSheet,
     ScoreLine,
     SheetGroup,
@@ -173,6 +175,7 @@ def audit_page(
     config: AuditConfig,
     progress: Progress = QUIET,
     given: Sequence[Acceptance] = (),
+    calibration: Evidence | None = None,
 ) -> AuditPage:
     """The page of an audit, with thumbnails of the images concerned.
 
@@ -184,6 +187,7 @@ def audit_page(
         config: the limits that it had.
         progress: reports the thumbnails.
         given: the acceptances of the dataset.
+        calibration: of exactly this data, if there is one.
     """
     evidence, found = result.evidence, audit_findings(result.evidence, result.detections, given)
     thumbnails = _Thumbnails(data, _shown_samples(found), progress)
@@ -211,6 +215,11 @@ def audit_page(
             for s in result.scores
         ),
         facts=_facts(evidence, data, config),
+        detectors=tuple(
+            DetectorLine(format.capital(each.title), each.recall, each.weakest, each.precision, each.silence)
+            for each in (calibrated_detectors(calibration, result.detections, len(data)) if calibration else ())
+        ),
+        trust=format.sentence(trust_sentence(calibration, _safe_name(data.name))),
         command=f"clerestory data audit {quote(_safe_name(data.name))} --csv findings.csv",
     )
 
@@ -409,7 +418,6 @@ def _not_checked(found: Sequence[AuditFinding], evidence: Evidence) -> list[str]
     return [
         *left_out,
         *unchecked(bool(evidence.facts.get("captions_matched")), bool(evidence.facts.get("packs"))),
-        "The checks are automatic and miss things: that nothing was found does not prove that nothing is there.",
     ]
 
 

@@ -16,7 +16,7 @@ from clerestory.cli.output import PLAIN, Common
 from clerestory.cli.settings import read_settings, settings_table
 from clerestory.core.codec import encode
 from clerestory.core.errors import InputError
-from clerestory.core.evidence import Measurement
+from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.findings import finding_codes
 from clerestory.core.outputs import check_output, write_output
 from clerestory.core.units import plural
@@ -43,6 +43,9 @@ def audit_(
     model: str = "",
     pack: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
     key: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
+    calibrate: Annotated[bool, Parameter(negative=())] = False,
+    samples: int = 200,
+    seed: int = 0,
     report: Path | None = None,
     csv: Path | None = None,
     force: Annotated[bool, Parameter(negative=())] = False,
@@ -63,6 +66,10 @@ def audit_(
         pack: Also find images and captions of this hash pack ("data pack make"), such as that of a benchmark; may be
             given several times.
         key: The public key of whoever signed a --pack; may be given several times.
+        calibrate: Also measure how much the audit detects: plant copies, leaks, blank, blurred and dark images,
+            coordinates and personal data (with --model also wrong captions) in a copy of the data in memory.
+        samples: With --calibrate, the images in which faults are planted.
+        seed: With --calibrate, chooses the images and the faults.
         report: Write a page with the images of every finding to this file, such as audit.html. It needs no network.
         csv: Write a row for each finding and sample to this file.
         force: Overwrite the files of --report and --csv.
@@ -71,7 +78,9 @@ def audit_(
         settings: Only list every setting with its default, range and meaning.
     """
     from clerestory.apps.acceptance import dataset_acceptances
+    from clerestory.apps.audit_calibration import calibrate_source, current_calibration
     from clerestory.apps.auditing import audit_source  # here, because they import numpy
+    from clerestory.stages.audit.calibration.config import CalibrationConfig
     from clerestory.stages.audit.config import AuditConfig
     from clerestory.store import open_store
 
@@ -79,6 +88,7 @@ def audit_(
         common.out.result(*settings_table(AuditConfig))
         return 0
     chosen = read_settings(AuditConfig, config, {}, set_)
+    extent = CalibrationConfig(samples=samples, seed=seed)
     for path in filter(None, (report, csv)):
         check_output(path, force)
     packs = _read_packs(pack, key)
@@ -86,14 +96,19 @@ def audit_(
     audited = audit_source(store, data, chosen, common.out, model, packs)
     dataset, result = audited.data, audited.audit
     given = dataset_acceptances(store, data)
-    failed = _show(result, data, given, common)
+    if calibrate:
+        calibrate_source(dataset, store, chosen, extent, common.out, model)
+    calibration = current_calibration(store, dataset, chosen)
+    failed = _show(result, data, given, calibration, common)
     if not (report or csv) and result.detections:
         common.out.next(f"clerestory data audit {quote(data)} --report audit.html")
     if report:
         from clerestory.apps.audit_report import audit_page
         from clerestory.report.audit_page import render_audit
 
-        write_output(report, render_audit(audit_page(dataset, result, chosen, common.out, given)).encode(), force)
+        write_output(
+            report, render_audit(audit_page(dataset, result, chosen, common.out, given, calibration)).encode(), force
+        )
         common.out.write_line(f"wrote {report}")
     if csv:
         from clerestory.apps.captioning import captions_csv
@@ -103,9 +118,10 @@ def audit_(
     return 1 if failed else 0
 
 
-def _show(result: Audit, data: str, given: list[Acceptance], common: Common) -> int:
+def _show(result: Audit, data: str, given: list[Acceptance], calibration: Evidence | None, common: Common) -> int:
     """Print the findings; returns how many failed."""
     from clerestory.apps.acceptance import describe_state
+    from clerestory.apps.audit_calibration import trust_sentence
     from clerestory.apps.audit_report import acceptance_states, audit_findings, with_acceptances
 
     evidence = result.evidence
@@ -137,11 +153,15 @@ def _show(result: Audit, data: str, given: list[Acceptance], common: Common) -> 
         lines += [f"  {line}" for line in describe_state(each.acceptance)]
         if finding.fix and finding.state != "accepted":
             lines.append(Text(f"  fix: {finding.fix}", "dim"))
+    if calibration is not None:
+        lines.append(_calibration_table(calibration, result, samples))
+    lines.append(Text(trust_sentence(calibration, data), "dim"))
     # The evidence has the findings as they were measured; who asks for JSON gets them as they stand today.
     states = acceptance_states(evidence, result.detections, given)
     findings = with_acceptances(evidence, states)
     held = list(dict.fromkeys(acceptance for state in states for acceptance in state.holding))
-    common.out.result({"id": evidence.id, **encode(evidence), "findings": findings, "acceptances": held}, *lines)
+    shown = {"findings": findings, "acceptances": held, "calibration": calibration}
+    common.out.result({"id": evidence.id, **encode(evidence), **shown}, *lines)
     return failed
 
 
@@ -155,6 +175,18 @@ def _read_packs(packs: tuple[Path, ...], keys: tuple[Path, ...]) -> list[HashPac
         raise InputError("--key has no use without --pack", "name the hash pack: --pack FILE")
     trusted = [read_public_key(path) for path in keys]
     return [read_pack(path, trusted) for path in packs]
+
+
+def _calibration_table(calibration: Evidence, result: Audit, samples: int) -> Table:
+    from clerestory.apps.audit_calibration import calibrated_detectors
+
+    table = Table(
+        "", "planted faults", "detected (recall)", "reports that are right (precision)", "this audit", box=None
+    )
+    for each in calibrated_detectors(calibration, result.detections, samples):
+        recall = f"{each.recall}; {each.weakest}" if each.weakest else each.recall
+        table.add_row(each.code, each.title, recall, each.precision, each.silence)
+    return table
 
 
 def _score_line(score: CorrectedScore) -> str:

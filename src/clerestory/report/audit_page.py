@@ -139,6 +139,25 @@ class ScoreLine:
 
 
 @dataclass(frozen=True, slots=True)
+class DetectorLine:
+    """How well one detector works on this data, as a calibration measured it.
+
+    Attributes:
+        name: of its finding.
+        recall: the share of planted faults that were reported, with n and interval.
+        weakest: the kind of fault that is reported least often.
+        precision: the share of reports that were planted.
+        silence: what follows for the images that were not reported.
+    """
+
+    name: str
+    recall: str
+    weakest: str
+    precision: str
+    silence: str
+
+
+@dataclass(frozen=True, slots=True)
 class AuditPage:
     """Everything that the page of an audit shows.
 
@@ -151,6 +170,8 @@ class AuditPage:
         scores: of a model, if images leaked.
         facts: when, of what and with which limits.
         command: lists every image of every finding.
+        trust: how far the silence of the audit can be trusted; a sentence.
+        detectors: the numbers behind it, if the audit was calibrated on this data.
     """
 
     dataset: str
@@ -161,6 +182,8 @@ class AuditPage:
     scores: tuple[ScoreLine, ...]
     facts: tuple[tuple[str, str], ...]
     command: str
+    trust: str = ""
+    detectors: tuple[DetectorLine, ...] = ()
 
     @property
     def state(self) -> str:

@@ -27,4 +27,21 @@ METRICS = (
         "The share of samples whose image or a caption is in a hash pack that the audit was given.",
         topic="validity",
     ),
+    Metric(
+        "detector_recall",
+        "share",
+        "higher",
+        "Planted faults that the audit reports (recall)",
+        "The share of faults, planted in a copy of the user's own data, that the audit reports; the slice names the "
+        "code of the finding and the kind of fault.",
+        topic="validity",
+    ),
+    Metric(
+        "detector_precision",
+        "share",
+        "higher",
+        "Reports of the audit that are planted faults (precision)",
+        "The share of what the audit reports after planting, and did not report before, that was planted.",
+        topic="validity",
+    ),
 )

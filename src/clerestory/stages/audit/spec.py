@@ -9,6 +9,7 @@ SPEC = StageSpec(
     verb_past="audited",
     order=5,
     code_layers=("core", "data", "stats", "models/languages", "stages/audit"),
+    code_excluded=("stages/audit/calibration",),
     command="clerestory data audit{data}",
     config="clerestory.stages.audit.config:AuditConfig",
     exports=Tags(audit="clerestory.stages.audit.run:audit", AuditConfig="clerestory.stages.audit.config:AuditConfig"),
