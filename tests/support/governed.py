@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from tests.support.release_life import BOUNDS, DATA, POLICY, Life
@@ -91,4 +92,7 @@ def context_of(life: Life, release: Release, state: str = "fresh", changed: tupl
         verify_release=lambda: verify(release.ref, life.store),
         suite_evidence=suites,
         model_card=lambda: f"# {release.ref}",
+        bill_of_materials=lambda: json.dumps(
+            {"metadata": {"component": {"hashes": [{"alg": "SHA-256", "content": release.model}]}}, "components": [{}]}
+        ).encode(),
     )

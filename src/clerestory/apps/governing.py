@@ -79,6 +79,7 @@ def govern_context(store: Store, release: Release) -> GovernContext:
         verify_release=lambda: _verify(store, release),
         suite_evidence=lambda: _suites(store, release),
         model_card=lambda: _card(store, release),
+        bill_of_materials=lambda: _bill(store, release),
         audit_findings=lambda name, evidence: _with_acceptances(store, name, evidence),
     )
 
@@ -122,6 +123,13 @@ def _with_acceptances(store: Store, name: str, evidence: Evidence) -> Sequence[F
         code for code, own in concerned.items() if acceptance_state(given, code, own.samples, own.count).is_accepted
     }
     return [replace(each, state="accepted") if each.code in accepted else each for each in evidence.findings]
+
+
+def _bill(store: Store, release: Release) -> bytes:
+    from clerestory.report.collect import collect  # here, because it imports the client of the hub
+    from clerestory.report.documents.bom import ml_bom
+
+    return ml_bom(collect(store, release.ref))
 
 
 def _card(store: Store, release: Release) -> str:

@@ -98,7 +98,15 @@ def test_one_broken_verifier_takes_exactly_its_items(life: Life) -> None:
 
 def _functions(context: GovernContext) -> dict[str, object]:
     """A context of its own, without what another run has read."""
-    names = ("store", "release", "verify_release", "suite_evidence", "model_card", "audit_findings")
+    names = (
+        "store",
+        "release",
+        "verify_release",
+        "suite_evidence",
+        "model_card",
+        "bill_of_materials",
+        "audit_findings",
+    )
     return {name: getattr(context, name) for name in names}
 
 
@@ -266,6 +274,18 @@ def test_an_approval_names_the_people(life: Life) -> None:
     assert "made live by Grace" in message
     assert "submitted by Ada" in message
     assert "better" in message
+
+
+def test_documents_about_another_model_fail(life: Life) -> None:
+    context, release = governed(life)
+    wrong = context.bill_of_materials().replace(release.model.encode(), b"0" * 64)
+    context.bill_of_materials = lambda: wrong
+    context.model_card = lambda: "# icons@77"
+    for name in ("bill_of_materials", "model_card"):
+        assert outcome(context, name).outcome is Outcome.FAILED, name
+    empty = GovernContext(life.store, release)
+    for name in ("bill_of_materials", "model_card", "numbers"):
+        assert outcome(empty, name).outcome is Outcome.UNTESTED, name
 
 
 def test_the_code_of_an_audit_is_the_current_one(life: Life) -> None:

@@ -57,6 +57,10 @@ def _no_card() -> str:
     return ""
 
 
+def _no_bom() -> bytes:
+    return b""
+
+
 def _as_measured(name: str, evidence: Evidence) -> Sequence[Finding]:
     return evidence.findings
 
@@ -71,6 +75,7 @@ class GovernContext:
         verify_release: the checks of ``clerestory release verify``.
         suite_evidence: the state of every suite of the evaluation.
         model_card: the model card as it is written from the record.
+        bill_of_materials: the CycloneDX bill of materials as it is written from the record.
         audit_findings: the findings of an audit of the data of a name, those as ``accepted`` that a person accepts.
     """
 
@@ -79,6 +84,7 @@ class GovernContext:
     verify_release: Callable[[], Sequence[Finding]] = _nothing
     suite_evidence: Callable[[], Sequence[SuiteEvidence]] = _no_suites
     model_card: Callable[[], str] = _no_card
+    bill_of_materials: Callable[[], bytes] = _no_bom
     audit_findings: Callable[[str, Evidence], Sequence[Finding]] = _as_measured
     _codes: dict[str, str] = field(default_factory=dict)
 

@@ -113,7 +113,7 @@ def _audited_part(
         first = failing[0]
         more = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
         message = f"{first.code} {finding_codes()[first.code].title} in {part.label}: {first.message}{more}"
-        return failed(name, message, ids, f"clerestory data audit {quote(part.name)} --report audit.html")
+        return failed(name, f"{message}; remedy: {first.fix}", ids)
     counts = Counter[str](finding.state for finding in relevant)
     noted = [plural(counts[state], word) for state, word in NOTED if counts[state]]
     rest = f" ({', '.join(noted)})" if noted else ""
@@ -219,7 +219,8 @@ def model_licences(context: GovernContext) -> Check:
     failing = [finding for finding in evidence.findings if finding.state == "fail"]
     if failing:
         more = f" (and {len(failing) - 1} more)" if len(failing) > 1 else ""
-        return failed(name, f"{failing[0].where}: {failing[0].message}{more}", (evidence.id,), command, 5)
+        message = f"{failing[0].where}: {failing[0].message}{more}; remedy: {failing[0].fix}"
+        return failed(name, message, (evidence.id,))
     return passed(
         name, f"the policy of the licence check of {evidence.created[:10]} allows every source", (evidence.id,)
     )

@@ -109,7 +109,9 @@ def self_test(context: GovernContext) -> Check:
         return failed("self_test", f"{problems[0].where}: {problems[0].message}", (evidence.id,))
     missed = [finding for finding in evidence.findings if finding.state in ("fail", "warn")]
     if missed:
-        return failed("self_test", f"the self-test missed a fault: {missed[0].message}", (evidence.id,), command)
+        return failed(
+            "self_test", f"the self-test missed a fault: {missed[0].message}; remedy: {missed[0].fix}", (evidence.id,)
+        )
     return passed("self_test", f"the self-test of {evidence.created[:10]} detected the injected faults", (evidence.id,))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 from clerestory.core.digest import short
@@ -206,9 +207,23 @@ def model_card(context: GovernContext) -> Check:
     if not card.strip():
         return untested("model_card", "no model card was written", command, 5)
     if context.release.model[:12] not in card and context.release.ref not in card:
-        return failed("model_card", f"the model card does not name {context.release.ref}", command=command)
+        return failed("model_card", f"the model card does not name {context.release.ref}")
     lines = sum(bool(line.strip()) for line in card.splitlines())
     return passed("model_card", f"a model card of {plural(lines, 'line')} is written from the record: {command}")
+
+
+def bill_of_materials(context: GovernContext) -> Check:
+    """The machine-learning bill of materials can be written, and names exactly this model."""
+    name, ref = "bill_of_materials", context.release.ref
+    content = context.bill_of_materials()
+    if not content:
+        return untested(name, "no bill of materials was written", f"clerestory release bom {ref}", 5)
+    bill = json.loads(content)
+    model = bill.get("metadata", {}).get("component", {})
+    if context.release.model not in {each.get("content") for each in model.get("hashes", ())}:
+        return failed(name, f"the bill of materials does not name the model of {ref}")
+    parts = len(bill.get("components", ()))
+    return passed(name, f"a CycloneDX bill of materials with {plural(parts, 'component')} is written from the record")
 
 
 def change_record(context: GovernContext) -> Check:
@@ -250,5 +265,6 @@ VERIFIERS = (
     Verifier("tooling", "Are code, settings and environment recorded?", tooling),
     Verifier("computing", "Are time and memory recorded?", computing),
     Verifier("model_card", "Can the model card be written from the record?", model_card),
+    Verifier("bill_of_materials", "Can its bill of materials be written?", bill_of_materials),
     Verifier("change_record", "Was it compared with the release before it?", change_record),
 )
