@@ -175,6 +175,10 @@ def test_data_say_who_brought_them_in(own_world: World) -> None:
     retrained(own_world, "a" * 64, data="shop", images=5, licences=("MIT",), licence_images=(5,))
     data = components_of(own_world.store, own_world.final.model)[0]
     assert (data.basis, data.added_by, data.source) == (Basis.RECORDED, "ben", "./shop")
+    fixed = Tags(digest="a" * 64, made_from="b" * 64, parent="shop")
+    own_world.store.journal.append(Event("data_fixed", "shop2", "eve", "", "2027-02-04T00:00:00+00:00", fixed))
+    data = components_of(own_world.store, own_world.final.model)[0]
+    assert (data.added_by, data.source) == ("eve", "shop (digest bbbbbbbbbbbb) by a fix")
     assert "recorded by this store" in provenance_view((data,)).components[0].facts
 
 

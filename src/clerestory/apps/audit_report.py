@@ -285,7 +285,7 @@ def _sheet(
             SheetGroup(tuple(show(sample) for sample in shown), len(group))
             for shown, group in zip(_shown_groups(detection), detection.groups, strict=False)
         ]
-    message = _safe(finding.message) if detection or len(each.all) == 1 else plural(len(each.all), "case")
+    message = safe_text(finding.message) if detection or len(each.all) == 1 else plural(len(each.all), "case")
     limit = _limit(finding.code, config)
     return FindingSheet(
         anchor=anchor,
@@ -294,16 +294,16 @@ def _sheet(
         code=finding.code,
         title=format.capital(code.title),
         message=" ".join(filter(None, (format.sentence(message), limit))),
-        fix=format.sentence(_safe(finding.fix)),
+        fix=format.sentence(safe_text(finding.fix)),
         why=topic_of(finding.code).why if finding.state in ("fail", "warn") else "",
         extent=_extent(each, len(data)),
         documentation=code.documentation,
         images=alone,
         groups=tuple(groups),
-        places=() if detection else tuple((_safe_name(f.where), _safe(f.message)) for f in each.all[:MAX_PLACES]),
+        places=() if detection else tuple((_safe_name(f.where), safe_text(f.message)) for f in each.all[:MAX_PLACES]),
         more=_more(each, len(alone)),
         is_closed=finding.severity == "info" or finding.state not in ("fail", "warn"),
-        acceptance=tuple(format.sentence(_safe(line)) for line in describe_state(each.acceptance)),
+        acceptance=tuple(format.sentence(safe_text(line)) for line in describe_state(each.acceptance)),
     )
 
 
@@ -350,14 +350,14 @@ def _image(
     if detection.groups and small:
         notes += [f"{small.original[0]:,} × {small.original[1]:,} pixels", _file_size(small.num_bytes)]
     if sample_id in detection.notes and code != image_findings.LEAKAGE.code:  # its notes name the split
-        notes.append(_safe(detection.notes[sample_id]))
+        notes.append(safe_text(detection.notes[sample_id]))
     return SheetImage(
         name=_safe_name(sample_id),
         thumbnail=small.uri if small else "",
         width=small.size[0] if small else 0,
         height=small.size[1] if small else 0,
         alt=texts[0] if texts and code not in _CAPTION_CODES else f"image {_safe_name(sample_id)}",
-        split=_SPLITS.get(sample.split, _safe(sample.split)),
+        split=_SPLITS.get(sample.split, safe_text(sample.split)),
         is_evaluated=sample.split not in ("", TRAIN),
         notes=tuple(notes),
         captions=texts if code in _CAPTION_CODES else (),
@@ -374,7 +374,7 @@ def _captions(sample: Sample) -> tuple[str, ...]:
     return tuple(shown)
 
 
-def _safe(text: str) -> str:
+def safe_text(text: str) -> str:
     """A text that may quote the data, such as a file name, without personal data and control characters."""
     for found in reversed(find_personal_data(text)):
         text = text[: found.start] + HIDDEN + text[found.end :]
@@ -387,7 +387,7 @@ def _safe_name(name: str) -> str:
     Its extension is apart: an address with one behind it is taken for the name of a file, such as ``icon@2x.png``.
     """
     stem, dot, extension = name.rpartition(".")
-    name = _safe(stem) + dot + _safe(extension)
+    name = safe_text(stem) + dot + safe_text(extension)
     half = MAX_NAME // 2
     return name if len(name) <= MAX_NAME else f"{name[:half]}…{name[-half:]}"
 
@@ -414,7 +414,7 @@ def _checked(topic: AuditTopic, found: Sequence[AuditFinding], data: Dataset, ha
 
 
 def _not_checked(found: Sequence[AuditFinding], evidence: Evidence) -> list[str]:
-    left_out = [format.sentence(_safe(each.finding.message)) for each in found if each.finding.state == "not_run"]
+    left_out = [format.sentence(safe_text(each.finding.message)) for each in found if each.finding.state == "not_run"]
     return [
         *left_out,
         *unchecked(bool(evidence.facts.get("captions_matched")), bool(evidence.facts.get("packs"))),
@@ -432,7 +432,7 @@ def _facts(evidence: Evidence, data: Dataset, config: AuditConfig) -> tuple[tupl
     return (
         ("When", format.when(evidence.created)),
         ("Took", duration(evidence.cost.seconds)),
-        ("Images", f"{len(data):,} ({_safe(named)})"),
+        ("Images", f"{len(data):,} ({safe_text(named)})"),
         ("Captions", f"{sum(len(sample.captions) for sample in data):,}"),
         ("Changed settings", ", ".join(changed) or "none"),
         ("Data", short(data.digest)),

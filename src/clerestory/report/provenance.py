@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from clerestory.core.digest import short
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.evidence import Evidence
 from clerestory.core.sample import Dataset
@@ -26,7 +27,8 @@ from clerestory.store import Store
 CHECKPOINTS = ("early_model", "late_model")
 PHOTOS_CARD = Path(str(files("clerestory"))) / PHOTOS / "card.md"
 MAX_BASES = 8  # a fine-tuned model of a fine-tuned model …; a limit, should two ever name one another
-DATA_ADDED, MODEL_ADDED = "data_added", "model_added"  # events that say who brought something in
+# Events that say who brought something in, or made it from something else.
+DATA_ADDED, DATA_FIXED, MODEL_ADDED = "data_added", "data_fixed", "model_added"
 PACKAGE, CARD = "the package Clerestory", "its model card"
 _OTHER = "other"  # of a model card: the licence has a name of its own
 
@@ -268,13 +270,17 @@ def _text_tower(folder: Path | None, part_of: str) -> Iterator[Component]:
 def _arrivals(store: Store) -> dict[str, _Arrival]:
     """By digest: who brought data or a model into the store first."""
     try:
-        records = store.journal.records(kinds=(DATA_ADDED, MODEL_ADDED))
+        records = store.journal.records(kinds=(DATA_ADDED, DATA_FIXED, MODEL_ADDED))
     except ClerestoryError:
         return {}  # a damaged journal is reported elsewhere
     arrivals: dict[str, _Arrival] = {}
     for event in (record.event for record in records):
-        digest = event.details.get("digest", "") if event.kind == DATA_ADDED else event.subject
-        arrivals.setdefault(digest, _Arrival(event.who, event.when, event.details.get("source", "")))
+        digest = event.subject if event.kind == MODEL_ADDED else event.details.get("digest", "")
+        if event.kind == DATA_FIXED:
+            parent = f"{event.details['parent']} (digest {short(event.details['made_from'])}) by a fix"
+            arrivals[digest] = _Arrival(event.who, event.when, parent)
+        else:
+            arrivals.setdefault(digest, _Arrival(event.who, event.when, event.details.get("source", "")))
     return arrivals
 
 

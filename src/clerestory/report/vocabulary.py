@@ -136,6 +136,9 @@ KINDS = {"self_test": "self-test"}
 EVENTS = {
     "data_added": "added a dataset",
     "model_added": "added a model",
+    "data_fixed": "made it by a fix of another dataset",
+    "finding_accepted": "accepted a finding",
+    "acceptance_withdrawn": "withdrew an acceptance",
     "gated": "submitted it to the gate",
     "undecided": "submitted it to the gate, which could not decide",
     "approval_requested": "requested its approval",

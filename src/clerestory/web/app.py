@@ -57,7 +57,7 @@ class _NumberConvertor(Convertor[int]):
 
 register_url_convertor("number", _NumberConvertor())
 LOG = logging.getLogger("clerestory.web")
-RELEASES, EVIDENCE = "clerestory.web.releases", "clerestory.web.evidence"
+DATA, RELEASES, EVIDENCE = "clerestory.web.data", "clerestory.web.releases", "clerestory.web.evidence"
 
 
 def create_app(
@@ -160,6 +160,10 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route("/releases", _imported_later(RELEASES, "releases_page"), methods=["GET"]),
         Route("/releases/{name}/{number:number}", _imported_later(RELEASES, "release_page"), methods=["GET"]),
         Route("/releases/{name}/{number:number}/report", _imported_later(RELEASES, "report_page"), methods=["GET"]),
+        Route("/data", _imported_later(DATA, "datasets_page"), methods=["GET"]),
+        Route("/data/{name}", _imported_later(DATA, "dataset_findings_page"), methods=["GET"]),
+        Route("/data/{name}", _imported_later(DATA, "decide"), methods=["POST"]),
+        Route("/data/{name}/audit", _imported_later(DATA, "contact_sheets"), methods=["GET"]),
         Route("/evidence/{id}.json", _imported_later(EVIDENCE, "evidence_json"), methods=["GET"]),
         Route("/evidence/{id}", _imported_later(EVIDENCE, "evidence_page"), methods=["GET"]),
         Route("/images/{sample:path}", images.image, methods=["GET"]),

@@ -66,6 +66,9 @@ _EVENTS = {
     "rolled_back": ("back", "unsure"),
     "data_added": ("add", "soft"),
     "model_added": ("add", "soft"),
+    "data_fixed": ("add", "sky"),
+    "finding_accepted": ("yes", "sky"),
+    "acceptance_withdrawn": ("undo", "unsure"),
 }
 OTHER_MODEL = (
     "for photographs, start the server with another model: clerestory serve --model photos searches them, "

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clerestory.core.codec import Facts, Tags, encode
+from clerestory.core.codec import Facts, Tags, decode, encode
 from clerestory.core.digest import canonical, digest, digest_bytes
 from clerestory.core.evidence import Evidence, Measurement, Recipe, Subject
 from clerestory.core.files import expand_user
+from clerestory.core.findings import FindingCode, finding_codes
 from clerestory.core.licences.table import extended_table, licence_table
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
@@ -35,7 +36,7 @@ from clerestory.stats.aggregate import measure
 from clerestory.stats.rows import write_rows
 from clerestory.store import Store
 
-KIND, ARTIFACT = "audit", "detections"
+KIND, ARTIFACT, SETTINGS = "audit", "detections", "settings"
 LEAKED_COLUMN, CONTAMINATED_COLUMN = LEAKED, CONTAMINATED  # also the names of their metrics
 
 
@@ -101,12 +102,7 @@ def audit(
         detections += check_packs(data, facts, packs, progress)
         detections += of_model or []
         detections.sort(key=lambda each: (each.code.code, each.reason))
-        evaluation, scores = "", list[CorrectedScore]()
-        causes = {LEAKED: leaked_samples(detections), CONTAMINATED: contaminated_samples(detections)}
-        for cause, samples in causes.items():
-            if model and samples:
-                evaluation, corrected = correct_scores(samples, model, data.digest, store, cause)
-                scores += corrected
+        evaluation, scores = _corrected(detections, model, data.digest, store)
         rows = _rows(data, detections, bool(packs))
         measurements = _measurements(rows, detections)
     for score in scores:
@@ -125,7 +121,12 @@ def audit(
         cost=meter.cost,
         created=now(),
         rows=store.blobs.put(write_rows(rows)),
-        artifacts=Tags({ARTIFACT: store.blobs.put(canonical(_stored(detections)))}),
+        artifacts=Tags(
+            {
+                ARTIFACT: store.blobs.put(canonical(_stored(detections))),
+                SETTINGS: store.blobs.put(canonical(config)),
+            }
+        ),
         facts=Facts(
             dataset=data.name,
             samples=len(data),
@@ -143,6 +144,48 @@ def read_detections(evidence: Evidence, store: Store) -> list[dict[str, Any]]:
     """The stored detections of an audit: code, reason, samples, groups and notes, as plain data."""
     stored: list[dict[str, Any]] = json.loads(store.blobs.get(evidence.artifacts[ARTIFACT]))
     return stored
+
+
+def _corrected(
+    detections: Sequence[Detection], model: str, data: str, store: Store
+) -> tuple[str, list[CorrectedScore]]:
+    """The scores of a model without the leaked samples, then without those of hash packs; and of which evaluation."""
+    evaluation, scores = "", list[CorrectedScore]()
+    causes = {LEAKED: leaked_samples(detections), CONTAMINATED: contaminated_samples(detections)}
+    for cause, samples in causes.items():
+        if model and samples:
+            evaluation, corrected = correct_scores(samples, model, data, store, cause)
+            scores += corrected
+    return evaluation, scores
+
+
+def read_audit(evidence: Evidence, store: Store) -> tuple[Audit, AuditConfig]:
+    """A stored audit as ``audit`` returned it, and its settings; images are not read.
+
+    Raises:
+        IntegrityError, NotFound: a stored part of it is damaged or missing.
+    """
+    stored, codes = read_detections(evidence, store), finding_codes()
+    findings = evidence.findings[len(evidence.findings) - len(stored) :]
+    detections = [
+        Detection(
+            codes.get(finding.code) or FindingCode(finding.code, finding.severity, finding.code),
+            finding.message,
+            tuple(each["samples"]),
+            int(finding.details.number("checked")),
+            tuple(map(tuple, each["groups"])),
+            Tags(each["notes"]),
+            each["reason"],
+            finding.state,
+            finding.severity,
+            finding.fix,
+        )
+        for each, finding in zip(stored, findings, strict=True)
+    ]
+    settings = evidence.artifacts.get(SETTINGS, "")
+    config = decode(AuditConfig, json.loads(store.blobs.get(settings))) if settings else AuditConfig()
+    _, scores = _corrected(detections, evidence.subject.model, evidence.subject.data, store)
+    return Audit(evidence, tuple(detections), tuple(scores)), config
 
 
 def _stored(detections: Sequence[Detection]) -> list[dict[str, Any]]:
