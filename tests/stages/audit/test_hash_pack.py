@@ -12,16 +12,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from clerestory.cli.main import run
+from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
 from clerestory.core.errors import InputError, NotFound
+from clerestory.core.evidence import Cost, Evidence, Recipe, Subject
 from clerestory.core.progress import QUIET
+from clerestory.core.provenance import now
 from clerestory.core.sample import Dataset
 from clerestory.data import open_data
+from clerestory.stages.audit.corrected_scores import CONTAMINATED
 from clerestory.stages.audit.hash_pack import (
     KIND,
     NGRAM,
@@ -30,14 +34,15 @@ from clerestory.stages.audit.hash_pack import (
     make_pack,
     normalised_words,
     read_pack,
+    shared_texts,
     sign_pack,
 )
 from clerestory.stages.audit.hashing import TURNS
 from clerestory.stages.audit.image_facts import read_image_facts
 from clerestory.stages.audit.pack_check import check_packs, contaminated_samples
 from clerestory.stages.audit.run import audit, read_detections
-from clerestory.stats.aggregate import recompute
-from clerestory.stats.rows import read_rows
+from clerestory.stats.aggregate import measure, recompute
+from clerestory.stats.rows import read_rows, write_rows
 from clerestory.store import Store
 from clerestory.store.signing.keys import SigningKey, make_key, public_path
 from clerestory.store.signing.statements import SignedFile, sign_statement
@@ -105,12 +110,14 @@ def naive_hashes(text: str, salt: str) -> list[bytes]:
     return [hashlib.sha256(bytes.fromhex(salt) + gram.encode()).digest()[:16] for gram in grams]
 
 
+@settings(deadline=None)  # the first call makes the patterns of words
 @given(WORDS)
 def test_hashes_are_those_of_the_definition(words: list[str]) -> None:
     text = " ".join(words)
     assert caption_hashes(text, SALT) == naive_hashes(text, SALT)
 
 
+@settings(deadline=None)  # the first call makes the patterns of words
 @given(
     WORDS, st.sampled_from([str.upper, str.title, lambda text: text.replace(" ", "  , "), lambda text: f"«{text}!»"])
 )
@@ -133,6 +140,19 @@ def test_letters_of_scripts_without_spaces_are_words() -> None:
     ]
     assert len(caption_hashes("\u5927\u304d\u306a\u8d64\u3044\u5bb6", SALT)) == 1
     assert normalised_words("\ud55c\uad6d \uc9d1 \uff21") == ["\ud55c\uad6d", "\uc9d1", "a"]
+
+
+@settings(deadline=None)  # the first call makes the patterns of words
+@given(
+    st.lists(st.binary(min_size=16, max_size=16), max_size=20),
+    st.lists(st.binary(min_size=16, max_size=16), max_size=20),
+)
+def test_shared_hashes_are_those_of_a_set(known: list[bytes], sought: list[bytes]) -> None:
+    rows = sorted(set(known))
+    texts = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 16)
+    pack = HashPack("x", SALT, np.zeros((0, 32), np.uint8), texts)
+    both = sought + known[::2] + [each[:15] + b"\0" for each in known]
+    assert shared_texts(both, pack).tolist() == [each in set(known) for each in both]
 
 
 # Packs.
@@ -203,6 +223,10 @@ def test_what_a_strangers_pack_cannot_do(key: SigningKey, tmp_path: Path) -> Non
         "does not describe a hash pack that": statement(key, images={**images, "method": "magic"}),
         "does not describe a hash pack that can": statement(key, texts="none"),
         "is damaged": statement(key, images={**images, "count": 1000}),
+        "does not have its codes in ascending order": statement(
+            key, content=b"b" * 32 + b"a" * 32, images={**images, "count": 2}
+        ),
+        "does not have its codes in ascending .*": statement(key, content=b"a" * 64, images={**images, "count": 2}),
         "is not a signed hash pac": b"{" + b" " * 2**20,
     }
     for words, content in cases.items():
@@ -266,6 +290,30 @@ def test_the_audit_measures_the_share_and_it_is_computed_again(benchmark: Datase
     assert none.value == 0.0
     assert none.interval is not None
     assert none.interval.high > 0.05
+
+
+def test_scores_are_given_without_the_contaminated_samples(benchmark: Dataset, mine: Dataset, store: Store) -> None:
+    """An evaluation in which the model ranks the images of the benchmark first, and no others."""
+    known = {f"{'train' if seed < 6 else 'test'}/{seed}.jpg" for seed in range(8)} | {"test/9.jpg"}
+    ids = [sample.id for sample in mine if sample.split == "test"]
+    rows = {
+        name: np.array([value] * len(ids), dtype=object)
+        for name, value in (("task", "text_to_image"), ("split", "test"))
+    }
+    rows |= {"sample": np.array(ids, dtype=object), "concept": np.array(ids, dtype=object)}
+    rows["rank"] = np.array([1.0 if each in known else 500.0 for each in ids])
+    where = Tags(task="text_to_image", split="test")
+    found = measure(rows, Recipe("share_at_most", "rank", where, "concept", 10.0), "recall@10")
+    subject = Subject(model="m" * 64, data=mine.digest, config="c" * 64)
+    blob = store.blobs.put(write_rows(rows))
+    store.put_evidence(Evidence("evaluate", subject, (found,), (), Cost(1.0, 1.0, 1.0), now(), blob))
+    result = audit(mine, store, packs=[pack_of(benchmark, store)], model="m" * 64)
+    (score,) = result.scores
+    assert (score.cause, score.measured.value, score.corrected.value) == (CONTAMINATED, 3 / 24, 0.0)
+    assert score.corrected.n == 21
+    stored = result.evidence.find("recall@10", {**where, CONTAMINATED: "excluded"})
+    assert stored is not None
+    assert stored.value == 0.0
 
 
 def test_the_commands(

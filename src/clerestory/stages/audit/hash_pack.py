@@ -201,9 +201,12 @@ def read_pack(path: Path, keys: Sequence[PublicKey]) -> HashPack:
         raise InputError(f"{path} is damaged: its codes are not those that were signed", fix)
     codes = np.frombuffer(content, np.uint8)
     end = header.images * PDQ_BYTES
+    images, texts = codes[:end].reshape(-1, PDQ_BYTES), codes[end:].reshape(-1, TEXT_BYTES)
+    if not (_is_ascending(images) and _is_ascending(texts)):
+        raise InputError(f"{path} does not have its codes in ascending order", fix)
     return HashPack(
-        images=codes[:end].reshape(-1, PDQ_BYTES),
-        texts=codes[end:].reshape(-1, TEXT_BYTES),
+        images=images,
+        texts=texts,
         signer=signers[0],
         digest=header.digest,
         **header.facts,
@@ -232,6 +235,26 @@ def _read_statement(statement: Any) -> _Header:
     facts = {"name": name, "salt": texts["salt"], "created": created}
     left_out = {"images_left_out": counts[2], "captions_left_out": counts[3]}
     return _Header(counts[0], counts[1], subject["digest"]["sha256"], {**facts, **left_out})
+
+
+def shared_texts(hashes: Sequence[bytes], pack: HashPack) -> NDArray[np.bool_]:
+    """Which hashes of captions (N,) a pack has; found by bisection, so that a large pack takes no more memory."""
+    if not hashes or not len(pack.texts):
+        return np.zeros(len(hashes), bool)
+    known, sought = _as_strings(pack.texts), np.array(hashes, dtype=f"S{TEXT_BYTES}")
+    places = np.minimum(np.searchsorted(known, sought), len(known) - 1)
+    same: NDArray[np.bool_] = known[places] == sought
+    return same
+
+
+def _as_strings(codes: Codes) -> NDArray[np.bytes_]:
+    """Rows of bytes as strings of bytes, which numpy orders and compares; without a copy."""
+    return np.ascontiguousarray(codes).view(f"S{codes.shape[1]}").reshape(-1)
+
+
+def _is_ascending(codes: Codes) -> bool:
+    rows = _as_strings(codes)
+    return bool((rows[:-1] < rows[1:]).all())
 
 
 def _sorted_rows(codes: Codes) -> Codes:

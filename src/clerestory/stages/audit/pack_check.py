@@ -14,7 +14,7 @@ from clerestory.core.sample import Dataset
 from clerestory.core.units import plural
 from clerestory.stages.audit.detection import Detection
 from clerestory.stages.audit.hamming import near_pairs
-from clerestory.stages.audit.hash_pack import HashPack, caption_hashes
+from clerestory.stages.audit.hash_pack import HashPack, caption_hashes, shared_texts
 from clerestory.stages.audit.hashing import ORIENTATIONS, USUAL_QUALITY
 from clerestory.stages.audit.pack_findings import PACK_CAPTIONS, PACK_IMAGES, PACK_NOT_COMPARED
 
@@ -68,12 +68,17 @@ def _same_captions(data: Dataset, pack: HashPack) -> dict[int, list[int]]:
     """The positions of samples with captions that are in a pack, and the numbers of those captions, from 1."""
     if not len(pack.texts):
         return {}
-    known = set(map(bytes, pack.texts))
-    found: dict[int, list[int]] = {}
+    hashes, owners = list[bytes](), list[tuple[int, int]]()
     for place, sample in enumerate(data):
         for number, caption in enumerate(sample.captions, start=1):
-            if not known.isdisjoint(caption_hashes(caption.text, pack.salt)):
-                found.setdefault(place, []).append(number)
+            own = caption_hashes(caption.text, pack.salt)
+            hashes += own
+            owners += [(place, number)] * len(own)
+    found: dict[int, list[int]] = {}
+    for at in np.flatnonzero(shared_texts(hashes, pack)).tolist():
+        place, number = owners[at]
+        if number not in (numbers := found.setdefault(place, [])):
+            numbers.append(number)
     return found
 
 
