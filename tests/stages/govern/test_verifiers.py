@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from tests.support.disks import can_mount, small_disk
 from tests.support.governed import context_of, gated, governed, measured, put, trained
 from tests.support.release_life import DATA, Life, flip
 
 from clerestory.core.evidence import Finding
-from clerestory.core.provenance import stage_code
+from clerestory.core.progress import QUIET
+from clerestory.core.provenance import now, stage_code
 from clerestory.core.release import Event
 from clerestory.stages.govern.catalogue import load_catalogues
 from clerestory.stages.govern.check import Check, Outcome, Verifier, run_verifier
@@ -19,7 +22,8 @@ from clerestory.stages.govern.run import govern
 from clerestory.stages.govern.statements import state_items
 from clerestory.stages.govern.states import ItemState
 from clerestory.stages.govern.verifiers import verifiers
-from clerestory.stages.release import promote
+from clerestory.stages.release import promote, verify
+from clerestory.store import open_store
 
 ALL = verifiers()
 CATALOGUES = load_catalogues("all", tuple(ALL))
@@ -337,6 +341,37 @@ def test_the_next_steps_join_suites_and_begin_with_the_cheapest(life: Life) -> N
     assert suites[0].command.endswith("--suites calibration,corruption,fairness,latency,ood,retrieval,validity")
     assert [step.seconds for step in result.steps] == sorted(step.seconds for step in result.steps)
     assert all(step.items for step in result.steps)
+
+
+@pytest.mark.skipif(not can_mount(), reason="only root may mount a small disk")
+def test_a_store_that_can_only_be_read_still_answers(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 8) as disk:
+        home = disk.folder / "home"
+        with open_store(home) as store:
+            store.put_dataset("icons", "icons", DATA, 10, Event("data_added", "icons", "Ada", "a test", now()))
+            context, release = governed(Life(store, tmp_path / "models"))
+            suites = list(context.suites.values())
+        disk.make_read_only()
+        notices: list[str] = []
+        with open_store(home) as store:
+            functions = _functions(context) | {
+                "store": store,
+                "suite_evidence": lambda: suites,
+                "verify_release": lambda: verify(release.ref, store),
+            }
+            result = govern(GovernContext(**functions), CATALOGUES, _Lines(notices))
+            assert result.is_clean
+            assert sum(result.counts().values()) == 330
+            assert ["the answers are not stored" in line for line in notices] == [True]
+            assert store.find_evidence("govern") == []
+
+
+class _Lines:
+    """Keeps the lines of a run."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.write_line = lines.append
+        self.task = QUIET.task
 
 
 def test_a_clock_in_the_past_is_named_and_revives_nothing(life: Life) -> None:

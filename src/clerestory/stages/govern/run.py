@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from clerestory.core.codec import Facts, Tags, encode
-from clerestory.core.digest import canonical, digest
-from clerestory.core.evidence import Evidence, Finding, Subject
+from clerestory.core.digest import canonical, digest, digest_bytes
+from clerestory.core.errors import NotWritable
+from clerestory.core.evidence import Cost, Evidence, Finding, Subject
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.release import Release
@@ -115,8 +115,13 @@ def govern(
         answers = _answers(context, catalogues, checks, time)
     before = _earlier(context.store, context.release)
     found = _findings(context, catalogues, answers, checks, time)
-    evidence = _evidence(context, catalogues, answers, checks, found, meter.cost)
-    context.store.put_evidence(evidence)
+    content = _content(context.release, answers, checks)
+    evidence = _evidence(context, catalogues, answers, digest_bytes(content), found, meter.cost)
+    try:
+        context.store.blobs.put(content)
+        context.store.put_evidence(evidence)
+    except NotWritable as error:  # whoever only reads a store still gets the answers
+        progress.write_line(f"notice: the answers are not stored: {error.message}")
     return Governance(
         evidence,
         context.release,
@@ -191,21 +196,26 @@ def _findings(
     return found
 
 
+def _content(release: Release, answers: Sequence[Answer], checks: Mapping[str, Check]) -> bytes:
+    return canonical(
+        {
+            "format": FORMAT,
+            "release": release.ref,
+            "answers": [encode(answer) for answer in answers],
+            "checks": {name: encode(check) for name, check in checks.items()},
+        }
+    )
+
+
 def _evidence(
     context: GovernContext,
     catalogues: Sequence[Catalogue],
     answers: Sequence[Answer],
-    checks: Mapping[str, Check],
+    content: str,
     found: Sequence[Finding],
-    cost: Any,
+    cost: Cost,
 ) -> Evidence:
-    release, store = context.release, context.store
-    content = {
-        "format": FORMAT,
-        "release": release.ref,
-        "answers": [encode(answer) for answer in answers],
-        "checks": {name: encode(check) for name, check in checks.items()},
-    }
+    release = context.release
     counted = Counter(answer.state for answer in answers)
     return Evidence(
         kind=KIND,
@@ -220,7 +230,7 @@ def _evidence(
         findings=tuple(found),
         cost=cost,
         created=now(),
-        artifacts=Tags({ARTIFACT: store.blobs.put(canonical(content))}),
+        artifacts=Tags({ARTIFACT: content}),
         facts=Facts(
             {
                 "release": release.ref,
