@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -152,3 +153,18 @@ def test_finer_slices_can_be_left_out_without_a_script(chromium: Browser, addres
     expect(part).to_be_hidden()
     expect(page.locator("#numbers-quality tbody tr:not(.part)").first).to_be_visible()
     context.close()
+
+
+def test_the_report_prints_on_few_pages_and_counts_the_rest(chromium: Browser, address: str, tmp_path: Path) -> None:
+    page = chromium.new_page()
+    page.goto(address)
+    note = page.locator(".only-print").first
+    expect(note).to_be_hidden()
+    page.emulate_media(media="print")
+    expect(note).to_be_visible()
+    left_out, tables = page.locator(".only-print", has_text="rows: on the page"), page.locator(".long")
+    assert left_out.count() == tables.count()
+    page.pdf(path=tmp_path / "report.pdf", prefer_css_page_size=True)
+    pages = re.findall(rb"/Type\s*/Page[^s]", (tmp_path / "report.pdf").read_bytes())
+    assert 1 < len(pages) <= 20
+    page.close()

@@ -21,6 +21,8 @@ from clerestory.stages.release import approval as verbs
 from clerestory.stages.release import approve, decline, load_policy, promote, register, request_approval, rollback
 from clerestory.store import JournalRecord, Store, open_store
 from clerestory.store.approvals import Void, approval_state, person_key, read_approvals
+from clerestory.store.approvers import identity_details, is_signed_by, read_approvers, signer_of
+from clerestory.store.signing.keys import make_key
 
 TWO = ApprovalPolicy(approvals=2)
 
@@ -101,7 +103,7 @@ def test_two_people_approve_and_another_promotes(life: Life) -> None:
     given = [str(each.seq) for each in life.store.journal.records("icons@") if each.event.kind == "approved"]
     assert event.details["approval_records"] == ", ".join(given)
     assert len(given) == 2
-    assert event.details["identity"] == "stated"
+    assert (event.details["identity"], event.details["approvals_identity"]) == ("stated", "stated")
     final = read_approvals(life.store, release)
     assert final.promoted is not None
     assert final.promoted.who == "Eve"
@@ -260,6 +262,74 @@ def test_a_changed_journal_is_not_trusted(life: Life) -> None:
         connection.exec_driver_sql("UPDATE journal SET record = replace(record, 'Bob', 'Eve') WHERE kind = 'approved'")
     with pytest.raises(IntegrityError, match="the approvals of icons@1 cannot be trusted"):
         promote(release.ref, life.store, "Mallory", "now")
+
+
+# Verified identities.
+
+
+@pytest.fixture
+def keys(life: Life, tmp_path: Path) -> dict[str, Path]:
+    """The keys of two registered people, and of one who is not registered."""
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    paths = {name: make_key(folder / name.lower(), name).path for name in ("Bob", "Carol", "Mallory")}
+    lines = "".join(f'[[approvers]]\nname = "{each}"\nkey = "{paths[each]}.pub"\n' for each in ("Bob", "Carol"))
+    (life.store.files / "approvers.toml").write_text(lines, encoding="utf-8")
+    return paths
+
+
+def test_only_signed_approvals_count_where_the_policy_says_so(life: Life, keys: dict[str, Path]) -> None:
+    release = released(life, replace(TWO, identity="verified"))
+    request_approval(release.ref, life.store, "please", "Ada")
+    with pytest.raises(Refused, match="must be signed, and Bob gave no key") as caught:
+        approve(release.ref, life.store, "yes", "Bob")
+    assert "--key FILE" in caught.value.fix
+    home = life.store.files
+    for name in ("Bob", "Carol"):
+        state = approve(release.ref, life.store, "yes", signer=signer_of(home, keys[name]))
+    assert [(each.who, each.identity) for each in state.counting] == [("Bob", "verified"), ("Carol", "verified")]
+    with pytest.raises(InputError, match="is not registered in"):
+        signer_of(home, keys["Mallory"])
+    with pytest.raises(InputError, match="is registered for Bob and not for Carol"):
+        signer_of(home, keys["Bob"], "Carol")
+    # A key that is taken out of the file voids what was signed with it.
+    lines = (home / "approvers.toml").read_text(encoding="utf-8").split("[[approvers]]")
+    (home / "approvers.toml").write_text("[[approvers]]" + lines[1], encoding="utf-8")
+    assert [each.void for each in read_approvals(life.store, release).approvals] == ["", Void.NOT_VERIFIED]
+    (home / "approvers.toml").write_text("[[approvers]]".join(lines), encoding="utf-8")
+    promote(release.ref, life.store, "Eve", "now")
+    assert life.store.journal.records("icons@")[-1].event.details["approvals_identity"] == "verified"
+
+
+def test_a_signature_is_for_one_act_of_one_person_on_one_release(life: Life, keys: dict[str, Path]) -> None:
+    people = read_approvers(life.store.files)
+    event = Event("approved", "icons@1", "Bob", "yes", "2026-01-01T00:00:00+00:00", Tags(release="r" * 64))
+    signed = identity_details(event, signer_of(life.store.files, keys["Bob"]))
+    assert signed["identity"] == "verified"
+
+    def holds(**changes: str) -> bool:
+        release = changes.pop("release", "r" * 64)
+        return is_signed_by(replace(event, details=Tags(signed, release=release), **changes), people)
+
+    assert holds()
+    assert not any((
+        holds(kind="approval_declined"), holds(subject="icons@2"), holds(who="Carol"), holds(why="no"),
+        holds(when="2026-01-02T00:00:00+00:00"), holds(release="s" * 64),
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[[approvers]]\nname = 'Bob'\n", "lacks the setting 'key'"),
+        ("[[approvers]]\nname = 'Bob'\nkey = 'nowhere.pub'\n", "there is no key file"),
+        ("approvers = ", "are not valid TOML"),
+    ],
+)
+def test_a_wrong_file_of_approvers_is_one_sentence(life: Life, content: str, words: str) -> None:
+    (life.store.files / "approvers.toml").write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigError, match=words):
+        read_approvers(life.store.files)
 
 
 # Races: each starts in a process of its own.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -11,41 +12,52 @@ from clerestory.core.codec import encode
 from clerestory.report.approvals import next_step, rule_words, standing
 from clerestory.report.format import listing, sentence
 from clerestory.stages.release import approve, decline, request_approval
-from clerestory.store import open_store
+from clerestory.store import Store, open_store
 from clerestory.store.approvals import ApprovalRecord, ApprovalState
+from clerestory.store.approvers import Signer, signer_of
 
 
-def request_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
+def request_(ref: str, /, *, why: str, who: str = "", key: Path | None = None, common: Common = PLAIN) -> None:
     """Ask for the approval of a release, where the policy requires one (its section [approval]).
 
     Args:
         ref: A release, such as icons@3.
         why: The reason, for the people who approve and for the journal.
-        who: The person who asks (default: $CLERESTORY_WHO or the login name).
+        who: The person who asks (default: $CLERESTORY_WHO or the login name, or the owner of --key).
+        key: The private key of that person, registered in approvers.toml: the record is signed.
     """
-    _show(request_approval(ref, open_store(common.home), why, who), common)
+    store = open_store(common.home)
+    _show(request_approval(ref, store, why, who, _signer(store, key, who)), common)
 
 
-def approve_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
+def approve_(ref: str, /, *, why: str, who: str = "", key: Path | None = None, common: Common = PLAIN) -> None:
     """Approve exactly this release: its model, its evidence and its decision.
 
     Args:
         ref: A release, such as icons@3.
         why: The reason, for the journal.
-        who: The person who approves (default: $CLERESTORY_WHO or the login name).
+        who: The person who approves (default: $CLERESTORY_WHO or the login name, or the owner of --key).
+        key: The private key of that person, registered in approvers.toml: the record is signed.
     """
-    _show(approve(ref, open_store(common.home), why, who), common)
+    store = open_store(common.home)
+    _show(approve(ref, store, why, who, _signer(store, key, who)), common)
 
 
-def decline_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
+def decline_(ref: str, /, *, why: str, who: str = "", key: Path | None = None, common: Common = PLAIN) -> None:
     """Decline a release; approvals given so far do not count until its approval is requested again.
 
     Args:
         ref: A release, such as icons@3.
         why: The reason, for the journal.
-        who: The person who declines (default: $CLERESTORY_WHO or the login name).
+        who: The person who declines (default: $CLERESTORY_WHO or the login name, or the owner of --key).
+        key: The private key of that person, registered in approvers.toml: the record is signed.
     """
-    _show(decline(ref, open_store(common.home), why, who), common)
+    store = open_store(common.home)
+    _show(decline(ref, store, why, who, _signer(store, key, who)), common)
+
+
+def _signer(store: Store, key: Path | None, who: str) -> Signer | None:
+    return signer_of(store.files, key, who) if key is not None else None
 
 
 def _show(state: ApprovalState, common: Common) -> None:

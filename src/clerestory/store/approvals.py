@@ -18,6 +18,7 @@ from clerestory.core.errors import ConfigError, IntegrityError
 from clerestory.core.provenance import now
 from clerestory.core.release import ApprovalPolicy, Identity, Policy, Release
 from clerestory.store import registry
+from clerestory.store.approvers import IDENTITY, VERIFIED, Approver, is_signed_by, read_approvers
 from clerestory.store.journal import JournalRecord
 from clerestory.store.registry_check import alias_target
 from clerestory.store.store import Store
@@ -25,7 +26,6 @@ from clerestory.store.store import Store
 # The kinds of events that approvals depend on.
 REQUESTED, APPROVED, DECLINED = "approval_requested", "approved", "approval_declined"
 PROMOTED, ROLLED_BACK = "promoted", "rolled_back"
-VERIFIED = "verified"
 
 
 class Void(StrEnum):
@@ -124,11 +124,14 @@ def read_approvals(
 
     Raises:
         IntegrityError: the policy or the journal cannot be read.
+        ConfigError: the file of the approvers cannot be read, and there are signatures to verify.
     """
     with nullcontext(connection) if connection is not None else store.database.reading() as transaction:
         records = store.journal.read(transaction, f"{release.name}@")
         rule = _rule_in_force(store, transaction, release, records)
-    return approval_state(release, rule, records, today or now())
+    claimed = any(record.event.details.get(IDENTITY) == VERIFIED for record in records)
+    people = read_approvers(store.files) if claimed else ()
+    return approval_state(release, rule, records, today or now(), people)
 
 
 def policy_of(store: Store, release: Release) -> Policy:
@@ -166,9 +169,16 @@ def _rule_in_force(
 
 
 def approval_state(
-    release: Release, rule: ApprovalPolicy | None, records: Sequence[JournalRecord], today: str
+    release: Release,
+    rule: ApprovalPolicy | None,
+    records: Sequence[JournalRecord],
+    today: str,
+    people: Sequence[Approver] = (),
 ) -> ApprovalState:
-    """Where the approval of a release stands, from the journal records of its model name, oldest first."""
+    """Where the approval of a release stands, from the journal records of its model name, oldest first.
+
+    A signature counts while its key is registered for that person: removing a key voids its signatures.
+    """
     content = digest(release)
     request: ApprovalRecord | None = None
     declined: ApprovalRecord | None = None
@@ -179,15 +189,15 @@ def approval_state(
         if event.kind == ROLLED_BACK and event.details.get("from") == release.ref:
             request, declined, given = None, None, []  # what people approved has failed in use: they must agree again
         if alias_target(event.details, "live") == release.number:
-            promoted = _read(record)
+            promoted = _read(record, people)
         if event.subject != release.ref:
             continue
         if event.kind == REQUESTED:
-            request, declined, given = _read(record), None, []
+            request, declined, given = _read(record, people), None, []
         elif event.kind == DECLINED:
-            declined = _read(record)
+            declined = _read(record, people)
         elif event.kind == APPROVED:
-            given.append((record, _read(record)))
+            given.append((record, _read(record, people)))
     state = ApprovalState(release.ref, release.who, rule, request, declined, (), promoted)
     for record, approval in given:
         judged = replace(approval, void=_void(record, approval, state, content, today))
@@ -195,10 +205,15 @@ def approval_state(
     return state
 
 
-def _read(record: JournalRecord) -> ApprovalRecord:
+def _read(record: JournalRecord, people: Sequence[Approver]) -> ApprovalRecord:
     event = record.event
-    identity: Identity = "verified" if event.details.get("identity") == VERIFIED else "stated"
+    identity: Identity = "verified" if _claims(record) and is_signed_by(event, people) else "stated"
     return ApprovalRecord(record.seq, event.who, event.why, event.when, identity, event.details.get("login", ""))
+
+
+def _claims(record: JournalRecord) -> bool:
+    """Whether a record says that its person is verified."""
+    return record.event.details.get(IDENTITY) == VERIFIED
 
 
 def _void(
@@ -210,7 +225,8 @@ def _void(
         return Void.OTHER_RELEASE
     if state.request is None or state.declined is not None:
         return Void.DECLINED if state.declined else Void.NOT_REQUESTED
-    if rule.identity == VERIFIED and approval.identity != VERIFIED:
+    # A signature that does not hold is worse than none.
+    if (rule.identity == VERIFIED or _claims(record)) and approval.identity != VERIFIED:
         return Void.NOT_VERIFIED
     if person_key(approval.who) in map(person_key, (each.who for each in state.counting)):
         return Void.SAME_PERSON

@@ -16,7 +16,7 @@ from clerestory.report.metric_figures import table
 from clerestory.report.model import EvidenceRecord, JournalEntry, ReportData
 from clerestory.report.view import EvidenceView, FindingView, JournalRow, ReleaseRow
 
-MAX_PER_CODE, MAX_JOURNAL = 8, 60
+MAX_PER_CODE, MAX_PLACES, MAX_JOURNAL = 6, 8, 60
 # The detail that names the benchmarks a finding is about.
 BENCHMARKS = "benchmarks"
 _STATES = {
@@ -46,21 +46,32 @@ def finding_views(findings: tuple[Finding, ...], validity_shown: bool = False) -
     shown: list[FindingView] = []
     seen: dict[str, int] = defaultdict(int)
     order = list(_STATES)
+    # The same sentence about several places is said once.
+    alike: dict[tuple[str, str, str, str], list[Finding]] = {}
     for f in sorted(listed, key=lambda f: order.index(f.state)):
-        seen[f.code] += 1
-        if seen[f.code] <= MAX_PER_CODE:
-            shown.append(_finding(f))
+        alike.setdefault((f.state, f.code, f.message, f.fix), []).append(f)
+    for (_, code, _, _), group in alike.items():
+        seen[code] += 1
+        if seen[code] <= MAX_PER_CODE:
+            shown.append(_finding(group[0], _places(group)))
     more = [f"{format.count(n - MAX_PER_CODE)} more of {code}" for code, n in seen.items() if n > MAX_PER_CODE]
     notes = [f"And {format.listing(more)}; all are in the JSON."] if more else []
     notes += [f"{format.plural(elsewhere, 'finding')} about benchmarks: see Validity."] if elsewhere else []
     return tuple(shown), " ".join(notes) or ("" if shown else "There are no findings.")
 
 
-def _finding(f: Finding) -> FindingView:
+def _places(group: list[Finding]) -> str:
+    """Where some findings of one kind are, the first few by name."""
+    rest = len(group) - MAX_PLACES
+    named = ", ".join(f.where for f in group[:MAX_PLACES])
+    return f"{named} and {format.plural(rest, 'other place')}" if rest > 0 else named
+
+
+def _finding(f: Finding, where: str) -> FindingView:
     state, label = _STATES[f.state]
     known = finding_codes().get(f.code)
     title = format.capital(known.title) if known else f.code
-    return FindingView(state, label, f.code, title, f.where, format.sentence(f.message), format.sentence(f.fix))
+    return FindingView(state, label, f.code, title, where, format.sentence(f.message), format.sentence(f.fix))
 
 
 def evidence_view(record: EvidenceRecord, listed_by_topic: bool = False) -> EvidenceView:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 from sqlalchemy import Connection
@@ -18,7 +19,6 @@ from clerestory.core.errors import ClerestoryError, InputError, NotFound, Refuse
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import VERDICT_TEXTS, Event, Release
 from clerestory.stages.release.decision import changed_digests, describe_changes
-from clerestory.stages.release.identity import Signer, signed_details
 from clerestory.store import Store
 from clerestory.store.approvals import (
     APPROVED,
@@ -29,6 +29,7 @@ from clerestory.store.approvals import (
     person_key,
     read_approvals,
 )
+from clerestory.store.approvers import STATED, Signer, identity_details
 
 CLOCK_TOLERANCE = timedelta(minutes=5)  # between the clocks of machines that share a store
 EMERGENCY = "emergency"  # the value of ``approval`` in the record of a rollback without its approvals
@@ -126,7 +127,8 @@ def approval_guard(release: Release, store: Store, who: str) -> Callable[[Connec
         return Tags(
             approved_by=", ".join(each.who for each in state.counting),
             approval_records=", ".join(str(each.seq) for each in state.counting),
-            identity=", ".join(identities),
+            approvals_identity=", ".join(identities),
+            identity=STATED,  # of the person who promotes
         )
 
     return check
@@ -177,9 +179,9 @@ def _record(
         when = now()
         check_clock(store, connection, when)
         check(read_approvals(store, release, connection), person)
-        details = {"release": digest(release), "login": login_name()}
-        details |= signed_details(kind, release, person, why, when, signer)
-        store.journal.write(connection, Event(kind, release.ref, person, why, when, Tags(details)))
+        event = Event(kind, release.ref, person, why, when, Tags(release=digest(release), login=login_name()))
+        details = Tags(event.details, **identity_details(event, signer))
+        store.journal.write(connection, replace(event, details=details))
     store.journal.checkpoint(now())
     return read_approvals(store, release)
 
