@@ -14,14 +14,35 @@ from clerestory.report.govern_page import (
     GovernPage,
     RequirementView,
     StatementView,
+    render_governance,
 )
 from clerestory.stages.govern.catalogue import Catalogue, Item
 from clerestory.stages.govern.run import DISCLAIMER, Governance
 from clerestory.stages.govern.statements import Statement
 from clerestory.stages.govern.states import Answer
 from clerestory.stages.govern.verifiers import verifiers
+from clerestory.store import Store
 
 MAX_STEPS, MAX_CHANGES = 8, 40
+
+
+def keep_page(store: Store, result: Governance, command: str = "") -> str:
+    """The HTML of a run, kept in the store for the pages of the server.
+
+    Args:
+        store: keeps it.
+        result: of the run.
+        command: that makes the page again; the plain command by default.
+    """
+    html = render_governance(govern_page(result, command or f"clerestory govern {result.release.ref}"))
+    store.cache_content(f"govern-page/{result.evidence.id}", html.encode())
+    return html
+
+
+def kept_page(store: Store, run: str) -> str | None:
+    """The HTML of a run by the id of its evidence; None if it was not kept."""
+    content = store.cache_read(f"govern-page/{run}")
+    return content.decode() if content is not None else None
 
 
 def govern_page(result: Governance, command: str) -> GovernPage:

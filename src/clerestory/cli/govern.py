@@ -67,13 +67,13 @@ def govern_(
     store = open_store(common.home)
     result = govern_release(store, release, catalogue, common.out)
     common.out.result(_as_json(result), *_lines(result, items))
-    if report:
-        from clerestory.apps.govern_report import govern_page
-        from clerestory.report.govern_page import render_governance
+    from clerestory.apps.govern_report import keep_page
 
-        named = f" --catalogue {quote(catalogue)}" if catalogue != "all" else ""
-        command = f"clerestory govern {result.release.ref}{named} --report {quote(str(report))}"
-        write_output(report, render_governance(govern_page(result, command)).encode(), force)
+    named = f" --catalogue {quote(catalogue)}" if catalogue != "all" else ""
+    to_file = f" --report {quote(str(report))}" if report else ""
+    html = keep_page(store, result, f"clerestory govern {result.release.ref}{named}{to_file}")
+    if report:
+        write_output(report, html.encode(), force)
         common.out.write_line(f"wrote {report}")
     if csv:
         from clerestory.apps.captioning import captions_csv

@@ -57,6 +57,7 @@ class _NumberConvertor(Convertor[int]):
 
 register_url_convertor("number", _NumberConvertor())
 LOG = logging.getLogger("clerestory.web")
+GOVERNANCE, GOVERNED = "clerestory.web.governance", "/governance/{name}/{number:number}"
 DATA, RELEASES, EVIDENCE = "clerestory.web.data", "clerestory.web.releases", "clerestory.web.evidence"
 
 
@@ -164,6 +165,9 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route("/data/{name}", _imported_later(DATA, "dataset_findings_page"), methods=["GET"]),
         Route("/data/{name}", _imported_later(DATA, "decide"), methods=["POST"]),
         Route("/data/{name}/audit", _imported_later(DATA, "contact_sheets"), methods=["GET"]),
+        Route("/governance", _imported_later(GOVERNANCE, "governance_page"), methods=["GET"]),
+        Route(GOVERNED, _imported_later(GOVERNANCE, "release_governance"), methods=["GET"]),
+        Route(GOVERNED, _imported_later(GOVERNANCE, "check_again"), methods=["POST"]),
         Route("/evidence/{id}.json", _imported_later(EVIDENCE, "evidence_json"), methods=["GET"]),
         Route("/evidence/{id}", _imported_later(EVIDENCE, "evidence_page"), methods=["GET"]),
         Route("/images/{sample:path}", images.image, methods=["GET"]),
