@@ -13,12 +13,19 @@ from tests.support.tiny_hf import make_clip
 
 from clerestory.apps.loading import load_model, open_stored, privacy_notice, remote_host_of
 from clerestory.core.errors import IntegrityError, Undecided
+from clerestory.models.adapters import http_client
 from clerestory.models.adapters.endpoint_reference import QUESTIONS, fingerprint, reference_digest
 from clerestory.models.adapters.openai import Endpoint, open_endpoint
 from clerestory.store import open_store
 
 __all__ = ["shell"]  # the fixture
 LETTERS = {"A": -0.4, "B": -1.5, "C": -2.5, "D": -3.0}  # an endpoint that scores
+
+
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests are tried as often as usual, in less time; ``tests/models/test_openai.py`` checks the waits."""
+    monkeypatch.setattr(http_client, "MAX_WAIT_SECONDS", 0.01)
 
 
 def gate(shell: Shell, ref: str, code: int = 0) -> Any:
