@@ -10,6 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.support.disks import can_mount, small_disk
 from tests.support.faulty_data import VALUES, faulty_data
@@ -221,6 +223,30 @@ def test_wrong_input_is_one_sentence(
     assert (tmp_path / "taken" / "mine.txt").read_text() == (tmp_path / "file.parquet").read_text() == "mine"
     assert run(["data", "fix", "nodata", "--name", "clean"]) == 2
     assert run(["data", "diff", str(folder), "nodata"]) == 2
+
+
+def test_a_parquet_file_is_not_fixed_in_place(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = tmp_path / "first.parquet"
+    assert run(["data", "fix", str(folder), "--out", str(first)]) == 0
+    before = first.read_bytes()
+    assert run(["data", "fix", "first", "--out", str(first), "--name", "second", "--only", "A015", "--force"]) == 2
+    assert "lies in the data that is fixed" in capsys.readouterr().err
+    assert first.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "verb", [["audit"], ["audit", "--calibrate"], ["fix", "--name", "clean"], ["diff"], ["accept"]]
+)
+def test_data_that_cannot_be_read_is_one_sentence(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: list[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    pq.write_table(pa.table({"price": [1, 2]}), tmp_path / "prices.parquet")
+    more = {"diff": [str(folder)], "accept": ["A017", "--why", "x", "--expires", str(today())]}.get(verb[0], [])
+    for place, sentence in (("empty", "has no readable image"), ("prices.parquet", "has no image column")):
+        capsys.readouterr()
+        assert run(["data", verb[0], str(tmp_path / place), *more, *verb[1:]]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_an_earlier_fix_is_replaced_with_force_only(

@@ -16,10 +16,13 @@ from clerestory.core.units import plural
 from clerestory.stages.audit.calibration.config import CalibrationConfig
 from clerestory.stages.audit.calibration.reading import DetectorQuality, calibration_of, detector_qualities
 from clerestory.stages.audit.calibration.run import calibrate, calibration_code
+from clerestory.stages.audit.caption_findings import MISMATCH
 from clerestory.stages.audit.config import AuditConfig
 from clerestory.stages.audit.detection import Detection
 from clerestory.stages.audit.image_findings import COMPARISONS_LEFT_OUT, CROPS
 from clerestory.store import Store
+
+FEW_CAPTIONS = "; the check of captions with the model needs more captions to be calibrated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,9 @@ def trust_sentence(calibration: Evidence | None, data: str) -> str:
             f"that nothing is there; measure it with: clerestory data audit {quote(data)} --calibrate"
         )
     samples = calibration.facts.integer("samples")
+    is_measured = any(each.code == MISMATCH.code for each in detector_qualities(calibration))
+    few = "" if is_measured or not calibration.facts.get("captions_matched") else FEW_CAPTIONS
     return (
         f"Calibrated on {calibration.created[:10]} with faults planted in a copy of {plural(samples, 'image')}; the "
-        "limits hold with 95 % confidence for faults like the planted ones"
+        f"limits hold with 95 % confidence for faults like the planted ones{few}"
     )

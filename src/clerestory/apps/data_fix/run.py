@@ -134,7 +134,7 @@ def check_fix(store: Store, source: str, out: Path | None, name: str, force: boo
         place = locate(registered[source].spec if source in registered else source)
         folder = expand_user(bare_source(place.spec))
         is_own = any(row.spec == str(out.absolute().resolve()) and _is_fix(store, row.name) for row in store.datasets())
-        check_target(out, folder.resolve() if folder.is_dir() else None, force, is_own)
+        check_target(out, folder.resolve() if folder.exists() else None, force, is_own)
 
 
 def locate_name(out: Path | None) -> str:

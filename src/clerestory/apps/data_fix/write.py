@@ -42,7 +42,7 @@ def check_target(target: Path, parent: Path | None, force: bool, is_own: bool) -
 
     Args:
         target: a Parquet file or a folder.
-        parent: the folder of the parent; None if it is not a folder.
+        parent: the folder or the file of the parent; None if it is neither.
         force: its present content may be replaced.
         is_own: whether an earlier fix wrote it.
 
