@@ -352,7 +352,7 @@ def test_axe_finds_nothing_serious_and_nothing_runs_over_on_a_phone(
     expect(page.get_by_text("1 of 2 accepted", exact=True)).to_be_visible()
     review = page.url
     sample, evidence = world.data.samples[3].id, world.live.evidence[0]
-    paths = ["/", "/?q=flag", f"/?like={sample}", "/describe", review, "/releases", "/releases/icons/1"]
+    paths = ["/", "/?q=flag", f"/?like={sample}", "/describe", review, "/releases", "/releases/icons/1", "/governance"]
     for path in [*paths, f"/evidence/{evidence}?q=recall", "/nothing/here"]:
         page.goto(path)
         assert violations(page) == [], path

@@ -13,6 +13,8 @@ PAGES = (
     "/?q=cat",
     "/?like={sample}",
     "/describe",
+    "/data",
+    "/governance",
     "/releases",
     "/releases/icons/1",
     "/evidence/{evidence}",
