@@ -20,6 +20,8 @@ from time import process_time
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.support.release_life import Life
 
 from clerestory.core.errors import InputError, IntegrityError, NotFound
@@ -347,6 +349,40 @@ def test_the_script_in_the_bundle_needs_nothing_of_ours(life: Life, key: Signing
     for arguments in ((tmp_path / "nothing", "--key", public), (tmp_path, "--key", key.path), (tmp_path,)):
         assert run(*arguments).returncode == 2
     assert run(tmp_path, "--key", public).returncode == 1
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+SUBJECT = st.fixed_dictionaries(
+    {
+        "name": st.sampled_from(["release.json", "a", "../a", ""]) | JSON,
+        "digest": st.fixed_dictionaries({"sha256": st.just("0" * 64) | JSON}) | JSON,
+        "annotations": st.fixed_dictionaries({"size": st.integers(-1, 3) | JSON}) | JSON,
+    }
+)
+PREDICATE = st.fixed_dictionaries(
+    {"signed": st.just("2030-01-01T00:00:00+00:00") | JSON, "journal": JSON, "release": JSON, "with_model": JSON}
+)
+
+
+@settings(deadline=None)
+@given(subject=st.lists(SUBJECT, max_size=3) | JSON, predicate=PREDICATE | JSON, rest=st.binary(max_size=40))
+def test_whatever_was_signed_is_answered(subject: Any, predicate: Any, rest: bytes, key: SigningKey) -> None:
+    """A signer with bad intentions gets an answer, not a traceback."""
+    fields = {"_type": verifier.STATEMENT_TYPE, "predicateType": verifier.RELEASE}
+    payload = json.dumps({**fields, "subject": subject, "predicate": predicate}).encode()
+    signature = key.private.sign(verifier.PRE_AUTHENTICATION % (len(payload), payload))
+    envelope = verifier.envelope_bytes(payload, {key.public.id: signature})
+    header = verifier.local_header(verifier.ATTESTATION, len(envelope), zipfile.crc32(envelope))
+    assert problems(header + envelope + rest, key)
+
+
+@given(st.binary(max_size=200) | st.builds(lambda rest: b"PK\3\4" + bytes(18) + rest, st.binary(max_size=200)))
+def test_any_bytes_are_answered(content: bytes) -> None:
+    assert verifier.verify_content(io.BytesIO(content), {}, {})[0]
 
 
 def test_the_verifier_is_small_and_of_an_early_python() -> None:
