@@ -15,6 +15,7 @@ from clerestory.core.sample import Dataset
 from clerestory.core.units import plural
 from clerestory.stages.audit.calibration.config import CalibrationConfig
 from clerestory.stages.audit.calibration.reading import DetectorQuality, calibration_of, detector_qualities
+from clerestory.stages.audit.calibration.rounds import SWAPPED_SHARE
 from clerestory.stages.audit.calibration.run import calibrate, calibration_code
 from clerestory.stages.audit.caption_findings import MISMATCH
 from clerestory.stages.audit.config import AuditConfig
@@ -112,13 +113,17 @@ def _detector(quality: DetectorQuality, reported: Mapping[str, set[str]], sample
         recall=_share(quality.recall),
         precision=_share(quality.precision) if quality.precision else "",
         weakest=f"{weakest[0]}: {weakest[1].value:.1%}" if weakest and is_weak else "",
-        silence=_silence(quality.may_be_missed(found), found, samples),
+        silence=_silence(quality, found, samples),
     )
 
 
-def _silence(missed: int | None, found: int, samples: int) -> str:
+def _silence(quality: DetectorQuality, found: int, samples: int) -> str:
     """What follows for the images that were not reported."""
     start = "none was reported" if found == 0 else f"{found:,} reported"
+    if quality.code == MISMATCH.code:
+        # It estimates the share of wrong captions first, so its recall falls with that share.
+        return f"{start}; measured with {SWAPPED_SHARE:.0%} of the captions swapped, of fewer it detects fewer"
+    missed = quality.may_be_missed(found)
     if missed is None:
         return f"{start}; the planted ones were missed, so this says nothing about the others"
     if missed == 0:
