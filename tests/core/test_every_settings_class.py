@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import clerestory.stages
 from clerestory.core.errors import ConfigError
 from clerestory.core.licences.policy import LicencePolicy
+from clerestory.core.release import ApprovalPolicy
 from clerestory.core.settings import MAX_INTEGER, _accepted, _items, setting_range, setting_types
 from clerestory.core.stage import import_object, stages
 from clerestory.stages.evaluate.suites.cost.prices import EndpointPrice, MachinePrice
@@ -27,6 +28,7 @@ from clerestory.stages.train.monitor.thresholds import MonitorThresholds
 VALUES = (
     MonitorThresholds(),
     LicencePolicy(),
+    ApprovalPolicy(1),
     LoadConfig(),
     MachinePrice(1.0),
     EndpointPrice(),

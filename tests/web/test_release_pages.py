@@ -50,7 +50,7 @@ def test_a_release_is_shown_beside_another(client: TestClient, world: World) -> 
         found = evidence.find("recall@10", {"task": "text_to_image", "split": "test"})
         assert found is not None
         assert format.of_hundred(found) in page
-    assert "clerestory compare icons@2 icons@1 --report compare.html" in page
+    assert "clerestory release diff icons@1 icons@2 --report diff.html" in page
     for unknown in ("9", "x", "\N{SUPERSCRIPT TWO}", "99999999999"):
         assert client.get(address, params={"against": unknown}).status_code == 404
 

@@ -243,7 +243,8 @@ def _require_approvals(state: ApprovalState) -> None:
 
 
 def _ask_another(state: ApprovalState) -> str:
-    others = f"a person other than {' and '.join(state.excluded)}" if state.excluded else "another person"
+    *most, last = state.excluded or ("",)
+    others = f"a person other than {', '.join(most)}{' and ' if most else ''}{last}" if last else "another person"
     return f"{others} runs: clerestory release approve {state.ref} --why '...'"
 
 
