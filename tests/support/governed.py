@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tests.support.release_life import BOUNDS, DATA, POLICY, Life
 
-from clerestory.core.codec import Facts
+from clerestory.core.codec import Facts, Tags
 from clerestory.core.evidence import Cost, Evidence, Finding, Interval, Measurement, Subject
 from clerestory.core.provenance import environment_digest, now, stage_code
 from clerestory.core.release import Release
@@ -22,7 +22,7 @@ SUITES = ("retrieval", "corruption", "ood", "calibration", "fairness", "latency"
 
 def measured(name: str = "recall@10", **where: str) -> Measurement:
     """A number."""
-    return Measurement(name, 0.5, "share", 100, Interval(0.4, 0.6, "t"), slice=where)  # type: ignore[arg-type]
+    return Measurement(name, 0.5, "share", 100, Interval(0.4, 0.6, "t"), slice=Tags(where))
 
 
 def put(life: Life, kind: str, model: str = "", findings: tuple[Finding, ...] = (), **subject: str) -> Evidence:
@@ -70,8 +70,8 @@ def governed(life: Life) -> tuple[GovernContext, Release]:
 
 
 def _calibrated(life: Life) -> None:
-    evidence = Evidence("audit_calibration", Subject(data=DATA), (measured(),), (), Cost(1.0, 1.0, 1.0), now())
-    life.store.put_evidence(evidence)
+    evidence = put(life, "audit_calibration")
+    life.store.put_evidence(replace(evidence, measurements=(measured("detector_recall", finding="CLR-A015"),)))
 
 
 def context_of(life: Life, release: Release, state: str = "fresh", changed: tuple[str, ...] = ()) -> GovernContext:

@@ -250,6 +250,27 @@ def test_an_open_finding_of_the_audit(life: Life, name: str) -> None:
     assert "accepted finding" in outcome(accepted, name).message
 
 
+def test_findings_belong_to_one_question_each(life: Life) -> None:
+    release = gated(life)
+    trained(life, release.model)
+    found = [Finding(code, "error", "fail", "data", "there is one") for code in ("CLR-A033", "CLR-A042")]
+    put(life, "audit", findings=tuple(found))
+    results = {name: outcome(context_of(life, release), name).outcome for name in FINDINGS}
+    assert {name for name, result in results.items() if result is Outcome.FAILED} == {"personal_data", "licences"}
+    put(life, "audit", findings=(Finding("CLR-A050", "error", "fail", "data", "one is in a pack"),))
+    assert outcome(context_of(life, release), "leakage").outcome is Outcome.FAILED
+
+
+def test_a_calibration_names_the_weakest_check(life: Life) -> None:
+    context, _ = governed(life)
+    assert "the lowest is 50% (n = 100, finding=CLR-A015)" in outcome(context, "audit_calibration").message
+    release = gated(life)
+    trained(life, release.model)
+    fresh = context_of(life, release)
+    fresh._codes["audit_calibration"] = "another version"
+    assert outcome(fresh, "audit_calibration").outcome is Outcome.STALE
+
+
 def test_leakage_is_answered_only_for_the_data_of_the_training(life: Life) -> None:
     release = gated(life)
     put(life, "audit")

@@ -19,9 +19,10 @@ from clerestory.stages.govern.check import Check, Outcome, Verifier, failed, pas
 from clerestory.stages.govern.context import GovernContext, describe_changes
 
 AUDIT, CALIBRATION, LICENCE_CHECK = "audit", "audit_calibration", "licences"  # kinds of evidence
+RECALL = "detector_recall"
 AUDIT_SECONDS = 120.0
 NOTED = (("warn", "warning"), ("accepted", "accepted finding"))
-LEAKAGE = ("CLR-A017",)
+LEAKAGE = ("CLR-A017", "CLR-A050", "CLR-A051")
 COPIES = ("CLR-A014", "CLR-A015", "CLR-A016")
 PERSONAL = ("CLR-A011", "CLR-A03")
 LICENCES = ("CLR-A04",)
@@ -69,7 +70,12 @@ def data_parts(context: GovernContext) -> list[DataPart]:
 
 
 def audited(
-    context: GovernContext, name: str, prefixes: tuple[str, ...], subject: str, blocking: Collection[str]
+    context: GovernContext,
+    name: str,
+    prefixes: tuple[str, ...],
+    subject: str,
+    blocking: Collection[str],
+    without: tuple[str, ...] = (),
 ) -> Check:
     """Whether up-to-date audits of all data have no open finding of some codes; the worst answer decides.
 
@@ -79,12 +85,13 @@ def audited(
         prefixes: of the finding codes.
         subject: of the question, for the message.
         blocking: the states of findings that fail it.
+        without: prefixes of codes that other verifiers answer.
     """
     parts = data_parts(context)
     if not parts:
         ref = context.release.ref
         return untested(name, f"the data of {ref} is not known: it was neither trained nor evaluated here")
-    checks = [_audited_part(context, name, prefixes, part, blocking) for part in parts]
+    checks = [_audited_part(context, name, prefixes, part, blocking, without) for part in parts]
     for outcome in (Outcome.FAILED, Outcome.STALE, Outcome.UNTESTED):
         worst = [check for check in checks if check.outcome is outcome]
         if worst:
@@ -95,7 +102,12 @@ def audited(
 
 
 def _audited_part(
-    context: GovernContext, name: str, prefixes: tuple[str, ...], part: DataPart, blocking: Collection[str]
+    context: GovernContext,
+    name: str,
+    prefixes: tuple[str, ...],
+    part: DataPart,
+    blocking: Collection[str],
+    without: tuple[str, ...],
 ) -> Check:
     evidence = part.audit
     if evidence is None:
@@ -107,7 +119,7 @@ def _audited_part(
         message = f"the audit of {part.label} of {evidence.created[:10]} ran with {describe_changes(changed)}"
         return Check(name, Outcome.STALE, sentence(message), ids, part.command, (), evidence.cost.seconds)
     found = context.audit_findings(part.name, evidence) if part.name else evidence.findings
-    relevant = [finding for finding in found if finding.code.startswith(prefixes)]
+    relevant = [each for each in found if each.code.startswith(prefixes) and not each.code.startswith(without)]
     failing = [finding for finding in relevant if finding.state in blocking]
     if failing:
         first = failing[0]
@@ -121,12 +133,12 @@ def _audited_part(
 
 
 def data_quality(context: GovernContext) -> Check:
-    """The data was audited, and no finding failed."""
-    return audited(context, "data_quality", ("CLR-A",), "quality of the data", ("fail",))
+    """The data was audited, and no finding failed, apart from personal data and licences."""
+    return audited(context, "data_quality", ("CLR-A",), "quality of the data", ("fail",), PERSONAL + LICENCES)
 
 
 def leakage(context: GovernContext) -> Check:
-    """No image of an evaluation split is in the training split.
+    """No image of an evaluation split, and none of a hash pack, is in the training split.
 
     An audit compares the splits of one dataset, so it answers this only for a model that was trained on the data it is
     evaluated on.
@@ -233,12 +245,20 @@ def audit_calibration(context: GovernContext) -> Check:
     command = next((f"{part.command} --calibrate" for part in parts if part.command), "")
     if not stored:
         return untested(name, "how much the audit of this data detects was not measured", command, 300)
-    evidence = stored[0]
+    evidence = min(stored, key=lambda each: len(context.changed(each)))
     if problems := context.store.verify_evidence(evidence.id):
         return failed(name, f"{problems[0].where}: {problems[0].message}", (evidence.id,))
-    if not evidence.measurements:
-        return untested(name, f"the calibration of {evidence.created[:10]} has no number", command, 300)
-    message = f"{plural(len(evidence.measurements), 'number')} on what the audit detects, of {evidence.created[:10]}"
+    if changed := context.changed(evidence):
+        message = f"the calibration of {evidence.created[:10]} ran with {describe_changes(changed)}"
+        return Check(name, Outcome.STALE, sentence(message), (evidence.id,), command, (), evidence.cost.seconds)
+    recalls = [each for each in evidence.measurements if each.name == RECALL]
+    if not recalls:
+        return untested(name, f"the calibration of {evidence.created[:10]} has no recall", command, 300)
+    weakest = min(recalls, key=lambda each: each.value)
+    message = (
+        f"the recall of {plural(len(recalls), 'check')} was measured with planted faults on {evidence.created[:10]}; "
+        f"the lowest is {weakest.value:.0%} (n = {weakest.n}, {weakest.slice})"
+    )
     return passed(name, message, (evidence.id,))
 
 
