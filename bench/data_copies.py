@@ -245,7 +245,7 @@ def speed() -> Iterator[Row]:
                         shutil.copy(path, folder / path.name)
                     else:
                         image.save(folder / f"{path.stem}.png")
-            yield from timed(kind, folder, {"imagehash": 5.0, "cleanvision": factor})
+            yield from timed(kind, folder, {"cleanvision": factor} | ({"imagehash": 5.0} if kind == "JPEG" else {}))
 
 
 def timed(kind: str, folder: Path, factors: dict[str, float]) -> Iterator[Row]:
