@@ -9,9 +9,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from tests.support.released_store import released_store
+from tests.support.released_store import add_release, released_store
+from tests.support.tiny_model import make_tiny_model
 
 from clerestory.cli.main import run
+from clerestory.stages.release import promote
 from clerestory.store import open_store
 
 ITEMS = 72 + 211 + 38 + 9
@@ -142,6 +144,17 @@ def test_without_a_release_it_says_how_to_make_one(tmp_path: Path, capsys: pytes
     assert code == 2
     assert "signs for the measurements of a release, and none is live" in err
     assert clerestory(tmp_path / "empty", capsys, "state", "GOVERN 1.1", "--text", "x")[0] == 0
+
+
+def test_with_two_live_releases_it_asks_which_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with open_store(tmp_path / "home") as store:
+        for name in ("bags", "icons"):
+            release = add_release(store, make_tiny_model(tmp_path / name, seed=len(name)), name=name)
+            promote(release.ref, store, "grace", "a test")
+    code, out, err = clerestory(tmp_path / "home", capsys)
+    assert (code, out) == (2, "")
+    assert "2 releases are live: bags@live, icons@live" in err
+    assert clerestory(tmp_path / "home", capsys, "bags", "--catalogue", "eu-ai-act-annex-iv")[0] in (0, 1)
 
 
 def test_a_catalogue_of_ones_own_and_its_next_edition(

@@ -159,6 +159,8 @@ OTHER_NAMES = {
     "benchmark": "evaluate",
     "eval": "evaluate",
     "deploy": "release promote",
+    "compliance": "govern",
+    "governance": "govern",
 }
 EPILOGUE = """
 Start here:  clerestory demo

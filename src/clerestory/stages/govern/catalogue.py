@@ -268,7 +268,7 @@ def find_item(name: str, catalogues: Sequence[Catalogue]) -> tuple[Catalogue, It
     found = [(each, item) for each in catalogues for item in each.items if _normal(item.id) == wanted]
     if not found:
         known = [item.id for each in catalogues for item in each.items]
-        near = closest(name.upper(), known)
+        near = closest(name, known) or closest(name.upper(), known)
         shown = name if len(name) <= 80 else f"{name[:77]}…"
         only = catalogues[0].id if len(catalogues) == 1 else ALL
         fix = f"list the items with: clerestory govern items --catalogue {only}"
