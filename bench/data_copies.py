@@ -122,8 +122,9 @@ def peer(program: str, paths: list[str], *arguments: str) -> str:
         venv.create(PEERS, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PEER], check=True)
     run = [str(python), "-c", program, *arguments]
-    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    done = subprocess.run(run, input=json.dumps(paths), text=True, check=True, **quiet)
+    done = subprocess.run(
+        run, input=json.dumps(paths), text=True, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
     return done.stdout
 
 
@@ -229,7 +230,7 @@ def skewed() -> Iterator[Row]:
         side[CODES // 2 : CODES // 2 + CODES // 10, :4] = 7
         sides.append(side)
     sides[1][:PLANTED_CODES], distances = near_copies(sides[0][:PLANTED_CODES], rng)
-    yield from joined("skewed", *sides, distances)
+    yield from joined("skewed", sides[0], sides[1], distances)
 
 
 def speed() -> Iterator[Row]:
