@@ -23,10 +23,7 @@ IMAGE = "picture"  # the word for people who are not engineers
 _UNKNOWN = LicenceShare("", 0)
 COMMERCIAL = LicencePolicy()
 _QUESTION = "May it be used commercially and passed on, without sharing it under the same licence?"
-_DISPUTED = (
-    "Whether duties of training data reach a trained model is legally disputed; this answer assumes that they do, so "
-    "seek legal advice."
-)
+_DISPUTED = "as far as duties of training data reach a trained model, which is legally disputed"
 
 
 def provenance_view(components: Sequence[Component], policy: LicencePolicy = COMMERCIAL) -> ProvenanceView:
@@ -58,7 +55,7 @@ def _answer(components: Sequence[Component], policy: LicencePolicy) -> LicenceAn
     stand = "one source stands" if len(lines) == 1 else f"{len(lines)} sources stand"
     if chain.state == LicenceState.UNKNOWN:
         return LicenceAnswer(question, "unknown", f"That cannot be said: {stand} in the way.", named)
-    return LicenceAnswer(question, "no", f"No: {stand} in the way. {_DISPUTED}", named)
+    return LicenceAnswer(question, "no", f"No, {_DISPUTED}: {stand} in the way.", named)
 
 
 def _blocking_line(link: ChainLink) -> str:
