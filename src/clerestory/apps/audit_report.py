@@ -40,7 +40,7 @@ from clerestory.report.audit_page import (
     SheetImage,
 )
 from clerestory.report.thumbnails import Thumbnail, thumbnail
-from clerestory.stages.audit import caption_findings, image_findings, personal_findings
+from clerestory.stages.audit import caption_findings, content_findings, image_findings, personal_findings
 from clerestory.stages.audit.config import AuditConfig
 from clerestory.stages.audit.detection import Detection
 from clerestory.stages.audit.personal_data import find_personal_data
@@ -54,12 +54,14 @@ MAX_CAPTIONS, MAX_CAPTION, MAX_NAME = 5, 160, 90
 # Of all thumbnails as data URIs; the text of a page is at most 1.5 MB.
 MAX_TOTAL_BYTES, MAX_BYTES, MIN_BYTES = 3_300_000, 12_000, 1_600
 HIDDEN = "[personal data]"
+NOT_SHOWN = "not shown, because personal data was read in it"
 # Findings of the data source that the audit makes more exactly.
 _SAME = (("CLR-D018", "CLR-A014"), ("CLR-D007", "CLR-A020"))
 _SPLITS = {TRAIN: "training", "val": "validation", "test": "test", "test_style": "test (style)"}
 _SEVERITIES = ("error", "warning", "info")
 _CAPTION_CODES = {code.code for code in caption_findings.CODES}
 _PERSONAL_CODES = {code.code for code in personal_findings.CODES}
+_VALUE_CODES = {code.code for code in content_findings.VALUE_CODES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +192,8 @@ def audit_page(
         calibration: of exactly this data, if there is one.
     """
     evidence, found = result.evidence, audit_findings(result.evidence, result.detections, given)
-    thumbnails = _Thumbnails(data, _shown_samples(found), progress)
+    readable = {s for d in result.detections if d.code.code in _VALUE_CODES for s in d.samples}
+    thumbnails = _Thumbnails(data, _shown_samples(found), {data[s].image for s in readable}, progress)
     private = {s for d in result.detections if d.code.code in _PERSONAL_CODES for s in d.samples}
     sheets: list[FindingSheet] = []
     used: Counter[str] = Counter()
@@ -203,7 +206,7 @@ def audit_page(
         dataset=_safe_name(data.name),
         samples=len(data),
         findings=tuple(sheets),
-        checked=tuple(_checked(topic, found, data, bool(evidence.facts.get("packs"))) for topic in TOPICS),
+        checked=tuple(_checked(topic, found, data, evidence) for topic in TOPICS),
         not_checked=tuple(_not_checked(found, evidence)),
         scores=tuple(
             ScoreLine(
@@ -252,15 +255,20 @@ def _shown_samples(found: Iterable[AuditFinding]) -> list[str]:
 class _Thumbnails:
     """The thumbnail of every image that the page shows, small enough for all of them to fit."""
 
-    def __init__(self, data: Dataset, shown: list[str], progress: Progress) -> None:
+    def __init__(self, data: Dataset, shown: list[str], hidden: set[str], progress: Progress) -> None:
         limit = max(MIN_BYTES, min(MAX_BYTES, MAX_TOTAL_BYTES // max(1, len(shown))))
-        self._made: dict[str, Thumbnail | None] = {}
+        self._hidden = hidden
+        self._made: dict[str, Thumbnail | None] = dict.fromkeys(hidden)
         samples = [data[sample] for sample in dict.fromkeys(shown)]
         with progress.task("Making thumbnails", len(samples)) as bar:
             for sample in samples:
                 if sample.image not in self._made:
                     self._made[sample.image] = thumbnail(partial(data.read, sample), limit)
                 bar.advance()
+
+    def is_hidden(self, sample: Sample) -> bool:
+        """Whether a thumbnail could show personal data that was read in the image."""
+        return sample.image in self._hidden
 
     def of(self, sample: Sample) -> Thumbnail | None:
         return self._made[sample.image]
@@ -346,7 +354,7 @@ def _image(
     small = thumbnails.of(sample)
     # No caption of a sample with personal data, not even where another finding is about it.
     texts = () if sample_id in private or topic_of(code) is PERSONAL_DATA else _captions(sample)
-    notes = []
+    notes = [NOT_SHOWN] if thumbnails.is_hidden(sample) else []
     if detection.groups and small:
         notes += [f"{small.original[0]:,} × {small.original[1]:,} pixels", _file_size(small.num_bytes)]
     if sample_id in detection.notes and code != image_findings.LEAKAGE.code:  # its notes name the split
@@ -396,9 +404,11 @@ def _file_size(num_bytes: int) -> str:
     return f"{num_bytes / 1000:,.1f} kB" if num_bytes < 1_000_000 else f"{num_bytes / 1e6:,.1f} MB"
 
 
-def _checked(topic: AuditTopic, found: Sequence[AuditFinding], data: Dataset, has_packs: bool) -> CheckedTopic:
+def _checked(topic: AuditTopic, found: Sequence[AuditFinding], data: Dataset, evidence: Evidence) -> CheckedTopic:
     what = format.capital(topic.what) + "."
-    if reason := not_applicable(topic, data, has_packs):
+    facts = evidence.facts
+    has_content = bool(facts.get("text_engine") or facts.get("face_engine"))
+    if reason := not_applicable(topic, data, bool(facts.get("packs")), has_content):
         return CheckedTopic(topic.title, what, "plain", reason)
     counts: Counter[str] = Counter(each.finding.state for each in found if topic_of(each.finding.code) is topic)
     named = [
@@ -415,9 +425,27 @@ def _checked(topic: AuditTopic, found: Sequence[AuditFinding], data: Dataset, ha
 
 def _not_checked(found: Sequence[AuditFinding], evidence: Evidence) -> list[str]:
     left_out = [format.sentence(safe_text(each.finding.message)) for each in found if each.finding.state == "not_run"]
+    facts = evidence.facts
     return [
         *left_out,
-        *unchecked(bool(evidence.facts.get("captions_matched")), bool(evidence.facts.get("packs"))),
+        *unchecked(bool(facts.get("captions_matched")), bool(facts.get("packs")), *_searched(evidence)),
+    ]
+
+
+def _searched(evidence: Evidence) -> tuple[int, int]:
+    """The images whose text was read, and those in which faces were looked for; audits of older versions: none."""
+    facts = evidence.facts
+    text = facts.integer("text_images") if facts.get("text_engine") else 0
+    return text, facts.integer("face_images") if facts.get("face_engine") else 0
+
+
+def _engines(evidence: Evidence) -> list[tuple[str, str]]:
+    text, faces = _searched(evidence)
+    lines = [("Text read in", text, "text_engine"), ("Faces sought in", faces, "face_engine")]
+    return [
+        (label, f"{plural(count, 'image')} ({evidence.facts[name]})")
+        for label, count, name in lines
+        if evidence.facts.get(name)
     ]
 
 
@@ -434,6 +462,7 @@ def _facts(evidence: Evidence, data: Dataset, config: AuditConfig) -> tuple[tupl
         ("Took", duration(evidence.cost.seconds)),
         ("Images", f"{len(data):,} ({safe_text(named)})"),
         ("Captions", f"{sum(len(sample.captions) for sample in data):,}"),
+        *_engines(evidence),
         ("Changed settings", ", ".join(changed) or "none"),
         ("Data", short(data.digest)),
         ("Evidence", evidence.id),

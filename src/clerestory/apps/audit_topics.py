@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from clerestory.core.findings import FindingCode
 from clerestory.core.sample import TRAIN, Dataset
 from clerestory.stages.audit import caption_findings as captions
+from clerestory.stages.audit import content_findings as content
 from clerestory.stages.audit import image_findings as images
 from clerestory.stages.audit import licence_findings as licences
 from clerestory.stages.audit import pack_findings as packs
@@ -70,6 +71,12 @@ PERSONAL_DATA = AuditTopic(
     "Data about people needs a legal basis, and a model can repeat what it has seen.",
     (*LOCATION_CODES, *personal.CODES),
 )
+PEOPLE = AuditTopic(
+    "People in the images",
+    "e-mail addresses, phone, card and bank account numbers in the text of images; faces; images that are mostly text",
+    "An image can show more about people than its caption says, and a model that reads can repeat it.",
+    content.CODES,
+)
 LICENCES = AuditTopic(
     "Licences",
     "the recorded licence of every image, under the policy that was set",
@@ -83,7 +90,7 @@ SOURCE = AuditTopic(
     "What was left out is missing from everything that is made from this data.",
     (),  # of the data source
 )
-TOPICS = (IMAGES, COPIES, LEAKAGE, CONTAMINATION, CAPTIONS, PERSONAL_DATA, LICENCES, SOURCE)
+TOPICS = (IMAGES, COPIES, LEAKAGE, CONTAMINATION, CAPTIONS, PERSONAL_DATA, PEOPLE, LICENCES, SOURCE)
 
 
 # Samples that a corrected score leaves out, by cause.
@@ -95,16 +102,19 @@ def topic_of(code: str) -> AuditTopic:
     return next((topic for topic in TOPICS if any(code == each.code for each in topic.codes)), SOURCE)
 
 
-def not_applicable(topic: AuditTopic, data: Dataset, has_packs: bool = False) -> str:
+def not_applicable(topic: AuditTopic, data: Dataset, has_packs: bool = False, has_content: bool = False) -> str:
     """Why there is nothing to check; empty if there is.
 
     Args:
         topic: the checks.
         data: the dataset.
         has_packs: whether hash packs were given.
+        has_content: whether text or faces were looked for in images.
     """
     if topic is CONTAMINATION and not has_packs:
         return "no hash pack was given"
+    if topic is PEOPLE and not has_content:
+        return "not requested (--ocr, --faces)"
     if topic is CAPTIONS and not any(sample.captions for sample in data):
         return "no captions"
     splits = {sample.split for sample in data if sample.split}
@@ -119,19 +129,28 @@ def not_applicable(topic: AuditTopic, data: Dataset, has_packs: bool = False) ->
     return ""
 
 
-def unchecked(captions_matched: bool, has_packs: bool = False) -> list[str]:
+def unchecked(captions_matched: bool, has_packs: bool = False, text_images: int = 0, face_images: int = 0) -> list[str]:
     """What an audit does not look for, in sentences.
 
     Args:
         captions_matched: whether captions were compared with their images by the embeddings of a model.
         has_packs: whether images were compared with hash packs.
+        text_images: the images whose text was read.
+        face_images: the images in which faces were looked for.
     """
     lines = []
     if not captions_matched:
         lines.append("Whether each caption fits its image; with --model photos it is checked.")
+    if not text_images:
+        lines.append("Writing in the images, such as name plates and documents; with --ocr it is read.")
+    else:
+        lines.append("Names of people in the writing of images, and writing by hand or too small to read.")
+    if not face_images:
+        lines.append("Faces in the images; with --faces those that look at the camera are found.")
+    else:
+        lines.append("People whose face is turned away, covered or small.")
     return [
         *lines,
-        "People inside the images: faces, name plates, documents and other writing.",
         "Names and addresses of people in captions, and phone numbers that are written in an unusual way.",
         "Whether what images and captions say is true, fair or harmless.",
         "Copies of images of data sets other than those of the hash packs."

@@ -11,6 +11,7 @@ from clerestory.core.sample import Dataset
 from clerestory.stages.audit.config import AuditConfig
 from clerestory.stages.audit.detection import Detection
 from clerestory.stages.audit.hash_pack import HashPack
+from clerestory.stages.audit.image_engines import HaarFaceDetector, RapidOcrReader
 from clerestory.stages.audit.run import Audit, audit
 from clerestory.store import Store
 
@@ -30,6 +31,8 @@ def audit_source(
     progress: Progress = QUIET,
     model: str = "",
     packs: Sequence[HashPack] = (),
+    ocr: bool = False,
+    faces: bool = False,
 ) -> AuditedData:
     """Open and audit a dataset.
 
@@ -40,10 +43,28 @@ def audit_source(
         progress: reports the work.
         model: a reference of a model that also finds captions that do not fit their image; none if empty.
         packs: hash packs of data that the dataset should not contain.
+        ocr: whether the text in images is read, and personal data looked for in it.
+        faces: whether images with a face are looked for.
+
+    Raises:
+        MissingExtra: an engine for text or faces is not installed; before any image is read.
     """
+    reader = RapidOcrReader() if ocr else None
+    detector = HaarFaceDetector() if faces else None
     data = view_dataset(store, source, progress)
     digest, of_model = match_with_model(store, model, data, progress) if model else ("", None)
-    return AuditedData(data, audit(data, store, config, progress, model=digest, of_model=of_model, packs=packs))
+    result = audit(
+        data,
+        store,
+        config,
+        progress,
+        model=digest,
+        of_model=of_model,
+        packs=packs,
+        text_reader=reader,
+        face_detector=detector,
+    )
+    return AuditedData(data, result)
 
 
 def match_with_model(

@@ -43,6 +43,8 @@ def audit_(
     model: str = "",
     pack: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
     key: Annotated[tuple[Path, ...], Parameter(negative=())] = (),
+    ocr: Annotated[bool, Parameter(negative=())] = False,
+    faces: Annotated[bool, Parameter(negative=())] = False,
     calibrate: Annotated[bool, Parameter(negative=())] = False,
     samples: int = 200,
     seed: int = 0,
@@ -66,6 +68,9 @@ def audit_(
         pack: Also find images and captions of this hash pack ("data pack make"), such as that of a benchmark; may be
             given several times.
         key: The public key of whoever signed a --pack; may be given several times.
+        ocr: Also read the text in the images, and find e-mail addresses, phone, card and account numbers in it; a
+            second or two an image, and of more than ocr_images images a sample. Needs the extra "ocr".
+        faces: Also find images with a face that looks at the camera. Needs the extra "faces".
         calibrate: Also measure how much the audit detects: plant copies, leaks, blank, blurred and dark images,
             coordinates and personal data (with --model also wrong captions) in a copy of the data in memory.
         samples: With --calibrate, the images in which faults are planted.
@@ -93,7 +98,7 @@ def audit_(
         check_output(path, force)
     packs = _read_packs(pack, key)
     store = open_store(common.home)
-    audited = audit_source(store, data, chosen, common.out, model, packs)
+    audited = audit_source(store, data, chosen, common.out, model, packs, ocr, faces)
     dataset, result = audited.data, audited.audit
     given = dataset_acceptances(store, data)
     if calibrate:

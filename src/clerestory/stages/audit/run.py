@@ -28,6 +28,8 @@ from clerestory.stages.audit.detection import Detection
 from clerestory.stages.audit.detection_cache import cached_detections
 from clerestory.stages.audit.hash_pack import HashPack
 from clerestory.stages.audit.image_check import check_images
+from clerestory.stages.audit.image_content import ContentCheck, check_faces, check_text_in_images
+from clerestory.stages.audit.image_engines import FaceDetector, TextReader
 from clerestory.stages.audit.image_facts import read_image_facts
 from clerestory.stages.audit.licence_check import check_licences
 from clerestory.stages.audit.pack_check import check_packs, contaminated_samples
@@ -65,6 +67,8 @@ def audit(
     model: str = "",
     of_model: Sequence[Detection] | None = None,
     packs: Sequence[HashPack] = (),
+    text_reader: TextReader | None = None,
+    face_detector: FaceDetector | None = None,
 ) -> Audit:
     """Audit a dataset, and store the findings as evidence of kind ``audit``.
 
@@ -80,6 +84,8 @@ def audit(
         model: digest of a model whose scores are given without the leaked samples, too.
         of_model: the detections of checks with the embeddings of this model; None if they were not made.
         packs: hash packs of data that the dataset should not contain.
+        text_reader: reads the text in images, in which personal data is looked for; None if it is not.
+        face_detector: finds the images with a face; None if they are not looked for.
     """
     config = config or AuditConfig()
     licences = extended_table(expand_user(config.licence_table)) if config.licence_table else licence_table()
@@ -101,10 +107,15 @@ def audit(
         detections = cached_detections(store.answer_cache, check, *depends_on)
         detections += check_packs(data, facts, packs, progress)
         detections += of_model or []
+        text, faces = _content(data, store, config, progress, text_reader, face_detector)
+        content = [check for check in (text, faces) if check]
+        for check_ in content:
+            detections += check_.detections
         detections.sort(key=lambda each: (each.code.code, each.reason))
         evaluation, scores = _corrected(detections, model, data.digest, store)
-        rows = _rows(data, detections, bool(packs))
-        measurements = _measurements(rows, detections)
+        rows = _rows(data, detections, bool(packs), content)
+        measurements = _measurements(rows, detections, content)
+    also = [*(pack.digest for pack in packs), *(check.engine for check in content)]
     for score in scores:
         measurements += score.measurements()
     evidence = Evidence(
@@ -113,7 +124,7 @@ def audit(
             model=model,
             data=data.digest,
             code=stage_code(KIND),
-            config=digest([settings, *(pack.digest for pack in packs)]) if packs else settings,
+            config=digest([settings, *also]) if also else settings,
             environment=environment_digest(),
         ),
         measurements=tuple(measurements),
@@ -133,6 +144,10 @@ def audit(
             evaluation=evaluation,
             licence_table=licences.digest,
             captions_matched=of_model is not None,
+            text_engine=text.engine if text else "",
+            text_images=len(text.searched) if text else 0,
+            face_engine=faces.engine if faces else "",
+            face_images=len(faces.searched) if faces else 0,
             packs=tuple(f"{pack.name} {pack.digest}" for pack in packs),
         ),
     )
@@ -144,6 +159,21 @@ def read_detections(evidence: Evidence, store: Store) -> list[dict[str, Any]]:
     """The stored detections of an audit: code, reason, samples, groups and notes, as plain data."""
     stored: list[dict[str, Any]] = json.loads(store.blobs.get(evidence.artifacts[ARTIFACT]))
     return stored
+
+
+def _content(
+    data: Dataset,
+    store: Store,
+    config: AuditConfig,
+    progress: Progress,
+    text_reader: TextReader | None,
+    face_detector: FaceDetector | None,
+) -> tuple[ContentCheck | None, ContentCheck | None]:
+    """What images show: text, and faces; None if they are not looked for."""
+    cache = store.answer_cache
+    text = check_text_in_images(data, text_reader, cache, config, progress) if text_reader else None
+    faces = check_faces(data, face_detector, cache, config, progress) if face_detector else None
+    return text, faces
 
 
 def _corrected(
@@ -201,8 +231,10 @@ def _stored(detections: Sequence[Detection]) -> list[dict[str, Any]]:
     ]
 
 
-def _rows(data: Dataset, detections: Sequence[Detection], compares_packs: bool) -> dict[str, NDArray[Any]]:
-    """A row for each sample, and a column for each code: 1 if it concerns the sample."""
+def _rows(
+    data: Dataset, detections: Sequence[Detection], compares_packs: bool, content: Sequence[ContentCheck] = ()
+) -> dict[str, NDArray[Any]]:
+    """A row for each sample, and a column for each code: 1 if it concerns the sample, NaN if it was not checked."""
     ids = [sample.id for sample in data]
     position = {sample_id: place for place, sample_id in enumerate(ids)}
     rows: dict[str, NDArray[Any]] = {
@@ -211,6 +243,9 @@ def _rows(data: Dataset, detections: Sequence[Detection], compares_packs: bool) 
         "split": np.array([sample.split for sample in data], dtype=object),
         LEAKED_COLUMN: np.zeros(len(ids)),
     }
+    for check in content:
+        was_searched = np.array([sample_id in check.searched for sample_id in ids], dtype=bool)
+        rows |= {code: np.where(was_searched, 0.0, np.nan) for code in check.codes}
     for detection in detections:
         if detection.samples:
             column = rows.setdefault(detection.code.code, np.zeros(len(ids)))
@@ -222,8 +257,12 @@ def _rows(data: Dataset, detections: Sequence[Detection], compares_packs: bool) 
     return rows
 
 
-def _measurements(rows: dict[str, NDArray[Any]], detections: Sequence[Detection]) -> list[Measurement]:
-    codes = sorted({detection.code.code for detection in detections if detection.samples})
+def _measurements(
+    rows: dict[str, NDArray[Any]], detections: Sequence[Detection], content: Sequence[ContentCheck] = ()
+) -> list[Measurement]:
+    found_codes = {detection.code.code for detection in detections if detection.samples}
+    # Also a share of 0, whose interval says how many may be among the images that were not searched.
+    codes = sorted(found_codes | {code for check in content if check.searched for code in check.codes})
     measurements = [
         measure(rows, Recipe("mean", code, cluster=CLUSTER_COLUMN), "affected", {"finding": code}) for code in codes
     ]
