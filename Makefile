@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-documents bench-bundle bench-training bench-serving starter starter-reference photos-space photo-kinds photo-tags \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-data-image-content bench-documents bench-bundle bench-training bench-serving starter starter-reference photos-space photo-kinds photo-tags \
   experiment-captions experiment-experts clean
 
 help:
@@ -82,6 +82,10 @@ bench-data-captions: setup
 # PHOTOGRAPHS: a folder of JPEG photographs.
 bench-data-copies: setup
 	PHOTOGRAPHS="$(PHOTOGRAPHS)" $(BIN)/python bench/data_copies.py
+
+# Needs the extras ocr and faces; COCO: a folder with annotations and val2017 of COCO 2017.
+bench-data-image-content: setup
+	COCO="$(COCO)" $(BIN)/python bench/data_image_content.py
 
 bench-documents: setup
 	$(BIN)/python bench/documents.py

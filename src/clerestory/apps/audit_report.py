@@ -61,6 +61,7 @@ _SPLITS = {TRAIN: "training", "val": "validation", "test": "test", "test_style":
 _SEVERITIES = ("error", "warning", "info")
 _CAPTION_CODES = {code.code for code in caption_findings.CODES}
 _PERSONAL_CODES = {code.code for code in personal_findings.CODES}
+_SAMPLED_CODES = {code.code for code in content_findings.CODES}
 _VALUE_CODES = {code.code for code in content_findings.VALUE_CODES}
 
 
@@ -86,6 +87,17 @@ class AuditFinding:
         if self.detection:
             return len(self.detection.samples)
         return sum(finding.count or 1 for finding in self.all)
+
+    def share(self, total: int) -> str:
+        """The share of the images concerned, such as ``0.4%`` of all, or ``0.4% of 500 searched`` of a sample.
+
+        Args:
+            total: the number of images of the data.
+        """
+        if self.detection is None or not self.count:
+            return ""
+        searched = self.detection.checked if self.finding.code in _SAMPLED_CODES else total
+        return f"{self.count / searched:.1%}" + (f" of {searched:,} searched" if searched < total else "")
 
     @property
     def where(self) -> str:
@@ -318,7 +330,7 @@ def _sheet(
 def _extent(each: AuditFinding, total: int) -> str:
     if each.detection is None:
         return plural(each.count, "case")
-    return f"{plural(each.count, 'image')} ({each.count / total:.1%})" if each.count else ""
+    return f"{plural(each.count, 'image')} ({each.share(total)})" if each.count else ""
 
 
 def _more(each: AuditFinding, shown: int) -> str:

@@ -138,8 +138,8 @@ def _show(result: Audit, data: str, given: list[Acceptance], calibration: Eviden
         finding = each.finding
         label, style = STATES[finding.state]
         count = f"{each.count:,}" if each.count else ""
-        if each.count and each.detection:
-            count += f" ({each.count / samples:.1%})"
+        if share := each.share(samples):
+            count += f" ({share})"
         table.add_row(Text(label, style), f"{finding.code} {titles[finding.code].title}", count, each.where)
     counts = Counter(each.finding.state for each in found)
     failed, warned = counts["fail"], counts["warn"]

@@ -169,7 +169,7 @@ def _card(each: AuditFinding, row: DatasetRow, used: Counter[str]) -> FindingCar
     code = finding_codes()[finding.code]
     used[finding.code] += 1
     number = used[finding.code]
-    share = f" ({each.count / row.size:.1%})" if each.detection and row.size else ""
+    share = f" ({each.share(row.size)})" if each.detection and row.size else ""
     return FindingCard(
         anchor=finding.code.lower() if number == 1 else f"{finding.code.lower()}-{number}",
         label=_LABELS[finding.state],

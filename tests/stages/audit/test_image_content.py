@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clerestory.apps.audit_report import NOT_SHOWN, audit_page
+from clerestory.apps.audit_report import NOT_SHOWN, audit_findings, audit_page
+from clerestory.apps.data_documents.record import dataset_record, personal_information
 from clerestory.core.sample import Dataset
 from clerestory.data import open_data
 from clerestory.report.audit_page import render_audit
@@ -204,6 +205,23 @@ def test_the_page_shows_no_small_copy_of_an_image_with_a_value(data: Dataset, tm
     assert any("--faces" in line for line in page.not_checked)
     plain = audit_page(data, audit(data, store, AuditConfig()), AuditConfig())
     assert any("--ocr" in line for line in plain.not_checked)
+
+
+def test_documents_and_the_terminal_say_how_many_images_were_searched(tmp_path: Path) -> None:
+    for seed in range(12):
+        write(tmp_path / "data", f"{seed}.png", EMAIL, seed=seed)
+    store = open_store(tmp_path / "home")
+    data = open_data(str(tmp_path / "data"))
+    result = audit(data, store, AuditConfig(ocr_images=5), text_reader=PixelReader())
+    found = next(f for f in audit_findings(result.evidence, result.detections) if f.finding.code == "CLR-A060")
+    assert found.share(12) == "100.0% of 5 searched"
+    lines = personal_information(dataset_record(data, store))
+    assert lines[-2:] == [
+        "Text in the images: checked in 5 of 12 with pixels 1.",
+        "Faces in the images: not checked.",
+    ]
+    assert lines[0].startswith("CLR-A060")
+    assert "no GPS position" not in " ".join(lines)
 
 
 def _line(text: str, left: float, right: float, top: float = 0.1) -> TextLine:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from clerestory.apps.audit_topics import CAPTIONS, COPIES, IMAGES, LEAKAGE, PERSONAL_DATA, AuditTopic
+from clerestory.apps.audit_topics import CAPTIONS, COPIES, IMAGES, LEAKAGE, PEOPLE, PERSONAL_DATA, AuditTopic
 from clerestory.core.evidence import Evidence, Finding
 from clerestory.core.findings import finding_codes
 from clerestory.core.provenance import stage_code
@@ -143,12 +143,23 @@ def personal_information(record: DatasetRecord) -> list[str]:
     """The findings on personal data, without any value."""
     if record.audit is None:
         return [not_audited(record)]
-    found = list(findings_of(record, (PERSONAL_DATA,)))
+    found = list(findings_of(record, (PERSONAL_DATA, PEOPLE)))
     none = (
         "No e-mail address, phone number, payment card or IBAN was found in the captions, and no GPS position in the "
-        "images. Faces and text in the images were not checked."
+        "images."
     )
-    return found or [none]
+    return [*(found or [none]), *_searched_images(record.audit)]
+
+
+def _searched_images(audit: Evidence) -> list[str]:
+    """In how many images text and faces were looked for, and with what."""
+    total, lines = int(audit.facts.number("samples")), []
+    for what, engine, count in (("Text", "text_engine", "text_images"), ("Faces", "face_engine", "face_images")):
+        if name := audit.facts.get(engine):
+            lines.append(f"{what} in the images: checked in {audit.facts.integer(count):,} of {total:,} with {name}.")
+        else:
+            lines.append(f"{what} in the images: not checked.")
+    return lines
 
 
 def biases(record: DatasetRecord) -> list[str]:
