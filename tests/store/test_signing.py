@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
+from clerestory.cli.main import run
 from clerestory.core.digest import canonical, digest_bytes
 from clerestory.core.errors import InputError, NotFound
 from clerestory.store.signing.keys import (
@@ -25,6 +26,7 @@ from clerestory.store.signing.keys import (
 )
 from clerestory.store.signing.statements import (
     SignedFile,
+    read_signing_key,
     sign_revocation,
     sign_rotation,
     sign_statement,
@@ -183,3 +185,68 @@ def test_times(monkeypatch: pytest.MonkeyPatch) -> None:
             statement_time(wrong)
     with pytest.raises(InputError, match="the clock says 2026-01-01.* before the last record"):
         check_clock([("the last record", LATE)], EARLY)
+
+
+@pytest.mark.parametrize("by", ["own", "another"])
+def test_a_revoked_key_does_not_sign(keys: list[SigningKey], by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, other, _ = keys
+    assert read_signing_key(key.path).public == key.public
+    statement = key.path.with_name("k0.revocation.json")
+    content = sign_revocation(key.public, key if by == "own" else other, EARLY, "compromised", "")
+    statement.write_bytes(content)
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")  # a time in the past does not help
+    with pytest.raises(InputError, match=r"k0 is revoked .*k0\.revocation\.json.* after 2026-01-01.* refused") as error:
+        read_signing_key(key.path)
+    assert "sign with another key" in error.value.fix
+    assert read_key(key.path).public == key.public  # to show it, or to revoke it again
+    assert read_signing_key(other.path).public == other.public
+    statement.write_bytes(sign_revocation(key.public, key, "9999-01-01T00:00:00+00:00", "retired", ""))
+    assert read_signing_key(key.path).public == key.public
+
+
+def test_a_replaced_key_does_not_sign_and_its_successor_does(keys: list[SigningKey], tmp_path: Path) -> None:
+    old, new, _ = keys
+    new.path.with_name("k1.rotation.json").write_bytes(sign_rotation(old, new, EARLY, "yearly"))
+    with pytest.raises(InputError, match=r"k0 was replaced by a new key \(statement .*k1\.rotation\.json") as error:
+        read_signing_key(old.path)
+    assert error.value.fix == f"sign with the new key {new.path}"
+    assert read_signing_key(new.path).public == new.public
+    link = tmp_path / "elsewhere"
+    link.mkdir()
+    (link / "k").symlink_to(old.path)
+    with pytest.raises(InputError, match="was replaced"):
+        read_signing_key(link / "k")
+
+
+def test_other_files_beside_a_key_do_not_stop_it(keys: list[SigningKey]) -> None:
+    for name, content in {
+        "a.revocation.json": b"{",
+        "b.rotation.json": b"[]",
+        "c.revocation.json": b'{"payload":1}',
+    }.items():
+        keys[0].path.with_name(name).write_bytes(content)
+    keys[0].path.with_name("d.rotation.json").mkdir()
+    assert read_signing_key(keys[0].path).public == keys[0].public
+
+
+def test_every_command_that_signs_refuses_a_revoked_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CLERESTORY_HOME", str(tmp_path / "home"))
+    key = str(make_key(tmp_path / "my.key").path)
+    assert run(["key", "rotate", key, str(tmp_path / "my2.key"), "--why", "yearly"]) == 0
+    assert run(["key", "revoke", key, "--reason", "compromised", "--until", "2026-05-31"]) == 0
+    capsys.readouterr()
+    for command in (
+        ["release", "bundle", "icons@1", "--out", str(tmp_path / "b.zip"), "--key", key],
+        ["release", "approve", "icons@1", "--why", "yes", "--key", key],
+        ["data", "pack", "make", "icons", "--out", str(tmp_path / "b.pack"), "--key", key],
+        ["key", "rotate", key, str(tmp_path / "my3.key"), "--why", "again"],
+        ["key", "revoke", str(tmp_path / "my2.key.pub"), "--reason", "lost", "--by", key],
+    ):
+        assert run(command) == 2
+        error = capsys.readouterr().err
+        assert "my.key is revoked" in error
+        assert error.count("error: ") == 1
+        assert "fix: sign with another key" in error
+    assert not (tmp_path / "my3.key").exists()

@@ -39,11 +39,12 @@ def bundle_(
     """
     from clerestory.apps.release_bundle import bundle_release  # here, because they import numpy
     from clerestory.stages.release.bundle import check_bundle_output
-    from clerestory.store.signing.keys import public_path, read_key
+    from clerestory.store.signing.keys import public_path
+    from clerestory.store.signing.statements import read_signing_key
 
     check_bundle_output(out, force)
     store = open_store(common.home)
-    signer = read_key(key, home=store.home)
+    signer = read_signing_key(key, home=store.home)
     written, problem = bundle_release(
         ref, store, out, signer, with_model=not without_model, force=force, progress=common.out
     )

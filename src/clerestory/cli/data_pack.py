@@ -48,11 +48,12 @@ def make_(
     from clerestory.stages.audit.hash_pack import make_pack, sign_pack
     from clerestory.stages.audit.image_facts import read_image_facts
     from clerestory.store import open_store
-    from clerestory.store.signing.keys import public_path, read_key
+    from clerestory.store.signing.keys import public_path
+    from clerestory.store.signing.statements import read_signing_key
 
     check_output(out, force)
     store = open_store(common.home)
-    signer = read_key(key, home=store.home)
+    signer = read_signing_key(key, home=store.home)
     dataset = view_dataset(store, data, common.out)
     if split:
         if unknown := sorted(set(split) - {sample.split for sample in dataset}):

@@ -95,11 +95,11 @@ def rotate_(
         force: Replace an existing statement.
     """
     from clerestory.core.provenance import now  # here, because they import cryptography
-    from clerestory.store.signing.keys import check_clock, make_key, public_path, read_key
-    from clerestory.store.signing.statements import sign_rotation
+    from clerestory.store.signing.keys import check_clock, make_key, public_path
+    from clerestory.store.signing.statements import ROTATION_FILE, read_signing_key, sign_rotation
     from clerestory.store.store import store_folder
 
-    replaced, statement = read_key(old), new.with_name(new.name + ".rotation.json")
+    replaced, statement = read_signing_key(old), new.with_name(new.name + ROTATION_FILE)
     check_output(statement, force)
     check_clock([("the making of the old key", replaced.public.created)], now())
     made = make_key(new, owner or replaced.public.owner, home=store_folder(common.home))
@@ -139,15 +139,21 @@ def revoke_(
     from clerestory.core.provenance import now  # here, because they import cryptography
     from clerestory.core.settings import one_of
     from clerestory.store.signing.keys import check_clock, read_key
-    from clerestory.store.signing.statements import REVOCATION_REASONS, sign_revocation, statement_time
+    from clerestory.store.signing.statements import (
+        REVOCATION_FILE,
+        REVOCATION_REASONS,
+        read_signing_key,
+        sign_revocation,
+        statement_time,
+    )
 
     if reason not in REVOCATION_REASONS:
         raise InputError(f"--reason {reason} is not a reason", f"use {one_of(REVOCATION_REASONS)}")
-    signer = read_key(by or key)
+    signer = read_signing_key(by) if by else read_key(key)  # an owner may revoke a key that was replaced
     revoked = _public(key) if by else signer.public
     end = statement_time(until) if until else now()
     check_clock([("the making of the key that signs", signer.public.created)], now())
-    out = out or key.with_name(key.name.removesuffix(".pub") + ".revocation.json")
+    out = out or key.with_name(key.name.removesuffix(".pub") + REVOCATION_FILE)
     write_output(out, sign_revocation(revoked, signer, end, reason, why), force)
     common.out.result(
         {"statement": str(out), "id": revoked.id, "until": end, "reason": reason, "signer": signer.public.id},

@@ -26,7 +26,8 @@ from clerestory.core.digest import canonical, short
 from clerestory.core.errors import ConfigError, InputError, NotFound, closest
 from clerestory.core.files import expand_user, read_problem
 from clerestory.core.release import Event
-from clerestory.store.signing.keys import PublicKey, SigningKey, read_key, read_public_key
+from clerestory.store.signing.keys import PublicKey, SigningKey, read_public_key
+from clerestory.store.signing.statements import read_signing_key
 
 FILE, VARIABLE = "approvers.toml", "CLERESTORY_APPROVERS"
 FORMAT = "clerestory-approval/1"
@@ -107,9 +108,10 @@ def signer_of(home: Path, key: Path, who: str = "") -> Signer:
     """The registered person whose private key a file holds.
 
     Raises:
-        InputError: the key cannot be used, is not registered, or is registered for another person than ``who``.
+        InputError: the key cannot be used, is revoked or replaced, is not registered, or is registered for another
+            person than ``who``.
     """
-    signing = read_key(key)
+    signing = read_signing_key(key)
     people = read_approvers(home)
     found = next((each for each in people if each.key.id == signing.public.id), None)
     if found is None:

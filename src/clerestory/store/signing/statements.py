@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from clerestory.core.digest import canonical
 from clerestory.core.errors import InputError
 from clerestory.core.provenance import now
-from clerestory.store.signing.keys import PublicKey, SigningKey
+from clerestory.store.signing.keys import PublicKey, SigningKey, read_key
 from clerestory.store.signing.verify_bundle import (
+    MALFORMED,
+    MAX_ENVELOPE,
     PRE_AUTHENTICATION,
     REVOCATION,
     ROTATION,
@@ -21,6 +26,7 @@ from clerestory.store.signing.verify_bundle import (
 )
 
 REVOCATION_REASONS = ("compromised", "lost", "replaced", "retired")
+REVOCATION_FILE, ROTATION_FILE = ".revocation.json", ".rotation.json"  # the ends of the names of statements
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,57 @@ def sign_revocation(revoked: PublicKey, signer: SigningKey, until: str, reason: 
     """
     predicate = {"until": until, "reason": reason, "why": why, "when": now()}
     return _sign({**_about(revoked), "predicateType": REVOCATION, "predicate": predicate}, [signer])
+
+
+def read_signing_key(path: Path, *, home: Path | None = None) -> SigningKey:
+    """Read a private key to sign with; refused if a statement in its folder says that it is revoked or replaced.
+
+    The clock decides, not ``SOURCE_DATE_EPOCH``: a revoked key must not sign with a time in the past. The signature of
+    the statement does not count here: only the owner can write to the folder of a private key, and if in doubt the key
+    does not sign.
+
+    Args:
+        path: of the private key.
+        home: the folder of the store, in which no private key may lie.
+
+    Raises:
+        NotFound: there is no such file.
+        InputError: as ``read_key``; or the key is revoked or replaced, which names the statement.
+    """
+    key = read_key(path, home=home)
+    latest = max(now(), signing_time())
+    for statement, kind, until in _statements_beside(path, key.public.id):
+        if latest > until:
+            what = "was replaced by a new key" if kind == ROTATION else "is revoked"
+            raise InputError(
+                f"the key {path} {what} (statement {statement}): its signatures after {until} are refused",
+                _use_another(statement, kind),
+            )
+    return key
+
+
+def _statements_beside(path: Path, key: str) -> Iterator[tuple[Path, str, str]]:
+    """The statements about a key in its folder: the file, its kind, and the last time at which signatures count."""
+    for folder in dict.fromkeys((path.parent, path.resolve().parent)):
+        for file in sorted(folder.glob("*.json")):
+            if not file.name.endswith((REVOCATION_FILE, ROTATION_FILE)) or file.stat().st_size > MAX_ENVELOPE:
+                continue
+            try:
+                statement = json.loads(base64.b64decode(json.loads(file.read_bytes())["payload"]))
+                about, kind = statement["subject"][0]["digest"]["sha256"], statement["predicateType"]
+                until = str(statement["predicate"]["until"])
+            except (*MALFORMED, OSError):
+                continue  # not a statement about keys
+            if about == key and kind in (ROTATION, REVOCATION):
+                yield file, kind, until
+
+
+def _use_another(statement: Path, kind: str) -> str:
+    """The remedy for a key that no longer signs."""
+    new = statement.with_name(statement.name.removesuffix(ROTATION_FILE))
+    if kind == ROTATION and new.is_file():
+        return f"sign with the new key {new}"
+    return "sign with another key, such as one that replaced it, or make one with: clerestory key make PATH"
 
 
 def signing_time() -> str:
