@@ -440,7 +440,12 @@ def _not_checked(found: Sequence[AuditFinding], evidence: Evidence) -> list[str]
     facts = evidence.facts
     return [
         *left_out,
-        *unchecked(bool(facts.get("captions_matched")), bool(facts.get("packs")), *_searched(evidence)),
+        *unchecked(
+            bool(facts.get("captions_matched")),
+            bool(facts.get("packs")),
+            *_searched(evidence),
+            labels_checked=bool(facts.get("labels_checked")),
+        ),
     ]
 
 

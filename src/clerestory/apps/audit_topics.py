@@ -8,6 +8,7 @@ from clerestory.core.findings import FindingCode
 from clerestory.core.sample import TRAIN, Dataset
 from clerestory.stages.audit import caption_findings as captions
 from clerestory.stages.audit import content_findings as content
+from clerestory.stages.audit import group_findings as groups
 from clerestory.stages.audit import image_findings as images
 from clerestory.stages.audit import licence_findings as licences
 from clerestory.stages.audit import pack_findings as packs
@@ -65,6 +66,13 @@ CAPTIONS = AuditTopic(
     "A model learns what the captions say, so wrong or empty words make it worse.",
     captions.CODES,
 )
+GROUPS = AuditTopic(
+    "Groups and classes",
+    "groups with very few images, without a value or in one split only; labels that are probably wrong; classes that "
+    "can be predicted from the files or the borders of the images (shortcuts)",
+    "A model is worse where it has seen little, learns wrong labels, and takes the easiest way to tell classes apart.",
+    groups.CODES,
+)
 PERSONAL_DATA = AuditTopic(
     "Personal data",
     "e-mail addresses, phone, card and bank account numbers in captions; places and camera data in image files",
@@ -90,7 +98,7 @@ SOURCE = AuditTopic(
     "What was left out is missing from everything that is made from this data.",
     (),  # of the data source
 )
-TOPICS = (IMAGES, COPIES, LEAKAGE, CONTAMINATION, CAPTIONS, PERSONAL_DATA, PEOPLE, LICENCES, SOURCE)
+TOPICS = (IMAGES, COPIES, LEAKAGE, CONTAMINATION, CAPTIONS, GROUPS, PERSONAL_DATA, PEOPLE, LICENCES, SOURCE)
 
 
 # Samples that a corrected score leaves out, by cause.
@@ -117,6 +125,8 @@ def not_applicable(topic: AuditTopic, data: Dataset, has_packs: bool = False, ha
         return "not requested (--ocr, --faces)"
     if topic is CAPTIONS and not any(sample.captions for sample in data):
         return "no captions"
+    if topic is GROUPS and not any(sample.groups or sample.concept for sample in data):
+        return "no groups"
     splits = {sample.split for sample in data if sample.split}
     if topic is LEAKAGE and (TRAIN not in splits or len(splits) < 2):
         return (
@@ -129,7 +139,13 @@ def not_applicable(topic: AuditTopic, data: Dataset, has_packs: bool = False, ha
     return ""
 
 
-def unchecked(captions_matched: bool, has_packs: bool = False, text_images: int = 0, face_images: int = 0) -> list[str]:
+def unchecked(
+    captions_matched: bool,
+    has_packs: bool = False,
+    text_images: int = 0,
+    face_images: int = 0,
+    labels_checked: bool = False,
+) -> list[str]:
     """What an audit does not look for, in sentences.
 
     Args:
@@ -137,10 +153,13 @@ def unchecked(captions_matched: bool, has_packs: bool = False, text_images: int 
         has_packs: whether images were compared with hash packs.
         text_images: the images whose text was read.
         face_images: the images in which faces were looked for.
+        labels_checked: whether the labels of classes were checked by the embeddings of a model.
     """
     lines = []
     if not captions_matched:
         lines.append("Whether each caption fits its image; with --model photos it is checked.")
+    if not labels_checked:
+        lines.append("Whether the label of each image is right; of data with classes, --model photos checks it.")
     if not text_images:
         lines.append("Writing in the images, such as name plates and documents; with --ocr it is read.")
     else:

@@ -52,7 +52,7 @@ def audit_source(
     reader = RapidOcrReader() if ocr else None
     detector = HaarFaceDetector() if faces else None
     data = view_dataset(store, source, progress)
-    digest, of_model = match_with_model(store, model, data, progress) if model else ("", None)
+    digest, of_model, of_labels = check_with_model(store, model, data, config, progress) if model else ("", None, None)
     result = audit(
         data,
         store,
@@ -60,6 +60,7 @@ def audit_source(
         progress,
         model=digest,
         of_model=of_model,
+        of_labels=of_labels,
         packs=packs,
         text_reader=reader,
         face_detector=detector,
@@ -67,14 +68,20 @@ def audit_source(
     return AuditedData(data, result)
 
 
-def match_with_model(
-    store: Store, ref: str, data: Dataset, progress: Progress = QUIET
-) -> tuple[str, list[Detection] | None]:
-    """The digest of a model, and the captions that do not fit their image by its embeddings, if it embeds."""
+def check_with_model(
+    store: Store, ref: str, data: Dataset, config: AuditConfig, progress: Progress = QUIET
+) -> tuple[str, list[Detection] | None, list[Detection] | None]:
+    """The digest of a model, and by its embeddings the captions that do not fit and the labels that are probably wrong.
+
+    None in place of a check that was not made: the model does not embed, or there are too few captions or no classes.
+    """
     from clerestory.apps.caption_match import match_captions  # here, because they import torch
+    from clerestory.apps.label_match import match_labels
     from clerestory.apps.loading import load_model
     from clerestory.models.protocols import Embedder
 
     model, _ = load_model(store, ref)
-    matched = match_captions(data, model, store, progress) if isinstance(model, Embedder) else None
-    return model.digest, matched
+    if not isinstance(model, Embedder):
+        return model.digest, None, None
+    of_labels = match_labels(data, model, store, config.label_group, progress)
+    return model.digest, match_captions(data, model, store, progress), of_labels

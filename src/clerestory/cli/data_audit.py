@@ -56,15 +56,15 @@ def audit_(
     settings: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> int:
-    """Check a dataset: images, copies, leakage between splits, captions, personal data, licences.
+    """Check a dataset: images, copies, leakage between splits, captions, groups, personal data, licences.
 
     Exit code 1 when a finding failed that nobody accepted ("data accept"). Images that an earlier audit has read are
     not read again; after an interruption the same command continues.
 
     Args:
         data: The name of a dataset, or any source that "data add" accepts.
-        model: Also find captions that do not fit their image by the embeddings of this model, such as photos, and give
-            its scores without the images that leak from the training split.
+        model: Also find captions that do not fit their image and labels that are probably wrong, by the embeddings of
+            this model, such as photos, and give its scores without the images that leak from the training split.
         pack: Also find images and captions of this hash pack ("data pack make"), such as that of a benchmark; may be
             given several times.
         key: The public key of whoever signed a --pack; may be given several times.

@@ -27,6 +27,12 @@ class AuditConfig:
         ocr_images: the most images whose text is read with ``--ocr``; one takes a second or two.
         face_images: the most images that are searched for faces with ``--faces``.
         max_text_share: the share of an image that text may cover before the image counts as mostly text.
+        max_group_ratio: the most images of the largest value of a group for one of the smallest.
+        min_group_images: the fewest images of a value of a group.
+        min_group_coverage: the share of the images that must have a group for the others to lack it.
+        label_group: the group whose values are the classes of the data, or ``concept``; empty for the first of
+            ``concept``, ``class``, ``label`` and ``category`` that has 2 to 100 values with 10 images or more each.
+        max_shortcut: how far from chance (0) to certainty (1) the classes may be predicted without the image content.
         licence_table: a TOML file with licences of one's own (``docs/explanation/licences.md``); empty for the included
             table alone.
         licences: the rights that the licences of the images must grant, and the conditions that are acceptable.
@@ -43,6 +49,11 @@ class AuditConfig:
     ocr_images: Annotated[int, Range(1)] = 500
     face_images: Annotated[int, Range(1)] = 5000
     max_text_share: Annotated[float, Range(0, 1)] = 0.3
+    max_group_ratio: Annotated[float, Range(1)] = 20.0
+    min_group_images: Annotated[int, Range(1)] = 10
+    min_group_coverage: Annotated[float, Range(0, 1)] = 0.5
+    label_group: str = ""
+    max_shortcut: Annotated[float, Range(0, 1)] = 0.3
     licence_table: str = ""
     licences: LicencePolicy = field(default_factory=LicencePolicy)
 

@@ -51,6 +51,7 @@ FACTS = np.dtype(
     [
         ("width", "<u4"),  # pixels, as stored: before an orientation is applied
         ("height", "<u4"),
+        ("num_bytes", "<u8"),  # of the file
         ("format", "u1"),  # position in FORMATS
         ("flags", "u1"),  # of ImageFlag
         ("brightness", "<f4"),  # 0 to 255: the 95th percentile of the means of brightness
@@ -125,6 +126,7 @@ def _describe_file(content: bytes, header: ImageHeader, row: np.void) -> None:
     """Fill in what the header says."""
     flags = ImageFlag(0)
     row["width"], row["height"] = header.width, header.height
+    row["num_bytes"] = len(content)
     row["format"] = list(FORMATS).index(header.format)
     if header.mode == "CMYK":
         flags |= ImageFlag.CMYK

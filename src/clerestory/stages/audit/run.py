@@ -20,6 +20,7 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.rows import CLUSTER_COLUMN
 from clerestory.core.sample import Dataset
+from clerestory.stages.audit.balance_check import check_balance
 from clerestory.stages.audit.caption_check import check_captions
 from clerestory.stages.audit.config import AuditConfig
 from clerestory.stages.audit.copies_check import check_copies, leaked_samples
@@ -31,9 +32,11 @@ from clerestory.stages.audit.image_check import check_images
 from clerestory.stages.audit.image_content import ContentCheck, check_faces, check_text_in_images
 from clerestory.stages.audit.image_engines import FaceDetector, TextReader
 from clerestory.stages.audit.image_facts import read_image_facts
+from clerestory.stages.audit.label_classes import label_classes
 from clerestory.stages.audit.licence_check import check_licences
 from clerestory.stages.audit.pack_check import check_packs, contaminated_samples
 from clerestory.stages.audit.personal_data import check_personal_data
+from clerestory.stages.audit.shortcut_check import check_shortcuts
 from clerestory.stats.aggregate import measure
 from clerestory.stats.rows import write_rows
 from clerestory.store import Store
@@ -66,6 +69,7 @@ def audit(
     *,
     model: str = "",
     of_model: Sequence[Detection] | None = None,
+    of_labels: Sequence[Detection] | None = None,
     packs: Sequence[HashPack] = (),
     text_reader: TextReader | None = None,
     face_detector: FaceDetector | None = None,
@@ -82,7 +86,8 @@ def audit(
         config: the limits of the checks.
         progress: reports reading and comparing.
         model: digest of a model whose scores are given without the leaked samples, too.
-        of_model: the detections of checks with the embeddings of this model; None if they were not made.
+        of_model: the detections of the check of captions with the embeddings of this model; None if it was not made.
+        of_labels: the same of the check of labels.
         packs: hash packs of data that the dataset should not contain.
         text_reader: reads the text in images, in which personal data is looked for; None if it is not.
         face_detector: finds the images with a face; None if they are not looked for.
@@ -93,12 +98,15 @@ def audit(
         facts, unreadable = read_image_facts(data, store.answer_cache, progress)
 
         def check() -> list[Detection]:
+            classes = label_classes(data, config.label_group)
             return [
                 *check_images(data, facts, unreadable, config),
                 *check_copies(data, facts, config, progress),
                 *check_captions(data, progress),
                 *check_personal_data(data, progress),
                 *check_licences(data, config.licences, progress, licences),
+                *check_balance(data, classes, config),
+                *check_shortcuts(data, facts, classes, config),
             ]
 
         read = digest_bytes(facts.tobytes() + canonical(unreadable))
@@ -106,7 +114,7 @@ def audit(
         depends_on = (data.digest, data.name, read, settings, licences.digest, stage_code(KIND), environment_digest())
         detections = cached_detections(store.answer_cache, check, *depends_on)
         detections += check_packs(data, facts, packs, progress)
-        detections += of_model or []
+        detections += [*(of_model or ()), *(of_labels or ())]
         text, faces = _content(data, store, config, progress, text_reader, face_detector)
         content = [check for check in (text, faces) if check]
         for check_ in content:
@@ -148,6 +156,7 @@ def audit(
             text_images=len(text.searched) if text else 0,
             face_engine=faces.engine if faces else "",
             face_images=len(faces.searched) if faces else 0,
+            labels_checked=of_labels is not None,
             packs=tuple(f"{pack.name} {pack.digest}" for pack in packs),
         ),
     )

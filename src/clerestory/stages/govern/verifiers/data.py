@@ -24,7 +24,7 @@ AUDIT_SECONDS = 120.0
 NOTED = (("warn", "warning"), ("accepted", "accepted finding"))
 LEAKAGE = ("CLR-A017", "CLR-A050", "CLR-A051")
 COPIES = ("CLR-A014", "CLR-A015", "CLR-A016")
-PERSONAL = ("CLR-A011", "CLR-A03")
+PERSONAL = ("CLR-A011", "CLR-A030", "CLR-A031", "CLR-A032", "CLR-A033")
 LICENCES = ("CLR-A04",)
 
 
