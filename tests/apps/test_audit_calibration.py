@@ -31,9 +31,9 @@ def reported(code: str, number: int) -> Detection:
 @pytest.mark.parametrize(
     ("low", "found", "sentence"),
     [
-        (0.5, 0, "none was reported; at most 4 (0.4% of the images) may have been missed"),
+        (0.5, 0, "none was reported; up to 4 (0.4% of the images) may have been missed"),
         (0.99, 0, "none was reported; another one is unlikely"),
-        (0.9, 100, "100 reported; at most another 17 (1.7% of the images) may have been missed"),
+        (0.9, 100, "100 reported; up to 17 more (1.7% of the images) may have been missed"),
         (0.0, 0, "none was reported; the planted ones were missed, so this says nothing about the others"),
     ],
 )

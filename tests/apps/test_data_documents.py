@@ -12,14 +12,18 @@ import pytest
 from tests.support.documents import documents_of, faults_of, rows_of
 from tests.support.generated_projects import Project, make_project
 
+from clerestory.apps.data_documents.croissant import croissant
 from clerestory.apps.data_documents.record import dataset_record
 from clerestory.apps.data_documents.sheet import OPEN, DataStatements, data_sheet, open_questions
 from clerestory.cli.main import run
 from clerestory.core.codec import Tags
 from clerestory.core.licences.expression import parse_licence
+from clerestory.core.release import Event
 from clerestory.core.sample import Dataset, Sample
 from clerestory.report.documents.bom import PREFIX, installed_packages, ml_bom
+from clerestory.stages.audit.personal_data import redact
 from clerestory.store import Store, open_store
+from clerestory.store.acceptances import Acceptance, accept
 
 SEEDS = range(8)  # of all documents; `make bench-documents` takes 200
 CODE = re.compile(r"CLR-[A-Z]\d{3}")
@@ -55,7 +59,7 @@ def test_every_document_is_valid_and_they_agree(seed: int, projects: list[Projec
         licences = {str(parse_licence(share.licence)) for share in part.licences if share.licence}
         assert {_licence(each) for each in component.get("licenses", [])} == licences
     training = [part.name for part in known.components if part.role == "training data" and part.name]
-    assert documents.front.get("datasets", []) == training
+    assert documents.front.get("datasets", []) == [name for name in training if re.fullmatch(r"[A-Za-z0-9_./-]+", name)]
     assert all(name in documents.card for name in training)
 
     metrics = {(m["type"], m["slice"].split(";")[0]): float(m["value"]) for m in _metrics(model)}
@@ -71,7 +75,8 @@ def test_every_document_is_valid_and_they_agree(seed: int, projects: list[Projec
     files, metadata = documents.croissants["1.0"], documents.metadata
     rows, captions = rows_of(files["samples.csv"]), rows_of(files["captions.csv"])
     assert [row["image"] for row in rows] == [sample.image for sample in project.data]
-    assert [row["caption"] for row in captions] == [c.text for sample in project.data for c in sample.captions]
+    written = [redact(c.text, c.lang) for sample in project.data for c in sample.captions]
+    assert [row["caption"] for row in captions] == written
     assert metadata["url"] == f"urn:sha256:{project.data.digest}"
     assert project.data.digest in documents.sheet
     assert f"{len(rows):,} images with {len(captions):,} captions" in documents.sheet
@@ -118,7 +123,30 @@ def test_personal_data_is_counted_and_never_shown(store: Store) -> None:
     documents = documents_of(project)
     assert "CLR-A030" in documents.sheet
     assert "ana@example.org" not in documents.sheet
-    assert "ana@example.org" not in json.dumps(documents.metadata)
+    assert not [name for name, content in documents.croissants["1.0"].items() if b"ana@example.org" in content]
+    kept = croissant(project.data, project.record, with_personal_data=True)
+    assert b"ana@example.org" in kept["captions.csv"], "only if somebody asks for it"
+
+
+def test_documents_do_not_name_the_folders_of_a_computer_or_its_files(store: Store) -> None:
+    samples = [Sample(f"{i}.jpg", f"{i}" * 64, source=f"/home/ana/{i}.jpg") for i in range(4)]
+    data = Dataset("mine", samples, lambda _: b"")
+    tags = Tags(digest=data.digest, source="new-splits:/home/ana")
+    store.journal.append(Event("data_added", "mine", "ana", "", "2026-11-01T00:00:00+00:00", tags))
+    record = dataset_record(data, store)
+    assert record.source == "a folder or file on a computer"
+    assert record.num_sources == 4
+    assert "/home" not in data_sheet(record)
+
+
+def test_an_accepted_finding_says_who_accepted_it(store: Store, projects: list[Project]) -> None:
+    project = next(each for each in projects if each.record.audit and "CLR-A040" in data_sheet(each.record))
+    acceptance = Acceptance(
+        "CLR-A040", project.data.name, "Ana", "asked", "2026-11-01T00:00:00+00:00", "9999-01-01", 99
+    )
+    accept(store.journal, acceptance)
+    sheet = data_sheet(dataset_record(project.data, store))
+    assert "accepted by Ana until 9999-01-01: asked" in sheet
 
 
 def _has_address(seed: int, store: Store) -> bool:

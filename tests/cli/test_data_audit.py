@@ -59,7 +59,7 @@ def test_without_a_calibration_the_audit_says_so_and_with_one_how_much_it_may_mi
     assert "not calibrated" in page.read_text()
     assert run([*command, "--calibrate", "--samples", "22"]) == 0
     said = capsys.readouterr().out
-    assert "none was reported; at most" in said
+    assert "none was reported; up to" in said
     assert "Calibrated on" in said
     assert run([*command, "--report", str(page), "--force"]) == 0  # the calibration is still valid
     assert "What the checks detect" in page.read_text()

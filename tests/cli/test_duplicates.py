@@ -67,7 +67,7 @@ def test_data_without_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     for colour in ("red", "navy"):
         (tmp_path / "pictures" / f"{colour}.png").write_bytes(solid_image(colour))
     assert run(["data", "duplicates", str(tmp_path / "pictures"), "--home", str(tmp_path / "home")]) == 0
-    assert "is there more than once" in capsys.readouterr().out
+    assert "has an exact copy" in capsys.readouterr().out
 
 
 def test_the_script_for_a_shell_is_valid_and_knows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:

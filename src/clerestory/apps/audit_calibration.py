@@ -128,8 +128,8 @@ def _silence(quality: DetectorQuality, found: int, samples: int) -> str:
         return f"{start}; the planted ones were missed, so this says nothing about the others"
     if missed == 0:
         return f"{start}; another one is unlikely"
-    others = "" if found == 0 else "another "
-    return f"{start}; at most {others}{missed:,} ({min(1.0, missed / samples):.1%} of the images) may have been missed"
+    more = "" if found == 0 else " more"
+    return f"{start}; up to {missed:,}{more} ({min(1.0, missed / samples):.1%} of the images) may have been missed"
 
 
 def _share(measured: Measurement) -> str:
@@ -142,8 +142,8 @@ def trust_sentence(calibration: Evidence | None, data: str) -> str:
     """How far the silence of an audit can be trusted, in one sentence."""
     if calibration is None:
         return (
-            "How much these checks miss was not measured on this data (not calibrated), so their silence does not show "
-            f"that nothing is there; measure it with: clerestory data audit {quote(data)} --calibrate"
+            "How much these checks miss was not measured on this data (not calibrated), so no findings does not mean "
+            f"no problems; measure it with: clerestory data audit {quote(data)} --calibrate"
         )
     samples = calibration.facts.integer("samples")
     is_measured = any(each.code == MISMATCH.code for each in detector_qualities(calibration))

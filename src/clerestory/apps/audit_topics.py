@@ -50,7 +50,7 @@ COPIES = AuditTopic(
 )
 LEAKAGE = AuditTopic(
     "Training images in the test",
-    "copies of training images among the images that judge a model (leakage)",
+    "copies of training images among the evaluation images (leakage)",
     "A model recognises what it has been trained on, so a score on these images is better than the model is.",
     (images.LEAKAGE,),
 )

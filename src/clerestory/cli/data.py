@@ -159,7 +159,11 @@ def duplicates_(
     links = sum(each.is_link for group in groups for each in group)
     copies = len(rows) - len(groups) - links
     line = f"{plural(len(groups), 'image')} more than once, {plural(copies, 'copy', 'copies')} of {len(data):,} samples"
-    lines: list[str | Table] = [table, line] if rows else [f"no image of {name} is there more than once"]
+    lines: list[str | Table] = (
+        [table, line]
+        if rows
+        else [f"no image of {name} has an exact copy; near-duplicates: clerestory data audit {quote(name)}"]
+    )
     if links:
         lines.append(f"{plural(links, 'link')} to the same file, on the disk only once: removing a link frees no space")
     if spread:

@@ -111,7 +111,7 @@ def _lines(plan: FixPlan, data: str, samples: int) -> list[str | Table | Text]:
         lines.append(f"accepted, and not fixed: {', '.join(plan.accepted)}")
     if plan.left_out:
         lines.append(
-            f"{plural(plan.left_out, 'row or image', 'rows or images')} of the source cannot be read, and are not in "
-            f"the new version either: clerestory data show {quote(data)}"
+            f"{plural(plan.left_out, 'row or image', 'rows or images')} of the source cannot be read, so the new "
+            f"version does not have {'it' if plan.left_out == 1 else 'them'} either: clerestory data show {quote(data)}"
         )
     return lines

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from clerestory.cli.output import PLAIN, Common
+from clerestory.core.errors import InputError
 from clerestory.core.files import make_folder
 from clerestory.core.outputs import check_output, write_output
 from clerestory.core.units import plural
@@ -62,6 +63,7 @@ def croissant_(
     version: Literal["1.0", "1.1"] = "1.0",
     url: str = "",
     creator: str = "",
+    with_personal_data: Annotated[bool, Parameter(negative=())] = False,
     force: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> None:
@@ -73,15 +75,18 @@ def croissant_(
         version: Of Croissant.
         url: Where the dataset is published.
         creator: The person or organisation that made it.
+        with_personal_data: Keep e-mail addresses and the like in the tables, in place of [email].
         force: Overwrite existing files.
     """
     from clerestory.apps.data_documents.croissant import CAPTIONS, METADATA, SAMPLES, croissant
 
     dataset, record = _record(data, common)
     folder = out or Path(f"{_file_name(record.summary.name)}-croissant")
+    if folder.suffix == ".json":
+        raise InputError(f"{folder} is the name of a file", f"name a folder, such as --out {folder.with_suffix('')}")
     for file in [folder / name for name in (METADATA, SAMPLES, CAPTIONS)] if folder.is_dir() else [folder]:
         check_output(file, force)
-    files = croissant(dataset, record, version, url=url, creator=creator)
+    files = croissant(dataset, record, version, url=url, creator=creator, with_personal_data=with_personal_data)
     make_folder(folder)
     for name, content in files.items():
         write_output(folder / name, content, force)

@@ -1,4 +1,4 @@
-"""``clerestory release licences``: which licences reach a model, and which source stands in the way."""
+"""``clerestory release licences``: which licences reach a model, and which source blocks it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def licences_(
     store = open_store(common.home)
     check = check_model_licences(stored_model(store, model), store, chosen)
     chain, evidence = check.chain, check.evidence
-    table = Table("", "source", "images", "licence", "known", "in the way because", box=None)
+    table = Table("", "source", "images", "licence", "known", "blocked because", box=None)
     for link in chain.links:
         verdict = link.source.verdict
         refused = verdict.blocks(chosen.licences)
@@ -71,9 +71,8 @@ def licences_(
         )
     label, style, code = STATES[chain.state]
     blocking = round(evidence.measurements[0].value)
-    verb = "stands" if blocking == 1 else "stand"
     lines = [f"{code}: {fix}" for code, fix in _fixes(evidence).items()]
-    text = f"{label}: {plural(blocking, 'source')} of {evidence.measurements[0].n} {verb} in the way"
+    text = f"{label}: blocked by {blocking} of {plural(evidence.measurements[0].n, 'source')}"
     common.out.result(
         {"id": evidence.id, **encode(evidence), "components": encode(check.components), "state": chain.state},
         *([table] if chain.links else []),

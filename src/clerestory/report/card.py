@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from huggingface_hub import EvalResult, ModelCardData
 
 from clerestory.core.evidence import Measurement
@@ -12,6 +14,7 @@ from clerestory.report.render import render_markdown
 MAX_METRICS = 24
 PLAIN_SLICE = {"task", "split"}  # the metrics of other slices (a style, a group) are in the text
 LICENCE_SECTION = "see-what-it-was-made-from"
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)  # other names are in the text only
 TASKS = {
     "image_to_text": "image-to-text",
     "text_to_image": "text-to-image-retrieval",
@@ -31,11 +34,15 @@ def model_card(data: ReportData) -> str:
         language=_languages(data) or None,
         license="other",
         license_name=LICENCE_SECTION,
+        license_link="#what-it-was-made-from",
         library_name="clerestory",
         pipeline_tag="zero-shot-image-classification" if results else None,
         tags=["vision-language-model", "image-text-retrieval"],
-        base_model=bases[0] if bases else None,
-        datasets=[part.name for part in data.components if part.role == "training data" and part.name] or None,
+        base_model=bases[0] if bases and _HUB_ID.fullmatch(bases[0]) else None,
+        datasets=[
+            part.name for part in data.components if part.role == "training data" and _HUB_ID.fullmatch(part.name)
+        ]
+        or None,
         model_name=(data.release.ref if data.release else data.ref) if results else None,
         eval_results=results or None,
     )

@@ -409,7 +409,7 @@ class LicenceAnswer:
         question: such as whether it may be used commercially.
         word: the answer.
         text: the answer as a sentence.
-        sources: what stands in the way, one line each.
+        sources: what blocks it, one line each.
     """
 
     question: str
@@ -425,7 +425,7 @@ class ProvenanceView:
     Attributes:
         lines: one sentence for each part.
         components: the parts with their licences.
-        answer: whether it may be used commercially, and what stands in the way.
+        answer: whether it may be used commercially, and what blocks it.
     """
 
     lines: tuple[str, ...]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from clerestory.apps.acceptance import dataset_acceptances, describe_state, is_open
+from clerestory.apps.acceptance import concerned_samples, dataset_acceptances, describe_state, is_open
 from clerestory.apps.audit_report import AuditFinding, audit_findings, audit_page, safe_text
 from clerestory.apps.audit_topics import topic_of
 from clerestory.apps.data_fix.rules import RULE_OF, FixRule
@@ -81,6 +81,7 @@ class FindingCard:
         can_accept: whether it is open, so that a person can accept it.
         can_withdraw: whether an acceptance holds.
         rule: the fix that a program can make; None if there is none or nothing is open.
+        total: how many images all findings of this code concern; an acceptance and a fix are for all of them.
     """
 
     anchor: str
@@ -95,6 +96,7 @@ class FindingCard:
     can_accept: bool
     can_withdraw: bool
     rule: FixRule | None
+    total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +142,9 @@ def dataset_page(store: Store, name: str) -> DatasetPage:
         return DatasetPage(row, None)
     found = _findings(store, row, read_audit(evidence, store)[0])
     used: Counter[str] = Counter()
-    return DatasetPage(row, _counted(evidence, found), tuple(_card(each, row, used) for each in found))
+    totals = {code: own.count for code, own in concerned_samples(evidence, store).items()}
+    cards = tuple(_card(each, row, used, totals) for each in found)
+    return DatasetPage(row, _counted(evidence, found), cards)
 
 
 def newest_audit(store: Store, row: DatasetRow) -> Evidence | None:
@@ -164,12 +168,11 @@ def _counted(evidence: Evidence, found: Sequence[AuditFinding]) -> AuditSummary:
     return AuditSummary(evidence, is_current, counts["fail"], counts["warn"], counts["accepted"])
 
 
-def _card(each: AuditFinding, row: DatasetRow, used: Counter[str]) -> FindingCard:
+def _card(each: AuditFinding, row: DatasetRow, used: Counter[str], totals: Mapping[str, int]) -> FindingCard:
     finding = each.finding
     code = finding_codes()[finding.code]
     used[finding.code] += 1
     number = used[finding.code]
-    share = f" ({each.share(row.size)})" if each.detection and row.size else ""
     return FindingCard(
         anchor=finding.code.lower() if number == 1 else f"{finding.code.lower()}-{number}",
         label=_LABELS[finding.state],
@@ -178,12 +181,21 @@ def _card(each: AuditFinding, row: DatasetRow, used: Counter[str]) -> FindingCar
         message=format.sentence(safe_text(finding.message)),
         why=topic_of(finding.code).why if is_open(finding) else "",
         fix=format.sentence(safe_text(finding.fix)),
-        extent=f"{format.images(each.count)}{share}" if each.count else "",
+        extent=_extent(each, row),
         acceptance=tuple(format.sentence(safe_text(line)) for line in describe_state(each.acceptance)),
-        can_accept=is_open(finding),
-        can_withdraw=bool(each.acceptance.holding),
+        # One form for each code: a decision is for all its findings.
+        can_accept=is_open(finding) and number == 1,
+        can_withdraw=bool(each.acceptance.holding) and number == 1,
         rule=RULE_OF.get(finding.code) if is_open(finding) else None,
+        total=totals.get(finding.code, each.count),
     )
+
+
+def _extent(each: AuditFinding, row: DatasetRow) -> str:
+    """How many images a finding concerns; a finding of the source may be about something else, such as columns."""
+    if not each.detection:
+        return format.plural(each.count, "case") if each.count else ""
+    return f"{format.images(each.count)} ({each.share(row.size)})" if each.count and row.size else ""
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ import random
 import pytest
 from tests.support.ordinary_captions import ORDINARY
 
-from clerestory.core.codec import encode
+from clerestory.core.codec import Tags, encode
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.stages.audit.personal_data import (
     IBAN_LENGTHS,
@@ -183,3 +183,20 @@ def test_the_time_grows_with_the_length_of_a_text() -> None:
     ):
         found = find_personal_data(piece * 500, "en")
         assert len(found) == (500 if "7946" in piece else 0)
+
+
+@pytest.mark.parametrize(
+    ("sample", "note"),
+    [
+        (Sample("jane.doe@example.com.jpg", "0" * 64), "id: e-mail address"),
+        (Sample("a.jpg", "0" * 64, groups=Tags(author="jane.doe@example.com")), "column author: e-mail address"),
+        (Sample("a.jpg", "0" * 64, source="+49 89 12345678"), "source: phone number"),
+        (Sample("icon@2x.png", "0" * 64, source="@iconify-json/openmoji@1.2.29"), ""),
+        (Sample("4111111111111111.jpg", "0" * 64), ""),
+        (Sample("a.jpg", "0" * 64, source="http://farm5.staticflickr.com/4115/4906536419_6113bd7de4_z.jpg"), ""),
+    ],
+)
+def test_personal_data_outside_of_captions_is_named_without_its_value(sample: Sample, note: str) -> None:
+    found = check_personal_data(Dataset("d", [sample], lambda _: b""))
+    assert [(each.code.code, dict(each.notes)) for each in found] == ([("CLR-A039", {sample.id: note})] if note else [])
+    assert not [each for each in found if "jane" in each.message or "123456" in each.message]

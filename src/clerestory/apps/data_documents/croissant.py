@@ -15,8 +15,9 @@ from typing import Any, Literal, get_args
 from clerestory.apps.data_documents.record import DatasetRecord, biases, limitations, personal_information
 from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import ConfigError
-from clerestory.core.sample import Dataset
+from clerestory.core.sample import Caption, Dataset
 from clerestory.report import format
+from clerestory.stages.audit.personal_data import redact
 
 CroissantVersion = Literal["1.0", "1.1"]
 VERSIONS: tuple[CroissantVersion, ...] = get_args(CroissantVersion)
@@ -68,7 +69,13 @@ _CONTEXT_1_1 = {
 
 
 def croissant(
-    data: Dataset, record: DatasetRecord, version: CroissantVersion = "1.0", *, url: str = "", creator: str = ""
+    data: Dataset,
+    record: DatasetRecord,
+    version: CroissantVersion = "1.0",
+    *,
+    url: str = "",
+    creator: str = "",
+    with_personal_data: bool = False,
 ) -> dict[str, bytes]:
     """The metadata and the two tables, by file name.
 
@@ -78,13 +85,14 @@ def croissant(
         version: of Croissant.
         url: where the dataset is published; a name made of its digest by default.
         creator: the person or organisation that made it; who brought it into the store by default.
+        with_personal_data: keep personal data in the tables, in place of ``[email]`` and other placeholders.
 
     Raises:
         ConfigError: another version.
     """
     if version not in VERSIONS:
         raise ConfigError(f"the version of Croissant is {version!r}", f"choose {' or '.join(VERSIONS)}")
-    tables = {SAMPLES: _samples(data), CAPTIONS: _captions(data)}
+    tables = {SAMPLES: _samples(data, with_personal_data), CAPTIONS: _captions(data, with_personal_data)}
     content = _metadata(record, tables, version, url, creator)
     text = json.dumps(content, indent=1, ensure_ascii=False)
     return {METADATA: text.encode(), **tables}
@@ -179,18 +187,23 @@ def _record_set(name: str, file: str, columns: dict[str, str], key: str) -> dict
     return record_set | ({"key": {"@id": f"{name}/{key}"}} if key else {})
 
 
-def _samples(data: Dataset) -> bytes:
+def _samples(data: Dataset, with_personal_data: bool) -> bytes:
+    hide = str if with_personal_data else redact
     return _csv(
         list(SAMPLE_COLUMNS),
-        ((s.id, s.image, s.split, s.licence, s.source, s.concept, str(s.groups)) for s in data),
+        ((hide(s.id), s.image, s.split, s.licence, hide(s.source), hide(s.concept), hide(str(s.groups))) for s in data),
     )
 
 
-def _captions(data: Dataset) -> bytes:
+def _captions(data: Dataset, with_personal_data: bool) -> bytes:
+    def text_of(caption: Caption) -> str:
+        return caption.text if with_personal_data else redact(caption.text, caption.lang)
+
+    hide = str if with_personal_data else redact
     return _csv(
         list(CAPTION_COLUMNS),
         (
-            (sample.id, number, caption.text, caption.lang, caption.kind)
+            (hide(sample.id), number, text_of(caption), caption.lang, caption.kind)
             for sample in data
             for number, caption in enumerate(sample.captions, start=1)
         ),

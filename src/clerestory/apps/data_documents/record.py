@@ -6,16 +6,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from clerestory.apps.audit_topics import CAPTIONS, COPIES, IMAGES, LEAKAGE, PEOPLE, PERSONAL_DATA, AuditTopic
+from clerestory.apps.acceptance import concerned_samples, dataset_acceptances, describe_state
+from clerestory.apps.audit_report import safe_text
+from clerestory.apps.audit_topics import CAPTIONS, COPIES, IMAGES, LEAKAGE, LICENCES, PEOPLE, PERSONAL_DATA, AuditTopic
 from clerestory.core.evidence import Evidence, Finding
 from clerestory.core.findings import finding_codes
 from clerestory.core.provenance import stage_code
 from clerestory.core.sample import Dataset
 from clerestory.core.units import plural
+from clerestory.data.sources import bare_source
 from clerestory.report import format
 from clerestory.report.dataset_summary import summarise
 from clerestory.report.model import DatasetSummary
 from clerestory.store import Store
+from clerestory.store.acceptances import acceptance_state
 
 AUDIT, CALIBRATION = "audit", "audit_calibration"
 MAX_VALUES = 30  # of a group; one with more, such as an id, is not a group to balance
@@ -45,6 +49,7 @@ class DatasetRecord:
         audit: its newest audit; None if there was none.
         is_current: whether the audit was made by the present code.
         excluded: findings on what was left out when the data was opened.
+        acceptances: by the code of a finding that people accepted: who, until when and why, in a sentence.
     """
 
     summary: DatasetSummary
@@ -58,6 +63,7 @@ class DatasetRecord:
     audit: Evidence | None = None
     is_current: bool = False
     excluded: tuple[Finding, ...] = ()
+    acceptances: tuple[tuple[str, str], ...] = ()
 
     @property
     def licences(self) -> tuple[str, ...]:
@@ -87,6 +93,11 @@ def dataset_record(data: Dataset, store: Store) -> DatasetRecord:
     arrival = next((event for event in events if event.details.get("digest") == data.digest), None)
     audits = store.find_evidence(AUDIT, data=data.digest)
     audit = audits[0] if audits else None
+    given = dataset_acceptances(store, data.name) if audit else []
+    states = {
+        code: acceptance_state(given, code, own.samples, own.count)
+        for code, own in (concerned_samples(audit, store) if audit and given else {}).items()
+    }
     return DatasetRecord(
         summary=summarise(data),
         groups=tuple(
@@ -95,15 +106,23 @@ def dataset_record(data: Dataset, store: Store) -> DatasetRecord:
             for value, images in sorted(balanced[name].items(), key=lambda item: (-item[1], item[0]))
         ),
         ungrouped=tuple((name, len(data) - counted.total()) for name, counted in sorted(balanced.items())),
-        sources=tuple(sources.most_common(MAX_SOURCES)),
+        # Files have each a source of their own, which says nothing about where they come from.
+        sources=tuple(sources.most_common(MAX_SOURCES)) if 2 * len(sources) <= len(data) else (),
         num_sources=len(sources),
-        source=arrival.details.get("source", "") if arrival else "",
+        source=_published(arrival.details.get("source", "")) if arrival else "",
         added_by=arrival.who if arrival else "",
         added=arrival.when if arrival else "",
         audit=audit,
         is_current=audit is not None and audit.subject.code == stage_code(AUDIT),
         excluded=tuple(finding for finding in data.findings if finding.severity != "info"),
+        acceptances=tuple((code, "; ".join(describe_state(state))) for code, state in states.items() if state.holding),
     )
+
+
+def _published(source: str) -> str:
+    """A source without the paths of this computer, which are nobody else's business."""
+    is_local = bare_source(source).startswith(("/", "~", "."))
+    return "a folder or file on a computer" if is_local else source
 
 
 def not_audited(record: DatasetRecord) -> str:
@@ -123,17 +142,20 @@ def findings_of(record: DatasetRecord, topics: Sequence[AuditTopic]) -> Iterator
     for finding in record.audit.findings:
         if finding.code not in codes or finding.state == "not_run":
             continue
-        measured = record.audit.find("affected", {"finding": finding.code})
-        share = f" ({format.number(measured)} of the images)" if measured is not None and measured.interval else ""
-        yield f"{finding.code} {titles[finding.code].title}: {finding.message}{share}"
+        accepted = dict(record.acceptances).get(finding.code, "")
+        note = f" ({accepted})" if accepted else ""
+        yield f"{finding.code} {titles[finding.code].title}: {safe_text(finding.message)}{note}"
 
 
 def limitations(record: DatasetRecord) -> list[str]:
     """What is wrong with the images and captions, and what was left out."""
-    lines = list(findings_of(record, (IMAGES, COPIES, LEAKAGE, CAPTIONS)))
+    lines = list(findings_of(record, (IMAGES, COPIES, LEAKAGE, CAPTIONS, LICENCES)))
     left_out = Counter(finding.code for finding in record.excluded)
     titles = finding_codes()
-    lines += [f"{code} {titles[code].title}: {plural(count, 'row')} or files" for code, count in left_out.items()]
+    lines += [
+        f"{code} {titles[code].title}: {plural(count, 'row or file', 'rows or files')}"
+        for code, count in left_out.items()
+    ]
     if record.unlicensed:
         lines.append(f"{plural(record.unlicensed, 'image')} without a recorded licence")
     return lines or [not_audited(record) or "The audit found no fault of images or captions."]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
+from clerestory.apps.audit_report import safe_text
 from clerestory.apps.data_documents.croissant import collection, description
 from clerestory.apps.data_documents.record import (
     DatasetRecord,
@@ -13,7 +14,6 @@ from clerestory.apps.data_documents.record import (
     not_audited,
     personal_information,
 )
-from clerestory.core.text import visible
 from clerestory.core.units import plural
 from clerestory.report import format
 
@@ -123,4 +123,5 @@ def _bullets(lines: Sequence[str]) -> list[str]:
 
 def _text(text: str) -> str:
     """Foreign text inside of Markdown: on one line, without marks that change the page."""
-    return "".join(f"\\{each}" if each in "\\`*_[]<>|#" else each for each in visible(" ".join(text.split())))
+    safe = safe_text(" ".join(text.split()))
+    return "".join(f"\\{each}" if each in "\\`*_[]<>|#" else each for each in safe)

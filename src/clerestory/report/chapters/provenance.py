@@ -42,7 +42,7 @@ def provenance_view(components: Sequence[Component], policy: LicencePolicy = COM
 
 
 def _answer(components: Sequence[Component], policy: LicencePolicy) -> LicenceAnswer:
-    """What the licences allow under a policy, with the sources that stand in the way."""
+    """What the licences allow under a policy, with the sources that block it."""
     chain = licence_chain(components, policy)
     question = _QUESTION if policy == COMMERCIAL else "Does the policy on licences allow it?"
     if chain.state == LicenceState.PASSES:
@@ -52,10 +52,10 @@ def _answer(components: Sequence[Component], policy: LicencePolicy) -> LicenceAn
         lines.append("training data: nothing is recorded about it")
     rest = len(lines) - MAX_BLOCKING
     named = (*lines[:MAX_BLOCKING], *((f"and {plural(rest, 'other')}",) if rest > 0 else ()))
-    stand = "one source stands" if len(lines) == 1 else f"{len(lines)} sources stand"
+    blocked = f"blocked by {plural(len(lines), 'source')}"
     if chain.state == LicenceState.UNKNOWN:
-        return LicenceAnswer(question, "unknown", f"That cannot be said: {stand} in the way.", named)
-    return LicenceAnswer(question, "no", f"No, {_DISPUTED}: {stand} in the way.", named)
+        return LicenceAnswer(question, "unknown", f"That cannot be said: {blocked}.", named)
+    return LicenceAnswer(question, "no", f"No, {_DISPUTED}: {blocked}.", named)
 
 
 def _blocking_line(link: ChainLink) -> str:

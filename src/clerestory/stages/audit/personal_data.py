@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 
 from clerestory.core.codec import Tags
 from clerestory.core.findings import FindingCode
@@ -76,6 +76,9 @@ IBAN_LENGTHS = {
     }.items()
     for code in codes.split()
 } | {"BI": 27, "MA": 28}  # fmt: skip
+_FILE_EXTENSIONS = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".svg"]
+)
 _MAX_IBAN = max(IBAN_LENGTHS.values())
 
 # First digits and lengths of the card schemes. Visa's numbers of 13 digits are not issued any more, and every eighth
@@ -143,14 +146,18 @@ _NORTH_AMERICAN = re.compile(r"(?:1[ .-])?(?:\(\d{3}\) ?|\d{3}([ .-]))\d{3}(?(1)
 
 
 def check_personal_data(data: Dataset, progress: Progress = QUIET) -> list[Detection]:
-    """One detection for each kind of personal data in the captions of a dataset."""
+    """One detection for each kind of personal data in the captions of a dataset, and one for its other texts."""
     found: dict[PersonalDataKind, dict[str, Counter[int]]] = {kind: {} for kind in PersonalDataKind}
+    outside: dict[str, list[tuple[str, PersonalDataKind]]] = {}
     with progress.task("personal data", len(data)) as task:
         for sample in data:
             for number, kind in _of_captions(sample):
                 found[kind].setdefault(sample.id, Counter())[number] += 1
+            if elsewhere := list(_outside_captions(sample)):
+                outside[sample.id] = elsewhere
             task.advance()
-    return [_detection(kind, by_sample, len(data)) for kind, by_sample in found.items() if by_sample]
+    detections = [_detection(kind, by_sample, len(data)) for kind, by_sample in found.items() if by_sample]
+    return [*detections, *([_detection_outside(outside, len(data))] if outside else [])]
 
 
 def find_personal_data(text: str, lang: str = "") -> list[PersonalData]:
@@ -191,6 +198,40 @@ def _of_captions(sample: Sample) -> Iterator[tuple[int, PersonalDataKind]]:
     for number, caption in enumerate(sample.captions, 1):
         for item in find_personal_data(caption.text, caption.lang):
             yield number, item.kind
+
+
+def _outside_captions(sample: Sample) -> Iterator[tuple[str, PersonalDataKind]]:
+    """The places of personal data in the id, the source and the groups of a sample, with its kind.
+
+    Numbers of payment cards are not looked for: ids, times and names of files have as many digits.
+    """
+    texts = [("id", sample.id), ("source", sample.source), *(("column " + k, v) for k, v in sample.groups.items())]
+    for place, text in texts:
+        for kind in dict.fromkeys(_kinds_in(text)):
+            yield place, kind
+
+
+@lru_cache(maxsize=65_536)
+def _kinds_in(name: str) -> tuple[PersonalDataKind, ...]:
+    """The kinds of personal data in a name; its extension is apart, or ``icon@2x.png`` would be an address."""
+    stem, _, extension = name.rpartition(".")
+    found = [item.kind for part in (stem, extension) if part for item in find_personal_data(part)]
+    if not found and not _looks_like_file(extension):
+        found = [item.kind for item in find_personal_data(name)]
+    return tuple(kind for kind in found if kind is not PersonalDataKind.PAYMENT_CARD)
+
+
+def _looks_like_file(extension: str) -> bool:
+    return f".{extension.casefold()}" in _FILE_EXTENSIONS
+
+
+def _detection_outside(outside: dict[str, list[tuple[str, PersonalDataKind]]], checked: int) -> Detection:
+    counted = Counter(each for places in outside.values() for each in places)
+    named = ", ".join(f"{kind} in {place} ({count:,})" for (place, kind), count in sorted(counted.items()))
+    verb = "has" if len(outside) == 1 else "have"
+    message = f"{plural(len(outside), 'image')} {verb} personal data outside the captions: {named}"
+    notes = {sample: ", ".join(f"{place}: {kind}" for place, kind in places) for sample, places in outside.items()}
+    return Detection(personal_findings.OUTSIDE_CAPTIONS, message, tuple(outside), checked, notes=Tags(notes))
 
 
 def _detection(kind: PersonalDataKind, by_sample: dict[str, Counter[int]], checked: int) -> Detection:

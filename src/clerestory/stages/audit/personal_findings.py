@@ -1,4 +1,4 @@
-"""The finding codes of personal data in captions (``docs/reference/findings.md``)."""
+"""The finding codes of personal data in texts (``docs/reference/findings.md``)."""
 
 from __future__ import annotations
 
@@ -11,4 +11,11 @@ PHONE_NUMBER = FindingCode("CLR-A031", "warning", "phone number in a caption", f
 PAYMENT_CARD = FindingCode("CLR-A032", "error", "payment card number in a caption", "fail", _FIX)
 IBAN = FindingCode("CLR-A033", "error", "bank account number (IBAN) in a caption", "fail", _FIX)
 
-CODES = (EMAIL_ADDRESS, PHONE_NUMBER, PAYMENT_CARD, IBAN)
+OUTSIDE_CAPTIONS = FindingCode(
+    "CLR-A039",
+    "warning",
+    "personal data outside the captions",
+    fix="rename the files, or replace the values of these columns by ones that name nobody",
+)
+
+CODES = (EMAIL_ADDRESS, PHONE_NUMBER, PAYMENT_CARD, IBAN, OUTSIDE_CAPTIONS)

@@ -1,7 +1,7 @@
 """Pairs of embeddings with a high cosine similarity: exactly, or by an inverted file.
 
-Exactly, every query is multiplied with every vector, block by block. The inverted file (Sivic & Zisserman, 2003; Jégou et
-al., "Product quantization for nearest neighbor search", 2011, §4) divides the vectors among centroids and compares a
+Exactly, every query is multiplied with every vector, block by block. The inverted file (Sivic & Zisserman, 2003; Jégou
+et al., "Product quantization for nearest neighbor search", 2011, §4) divides the vectors among centroids and compares a
 query only with the lists of its nearest ones. Two vectors of a cosine near 1 have nearly the same nearest centroids, so
 few lists suffice for copies; for neighbours at any distance they would not.
 """

@@ -5,7 +5,7 @@ from clerestory.core.findings import FindingCode
 BLOCKED = FindingCode(
     "CLR-L001",
     "error",
-    "licence that stands in the way of the model",
+    "licence that blocks the model",
     "fail",
     "train without this source, ask its owner for another licence, or have the policy changed by who is responsible",
 )

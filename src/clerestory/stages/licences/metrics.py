@@ -6,7 +6,7 @@ BLOCKING = Metric(
     "blocking_licences",
     "sources",
     "lower",
-    "Sources whose licence stands in the way",
+    "Sources whose licence blocks the model",
     "How many sources of a model have a licence that the policy refuses, or no known licence.",
     topic="validity",
 )

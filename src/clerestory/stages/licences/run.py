@@ -1,4 +1,4 @@
-"""The licences of a model as evidence: a finding for each source that stands in the way, and how many there are."""
+"""The licences of a model as evidence: a finding for each blocking source, and how many there are."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def check_model_licences(model: str, store: Store, config: LicencesConfig | None
 
 
 def _blocking(chain: LicenceChain) -> Measurement:
-    """How many sources stand in the way; unknown training data are one of them."""
+    """How many sources block it; unknown training data are one of them."""
     missing = int(not chain.is_complete)
     return Measurement(
         BLOCKING.name,
