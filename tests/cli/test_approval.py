@@ -10,9 +10,12 @@ from tests.support.release_life import BOUNDS, DATA, Life
 
 from clerestory.cli.main import run
 from clerestory.core.release import ApprovalPolicy, Policy
+from clerestory.report import build, collect
+from clerestory.report.sign_page import sign_page
 from clerestory.stages.release import gate, register
 from clerestory.store import Store
 from clerestory.store.signing.keys import make_key
+from clerestory.web.releases import _release_view
 
 
 @pytest.fixture
@@ -71,3 +74,30 @@ def test_decline_and_a_signed_approval(home: str, tmp_path: Path, capsys: pytest
     assert "Declined by Dora." in capsys.readouterr().out
     assert run(["release", "promote", *common, "--who", "Eve"]) == 1
     assert "Dora declined icons@1" in capsys.readouterr().err
+
+
+def test_a_declined_release_is_declined_first_everywhere(
+    home: str, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("icons@1", "--why", "because", "--home", home)
+    assert run(["release", "request", *common, "--who", "Rita"]) == 0
+    for person in ("Bob", "Dan"):
+        assert run(["release", "approve", *common, "--who", person]) == 0
+    capsys.readouterr()
+    assert run(["release", "promote", *common, "--who", "Eve"]) == 0
+    assert "Bob and Dan: both recorded by the account" in capsys.readouterr().out
+    assert run(["release", "show", "icons@1", "--home", home]) == 0
+    assert "a stated name is not checked" in " ".join(capsys.readouterr().out.split())
+    assert run(["release", "decline", "icons@1", "--why", "wrong labels", "--who", "Carol", "--home", home]) == 0
+    page = build(collect(store, "icons@1"))
+    assert (page.decision.state, page.decision.word) == ("no", "Declined")
+    assert page.decision.title.startswith("Carol declined icons@1 on ")
+    assert page.decision.title.endswith(": “wrong labels”")
+    assert page.decision.lines[0] == "The verdict of the gate stays “Yes”: icons@1 may ship, and it is live."
+    summary = sign_page(collect(store, "icons@1"), store)
+    assert (summary.state, summary.word, summary.title) == ("no", "Declined", page.decision.title)
+    view = _release_view(store, store.release("icons", 1))
+    assert view.label.text == "Declined"
+    assert view.summary.startswith("Carol declined icons@1 on ")
+    assert run(["release", "request", *common, "--who", "Rita"]) == 0
+    assert build(collect(store, "icons@1")).decision.word == "Yes", "a new request takes the refusal back"

@@ -16,11 +16,12 @@ from clerestory.core import provenance
 from clerestory.core.codec import Tags, decode, encode
 from clerestory.core.digest import canonical, digest
 from clerestory.core.errors import ConfigError, Conflict, InputError, IntegrityError, Refused
+from clerestory.core.people import person_key
 from clerestory.core.release import ApprovalPolicy, Decision, Event, Policy, Release
 from clerestory.stages.release import approval as verbs
 from clerestory.stages.release import approve, decline, load_policy, promote, register, request_approval, rollback
 from clerestory.store import JournalRecord, Store, open_store
-from clerestory.store.approvals import Void, approval_state, person_key, read_approvals
+from clerestory.store.approvals import Void, approval_state, read_approvals
 from clerestory.store.approvers import identity_details, is_signed_by, read_approvers, signer_of
 from clerestory.store.signing.keys import make_key
 
@@ -416,3 +417,26 @@ def test_the_stricter_of_two_rules_demands_what_each_demands(rule: ApprovalPolic
     assert 0 < both.approval_expires_days <= 4
     assert both.identity == "verified"
     assert both.approver_must_differ_from_author
+
+
+@pytest.mark.parametrize("other", ["B\u200bob", "\u0412\u043e\u044c", "BOB\u2060 "])
+def test_a_name_that_looks_the_same_does_not_approve_twice(life: Life, other: str) -> None:
+    release = released(life)
+    approved(life, release, "Bob")
+    with pytest.raises(Refused, match="has approved icons@1 already"):
+        approve(release.ref, life.store, "again", other)
+    with pytest.raises(InputError, match="mixes Cyrillic and Latin letters"):
+        approve(release.ref, life.store, "again", "\u0412ob")
+    with pytest.raises(InputError, match="mixes Cyrillic and Latin letters"):
+        promote(release.ref, life.store, "\u0412ob", "agreed")
+    assert read_approvals(life.store, release).missing == 1
+
+
+def test_two_names_from_one_account_are_named(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = released(life, ApprovalPolicy(3))
+    approved(life, release, "Bob", "Carol")
+    login = verbs.login_name()
+    state = read_approvals(life.store, release)
+    assert state.shared_accounts == ((login, ("Bob", "Carol")),)
+    monkeypatch.setenv("LOGNAME", "another-account")
+    assert approve(release.ref, life.store, "fine", "Dan").shared_accounts == state.shared_accounts

@@ -24,7 +24,7 @@ from clerestory.core.errors import NotFound
 from clerestory.core.outputs import check_output, write_output
 from clerestory.core.release import VERDICT_TEXTS, Decision, Event, Release
 from clerestory.core.units import plural
-from clerestory.report.approvals import approvals_or_none
+from clerestory.report.approvals import account_notice, approvals_or_none, next_step
 from clerestory.stages.release import gate, load_policy, promote, rollback, run_gate, verify
 from clerestory.store import Store, live_events, open_store
 from clerestory.store.registry import check_name, is_name
@@ -91,11 +91,11 @@ def gate_(
             common.out.result(release, f"release   {release.ref}", *_decision_lines(decision))
         else:
             decision = gated
-            common.out.result(
-                {"decision": decision}, "no release, because the gate cannot decide", *_decision_lines(decision)
-            )
+            common.out.result({"decision": decision}, *_decision_lines(decision, "; no release was registered"))
     if release is not None and decision.verdict == "ship":
-        common.out.next(f"clerestory release promote {release.ref} --why '...'")
+        approval = approvals_or_none(store, release)
+        step = next_step(approval) if approval is not None else ""
+        common.out.next(step or f"clerestory release promote {release.ref} --why '...'")
     elif decision.command:
         common.out.next(decision.command)
     return VERDICTS[decision.verdict][2]
@@ -208,7 +208,7 @@ def card_(
 
     card = model_card(collect(open_store(common.home), ref))
     write_output(out, card.encode(), force)
-    common.out.result({"file": str(out)}, str(out))
+    common.out.result({"file": str(out)}, f"wrote {out}")
     common.out.write_line("notice: the card names no licence of the model itself; choose one before you publish it")
 
 
@@ -222,8 +222,15 @@ def promote_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) ->
     """
     store = open_store(common.home)
     alias = promote(ref, store, who=who, why=why)
-    common.out.result(alias, f"✓ {alias.name}@{alias.number} is {alias.alias}")
-    data = _data_option(store, store.release(alias.name, alias.number))
+    release = store.release(alias.name, alias.number)
+    approval = approvals_or_none(store, release)
+    notice = account_notice(approval) if approval is not None else ""
+    common.out.result(
+        {**encode(alias), "notice": notice},
+        f"✓ {alias.name}@{alias.number} is {alias.alias}",
+        *([f"notice: {notice}"] if notice else []),
+    )
+    data = _data_option(store, release)
     name = "" if alias.name == DEFAULT_NAME else f" {quote(alias.name)}"
     common.out.next(f"clerestory serve{name}{data if data != f' --data {DEFAULT_NAME}' else ''}")
 
@@ -296,10 +303,10 @@ def _made_live(event: Event | None) -> str:
     return f"{event.who}: {event.why}" if event.why else event.who
 
 
-def _decision_lines(decision: Decision) -> list[Text | Table]:
+def _decision_lines(decision: Decision, after: str = "") -> list[Text | Table]:
     verdict, style, _ = VERDICTS[decision.verdict]
     table = Table(box=None, show_header=False)
     for reason in decision.reasons:
         mark, colour = OUTCOMES[reason.outcome]
         table.add_row(Text(mark, colour), reason.rule, reason.message)
-    return [Text(verdict, style), table]
+    return [Text(verdict + after, style), table]

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
-from clerestory.report.approvals import next_step, rule_words, standing
+from clerestory.report.approvals import account_notice, next_step, rule_words, standing
 from clerestory.report.format import listing, sentence
 from clerestory.stages.release import approve, decline, request_approval
 from clerestory.store import Store, open_store
@@ -77,6 +77,7 @@ def approval_facts(state: ApprovalState | None) -> list[tuple[str, str]]:
     rows = [("approval", standing(state)[1]), ("requires", rule_words(state.rule))]
     rows += [("requested by", _person(state.request))] if state.request else []
     rows += [("does not count" if each.void else "approved by", _person(each)) for each in state.approvals]
+    rows += [("notice", notice)] if (notice := account_notice(state)) else []
     return rows + ([("declined by", _person(state.declined))] if state.declined else [])
 
 
@@ -86,7 +87,8 @@ def approval_line(state: ApprovalState | None) -> str:
         return ""
     if state.missing or not state.counting:
         return standing(state)[1].rstrip(".")
-    return listing([each.who for each in state.counting])
+    people = listing([each.who for each in state.counting])
+    return f"{people} (from one account)" if state.shared_accounts else people
 
 
 def approval_json(state: ApprovalState | None) -> Any:
@@ -94,7 +96,8 @@ def approval_json(state: ApprovalState | None) -> Any:
     if state is None:
         return None
     command = next_step(state)
-    return {**encode(state), "missing": state.missing, "standing": standing(state)[1], "next": command}
+    words = {"standing": standing(state)[1], "notice": account_notice(state), "next": command}
+    return {**encode(state), "missing": state.missing, **words}
 
 
 def _person(record: ApprovalRecord) -> str:

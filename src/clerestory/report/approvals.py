@@ -48,15 +48,32 @@ def rule_words(rule: ApprovalPolicy | None) -> str:
 def standing(state: ApprovalState) -> tuple[str, str]:
     """Where the approval stands: a state (``yes``, ``no``, ``unsure``, ``plain``) and a sentence."""
     rule = state.rule
-    if rule is None or not rule.approvals:
-        return "plain", "No approval is required."
     if state.declined is not None:
         return "no", f"Declined by {state.declined.who}."
+    if rule is None or not rule.approvals:
+        return "plain", "No approval is required."
     if not state.missing:
         return "yes", f"Approved: {len(state.counting)} of {rule.approvals}."
     if state.request is None:
         return "unsure", f"Not requested: {format.plural(rule.approvals, 'approval')} required."
     return "unsure", f"Pending: {len(state.counting)} of {format.plural(rule.approvals, 'approval')} given."
+
+
+def account_notice(state: ApprovalState) -> str:
+    """Says where one account gave several approvals under stated names; empty if none did."""
+    return " ".join(
+        f"{format.listing(list(people))}: {'both' if len(people) == 2 else 'all'} recorded by the account {login}; "
+        "a stated name is not checked."
+        for login, people in state.shared_accounts
+    )
+
+
+def declined_words(state: ApprovalState) -> str:
+    """Who declined a release, when and why, as a sentence; empty if nobody did."""
+    each = state.declined
+    if each is None:
+        return ""
+    return f"{each.who} declined {state.ref} on {format.when(each.when)}: “{each.why.strip()}”"
 
 
 def next_step(state: ApprovalState) -> str:
@@ -84,6 +101,8 @@ def approval_view(state: ApprovalState | None) -> ApprovalView | None:
         is_required=state.rule is not None,
         people=tuple(people),
         command=next_step(state),
+        notice=account_notice(state),
+        declined=declined_words(state),
     )
 
 

@@ -12,7 +12,7 @@ from clerestory.core.release import Decision, Policy, Reason, Release, Rule
 from clerestory.core.rows import TaskName
 from clerestory.core.sample import TEST_STYLE
 from clerestory.report import format
-from clerestory.report.approvals import next_step, standing
+from clerestory.report.approvals import account_notice, declined_words, next_step, standing
 from clerestory.report.chance import at_chance
 from clerestory.report.metric_figures import candidates, chance, chart_row, k_of, recalls, slug, splits_of
 from clerestory.report.model import BenchmarkTrust, ReportData
@@ -55,6 +55,15 @@ def decision(data: ReportData) -> DecisionView:
         command, command_for = step, "To go on with its approval, run"
     elif verdict == "ship" and not data.is_live:
         command, command_for = f"clerestory release promote {release.ref}", "To make it live, run"
+    if data.approval is not None and (declined := declined_words(data.approval)):
+        # What a person said last is read first; the verdict of the gate stays, one line below.
+        stays = f"The verdict of the gate stays “{words.title}”: {titles.get((verdict, data.is_live), contradiction)}"
+        command, command_for = next_step(data.approval), "To request its approval again, run"
+        if data.is_live and any(each.alias == "previous" for each in data.aliases):
+            command = f"clerestory release rollback {release.name} --why '...'"
+            command_for = "To make the release before it live again, run"
+        shown = (stays, *(line for line in lines[:-1] if line))
+        return DecisionView("no", "Declined", declined, shown, command, command_for if command else "")
     return DecisionView(
         STATES[verdict],
         words.title,
@@ -86,7 +95,8 @@ def _approval(data: ReportData) -> str:
     if not state.counting:
         return standing(state)[1]
     people = format.listing([f"{each.who} ({format.when(each.when)}, {each.identity})" for each in state.counting])
-    return f"{len(state.counting)} of {format.plural(state.rule.approvals, 'approval')} given: {people}."
+    given = f"{len(state.counting)} of {format.plural(state.rule.approvals, 'approval')} given: {people}."
+    return f"{given} {account_notice(state)}".rstrip()
 
 
 def _submitted(release: Release) -> str:

@@ -68,6 +68,8 @@ class ApprovalView:
         is_required: whether anything is.
         people: what each person did, in order.
         command: what comes next; empty if nothing is missing.
+        notice: that several approvals come from one account; empty if they do not.
+        declined: who declined it, when and why; empty if nobody did.
     """
 
     state: str
@@ -76,6 +78,8 @@ class ApprovalView:
     is_required: bool
     people: tuple[tuple[str, SignatureView], ...]
     command: str
+    notice: str = ""
+    declined: str = ""
 
 
 @dataclass(frozen=True, slots=True)

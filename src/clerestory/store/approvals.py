@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from sqlalchemy import Connection
 from clerestory.core.codec import decode
 from clerestory.core.digest import digest
 from clerestory.core.errors import ConfigError, IntegrityError
+from clerestory.core.people import person_key
 from clerestory.core.provenance import now
 from clerestory.core.release import ApprovalPolicy, Identity, Policy, Release
 from clerestory.store import registry
@@ -95,6 +95,15 @@ class ApprovalState:
         return max(0, required - len(self.counting))
 
     @property
+    def shared_accounts(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Accounts that recorded two or more of the counting approvals with a stated name, and those names."""
+        names: dict[str, list[str]] = {}
+        for each in self.counting:
+            if each.identity != VERIFIED and each.login:
+                names.setdefault(each.login, []).append(each.who)
+        return tuple((login, tuple(people)) for login, people in names.items() if len(people) > 1)
+
+    @property
     def excluded(self) -> tuple[str, ...]:
         """The people who cannot give a further approval, each once."""
         names = [each.who for each in self.counting]
@@ -104,11 +113,6 @@ class ApprovalState:
         for name in names:
             unique.setdefault(person_key(name), name)
         return tuple(unique.values())
-
-
-def person_key(name: str) -> str:
-    """What two spellings of one person's name have in common: case, blanks and the form of letters do not count."""
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def read_approvals(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from clerestory.apps.tags import Tag
+from clerestory.core.digest import short
 from clerestory.core.evidence import Subject
 from clerestory.core.release import Rule
 from clerestory.report import format
@@ -31,6 +33,7 @@ VERDICTS_SHORT = {
     "refuse": StateLabel("Must not ship", "no", "no"),
     "cannot_decide": StateLabel("Cannot decide", "unsure", "unsure"),
 }
+DECLINED = StateLabel("Declined", "no", "no")
 OUTCOMES = {
     "pass": StateLabel("Passed", "yes", "yes"),
     "fail": StateLabel("Failed", "no", "no"),
@@ -50,7 +53,7 @@ MISSING = StateLabel("Missing", "dot", "soft")
 FRESHNESS = {"fresh": FRESH, "stale": STALE, "missing": MISSING}
 APPROVALS = {
     "yes": StateLabel("Approved", "yes", "yes"),
-    "no": StateLabel("Declined", "no", "no"),
+    "no": DECLINED,
     "unsure": StateLabel("Pending", "unsure", "unsure"),
     "plain": StateLabel("Not required", "dot", "soft"),
 }
@@ -80,6 +83,11 @@ def event(kind: str) -> StateLabel:
     """The label of a journal event."""
     icon, tone = _EVENTS.get(kind, ("dot", "soft"))
     return StateLabel(format.event(kind), icon, tone)
+
+
+def subject(name: str) -> str:
+    """The subject of an event: a digest in its short form, any other name as it is."""
+    return short(name) if re.fullmatch(r"[0-9a-f]{64}", name) else name
 
 
 def bound(rule: Rule) -> str:

@@ -31,6 +31,7 @@ from clerestory.report.view import ApprovalView, ProvenanceView, ReasonView
 from clerestory.stages.evaluate.fingerprint import suite_code
 from clerestory.stages.evaluate.suites import SUITES
 from clerestory.store import JournalRecord, Store, alias_target, live_events
+from clerestory.store.approvals import DECLINED
 from clerestory.web import labels
 from clerestory.web.freshness import freshness_of
 from clerestory.web.interval_bar import IntervalBar, interval_bar
@@ -70,8 +71,8 @@ class ReleaseView:
 
     Attributes:
         release: the release itself.
-        label: its verdict for people.
-        summary: one sentence on the verdict.
+        label: its verdict for people, or that it was declined.
+        summary: who declined it, and one sentence on the verdict.
         rules: one for each rule, failed ones first.
         aliases: the aliases that point to it now.
         promotions: the journal records of its promotions, newest first.
@@ -151,16 +152,21 @@ def _releases_context(server: ServerState, name: str, whole_journal: bool) -> di
     # All records, of any name: the chain has no gap that a reader would have to trust.
     journal = store.journal.records()[::-1]
     made_live = live_events(journal[::-1])
+    asked = {record.event.subject for record in records if record.event.kind == DECLINED}
+    served = server.follower.current
+    same = _release_of(store, served.model.digest) if served is not None and served.release is None else None
     return {
         "shown_name": name,
         "names": names,
         "view": _release_view(store, live, records) if live else None,
         "provenance": _provenance(server, live) if live else None,
         "fresh": freshness_of(server, live) if live else None,
+        "same_model": same,
+        "same_is_live": same is not None and "live" in _aliases(store, same),
         "history": [
             (
                 release,
-                labels.VERDICTS_SHORT[release.decision.verdict],
+                _history_label(store, release, release.ref in asked),
                 _aliases(store, release),
                 made_live.get(release.ref),
             )
@@ -172,6 +178,19 @@ def _releases_context(server: ServerState, name: str, whole_journal: bool) -> di
     }
 
 
+def _release_of(store: Store, digest: str) -> Release | None:
+    """A release of exactly this model, a live one first, then the newest; None if there is none."""
+    same = [release for release in store.releases() if release.model == digest]
+    return max(same, key=lambda each: ("live" in _aliases(store, each), each.when), default=None)
+
+
+def _history_label(store: Store, release: Release, was_declined: bool) -> labels.StateLabel:
+    approval = approvals_or_none(store, release) if was_declined else None
+    if approval is not None and approval.declined is not None:  # a later request takes the refusal back
+        return labels.DECLINED
+    return labels.VERDICTS_SHORT[release.decision.verdict]
+
+
 def _release_view(store: Store, release: Release, records: list[JournalRecord] | None = None) -> ReleaseView:
     if records is None:
         records = store.journal.records(f"{release.name}@")
@@ -180,16 +199,21 @@ def _release_view(store: Store, release: Release, records: list[JournalRecord] |
     evidence = _evidence_of(store, release)
     trust = [label for each in evidence.values() for label in trust_of(each, store)]
     bounds = {rule.name: rule for rule in policy.rules if not rule.is_relative} if policy else {}
+    approval = approval_view(approvals_or_none(store, release))
+    declined = approval.declined if approval else ""
+    label, summary = labels.VERDICTS[release.decision.verdict], _summary(release)
+    if declined:  # what a person said last is read first; the verdict of the gate stays beside it
+        label, summary = labels.DECLINED, f"{declined} The verdict of the gate stays “{label.text}”. {summary}"
     views = reason_views(release.decision, policy, evidence, trust)
     rules = [_rule_view(view, bounds.get(view.reason.rule)) for view in views]
     return ReleaseView(
         release,
-        labels.VERDICTS[release.decision.verdict],
-        _summary(release),
+        label,
+        summary,
         rules,
         _aliases(store, release),
         promotions[::-1],
-        approval_view(approvals_or_none(store, release)),
+        approval,
     )
 
 

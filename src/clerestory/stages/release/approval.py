@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest, short
 from clerestory.core.errors import ClerestoryError, InputError, NotFound, Refused
+from clerestory.core.people import person_key, person_name
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import VERDICT_TEXTS, Event, Release
 from clerestory.stages.release.decision import changed_digests, describe_changes
@@ -26,7 +27,6 @@ from clerestory.store.approvals import (
     REQUESTED,
     ApprovalState,
     moment,
-    person_key,
     read_approvals,
 )
 from clerestory.store.approvers import STATED, Signer, identity_details
@@ -174,7 +174,7 @@ def _record(
     """Write one journal record if the state of the approval allows it, in one transaction."""
     if not why.strip():
         raise InputError("an approval, its request and its refusal need a reason", "give it: --why '...'")
-    person = who or (signer.name if signer else current_user())
+    person = signer.name if signer else person_name(who or current_user())  # a registered name is signed as it is
     with store.database.writing() as connection:
         when = now()
         check_clock(store, connection, when)

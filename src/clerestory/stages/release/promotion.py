@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import InputError, IntegrityError, NotFound, Refused, not_found
+from clerestory.core.people import person_name
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import VERDICT_TEXTS, Alias, Decision, Event, Release
 from clerestory.stages.release.approval import approval_guard, rollback_guard
@@ -61,6 +62,7 @@ def promote(
         Conflict: another person moved the alias first.
     """
     _require_reason(why)
+    who = person_name(who or current_user())
     release = store.resolve(ref).release
     if release is None:
         raise NotFound(f"{ref} is a model and not a release", f"run the gate on it: clerestory release gate {ref}")
@@ -69,7 +71,7 @@ def promote(
     unchanged = (
         current is not None and current.number == release.number and expected_generation in (None, current.generation)
     )
-    guard = approval_guard(release, store, who or current_user()) if alias == LIVE and not unchanged else None
+    guard = approval_guard(release, store, who) if alias == LIVE and not unchanged else None
     if guard is not None:
         with store.database.reading() as connection:
             guard(connection)  # the answer at once, before every file is read; it counts where the alias moves
