@@ -33,7 +33,13 @@ class AuditTopic:
     codes: tuple[FindingCode, ...]
 
 
-COPY_CODES = (images.EXACT_COPIES, images.NEAR_DUPLICATES, images.CROPS, images.COMPARISONS_LEFT_OUT)
+COPY_CODES = (
+    images.EXACT_COPIES,
+    images.NEAR_DUPLICATES,
+    images.CROPS,
+    images.COMPARISONS_LEFT_OUT,
+    images.SIMILAR_EMBEDDINGS,
+)
 LOCATION_CODES = (images.GPS, images.EXIF)
 QUALITY_CODES = tuple(code for code in images.IMAGE_CODES if code not in (*COPY_CODES, *LOCATION_CODES, images.LEAKAGE))
 IMAGES = AuditTopic(

@@ -24,6 +24,23 @@ class AuditedData:
     audit: Audit
 
 
+@dataclass(frozen=True, slots=True)
+class ModelChecks:
+    """What the embeddings of a model say about a dataset.
+
+    Attributes:
+        model: its digest; empty without a model.
+        captions: the captions that do not fit their image; None if there are too few, or the model does not embed.
+        labels: the labels that are probably wrong; None if there are no classes, or the model does not embed.
+        similar: images with similar embeddings.
+    """
+
+    model: str = ""
+    captions: list[Detection] | None = None
+    labels: list[Detection] | None = None
+    similar: tuple[Detection, ...] = ()
+
+
 def audit_source(
     store: Store,
     source: str,
@@ -52,15 +69,16 @@ def audit_source(
     reader = RapidOcrReader() if ocr else None
     detector = HaarFaceDetector() if faces else None
     data = view_dataset(store, source, progress)
-    digest, of_model, of_labels = check_with_model(store, model, data, config, progress) if model else ("", None, None)
+    checks = check_with_model(store, model, data, config, progress) if model else ModelChecks()
     result = audit(
         data,
         store,
         config,
         progress,
-        model=digest,
-        of_model=of_model,
-        of_labels=of_labels,
+        model=checks.model,
+        of_model=checks.captions,
+        of_labels=checks.labels,
+        similar=checks.similar,
         packs=packs,
         text_reader=reader,
         face_detector=detector,
@@ -70,18 +88,20 @@ def audit_source(
 
 def check_with_model(
     store: Store, ref: str, data: Dataset, config: AuditConfig, progress: Progress = QUIET
-) -> tuple[str, list[Detection] | None, list[Detection] | None]:
-    """The digest of a model, and by its embeddings the captions that do not fit and the labels that are probably wrong.
-
-    None in place of a check that was not made: the model does not embed, or there are too few captions or no classes.
-    """
+) -> ModelChecks:
+    """The checks of a dataset with the embeddings of a model."""
     from clerestory.apps.caption_match import match_captions  # here, because they import torch
     from clerestory.apps.label_match import match_labels
     from clerestory.apps.loading import load_model
+    from clerestory.apps.similar_images import find_similar_images
     from clerestory.models.protocols import Embedder
 
     model, _ = load_model(store, ref)
     if not isinstance(model, Embedder):
-        return model.digest, None, None
-    of_labels = match_labels(data, model, store, config.label_group, progress)
-    return model.digest, match_captions(data, model, store, progress), of_labels
+        return ModelChecks(model.digest)
+    return ModelChecks(
+        model.digest,
+        labels=match_labels(data, model, store, config.label_group, progress),
+        captions=match_captions(data, model, store, progress),
+        similar=tuple(find_similar_images(data, model, store, config.min_similarity, progress)),
+    )

@@ -24,6 +24,8 @@ class AuditConfig:
         max_dark: the brightness (0 to 255) that 95 % of a dark image stay below.
         min_structure: PDQ quality (0 to 100) that an image needs to be compared with others by its hash.
         max_crop_images: the most images among which crops are sought; their comparison grows with the square.
+        min_similarity: with a model, the cosine similarity of two embeddings from which on their images are reported as
+            similar; 0 compares none. It depends on the model: of ``photos``, two photographs of 250 have up to 0.95.
         ocr_images: the most images whose text is read with ``--ocr``; one takes a second or two.
         face_images: the most images that are searched for faces with ``--faces``.
         max_text_share: the share of an image that text may cover before the image counts as mostly text.
@@ -46,6 +48,7 @@ class AuditConfig:
     max_dark: Annotated[float, Range(0, 255)] = 32.0
     min_structure: Annotated[int, Range(0, 100)] = 20
     max_crop_images: Annotated[int, Range(0)] = 10_000
+    min_similarity: Annotated[float, Range(0, 1)] = 0.0
     ocr_images: Annotated[int, Range(1)] = 500
     face_images: Annotated[int, Range(1)] = 5000
     max_text_share: Annotated[float, Range(0, 1)] = 0.3

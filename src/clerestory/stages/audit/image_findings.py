@@ -49,6 +49,12 @@ LEAKAGE = FindingCode(
 COMPARISONS_LEFT_OUT = FindingCode(
     "CLR-A018", "info", "comparisons left out", "not_run", "audit fewer images at a time to compare all of them"
 )
+SIMILAR_EMBEDDINGS = FindingCode(
+    "CLR-A019",
+    "info",
+    "images with similar embeddings",
+    fix="look at them: whether they are copies depends on the model",
+)
 
 IMAGE_CODES = (
     TINY,
@@ -69,4 +75,5 @@ IMAGE_CODES = (
     CROPS,
     LEAKAGE,
     COMPARISONS_LEFT_OUT,
+    SIMILAR_EMBEDDINGS,
 )

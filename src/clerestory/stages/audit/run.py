@@ -70,6 +70,7 @@ def audit(
     model: str = "",
     of_model: Sequence[Detection] | None = None,
     of_labels: Sequence[Detection] | None = None,
+    similar: Sequence[Detection] = (),
     packs: Sequence[HashPack] = (),
     text_reader: TextReader | None = None,
     face_detector: FaceDetector | None = None,
@@ -88,6 +89,7 @@ def audit(
         model: digest of a model whose scores are given without the leaked samples, too.
         of_model: the detections of the check of captions with the embeddings of this model; None if it was not made.
         of_labels: the same of the check of labels.
+        similar: images with similar embeddings by this model.
         packs: hash packs of data that the dataset should not contain.
         text_reader: reads the text in images, in which personal data is looked for; None if it is not.
         face_detector: finds the images with a face; None if they are not looked for.
@@ -114,7 +116,7 @@ def audit(
         depends_on = (data.digest, data.name, read, settings, licences.digest, stage_code(KIND), environment_digest())
         detections = cached_detections(store.answer_cache, check, *depends_on)
         detections += check_packs(data, facts, packs, progress)
-        detections += [*(of_model or ()), *(of_labels or ())]
+        detections += [*(of_model or ()), *(of_labels or ()), *similar]
         text, faces = _content(data, store, config, progress, text_reader, face_detector)
         content = [check for check in (text, faces) if check]
         for check_ in content:
