@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import hashlib
 import io
 import json
@@ -15,8 +16,9 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from time import process_time
+from time import process_time, time
 from typing import Any
 
 import pytest
@@ -24,13 +26,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.release_life import Life
 
+from clerestory.core.digest import canonical
 from clerestory.core.errors import InputError, IntegrityError, NotFound
+from clerestory.core.provenance import now
 from clerestory.stages.release.bundle import BundleFile, release_files, write_bundle, write_files
 from clerestory.store import Store, open_store
 from clerestory.store.signing import verify_bundle as verifier
 from clerestory.store.signing.keys import SigningKey, make_key, public_path
 
 MAX_BYTES = 20_000
+REPACKED = (
+    "this is not the zip that was written: its files are unchanged, but it was packed again; unpack it and verify the "
+    "folder"
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +77,7 @@ def predicate(store: Store, **other: Any) -> dict[str, Any]:
     return {
         "release": "icons@1",
         "journal": journal,
-        "signed": "2030-01-01T00:00:00+00:00",
+        "signed": now(),
         "with_model": True,
         **other,
     }
@@ -127,7 +135,7 @@ def packed(files: list[tuple[str, bytes]]) -> bytes:
     out, entries = b"", []
     for name, content in files:
         crc = zipfile.crc32(content)
-        entries.append((name, len(content), crc, len(out)))
+        entries.append((name, len(content), crc))
         out += verifier.local_header(name, len(content), crc) + content
     return out + verifier.zip_end(entries)
 
@@ -151,7 +159,7 @@ def test_changed_members_are_detected(small: Path, key: SigningKey, change: str)
     content = small.read_bytes()
     files = members(content)
     assert packed(files) == content
-    assert len(problems(packed(CHANGES[change](files)), key)) == 1
+    assert len(problems(packed(CHANGES[change](files)), key)) == (2 if change == "exchanged" else 1)
 
 
 def test_the_same_files_in_another_zip_are_not_the_bundle(small: Path, key: SigningKey) -> None:
@@ -160,7 +168,36 @@ def test_the_same_files_in_another_zip_are_not_the_bundle(small: Path, key: Sign
         with zipfile.ZipFile(again, "w", compression) as archive:
             for name, content in members(small.read_bytes()):
                 archive.writestr(name, content)
-        assert problems(again.getvalue(), key)
+        assert problems(again.getvalue(), key) == [("layout", REPACKED)]
+
+
+def zipped(files: list[tuple[str, bytes]], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as archive:
+        for name, content in files:
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def test_what_differs_in_another_zip_is_named(small: Path, key: SigningKey) -> None:
+    files = members(small.read_bytes())
+    nested = [("icons-1/", b""), *((f"icons-1/{name}", content) for name, content in reversed(files))]
+    assert problems(zipped(nested), key) == [("layout", REPACKED)]
+    assert problems(small.read_bytes() + b"\0", key) == [("layout", REPACKED)]
+    changed = [(name, content.replace(b"ship", b"SHIP")) for name, content in files]
+    names = [name for (name, content), (_, other) in zip(files, changed, strict=True) if content != other]
+    assert "release.json" in names
+    for content in (zipped(changed), zipped([(f"a/{name}", each) for name, each in changed]), packed(changed)):
+        assert problems(content, key) == [("file", f"{name} was changed after it was signed") for name in names]
+    assert problems(zipped(files[:-1]), key) == [("file", f"{files[-1][0]} is missing")]
+    extra = problems(zipped([*files, ("more.txt", b"")]), key)
+    assert extra == [("file", "'more.txt' does not belong to the bundle: it was not signed")]
+    attestation = json.loads(files[0][1])
+    attestation["signatures"][0]["sig"] = base64.b64encode(bytes(64)).decode()
+    forged = [(files[0][0], canonical(attestation)), *files[1:]]
+    assert problems(zipped(forged), key) == [("signature", "the signature of the bundle is not valid")]
+    for other in (b"no zip", small.read_bytes()[:-100]):
+        assert problems(other, key) == [("layout", "this is neither a folder nor a whole zip")]
 
 
 def test_swapped_signatures_are_detected(small: Path, life: Life, key: SigningKey, tmp_path: Path) -> None:
@@ -292,16 +329,29 @@ def test_a_decision_that_the_evidence_contradicts_is_named(life: Life) -> None:
 
 
 def test_a_key_that_was_revoked_before_signing(small: Path, key: SigningKey) -> None:
-    (problem,) = problems(small.read_bytes(), key, **{key.public.id: "2029-12-31T23:59:59+00:00"})
+    facts = verifier.verify_content(io.BytesIO(small.read_bytes()), {key.public.id: key.public.key}, {})[1]
+    (problem,) = problems(small.read_bytes(), key, **{key.public.id: "2025-12-31T23:59:59+00:00"})
     assert problem == (
         "key",
-        "signed on 2030-01-01T00:00:00+00:00, but signatures of this key are refused after 2029-12-31T23:59:59+00:00",
+        f"signed on {facts['signed']}, but signatures of this key are refused after 2025-12-31T23:59:59+00:00",
     )
-    assert problems(small.read_bytes(), key, **{key.public.id: "2030-01-01T00:00:00+00:00"}) == []
+    assert problems(small.read_bytes(), key, **{key.public.id: facts["signed"]}) == []
+
+
+def test_a_time_in_the_future_is_refused_beyond_five_minutes(life: Life, key: SigningKey, tmp_path: Path) -> None:
+    for seconds, expected in ((240, []), (400, ["time"]), (10**9, ["time"])):
+        signed = datetime.fromtimestamp(int(time()) + seconds, UTC).isoformat()
+        path = tmp_path / f"{seconds}.zip"
+        files, claim = small_files(life.store), predicate(life.store, signed=signed)
+        if expected:
+            with pytest.raises(IntegrityError, match=f"signed on {re.escape(signed)}, which is in the future"):
+                write_files(path, files, claim, key)
+        else:
+            write_files(path, files, claim, key)
 
 
 def test_the_bundle_of_a_release(life: Life, key: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "2000000000")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(int(time())))
     first = write_bundle("icons@1", life.store, tmp_path / "a.zip", key)
     write_bundle("icons@1", life.store, tmp_path / "b.zip", key)
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
@@ -364,7 +414,7 @@ SUBJECT = st.fixed_dictionaries(
     }
 )
 PREDICATE = st.fixed_dictionaries(
-    {"signed": st.just("2030-01-01T00:00:00+00:00") | JSON, "journal": JSON, "release": JSON, "with_model": JSON}
+    {"signed": st.just("2026-01-01T00:00:00+00:00") | JSON, "journal": JSON, "release": JSON, "with_model": JSON}
 )
 
 
@@ -388,7 +438,7 @@ def test_any_bytes_are_answered(content: bytes) -> None:
 def test_the_verifier_is_small_and_of_an_early_python() -> None:
     source = Path(verifier.__file__).read_text(encoding="utf-8")
     ast.parse(source, feature_version=(3, 9))
-    assert len(source.splitlines()) <= 300
+    assert len(source.splitlines()) <= 330
     imported = {name.split(".")[0] for name in re.findall(r"^(?:from|import) (\S+)", source, re.MULTILINE)}
     assert imported <= sys.stdlib_module_names | {"cryptography"}
 

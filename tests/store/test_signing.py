@@ -175,6 +175,9 @@ def test_a_revoked_key_cannot_hand_over_later(keys: list[SigningKey]) -> None:
 def test_times(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1767225600")
     assert signing_time() == EARLY
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "4070908800")
+    with pytest.raises(InputError, match="SOURCE_DATE_EPOCH is 2099-01-01T00:00:00.*, which is in the future"):
+        signing_time()
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
     with pytest.raises(InputError, match="SOURCE_DATE_EPOCH"):
         signing_time()
@@ -185,6 +188,14 @@ def test_times(monkeypatch: pytest.MonkeyPatch) -> None:
             statement_time(wrong)
     with pytest.raises(InputError, match="the clock says 2026-01-01.* before the last record"):
         check_clock([("the last record", LATE)], EARLY)
+
+
+def test_a_missing_folder_of_a_key_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    path = make_key(tmp_path / "a" / "keys" / "k").path
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert public_path(path).is_file()
+    with pytest.raises(InputError, match="is a file, not a folder"):
+        make_key(path / "k")
 
 
 @pytest.mark.parametrize("by", ["own", "another"])

@@ -21,7 +21,7 @@ def make_(path: Path, /, *, owner: str = "", common: Common = PLAIN) -> None:
     """Make a key that signs: the private key at PATH, for you alone, and the public one beside it (PATH.pub).
 
     Args:
-        path: A new file outside of the store.
+        path: A new file outside of the store; a missing folder is made, for you alone.
         owner: Whose key it is, for the people who get the public key.
     """
     from clerestory.store.signing.keys import make_key, public_path  # here, because they import cryptography

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from time import time
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from PIL import Image
 from clerestory.cli.main import run
 from clerestory.core.codec import Tags
 from clerestory.core.digest import canonical
-from clerestory.core.errors import InputError, NotFound
+from clerestory.core.errors import InputError, IntegrityError, NotFound
 from clerestory.core.evidence import Cost, Evidence, Recipe, Subject
 from clerestory.core.progress import QUIET
 from clerestory.core.provenance import now
@@ -189,11 +190,11 @@ def test_every_changed_byte_of_a_pack_is_detected(
     path = tmp_path / "b.pack"
     for at in range(0, len(content), 3):
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-        with pytest.raises(InputError):
+        with pytest.raises((InputError, IntegrityError)):
             read_pack(path, [key.public])
     for other in (content[:-1], content + b"\0", content[:100], b"", b"\n", b"{}\n", bytes(100_000)):
         path.write_bytes(other)
-        with pytest.raises(InputError):
+        with pytest.raises((InputError, IntegrityError)):
             read_pack(path, [key.public])
 
 
@@ -222,6 +223,10 @@ def test_what_a_strangers_pack_cannot_do(key: SigningKey, tmp_path: Path) -> Non
         "does not describe a hash pack .*": statement(key, images={**images, "count": -1}),
         "does not describe a hash pack that": statement(key, images={**images, "method": "magic"}),
         "does not describe a hash pack that can": statement(key, texts="none"),
+        "signed on 2099-01-01T00:00:00.00:00, which is in the future": statement(
+            key, signed="2099-01-01T00:00:00+00:00"
+        ),
+        "does not describe a hash pack that can b": statement(key, signed="soon"),
         "is damaged": statement(key, images={**images, "count": 1000}),
         "does not have its codes in ascending order": statement(
             key, content=b"b" * 32 + b"a" * 32, images={**images, "count": 2}
@@ -231,8 +236,10 @@ def test_what_a_strangers_pack_cannot_do(key: SigningKey, tmp_path: Path) -> Non
     }
     for words, content in cases.items():
         path.write_bytes(content)
-        with pytest.raises(InputError, match=words) as error:
+        with pytest.raises((InputError, IntegrityError), match=words) as error:
             read_pack(path, [key.public])
+        is_verified = any(each in words for each in ("newer", "is not a signed", "does not describe"))
+        assert error.value.exit_code == (2 if is_verified else 1), words
         assert error.value.fix
     with pytest.raises(NotFound, match="there is no hash pack"):
         read_pack(tmp_path / "nothing", [key.public])
@@ -324,7 +331,7 @@ def test_the_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("CLERESTORY_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", "2000000000")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", str(int(time())))
     key = make_key(tmp_path / "k").path
     pack, public = tmp_path / "b.pack", str(public_path(key))
     make = ["data", "pack", "make", str(tmp_path / "benchmark"), "--key", str(key), "--salt", SALT]
@@ -344,7 +351,12 @@ def test_the_commands(
     assert "no hash pack was given" not in page.read_text(encoding="utf-8")
     other = str(public_path(make_key(tmp_path / "other").path))
     for options in (["--pack", str(pack)], ["--key", public], ["--pack", str(pack), "--key", other]):
-        assert run(["data", "audit", str(tmp_path / "mine"), *options]) == 2
+        assert run(["data", "audit", str(tmp_path / "mine"), *options]) == (1 if other in options else 2)
         error = capsys.readouterr().err
         assert error.count("error: ") == 1
         assert "fix: " in error
+    check = ["data", "pack", "check", str(pack), "--key"]
+    assert run([*check, other]) == 1
+    assert "was signed with another key than yours" in capsys.readouterr().err
+    assert run([*check, str(tmp_path / "nosuch.pub")]) == 2
+    assert "fix: get the public key (the .pub file) from its owner" in capsys.readouterr().err

@@ -24,13 +24,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clerestory.core.digest import digest_bytes
-from clerestory.core.errors import InputError, NotFound
+from clerestory.core.errors import InputError, IntegrityError, NotFound
 from clerestory.core.files import read_problem
 from clerestory.core.text import visible, words_of
 from clerestory.stages.audit.hashing import PDQ_BYTES, USUAL_QUALITY
 from clerestory.store.signing.keys import PublicKey, SigningKey, check_clock
 from clerestory.store.signing.statements import SignedFile, sign_statement, signing_time
-from clerestory.store.signing.verify_bundle import NotVerified, open_envelope
+from clerestory.store.signing.verify_bundle import TIME, NotVerified, check_not_future, open_envelope
 
 KIND = "urn:clerestory:attestation:hash-pack:v"
 VERSION = 1
@@ -172,7 +172,8 @@ def read_pack(path: Path, keys: Sequence[PublicKey]) -> HashPack:
 
     Raises:
         NotFound: there is no such file.
-        InputError: it is not signed by one of the keys, damaged, of a newer version, or not a pack.
+        IntegrityError: it is not signed by one of the keys, signed in the future, or damaged.
+        InputError: it cannot be read, is of a newer version, or not a pack.
     """
     trusted = {key.id: key.key for key in keys}
     fix = "get the pack again, and the public key from its maker"
@@ -184,11 +185,16 @@ def read_pack(path: Path, keys: Sequence[PublicKey]) -> HashPack:
             try:
                 statement, signers = open_envelope(line[:-1], trusted, str(path), (f"{KIND}{VERSION}", *NEWER))
             except NotVerified as error:
-                raise InputError(error.args[1], fix) from error
+                raise IntegrityError(error.args[1], fix) from error
             if statement["predicateType"] in NEWER:
                 raise InputError(f"{path} was made by a newer version of Clerestory", "update Clerestory")
             try:
                 header = _read_statement(statement)
+                check_not_future(header.facts["created"])
+            except NotVerified as error:
+                raise IntegrityError(
+                    f"{path} was {error.args[1]}", "set the clock right, or refuse the pack"
+                ) from error
             except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
                 raise InputError(f"{path} does not describe a hash pack that can be read", fix) from error
             size = header.images * PDQ_BYTES + header.texts * TEXT_BYTES
@@ -198,12 +204,12 @@ def read_pack(path: Path, keys: Sequence[PublicKey]) -> HashPack:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {read_problem(error)}", "name the file of a hash pack") from error
     if len(content) != size or digest_bytes(content) != header.digest:
-        raise InputError(f"{path} is damaged: its codes are not those that were signed", fix)
+        raise IntegrityError(f"{path} is damaged: its codes are not those that were signed", fix)
     codes = np.frombuffer(content, np.uint8)
     end = header.images * PDQ_BYTES
     images, texts = codes[:end].reshape(-1, PDQ_BYTES), codes[end:].reshape(-1, TEXT_BYTES)
     if not (_is_ascending(images) and _is_ascending(texts)):
-        raise InputError(f"{path} does not have its codes in ascending order", fix)
+        raise IntegrityError(f"{path} does not have its codes in ascending order", fix)
     return HashPack(
         images=images,
         texts=texts,
@@ -232,6 +238,8 @@ def _read_statement(statement: Any) -> _Header:
     if (images["method"], texts["method"]) != (IMAGE_METHOD, TEXT_METHOD) or not SALT.fullmatch(texts["salt"]):
         raise ValueError("hashes of another kind")
     name, created = (visible(" ".join(str(predicate[each]).split()))[:200] for each in ("name", "signed"))
+    if not TIME.fullmatch(created):
+        raise ValueError("not a time")
     facts = {"name": name, "salt": texts["salt"], "created": created}
     left_out = {"images_left_out": counts[2], "captions_left_out": counts[3]}
     return _Header(counts[0], counts[1], subject["digest"]["sha256"], {**facts, **left_out})

@@ -230,14 +230,12 @@ def _describe(file: BundleFile) -> SignedFile:
 
 def _write_zip(target: BinaryIO, files: Sequence[BundleFile]) -> None:
     """Write a zip in the one layout that the verifier accepts."""
-    entries, offset = [], 0
+    entries = []
     for each in files:
         crc, size = 0, 0
         for chunk in each.chunks():
             crc, size = zlib.crc32(chunk, crc), size + len(chunk)
-        header = verifier.local_header(each.name, size, crc)
-        target.write(header)
+        entries.append((each.name, size, crc))
+        target.write(verifier.local_header(*entries[-1]))
         target.writelines(each.chunks())
-        entries.append((each.name, size, crc, offset))
-        offset += len(header) + size
     target.write(verifier.zip_end(entries))

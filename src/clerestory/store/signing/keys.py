@@ -79,17 +79,22 @@ def public_path(path: Path) -> Path:
 def make_key(path: Path, owner: str = "", *, home: Path | None = None) -> SigningKey:
     """Make a key: the private one at ``path``, for its owner alone, and the public one beside it.
 
+    A missing folder is made, and its owner alone may enter it.
+
     Args:
         path: a new file.
         owner: whose key it is, for people; one line.
         home: the folder of the store, in which no private key may lie.
 
     Raises:
-        InputError: a file exists, the folder is missing or inside the store, or nothing can be written there.
+        InputError: a file exists, the folder is inside the store, or nothing can be written there.
     """
     _refuse_in_store(path, home)
     if visible(owner) != owner or len(owner) > 200:
         raise InputError("the owner of a key is one line of at most 200 characters", "shorten it")
+    if not path.parent.exists():
+        with translate_disk_errors(path.parent, CHOOSE_FOLDER):
+            path.parent.mkdir(mode=0o700, parents=True)
     for each in (path, public_path(path)):
         check_output(each)
     private = Ed25519PrivateKey.generate()
@@ -143,7 +148,7 @@ def read_public_key(path: Path) -> PublicKey:
         NotFound: there is no such file.
         InputError: it is not an Ed25519 public key.
     """
-    content = _read(path)
+    content = _read(path, "get the public key (the .pub file) from its owner, and check the path")
     try:
         key = load_public_key(content, str(path))
     except UnusableKey as error:
@@ -193,14 +198,14 @@ def _refuse_in_store(path: Path, home: Path | None) -> None:
         raise InputError(f"{path} is inside the store {home}, which may be shared", "choose a path outside of it")
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, fix: str = _MAKE) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_KEY_BYTES + 1)
     except FileNotFoundError as error:
-        raise NotFound(f"there is no key file {path}", _MAKE) from error
+        raise NotFound(f"there is no key file {path}", fix) from error
     except OSError as error:
-        raise InputError(f"the key file {path} cannot be read: {read_problem(error)}", _MAKE) from error
+        raise InputError(f"the key file {path} cannot be read: {read_problem(error)}", fix) from error
     if len(content) > MAX_KEY_BYTES:
         raise InputError(f"{path} is too large for a key file", "name the file of a key")
     return content

@@ -22,6 +22,8 @@ from clerestory.store.signing.verify_bundle import (
     REVOCATION,
     ROTATION,
     STATEMENT_TYPE,
+    NotVerified,
+    check_not_future,
     envelope_bytes,
 )
 
@@ -144,17 +146,23 @@ def signing_time() -> str:
     """The time to sign: now, or ``SOURCE_DATE_EPOCH`` (reproducible-builds.org) if it is set.
 
     Raises:
-        InputError: the variable is not a number of seconds.
+        InputError: the variable is not a number of seconds, or a time in the future.
     """
     seconds = os.environ.get("SOURCE_DATE_EPOCH")
     if not seconds:
         return now()
     try:
-        return datetime.fromtimestamp(int(seconds), UTC).isoformat(timespec="seconds")
+        chosen = datetime.fromtimestamp(int(seconds), UTC).isoformat(timespec="seconds")
     except (ValueError, OverflowError, OSError) as error:
         raise InputError(
             f"SOURCE_DATE_EPOCH is {seconds!r}, not a number of seconds since 1970", "correct it, or unset it"
         ) from error
+    try:
+        check_not_future(chosen)
+    except NotVerified as error:  # nobody could verify it
+        fix = "choose a time in the past, or unset it; if the clock is wrong, set it right"
+        raise InputError(f"SOURCE_DATE_EPOCH is {chosen}, which is in the future", fix) from error
+    return chosen
 
 
 def statement_time(text: str) -> str:

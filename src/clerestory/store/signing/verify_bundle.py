@@ -17,8 +17,9 @@ import os
 import re
 import struct
 import sys
+import time
 import unicodedata
-import zlib
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +33,7 @@ PRE_AUTHENTICATION = b"DSSEv1 28 application/vnd.in-toto+json %d %b"  # what a D
 STATEMENT_TYPE, RELEASE = "https://in-toto.io/Statement/v1", "urn:clerestory:attestation:release:v1"
 ROTATION, REVOCATION = "urn:clerestory:attestation:key-rotation:v1", "urn:clerestory:attestation:key-revocation:v1"
 MAX_ENVELOPE, CHUNK = 2**26, 2**20  # bytes
+TOLERANCE = 300  # seconds between the clocks of the signer and of the verifier
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")  # one form, so that times compare as text
 MALFORMED = (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
 Keys = dict[str, Ed25519PublicKey]
@@ -109,57 +111,79 @@ def trusted_keys(given: Sequence[Ed25519PublicKey], statements: dict[str, bytes]
     return trusted, ends
 
 
+def check_not_future(signed: str) -> None:
+    """Refuse a time after the clock of this computer, which nobody can have signed at."""
+    if signed > time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(time.time() + TOLERANCE)):
+        raise NotVerified("time", f"signed on {signed}, which is in the future by the clock of this computer")
+
+
 def local_header(name: str, size: int, crc: int) -> bytes:
     """What stands before a file in the zip: version 2.0, UTF-8, stored, 1980-01-01, no extra field."""
     encoded = name.encode()
-    return struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0x800, 0, 0, 0x21, crc, size, size, len(encoded), 0) + encoded
+    return (
+        struct.pack("<4s5H3I2H", b"PK\3\4", 20, 0x800, 0, 0, 0x21, crc, *[size % 2**32] * 2, len(encoded), 0) + encoded
+    )
 
 
-def zip_end(entries: Sequence[tuple[str, int, int, int]]) -> bytes:
-    """The directory at the end of the zip, of name, size, CRC-32 and offset of each file."""
-    directory = b""
-    for name, size, crc, offset in entries:
+def zip_end(entries: Sequence[tuple[str, int, int]]) -> bytes:
+    """The directory at the end of the zip, of name, size and CRC-32 of each file."""
+    directory, start = b"", 0
+    for name, size, crc in entries:
         header = local_header(name, size, crc)
-        directory += b"PK\1\2\x14\0" + header[4:30] + struct.pack("<3H2I", 0, 0, 0, 0, offset) + header[30:]
-    start, count = (entries[-1][3] + len(header) + entries[-1][1]), len(entries)
-    return directory + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(directory), start, 0)
+        directory += b"PK\1\2\x14\0" + header[4:30] + struct.pack("<3H2I", 0, 0, 0, 0, start % 2**32) + header[30:]
+        start += len(header) + size
+    count = len(entries) % 2**16
+    return directory + struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(directory), start % 2**32, 0)
 
 
 class _Zip:
-    """The files of a zip, in their order; every byte must be that of the one layout that is allowed."""
+    """The files of a zip in any layout; its bytes must then be those of the one layout that is allowed."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self.file, self.entries, self.offset = file, list[tuple[str, int, int, int]](), 0
-        self.attestation_size = int.from_bytes(file.read(30)[22:26], "little")
-        file.seek(0)
+        self.file, self.entries, self.layout = file, list[tuple[str, int, int]](), hashlib.sha256()
+        try:
+            self.zip = zipfile.ZipFile(file)
+        except Exception:  # of many kinds
+            raise NotVerified("layout", "this is neither a folder nor a whole zip") from None
+        self.infos = {each.filename: each for each in self.zip.infolist() if each.filename[-1:] != "/"}
+        first = min((each for each in self.infos if each.endswith(ATTESTATION)), key=len, default=ATTESTATION)
+        self.prefix = first[: -len(ATTESTATION)]  # of a folder that was packed
 
     def chunks(self, name: str, size: int) -> Iterator[bytes]:
-        header, crc, left = self.file.read(30 + len(name.encode())), 0, size
-        while left and (chunk := self.file.read(min(left, CHUNK))):
-            crc, left = zlib.crc32(chunk, crc), left - len(chunk)
-            yield chunk
-        if left or header != local_header(name, size, crc):
-            raise NotVerified("layout", f"{name}, at byte {self.offset} of the zip, was changed or has another form")
-        self.entries.append((name, size, crc, self.offset))
-        self.offset += len(header) + size
+        if (info := self.infos.get(self.prefix + name)) is None:
+            raise NotVerified("file", f"{name} is missing")
+        self.entries.append((name, info.file_size, info.CRC))
+        self.layout.update(local_header(*self.entries[-1]))
+        with contextlib.suppress(Exception), self.zip.open(info) as file:  # the digest shows any damage
+            while size >= 0 and (chunk := file.read(min(size + 1, CHUNK))):
+                size -= len(chunk)
+                self.layout.update(chunk)
+                yield chunk
 
     def finish(self, names: set[str]) -> Iterator[tuple[str, str]]:
-        if self.file.read(len(end := zip_end(self.entries)) + 1) != end:
-            yield "layout", "the directory at the end of the zip is not that of its files, or bytes follow it"
+        for name in sorted({*self.infos} - {self.prefix + each for each in names}):
+            yield "file", f"{name!r} does not belong to the bundle: it was not signed"
+        self.layout.update(zip_end(self.entries))
+        self.file.seek(0)
+        written = hashlib.sha256()
+        for chunk in iter(lambda: self.file.read(CHUNK), b""):
+            written.update(chunk)
+        if written.digest() != self.layout.digest():
+            again = "its files are unchanged, but it was packed again; unpack it and verify the folder"
+            yield "layout", f"this is not the zip that was written: {again}"
 
 
 class _Folder:
     """The files of a folder that was not packed; links are not followed, and no other file or folder is allowed."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, attestation = folder, folder / ATTESTATION
-        self.attestation_size = attestation.lstat().st_size if os.path.lexists(attestation) else 0
+        self.folder = folder
 
     def chunks(self, name: str, size: int) -> Iterator[bytes]:
         path = self.folder / name
         links = [each for each in (path, *path.parents) if self.folder in each.parents and each.is_symlink()]
-        if links or not path.is_file() or path.stat().st_size != size:
-            what = "missing" if not os.path.lexists(path) else "of another size, or not an ordinary file"
+        if links or not path.is_file() or path.stat().st_size > size:
+            what = "missing" if not os.path.lexists(path) else "larger than it was, or not an ordinary file"
             raise NotVerified("file", f"{name} is {what}")
         with path.open("rb") as file:
             yield from iter(lambda: file.read(CHUNK), b"")
@@ -241,25 +265,26 @@ def check_decision(decision: Any, policy: Any, evidence: dict[str, Any]) -> Iter
 def verify_content(source: Path | BinaryIO, keys: Keys, ends: dict[str, str]) -> tuple[list[Any], dict[str, Any]]:
     """The problems (kind, sentence) of a bundle, a folder or an open zip, and its main facts; verified without any."""
     problems, facts, kept = list[Any](), dict[str, Any](), dict[str, bytes]()
-    reader = _Folder(source) if isinstance(source, Path) else _Zip(source)
     try:
-        if not 0 < reader.attestation_size <= MAX_ENVELOPE:
-            raise NotVerified("layout", f"this is not a release bundle: it does not begin with {ATTESTATION}")
-        envelope = b"".join(reader.chunks(ATTESTATION, reader.attestation_size))
+        reader = _Folder(source) if isinstance(source, Path) else _Zip(source)
+        envelope = b"".join(reader.chunks(ATTESTATION, MAX_ENVELOPE))
         statement, signers = open_envelope(envelope, keys, "the bundle", (RELEASE,))
         predicate, files = statement["predicate"], signed_files(statement["subject"])
         signed, end = TIME.fullmatch(predicate["signed"])[0], min(ends.get(each, "9") for each in signers)  # type: ignore[index]
         if signed > end:
             raise NotVerified("key", f"signed on {signed}, but signatures of this key are refused after {end}")
+        check_not_future(signed)
         for name, (digest, size) in files.items():
-            hashed, content = hashlib.sha256(), list[bytes]()
+            hashed, content, left = hashlib.sha256(), list[bytes](), size
             for chunk in reader.chunks(name, size):
                 hashed.update(chunk)
+                left -= len(chunk)
                 content += [] if name.startswith(("model/", "rows/", "documents/")) else [chunk]
-            if hashed.hexdigest() != digest:
+            if hashed.hexdigest() != digest or left:
                 problems.append(("file", f"{name} was changed after it was signed"))
             kept[name] = b"".join(content)
-        problems += reader.finish({*files, ATTESTATION})
+        found = [*problems, *reader.finish({*files, ATTESTATION})]
+        problems = [each for each in found if each[0] != "layout"] or found  # of a changed zip, the changed files
         problems += [] if problems else [("release", each) for each in check_release(kept, files, predicate)]
         facts = {**predicate, "verdict": json.loads(kept["release.json"])["decision"]["verdict"], "signers": signers}
     except NotVerified as error:
