@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.metrics import cohen_kappa_score
 
 from clerestory.core.codec import Tags
 from clerestory.core.digest import digest_bytes
@@ -33,7 +34,7 @@ from clerestory.stages.audit.image_facts import read_image_facts
 from clerestory.stages.audit.label_classes import FOLDS, label_classes, stratified_folds
 from clerestory.stages.audit.run import audit
 from clerestory.stages.audit.shortcut_check import check_shortcuts, shortcut_score
-from clerestory.stages.audit.wrong_labels import detect_wrong_labels
+from clerestory.stages.audit.wrong_labels import cohen_kappa, detect_wrong_labels
 from clerestory.store import open_store
 
 CONFIG = AuditConfig()
@@ -219,8 +220,9 @@ def test_five_per_cent_of_wrong_labels_are_named_with_the_right_class() -> None:
     (found,) = detect_wrong_labels(data, classes, embeddings.astype(np.float32))
     planted = {f"{i:04}" for i in wrong}
     assert found.code is WRONG_LABEL
+    assert found.samples[0] in planted
     assert found.checked == 599
-    assert len(planted & set(found.samples)) >= 25
+    assert len(planted & set(found.samples)) >= 24
     assert len(set(found.samples) - planted) <= 3
     first = int(found.samples[0])
     assert f"more likely '{'abc'[truth[first]]}'" in found.notes[found.samples[0]]
@@ -231,7 +233,13 @@ def test_a_model_that_cannot_tell_the_classes_names_nothing() -> None:
     classes = label_classes(data)
     assert classes is not None
     (found,) = detect_wrong_labels(data, classes, np.random.default_rng(0).normal(size=(90, 8)).astype(np.float32))
-    assert (found.state, found.reason, found.samples) == ("not_run", "classes_not_separated", ())
+    assert (found.state, found.reason, found.samples) == ("not_run", "low_agreement", ())
+
+
+def test_the_agreement_is_that_of_scikit_learn() -> None:
+    one, other = np.random.default_rng(0).integers(0, 4, (2, 200))
+    other[:120] = one[:120]
+    assert cohen_kappa(one, other) == pytest.approx(cohen_kappa_score(one, other))
 
 
 def test_folds_keep_clusters_whole_and_spread_classes() -> None:

@@ -18,7 +18,7 @@ class SplitGap(StrEnum):
 class LabelCheck(StrEnum):
     """Why labels were not checked; the ``reason`` of CLR-A037."""
 
-    CLASSES_NOT_SEPARATED = "classes_not_separated"
+    LOW_AGREEMENT = "low_agreement"
 
 
 class ShortcutKind(StrEnum):

@@ -1,8 +1,8 @@
 """Labels of a dataset that are probably wrong, by the embeddings of a model.
 
 A linear probe on the embeddings gives each sample the probabilities of the classes without having been trained on it
-(out-of-fold), and confident learning decides by them (``label_check``). A probe that cannot tell the classes apart
-names nothing.
+(out-of-fold), and confident learning decides by them (``label_check``); named are those of which the probe is sure. A
+hard image and a wrong label look the same to a probe that makes many errors, so such a probe names nothing.
 
 Shapes: N samples, D dimensions, C classes.
 """
@@ -22,7 +22,10 @@ from clerestory.stages.audit.label_check import Labels, Probabilities, check_lab
 from clerestory.stages.audit.label_classes import FOLDS, LabelClasses, shown_value, stratified_folds
 from clerestory.stats.linear_probe import fit_linear_probe, select_linear_probe
 
-MIN_ACCURACY = 0.5  # balanced, as a share of the way from chance to 1; below it the probe cannot judge labels
+MIN_KAPPA = 0.6  # agreement of probe and labels (Cohen's kappa); "substantial" of Landis and Koch (1977)
+# Probability of the likelier class less that of the recorded one. Among drawings with 5 % planted wrong labels it
+# raises the precision from .47 to .63, and lowers the recall from .91 to .85.
+MIN_GAP = 0.5
 
 
 def detect_wrong_labels(data: Dataset, classes: LabelClasses, embeddings: NDArray[np.float32]) -> list[Detection]:
@@ -38,22 +41,22 @@ def detect_wrong_labels(data: Dataset, classes: LabelClasses, embeddings: NDArra
     if len(present) < 2:
         return []
     probabilities = out_of_fold_probabilities(embeddings[places], labels, classes.clusters[places])
-    recalls = np.bincount(labels, weights=probabilities.argmax(axis=1) == labels) / np.bincount(labels)
-    accuracy, chance = float(recalls.mean()), 1 / len(present)
-    if accuracy < chance + MIN_ACCURACY * (1 - chance):
+    suggested = probabilities.argmax(axis=1)
+    kappa = cohen_kappa(labels, suggested)
+    if kappa < MIN_KAPPA:
         message = (
-            f"the labels of the group {classes.group} were not checked: the model tells its {len(present):,} classes "
-            f"apart with a balanced accuracy of {accuracy:.1%} (by chance {chance:.1%}), which is too low"
+            f"the labels of the group {classes.group} were not checked: the agreement of the model with them "
+            f"(kappa {kappa:.2f}, {len(present):,} classes) is below the required {MIN_KAPPA:.2f}"
         )
-        reason, fix = LabelCheck.CLASSES_NOT_SEPARATED, "name a model that knows such images with --model"
+        reason, fix = LabelCheck.LOW_AGREEMENT, "name a model that knows such images with --model"
         return [
             Detection(WRONG_LABEL, message, (), len(places), reason=reason, state="not_run", severity="info", fix=fix)
         ]
     wrong = check_labels(labels, probabilities)
+    wrong = wrong[probabilities[wrong, suggested[wrong]] - probabilities[wrong, labels[wrong]] >= MIN_GAP]
     if not len(wrong):
         return []
     names = [classes.names[label] for label in present.tolist()]
-    suggested = probabilities.argmax(axis=1)
     notes = {
         data.samples[places[i]].id: (
             f"labelled {shown_value(names[labels[i]])}, more likely {shown_value(names[suggested[i]])} "
@@ -64,10 +67,17 @@ def detect_wrong_labels(data: Dataset, classes: LabelClasses, embeddings: NDArra
     verb = "has" if len(wrong) == 1 else "have"
     message = (
         f"{plural(len(wrong), 'image')} of {len(places):,} probably {verb} a wrong label "
-        f"of the group {classes.group}; the model tells its {len(present):,} classes apart with a balanced accuracy of "
-        f"{accuracy:.1%}"
+        f"of the group {classes.group}; the agreement of the model with all labels is kappa {kappa:.2f}"
     )
     return [Detection(WRONG_LABEL, message, tuple(notes), len(places), notes=Tags(notes))]
+
+
+def cohen_kappa(one: Labels, other: Labels) -> float:
+    """The agreement of two labellings beyond chance: 1 if they are equal, 0 if they are independent (Cohen, 1960)."""
+    classes = int(max(one.max(), other.max())) + 1
+    counts = [np.bincount(labels, minlength=classes) for labels in (one, other)]
+    chance = float(counts[0] @ counts[1]) / len(one) ** 2
+    return (float((one == other).mean()) - chance) / max(1 - chance, 1e-12)
 
 
 def out_of_fold_probabilities(features: NDArray[np.float32], labels: Labels, clusters: Labels) -> Probabilities:
