@@ -17,7 +17,7 @@ Vectors = NDArray[np.float32]
 BLOCK_BYTES = 64 * 2**20  # of the products of one block
 CENTROIDS_PER_ROOT = 1.0  # times the square root of the number of vectors
 SAMPLES_PER_CENTROID, ITERATIONS = 40, 8  # of k-means
-NUM_PROBES = 12
+NUM_PROBES = 16
 _EMPTY = np.zeros(0, np.int64)
 
 
