@@ -31,6 +31,7 @@ from clerestory.stats.intervals import wilson
 from table import Row, measure
 
 HEIGHTS = (10, 14, 20, 40)  # pixels of the font
+FROM_HEIGHT = 14  # from which the bar holds
 COLOURS = (("white", "black"), ("#204060", "#f0f0e0"), ("#c0c0c0", "#404040"))
 ROUNDS = 6  # images of each size; each has one line of each kind
 MAX_PHOTOGRAPHS = 158
@@ -62,9 +63,8 @@ def text() -> Iterator[Row]:
         total = ROUNDS * len(PersonalDataKind)
         note = ", ".join(f"{kind}: {found[kind]} of {ROUNDS}" for kind in PersonalDataKind)
         recall = found.total() / total
-        yield Row(
-            f"text of {height} pixels: recall", recall, "share", "≥ 0.9 from 14 pixels", recall >= 0.9, total, "", note
-        )
+        bar, holds = ("≥ 0.9", recall >= 0.9) if height >= FROM_HEIGHT else ("reported", True)
+        yield Row(f"text of {height} pixels: recall", recall, "share", bar, holds, total, "", note)
         yield Row(f"text of {height} pixels: false alarms", alarms, "lines", "0", not alarms, ROUNDS * 4)
     mean = sum(seconds) / len(seconds)
     yield Row("reading a drawn image", mean, "s", "≤ 2 s", mean <= 2, len(seconds), "", f"{max(seconds):.2f} s at most")

@@ -79,7 +79,8 @@ class RapidOcrReader:
                 "pip install 'clerestory[ocr]'",
             ) from error
         logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
-        self._engine = RapidOCR(params={"Global.log_level": "critical"})
+        # Its result depends on which steps are requested; here all of them, so it has boxes and texts.
+        self._engine: Any = RapidOCR(params={"Global.log_level": "critical"})
         self.name = f"rapidocr {version('rapidocr')}"
 
     def read(self, image: Image.Image) -> list[TextLine]:
