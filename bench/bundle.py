@@ -143,7 +143,7 @@ def _packed(files: list[tuple[str, bytes]]) -> bytes:
     out, entries = b"", []
     for name, content in files:
         crc = zlib.crc32(content)
-        entries.append((name, len(content), crc, len(out)))
+        entries.append((name, len(content), crc))
         out += verifier.local_header(name, len(content), crc) + content
     return out + verifier.zip_end(entries)
 
