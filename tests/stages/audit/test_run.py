@@ -169,6 +169,7 @@ def test_the_evidence_of_an_audit_is_verified_with_the_model(folder: Path, home:
         (["--set", "min_sidee=3"], "min_side"),
         (["--set", "licences.commercial=true"], "licences.commercial_use"),
         (["--model", "nobody@live"], "nobody"),
+        (["--set", "label_group=colour"], "colour"),
     ],
 )
 def test_a_wrong_setting_is_one_sentence(

@@ -97,10 +97,10 @@ def audit(
     config = config or AuditConfig()
     licences = extended_table(expand_user(config.licence_table)) if config.licence_table else licence_table()
     with metered() as meter:
+        classes = label_classes(data, config.label_group)  # first: a wrong name is an error before images are read
         facts, unreadable = read_image_facts(data, store.answer_cache, progress)
 
         def check() -> list[Detection]:
-            classes = label_classes(data, config.label_group)
             return [
                 *check_images(data, facts, unreadable, config),
                 *check_copies(data, facts, config, progress),
