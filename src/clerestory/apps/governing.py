@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from clerestory.apps.references import release_reference
 from clerestory.core.errors import InputError, NotFound
 from clerestory.core.evidence import Evidence, Finding
 from clerestory.core.progress import QUIET, Progress
@@ -28,9 +29,8 @@ def governed_release(store: Store, ref: str = "") -> Release:
         InputError: no reference was given, and releases of several model names are live.
     """
     if ref:
-        release = store.resolve(ref).release
-        if release is None:
-            raise NotFound(f"{ref} is a model and not a release", f"run the gate on it: clerestory release gate {ref}")
+        release = store.resolve(release_reference(store, ref)).release
+        assert release is not None  # the reference is that of a release
         return release
     live = [alias for alias in store.aliases() if alias.alias == LIVE]
     if len(live) > 1:

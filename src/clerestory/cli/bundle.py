@@ -37,7 +37,8 @@ def bundle_(
         without_model: Leave the files of the model out; their digests stay in.
         force: Replace an existing zip.
     """
-    from clerestory.apps.release_bundle import bundle_release  # here, because they import numpy
+    from clerestory.apps.references import release_reference  # here, because they import numpy
+    from clerestory.apps.release_bundle import bundle_release
     from clerestory.stages.release.bundle import check_bundle_output
     from clerestory.store.signing.keys import public_path
     from clerestory.store.signing.statements import read_signing_key
@@ -45,8 +46,9 @@ def bundle_(
     check_bundle_output(out, force)
     store = open_store(common.home)
     signer = read_signing_key(key, home=store.home)
+    release = release_reference(store, ref)
     written, problem = bundle_release(
-        ref, store, out, signer, with_model=not without_model, force=force, progress=common.out
+        release, store, out, signer, with_model=not without_model, force=force, progress=common.out
     )
     size = sum(each.size for each in written.files)
     common.out.result(

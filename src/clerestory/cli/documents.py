@@ -107,18 +107,20 @@ def bom_(
     """Write a machine-learning bill of materials (CycloneDX): the model, what it was made from, Python packages.
 
     Args:
-        ref: A release (icons@3, icons@live), or a model's digest.
+        ref: A release (icons@3, icons@live), a model's digest, starter or photos.
         out: The file to write (default: the release's name and number, such as icons-4.cdx.json).
         version: Of CycloneDX.
         force: Overwrite an existing file.
     """
     out = out or Path(f"{_file_name(ref)}.cdx.json")
     check_output(out, force)
-    from clerestory.report.collect import collect  # here, because it imports the client of the hub
+    from clerestory.apps.references import model_reference  # here, because they import the client of the hub
+    from clerestory.report.collect import collect
     from clerestory.report.documents.bom import ml_bom
     from clerestory.store import open_store
 
-    write_output(out, ml_bom(collect(open_store(common.home), ref), version), force)
+    store = open_store(common.home)
+    write_output(out, ml_bom(collect(store, model_reference(store, ref)), version), force)
     common.out.result({"file": str(out)}, f"wrote {out}")
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from clerestory.apps.datasets import evaluated_data
 from clerestory.apps.loading import resolve_stored
+from clerestory.apps.references import model_reference, release_reference
 from clerestory.apps.registration import stored_model, what_is_not_pinned
 from clerestory.apps.starter import DEFAULT_NAME
 from clerestory.cli.help_format import MODEL_FORMS
@@ -20,7 +21,6 @@ from clerestory.cli.output import PLAIN, Common
 from clerestory.cli.release_approval import approval_facts, approval_json, approval_line
 from clerestory.core.codec import encode
 from clerestory.core.digest import short
-from clerestory.core.errors import NotFound
 from clerestory.core.outputs import check_output, write_output
 from clerestory.core.release import VERDICT_TEXTS, Decision, Event, Release
 from clerestory.core.units import plural
@@ -197,7 +197,7 @@ def card_(
     """Write a model card in the format of the Hugging Face hub: metadata and everything measured.
 
     Args:
-        ref: A release (icons@3, icons@live), or a model's digest.
+        ref: A release (icons@3, icons@live), a model's digest, starter or photos.
         out: The file to write (default: the release's name and number, such as icons-4.md).
         force: Replace an existing file.
     """
@@ -206,7 +206,8 @@ def card_(
     from clerestory.report.card import model_card  # here, because it imports the client of the hub
     from clerestory.report.collect import collect
 
-    card = model_card(collect(open_store(common.home), ref))
+    store = open_store(common.home)
+    card = model_card(collect(store, model_reference(store, ref)))
     write_output(out, card.encode(), force)
     common.out.result({"file": str(out)}, f"wrote {out}")
     common.out.write_line("notice: the card names no licence of the model itself; choose one before you publish it")
@@ -221,7 +222,7 @@ def promote_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) ->
         who: The person who decides (default: $CLERESTORY_WHO or the login name).
     """
     store = open_store(common.home)
-    alias = promote(ref, store, who=who, why=why)
+    alias = promote(release_reference(store, ref), store, who=who, why=why)
     release = store.release(alias.name, alias.number)
     approval = approvals_or_none(store, release)
     notice = account_notice(approval) if approval is not None else ""
@@ -253,7 +254,8 @@ def verify_(ref: str = "icons@live", /, *, common: Common = PLAIN) -> int:
     Args:
         ref: A release, such as icons@3 or icons@live.
     """
-    findings = verify(ref, open_store(common.home))
+    store = open_store(common.home)
+    findings = verify(model_reference(store, ref), store)
     failed = [finding for finding in findings if finding.state == "fail"]
     table = Table(box=None, show_header=False)
     for finding in findings:
@@ -271,9 +273,8 @@ def verify_(ref: str = "icons@live", /, *, common: Common = PLAIN) -> int:
 
 
 def _release(store: Store, ref: str) -> Release:
-    release = store.resolve(ref).release
-    if release is None:
-        raise NotFound(f"{ref} is a model, not a release", f"make it one with: clerestory release gate {ref}")
+    release = store.resolve(release_reference(store, ref)).release
+    assert release is not None  # the reference is that of a release
     return release
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from clerestory.apps.references import release_reference
 from clerestory.cli.output import PLAIN, Common
 from clerestory.core.codec import encode
 from clerestory.report.approvals import account_notice, next_step, rule_words, standing
@@ -27,7 +28,7 @@ def request_(ref: str, /, *, why: str, who: str = "", key: Path | None = None, c
         key: The private key of that person, registered in approvers.toml: the record is signed.
     """
     store = open_store(common.home)
-    _show(request_approval(ref, store, why, who, _signer(store, key, who)), common)
+    _show(request_approval(release_reference(store, ref), store, why, who, _signer(store, key, who)), common)
 
 
 def approve_(ref: str, /, *, why: str, who: str = "", key: Path | None = None, common: Common = PLAIN) -> None:
@@ -40,7 +41,7 @@ def approve_(ref: str, /, *, why: str, who: str = "", key: Path | None = None, c
         key: The private key of that person, registered in approvers.toml: the record is signed.
     """
     store = open_store(common.home)
-    _show(approve(ref, store, why, who, _signer(store, key, who)), common)
+    _show(approve(release_reference(store, ref), store, why, who, _signer(store, key, who)), common)
 
 
 def decline_(ref: str, /, *, why: str, who: str = "", key: Path | None = None, common: Common = PLAIN) -> None:
@@ -53,7 +54,7 @@ def decline_(ref: str, /, *, why: str, who: str = "", key: Path | None = None, c
         key: The private key of that person, registered in approvers.toml: the record is signed.
     """
     store = open_store(common.home)
-    _show(decline(ref, store, why, who, _signer(store, key, who)), common)
+    _show(decline(release_reference(store, ref), store, why, who, _signer(store, key, who)), common)
 
 
 def _signer(store: Store, key: Path | None, who: str) -> Signer | None:

@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from clerestory.apps.datasets import evaluated_data
+from clerestory.apps.references import release_reference
 from clerestory.cli.output import PLAIN, Common, Output
 from clerestory.core.comparison import ComparisonOutcome, MetricDifference
-from clerestory.core.errors import ClerestoryError, NotFound, Undecided
+from clerestory.core.errors import ClerestoryError, Undecided
 from clerestory.core.outputs import check_output, write_output
 from clerestory.core.release import Release
 from clerestory.core.sample import Dataset
@@ -105,11 +106,8 @@ def _images(store: Store, release: Release, out: Output) -> Dataset | None:
 
 
 def _release(store: Store, ref: str) -> Release:
-    release = store.resolve(ref).release
-    if release is None:
-        raise NotFound(
-            f"{ref} is a model and not a release", f"compare models: clerestory compare {ref} MODEL, or run the gate"
-        )
+    release = store.resolve(release_reference(store, ref)).release
+    assert release is not None  # the reference is that of a release
     return release
 
 
