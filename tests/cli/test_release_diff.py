@@ -54,6 +54,28 @@ def desk(store: Store, tmp_path: Path) -> Desk:
 
 
 @pytest.mark.parametrize(
+    ("data", "code", "verdict", "words"),
+    [
+        ("e", 3, "cannot tell", "same model; evaluated on other data, so not comparable"),
+        ("d", 0, "same", "same model, evaluated on the same data"),
+    ],
+)
+def test_the_same_model_on_other_data_is_not_the_same(
+    desk: Desk, data: str, code: int, verdict: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = desk.released("a", rows(300), OLD, 100, "MIT")
+    if data != "d":
+        put_evaluation(desk.store, first.model, rows(200), data=data * 64)
+    register("mine", gate(first.model, desk.store, NEW, data * 64), desk.store, "Ada", "again")
+    assert desk.run("--json", "--report", str(tmp_path / "diff.html")) == code
+    found = json.loads(capsys.readouterr().out)
+    assert (found["verdict"], found["why_not"]) == (verdict, words)
+    assert bool(found["metrics"]) == (data != "d")
+    assert all(each["verdict"] == "cannot tell" for each in found["metrics"] if each["difference"] is None)
+    assert words[1:] in (tmp_path / "diff.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
     ("change", "code", "verdict"),
     [({"": (0.0, 0.3)}, 0, "better"), ({"": (0.3, 0.0)}, 1, "worse"), ({"": (0.02, 0.02)}, 3, "cannot tell")],
 )
@@ -122,7 +144,7 @@ def test_other_data_and_the_same_model(desk: Desk, capsys: pytest.CaptureFixture
     assert desk.run("--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["verdict"], found["comparison"], found["metrics"]) == ("same", None, [])
-    assert "both releases have the same model" in found["why_not"]
+    assert found["why_not"] == "same model, evaluated on the same data"
     fewer = {name: cells[:200] for name, cells in rows(300).items()}
     desk.released("b", fewer, OLD, 100, "MIT", data="e")
     assert run(["release", "diff", "mine@1", "mine@3", "--home", str(desk.store.home), "--json"]) == 3

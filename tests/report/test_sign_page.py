@@ -18,7 +18,8 @@ from clerestory.core.codec import Facts, Tags
 from clerestory.core.digest import digest
 from clerestory.core.evidence import Cost, Evidence, Finding, Interval, Measurement, Subject
 from clerestory.core.provenance import now
-from clerestory.core.release import ApprovalPolicy, Policy, Release
+from clerestory.core.release import ApprovalPolicy, Policy, Release, Rule
+from clerestory.report import format
 from clerestory.report.collect import collect
 from clerestory.report.sign_page import SignPage, render_sign_page, sign_page
 from clerestory.report.view import Highlight, SignatureView
@@ -130,27 +131,61 @@ def test_a_model_without_an_evaluation_has_a_page(life: Life) -> None:
     assert "This model was not evaluated." in render_sign_page(page)
 
 
+def test_texts_are_cut_after_words_and_say_how_much_is_missing() -> None:
+    from clerestory.report.sign_page import _shorten
+
+    text = "One short sentence of the caveats. " * 9
+    cut = _shorten(text, 150)
+    assert len(cut) <= 150
+    assert cut.startswith("One short sentence of the caveats. One")
+    assert cut.endswith("caveats. … (36 more words in the report)")
+    for most in range(50, 200, 7):
+        shown = _shorten(LONG, most).partition(" …")[0].replace(",", "").split()
+        assert shown == LONG.replace(",", "").split()[: len(shown)], "never in the middle of a word"
+        assert len(_shorten(LONG, most)) <= most
+    assert _shorten("short", 150) == "short"
+
+
+def test_licences_that_the_policy_does_not_judge_are_beside_the_verdict(life: Life) -> None:
+    release = released(life)
+    page = sign_page(collect(life.store, release.ref), life.store)
+    assert page.lines[1] == "Licences: not judged by this policy; commercial use is unclear for 2 sources."
+    rule = Rule("licences", "blocking_licences", Tags(), at_most=0.0, criterion="value", evidence="licences")
+    data = collect(life.store, release.ref)
+    assert data.policy is not None
+    judged = replace(data, policy=replace(data.policy, rules=(*data.policy.rules, rule)))
+    assert not any("Licences" in line for line in sign_page(judged, life.store).lines)
+
+
+def test_none_is_not_a_skin_tone(life: Life) -> None:
+    assert format.group_value("skin_tone", "none") == "pictures without a skin tone"
+    assert format.group_value("age", "") == "pictures without an age"
+    assert format.group_value("skin_tone", "dark") == "dark"
+    words = format.slice_words({"task": "zero_shot", "group": "skin_tone", "value": "none"})
+    assert words.endswith("skin tone · pictures without a skin tone")
+
+
 def longest(page: SignPage, life: Life) -> SignPage:
     """The page with texts that are as long as their limits allow, in every place."""
-    from clerestory.report.sign_page import _cut, _short_signature, _shorten
+    from clerestory.report.sign_page import LINE, MAX_LINES, TWO_LINES, _cut, _short_signature, _shorten
 
-    number = Highlight("99.9 of 100", "between 88.8 and 99.9", LONG[:170], "", "a")
+    number = Highlight("99.9 of 100", "between 88.8 and 99.9", LONG[:190], "", "a")
     person = _short_signature(SignatureView(LONG, "23 November 2026, 18:02 UTC", LONG, LONG[:60], ""))
     return replace(
         page,
         title=LONG[:90],
-        lines=_cut([LONG] * 9, 4),
+        lines=_cut([LONG] * 9, MAX_LINES),
         reasons=_cut([LONG] * 9, 3),
         numbers=(number,) * 3,
-        doubts=_cut([LONG] * 9, 2, 170),
-        worst=_shorten(LONG, 240),
+        doubts=_cut([LONG] * 9, 2, TWO_LINES),
+        worst=_shorten(LONG, 2 * LINE),
         findings=tuple(replace(f, title=LONG[:60], accepted=_shorten(LONG, 60)) for f in (page.findings * 9)[:5]),
         findings_note=LONG[:130],
-        made_from=_cut([LONG] * 9, 4, 170),
-        licences=_shorten(LONG, 240),
+        made_from=_cut([LONG] * 9, 4, TWO_LINES),
+        licences=_shorten(LONG, 2 * LINE),
         sources=_cut([LONG] * 9, 2),
         people=(("Submitted to the gate", person),) * 5,
-        approval=("Pending: 1 of 2 approvals given.", _shorten(LONG)),
+        approval=(f"Pending: 1 of 2 approvals given. {_shorten(LONG)}", _shorten(LONG)),
     )
 
 

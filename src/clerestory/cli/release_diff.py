@@ -21,7 +21,7 @@ from clerestory.core.sample import Dataset
 from clerestory.core.units import plural
 from clerestory.report.comparison import flip_answer, write_release_diff
 from clerestory.report.files import page_files
-from clerestory.report.release_diff import WORDS, DiffRow, ReleaseDiff, diff_csv, diff_json, diff_rows
+from clerestory.report.release_diff import WORDS, DiffRow, ReleaseDiff, diff_csv, diff_json, diff_rows, evaluation_of
 from clerestory.stages.compare import CompareConfig, compare
 from clerestory.stages.compare.metric_differences import metric_differences
 from clerestory.stats.metrics import metric
@@ -84,7 +84,7 @@ def diff_(
 def _diff(store: Store, a: Release, b: Release, config: CompareConfig, images: Dataset | None) -> ReleaseDiff:
     rows = diff_rows(store, a, b, images)
     if a.model == b.model:
-        return ReleaseDiff(a, b, rows, why_not="both releases have the same model, so their measurements are the same")
+        return _same_model(store, a, b, rows, config)
     try:
         comparison = compare(b.ref, a.ref, store, config)
     except Undecided as error:
@@ -92,6 +92,20 @@ def _diff(store: Store, a: Release, b: Release, config: CompareConfig, images: D
     evaluations = (store.evidence(comparison.evidence_a), store.evidence(comparison.evidence_b))
     metrics = metric_differences(*evaluations, store, config, (b.ref, a.ref))
     return ReleaseDiff(a, b, rows, comparison, metrics)
+
+
+def _same_model(store: Store, a: Release, b: Release, rows: tuple[DiffRow, ...], config: CompareConfig) -> ReleaseDiff:
+    """Two releases of one model: the same on the same data; on other data their numbers are only side by side."""
+    one, two = evaluation_of(store, a), evaluation_of(store, b)
+    if one is None or two is None:
+        ref = a.ref if one is None else b.ref
+        why = f"same model; the evaluation of {ref} cannot be read, so they cannot be compared"
+        return ReleaseDiff(a, b, rows, why_not=why, command=f"clerestory release verify {quote(ref)}")
+    if one.subject.data == two.subject.data:
+        why = "same model, evaluated on the same data"
+        return ReleaseDiff(a, b, rows, why_not=why, is_same_evaluation=True)
+    metrics = metric_differences(two, one, store, config, (b.ref, a.ref)) if one.rows and two.rows else ()
+    return ReleaseDiff(a, b, rows, None, metrics, "same model; evaluated on other data, so not comparable")
 
 
 def _images(store: Store, release: Release, out: Output) -> Dataset | None:

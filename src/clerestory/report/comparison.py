@@ -248,6 +248,8 @@ def _groups_with(rows: Sequence[ComparisonRow], outcome: ComparisonOutcome) -> l
 
 def value_name(row: ComparisonRow) -> str:
     """A group's value in plain words: ``Twemoji``; ``gender woman`` where the value alone is unclear."""
+    if row.value in format.NO_VALUE:
+        return format.group_value(row.group, row.value)
     plain = format.slice_value(row.group, row.value)
     return plain if plain != row.value else f"{format.slice_key(row.group)} {row.value}"
 
@@ -292,7 +294,7 @@ def _forest(name: str, comparison: Comparison, rows: Sequence[ComparisonRow]) ->
         top = 26 + i * ROW
         label = points_between(row) if row.low is not None else points(row.difference)
         room = int((WIDTH - 28) / CHARACTER) - len(label)
-        drawing.text(scale.start, top + 15, shorten(format.slice_value(row.group, row.value), room), "t strong halo")
+        drawing.text(scale.start, top + 15, shorten(format.group_value(row.group, row.value), room), "t strong halo")
         drawing.text(scale.end, top + 15, label, "t num halo", "end")
         _interval(drawing, scale, row, top + 31)
     return drawing.render()

@@ -158,6 +158,10 @@ def level(value: float) -> str:
     return f"{100 * value:g}%"
 
 
+NO_VALUE = ("none", "")  # of a group: the image has none, such as no skin tone
+_PEOPLE = ("skin_tone", "gender", "age", "ethnicity", "race")
+
+
 def slice_key(key: str) -> str:
     """A slice's or cluster's key in plain words: ``concept_split`` → ``concept split``."""
     return key.replace("_", " ")
@@ -168,14 +172,31 @@ def slice_value(key: str, value: str) -> str:
     return SLICES.get(key, {}).get(value, value)
 
 
+def group_value(group: str, value: str) -> str:
+    """The value of a group in plain words; images without one are ``pictures without a skin tone``."""
+    if value not in NO_VALUE:
+        return slice_value("value", slice_value(group, value))
+    name = slice_value("group", group).replace("_", " ")
+    return f"pictures without {'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
 def slice_words(where: Mapping[str, str]) -> str:
     """A slice in plain words: ``writing captions (captioning) · concepts it never saw (test) · Twemoji``."""
     order = ["task", "of", "operation", "split", "style", "concept_split", "group", "value", "condition", "severity"]
     if (where.get("task") == "latency" and "operation" in where) or (where.get("task") == "cost" and "of" in where):
         order.remove("task")
     keys = [k for k in order if k in where] + [k for k in where if k not in order and k != "task"]
-    parts = [slice_value(k, where[k]) if k in SLICES else f"{slice_key(k)} {where[k]}" for k in keys]
+    parts = [_slice_part(k, where) for k in keys]
     return " · ".join(parts)
+
+
+def _slice_part(key: str, where: Mapping[str, str]) -> str:
+    value = where[key]
+    if key == "value" and "group" in where and value in NO_VALUE:
+        return group_value(where["group"], value)
+    if key in _PEOPLE and value in NO_VALUE:
+        return group_value(key, value)
+    return slice_value(key, value) if key in SLICES else f"{slice_key(key)} {value}"
 
 
 def verdict(name: str) -> Words:

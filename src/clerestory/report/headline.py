@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from markupsafe import Markup
 
@@ -19,13 +20,14 @@ from clerestory.report.model import BenchmarkTrust, ReportData
 from clerestory.report.svg import charts
 from clerestory.report.svg.charts import ChartGroup, ChartRow
 from clerestory.report.trust import benchmark, label_of, trust_view
-from clerestory.report.view import DecisionView, Highlight, ReasonView
+from clerestory.report.view import DecisionView, Highlight, LicenceAnswer, ReasonView
 from clerestory.stats.metrics import metric
 
 STATES = {"ship": "yes", "refuse": "no", "cannot_decide": "unsure"}
 OUTCOME_STATES = {"pass": "yes", "fail": "no", "cannot_decide": "unsure"}
 _OUTCOME_ORDER = ("fail", "cannot_decide", "pass")
 MAX_HIGHLIGHTS = 3
+BLOCKING_LICENCES = "blocking_licences"  # the metric of a rule on licences
 
 
 def decision(data: ReportData) -> DecisionView:
@@ -72,6 +74,17 @@ def decision(data: ReportData) -> DecisionView:
         command,
         command_for if command else "",
     )
+
+
+def with_licences(view: DecisionView, data: ReportData, answer: LicenceAnswer) -> DecisionView:
+    """The headline with a line on licences, where they stand in the way and the policy has no rule on them."""
+    rules = data.policy.rules if data.policy is not None else ()
+    if data.release is None or answer.word == "yes" or any(rule.metric == BLOCKING_LICENCES for rule in rules):
+        return view
+    sources = format.plural(answer.num_blocking, "source")
+    verb = "is blocked by" if answer.word == "no" else "is unclear for"
+    line = f"Licences: not judged by this policy; commercial use {verb} {sources}."
+    return replace(view, lines=(*view.lines[:1], line, *view.lines[1:]))
 
 
 def _live(data: ReportData, release: Release) -> str:

@@ -73,7 +73,7 @@ def build(data: ReportData) -> ReportPage:
         title=f"{data.name}: may it ship?",
         ref=data.name,
         model=data.model,
-        decision=headline.decision(data),
+        decision=headline.with_licences(headline.decision(data), data, provenance.answer),
         summary=summary.summary_rows(data, provenance, highlights, chapters, notices),
         provenance=provenance,
         approval=approval_view(data.approval),

@@ -65,8 +65,9 @@ class ReleaseDiff:
         rows: everything but the evidence.
         comparison: of B with A, sample by sample; None where it is not possible.
         metrics: every measurement that both evaluations share, of B compared with A: ``a`` is the value of B.
-        why_not: why there is no comparison; empty where there is one, or where both are the same model.
+        why_not: why there is no comparison; empty where there is one.
         command: what would make it possible.
+        is_same_evaluation: whether both are the same model, evaluated on the same data.
     """
 
     a: Release
@@ -76,13 +77,14 @@ class ReleaseDiff:
     metrics: tuple[MetricDifference, ...] = ()
     why_not: str = ""
     command: str = ""
+    is_same_evaluation: bool = False
 
     @property
     def outcome(self) -> ComparisonOutcome:
-        """Of B: ``better``, ``worse``, ``no_difference`` or ``inconclusive``; the same model makes no difference."""
+        """Of B: ``better``, ``worse``, ``no_difference`` (also of one model on the same data) or ``inconclusive``."""
         if self.comparison is not None:
             return self.comparison.verdict
-        return "no_difference" if self.a.model == self.b.model else "inconclusive"
+        return "no_difference" if self.is_same_evaluation else "inconclusive"
 
     @property
     def exit_code(self) -> int:

@@ -32,7 +32,9 @@ from clerestory.store.acceptances import acceptance_state, acceptances
 AUDIT = "audit"  # the kind of evidence that the audit of a dataset produces
 FORMAT = "clerestory-summary/1"
 # What fits on the page at its font size; checked with texts of the longest kind by a test.
-LINE, TWO_LINES, MAX_NAME, MAX_ACCEPTED = 120, 170, 32, 60
+LINE, TWO_LINES, MAX_NAME, MAX_ACCEPTED = 130, 260, 32, 60
+SHORT = 80  # a text cut to fewer characters has no room for how many words are left out
+MAX_LINES, MEANING = 5, 190
 MAX_FINDINGS, MAX_PARTS, MAX_SOURCES, MAX_PEOPLE, MAX_NOTICES, MAX_REASONS, MAX_EVIDENCE = 5, 4, 2, 5, 2, 3, 4
 _SEVERITIES = ("error", "warning", "info")
 _OPEN = ("fail", "warn")
@@ -160,9 +162,9 @@ def sign_page(data: ReportData, store: Store) -> SignPage:
         state=report.decision.state,
         word=report.decision.word,
         title=report.decision.title,
-        lines=_cut(report.decision.lines, 4),
+        lines=_cut(report.decision.lines, MAX_LINES),
         reasons=_cut(unmet, MAX_REASONS),
-        numbers=tuple(replace(each, meaning=_shorten(each.meaning, TWO_LINES)) for each in report.highlights),
+        numbers=tuple(replace(each, meaning=_shorten(each.meaning, MEANING)) for each in report.highlights),
         doubts=_cut([*_validity(report.highlights), *report.notices], MAX_NOTICES, TWO_LINES),
         worst=worst_group(data.evaluation),
         findings=tuple(found[:MAX_FINDINGS]),
@@ -171,7 +173,9 @@ def sign_page(data: ReportData, store: Store) -> SignPage:
         licences=_shorten(f"{report.provenance.answer.question} {report.provenance.answer.text}", 2 * LINE),
         sources=_cut(report.provenance.answer.sources, MAX_SOURCES),
         people=tuple((did, _short_signature(each)) for did, each in people[:1] + people[1:][-(MAX_PEOPLE - 1) :]),
-        approval=(approval.sentence, _shorten(approval.rule)) if approval else ("The approval cannot be read.", ""),
+        approval=(f"{approval.sentence} {_shorten(approval.notice)}".strip(), _shorten(approval.rule))
+        if approval
+        else ("The approval cannot be read.", ""),
         digests=(
             ("Model", data.model),
             *((("Release", digest(release)),) if release else ()),
@@ -235,7 +239,7 @@ def _value_of(evidence: Evidence, worst: Measurement) -> str:
         if m.name == "accuracy" and "value" in m.slice and same.items() <= dict(m.slice).items()
     ]
     lowest = min(found, key=lambda m: m.value, default=None)
-    return format.slice_value("value", lowest.slice["value"]) if lowest is not None else ""
+    return format.group_value(lowest.slice.get("group", ""), lowest.slice["value"]) if lowest is not None else ""
 
 
 def _data_digests(data: ReportData) -> dict[str, str]:
@@ -307,5 +311,20 @@ def _cut(lines: Sequence[str], most: int, length: int = LINE) -> tuple[str, ...]
 
 
 def _shorten(text: str, most: int = LINE) -> str:
+    """The text, cut after a sentence where that keeps at least half of what fits, else after a word."""
     text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
+    if len(text) <= most:
+        return text
+    if most <= SHORT:
+        kept = text[: most - 1].rpartition(" ")[0] or text[: most - 2]  # one word without a blank is cut anyway
+        return f"{kept.rstrip(' ,;:.')} …"
+    room = most - len(_rest_words(len(text.split())))
+    kept = text[: room + 1].rpartition(" ")[0] or text[:room]
+    sentence = max(kept.rfind(f"{end} ") for end in ".!?")
+    if sentence + 1 >= room // 2:
+        kept = kept[: sentence + 1]
+    return f"{kept.rstrip(' ,;:')}{_rest_words(len(text.split()) - len(kept.split()))}"
+
+
+def _rest_words(count: int) -> str:
+    return f" … ({format.count(count)} more {'word' if count == 1 else 'words'} in the report)"

@@ -414,12 +414,14 @@ class LicenceAnswer:
         word: the answer.
         text: the answer as a sentence.
         sources: what blocks it, one line each.
+        num_blocking: how many sources block it, also those without a line.
     """
 
     question: str
     word: Literal["yes", "no", "unknown"]
     text: str
     sources: tuple[str, ...] = ()
+    num_blocking: int = 0
 
 
 @dataclass(frozen=True, slots=True)

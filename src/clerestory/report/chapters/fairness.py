@@ -109,8 +109,8 @@ def _figure(evidence: Evidence, group: str, split: str) -> Figure:
 
 
 def _label(group: str, value: str) -> str:
-    if value in ("none", ""):
-        return "no value"
+    if value in format.NO_VALUE:
+        return format.group_value(group, value)
     return format.slice_value("style", value) if group == "style" else value.replace("_", " ")
 
 

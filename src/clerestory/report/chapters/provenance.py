@@ -54,8 +54,8 @@ def _answer(components: Sequence[Component], policy: LicencePolicy) -> LicenceAn
     named = (*lines[:MAX_BLOCKING], *((f"and {plural(rest, 'other')}",) if rest > 0 else ()))
     blocked = f"blocked by {plural(len(lines), 'source')}"
     if chain.state == LicenceState.UNKNOWN:
-        return LicenceAnswer(question, "unknown", f"That cannot be said: {blocked}.", named)
-    return LicenceAnswer(question, "no", f"No, {_DISPUTED}: {blocked}.", named)
+        return LicenceAnswer(question, "unknown", f"That cannot be said: {blocked}.", named, len(lines))
+    return LicenceAnswer(question, "no", f"No, {_DISPUTED}: {blocked}.", named, len(lines))
 
 
 def _blocking_line(link: ChainLink) -> str:
