@@ -15,7 +15,14 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, Route, expect, sync_playwright
 from tests.support.images import solid_image
+from tests.support.released_store import released_store
 from tests.web.conftest import World
+from tests.web.small_server import running
+
+from clerestory.core.provenance import now
+from clerestory.core.release import Event
+from clerestory.store import open_store
+from clerestory.web import create_app
 
 CHROMIUM = os.environ.get("CLERESTORY_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 expect.set_options(timeout=30_000)  # patient, since another job may have the machine
@@ -336,6 +343,20 @@ def violations(page: Page) -> list[tuple[str, str]]:
         for each in Axe().run(page).response["violations"]
         if each["impact"] in {"moderate", "serious", "critical"}
     ]
+
+
+def test_long_digests_in_the_journal_do_not_run_over_on_a_phone(chromium: Browser, tmp_path: Path) -> None:
+    store = open_store(tmp_path / "home")
+    released_store(store, tmp_path / "models", 1)
+    for kind, subject in (("model_added", "a" * 64), ("finding_accepted", f"data-{'b' * 64}")):
+        store.journal.append(Event(kind, subject, "Ada", f"as agreed for {'7' * 64}", now()))
+    with running(create_app(store, None, model="starter")) as base:
+        page = chromium.new_context(base_url=base, viewport={"width": 390, "height": 844}).new_page()
+        page.goto("/releases")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert "a" * 64 not in page.inner_text("main"), "a digest as a subject is short"
+        page.context.close()
+    store.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from tests.web.conftest import World
+from tests.support.release_life import BOUNDS, Life
+from tests.web.conftest import BASE, World, wait_ready
 from tests.web.test_evidence_page import text
 
+from clerestory.core.release import Policy
+from clerestory.models.starter import starter_folder
 from clerestory.report import format
+from clerestory.stages.release import promote, register
+from clerestory.store import open_store
+from clerestory.web import create_app, labels
 
 
 def test_the_list_of_releases_says_who_made_each_live_and_why(client: TestClient) -> None:
@@ -26,6 +33,27 @@ def test_the_journal_is_cut_with_a_link_to_all_of_it(client: TestClient, monkeyp
     (link,) = re.findall(r'href="(/releases\?[^"]*journal=all)#journal"', page)
     assert "2 older records, from record 1" in page
     assert re.findall(r"record (\d+),", client.get(link.replace("&amp;", "&")).text) == ["3", "2", "1"]
+
+
+def test_a_served_model_that_is_a_release_is_recognised_by_its_digest(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "home")
+    starter = store.put_model(starter_folder())
+    life = Life(store, tmp_path / "models")
+    life.evaluated(starter)
+    release = register("icons", life.decide(starter, Policy("icons", BOUNDS)), store, "Ada", "the first")
+    with TestClient(create_app(store, None, model="starter"), base_url=BASE) as served:
+        wait_ready(served)
+        assert "It is the same model as icons@1 , which is not live" in text(served.get("/releases").text)
+        promote(release.ref, store, "Eve", f"agreed on {'7' * 64}")
+        page = served.get("/releases").text
+    store.close()
+    assert "It is the same model as icons@1 , which is live (same digest" in text(page)
+    assert "no gate has judged it" not in page
+
+
+def test_a_digest_as_the_subject_of_a_record_is_short() -> None:
+    assert labels.subject("a" * 64) == "a" * 12
+    assert labels.subject("icons@3") == "icons@3"
 
 
 def test_the_policy_is_shown_in_full(client: TestClient, world: World) -> None:

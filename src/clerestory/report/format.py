@@ -173,7 +173,7 @@ def slice_value(key: str, value: str) -> str:
 
 
 def group_value(group: str, value: str) -> str:
-    """The value of a group in plain words; images without one are ``pictures without a skin tone``."""
+    """The value of a group in plain words; images that have none are named as such, not ``none``."""
     if value not in NO_VALUE:
         return slice_value("value", slice_value(group, value))
     name = slice_value("group", group).replace("_", " ")
