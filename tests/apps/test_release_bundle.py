@@ -58,7 +58,7 @@ def test_a_bundle_from_the_command_line(place: Path, capsys: pytest.CaptureFixtu
     assert run(["release", "verify-bundle", "icons.zip", "--key", "ada.key.pub", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["verified"] is False
-    assert found["problems"][0]["kind"] == "layout"
+    assert found["problems"][0]["kind"] == "file"
 
 
 def test_data_that_has_changed_is_not_described(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
