@@ -95,7 +95,7 @@ def test_a_new_key_and_a_revoked_one(place: Path, capsys: pytest.CaptureFixture[
     [
         (["key", "make", "home/k"], "is inside the store"),
         (["key", "make", "k"], "already exists"),
-        (["key", "make", "nowhere/k"], "does not exist"),
+        (["key", "make", "shapes/0.txt/k"], "is a file, not a folder"),
         (["key", "show", "shapes/0.txt"], "is not an Ed25519 public key"),
         (["key", "list", "k"], "is not a folder"),
         (["key", "rotate", "k.pub", "n", "--why", "x"], "is a public key"),
