@@ -24,7 +24,11 @@ AUDIT_SECONDS = 120.0
 NOTED = (("warn", "warning"), ("accepted", "accepted finding"))
 LEAKAGE = ("CLR-A017", "CLR-A050", "CLR-A051")
 COPIES = ("CLR-A014", "CLR-A015", "CLR-A016")
-PERSONAL = ("CLR-A011", "CLR-A030", "CLR-A031", "CLR-A032", "CLR-A033")
+PERSONAL = (
+    "CLR-A011",
+    *(f"CLR-A{number:03d}" for number in (30, 31, 32, 33, 39)),  # in texts
+    *(f"CLR-A{number:03d}" for number in range(60, 65)),  # in images
+)
 LICENCES = ("CLR-A04",)
 
 
