@@ -44,6 +44,7 @@ NOT_RUN = {
     "train --data /shared/images": "needs eight devices; tests/stages/test_distributed.py runs two processes",
     "data shards images /shared/images": "a folder of all machines; tests/cli/test_data_shards.py writes shards",
     "release promote parts@1": "the policy here cannot decide; tests/cli/test_external_models.py promotes one",
+    "release approve shoes@1 --key": "needs a registered key; tests/cli/test_approval.py has one",
     "store copy /shared/clerestory": "needs a server; tests/store/test_copying.py copies to PostgreSQL",
     "tune photos": "needs photographs with captions; tests/stages/tune/ has some",
     "tune hf:HuggingFaceTB": "a generative model takes minutes; tests/stages/tune/ has a tiny one",
@@ -84,7 +85,8 @@ SMALLER_PYTHON = {
     'TrainConfig(preset="nano")': 'TrainConfig(preset="tiny", steps=2, batch_size=16, threads=1)',
     "EvaluateConfig()": 'EvaluateConfig(suites=("retrieval",))',
 }
-DECIDE, VERDICTS = ("evaluate", "compare", "release"), (0, 1, 3)  # these say no or cannot decide by their exit code
+# These say no or cannot decide by their exit code.
+DECIDE, VERDICTS = ("evaluate", "compare", "release", "data audit"), (0, 1, 3)
 FOLDERS = ("pictures", "images", "photos", "photographs", "my-images", "new-images", "earlier-images", "shapes")
 POLICY = """
 name = "small"
@@ -106,7 +108,10 @@ licence = "CC0-1.0"
 TASK_PAGE = ROOT / "docs/how-to/your-own-task.md"  # its files are on other pages as well
 # Files that have another content on one page.
 OWN_FOLDERS = {"docs/how-to/learn-without-captions.md": "parts"}  # elsewhere ``parts`` is a task
-OWN_FILES = {"docs/reference/policy.md": {"mine.toml": POLICY}}
+OWN_FILES = {
+    "docs/reference/policy.md": {"mine.toml": POLICY},
+    "docs/how-to/approve-a-release.md": {"shoes.toml": POLICY + "[approval]\napprovals = 2\n"},
+}
 
 
 def write_shapes(folder: Path) -> Path:
@@ -213,7 +218,7 @@ def test_the_lines_of_a_page_run(page: Path, place: Path, capsys: pytest.Capture
             more = longest(SMALLER, line) or ""
             code = run(with_options([IN_PLACE_OF.get(token, token) for token in tokens], shlex.split(more)))
             out, err = capsys.readouterr()
-            assert code in (VERDICTS if tokens[0] in DECIDE else (0,)), (
+            assert code in (VERDICTS if tokens[0] in DECIDE or " ".join(tokens[:2]) in DECIDE else (0,)), (
                 f"clerestory {line} {more}: exit code {code}\n{out}{err}"
             )
             assert "Traceback" not in err
