@@ -19,9 +19,9 @@ def as_set(pairs: SimilarPairs) -> set[tuple[int, int]]:
     return set(zip(pairs.queries_P.tolist(), pairs.vectors_P.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("block", [1, 64, 10_000_000])
-def test_exactly_the_pairs_above_the_limit_are_returned(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(similar_embeddings, "BLOCK_BYTES", block)
+@pytest.mark.parametrize("tile", [(1, 1), (10, 7), (1024, 2500)])
+def test_exactly_the_pairs_above_the_limit_are_returned(tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(similar_embeddings, "TILE", tile)
     vectors, queries = unit(57, 8, 1), unit(23, 8, 2)
     products = (queries @ vectors.T).astype(np.float64)
     found = similar_pairs(vectors, queries, 0.5)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
-BLOCK_BYTES = 64 * 2**20  # of the products of one block
+TILE = (1024, 2500)  # vectors and queries whose products are computed at a time
+BLOCK_BYTES = 64 * 2**20  # of the products with all centroids
 CENTROIDS_PER_ROOT = 1.0  # times the square root of the number of vectors
 SAMPLES_PER_CENTROID, ITERATIONS = 40, 8  # of k-means
 NUM_PROBES = 16
@@ -44,17 +45,20 @@ def similar_pairs(vectors_ND: Vectors, queries_MD: Vectors, min_similarity: floa
         min_similarity: above 0.
     """
     found = []
-    rows = max(1, min(len(vectors_ND), BLOCK_BYTES // (4 * max(1, len(queries_MD)))))
-    # One buffer for all blocks: fresh memory for each costs more than its products.
-    products = np.empty((rows, len(queries_MD)), np.float32)
-    similar = np.empty(products.shape, np.bool_)
-    queries_DM = np.ascontiguousarray(queries_MD.T)
-    for start in range(0, len(vectors_ND), rows):
-        block = vectors_ND[start : start + rows]
-        np.matmul(block, queries_DM, out=products[: len(block)])
-        np.greater_equal(products, min_similarity, out=similar)
-        vector, query = np.nonzero(similar[: len(block)])
-        found.append((query, vector + start, products[vector, query]))
+    parts = [(start, queries_MD[start : start + TILE[1]].T.copy()) for start in range(0, len(queries_MD), TILE[1])]
+    # One tile of memory for all products, small enough for the cache: fresh memory costs more than they do.
+    tile = np.empty(TILE, np.float32)
+    for first in range(0, len(vectors_ND), TILE[0]):
+        block = vectors_ND[first : first + TILE[0]]
+        for start, queries_DM in parts:
+            products = tile[: len(block), : queries_DM.shape[1]]
+            np.matmul(block, queries_DM, out=products)
+            # Few vectors are similar to any query, and looking for pairs takes longer than the products.
+            rows = np.flatnonzero(products.max(axis=1) >= min_similarity)
+            if len(rows):
+                few = products[rows]
+                row, query = np.nonzero(few >= min_similarity)
+                found.append((query + start, rows[row] + first, few[row, query]))
     return _joined(found)
 
 
