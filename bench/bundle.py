@@ -186,7 +186,7 @@ def _changed_folders(there: World, small: bytes) -> tuple[int, int]:
         archive.extractall(kept)
     names = sorted(path.relative_to(kept).as_posix() for path in kept.rglob("*"))
     changes: list[Callable[[Path], object]] = []
-    for name in names:
+    for name in names:  # the types of a lambda with a default cannot be inferred
         changes.append(lambda top, name=name: _linked(top / name, there.folder / "elsewhere"))  # type: ignore[misc]
         changes.append(lambda top, name=name: _removed(top / name))  # type: ignore[misc]
         changes.append(lambda top, name=name: (top / f"{name}.more").symlink_to(top / name))  # type: ignore[misc]
@@ -215,5 +215,6 @@ def _removed(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Whoever opens a socket fails: the measurements need no network.
     socket.socket = None  # type: ignore[assignment,misc]
     sys.exit(measure("bundle", {"tampering": tampering, "journal": journal}, sys.argv[1:]))

@@ -206,7 +206,7 @@ def test_a_full_disk_is_one_sentence(folder: Path, tmp_path: Path, capsys: pytes
         (["--out", "{file}.parquet"], "already exists"),
         (["--name", "icons"], "built-in"),
         (["--name", "a/b"], "cannot be the name"),
-        (["--name", "clean", "--only", "A999"], "there is no finding code"),
+        (["--name", "clean", "--only", "A999"], "unknown finding code"),
         (["--name", "clean", "--only", "A002"], "has no fix that a program can make"),
         (["--name", "clean", "--only", "A004"], "has no finding CLR-A004"),
     ],

@@ -19,6 +19,7 @@ from clerestory.report import format
 from clerestory.report.chance import at_chance
 from clerestory.report.chapters.provenance import NOT_RECORDED, provenance_view
 from clerestory.report.collect import collect
+from clerestory.report.documents.bom import ml_bom
 from clerestory.report.licence_chain import licence_chain
 from clerestory.report.model import Basis, Component, LicenceShare
 from clerestory.report.page import build
@@ -154,6 +155,29 @@ def test_a_model_from_elsewhere_is_what_its_card_declares(tmp_path: Path) -> Non
     assert "brought in by ana on 2 January 2027, 03:04 UTC from hf:org/name" in shown.components[0].facts
     assert all("as declared by" in part.facts for part in shown.components)
     assert shown.answer.word == "no", "the licence of Llama grants commercial use within a limit"
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("/srv/models/mine", "mine"),
+        ("./mine", "mine"),
+        ("hf:./mine", "mine"),
+        ("hf:org/mine", "hf:org/mine"),
+        ("photos", "photos"),
+    ],
+)
+def test_a_model_from_a_folder_is_named_without_the_path(source: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model/config.json").write_text("{}")
+    store = Store(tmp_path / "home")
+    digest = store.put_model(tmp_path / "model")
+    store.journal.append(Event("model_added", digest, "ana", "", "2027-01-02T03:04:05+00:00", Tags(source=source)))
+    (itself,) = components_of(store, digest)
+    assert itself.name == name
+    data = replace(itself, role="training data", source=source)
+    bill = ml_bom(replace(collect(store, digest), components=(data,))).decode()
+    assert ("/srv" in bill, "./mine" in bill) == (False, False)
 
 
 def test_a_card_without_licence_leaves_the_answer_open(tmp_path: Path) -> None:

@@ -49,15 +49,21 @@ def vocabulary_of(model: object) -> frozenset[str]:
     return words
 
 
-def card_languages(folder: Path) -> tuple[str, ...]:
-    """The languages that the model card of a Hugging Face model names; empty if there is no card or it names none."""
+def card_metadata(card: Path) -> dict[str, Any]:
+    """The front matter of a model card; empty if the file is missing, has none, or it is not a YAML mapping."""
+    import yaml  # here, with the hub's client, because they take a while to import
     from huggingface_hub.repocard import metadata_load
 
     try:
-        metadata: dict[str, Any] = metadata_load(folder / MODEL_CARD) or {}
-    except Exception:  # missing, or not YAML, or without a header: the card is only read for this fact
-        return ()
-    listed = metadata.get("language") or ()
+        metadata = metadata_load(card)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def card_languages(folder: Path) -> tuple[str, ...]:
+    """The languages that the model card of a Hugging Face model names; empty if there is no card or it names none."""
+    listed = card_metadata(folder / MODEL_CARD).get("language") or ()
     codes = [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []
     return tuple(dict.fromkeys(str(code).lower() for code in codes))
 

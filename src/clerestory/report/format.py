@@ -248,11 +248,6 @@ def share_alike(licence: str) -> bool:
     return any(each.duty == Duty.SHARE_ALIKE and each.scope != Scope.FONT for each in obligations)
 
 
-def restricted(licence: str) -> bool:
-    """Whether a licence refuses commercial use, changed works or passing on."""
-    return check_licence(licence, _OPEN).state == LicenceState.FAILS
-
-
 def licence_words(licence: str) -> str:
     """What a licence requires, in a few words."""
     if not licence:

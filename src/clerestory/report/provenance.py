@@ -18,8 +18,9 @@ from clerestory.core.digest import short
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.evidence import Evidence
 from clerestory.core.sample import Dataset
+from clerestory.data.sources import bare_source
 from clerestory.models.folder_check import CONFIG
-from clerestory.models.languages import MODEL_CARD
+from clerestory.models.languages import MODEL_CARD, card_metadata
 from clerestory.models.starter import PHOTOS, STARTER, starter_folder
 from clerestory.report.model import TRAINING_KINDS, Basis, Component, LicenceShare
 from clerestory.store import Store
@@ -40,6 +41,21 @@ class _Arrival:
     who: str
     when: str
     source: str
+
+
+def is_local(source: str) -> bool:
+    """Whether a source is a path of this computer, which documents for others must not name."""
+    return bare_source(source.removeprefix("hf:")).startswith(("/", "~", "."))
+
+
+def published_source(source: str) -> str:
+    """A source as documents for others name it: without paths of this computer."""
+    return "a folder or file on a computer" if is_local(source) else source
+
+
+def _short_name(source: str) -> str:
+    """A reference of a model as its name: of a folder on this computer only the last part of its path."""
+    return Path(source).name or source if is_local(source) else source
 
 
 def training_of(store: Store, model: str) -> Evidence | None:
@@ -133,7 +149,7 @@ def _base(evidence: Evidence, store: Store, arrivals: Mapping[str, _Arrival]) ->
         return part
     folder = _folder(store, digest)
     card = folder / MODEL_CARD if folder else PHOTOS_CARD if name == PHOTOS else None
-    licences = (LicenceShare(declared_licence(_metadata(card)), 0),)
+    licences = (LicenceShare(declared_licence(card_metadata(card) if card else {}), 0),)
     declared_by = PACKAGE if name in (PHOTOS, STARTER) else CARD
     if name == STARTER and not licences[0].licence:
         licences = (LicenceShare("Apache-2.0", 0),)  # that of the package
@@ -164,10 +180,10 @@ def _from_elsewhere(store: Store, model: str, part_of: str, arrivals: Mapping[st
         yield from _of_photos(part_of)
         yield from _text_tower(folder, part_of)
         return
-    metadata = _metadata(card)
+    metadata = card_metadata(card)
     if not part_of:
         arrival = arrivals.get(model)
-        name = arrival.source if arrival and arrival.source else model[:12]
+        name = _short_name(arrival.source) if arrival and arrival.source else model[:12]
         licences = (LicenceShare(declared_licence(metadata), 0),)
         part = Component("model", name, model, 0, licences, basis=Basis.DECLARED, declared_by=CARD)
         yield _with_arrival(part, arrivals)
@@ -217,18 +233,6 @@ def _declared(parts: Iterable[Mapping[str, Any]], part_of: str) -> Iterator[Comp
         yield part
         note = f"of {each['name'].partition(' (')[0]}"
         yield from _declared(({**inner, "note": note} for inner in each.get("made_from", ())), part.key)
-
-
-def _metadata(card: Path | None) -> Mapping[str, Any]:
-    """The front matter of a model card; empty where there is none."""
-    if card is None or not card.is_file():
-        return {}
-    from huggingface_hub.repocard import metadata_load  # here, because it takes a while to import
-
-    try:
-        return dict(metadata_load(card) or {})
-    except Exception:  # not YAML, or not a mapping: a card of which nothing is known
-        return {}
 
 
 def declared_licence(metadata: Mapping[str, Any]) -> str:

@@ -397,12 +397,11 @@ class JournalRow:
 
 @dataclass(frozen=True, slots=True)
 class ComponentView:
-    """One thing the model was made from, with its licences and what they require; declared ones are marked."""
+    """One thing the model was made from, with its licences and what they require."""
 
     title: str
     facts: str
     licences: TableView
-    declared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ def check_code(code: str) -> str:
         if candidate in known:
             return candidate
     raise NotFound(
-        f"there is no finding code {code!r}",
+        f"unknown finding code {code!r}",
         "every code is in docs/reference/findings.md",
         closest(written if written.startswith("CLR-") else f"CLR-{written}", known),
     )

@@ -14,10 +14,10 @@ from clerestory.core.findings import finding_codes
 from clerestory.core.provenance import stage_code
 from clerestory.core.sample import Dataset
 from clerestory.core.units import plural
-from clerestory.data.sources import bare_source
 from clerestory.report import format
 from clerestory.report.dataset_summary import summarise
 from clerestory.report.model import DatasetSummary
+from clerestory.report.provenance import published_source
 from clerestory.store import Store
 from clerestory.store.acceptances import acceptance_state
 
@@ -109,7 +109,7 @@ def dataset_record(data: Dataset, store: Store) -> DatasetRecord:
         # Files have each a source of their own, which says nothing about where they come from.
         sources=tuple(sources.most_common(MAX_SOURCES)) if 2 * len(sources) <= len(data) else (),
         num_sources=len(sources),
-        source=_published(arrival.details.get("source", "")) if arrival else "",
+        source=published_source(arrival.details.get("source", "")) if arrival else "",
         added_by=arrival.who if arrival else "",
         added=arrival.when if arrival else "",
         audit=audit,
@@ -117,12 +117,6 @@ def dataset_record(data: Dataset, store: Store) -> DatasetRecord:
         excluded=tuple(finding for finding in data.findings if finding.severity != "info"),
         acceptances=tuple((code, "; ".join(describe_state(state))) for code, state in states.items() if state.holding),
     )
-
-
-def _published(source: str) -> str:
-    """A source without the paths of this computer, which are nobody else's business."""
-    is_local = bare_source(source).startswith(("/", "~", "."))
-    return "a folder or file on a computer" if is_local else source
 
 
 def not_audited(record: DatasetRecord) -> str:

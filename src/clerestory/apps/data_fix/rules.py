@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from clerestory.core.errors import InputError, NotFound, closest
+from clerestory.core.errors import InputError
 from clerestory.core.findings import FindingCode, finding_codes
 from clerestory.stages.audit import caption_findings as captions
 from clerestory.stages.audit import image_findings as images
 from clerestory.stages.audit import licence_findings as licences
 from clerestory.stages.audit import personal_findings as personal
+from clerestory.store.acceptances import check_code
 
 
 class FixAction(StrEnum):
@@ -88,12 +89,8 @@ def fixable(code: str) -> str:
         NotFound: no such code exists; carries the closest.
         InputError: only a person can fix it; says how.
     """
-    known = finding_codes()
-    written = code.strip().upper()
-    written = written if written.startswith("CLR-") else f"CLR-{written}"
-    if written not in known:
-        fix = f"those with a fix are {', '.join(sorted(RULE_OF))}"
-        raise NotFound(f"there is no finding code {code!r}", fix, closest(written, RULE_OF))
+    written = check_code(code)
     if written not in RULE_OF:
-        raise InputError(f"{written} ({known[written].title}) has no fix that a program can make", known[written].fix)
+        known = finding_codes()[written]
+        raise InputError(f"{written} ({known.title}) has no fix that a program can make", known.fix)
     return written

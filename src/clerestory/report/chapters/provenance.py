@@ -99,7 +99,7 @@ def _component(part: Component) -> ComponentView:
         head = ("Licence", "Requires")
     rows = tuple(tuple(_cells(each)[name] for name in head) for each in shares)
     title = f"{format.capital(part.role)}{note}: {_name(part)}"
-    return ComponentView(title, ", ".join(facts), TableView(f"Licences of {_name(part)}", head, rows), declared)
+    return ComponentView(title, ", ".join(facts), TableView(f"Licences of {_name(part)}", head, rows))
 
 
 def _cells(share: LicenceShare) -> dict[str, str]:

@@ -21,6 +21,7 @@ from clerestory.core.errors import ConfigError, MissingExtra
 from clerestory.core.evidence import Measurement
 from clerestory.core.licences.expression import parse_licence
 from clerestory.report.model import Basis, Component, LicenceShare, ReportData
+from clerestory.report.provenance import published_source
 
 BomVersion = Literal["1.6", "1.7"]
 VERSIONS: tuple[BomVersion, ...] = get_args(BomVersion)
@@ -124,7 +125,7 @@ def _part(part: Component) -> Any:
             role=part.role,
             basis=part.basis,
             declared_by=part.declared_by,
-            source=part.source,
+            source=published_source(part.source),
             added_by=part.added_by,
             added=part.added,
             **({part.unit.replace(" ", "_"): str(part.images)} if part.images else {}),
