@@ -17,6 +17,7 @@ from clerestory.core.evidence import Finding
 from clerestory.store import postgresql
 from clerestory.store.database_errors import location, translate_database_errors
 from clerestory.store.findings import DAMAGED, UNPROTECTED, StoreFault
+from clerestory.store.operations.schema import TABLES as OPERATIONS
 from clerestory.store.schema import create_all, meta, metadata, missing_triggers
 from clerestory.store.sqlite import create_sqlite, read_sqlite, sqlite_engine
 from clerestory.store.store_format import check_format
@@ -45,6 +46,7 @@ class Database:
         self.url = _parse_url(url)
         self.file = sqlite_file(url)
         self.created: list[str] = []
+        self._has_operations = False
         with self._translate_errors():
             if self.file is not None:
                 create_sqlite(self.file, temporary_folder)
@@ -83,6 +85,20 @@ class Database:
         """Create the tables and triggers that are missing; returns their names."""
         with self.writing() as connection:
             return create_all(connection)
+
+    def ensure_operations(self) -> None:
+        """Create the tables of operations in a SQLite file of an earlier version; others are migrated by their owner.
+
+        Raises:
+            NotWritable: they are missing, and the file cannot be written.
+        """
+        if self._has_operations or self.file is None:
+            return
+        with self.reading() as connection:
+            missing = {table.name for table in OPERATIONS} - set(inspect(connection).get_table_names())
+        if missing:
+            self.migrate()
+        self._has_operations = True
 
     def verify(self) -> list[Finding]:
         """Damage in the database file (of SQLite; others check themselves), and missing triggers."""

@@ -1,0 +1,1 @@
+"""What happens while a model is in service: rollouts, requests, feedback, incidents, notifications, API keys."""
