@@ -1,4 +1,4 @@
-"""The record of one answered request: which version answered, for whom, how fast; never what was asked."""
+"""The record of one answered request: which version answered, for whom, how fast; never the texts and images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import StrEnum
 from clerestory.core.codec import Tags
 
 
-class Operation(StrEnum):
+class RequestKind(StrEnum):
     """What a request asks of the model."""
 
     EMBEDDINGS = "embeddings"
@@ -40,7 +40,7 @@ class Prediction:
         response: the id of the response; feedback names it.
         request: the id of the request, from ``X-Request-ID`` or made by the server; several responses may share one.
         at: when it was admitted, in seconds since the epoch.
-        operation: what was asked.
+        kind: embeddings, a caption, …
         name, number, model: the model name and the number of the release (0 for another model), and the digest.
         arm: which side of a rollout answered.
         rollout: the id of the rollout; empty outside of one.
@@ -60,7 +60,7 @@ class Prediction:
     response: str
     request: str
     at: float
-    operation: Operation
+    kind: RequestKind
     name: str
     number: int
     model: str
