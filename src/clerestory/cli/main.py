@@ -114,6 +114,9 @@ SUBCOMMANDS = {
         "copy": "Copy the whole store to another folder and database.",
         "migrate": "Create the tables and triggers that the database lacks.",
     },
+    "watch": {
+        "drift": "Show what the drift monitors have seen, or replay a log or a folder of dated images.",
+    },
     "use": {
         "search": "Search images by text, in any phrasing, by other images, or by both.",
         "describe": "Suggest captions for images.",
@@ -145,6 +148,7 @@ MODULES = {
     ("release", "bundle"): "bundle",
     ("release", "verify-bundle"): "bundle",
     ("release", "licences"): "release_licences",
+    ("watch", "drift"): "watch_drift",
 }
 # What people call a command that has another name.
 OTHER_NAMES = {
