@@ -101,8 +101,11 @@ outbox = Table(
     Column("attempts", Integer, nullable=False),
     Column("delivered", Float, nullable=False),  # 0 until it is
     Column("error", Text, nullable=False),
+    Column("stream", String(80), nullable=False),  # whose notifications keep their order, such as incident/3
+    Column("claim", ID, nullable=False),  # of the process that delivers it now; empty without one
     Column("body", Text, nullable=False),
-    Index("outbox_by_due", "state", "due"),
+    Index("outbox_by_due", "state", "channel", "due"),
+    Index("outbox_by_stream", "stream"),
 )
 
 incidents = Table(
