@@ -110,7 +110,6 @@ def test_a_worse_alert_raises_the_severity_once(store: Store) -> None:
 def test_nothing_is_left_of_an_incident_whose_transaction_fails(store: Store) -> None:
     store.database.ensure_operations()
 
-
     def fail_after_opening() -> None:
         with store.database.writing() as connection:
             open_or_update(store, DRIFT, connection)
