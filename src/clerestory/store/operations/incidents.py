@@ -2,7 +2,7 @@
 
 An alert opens an incident, or is counted by the one that is open for the same fingerprint. State, journal record and
 notification are written in one transaction. A change states the generation that it expects, so of two people who
-acknowledge at once, one is told that the other was first.
+acknowledge at once, one gets the answer that the other was first.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def open_or_update(store: Store, alert: Alert, connection: Connection | None = N
 
     Args:
         store: holds the incidents.
-        alert: what was noticed.
+        alert: the alert.
         connection: of a write transaction of the caller, who has called ``store.database.ensure_operations()``; one of
             its own if None.
         who: the person who reports it, or the system.
