@@ -51,6 +51,7 @@ OTHERS = {
     "report": Command("A report on a model, as HTML and JSON.", 80, "clerestory.cli.report:report_"),
     "pack": Command("Share benchmarks: export, add, verify, list.", 90),
     "key": Command("Keys that sign releases: make, list, show, rotate, revoke.", 92),
+    "api-key": Command("Keys that programs present to a server: create, list, rotate, revoke.", 93),
     "store": Command("The store itself: copy, migrate.", 95),
     "completion": Command(
         "Complete commands with the Tab key: bash, zsh, fish.", 110, "clerestory.cli.completion:completion_"
@@ -110,6 +111,12 @@ SUBCOMMANDS = {
         "rotate": "Replace a key by a new one, with a statement that both sign.",
         "revoke": "Sign a statement that later signatures of a key are refused.",
     },
+    "api-key": {
+        "create": "Make a key; it is shown once.",
+        "list": "List the keys with their scopes and states.",
+        "rotate": "Make a key that takes the place of another one.",
+        "revoke": "Revoke a key at once.",
+    },
     "store": {
         "copy": "Copy the whole store to another folder and database.",
         "migrate": "Create the tables and triggers that the database lacks.",
@@ -149,6 +156,7 @@ MODULES = {
     ("release", "verify-bundle"): "bundle",
     ("release", "licences"): "release_licences",
     ("watch", "drift"): "watch_drift",
+    **dict.fromkeys((("api-key", verb) for verb in ("create", "list", "rotate", "revoke")), "api_key"),
 }
 # What people call a command that has another name.
 OTHER_NAMES = {

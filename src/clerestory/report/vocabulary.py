@@ -150,6 +150,9 @@ EVENTS = {
     "governance_stated": "stated how a requirement is met",
     "governance_not_applicable": "stated that a requirement does not apply",
     "governance_withdrawn": "withdrew a statement about a requirement",
+    "api_key_created": "made an API key",
+    "api_key_rotated": "replaced an API key",
+    "api_key_revoked": "revoked an API key",
 }
 VERDICTS = {
     "ship": Words("Yes", "it may ship"),
