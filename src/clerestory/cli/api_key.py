@@ -48,8 +48,7 @@ def create_(
         label: Whose key it is, or what for.
         scope: What it may do: infer, feedback, registry:read, promote, audit, admin.
         expires: The last day on which it is valid, such as 2027-06-30, or never (default: in a year).
-        rate: The price units per second that it may spend (default: that of serve.toml); docs/how-to/api-keys.md has the
-            prices.
+        rate: The price units per second that it may spend (default: that of serve.toml).
         burst: The price units that it may spend at once (default: those of serve.toml).
         why: The reason, for the journal.
         who: The person who makes it (default: $CLERESTORY_WHO or the login name).

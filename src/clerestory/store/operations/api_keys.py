@@ -55,7 +55,7 @@ class ApiKey:
         id: the visible prefix, such as ``clr_ab12cd34``.
         label: whose key it is, or what for.
         scopes: what it may do.
-        created, expires, revoked: seconds since the epoch; ``expires`` and ``revoked`` are 0 if it never does, or is not.
+        created, expires, revoked: seconds since the epoch; ``expires`` is 0 for never, ``revoked`` for not.
         replaces: the id of the key that it was rotated from; empty if there is none.
         rate, burst: the price units per second that it may spend, and at once; 0 for those of the settings.
     """
@@ -90,7 +90,7 @@ class IssuedKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Body:
-    scopes: tuple[KeyScope, ...]
+    scopes: tuple[str, ...]
     replaces: str = ""
     rate: float = 0.0
     burst: float = 0.0
@@ -128,9 +128,11 @@ def create_key(
         store: keeps its hash.
         label: whose key it is, or what for.
         scopes: what it may do.
-        who, why: the author and the reason, for the journal.
+        who: the author, for the journal.
+        why: the reason, for the journal.
         expires: when it ends, in seconds since the epoch; 0 for never.
-        rate, burst: its own limits; 0 for those of the settings.
+        rate: the price units per second that it may spend; 0 for those of the settings.
+        burst: the price units that it may spend at once; 0 for those of the settings.
 
     Raises:
         InputError: the label is empty or too long, it has no scope, or it would end in the past.
@@ -157,7 +159,8 @@ def rotate_key(store: Store, id: str, overlap: float, who: str, why: str, *, exp
         store: keeps both.
         id: the visible id of the old key, or a unique beginning of it.
         overlap: how many seconds the old key stays valid.
-        who, why: the author and the reason, for the journal.
+        who: the author, for the journal.
+        why: the reason, for the journal.
         expires: when the new key ends; 0 for never.
 
     Raises:
@@ -266,7 +269,7 @@ def _new(
 
 def _insert(connection: Connection, issued: IssuedKey) -> None:
     key = issued.key
-    body = canonical(_Body(key.scopes, key.replaces, key.rate, key.burst)).decode()
+    body = canonical(_Body(tuple(map(str, key.scopes)), key.replaces, key.rate, key.burst)).decode()
     connection.execute(
         table.insert().values(
             id=key.id,
@@ -302,7 +305,8 @@ def _find(connection: Connection, id: str) -> ApiKey:
 def _key(row: Row[Any]) -> ApiKey:
     body = decode(_Body, json.loads(row.body))
     times = (row.created, row.expires, row.revoked)
-    return ApiKey(row.id, row.label, body.scopes, *times, body.replaces, body.rate, body.burst)
+    scopes = tuple(scope for scope in KeyScope if str(scope) in body.scopes)
+    return ApiKey(row.id, row.label, scopes, *times, body.replaces, body.rate, body.burst)
 
 
 def _event(kind: str, key: ApiKey, who: str, why: str, now: float, **more: str) -> Event:
