@@ -81,9 +81,11 @@ feedback = Table(
     Column("kind", String(20), nullable=False),
     Column("source", String(20), nullable=False),
     Column("subject", DIGEST, nullable=False),
+    Column("item", Text, nullable=False),  # the part of the answer that it is about; empty for all of it
     Column("at", Float, nullable=False),
     Column("received", Float, nullable=False),
     Column("value", Text, nullable=False),
+    Column("decision", String(10), nullable=False),  # accepted or declined, of a correction; empty until then
     Column("body", Text, nullable=False),
     Index("feedback_by_response", "response"),
     Index("feedback_by_time", "received"),
