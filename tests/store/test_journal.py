@@ -7,7 +7,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -214,3 +214,51 @@ def test_tables_that_differ_from_the_journal_are_found(
     ]
     with pytest.raises(IntegrityError, match="icons@2 in the database is damaged"):
         store.release("icons", 2)
+
+
+def test_what_was_added_since_is_verified_and_an_earlier_change_by_the_whole(
+    full: Store, make_event: MakeEvent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clerestory.store.journal.SHORT", 3)
+    monkeypatch.setattr("clerestory.store.journal.PAGE", 4)
+    assert full.journal.verify() == []
+    full.journal.append(make_event("icons@11"))
+    full.journal.checkpoint(now())
+    assert full.journal.verify_new() == []
+    with tamper(full) as connection:
+        connection.execute(journal.update().where(journal.c.seq == 2).values(record="{}"))
+    assert full.journal.verify_new() == []  # it is not read again
+    assert codes(full.journal.verify()) == {"CLR-S004"}
+    with tamper(full) as connection:
+        connection.execute(journal.update().where(journal.c.seq == 11).values(hash="f" * 64))
+    assert codes(full.journal.verify_new()) == {"CLR-S004"}
+
+
+def test_a_truncated_journal_is_found_by_what_was_verified_before(full: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clerestory.store.journal.SHORT", 3)
+    with tamper(full) as connection:
+        connection.execute(journal.delete().where(journal.c.seq > 8))
+    assert codes(full.journal.verify_new()) == {"CLR-S004"}
+
+
+def test_the_history_of_a_name_is_read_once_and_again_after_the_store_was_restored(
+    full: Store, make_event: MakeEvent
+) -> None:
+    def history() -> list[str]:
+        with full.database.reading() as connection:
+            return [record.event.subject for record in full.journal.history(connection, "icons@")]
+
+    assert history() == [f"icons@{number}" for number in range(1, 11)]
+    full.journal.append(make_event("photos@1"))
+    full.journal.append(make_event("icons@11"))
+    assert history() == [f"icons@{number}" for number in range(1, 12)]
+    with tamper(full) as connection:
+        connection.execute(journal.delete().where(journal.c.seq > 8))
+    assert history() == [f"icons@{number}" for number in range(1, 9)]
+    full.journal.append(make_event("icons@9"))
+    assert history()[-1] == "icons@9"
+    with suppress(ZeroDivisionError), full.database.writing() as connection:
+        full.journal.write(connection, make_event("icons@10"))
+        assert full.journal.history(connection, "icons@")[-1].event.subject == "icons@10"
+        raise ZeroDivisionError
+    assert history()[-1] == "icons@9"

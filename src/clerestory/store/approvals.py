@@ -131,7 +131,7 @@ def read_approvals(
         ConfigError: the file of the approvers cannot be read, and there are signatures to verify.
     """
     with nullcontext(connection) if connection is not None else store.database.reading() as transaction:
-        records = store.journal.read(transaction, f"{release.name}@")
+        records = store.journal.history(transaction, f"{release.name}@")
         rule = _rule_in_force(store, transaction, release, records)
     claimed = any(record.event.details.get(IDENTITY) == VERIFIED for record in records)
     people = read_approvers(store.files) if claimed else ()

@@ -7,7 +7,7 @@ elsewhere reveals it. Each is a JSON file signed with Ed25519 over its canonical
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,13 +84,20 @@ class Checkpoints:
         """The checkpoint files, oldest first."""
         return sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []
 
-    def verify(self, files: Sequence[Path], hashes: Sequence[str], complete: bool = True) -> list[Finding]:
+    def lengths(self, files: Sequence[Path]) -> set[int]:
+        """The records whose hashes ``verify`` needs; unreadable checkpoints are left to it."""
+        return {point.length for path in files if (point := _read(path)) is not None}
+
+    def verify(
+        self, files: Sequence[Path], hashes: Mapping[int, str], length: int, complete: bool = True
+    ) -> list[Finding]:
         """Compare checkpoints with a chain; empty when all of them match.
 
         Args:
             files: the checkpoints.
-            hashes: ``hashes[n]`` is the hash of record n, ``hashes[0]`` that of the empty chain.
-            complete: whether ``hashes`` covers the whole journal; heads beyond its end are compared only then.
+            hashes: the hash of each record that a checkpoint names, by number; of 0, that of the empty chain.
+            length: the number of records that are known.
+            complete: whether that is the whole journal; heads beyond its end are compared only then.
         """
         if not files:
             return []
@@ -99,7 +106,7 @@ class Checkpoints:
         except (OSError, ValueError):
             message = "the key that signs the journal is missing or damaged"
             return [MISSING.finding(str(self.key_file), message, fix=_COMPARE, reason=StoreFault.KEY_UNUSABLE)]
-        return [f for path in files if (f := _verify_one(path, own_key, hashes, complete)) is not None]
+        return [f for path in files if (f := _verify_one(path, own_key, hashes, length, complete)) is not None]
 
     def _key(self) -> Ed25519PrivateKey:
         if not self.key_file.exists():
@@ -115,11 +122,21 @@ def _public(key: Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes_raw().hex()
 
 
-def _verify_one(path: Path, own_key: str, hashes: Sequence[str], complete: bool) -> Finding | None:
-    where = str(path)
+def length_of(path: Path) -> int:
+    """The number of records that a checkpoint's file is named after; 0 for another name."""
+    return int(path.stem) if path.stem.isascii() and path.stem.isdigit() else 0
+
+
+def _read(path: Path) -> Checkpoint | None:
     try:
-        point = decode(Checkpoint, json.loads(path.read_bytes()))
+        return decode(Checkpoint, json.loads(path.read_bytes()))
     except (ValueError, ConfigError):
+        return None
+
+
+def _verify_one(path: Path, own_key: str, hashes: Mapping[int, str], length: int, complete: bool) -> Finding | None:
+    where = str(path)
+    if (point := _read(path)) is None:
         message = "the checkpoint is damaged"
         return DAMAGED.finding(where, message, fix=_COMPARE, reason=StoreFault.CHECKPOINT_UNREADABLE)
     if not point.signature_is_valid():
@@ -128,10 +145,10 @@ def _verify_one(path: Path, own_key: str, hashes: Sequence[str], complete: bool)
     if point.key != own_key:
         message = "the checkpoint was signed by another key"
         return JOURNAL_BROKEN.finding(where, message, fix=_COMPARE, reason=StoreFault.DIFFERENT_KEY, key=point.key)
-    if point.length >= len(hashes):
+    if point.length > length:
         if not complete:
             return None
-        now = len(hashes) - 1
+        now = length
         return JOURNAL_BROKEN.finding(
             where,
             f"the journal had {point.length} records on {point.when} and has {now} now",
@@ -140,7 +157,7 @@ def _verify_one(path: Path, own_key: str, hashes: Sequence[str], complete: bool)
             count=point.length - now,
             when=point.when,
         )
-    if hashes[point.length] != point.head:
+    if hashes.get(point.length) != point.head:
         return JOURNAL_BROKEN.finding(
             where,
             f"record {point.length} of the journal differs from the one signed on {point.when}",

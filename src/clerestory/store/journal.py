@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, func, select
 
@@ -20,12 +21,14 @@ from clerestory.core.digest import canonical, short
 from clerestory.core.errors import ClerestoryError, ConfigError, IntegrityError
 from clerestory.core.evidence import Finding
 from clerestory.core.release import Event
-from clerestory.store.checkpoints import Checkpoint, Checkpoints
+from clerestory.store.checkpoints import Checkpoint, Checkpoints, length_of
 from clerestory.store.database import Database
 from clerestory.store.findings import JOURNAL_BROKEN, StoreFault
 from clerestory.store.schema import journal as table
 
 START = "0" * 64
+SHORT = 1_000  # records that are verified again at each change: it takes about 10 ms
+PAGE = 5_000  # records in memory at once while the chain is verified
 _RESTORE = "the journal was changed outside Clerestory; compare it with a backup and with the signed checkpoints"
 
 
@@ -46,6 +49,21 @@ class JournalRecord:
     event: Event
 
 
+class Head(NamedTuple):
+    """A place in the chain: the number of a record and its hash."""
+
+    seq: int
+    hash: str
+
+
+@dataclass(slots=True)
+class _History:
+    """The records of one prefix of subjects that this process has read, up to a place in the chain."""
+
+    head: Head = Head(0, START)
+    records: list[JournalRecord] = field(default_factory=list)
+
+
 def chain(previous: str, record: bytes) -> str:
     """The hash of a record that follows the one whose hash is ``previous``."""
     return hashlib.sha256(bytes.fromhex(previous) + record).hexdigest()
@@ -62,6 +80,9 @@ class Journal:
     def __init__(self, database: Database, checkpoints: Checkpoints) -> None:
         self._database = database
         self.checkpoints = checkpoints
+        self._verified = Head(0, START)  # the chain up to here was verified by this process
+        self._histories: dict[str, _History] = {}
+        self._lock = threading.Lock()
 
     def append(self, event: Event) -> JournalRecord:
         """Record an event in a transaction of its own."""
@@ -115,6 +136,27 @@ class Journal:
         rows = connection.execute(query).all()
         return [JournalRecord(r.seq, r.hash, r.previous, self._event(r)) for r in reversed(rows)]
 
+    def history(self, connection: Connection, subject_prefix: str) -> list[JournalRecord]:
+        """``read(connection, subject_prefix)``; each record is read and decoded once in a process.
+
+        What is in memory is used only while the database still has its last record.
+        """
+        end = Head(*_head(connection))
+        with self._lock:
+            known = self._histories.get(subject_prefix, _History())
+            if known.head.seq > end.seq:  # an older state of the database, or a restored one
+                return self.read(connection, subject_prefix)
+            if _hash_of(connection, known.head.seq) != known.head.hash:
+                known = _History()
+            query = select(table).where(
+                table.c.seq > known.head.seq,
+                func.substr(table.c.subject, 1, len(subject_prefix)) == subject_prefix,
+            )
+            rows = connection.execute(query.order_by(table.c.seq)).all()
+            new = [JournalRecord(r.seq, r.hash, r.previous, self._event(r)) for r in rows]
+            self._histories[subject_prefix] = _History(end, known.records + new)
+            return list(self._histories[subject_prefix].records)
+
     def _event(self, row: Row[Any]) -> Event:
         try:
             return decode(Event, json.loads(row.record))
@@ -143,32 +185,72 @@ class Journal:
         """Every sign of tampering; empty if the journal is intact.
 
         Each record is hashed again, the numbers must have no gap, and every signed checkpoint must match the chain.
+        It reads the records in pages: memory does not grow with the journal.
         """
-        # Listed first: a checkpoint written meanwhile would be compared with rows that were read before it.
-        signed = self.checkpoints.files()
+        return self._verify_after(Head(0, START))
+
+    def verify_new(self) -> list[Finding]:
+        """``verify`` for what was added since this process last verified the chain; the whole of a short journal.
+
+        A record before that is compared through the hash of the last one that was verified, which the next record
+        contains. A change further back is found by ``verify``, which a server runs when it starts.
+        """
+        start = self._verified
+        if start.seq <= SHORT:
+            return self.verify()
         try:
             with self._database.reading() as connection:
-                rows = connection.execute(select(table).order_by(table.c.seq)).all()
+                unchanged = _hash_of(connection, start.seq) == start.hash
+        except ClerestoryError:
+            unchanged = False  # ``verify`` says why
+        return self._verify_after(start) if unchanged else self.verify()
+
+    def _verify_after(self, start: Head) -> list[Finding]:
+        # Listed first: a checkpoint written meanwhile would be compared with rows that were read before it.
+        signed = [path for path in self.checkpoints.files() if not start.seq or length_of(path) >= start.seq]
+        wanted = self.checkpoints.lengths(signed)
+        head, hashes = start, {start.seq: start.hash}
+        findings: list[Finding] = []
+        try:
+            while rows := self._page(head.seq):
+                for row in rows:
+                    if fault := _fault(row, head.seq + 1, head.hash):
+                        findings.append(self._broken(row, *fault))
+                        break  # every later record would fail as well
+                    head = Head(row.seq, row.hash)
+                    if row.seq in wanted:
+                        hashes[row.seq] = row.hash
+                if findings:
+                    break
         except ClerestoryError as error:
             where, message = self._database.location, f"the journal cannot be read: {error.message}"
             reason = StoreFault.JOURNAL_UNREADABLE
             return [JOURNAL_BROKEN.finding(where, message, fix=_RESTORE, reason=reason)]
-        findings, hashes, previous = [], [START], START
-        for expected, row in enumerate(rows, start=1):
-            if fault := _fault(row, expected, previous):
-                reason, message = fault
-                where = f"{self._database.location}, journal record {row.seq}"
-                finding = JOURNAL_BROKEN.finding(where, message, fix=_RESTORE, reason=reason, record=row.seq)
-                findings.append(finding)
-                break  # every later record would fail as well
-            previous = row.hash
-            hashes.append(row.hash)
-        return findings + self.checkpoints.verify(signed, hashes, complete=not findings)
+        findings += self.checkpoints.verify(signed, hashes, head.seq, complete=not findings)
+        if not findings:
+            self._verified = head
+        return findings
+
+    def _page(self, after: int) -> list[Row[Any]]:
+        query = select(table).where(table.c.seq > after).order_by(table.c.seq).limit(PAGE)
+        with self._database.reading() as connection:
+            return list(connection.execute(query).all())
+
+    def _broken(self, row: Row[Any], reason: StoreFault, message: str) -> Finding:
+        where = f"{self._database.location}, journal record {row.seq}"
+        return JOURNAL_BROKEN.finding(where, message, fix=_RESTORE, reason=reason, record=row.seq)
 
 
 def _head(connection: Connection) -> tuple[int, str]:
     row = connection.execute(select(table.c.seq, table.c.hash).order_by(table.c.seq.desc()).limit(1)).first()
     return (row.seq, row.hash) if row else (0, START)
+
+
+def _hash_of(connection: Connection, seq: int) -> str:
+    """The stored hash of a record; that of the empty chain for 0, empty if there is no such record."""
+    if not seq:
+        return START
+    return str(connection.execute(select(table.c.hash).where(table.c.seq == seq)).scalar() or "")
 
 
 def _fault(row: Row[Any], expected: int, previous: str) -> tuple[StoreFault, str] | None:

@@ -86,7 +86,7 @@ def all_releases(connection: Connection, name: str | None = None) -> list[Releas
     """The releases of one model name, or of all, newest first."""
     query = select(releases).order_by(releases.c.position.desc())
     rows = connection.execute(query if name is None else query.where(releases.c.name == name))
-    return [_read(row.name, row.number, row.body) for row in rows]
+    return [read_release(row.name, row.number, row.body) for row in rows]
 
 
 def one_release(connection: Connection, name: str, number: int) -> Release:
@@ -100,7 +100,7 @@ def one_release(connection: Connection, name: str, number: int) -> Release:
     body = connection.execute(query).scalar()
     if body is None:
         raise unknown_reference(connection, f"{name}@{number}")
-    return _read(name, number, body)
+    return read_release(name, number, body)
 
 
 def release_names(connection: Connection) -> list[str]:
@@ -210,7 +210,12 @@ def unknown_reference(connection: Connection, ref: str, more: Sequence[str] = ()
     return not_found("release or model", ref, known, fix)
 
 
-def _read(name: str, number: int, body: str) -> Release:
+def read_release(name: str, number: int, body: str) -> Release:
+    """The release that a row contains.
+
+    Raises:
+        IntegrityError: it is not a release, or another one.
+    """
     try:
         release = decode(Release, json.loads(body))
     except (ValueError, ConfigError) as error:

@@ -6,6 +6,7 @@ The tables can be changed, since aliases move; changing the journal breaks its h
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from sqlalchemy import Connection, select
 
@@ -17,7 +18,7 @@ from clerestory.core.release import Alias, Event
 from clerestory.store.database import Database
 from clerestory.store.findings import DAMAGED, StoreFault
 from clerestory.store.journal import Journal, JournalRecord
-from clerestory.store.registry import NO_RELEASE, one_release
+from clerestory.store.registry import NO_RELEASE, read_release
 from clerestory.store.schema import aliases, releases
 
 GATED = "gated"
@@ -51,7 +52,7 @@ def check_registry(database: Database, journal: Journal, name: str) -> list[Find
     moved: dict[str, tuple[int, int]] = {}
     # One transaction for all of it: a move in between would look like a difference.
     with database.reading() as connection:
-        for record in journal.read(connection, f"{name}@"):
+        for record in journal.history(connection, f"{name}@"):
             details = record.event.details
             if record.event.kind == GATED:
                 gated[int(record.event.subject.rpartition("@")[2])] = details.get("release", "")
@@ -69,26 +70,31 @@ def check_registry(database: Database, journal: Journal, name: str) -> list[Find
 
 
 def _release_problems(connection: Connection, name: str, gated: dict[int, str]) -> list[tuple[str, str]]:
-    query = select(releases.c.number).where(releases.c.name == name)
-    present = set(connection.execute(query).scalars())
+    query = select(releases.c.number, releases.c.body).where(releases.c.name == name)
+    present = {row.number: row.body for row in connection.execute(query)}
     problems = []
-    for number in sorted(present | gated.keys()):
+    for number in sorted(present.keys() | gated.keys()):
         ref = f"{name}@{number}"
         if number not in gated:
             problems.append((ref, f"the release {ref} is in the table but not in the journal"))
         elif number not in present:
             problems.append((ref, f"the release {ref} is in the journal but not in the table"))
-        elif (problem := _release_problem(connection, name, number, gated[number])) is not None:
+        elif (problem := _release_problem(name, number, present[number], gated[number])) is not None:
             problems.append((ref, problem))
     return problems
 
 
-def _release_problem(connection: Connection, name: str, number: int, expected: str) -> str | None:
+def _release_problem(name: str, number: int, body: str, expected: str) -> str | None:
     try:
-        release = one_release(connection, name, number)
+        content = _digest_of(name, number, body)
     except IntegrityError as error:
         return error.message
-    return None if digest(release) == expected else f"the release {release.ref} differs from the one in the journal"
+    return None if content == expected else f"the release {name}@{number} differs from the one in the journal"
+
+
+@lru_cache(maxsize=512)  # each promotion compares every release of a name
+def _digest_of(name: str, number: int, body: str) -> str:
+    return digest(read_release(name, number, body))
 
 
 def _alias_problems(connection: Connection, name: str, moved: dict[str, tuple[int, int]]) -> list[tuple[str, str]]:

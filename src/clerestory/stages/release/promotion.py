@@ -132,7 +132,7 @@ def check_live(name: str, alias: Alias | None, store: Store) -> None:
         IntegrityError: the journal, a release or an alias has been changed outside Clerestory.
         Refused: the verdict of the gate is not ``ship``.
     """
-    findings = store.journal.verify() + store.verify_registry(name)
+    findings = store.journal.verify_new() + store.verify_registry(name)
     if findings:
         raise IntegrityError(f"{name}@{LIVE} cannot be trusted: {findings[0].message}", findings[0].fix)
     if alias is not None:
@@ -142,7 +142,9 @@ def check_live(name: str, alias: Alias | None, store: Store) -> None:
 def _live_history(store: Store, name: str) -> list[int]:
     """The releases that were live, oldest first, without those that were rolled back; the last one is live."""
     history: list[int] = []
-    for record in store.journal.records(f"{name}@"):
+    with store.database.reading() as connection:
+        records = store.journal.history(connection, f"{name}@")
+    for record in records:
         number = alias_target(record.event.details, LIVE)
         if number is None:
             continue
@@ -177,7 +179,7 @@ def _require_ship(release: Release, done: str = "promoted") -> None:
 
 def _check_journal(release: Release, store: Store) -> None:
     """Approvals are journal records: they count only while its chain and its signed checkpoints agree."""
-    if findings := store.journal.verify():
+    if findings := store.journal.verify_new():
         raise IntegrityError(
             f"the approvals of {release.ref} cannot be trusted: {findings[0].message}", findings[0].fix
         )
