@@ -97,8 +97,8 @@ def log_e_path(
 def event_weight(weight: float, ratio: float) -> float:
     """The probability that an event is the candidate's, if its rate is ``ratio`` times that of the stable release.
 
-    For events that are seen only where they happen, such as negative feedback: ``RateExcess(0)`` of events with this weight
-    tests "the candidate's rate is at most ``ratio`` times the stable one's".
+    For events that are seen only where they happen, such as negative feedback: ``RateExcess(0)`` of events with this
+    weight tests "the candidate's rate is at most ``ratio`` times the stable one's".
     """
     return weight * ratio / (weight * ratio + 1 - weight)
 
