@@ -62,7 +62,7 @@ MODULES = table("""
     report: nouns>model story>headline examined>diagnostics quality>metric_figures describe>dataset_summary
     report/sections: seeing>benchmark_validity sorting>classification beside>baseline_table certainty>calibration
         groups>fairness gates>self_test records>audit_trail learning>training_curves pictures>dataset
-    web: sure>confidence words>labels live>model_follower guard>security work>inference_queue gauge>interval_bar
+    web: sure>confidence words>labels live>model_follower guard>security gauge>interval_bar
         finder>search_index measured>measurement_views site>state pictures>images
     store: memo>answer_cache folders>model_store consistency>registry_check index>catalog    cli: faults>self_test
     stats: joining>pairing agreement>(delete)

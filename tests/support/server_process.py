@@ -18,6 +18,7 @@ from tests.web.conftest import wait_ready
 
 from clerestory.store import open_store
 from clerestory.web import create_app, run
+from clerestory.web.serve_config import HttpConfig
 
 
 class ServerProcess(NamedTuple):
@@ -30,7 +31,8 @@ class ServerProcess(NamedTuple):
 def _serve(home: Path, address: Connection, drain_seconds: float, stop_seconds: float) -> None:
     with open_store(home) as store:
         app = create_app(store, None)
-        run(app, port=0, on_listening=address.send, drain_seconds=drain_seconds, stop_seconds=stop_seconds)
+        config = HttpConfig(drain_seconds=drain_seconds, stop_seconds=stop_seconds)
+        run(app, port=0, on_listening=address.send, config=config)
 
 
 @contextmanager

@@ -153,12 +153,12 @@ def test_an_unknown_url_of_the_api_responds_in_json(client: TestClient) -> None:
 
 def test_a_full_queue_rejects_with_a_time_to_retry(client: TestClient) -> None:
     queue = client.app.state.server.queue  # type: ignore[attr-defined]  # Starlette's, behind the ASGI type
-    queue.admitted += queue.max_admitted
+    queue.admitted += queue.config.max_requests
     try:
         answer = client.post(PATH, json={"input": "cat"})
         page = client.get("/", params={"q": "cat"})
     finally:
-        queue.admitted -= queue.max_admitted
+        queue.admitted -= queue.config.max_requests
     assert answer.status_code == page.status_code == 429
     assert int(answer.headers["retry-after"]) >= 1
     assert answer.json()["error"]["type"] == "busy"

@@ -22,7 +22,6 @@ from tests.web.small_server import running
 
 from clerestory.store import open_store
 from clerestory.web import create_app, request_body
-from clerestory.web.inference_queue import MAX_ADMITTED
 from clerestory.web.request_body import MIN_BYTES_PER_SECOND, SMALL_BODY_BYTES, STALL_SECONDS, ByteBudget, body_chunks
 from clerestory.web.security import RequestRejected
 from clerestory.web.server import READ_BYTES, _Http, server_config
@@ -52,8 +51,8 @@ def open_upload(base: str, path: bytes, kind: bytes, length: bytes) -> socket.so
 
 
 def test_clients_that_never_finish_take_no_place(base: str, app: Starlette) -> None:
-    slow = [open_upload(base, b"/v1/embeddings", JSON, DECLARED) for _ in range(MAX_ADMITTED // 2)]
-    slow += [open_upload(base, b"/describe", FORM, DECLARED) for _ in range(MAX_ADMITTED // 2 + 10)]
+    slow = [open_upload(base, b"/v1/embeddings", JSON, DECLARED) for _ in range(128)]
+    slow += [open_upload(base, b"/describe", FORM, DECLARED) for _ in range(138)]
     try:
         for each in slow:
             each.sendall(b"--x\r\n")

@@ -14,15 +14,15 @@ from clerestory.core.evidence import Interval, Measurement
 from clerestory.core.release import Reason, Rule
 from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.models.adapters.http_client import is_loopback
+from clerestory.stages.serve.config import QueueConfig
+from clerestory.stages.serve.inference_queue import InferenceQueue, Overloaded
 from clerestory.web import labels
-from clerestory.web.inference_queue import InferenceQueue
 from clerestory.web.interval_bar import LEFT, RIGHT, interval_bar
 from clerestory.web.releases import _doubt
 from clerestory.web.review_files import ReviewFiles
 from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, ReviewPage
 from clerestory.web.reviews import Reviews
 from clerestory.web.search import EXAMPLES, example_queries
-from clerestory.web.security import Busy
 from clerestory.web.server import _listen
 from clerestory.web.views import RELEASE_HEADER, release_header
 
@@ -52,13 +52,13 @@ def test_no_answer_of_a_model_at_chance_is_likely() -> None:
 
 def test_the_queue_is_bounded_and_in_order() -> None:
     async def scene() -> list[int]:
-        queue = InferenceQueue(max_admitted=2)
+        queue = InferenceQueue(QueueConfig(max_requests=2))
         done: list[int] = []
         with queue.admit(), queue.admit():
-            with pytest.raises(Busy) as rejected, queue.admit():
+            with pytest.raises(Overloaded) as rejected, queue.admit():
                 pass
             assert rejected.value.retry_after >= 1
-            assert rejected.value.status == 429
+            assert rejected.value.reason == "requests"
             await asyncio.gather(*(queue.run(done.append, i) for i in range(20)))
         with queue.admit():
             pass

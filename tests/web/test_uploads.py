@@ -15,8 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.support.images import solid_image
 
-from clerestory.web.inference_queue import InferenceQueue
-from clerestory.web.security import Busy
+from clerestory.stages.serve.inference_queue import InferenceQueue, Overloaded
 from clerestory.web.uploads import MAX_IMAGE_BYTES, file_name
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
@@ -223,13 +222,14 @@ def test_a_queue_that_fills_up_during_an_upload_keeps_what_is_described(
 
         @contextmanager
         def admit(self) -> Iterator[None]:
-            self.max_admitted -= 1
-            if self.max_admitted < 0:
-                raise Busy(retry_after=3)
+            nonlocal places
+            places -= 1
+            if places < 0:
+                raise Overloaded("requests", retry_after=3)
             yield
 
     state = client.app.state.server  # type: ignore[attr-defined]  # behind the ASGI type
-    filling = Filling(places)
+    filling = Filling()
     monkeypatch.setattr(state, "queue", filling)
     answer = client.post("/describe", files=[("images", (f"{i}.png", solid_image())) for i in range(3)])
     filling.close()

@@ -14,12 +14,15 @@ from clerestory.apps.right_model import choose_model, data_kinds
 from clerestory.apps.starter import DEFAULT_NAME, live_or_starter
 from clerestory.cli.help_format import MODEL_FORMS
 from clerestory.cli.output import PLAIN, Common
+from clerestory.cli.settings import read_settings, settings_table
 from clerestory.cli.usage import is_folder_argument, quote_path
+from clerestory.core.codec import encode
 from clerestory.core.errors import InputError, NotFound, not_found
 from clerestory.core.imports import paused_garbage_collection
 from clerestory.core.sample import Dataset
 from clerestory.models.starter import PHOTOS
 from clerestory.store import Store, open_store
+from clerestory.web.serve_config import ServeConfig
 
 
 def serve_(
@@ -30,6 +33,9 @@ def serve_(
     model: Annotated[str, Parameter(help=f"Serve this model instead: a {MODEL_FORMS}.")] = "",
     host: str = "127.0.0.1",
     port: int = 8000,
+    config: Path | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
+    settings: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> None:
     """Open the pages and the HTTP API on this computer; Ctrl-C stops them.
@@ -39,7 +45,14 @@ def serve_(
         data: The images to search: a folder, which is indexed in the background, or the name of a dataset.
         host: The address to listen on; the default can only be reached from this computer.
         port: The port to listen on.
+        config: A TOML file with settings, such as serve.toml; no file is read unless it is named.
+        set_: Any setting by its name, such as queue.max_requests=500; may be given several times.
+        settings: Only list every setting with its default, range and meaning.
     """
+    if settings:
+        common.out.result(*settings_table(ServeConfig))
+        return
+    chosen = read_settings(ServeConfig, config, {}, set_)
     store = open_store(common.home)
     is_chosen = not model and name == DEFAULT_NAME  # by us, not by the user
     name, model = _model_to_serve(store, name, model, common)
@@ -52,11 +65,23 @@ def serve_(
             common.out.write_line(f"notice: {notice}")
         from clerestory.web import create_app, run  # here, because it imports torch
     run(
-        create_app(store, dataset, name, model, folder, common.out),
+        create_app(store, dataset, name, model, folder, common.out, chosen),
         host=host,
         port=port,
-        on_listening=lambda url: common.out.write_line(f"open {url}  (Ctrl-C stops the server)"),
+        on_listening=lambda url: _announce(url, chosen, common),
+        config=chosen.http,
     )
+
+
+def _announce(url: str, config: ServeConfig, common: Common) -> None:
+    """Print the settings in effect, and where the server listens."""
+    tables = encode(config)
+    for table, values in tables.items():
+        given = ", ".join(f"{name} {value}" for name, value in values.items())
+        common.out.write_line(f"{table:>8}: {given}")
+    common.out.write_line(f"open {url}  (Ctrl-C stops the server)")
+    if common.json:
+        common.out.result({"url": url, "settings": tables})
 
 
 def _fitting_model(store: Store, model: str, folder: Path | None, dataset: Dataset | None, common: Common) -> str:

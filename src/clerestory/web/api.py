@@ -16,10 +16,12 @@ from starlette.responses import JSONResponse, Response
 
 from clerestory.core.errors import CapabilityError
 from clerestory.store import Store
+from clerestory.store.operations.prediction import RequestKind
 from clerestory.web.embedding_request import EmbeddingRequest, check_model, embedder_of, parse_embedding_request
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.openapi import description
-from clerestory.web.request_body import SpooledBody, spooled_body
+from clerestory.web.request_body import SpooledBody, spooled_body, timeout_of
+from clerestory.web.request_trace import RequestTrace, request_trace
 from clerestory.web.security import RequestRejected
 from clerestory.web.state import ServerState, server_state
 from clerestory.web.views import release_header
@@ -35,18 +37,21 @@ SLICE_NUMBERS = 50_000  # of embeddings that are written before other requests h
 async def embeddings(request: Request) -> Response:
     """``POST /v1/embeddings``."""
     server = server_state(request)
+    trace = request_trace(request)
     _check_content_type(request)
     async with spooled_body(request, MAX_BODY_BYTES) as body:
-        with server.queue.admit():
+        with server.queue.admit(timeout_of(request)) as place:
             async with server.body_budget.reserve(body.max_size):
                 loaded = server.follower.loaded
+                trace.bind(RequestKind.EMBEDDINGS, loaded)
                 wanted = await server.in_thread(_parse, body, server.store, loaded)
                 tokens = await _count_tokens(server, loaded, wanted.inputs)
-                rows = await server.batcher.embed(embedder_of(loaded), wanted.inputs, wanted.dimensions)
+                rows = await server.batcher.embed(embedder_of(loaded), wanted.inputs, wanted.dimensions, place)
+                _describe(trace, wanted, rows)
                 if not np.isfinite(rows).all():
                     raise CapabilityError("the model's embedding of an input is not finite", "send other inputs")
                 warnings = await server.in_thread(_warnings, loaded, wanted.inputs)
-                content = await _write(server, loaded, wanted, rows, tokens, warnings)
+                content = await _write(server, loaded, wanted, rows, tokens, warnings, trace.response)
     return Response(content, media_type="application/json", headers=release_header(loaded.ref))
 
 
@@ -174,17 +179,29 @@ async def _write(
     rows: NDArray[np.float32],
     tokens: int,
     warnings: list[dict[str, Any]],
+    response: str,
 ) -> bytes:
     """The JSON of the response, written in slices: all at once would stop every other thread for up to a second."""
     images = sum(isinstance(each, bytes) for each in wanted.inputs)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens, "images": images}
-    tail = json.dumps({"model": loaded.ref, "usage": usage} | ({"warnings": warnings} if warnings else {}))
+    tail = json.dumps(
+        {"id": response, "model": loaded.ref, "usage": usage} | ({"warnings": warnings} if warnings else {})
+    )
     step = max(1, SLICE_NUMBERS // wanted.dimensions)
     parts = [
         await server.in_thread(_write_rows, rows[start : start + step], start, wanted.as_base64)
         for start in range(0, len(rows), step)
     ]
     return b'{"object": "list", "data": [' + b", ".join(parts) + b"], " + tail[1:].encode()
+
+
+def _describe(trace: RequestTrace, wanted: EmbeddingRequest, rows: NDArray[np.float32]) -> None:
+    """What the record of the request says of its inputs and embeddings."""
+    images = tuple(each for each in wanted.inputs if isinstance(each, bytes))
+    characters = sum(len(each) for each in wanted.inputs if isinstance(each, str))
+    finite = bool(np.isfinite(rows).all() and (np.abs(rows).max(axis=1) > 0).all())
+    trace.describe(inputs=len(rows), images=len(images), characters=characters, finite=finite)
+    trace.embeddings, trace.images = rows, images
 
 
 def _write_rows(rows: NDArray[np.float32], first: int, as_base64: bool) -> bytes:

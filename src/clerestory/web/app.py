@@ -38,7 +38,9 @@ from clerestory.web.draining import DrainMiddleware
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
 from clerestory.web.model_follower import FixedModel, ModelFollower
+from clerestory.web.request_trace import TraceMiddleware
 from clerestory.web.security import SecurityMiddleware
+from clerestory.web.serve_config import ServeConfig
 from clerestory.web.state import ServerState
 from clerestory.web.views import STATIC, on_error, on_http_error, on_unexpected_error
 
@@ -68,6 +70,7 @@ def create_app(
     model: str = "",
     folder: Path | None = None,
     progress: Progress = QUIET,
+    config: ServeConfig | None = None,
 ) -> Starlette:
     """The pages and the API of one store, serving one model.
 
@@ -80,12 +83,13 @@ def create_app(
         name: the model name whose ``live`` release is served.
         model: the reference of another model to serve instead, such as ``hf:org/name``.
         folder: a folder of images to search instead of a dataset; it is indexed in the background.
+        config: the settings; by default, all of them at their defaults.
         progress: shows how far the background work is, besides the pages.
     """
     follower = FixedModel(store, data, model, progress) if model else ModelFollower(store, data, name, progress)
     app = Starlette(
         routes=_routes(folder is not None),
-        middleware=[Middleware(SecurityMiddleware), Middleware(DrainMiddleware)],
+        middleware=[Middleware(TraceMiddleware), Middleware(SecurityMiddleware), Middleware(DrainMiddleware)],
         exception_handlers={
             ClerestoryError: on_error,
             HTTPException: on_http_error,
@@ -94,13 +98,14 @@ def create_app(
         lifespan=_lifespan,
     )
     library = FolderLibrary(folder, store, progress) if folder is not None else None
-    app.state.server = ServerState(store, data, name, follower, library)
+    app.state.server = ServerState(store, data, name, follower, config or ServeConfig(), library)
     return app
 
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     server: ServerState = app.state.server
+    server.observers.start()
     following = asyncio.create_task(server.follower.follow())
     await asyncio.to_thread(server.reviews.files.remove_untouched)
     preparing = asyncio.create_task(_prepare(server.follower))

@@ -21,6 +21,7 @@ from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
 from clerestory.core.units import duration
 from clerestory.data.images import decode_beside_requests
+from clerestory.stages.serve.inference_queue import Overloaded
 from clerestory.web import labels
 from clerestory.web.images import LARGE_SIDE, SHORT_LIVED, image_response, thumbnail
 from clerestory.web.loaded_model import LoadedModel
@@ -28,7 +29,7 @@ from clerestory.web.request_body import read_body
 from clerestory.web.review_steps import StepResult, edits_of, take_step
 from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, join_tags, rejection_groups
 from clerestory.web.reviews import MAX_IMAGES_PER_REVIEW, Review
-from clerestory.web.security import Busy, RequestRejected
+from clerestory.web.security import RequestRejected
 from clerestory.web.state import ServerState, server_state
 from clerestory.web.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, file_name, form_parts
 from clerestory.web.views import page, url, wants_json
@@ -74,7 +75,7 @@ async def upload(request: Request) -> Response:
                 raise part.error
             _check_limits(len(images), num_before)
             images.append(await _described(server, loaded, part.content, name))
-        except Busy as error:
+        except Overloaded as error:
             if not images:
                 raise
             rejected.append(RejectedFile(name, error.message, error.fix))
@@ -256,7 +257,7 @@ async def _described(server: ServerState, loaded: LoadedModel, content: bytes, n
     """One image with its suggestions, and its large copy; it takes its place in the queue when it has arrived.
 
     Raises:
-        Busy: the queue is full.
+        Overloaded: the queue is full.
         UploadError: the image cannot be used.
     """
     with server.queue.admit():

@@ -7,6 +7,7 @@ import asyncio
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from clerestory.web.request_ids import request_id
 from clerestory.web.security import RequestRejected, send_rejection
 
 
@@ -42,4 +43,4 @@ class DrainMiddleware:
             if begun or not follower.draining:
                 raise
             rejection = RequestRejected("the server is shutting down", "send it again", status=503, kind="not_ready")
-            await send_rejection(scope, closing_send, rejection)
+            await send_rejection(scope, closing_send, rejection, request_id(scope))

@@ -27,9 +27,9 @@ from clerestory.core.errors import ClerestoryError, Conflict, DataError
 from clerestory.core.progress import QUIET, Progress, ProgressTask
 from clerestory.core.units import plural
 from clerestory.models.protocols import Embedder, Matrix
+from clerestory.stages.serve.inference_queue import InferenceQueue
 from clerestory.store import Store
 from clerestory.web.folder_view import FolderView
-from clerestory.web.inference_queue import InferenceQueue
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.model_follower import ModelFollower
 

@@ -18,7 +18,8 @@ REJECTIONS = {
     413: "the request exceeds a limit",
     415: "the body is not JSON in UTF-8, or its compression is not supported; or an image is not JPEG, PNG or WEBP",
     421: "the host name is not one of this computer",
-    429: "the queue of the model is full",
+    429: "too much waits for the model",
+    504: "the request could not be answered within its time",
     503: "no model is loaded yet, or the disk is full",
 }
 
@@ -66,7 +67,7 @@ def _embeddings() -> Json:
         "requestBody": {"required": True, "content": _json("EmbeddingRequest")},
         "responses": {
             "200": {"description": "one embedding per input", "headers": RELEASE, "content": _json("EmbeddingList")},
-            **_rejections(400, 403, 404, 408, 413, 415, 421, 429, 503),
+            **_rejections(400, 403, 404, 408, 413, 415, 421, 429, 503, 504),
         },
     }
 
@@ -110,12 +111,15 @@ def _schemas() -> Json:
     }
     embedding = _object({"object": {"const": "embedding"}, "index": count, "embedding": row})
     model = {"$ref": "#/components/schemas/Model"}
-    error = _object({"message": text, "type": text, "code": text, "param": {"type": ["string", "null"]}, "fix": text})
+    error = _object(
+        {"message": text, "type": text, "code": text, "param": {"type": ["string", "null"]}, "fix": text},
+        {"request_id": text},
+    )
     return {
         "EmbeddingRequest": _request(),
         "EmbeddingList": _object(
             {"object": {"const": "list"}, "data": {"type": "array", "items": embedding}, "model": text, "usage": usage},
-            {"warnings": {"type": "array", "items": _object({"index": count, "message": text})}},
+            {"id": text, "warnings": {"type": "array", "items": _object({"index": count, "message": text})}},
         ),
         "Model": _object(
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import tempfile
 import zlib
 from collections.abc import AsyncIterator
@@ -173,6 +174,26 @@ class ByteBudget:
         finally:
             self._used -= size
             self._freed.set()
+
+
+def timeout_of(request: Request) -> float | None:
+    """The seconds of the header ``X-Request-Timeout``; None without one.
+
+    Raises:
+        RequestRejected: 400 if it is not a positive number.
+    """
+    value = request.headers.get("x-request-timeout")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:  # neither is NaN
+        raise RequestRejected(
+            f"X-Request-Timeout is {value[:40]!r}", "give a number of seconds above 0", code="invalid_value"
+        )
+    return seconds
 
 
 def too_large(limit: int) -> RequestRejected:

@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clerestory.core.errors import InputError
+from clerestory.web.request_ids import request_id
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 API_PREFIXES = ("/v1/", "/healthz", "/readyz", "/openapi.json")
@@ -60,23 +61,18 @@ class RequestRejected(InputError):
         self.param = param
 
 
-class Busy(RequestRejected):
-    """The queue of the server is full; ``retry_after`` is in seconds."""
-
-    def __init__(self, retry_after: int) -> None:
-        super().__init__("the server is busy", f"try again in {retry_after} s", status=429, kind="busy")
-        self.retry_after = retry_after
-
-
 def is_api(path: str) -> bool:
     """Whether a path belongs to the JSON API."""
     return path.startswith(API_PREFIXES)
 
 
-def error_json(kind: str, message: str, fix: str, code: str = "", param: str = "") -> dict[str, dict[str, str | None]]:
+def error_json(
+    kind: str, message: str, fix: str, code: str = "", param: str = "", request: str = ""
+) -> dict[str, dict[str, str | None]]:
     """The body of an API error; OpenAI's clients show only the message, so the remedy is a part of it."""
     whole = f"{message} — {fix}" if fix else message
-    return {"error": {"message": whole, "type": kind, "code": code or kind, "param": param or None, "fix": fix}}
+    error = {"message": whole, "type": kind, "code": code or kind, "param": param or None, "fix": fix}
+    return {"error": {**error, "request_id": request}}
 
 
 class SecurityMiddleware:
@@ -121,7 +117,7 @@ class SecurityMiddleware:
         if rejection is None:
             await self.app(scope, tracked_receive, secured_send)
         else:
-            await send_rejection(scope, secured_send, rejection)
+            await send_rejection(scope, secured_send, rejection, request_id(scope))
 
     def _check(self, scope: Scope) -> RequestRejected | None:
         headers = Headers(scope=scope)
@@ -161,11 +157,13 @@ def _same_origin(scope: Scope, headers: Headers, host: str) -> bool:
     return is_api(scope["path"])
 
 
-async def send_rejection(scope: Scope, send: Send, rejection: RequestRejected) -> None:
-    """Respond with an error outside of the application."""
+async def send_rejection(scope: Scope, send: Send, rejection: RequestRejected, request: str = "") -> None:
+    """Respond with an error outside of the application; ``request`` is the id of the request."""
     if is_api(scope["path"]):
         content_type = b"application/json"
-        body = json.dumps(error_json(rejection.kind, rejection.message, rejection.fix, rejection.code)).encode()
+        body = json.dumps(
+            error_json(rejection.kind, rejection.message, rejection.fix, rejection.code, request=request)
+        ).encode()
     else:
         content_type, body = b"text/plain; charset=utf-8", f"{rejection}\n".encode()
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]

@@ -19,10 +19,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clerestory.core.errors import InputError
 from clerestory.models.adapters.http_client import is_loopback
+from clerestory.web.serve_config import HttpConfig
 
-DRAIN_SECONDS = 1.0
-STOP_SECONDS = 30.0  # from the signal to the end of the process, whatever is under way
-CLOSE_SECONDS = 3.0  # of these, for what follows the last response
+CLOSE_SECONDS = 3.0  # of `stop_seconds`, for what follows the last response
 GRACE_SECONDS = 2.0  # for the first request of a connection that was just opened
 READ_BYTES = 16_384
 MAX_PORT = 65535
@@ -34,8 +33,7 @@ def run(
     host: str = "127.0.0.1",
     port: int = 8000,
     on_listening: Callable[[str], None] | None = None,
-    drain_seconds: float = DRAIN_SECONDS,
-    stop_seconds: float = STOP_SECONDS,
+    config: HttpConfig | None = None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C, then drain, finish the running requests and return.
 
@@ -44,13 +42,12 @@ def run(
         host: a loopback address or name; there is no login, so any other is rejected.
         port: 0 selects a free one.
         on_listening: called with the URL once the socket listens.
-        drain_seconds: how long new requests are still accepted after the signal while ``/readyz`` is 503, so that a
-            load balancer has time to notice. A second signal ends the wait.
-        stop_seconds: how long after the signal the process has ended at the latest.
+        config: connections, and the end of the server. A second signal ends the wait for a load balancer.
 
     Raises:
         InputError: the host is not a loopback address, or the port is in use.
     """
+    config = config or HttpConfig()
     # The imported modules and the samples last as long as the process. A garbage collection that visits all of them
     # stops every thread for a third of a second.
     gc.freeze()
@@ -58,23 +55,24 @@ def run(
         bound = listening.getsockname()[1]
         if on_listening is not None:
             on_listening(f"http://{f'[{host}]' if ':' in host else host}:{bound}/")
-        server = _Server(server_config(app), app, drain_seconds, stop_seconds)
+        server = _Server(server_config(app, config), app, config)
         try:
             server.run(sockets=[listening])
         finally:
             server.stopped.set()
 
 
-def server_config(app: Starlette) -> uvicorn.Config:
+def server_config(app: Starlette, config: HttpConfig | None = None) -> uvicorn.Config:
     """The settings of the HTTP server."""
+    config = config or HttpConfig()
     return uvicorn.Config(
         app,
         log_level="warning",
         access_log=False,
         server_header=False,
         date_header=False,
-        timeout_graceful_shutdown=round(STOP_SECONDS - DRAIN_SECONDS - CLOSE_SECONDS),
-        timeout_keep_alive=5,
+        timeout_graceful_shutdown=max(1, round(config.stop_seconds - config.drain_seconds - CLOSE_SECONDS)),
+        timeout_keep_alive=config.keep_alive_seconds,
         h11_max_incomplete_event_size=32_768,
         http=_Http,
         ws="none",
@@ -98,13 +96,12 @@ class _Http(H11Protocol):
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, app: Starlette, drain_seconds: float, stop_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: Starlette, http: HttpConfig) -> None:
         super().__init__(config)
         self._app = app
-        self._drain_seconds = drain_seconds
-        self._stop_seconds = stop_seconds
+        self._drain_seconds = http.drain_seconds
+        self._stop_seconds = http.stop_seconds
         self.stopped = threading.Event()
-        config.timeout_graceful_shutdown = max(1, round(stop_seconds - drain_seconds - CLOSE_SECONDS))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -12,25 +12,26 @@ from weakref import WeakKeyDictionary
 from starlette.requests import Request
 
 from clerestory.core.sample import Dataset
+from clerestory.stages.serve.inference_queue import InferenceQueue, RunningMean
+from clerestory.stages.serve.micro_batcher import MicroBatcher
 from clerestory.store import Store
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import ThumbnailCache
-from clerestory.web.inference_queue import InferenceQueue, RunningMean
 from clerestory.web.loaded_model import LoadedModel
-from clerestory.web.micro_batcher import MicroBatcher
 from clerestory.web.model_follower import ModelFollower
+from clerestory.web.observers import ObserverList
 from clerestory.web.query_images import QueryImages
 from clerestory.web.report_cache import ReportCache
 from clerestory.web.request_body import ByteBudget
 from clerestory.web.review_files import ReviewFiles
 from clerestory.web.reviews import FolderQueue, Reviews
+from clerestory.web.serve_config import ServeConfig
 
 if TYPE_CHECKING:
     from clerestory.models.photo.encoder import PhotoEncoder
 
 P = ParamSpec("P")
 R = TypeVar("R")
-MAX_BODY_BYTES_IN_MEMORY = 96_000_000
 
 
 @dataclass(slots=True)
@@ -42,6 +43,7 @@ class ServerState:
         data: the images to search, or None.
         name: the model name whose release is served.
         follower: keeps the served model loaded.
+        config: the settings of the server.
         library: the folder of images to search; None if a dataset is searched, or nothing.
         describing: describes the folder; None without one.
         queue: the queue in front of the model.
@@ -49,6 +51,7 @@ class ServerState:
         body_budget: bounds the large request bodies in memory.
         caption_seconds: how long the captions of one image take.
         reviews: captions under review.
+        observers: receive the record of each answered request.
         query_images: images that visitors search with.
         thumbnails: small copies of large images.
         reports: the pages of whole reports.
@@ -59,22 +62,26 @@ class ServerState:
     data: Dataset | None
     name: str
     follower: ModelFollower
+    config: ServeConfig = field(default_factory=ServeConfig)
     library: FolderLibrary | None = None
     describing: FolderQueue | None = None
-    queue: InferenceQueue = field(default_factory=InferenceQueue)
+    observers: ObserverList = field(default_factory=ObserverList)
     thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
     query_images: QueryImages = field(default_factory=QueryImages)
     reports: ReportCache = field(default_factory=ReportCache)
-    body_budget: ByteBudget = field(default_factory=lambda: ByteBudget(MAX_BODY_BYTES_IN_MEMORY))
     caption_seconds: RunningMean = field(default_factory=lambda: RunningMean(0.1))
     tag_encoders: WeakKeyDictionary[LoadedModel, PhotoEncoder | None] = field(default_factory=WeakKeyDictionary)
+    queue: InferenceQueue = field(init=False)
     batcher: MicroBatcher = field(init=False)
+    body_budget: ByteBudget = field(init=False)
     reviews: Reviews = field(init=False)
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "requests"))
     _image_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "pictures"))
 
     def __post_init__(self) -> None:
-        self.batcher = MicroBatcher(self.queue)
+        self.queue = InferenceQueue(self.config.queue)
+        self.batcher = MicroBatcher(self.queue, self.config.batch)
+        self.body_budget = ByteBudget(self.config.body.memory_bytes)
         self.reviews = Reviews(ReviewFiles(self.store.files / "reviews"))
 
     async def in_thread(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -98,6 +105,7 @@ class ServerState:
         self.queue.close()
         self._image_threads.shutdown(wait=True, cancel_futures=True)
         self._thread.shutdown(wait=True, cancel_futures=True)
+        self.observers.close()
 
 
 def server_state(request: Request) -> ServerState:

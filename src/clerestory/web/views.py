@@ -27,12 +27,14 @@ from clerestory.core.errors import (
 from clerestory.core.text import valid_unicode
 from clerestory.core.units import duration, memory
 from clerestory.report import format
+from clerestory.stages.serve.inference_queue import ClientGone, DeadlineExceeded, Overloaded
 from clerestory.stats.metrics import metric
 from clerestory.web import labels
 from clerestory.web.folder_view import file_size
 from clerestory.web.interval_bar import interval_bar
 from clerestory.web.loaded_model import LoadedModel
-from clerestory.web.security import SECURITY_HEADERS, Busy, RequestRejected, error_json, is_api
+from clerestory.web.request_ids import CLIENT_GONE, request_id
+from clerestory.web.security import SECURITY_HEADERS, RequestRejected, error_json, is_api
 
 LOG = logging.getLogger("clerestory.web")
 FOLDER = Path(__file__).resolve().parent
@@ -122,6 +124,12 @@ def status_of(error: ClerestoryError) -> tuple[int, str]:
     """The HTTP status of an error and its ``type`` in the API."""
     if isinstance(error, RequestRejected):
         return error.status, error.kind
+    if isinstance(error, Overloaded):
+        return 429, "busy"
+    if isinstance(error, DeadlineExceeded):
+        return 504, "timeout"
+    if isinstance(error, ClientGone):
+        return CLIENT_GONE, "client_gone"
     if isinstance(error, UploadError):
         kinds = {413: "too_large", 415: "unsupported_media_type", 502: "bad_gateway", 503: "busy"}
         return error.status, kinds.get(error.status, "invalid_image")
@@ -140,7 +148,7 @@ async def on_error(request: Request, error: Exception) -> Response:
     """Respond to a ``ClerestoryError`` with its message and remedy."""
     assert isinstance(error, ClerestoryError)
     status, kind = status_of(error)
-    if status >= 500 and status != 503:
+    if status >= 500 and status not in {503, 504}:
         LOG.error("%s %s: %s", request.method, request.url.path, error)
     code, param = (error.code, error.param) if isinstance(error, RequestRejected) else (kind, "")
     # A page that is not ready yet loads again by itself.
@@ -151,7 +159,7 @@ async def on_error(request: Request, error: Exception) -> Response:
     elif reloads:
         fix = f"{fix}; this page loads again by itself" if fix else "this page loads again by itself"
     response = _problem(request, status, kind, _sentence(error), fix, code, param)
-    if isinstance(error, Busy):
+    if isinstance(error, Overloaded):
         response.headers["retry-after"] = str(error.retry_after)
     elif status == 503:
         response.headers["retry-after"] = "2"
@@ -185,6 +193,8 @@ async def on_unexpected_error(request: Request, error: Exception) -> Response:
         "try again; if it happens again, the server's log has the details",
     )
     response.headers.update(SECURITY_HEADERS)
+    if name := request_id(request.scope):
+        response.headers["x-request-id"] = name
     return response
 
 
@@ -203,7 +213,7 @@ def _problem(
     request: Request, status: int, kind: str, message: str, fix: str, code: str = "", param: str = ""
 ) -> Response:
     if wants_json(request):
-        return JSONResponse(error_json(kind, message, fix, code, param), status)
+        return JSONResponse(error_json(kind, message, fix, code, param, request_id(request.scope)), status)
     context = {"title": _title(status, kind), "status": status, "message": message, "fix": fix}
     return page(request, "error.html", context, status)
 

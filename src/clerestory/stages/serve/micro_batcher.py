@@ -1,15 +1,17 @@
 """Dynamic micro-batching: what several requests want embedded at the same time goes through the model together.
 
 A batch is whatever waits when the model becomes free, so a lone request never waits for others. Each request gets an
-equal share of a batch, so one with two thousand texts does not hold up one with a single text. An embedding differs
-from that of its input alone by at most ``TOLERANCE`` per number: padding changes the last bits.
+equal share of a batch, so one with two thousand texts does not hold up one with a single text. The inputs of a batch
+are for one loaded model, so no answer mixes versions. An embedding differs from that of its input alone by at most
+``TOLERANCE`` per number: padding changes the last bits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +21,10 @@ from PIL import Image
 from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.data.images import decode_beside_requests, image_batches
 from clerestory.models.protocols import Embedder
-from clerestory.web.inference_queue import InferenceQueue
+from clerestory.stages.serve.config import BatchConfig
+from clerestory.stages.serve.inference_queue import Backlog, InferenceQueue, Place
 
 Rows = NDArray[np.float32]
-MAX_BATCH = 64  # inputs
-MAX_BATCH_CHARACTERS = 8_000  # of the longest text times the number of texts: the work, since texts are padded
-MAX_BATCH_BYTES = 10_000_000  # of encoded images; at least one image is always taken
 TOLERANCE = 1e-6
 
 
@@ -39,17 +39,28 @@ class BatchKey(NamedTuple):
 class _Pending:
     """A request with inputs that are not embedded yet: texts first, those of similar length together."""
 
+    __slots__ = ("dimensions", "done", "in_flight", "inputs", "key", "model", "rows", "waiting")
+
     def __init__(self, model: Embedder, inputs: Sequence[str | bytes], dimensions: int) -> None:
         self.model, self.inputs, self.dimensions = model, inputs, dimensions
         self.rows = np.empty((len(inputs), dimensions), dtype=np.float32)
-        self.waiting = deque(sorted(range(len(inputs)), key=lambda i: (isinstance(inputs[i], bytes), len(inputs[i]))))
+        order = range(len(inputs)) if len(inputs) == 1 else sorted(range(len(inputs)), key=self._order)
+        self.waiting = deque(order)
         self.in_flight = 0
         self.done: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
+        self.key = BatchKey(model, dimensions, isinstance(inputs[order[0]], bytes))
 
-    @property
-    def key(self) -> BatchKey:
-        """The batch that its next input can go into."""
-        return BatchKey(self.model, self.dimensions, isinstance(self.inputs[self.waiting[0]], bytes))
+    def _order(self, position: int) -> tuple[bool, int]:
+        content = self.inputs[position]
+        return isinstance(content, bytes), len(content)
+
+    def take(self) -> int:
+        """The position of the next input, which is in flight from now on."""
+        position = self.waiting.popleft()
+        self.in_flight += 1
+        if self.waiting and not self.key.images and isinstance(self.inputs[self.waiting[0]], bytes):
+            self.key = BatchKey(self.model, self.dimensions, True)
+        return position
 
 
 class _Slot(NamedTuple):
@@ -69,69 +80,97 @@ class MicroBatcher:
 
     Args:
         queue: runs the batches.
+        config: the limits of a batch.
+
+    Attributes:
+        on_batch: called with the number of inputs of each batch and the seconds that it took.
     """
 
-    def __init__(self, queue: InferenceQueue) -> None:
+    def __init__(self, queue: InferenceQueue, config: BatchConfig | None = None) -> None:
         self._queue = queue
-        self._pending: deque[_Pending] = deque()
+        self._config = config or BatchConfig()
+        self._pending: dict[int, _Pending] = {}  # by identity, in order of arrival
         self._worker: asyncio.Task[None] | None = None
+        self.on_batch: Callable[[int, float], None] | None = None
 
-    async def embed(self, model: Embedder, inputs: Sequence[str | bytes], dimensions: int) -> Rows:
+    async def embed(
+        self, model: Embedder, inputs: Sequence[str | bytes], dimensions: int, place: Place | None = None
+    ) -> Rows:
         """Unit rows (N, dimensions) in the order of the inputs: texts, or the bytes of images.
+
+        Args:
+            model: the loaded model.
+            inputs: at least one.
+            dimensions: one of the model's.
+            place: of the request; when it is given up, what has not reached the model is dropped.
 
         Raises:
             UploadError: an image cannot be decoded; names its position.
+            DeadlineExceeded, ClientGone: the place was given up.
         """
         request = _Pending(model, inputs, dimensions)
-        self._pending.append(request)
+        self._pending[id(request)] = request
+        self._count(request, 1)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         try:
-            return await request.done
+            return await (place.wait(request.done) if place is not None else request.done)
         finally:  # also if nobody waits for it any longer
             self._drop(request)
 
+    def _count(self, request: _Pending, sign: int) -> None:
+        """Count the waiting inputs of a request in the backlog of the queue."""
+        images = sum(isinstance(request.inputs[i], bytes) for i in request.waiting)
+        self._queue.images.units += sign * images
+        self._queue.texts.units += sign * (len(request.waiting) - images)
+
     async def _work(self) -> None:
         while self._pending:
-            key = self._pending[0].key
+            key = next(iter(self._pending.values())).key
             batch = self._next_batch(key)
             try:
                 await self._run(key, batch)
             except asyncio.CancelledError:  # the server stops: nobody may wait for ever
-                for request in [*(slot.request for slot in batch), *self._pending]:
+                for request in [*(slot.request for slot in batch), *self._pending.values()]:
                     request.done.cancel()
                 raise
+            finally:
+                self._backlog(key).units -= len(batch)
 
     def _next_batch(self, key: BatchKey) -> list[_Slot]:
         """Take inputs of one key from the waiting requests, an equal share from each, in order of arrival."""
-        matching = [each for each in self._pending if each.key == key]
-        share = max(1, MAX_BATCH // len(matching))
+        config = self._config
+        matching = [each for each in self._pending.values() if each.key == key]
+        share = max(1, config.max_inputs // len(matching))
         batch: list[_Slot] = []
         longest = total = 0
-        for request in matching[:MAX_BATCH]:
+        for request in matching[: config.max_inputs]:
             for _ in range(share):
                 if not request.waiting or request.key != key:
                     break
-                content = request.inputs[request.waiting[0]]
-                longest, total = max(longest, len(content)), total + len(content)
-                full = total > MAX_BATCH_BYTES if key.images else longest * (len(batch) + 1) > MAX_BATCH_CHARACTERS
-                if batch and full:
+                size = len(request.inputs[request.waiting[0]])
+                longest, total = max(longest, size), total + size
+                work = longest * (len(batch) + 1)
+                if batch and (total > config.max_bytes if key.images else work > config.max_characters):
                     return self._rotate(batch)
-                batch.append(_Slot(request, request.waiting.popleft()))
-                request.in_flight += 1
+                batch.append(_Slot(request, request.take()))
         return self._rotate(batch)
 
     def _rotate(self, batch: list[_Slot]) -> list[_Slot]:
         """Move the requests that had their turn behind the others; those without waiting inputs leave."""
-        served = {id(slot.request) for slot in batch}
-        others = [each for each in self._pending if id(each) not in served]
-        unfinished = [each for each in self._pending if id(each) in served and each.waiting]
-        self._pending = deque(others + unfinished)
+        for request in {id(slot.request): slot.request for slot in batch}.values():
+            del self._pending[id(request)]
+            if request.waiting:
+                self._pending[id(request)] = request
         return batch
+
+    def _backlog(self, key: BatchKey) -> Backlog:
+        return self._queue.images if key.images else self._queue.texts
 
     async def _run(self, key: BatchKey, batch: list[_Slot]) -> None:
         try:
-            outcomes = await self._queue.run(_embed, key, [slot.content for slot in batch])
+            contents = [slot.content for slot in batch]
+            outcomes, seconds = await self._queue.start(lambda: _embed_timed(key, contents, self._config.max_inputs))
             _check_outcomes(outcomes, batch, key)
         except Exception as error:  # each request of the batch receives it
             requests = {id(slot.request): slot.request for slot in batch}
@@ -141,6 +180,10 @@ class MicroBatcher:
                 for request in requests.values():
                     await self._run(key, [slot for slot in batch if slot.request is request])
                 return
+        else:
+            self._backlog(key).unit_seconds.add(seconds / len(batch))
+            if self.on_batch is not None:
+                self.on_batch(len(batch), seconds)
         for slot, outcome in zip(batch, outcomes, strict=True):
             self._deliver(slot, outcome)
 
@@ -163,8 +206,10 @@ class MicroBatcher:
         request.done.set_exception(error)
 
     def _drop(self, request: _Pending) -> None:
-        request.waiting.clear()
-        self._pending = deque(each for each in self._pending if each is not request)
+        if request.waiting:
+            self._count(request, -1)
+            request.waiting.clear()
+        self._pending.pop(id(request), None)
 
 
 def _check_outcomes(outcomes: Sequence[Rows | Exception], batch: Sequence[_Slot], key: BatchKey) -> None:
@@ -178,7 +223,12 @@ def _check_outcomes(outcomes: Sequence[Rows | Exception], batch: Sequence[_Slot]
         )
 
 
-def _embed(key: BatchKey, contents: Sequence[str | bytes]) -> list[Rows | Exception]:
+def _embed_timed(key: BatchKey, contents: Sequence[str | bytes], at_once: int) -> tuple[list[Rows | Exception], float]:
+    start = time.perf_counter()
+    return _embed(key, contents, at_once), time.perf_counter() - start
+
+
+def _embed(key: BatchKey, contents: Sequence[str | bytes], at_once: int) -> list[Rows | Exception]:
     """A row or an error for each input; runs in the model's thread."""
     if not key.images:
         texts = [each for each in contents if isinstance(each, str)]
@@ -201,6 +251,6 @@ def _embed(key: BatchKey, contents: Sequence[str | bytes]) -> list[Rows | Except
             for (position, _), row in zip(decoded, rows, strict=True):
                 outcomes[position] = row
 
-    for batch in image_batches(range(len(contents)), load, MAX_BATCH):
+    for batch in image_batches(range(len(contents)), load, at_once):
         embed(batch)
     return outcomes

@@ -17,10 +17,12 @@ from tests.support.images import encode_image, noise_images, solid_image
 from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.models import ClerestoryEncoder, open_model
 from clerestory.models.protocols import Matrix
-from clerestory.web.inference_queue import InferenceQueue
-from clerestory.web.micro_batcher import MAX_BATCH, MAX_BATCH_CHARACTERS, TOLERANCE, MicroBatcher
+from clerestory.stages.serve.config import BatchConfig
+from clerestory.stages.serve.inference_queue import InferenceQueue
+from clerestory.stages.serve.micro_batcher import TOLERANCE, MicroBatcher
 
 DIM = 64
+LIMITS = BatchConfig()
 
 
 class Recorder:
@@ -85,8 +87,8 @@ def test_a_batch_gives_each_request_the_embeddings_of_its_texts_alone(
         alone = np.concatenate([encoder.embed_texts([text], DIM) for text in texts])
         np.testing.assert_allclose(rows, alone, rtol=0, atol=TOLERANCE)
     for batch in model.batches:
-        assert len(batch) <= MAX_BATCH
-        assert len(batch) == 1 or len(batch) * max(map(len, batch)) <= MAX_BATCH_CHARACTERS
+        assert len(batch) <= LIMITS.max_inputs
+        assert len(batch) == 1 or len(batch) * max(map(len, batch)) <= LIMITS.max_characters
 
 
 def test_32_requests_of_one_text_are_one_batch(model: Recorder) -> None:
@@ -111,7 +113,7 @@ def test_a_request_with_very_many_texts_does_not_hold_up_a_small_one(model: Reco
 def test_a_long_text_shares_a_batch_with_few_others(model: Recorder) -> None:
     long = "word " * 250
     asyncio.run(at_once(model, [[long], *([f"short {i}"] for i in range(20))]))
-    together = MAX_BATCH_CHARACTERS // len(long)
+    together = LIMITS.max_characters // len(long)
     assert [len(batch) for batch in model.batches] == [together, 21 - together]
 
 
