@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
 
@@ -64,3 +65,8 @@ def write_circle_images(folder: Path, *colours: str, shift: int = 0) -> Path:
         ImageDraw.Draw(image).ellipse((left, 5, left + 30, 35), fill=colour)
         image.save(folder / f"{colour} circle.png")
     return folder
+
+
+def data_uri(image: bytes, kind: str = "png") -> str:
+    """An image as the APIs accept it within JSON."""
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

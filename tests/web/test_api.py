@@ -107,7 +107,7 @@ def test_a_wrong_request_gets_one_sentence_and_the_fix(
     answer = client.post(PATH, json=body)
     error = answer.json()["error"]
     assert answer.status_code == status
-    assert set(error) == {"type", "message", "fix", "code", "param"}
+    assert set(error) == {"type", "message", "fix", "code", "param", "request_id"}
     assert message in error["message"]
     assert error["fix"]
     assert error["message"].endswith(error["fix"])

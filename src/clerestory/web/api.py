@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from clerestory.core.errors import CapabilityError
+from clerestory.data.images import declared_size
+from clerestory.stages.serve.inference_queue import Place
 from clerestory.store import Store
 from clerestory.store.operations.prediction import RequestKind
 from clerestory.web.embedding_request import EmbeddingRequest, check_model, embedder_of, parse_embedding_request
@@ -45,6 +47,7 @@ async def embeddings(request: Request) -> Response:
                 loaded = server.follower.loaded
                 trace.bind(RequestKind.EMBEDDINGS, loaded)
                 wanted = await server.in_thread(_parse, body, server.store, loaded)
+                _occupy(place, trace, wanted.inputs)
                 tokens = await _count_tokens(server, loaded, wanted.inputs)
                 rows = await server.batcher.embed(embedder_of(loaded), wanted.inputs, wanted.dimensions, place)
                 _describe(trace, wanted, rows)
@@ -195,13 +198,25 @@ async def _write(
     return b'{"object": "list", "data": [' + b", ".join(parts) + b"], " + tail[1:].encode()
 
 
+def _occupy(place: Place, trace: RequestTrace, inputs: Sequence[str | bytes]) -> None:
+    """Count the inputs against the bounds of the queue.
+
+    Raises:
+        Overloaded: they exceed a bound now.
+    """
+    images = tuple(each for each in inputs if isinstance(each, bytes))
+    pixels = sum(width * height for width, height in map(declared_size, images))
+    trace.describe(inputs=len(inputs), images=len(images), pixels=pixels)
+    trace.images = images
+    place.add(sum(map(len, inputs)), pixels)
+
+
 def _describe(trace: RequestTrace, wanted: EmbeddingRequest, rows: NDArray[np.float32]) -> None:
     """What the record of the request says of its inputs and embeddings."""
-    images = tuple(each for each in wanted.inputs if isinstance(each, bytes))
     characters = sum(len(each) for each in wanted.inputs if isinstance(each, str))
     finite = bool(np.isfinite(rows).all() and (np.abs(rows).max(axis=1) > 0).all())
-    trace.describe(inputs=len(rows), images=len(images), characters=characters, finite=finite)
-    trace.embeddings, trace.images = rows, images
+    trace.describe(characters=characters, finite=finite)
+    trace.embeddings = rows
 
 
 def _write_rows(rows: NDArray[np.float32], first: int, as_base64: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""Who is told of answered requests: request log, guardrails, drift."""
+"""Observers of answered requests, such as the request log, guardrails and drift."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PredictionObserver(Protocol):
         """
 
     def close(self) -> None:
-        """Called once, after the last request, in a thread: write what is not written yet."""
+        """Called once, after the last request, in a thread: finish all writing."""
 
 
 class ObserverList:

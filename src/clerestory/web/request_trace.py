@@ -45,7 +45,7 @@ class PredictionFields(TypedDict, total=False):
 
 
 class RequestTrace:
-    """What is known of one request.
+    """The facts of one request.
 
     Attributes:
         request: its id, from ``X-Request-ID`` or made here.
@@ -106,7 +106,7 @@ class RequestTrace:
             self.response = new_response_id()
 
     def describe(self, **fields: Unpack[PredictionFields]) -> None:
-        """Add what is known of the inputs and of the answer."""
+        """Add facts of the inputs and of the answer."""
         self._fields.update(fields)
 
     def prediction(self, latency_s: float) -> Prediction | None:

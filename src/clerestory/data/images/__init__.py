@@ -7,6 +7,7 @@ accepted, and ``decode_process`` is for servers.
 
 from __future__ import annotations
 
+from clerestory.data.images.declared_size import declared_size
 from clerestory.data.images.decode_process import decode_beside_requests
 from clerestory.data.images.decoding import (
     ImageHeader,
@@ -20,6 +21,7 @@ from clerestory.data.images.decoding import (
 __all__ = [
     "ImageHeader",
     "check_image",
+    "declared_size",
     "decode_beside_requests",
     "decode_image",
     "decode_sample",

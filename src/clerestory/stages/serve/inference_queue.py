@@ -1,6 +1,6 @@
 """A bounded queue in front of the model, which runs one job at a time in a thread of its own.
 
-A request is admitted if the bounds leave room for it and if it can be expected to be answered in time: what waits
+A request is admitted if the bounds allow it and if it can be expected to be answered in time: what waits
 already, times the measured time that such work takes. From then on it holds a ``Place`` with a deadline; when that
 passes, or when the client is gone, what the place waits for is given up before it reaches the model.
 """
@@ -29,7 +29,7 @@ class Overloaded(ClerestoryError):
 
     Args:
         reason: the bound: ``requests``, ``bytes``, ``pixels`` or ``deadline``.
-        retry_after: after how many seconds there may be room, a whole number.
+        retry_after: after how many seconds it may be admitted, a whole number.
     """
 
     def __init__(self, reason: str, retry_after: int) -> None:
@@ -109,7 +109,7 @@ class Place:
         """Count the bytes and pixels of its inputs.
 
         Raises:
-            Overloaded: there is no room for them now.
+            Overloaded: they exceed a bound now.
         """
         queue, config = self._queue, self._queue.config
         alone = queue.admitted == 1  # the largest request that the other limits allow has to be answerable
@@ -208,7 +208,7 @@ class InferenceQueue:
             place.leave()
 
     def overloaded(self, reason: str, seconds: float | None = None) -> Overloaded:
-        """The error of a request for which there is no room before ``seconds``: by default, all that waits is done."""
+        """The error of a request that cannot be admitted before ``seconds``: by default, all that waits is done."""
         seconds = self.wait_seconds if seconds is None else seconds
         return Overloaded(reason, min(MAX_RETRY_AFTER, max(1, math.ceil(seconds))))
 
