@@ -20,7 +20,8 @@ from clerestory.store import open_store
 from clerestory.web import create_app, run
 from clerestory.web.serve_config import HttpConfig
 with open_store(sys.argv[1]) as store:
-    run(create_app(store, None), port=0, on_listening=lambda url: print(url, flush=True), config=HttpConfig(drain_seconds=6))
+    config = HttpConfig(drain_seconds=6)
+    run(create_app(store, None), port=0, on_listening=lambda url: print(url, flush=True), config=config)
 print("ended", flush=True)
 """
 
