@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -176,10 +176,10 @@ def mute(connection: Connection, row: OutboxRow, why: str) -> bool:
     return bool(connection.execute(update(table).where(_owned(row)).values(values)).rowcount)
 
 
-def unmute(connection: Connection, positions: list[int]) -> None:
-    """Let notifications that a silence had muted be routed again."""
+def unmute(connection: Connection, positions: Sequence[int], state: OutboxState = OutboxState.WAITING) -> None:
+    """Bring notifications that a silence had muted into another state: waiting, to be routed again, or dropped."""
     chosen = and_(table.c.position.in_(positions), table.c.state == OutboxState.MUTED.value)
-    connection.execute(update(table).where(chosen).values(state=OutboxState.WAITING.value, due=0.0, error=""))
+    connection.execute(update(table).where(chosen).values(state=state.value, due=0.0, error=""))
 
 
 def outbox_rows(
