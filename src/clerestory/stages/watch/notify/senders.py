@@ -13,6 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Any
@@ -253,12 +254,17 @@ def _send_email(channel: NotifyChannel, key: str, payload: Mapping[str, Any]) ->
             )
         else:
             server = smtplib.SMTP(channel.host, channel.port, timeout=channel.timeout_seconds)
-        with server:
+        try:
             if channel.security == "starttls":
                 server.starttls(context=context)  # raises where the server does not offer it
             if channel.username:
                 server.login(channel.username, channel.secret())
             refused = server.send_message(mail)
+        except BaseException:
+            server.close()  # not QUIT: after a failed handshake nobody would answer it
+            raise
+        with suppress(smtplib.SMTPException, OSError):  # the mail is accepted, whatever comes of the farewell
+            server.quit()
     except smtplib.SMTPAuthenticationError as error:
         raise DeliveryError(f"the mail server refuses the login ({error.smtp_code})") from None
     except smtplib.SMTPResponseException as error:
