@@ -151,7 +151,7 @@ class NotifyChannel:
             if not re.fullmatch(r"[^@\s,<>]+@[^@\s,<>]+", address):
                 raise SettingError("recipients", f"has {address!r}, which is not an address")
         if self.security == "none" and not self.allow_private:
-            raise SettingError("security", "is none", "use starttls or tls, or set allow_private = true")
+            raise SettingError("security", "turns encryption off", "use starttls or tls, or set allow_private = true")
 
 
 def check_channels(channels: tuple[NotifyChannel, ...]) -> None:
