@@ -21,7 +21,7 @@ Assumptions:
 - exact while the held-out observations last. Afterwards they are drawn again, and a finite reference cannot show a
   difference that is smaller than its own sampling error: from then on t is lowered by ``REUSE_TOLERANCE`` standard
   errors of the held-out mean along the witness, which never depends on the held-out observations. That bound is
-  approximate (``bench/operations_drift.py`` measures the false alarms), and a smaller shift is not found.
+  approximate (the false alarms are measured, see ``docs/how-to/watch-for-drift.md``), and a smaller shift is not found.
 
 It bounds an expected number. It is not a promise that a year without drift has no false alarm.
 

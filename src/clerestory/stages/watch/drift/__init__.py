@@ -1,0 +1,1 @@
+"""Watch embeddings, inputs and answers for drift; see ``clerestory.stats.drift``."""
