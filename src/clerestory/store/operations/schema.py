@@ -39,6 +39,13 @@ rollout_evidence = Table(
     Column("body", Text, nullable=False),  # counts of each arm
 )
 
+rollout_subjects = Table(
+    "rollout_subjects",  # whose first request a guardrail has counted; removed when the rollout ends
+    metadata,
+    Column("rollout", ID, primary_key=True),
+    Column("subject", DIGEST, primary_key=True),
+)
+
 servers = Table(
     "servers",
     metadata,
@@ -160,6 +167,7 @@ monitors = Table(
 TABLES = (
     rollouts,
     rollout_evidence,
+    rollout_subjects,
     servers,
     predictions,
     feedback,
