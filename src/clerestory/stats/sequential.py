@@ -62,7 +62,11 @@ class RateExcess:
             candidate: whether the candidate answered.
             weight: the probability with which the candidate was chosen, above 0 and below 1.
         """
-        self.log_stakes += log_factors(np.array([bad]), np.array([candidate]), np.array([weight]), self.tolerance)[0]
+        self.add_all(np.array([bad]), np.array([candidate]), np.array([weight]))
+
+    def add_all(self, bad: NDArray[np.bool_], candidate: NDArray[np.bool_], weight: NDArray[np.float64]) -> None:
+        """Take in the outcomes of several requests, in their order."""
+        self.log_stakes += log_factors(bad, candidate, weight, self.tolerance).sum(axis=0)
 
     @property
     def log_e(self) -> float:

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Literal
+
+from sqlalchemy import Connection
+
 from clerestory.core.codec import Tags
 from clerestory.core.errors import InputError, IntegrityError, NotFound, Refused, not_found
 from clerestory.core.people import person_name
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import VERDICT_TEXTS, Alias, Decision, Event, Release
 from clerestory.stages.release.approval import approval_guard, rollback_guard
-from clerestory.store import AliasMove, Store, alias_target
+from clerestory.store import AliasMove, Store, alias_target, registry
 from clerestory.store.approvals import PROMOTED, ROLLED_BACK, read_approvals
+from clerestory.store.operations import rollouts
+from clerestory.store.operations.rollouts import (
+    Rollout,
+    RolloutPlan,
+    RolloutState,
+    add_rollout,
+    change_rollout,
+    close_rollout,
+    require_rollout,
+)
 from clerestory.store.registry import how_to_go_live
 
 LIVE, PREVIOUS = "live", "previous"
+CanaryAction = Literal["pause", "resume", "abort"]
+_CANARY_ACTIONS: dict[CanaryAction, tuple[str, RolloutState]] = {
+    "pause": (rollouts.PAUSED, RolloutState.PAUSED),
+    "resume": (rollouts.RESUMED, RolloutState.RUNNING),
+    "abort": (rollouts.ABORTED, RolloutState.ABORTED),
+}
 
 
 def register(
@@ -82,8 +104,10 @@ def promote(
         return current
     generation = expected_generation if expected_generation is not None else (current.generation if current else 0)
     moves = [AliasMove(alias, release.number, generation)]
-    if alias == LIVE and current is not None:
-        moves.append(AliasMove(PREVIOUS, current.number, None))
+    if alias == LIVE:
+        guard = _ending_rollout(release, store, guard)
+        if current is not None:
+            moves.append(AliasMove(PREVIOUS, current.number, None))
     return store.move_aliases(release.name, moves, _event(PROMOTED, release, current, who, why), guard)[0]
 
 
@@ -117,7 +141,87 @@ def rollback(name: str, store: Store, who: str = "", why: str = "") -> Alias:
     before = history[-3] if len(history) >= 3 else 0
     moves = [AliasMove(LIVE, previous.number, live.generation), AliasMove(PREVIOUS, before, previous.generation)]
     event = _event(ROLLED_BACK, release, live, who, why)
-    return store.move_aliases(name, moves, event, rollback_guard(release, store))[0]
+    return store.move_aliases(name, moves, event, _ending_rollout(release, store, rollback_guard(release, store)))[0]
+
+
+def start_canary(ref: str, store: Store, plan: RolloutPlan, who: str = "", why: str = "") -> Rollout:
+    """Let a release answer a share of the requests beside the live one; it needs all that a promotion needs.
+
+    Args:
+        ref: the release, such as ``icons@4``.
+        store: holds the rollout.
+        plan: the shares, their duration and the guardrails.
+        who: the author; the login name if empty.
+        why: the reason, for the journal.
+
+    Raises:
+        Refused: the verdict of the gate is not ``ship``, or approvals are missing or void.
+        InputError: the release is live already.
+        NotFound: no release is live, so there is nothing to compare it with.
+        IntegrityError: a file of the model or of its evidence is damaged; names it.
+        Conflict: another rollout of this model name is active.
+    """
+    _require_reason(why)
+    who = person_name(who or current_user())
+    release = store.resolve(ref).release
+    if release is None:
+        raise NotFound(f"{ref} is a model and not a release", f"run the gate on it: clerestory release gate {ref}")
+    _require_ship(release)
+    live = store.alias(release.name, LIVE)
+    if live is None:
+        raise NotFound(
+            f"no release of {release.name} is live, so there is nothing to compare {release.ref} with",
+            f"promote it: clerestory release promote {release.ref} --why '...'",
+        )
+    if live.number == release.number:
+        raise InputError(f"{release.ref} is live already", "name another release: clerestory release list")
+    check_live(release.name, live, store)
+    _check_files(release, store)
+    guard = approval_guard(release, store, who)
+    store.database.ensure_operations()
+    with store.database.writing() as connection:
+        details = guard(connection)
+        stable = registry.alias_state(connection, release.name, LIVE).number
+        rollout = add_rollout(connection, store.journal, release.name, stable, release.number, plan, who, why, details)
+    store.journal.checkpoint(now())
+    return rollout
+
+
+def change_canary(name: str, store: Store, action: CanaryAction, who: str = "", why: str = "") -> Rollout:
+    """Pause, resume or abort the rollout of a model name.
+
+    Raises:
+        NotFound: none is active.
+        InputError: it is paused already, or is not paused.
+        Conflict: somebody else changed it at the same time.
+    """
+    _require_reason(why)
+    who = person_name(who or current_user())
+    store.database.ensure_operations()
+    with store.database.writing() as connection:
+        rollout = require_rollout(connection, name)
+        kind, state = _CANARY_ACTIONS[action]
+        if state is rollout.state or (action == "resume" and rollout.state is not RolloutState.PAUSED):
+            raise InputError(
+                f"the rollout of {rollout.ref} is {rollout.state.value}", "clerestory release canary status"
+            )
+        changes = {"step_started": time.time()} if action == "resume" else {}
+        rollout = change_rollout(connection, store.journal, rollout, kind, who, why, state=state, **changes)
+    store.journal.checkpoint(now())
+    return rollout
+
+
+def promote_canary(name: str, store: Store, who: str = "", why: str = "") -> Alias:
+    """Make the candidate of the active rollout live, as ``promote`` does; the rollout ends in the same transaction.
+
+    Raises:
+        NotFound: no rollout is active.
+        ClerestoryError: as ``promote``.
+    """
+    store.database.ensure_operations()
+    with store.database.reading() as connection:
+        rollout = require_rollout(connection, name)
+    return promote(rollout.ref, store, who, why)
 
 
 def check_live(name: str, alias: Alias | None, store: Store) -> None:
@@ -137,6 +241,19 @@ def check_live(name: str, alias: Alias | None, store: Store) -> None:
         raise IntegrityError(f"{name}@{LIVE} cannot be trusted: {findings[0].message}", findings[0].fix)
     if alias is not None:
         _require_ship(store.release(name, alias.number), "served")
+
+
+def _ending_rollout(
+    release: Release, store: Store, guard: Callable[[Connection], Tags] | None
+) -> Callable[[Connection], Tags]:
+    """A guard of the move of ``live`` that also ends the rollout of the name, whose stable release is not live then."""
+    store.database.ensure_operations()
+
+    def check(connection: Connection) -> Tags:
+        details = guard(connection) if guard is not None else Tags()
+        return Tags(details, **close_rollout(connection, release.name, release.number))
+
+    return check
 
 
 def _live_history(store: Store, name: str) -> list[int]:

@@ -1,14 +1,16 @@
 """Rollouts: a candidate answers a share of the requests of its model name, until it is promoted or taken back.
 
-A rollout has a generation; a change states the one that it expects, and is one transaction with its journal record, the
-alias ``candidate`` and the notification. The functions take part in a write transaction of the caller.
+A rollout has a generation; a change states the one that it expects, and is one transaction with its journal record and
+the alias ``candidate``. The functions take part in a write transaction of the caller.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any
@@ -23,13 +25,14 @@ from clerestory.core.release import Event
 from clerestory.core.settings import Range, check_settings
 from clerestory.store import registry
 from clerestory.store.journal import Journal
-from clerestory.store.operations.outbox import ALL_CHANNELS, enqueue
 from clerestory.store.operations.schema import rollout_evidence, rollout_subjects
 from clerestory.store.operations.schema import rollouts as table
 from clerestory.store.registry import NO_RELEASE, AliasMove
 from clerestory.store.registry_check import move_details
 
 CANDIDATE = "candidate"
+DOUBT = math.log(10)  # the logarithm of the e-value from which no further step is taken
+MAX_SHOWN = math.log(1e9)
 STARTED, STEPPED, PAUSED, RESUMED, READIED = (
     "canary_started",
     "canary_step",
@@ -109,6 +112,11 @@ class RolloutPlan:
             )
         if list(self.steps) != sorted(set(self.steps)):
             raise InputError("the steps of a rollout must rise", "for example --steps 5%,25%")
+
+    @property
+    def log_limit(self) -> float:
+        """The logarithm of the e-value at which a guardrail rolls back: each has an equal share of ``alpha``."""
+        return math.log(len(Guardrail) / self.alpha)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +226,8 @@ def change_rollout(
         journal: receives the record.
         rollout: as it was read.
         kind: of the journal record.
-        who, why: the author (``clerestory`` for a server) and the reason.
+        who: the author; ``clerestory`` for a server.
+        why: the reason.
         changes: new values of attributes.
 
     Raises:
@@ -268,6 +277,20 @@ def active_rollout(connection: Connection, name: str) -> Rollout | None:
     return _read(row) if row else None
 
 
+def require_rollout(connection: Connection, name: str) -> Rollout:
+    """The rollout of a model name that has not ended.
+
+    Raises:
+        NotFound: there is none.
+    """
+    rollout = active_rollout(connection, name)
+    if rollout is None:
+        raise NotFound(
+            f"no rollout of {name} is active", f"start one: clerestory release canary start {name}@N --why '...'"
+        )
+    return rollout
+
+
 def list_rollouts(connection: Connection, name: str = "", limit: int | None = None) -> list[Rollout]:
     """The rollouts of a model name, or of all, newest first."""
     query = select(table).order_by(table.c.started.desc()).limit(limit)
@@ -312,6 +335,48 @@ class GuardrailEvidence:
     guardrail: Guardrail
     log_e: float
     counts: ArmCounts
+
+
+class StepOutcome(StrEnum):
+    """What may happen to a rollout now."""
+
+    WAIT = "wait"  # the step has not lasted long enough
+    HOLD = "hold"  # there is not enough evidence, or it is doubtful
+    ADVANCE = "advance"
+    BREACH = "breach"
+
+
+def judge_step(
+    rollout: Rollout, evidence: Mapping[Guardrail, GuardrailEvidence], elapsed_s: float
+) -> tuple[StepOutcome, str]:
+    """What may happen to a rollout now, and why, in one sentence.
+
+    Args:
+        rollout: an active one.
+        evidence: of all servers.
+        elapsed_s: since the step began.
+    """
+    worst = max(evidence.values(), key=lambda each: each.log_e)
+    if worst.log_e >= rollout.plan.log_limit:
+        return StepOutcome.BREACH, _describe_breach(rollout, worst)
+    if worst.log_e >= DOUBT:
+        return StepOutcome.HOLD, f"{_describe_breach(rollout, worst)}, which is doubtful but does not prove it"
+    counted = evidence[Guardrail.ERRORS].counts.candidate - rollout.step_requests
+    needed = rollout.plan.min_requests
+    if counted < needed:
+        return StepOutcome.HOLD, f"{counted} of the {needed} requests that a step needs were counted"
+    if elapsed_s < rollout.plan.step_every_s:
+        return StepOutcome.WAIT, f"the next step is due in {rollout.plan.step_every_s - elapsed_s:.0f} s"
+    return StepOutcome.ADVANCE, f"{counted} requests of the candidate were counted, and no guardrail objects"
+
+
+def _describe_breach(rollout: Rollout, worst: GuardrailEvidence) -> str:
+    counts = worst.counts
+    e_value = f"{math.exp(worst.log_e):,.0f}" if worst.log_e < MAX_SHOWN else f"10^{worst.log_e / math.log(10):.0f}"
+    return (
+        f"guardrail {worst.guardrail.value}: {counts.candidate_bad} of {counts.candidate} of {rollout.ref}, "
+        f"{counts.stable_bad} of {counts.stable} of {rollout.stable_ref} (e-value {e_value})"
+    )
 
 
 def write_evidence(
@@ -370,7 +435,7 @@ def _record(
     details: Tags,
     candidate: int | None,
 ) -> None:
-    """Journal record, alias and notification of a change."""
+    """Journal record and alias of a change."""
     facts = {
         "rollout": rollout.id,
         "stable": rollout.stable_ref,
@@ -380,8 +445,6 @@ def _record(
     if candidate is not None:
         facts |= _move_candidate(connection, rollout.name, candidate)
     journal.write(connection, Event(kind, rollout.ref, who, why, now(), Tags(details, **facts)))
-    payload = {"event": kind, "name": rollout.name, "release": rollout.ref, "who": who, "why": why, **facts}
-    enqueue(connection, f"{rollout.id}/{rollout.generation}", ALL_CHANNELS, payload, stream=f"rollout/{rollout.id}")
 
 
 def _move_candidate(connection: Connection, name: str, number: int) -> dict[str, str]:
