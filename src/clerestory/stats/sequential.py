@@ -86,7 +86,8 @@ def log_factors(
         raise InputError("a guardrail needs weights between 0 and 1 and a tolerance from 0 to below 1", "change it")
     difference = np.where(candidate, 1 / weight, -1 / (1 - weight)) * bad - tolerance
     largest = 1 / (1 / (1 - weight) + tolerance)
-    return np.log1p(np.outer(difference * largest, STAKES))
+    factors: NDArray[np.float64] = np.log1p(np.outer(difference * largest, STAKES))
+    return factors
 
 
 def log_e_path(

@@ -25,6 +25,7 @@ from sqlalchemy import Connection, select
 
 from clerestory.core.codec import Tags
 from clerestory.core.errors import ClerestoryError, Conflict
+from clerestory.core.provenance import now
 from clerestory.stats.sequential import RateExcess, event_weight
 from clerestory.store import Store
 from clerestory.store.operations import incidents, rollouts
@@ -61,7 +62,7 @@ class Assignment(NamedTuple):
     propensity: float = 1.0
 
 
-class Outcome(NamedTuple):
+class RequestOutcome(NamedTuple):
     """What the guardrails need of an answered request."""
 
     subject: str
@@ -86,7 +87,7 @@ class _Evidence:
         processes = {each: RateExcess(tolerance) for each, tolerance in zip(OF_REQUESTS, tolerances, strict=True)}
         return cls(processes, {each: ArmCounts() for each in OF_REQUESTS})
 
-    def with_outcomes(self, outcomes: Iterable[Outcome]) -> _Evidence:
+    def with_outcomes(self, outcomes: Iterable[RequestOutcome]) -> _Evidence:
         new = _Evidence(
             {each: RateExcess(old.tolerance, old.log_stakes.copy()) for each, old in self.processes.items()},
             dict(self.counts),
@@ -130,7 +131,7 @@ class RolloutRouter:
         self._stopped = ""  # the rollout that this server has left on its own evidence
         self._finished = ""  # the rollout whose candidate this server has tried to promote
         self._evidence = _Evidence()
-        self._pending: deque[Outcome] = deque(maxlen=MAX_PENDING)
+        self._pending: deque[RequestOutcome] = deque(maxlen=MAX_PENDING)
         self._admitted: OrderedDict[str, None] = OrderedDict()  # first requests of subjects, by response
         self._seen: set[str] = set()
         self._step_seen: tuple[int, float] = (0, 0.0)  # a step, and when it began by the monotonic clock
@@ -175,7 +176,7 @@ class RolloutRouter:
             prediction.latency_s > rollout.plan.max_latency_s,
             not prediction.finite,
         )
-        self._pending.append(Outcome(prediction.subject, candidate, weight, bad))
+        self._pending.append(RequestOutcome(prediction.subject, candidate, weight, bad))
 
     def start(self) -> None:
         """Begin to follow the rollouts of the model name."""
@@ -253,7 +254,7 @@ class RolloutRouter:
         ended = rollout.generation != current.generation
         self._take(current)
         if ended:
-            self._store.journal.checkpoint(rollouts.now())
+            self._store.journal.checkpoint(now())
 
     def _finish(self, rollout: Rollout) -> None:
         """Promote a candidate after its last step if the plan says so; each server tries it once."""
@@ -262,7 +263,9 @@ class RolloutRouter:
             self._promote(rollout, rollout.reason)
             self.refresh()
 
-    def _counted(self, connection: Connection, rollout: Rollout, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    def _counted(
+        self, connection: Connection, rollout: Rollout, outcomes: Sequence[RequestOutcome]
+    ) -> list[RequestOutcome]:
         """Those whose subject no other server has counted."""
         subjects = [each.subject for each in outcomes if each.subject]
         mine = rollouts.claim_subjects(connection, rollout.id, subjects) if subjects else set()
