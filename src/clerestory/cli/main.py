@@ -122,6 +122,8 @@ SUBCOMMANDS = {
         "migrate": "Create the tables and triggers that the database lacks.",
     },
     "watch": {
+        "incidents": "What needs somebody: list, show, open, acknowledge, mitigate, resolve, postmortem.",
+        "deliver": "Deliver the notifications of incidents that wait.",
         "drift": "Show what the drift monitors have seen, or replay a log or a folder of dated images.",
     },
     "use": {
@@ -136,6 +138,19 @@ NESTED = {
     ("data", "pack"): {
         "make": "Write a signed hash pack of a dataset.",
         "check": "Verify a hash pack, and show what is in it.",
+    },
+    ("watch", "incidents"): {
+        "list": "List the incidents that are not resolved.",
+        "show": "Show one incident: its timeline, its clocks and its runbook.",
+        "open": "Report an incident that no check has noticed.",
+        "acknowledge": "Say that you take care of it.",
+        "mitigate": "Say that users do not suffer from it any more.",
+        "resolve": "Say that nobody has to act any more.",
+        "note": "Add a remark to its timeline.",
+        "postmortem": "Draft the postmortem from the journal and the request log.",
+        "clock": "Start the clock of a reporting duty, or record the report.",
+        "silence": "Mute notifications for some hours; list or end silences.",
+        "add-case": "Make a failure case permanent: the gate requires it from then on.",
     },
 }
 # Subcommands with a module of their own.
@@ -156,6 +171,7 @@ MODULES = {
     ("release", "verify-bundle"): "bundle",
     ("release", "licences"): "release_licences",
     ("watch", "drift"): "watch_drift",
+    ("watch", "deliver"): "watch_deliver",
     **dict.fromkeys((("api-key", verb) for verb in ("create", "list", "rotate", "revoke")), "api_key"),
 }
 # What people call a command that has another name.
@@ -239,7 +255,7 @@ def _nested_group(name: str, subcommand: str, text: str, commands: dict[str, str
     """A group of commands inside a group; its module is named after both."""
     nested = App(name=subcommand, help=text, help_format="plaintext", help_epilogue="", sort_key=position)
     for place, (command, line) in enumerate(commands.items()):
-        path = f"clerestory.cli.{name}_{subcommand}:{command}_"
+        path = f"clerestory.cli.{name}_{subcommand}:{command.replace('-', '_')}_"
         nested.command(path, name=command, help=line, sort_key=place)
     return nested
 
