@@ -1,4 +1,4 @@
-"""``clerestory watch incidents``: what needs somebody, what was done about it, and the postmortem."""
+"""``clerestory watch incidents``: what needs somebody, the steps taken, and the postmortem."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def postmortem_(
     Args:
         number: Of the incident.
         out: Write the draft to this file, such as postmortem.md (default: print it).
-        done: Record that the postmortem is finished: where it is, or what was learnt. The incident must be resolved.
+        done: Record that the postmortem is finished: where it is, or the lesson of it. The incident must be resolved.
         who: The person (default: $CLERESTORY_WHO or the login name).
         force: Overwrite the file of --out.
     """
@@ -323,7 +323,7 @@ def add_case_(
     who: str = "",
     common: Common = PLAIN,
 ) -> None:
-    """Make a failure case permanent: from now on the policy of the gate requires it to be answered right.
+    """Make a failure case permanent: from now on the policy of the gate requires it to be answered correctly.
 
     Args:
         number: Of the incident.
