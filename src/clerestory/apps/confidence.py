@@ -82,9 +82,13 @@ class ScoreCalibrator:
     num_queries: int
     held_out: bool
 
+    def accuracy(self, score: float) -> float:
+        """The share of correct answers at this score."""
+        return float(np.interp(score, self.scores, self.accuracies))
+
     def confidence(self, score: float) -> Confidence:
         """The confidence of an answer with this score."""
-        accuracy = float(np.interp(score, self.scores, self.accuracies))
+        accuracy = self.accuracy(score)
         level, label = next((level, label) for minimum, level, label in LEVELS if accuracy >= minimum)
         return Confidence(label, level, f"Of 100 answers with such a score, about {round(100 * accuracy)} were right")
 
@@ -143,18 +147,18 @@ def fit_search(model: Embedder, index: SearchIndex, store: Store) -> SearchCalib
     key = _key("search", model, index.data)
     if (cached := store.cache_read(key)) is not None:
         return decode(SearchCalibrators, json.loads(cached))
-    queries, held_out = _choose_queries(index.samples, np.isfinite(index.embeddings()[:, 0]).tolist())
+    queries, held_out = choose_queries(index.samples, np.isfinite(index.embeddings()[:, 0]).tolist())
     rows = [i for i, _ in queries]
     images = index.embeddings()
     texts = model.embed_texts([sample.caption for _, sample in queries]) if queries else images[:0]
     # A caption of one photograph says nothing about which of the others a person would accept as an answer too.
-    shown = Counter(_concept(sample) for sample in index.samples)
-    is_shared = 2 * sum(shown[_concept(sample)] > 1 for _, sample in queries) >= len(queries)
+    shown = Counter(concept_of_sample(sample) for sample in index.samples)
+    is_shared = 2 * sum(shown[concept_of_sample(sample)] > 1 for _, sample in queries) >= len(queries)
     by_text = _search_answers(index, images @ texts.T, queries, include_query=True) if is_shared else []
     by_image = _search_answers(index, images @ images[rows].T, queries, include_query=False) if is_shared else []
     result = SearchCalibrators(
-        text=_fit(by_text, len(queries), held_out),
-        image=_fit(by_image, len(queries), held_out),
+        text=fit_calibrator(by_text, len(queries), held_out),
+        image=fit_calibrator(by_image, len(queries), held_out),
         query=fit_query_match(model, index, texts),
     )
     store.cache_content(key, canonical(result))
@@ -175,7 +179,7 @@ def fit_captions(
     key = _key("captions", model, data.digest)
     if (cached := store.cache_read(key)) is not None:
         return decode(FittedCaptions, json.loads(cached)).calibrator
-    queries, held_out = _choose_queries(data.samples)
+    queries, held_out = choose_queries(data.samples)
     samples = [sample for _, sample in queries]
     result = FittedCaptions(_fit_captions(model, data, samples, held_out, progress))
     store.cache_content(key, canonical(result))
@@ -194,7 +198,7 @@ def _key(kind: str, model: Embedder, data: str) -> str:
     return f"score-calibrators/{kind}/{model.digest}/{data}/{code}"
 
 
-def _choose_queries(
+def choose_queries(
     samples: Sequence[Sample], readable: Sequence[bool] | None = None
 ) -> tuple[list[tuple[int, Sample]], bool]:
     """One image of each concept with its row, from a held-out split where there is one; and whether there is."""
@@ -203,13 +207,14 @@ def _choose_queries(
     concepts: dict[str, tuple[int, Sample]] = {}
     for i, sample in enumerate(samples):
         if sample.caption and (readable is None or readable[i]) and held_out in {None, sample.split}:
-            concepts.setdefault(_concept(sample), (i, sample))
+            concepts.setdefault(concept_of_sample(sample), (i, sample))
     chosen = list(concepts.values())
     step = max(1, len(chosen) // MAX_QUERIES)
     return chosen[::step][:MAX_QUERIES], held_out is not None and TRAIN in splits
 
 
-def _concept(sample: Sample) -> str:
+def concept_of_sample(sample: Sample) -> str:
+    """The concept of a sample, or the caption in its place."""
     return sample.concept or sample.caption.casefold()
 
 
@@ -220,7 +225,9 @@ def _search_answers(
     answers = []
     for (row, sample), column in zip(queries, scores.T, strict=True):
         hits = [i for i in top(column, TOP_K + 1).tolist() if include_query or i != row]
-        answers += [(float(column[i]), _concept(index.samples[i]) == _concept(sample)) for i in hits[:TOP_K]]
+        answers += [
+            (float(column[i]), concept_of_sample(index.samples[i]) == concept_of_sample(sample)) for i in hits[:TOP_K]
+        ]
     return answers
 
 
@@ -240,10 +247,10 @@ def _fit_captions(
             captions = {caption.text.casefold() for caption in sample.captions}
             suggestions = model.caption_images([image], 3)[0]
             answers += [(s.score, s.text.casefold() in captions) for s in suggestions if not isnan(s.score)]
-    return _fit(answers, num_captioned, held_out)
+    return fit_calibrator(answers, num_captioned, held_out)
 
 
-def _fit(answers: Sequence[tuple[float, bool]], num_queries: int, held_out: bool) -> ScoreCalibrator | None:
+def fit_calibrator(answers: Sequence[tuple[float, bool]], num_queries: int, held_out: bool) -> ScoreCalibrator | None:
     """Accuracy by score: bins of equally many answers, then isotonic regression."""
     if len(answers) < MIN_ANSWERS:
         return None

@@ -20,8 +20,10 @@ from clerestory.core.codec import encode
 from clerestory.core.errors import InputError, NotFound, not_found
 from clerestory.core.imports import paused_garbage_collection
 from clerestory.core.sample import Dataset
+from clerestory.models.adapters.http_client import is_loopback
 from clerestory.models.starter import PHOTOS
 from clerestory.store import Store, open_store
+from clerestory.web.access_control import AccessControl
 from clerestory.web.serve_config import ServeConfig
 
 
@@ -36,6 +38,7 @@ def serve_(
     config: Path | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
     settings: Annotated[bool, Parameter(negative=())] = False,
+    require_keys: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> None:
     """Open the pages and the HTTP API on this computer; Ctrl-C stops them.
@@ -47,13 +50,17 @@ def serve_(
         port: The port to listen on.
         config: A TOML file with settings, such as serve.toml; no file is read unless it is named.
         set_: Any setting by its name, such as queue.max_requests=500; may be given several times.
+        require_keys: Demand an API key of every request, as another host than this computer does anyway; make one with:
+            clerestory api-key create.
         settings: Only list every setting with its default, range and meaning.
     """
     if settings:
         common.out.result(*settings_table(ServeConfig))
         return
-    chosen = read_settings(ServeConfig, config, {}, set_)
+    chosen = read_settings(ServeConfig, config, {"access.keys": "required"} if require_keys else {}, set_)
     store = open_store(common.home)
+    access = AccessControl(chosen.access, store)
+    access.check_start(host, is_loopback(host))
     is_chosen = not model and name == DEFAULT_NAME  # by us, not by the user
     name, model = _model_to_serve(store, name, model, common)
     with paused_garbage_collection():
@@ -68,17 +75,18 @@ def serve_(
         create_app(store, dataset, name, model, folder, common.out, chosen),
         host=host,
         port=port,
-        on_listening=lambda url: _announce(url, chosen, common),
+        on_listening=lambda url: _announce(url, chosen, access, common),
         config=chosen.http,
     )
 
 
-def _announce(url: str, config: ServeConfig, common: Common) -> None:
+def _announce(url: str, config: ServeConfig, access: AccessControl, common: Common) -> None:
     """Print the settings in effect, and where the server listens."""
     tables = encode(config)
     for table, values in tables.items():
         given = ", ".join(f"{name} {value}" for name, value in values.items())
         common.out.write_line(f"{table:>8}: {given}")
+    common.out.write_line(access.start_line())
     common.out.write_line(f"open {url}  (Ctrl-C stops the server)")
     if common.json:
         common.out.result({"url": url, "settings": tables})

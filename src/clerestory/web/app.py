@@ -33,7 +33,9 @@ from clerestory.web import (
     image_query,
     images,
     search,
+    sign_in,
 )
+from clerestory.web.access import AccessMiddleware
 from clerestory.web.draining import DrainMiddleware
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
@@ -87,9 +89,15 @@ def create_app(
         progress: shows how far the background work is, besides the pages.
     """
     follower = FixedModel(store, data, model, progress) if model else ModelFollower(store, data, name, progress)
+    server = ServerState(store, data, name, follower, config or ServeConfig())
     app = Starlette(
         routes=_routes(folder is not None),
-        middleware=[Middleware(TraceMiddleware), Middleware(SecurityMiddleware), Middleware(DrainMiddleware)],
+        middleware=[
+            Middleware(TraceMiddleware),
+            Middleware(SecurityMiddleware, server.config.access, server.access.accepts_host),
+            Middleware(AccessMiddleware),
+            Middleware(DrainMiddleware),
+        ],
         exception_handlers={
             ClerestoryError: on_error,
             HTTPException: on_http_error,
@@ -97,8 +105,8 @@ def create_app(
         },
         lifespan=_lifespan,
     )
-    library = FolderLibrary(folder, store, progress) if folder is not None else None
-    app.state.server = ServerState(store, data, name, follower, config or ServeConfig(), library)
+    server.library = FolderLibrary(folder, store, progress) if folder is not None else None
+    app.state.server = server
     return app
 
 
@@ -107,6 +115,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     server: ServerState = app.state.server
     server.observers.start()
     following = asyncio.create_task(server.follower.follow())
+    watching_keys = asyncio.create_task(server.access.follow())
     await asyncio.to_thread(server.reviews.files.remove_untouched)
     preparing = asyncio.create_task(_prepare(server.follower))
     if server.library is not None:
@@ -118,7 +127,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
     finally:
         server.follower.draining = True
-        for task in (following, preparing):
+        for task in (following, preparing, watching_keys):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, ClerestoryError):  # a visit reports a ClerestoryError
                 await task
@@ -180,6 +189,9 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route("/v1/models", api.models, methods=["GET"]),
         Route("/v1/models/{model:path}", api.model, methods=["GET"]),
         Route("/openapi.json", api.openapi, methods=["GET"]),
+        Route("/sign-in", sign_in.sign_in_page, methods=["GET"]),
+        Route("/sign-in", sign_in.sign_in, methods=["POST"]),
+        Route("/sign-out", sign_in.sign_out, methods=["POST"]),
         Route("/healthz", api.health, methods=["GET"]),
         Route("/readyz", api.ready, methods=["GET"]),
         Route("/favicon.ico", _favicon, methods=["GET"]),

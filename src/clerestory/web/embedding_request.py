@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from clerestory.core.errors import InputError, NotWritable, closest
+from clerestory.core.errors import InputError, NotWritable
 from clerestory.models.protocols import Embedder
 from clerestory.store import Store
-from clerestory.web.data_uri import decode_payload
-from clerestory.web.json_body import parse_json
+from clerestory.web.input_values import MAX_ECHO, check_parameters, echo, is_data_uri, json_object, text_or_image
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.security import RequestRejected
-from clerestory.web.uploads import MAX_IMAGE_BYTES
 
 MAX_INPUTS = 2_048
 MAX_TEXT_CHARACTERS = 16_000
 MAX_REQUEST_CHARACTERS = 2_000_000
-MAX_DATA_URI_HEAD = 1_000  # characters up to the comma, blanks before it included
-MAX_ECHO = 80  # characters of the request in an error
 PARAMETERS = ("input", "model", "dimensions", "encoding_format", "user")
 ENCODING_FORMATS = ("float", "base64")
-
-# RFC 2397, with blanks around it as they come from copying. A sentence such as "data: the new oil, they say" is a text.
-_DATA_URI = re.compile(r"[\s\ufeff]*data:\s*([^\s,/;]+/[^\s,;]+\s*(?=[;,])|(?=[;,])|[^,]{0,200};\s*base64)", re.I)
-_DATA_URI_WITHOUT_DATA = re.compile(r"[\s\ufeff]*data:\s*[^\s,/;]+/[^\s,]+\s*", re.I)
-_BASE64_OF_AN_IMAGE = re.compile(r"\s*(iVBORw0KGgo|/9j/[A-Za-z0-9+/]{4}|UklGR)[A-Za-z0-9+/=\s]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +33,17 @@ def parse_embedding_request(content: bytes, store: Store, loaded: LoadedModel) -
     Raises:
         RequestRejected: 400, 404 or 413.
     """
-    body = parse_json(content)
-    if not isinstance(body, dict):
-        raise RequestRejected("the body is not a JSON object", 'send {"input": ...}', code="invalid_json")
-    _check_parameters(body)
+    body = json_object(content, "input")
+    check_parameters(body, PARAMETERS)
     inputs = _input_list(body.get("input"))
     dimensions = _dimensions(body.get("dimensions"), loaded)
     encoding = "float" if body.get("encoding_format") in (None, "") else body["encoding_format"]
     if encoding not in ENCODING_FORMATS:
-        problem = f"encoding_format {_echo(encoding)} is not supported"
+        problem = f"encoding_format {echo(encoding)} is not supported"
         raise RequestRejected(problem, "use float or base64", code="invalid_value", param="encoding_format")
     check_model(body.get("model"), store, loaded)
     _check_lengths(inputs)
-    parsed = tuple(_parse_input(each, f"input[{i}]") for i, each in enumerate(inputs))
+    parsed = tuple(text_or_image(each, f"input[{i}]") for i, each in enumerate(inputs))
     return EmbeddingRequest(parsed, dimensions, encoding == "base64")
 
 
@@ -74,7 +60,7 @@ def check_model(ref: object, store: Store, loaded: LoadedModel) -> None:
     fix = f"use {loaded.ref}{f' or {release.name}@live' if release else ''}, or omit model"
     if not isinstance(ref, str):
         raise RequestRejected("model is not a string", fix, code="invalid_type", param="model")
-    problem = f"unknown model {_echo(ref)}"
+    problem = f"unknown model {echo(ref)}"
     try:
         if store.resolve(ref).digest == loaded.model.digest:
             return
@@ -100,15 +86,6 @@ def embedder_of(loaded: LoadedModel) -> Embedder:
             param="model",
         )
     return loaded.embedder
-
-
-def _check_parameters(body: Mapping[str, Any]) -> None:
-    for name, value in body.items():
-        if name not in PARAMETERS and value is not None:
-            near = closest(name, PARAMETERS)
-            hint = f"did you mean {near[0]}?" if near else f"the parameters are {', '.join(PARAMETERS)}"
-            problem = f"unknown parameter {_echo(name)}"
-            raise RequestRejected(problem, hint, code="unknown_parameter", param=name[:MAX_ECHO])
 
 
 def _input_list(value: object) -> list[str]:
@@ -141,7 +118,7 @@ def _dimensions(value: object, loaded: LoadedModel) -> int:
     if value is None:
         return dims[-1]
     if not isinstance(value, int) or isinstance(value, bool) or value not in dims:
-        problem = f"dimensions={_echo(value)} is not supported by this model"
+        problem = f"dimensions={echo(value)} is not supported by this model"
         fix = f"the model supports {', '.join(map(str, dims))}"
         raise RequestRejected(problem, fix, code="invalid_value", param="dimensions")
     return value
@@ -151,7 +128,7 @@ def _check_lengths(inputs: list[str]) -> None:
     """Bound the texts before anything else is done with them."""
     total = 0
     for i, text in enumerate(inputs):
-        if _is_data_uri(text):
+        if is_data_uri(text):
             continue
         total += len(text)
         if len(text) > MAX_TEXT_CHARACTERS:
@@ -168,65 +145,3 @@ def _check_lengths(inputs: list[str]) -> None:
         raise RequestRejected(
             problem, "send fewer at once", 413, "too_large", code="too_many_characters", param="input"
         )
-
-
-def _is_data_uri(text: str) -> bool:
-    return _DATA_URI.match(text, 0, MAX_DATA_URI_HEAD) is not None
-
-
-def _parse_input(text: str, where: str) -> str | bytes:
-    if not _is_data_uri(text):
-        return _check_text(text, where)
-    _, comma, payload = text.partition(",")
-    if not comma:
-        raise _not_a_data_uri(where)
-    is_base64 = text[: len(text) - len(payload)].rstrip(" ,\t\r\n").lower().endswith("base64")
-    # A line break after every 76 characters adds 3 %.
-    if len(payload) > MAX_IMAGE_BYTES * 4 // 3 * 1.05:
-        raise _image_too_large(where)
-    try:
-        content = decode_payload(payload, is_base64)
-    except ValueError as error:
-        problem = f"{where} is not valid base64"
-        fix = "encode the whole image file"
-        raise RequestRejected(problem, fix, kind="invalid_image", code="invalid_base64", param=where) from error
-    if len(content) > MAX_IMAGE_BYTES:
-        raise _image_too_large(where)
-    return content
-
-
-def _check_text(text: str, where: str) -> str:
-    if not text.strip():
-        raise RequestRejected(f"{where} is empty", "send at least one word", code="empty_input", param=where)
-    if _DATA_URI_WITHOUT_DATA.fullmatch(text):
-        raise _not_a_data_uri(where)
-    if _BASE64_OF_AN_IMAGE.match(text):
-        problem = f"{where} is an image in base64 without its type"
-        fix = "send it as data:image/png;base64,..."
-        raise RequestRejected(problem, fix, kind="invalid_image", code="invalid_data_uri", param=where)
-    return text
-
-
-def _not_a_data_uri(where: str) -> RequestRejected:
-    return RequestRejected(
-        f"{where} is not a data: URI",
-        "send data:image/png;base64,...",
-        kind="invalid_image",
-        code="invalid_data_uri",
-        param=where,
-    )
-
-
-def _image_too_large(where: str) -> RequestRejected:
-    limit = f"{MAX_IMAGE_BYTES // 1_000_000} MB"
-    problem = f"{where} is larger than {limit}"
-    return RequestRejected(problem, f"send an image smaller than {limit}", 413, "too_large", param=where)
-
-
-def _echo(value: object) -> str:
-    """A value of the request for an error: a short scalar, cut, or the name of its type."""
-    if isinstance(value, str):
-        return repr(value[:MAX_ECHO])
-    if value is None or isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 10**20):
-        return str(value)
-    return {int: "a large number", list: "a list", dict: "an object"}.get(type(value), "invalid")

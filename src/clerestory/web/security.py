@@ -1,23 +1,27 @@
 """Host and origin checks and security headers of every request and response, and the errors of the server.
 
-The pages have no login, because the server listens on the loopback address only. Two attacks can still reach it from
-outside: a page of another site that posts to it (CSRF), and a foreign host name that resolves to 127.0.0.1 (DNS
-rebinding). The origin check stops the first, the host check the second.
+Two attacks reach even a server that listens on the loopback address only: a page of another site that posts to it
+(CSRF), and a foreign host name that resolves to 127.0.0.1 (DNS rebinding). The origin check stops the first, the host
+check the second. Other host names and origins are accepted if the settings name them.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clerestory.core.errors import InputError
+from clerestory.stages.serve.access_config import AccessConfig
+from clerestory.web.proxies import apply_forwarded
 from clerestory.web.request_ids import request_id
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-API_PREFIXES = ("/v1/", "/healthz", "/readyz", "/openapi.json")
+API_PREFIXES = ("/v1/", "/healthz", "/readyz", "/openapi.json", "/metrics")
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 SECURITY_HEADERS = {
     "content-security-policy": (
@@ -43,6 +47,9 @@ class RequestRejected(InputError):
         kind: the ``type`` of the JSON error.
         code: its ``code``, more specific than the type; the type where there is nothing to add.
         param: the rejected parameter, such as ``input[3]``; empty if there is none.
+
+    Attributes:
+        headers: of the response, besides the usual ones.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class RequestRejected(InputError):
         self.kind = kind
         self.code = code or kind
         self.param = param
+        self.headers: dict[str, str] = {}
 
 
 def is_api(path: str) -> bool:
@@ -76,16 +84,22 @@ def error_json(
 
 
 class SecurityMiddleware:
-    """Pure ASGI middleware: rejects foreign hosts and origins and adds the security headers.
+    """Pure ASGI middleware: believes trusted proxies, rejects foreign hosts and origins, adds the security headers.
 
     Args:
         app: the wrapped application.
-        hosts: the accepted host names, without ports.
+        config: the host names, origins and proxies that are accepted besides this computer's own.
+        accepts_host: whether a further host name is accepted.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str] = LOOPBACK_NAMES) -> None:
+    def __init__(
+        self, app: ASGIApp, config: AccessConfig | None = None, accepts_host: Callable[[str], bool] | None = None
+    ) -> None:
+        config = config or AccessConfig()
         self.app = app
-        self.hosts = hosts
+        self._origins = frozenset(origin.lower() for origin in config.origins)
+        self._proxies = config.networks
+        self._accepts_host = accepts_host or (lambda name: False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -93,7 +107,8 @@ class SecurityMiddleware:
             await self.app(scope, receive, send)
             return
 
-        body_complete = scope["method"] in {"GET", "HEAD", "OPTIONS"}
+        apply_forwarded(scope, self._proxies)
+        body_complete = scope["method"] in SAFE_METHODS
 
         async def tracked_receive() -> Message:
             nonlocal body_complete
@@ -122,14 +137,15 @@ class SecurityMiddleware:
     def _check(self, scope: Scope) -> RequestRejected | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if host_name(host) not in self.hosts:
+        name = host_name(host)
+        if name not in LOOPBACK_NAMES and not (name and self._accepts_host(name)):
             return RequestRejected(
                 f"the host name {host[:80]!r} is not accepted",
-                "open http://localhost or http://127.0.0.1 with the port of the server",
+                "open http://localhost or http://127.0.0.1 with the server's port, or name the host in access.hosts",
                 status=421,
                 kind="wrong_host",
             )
-        if scope["method"] not in {"GET", "HEAD", "OPTIONS"} and not _same_origin(scope, headers, host):
+        if scope["method"] not in SAFE_METHODS and not self._is_own_origin(scope, headers, host):
             return RequestRejected(
                 "this request came from another site",
                 "send it from a page of this server",
@@ -138,6 +154,9 @@ class SecurityMiddleware:
             )
         return None
 
+    def _is_own_origin(self, scope: Scope, headers: Headers, host: str) -> bool:
+        return headers.get("origin", "").lower() in self._origins or _same_origin(scope, headers, host)
+
 
 def host_name(host: str) -> str:
     """The host name in a ``Host`` header, ``::1`` for ``[::1]:8000``; empty if the header is malformed."""
@@ -145,6 +164,11 @@ def host_name(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
         return ""
+
+
+def is_browser_request(headers: Headers) -> bool:
+    """Whether a request says which page it came from, as those of browsers do; the middleware has checked it."""
+    return "origin" in headers or "sec-fetch-site" in headers
 
 
 def _same_origin(scope: Scope, headers: Headers, host: str) -> bool:
@@ -167,5 +191,6 @@ async def send_rejection(scope: Scope, send: Send, rejection: RequestRejected, r
     else:
         content_type, body = b"text/plain; charset=utf-8", f"{rejection}\n".encode()
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    headers += [(name.encode(), value.encode()) for name, value in rejection.headers.items()]
     await send({"type": "http.response.start", "status": rejection.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

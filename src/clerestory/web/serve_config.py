@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from clerestory.core.settings import Range, check_settings
+from clerestory.stages.serve.access_config import AccessConfig
 from clerestory.stages.serve.config import BatchConfig, QueueConfig, Seconds
 
 
@@ -77,6 +78,7 @@ class ServeConfig:
         batch: what goes through the model together.
         body: the bodies of requests.
         log: the access log.
+        access: who may use the server, how much, and which proxies stand in front of it.
     """
 
     http: HttpConfig = field(default_factory=HttpConfig)
@@ -84,3 +86,4 @@ class ServeConfig:
     batch: BatchConfig = field(default_factory=BatchConfig)
     body: BodyConfig = field(default_factory=BodyConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    access: AccessConfig = field(default_factory=AccessConfig)

@@ -39,18 +39,19 @@ def run(
 
     Args:
         app: from ``create_app``.
-        host: a loopback address or name; there is no login, so any other is rejected.
+        host: a loopback address or name; any other only if API keys are demanded and at least one is valid.
         port: 0 selects a free one.
         on_listening: called with the URL once the socket listens.
         config: connections, and the end of the server. A second signal ends the wait for a load balancer.
 
     Raises:
-        InputError: the host is not a loopback address, or the port is in use.
+        InputError: strangers could use the server without a key, or the port is in use.
     """
     config = config or HttpConfig()
     # The imported modules and the samples last as long as the process. A garbage collection that visits all of them
     # stops every thread for a third of a second.
     gc.freeze()
+    app.state.server.access.check_start(host, is_loopback(host))
     with contextlib.closing(_listen(host, port)) as listening:
         bound = listening.getsockname()[1]
         if on_listening is not None:
@@ -70,6 +71,7 @@ def server_config(app: Starlette, config: HttpConfig | None = None) -> uvicorn.C
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # `web.proxies` reads them, from trusted addresses only
         date_header=False,
         timeout_graceful_shutdown=max(1, round(config.stop_seconds - config.drain_seconds - CLOSE_SECONDS)),
         timeout_keep_alive=config.keep_alive_seconds,  # type: ignore[arg-type]  # of asyncio, which takes a fraction, too
@@ -149,11 +151,6 @@ class _Server(uvicorn.Server):
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    if not is_loopback(host):
-        raise InputError(
-            f"{host} can be reached from other computers, and the pages have no login",
-            "use 127.0.0.1, and an SSH tunnel (ssh -L) to reach it from another computer",
-        )
     if not 0 <= port <= MAX_PORT:
         raise InputError(f"port {port} does not exist", f"choose one from 0 to {MAX_PORT} with --port")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -15,6 +15,7 @@ from clerestory.core.sample import Dataset
 from clerestory.stages.serve.inference_queue import InferenceQueue, RunningMean
 from clerestory.stages.serve.micro_batcher import MicroBatcher
 from clerestory.store import Store
+from clerestory.web.access_control import AccessControl
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import ThumbnailCache
 from clerestory.web.loaded_model import LoadedModel
@@ -46,6 +47,7 @@ class ServerState:
         config: the settings of the server.
         library: the folder of images to search; None if a dataset is searched, or nothing.
         describing: describes the folder; None without one.
+        access: the API keys and what they have spent.
         queue: the queue in front of the model.
         batcher: embeds the inputs of concurrent requests together.
         body_budget: bounds the large request bodies in memory.
@@ -71,6 +73,7 @@ class ServerState:
     reports: ReportCache = field(default_factory=ReportCache)
     caption_seconds: RunningMean = field(default_factory=lambda: RunningMean(0.1))
     tag_encoders: WeakKeyDictionary[LoadedModel, PhotoEncoder | None] = field(default_factory=WeakKeyDictionary)
+    access: AccessControl = field(init=False)
     queue: InferenceQueue = field(init=False)
     batcher: MicroBatcher = field(init=False)
     body_budget: ByteBudget = field(init=False)
@@ -79,6 +82,7 @@ class ServerState:
     _image_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "pictures"))
 
     def __post_init__(self) -> None:
+        self.access = AccessControl(self.config.access, self.store)
         self.queue = InferenceQueue(self.config.queue)
         self.batcher = MicroBatcher(self.queue, self.config.batch)
         self.body_budget = ByteBudget(self.config.body.memory_bytes)

@@ -30,6 +30,7 @@ from clerestory.report import format
 from clerestory.stages.serve.inference_queue import ClientGone, DeadlineExceeded, Overloaded
 from clerestory.stats.metrics import metric
 from clerestory.web import labels
+from clerestory.web.access_control import session_label
 from clerestory.web.folder_view import file_size
 from clerestory.web.interval_bar import interval_bar
 from clerestory.web.loaded_model import LoadedModel
@@ -114,6 +115,8 @@ def page(request: Request, template: str, context: Mapping[str, object], status:
         "served": server.follower.served,
         "loading": server.follower.loading,
         "load_error": server.follower.load_error,
+        "is_public": server.access.is_public,
+        "signed_in": session_label(request),
     }
     html = _environment().get_template(template).render(variables)
     headers = release_header(model.ref) if isinstance(model, LoadedModel) else {}
@@ -159,6 +162,8 @@ async def on_error(request: Request, error: Exception) -> Response:
     elif reloads:
         fix = f"{fix}; this page loads again by itself" if fix else "this page loads again by itself"
     response = _problem(request, status, kind, _sentence(error), fix, code, param)
+    if isinstance(error, RequestRejected):
+        response.headers.update(error.headers)
     if isinstance(error, Overloaded):
         response.headers["retry-after"] = str(error.retry_after)
     elif status == 503:

@@ -12,7 +12,7 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -225,6 +225,10 @@ class KeyRing:
     def __len__(self) -> int:
         """How many keys were ever made; revoking the last one does not open the server."""
         return len(self._by_id)
+
+    def __iter__(self) -> Iterator[ApiKey]:
+        """The keys, valid or not."""
+        return (key for key, _ in self._by_id.values())
 
     def check(self, presented: str, now: float) -> tuple[ApiKey | None, str]:
         """The key that a client presents, and its state: ``valid``, ``unknown``, ``expired`` or ``revoked``.
