@@ -17,12 +17,13 @@ from starlette.responses import JSONResponse, Response
 from clerestory.core.errors import CapabilityError
 from clerestory.data.images import declared_size
 from clerestory.stages.serve.inference_queue import Place
-from clerestory.store import Store
 from clerestory.store.operations.prediction import RequestKind
-from clerestory.web.embedding_request import EmbeddingRequest, check_model, embedder_of, parse_embedding_request
+from clerestory.web.admission import admit, caller_of
+from clerestory.web.embedding_request import EmbeddingRequest, check_model, embedder_of, embedding_request
+from clerestory.web.input_values import json_object
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.openapi import description
-from clerestory.web.request_body import SpooledBody, spooled_body, timeout_of
+from clerestory.web.request_body import spooled_body, timeout_of
 from clerestory.web.request_trace import RequestTrace, request_trace
 from clerestory.web.security import RequestRejected
 from clerestory.web.state import ServerState, server_state
@@ -44,9 +45,10 @@ async def embeddings(request: Request) -> Response:
     async with spooled_body(request, MAX_BODY_BYTES) as body:
         with server.queue.admit(timeout_of(request)) as place:
             async with server.body_budget.reserve(body.max_size):
-                loaded = server.follower.loaded
-                trace.bind(RequestKind.EMBEDDINGS, loaded)
-                wanted = await server.in_thread(_parse, body, server.store, loaded)
+                trace.bind(RequestKind.EMBEDDINGS, server.follower.loaded)
+                value = await server.in_thread(lambda: json_object(body.content(), "input"))
+                loaded = admit(server, trace, RequestKind.EMBEDDINGS, *caller_of(value, request.headers))
+                wanted = await server.in_thread(embedding_request, value, server.store, loaded)
                 _occupy(place, trace, wanted.inputs)
                 tokens = await _count_tokens(server, loaded, wanted.inputs)
                 rows = await server.batcher.embed(embedder_of(loaded), wanted.inputs, wanted.dimensions, place)
@@ -124,10 +126,6 @@ def _check_content_type(request: Request) -> None:
     if charset not in CHARSETS:
         problem = f"the charset {charset[:40]!r} is not supported"
         raise RequestRejected(problem, "send JSON in UTF-8", 415, "unsupported_media_type")
-
-
-def _parse(body: SpooledBody, store: Store, loaded: LoadedModel) -> EmbeddingRequest:
-    return parse_embedding_request(body.content(), store, loaded)
 
 
 async def _count_tokens(server: ServerState, loaded: LoadedModel, inputs: Sequence[str | bytes]) -> int:

@@ -22,6 +22,9 @@ from starlette.types import Scope
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
+from clerestory.stages.release import promote
+from clerestory.stages.serve.heartbeat import Heartbeat
+from clerestory.stages.serve.rollout_router import RolloutRouter
 from clerestory.store import Store
 from clerestory.web import (
     api,
@@ -107,6 +110,15 @@ def create_app(
     )
     server.library = FolderLibrary(folder, store, progress) if folder is not None else None
     app.state.server = server
+    if not model:
+        follower.router = RolloutRouter(
+            store,
+            name,
+            follower.server_id,
+            lambda rollout, why: promote(rollout.ref, store, rollout.who, f"{rollout.why}; {why}"),
+            follower.is_loaded,
+        )
+        server.observers.append(follower.router)
     return app
 
 
@@ -114,6 +126,8 @@ def create_app(
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     server: ServerState = app.state.server
     server.observers.start()
+    heartbeat = Heartbeat(server.store, server.follower.status)
+    heartbeat.start()
     following = asyncio.create_task(server.follower.follow())
     watching_keys = asyncio.create_task(server.access.follow())
     await asyncio.to_thread(server.reviews.files.remove_untouched)
@@ -132,6 +146,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
             with contextlib.suppress(asyncio.CancelledError, ClerestoryError):  # a visit reports a ClerestoryError
                 await task
         await asyncio.to_thread(server.follower.close)
+        await asyncio.to_thread(heartbeat.close)
         await asyncio.to_thread(server.close)
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from typing import Any
 
 from clerestory.core.errors import InputError, NotWritable
 from clerestory.models.protocols import Embedder
@@ -33,7 +36,11 @@ def parse_embedding_request(content: bytes, store: Store, loaded: LoadedModel) -
     Raises:
         RequestRejected: 400, 404 or 413.
     """
-    body = json_object(content, "input")
+    return embedding_request(json_object(content, "input"), store, loaded)
+
+
+def embedding_request(body: Mapping[str, Any], store: Store, loaded: LoadedModel) -> EmbeddingRequest:
+    """The request in a JSON object; as ``parse_embedding_request``."""
     check_parameters(body, PARAMETERS)
     inputs = _input_list(body.get("input"))
     dimensions = _dimensions(body.get("dimensions"), loaded)

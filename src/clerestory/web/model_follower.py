@@ -8,26 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import secrets
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import NamedTuple
 
+from clerestory import __version__
 from clerestory.apps.confidence import SearchCalibrators, fit_captions, fit_search
+from clerestory.apps.golden import replay_golden
 from clerestory.apps.loading import is_external, load_model, open_stored, remote_host_of
 from clerestory.apps.query_language import QueryLanguages
 from clerestory.apps.search import build_index
 from clerestory.apps.training_reference import count_unlike, training_reference
-from clerestory.core.errors import ClerestoryError, IntegrityError, Refused
+from clerestory.core.errors import ClerestoryError, IntegrityError, NotWritable, Refused
 from clerestory.core.progress import QUIET, Progress, ProgressTask
 from clerestory.core.release import Alias, Release
 from clerestory.core.sample import Dataset
 from clerestory.models import AnyModel, Embedder
 from clerestory.models.resolve import remote_host
 from clerestory.models.text_tower import find_text_tower
-from clerestory.stages.release.promotion import LIVE, PREVIOUS, check_live
+from clerestory.stages.release.promotion import LIVE, PREVIOUS, check_live, require_ship
+from clerestory.stages.serve.rollout_router import NO_ROLLOUT, RolloutRouter
 from clerestory.store import ResolvedModel, Store
+from clerestory.store.operations.keyed_hash import KeyedHash
+from clerestory.store.operations.prediction import Arm
+from clerestory.store.operations.servers import ServerStatus
 from clerestory.web.loaded_model import LoadedModel, TokenCounter
 from clerestory.web.search_index import ImageSearcher
 from clerestory.web.security import RequestRejected
@@ -37,6 +47,15 @@ POLL_SECONDS = 0.2
 RETRY_SECONDS = 30.0
 BEING_LOADED = "the model is being loaded"
 _ONLY = 0  # the number of a model that is not followed
+
+
+class Lease(NamedTuple):
+    """The version that answers a request, and how it was chosen."""
+
+    loaded: LoadedModel
+    arm: Arm = Arm.STABLE
+    rollout: str = ""
+    propensity: float = 1.0
 
 
 class ModelFollower:
@@ -53,6 +72,8 @@ class ModelFollower:
         loading: the release that is being loaded; empty if none is.
         load_error: why the release that is live now could not replace the served one; empty if nothing is wrong.
         draining: whether the server is shutting down.
+        router: assigns requests to the candidate of a rollout; None if it is not followed.
+        proved: the releases in memory that answered the golden inputs as before, by number.
         settled: set once nothing was left to load.
     """
 
@@ -62,6 +83,11 @@ class ModelFollower:
         self.loading = ""
         self.load_error = ""
         self.draining = False
+        self.router: RolloutRouter | None = None
+        self.proved: set[int] = set()
+        self.server_id = f"srv_{secrets.token_hex(8)}"
+        self.started = time.time()
+        self._keyed: KeyedHash | None = None
         self.settled = asyncio.Event()
         self._reason = BEING_LOADED
         self._distrust = ""  # why the alias cannot be trusted
@@ -84,6 +110,58 @@ class ModelFollower:
         if current is None:
             raise RequestRejected(self._reason, "try again in a moment", status=503, kind="not_ready")
         return current
+
+    def admit(self, subject: str = "", response: str = "", model: str = "") -> Lease:
+        """Bind a request to the version that answers it, whatever happens to the aliases meanwhile.
+
+        Args:
+            subject: the keyed hash of the caller's user id, who stays with one side of a rollout; may be empty.
+            response: the id of the response.
+            model: one release in memory that the request names, such as ``icons@3``; it is no part of a rollout then.
+
+        Raises:
+            RequestRejected: 503, no model is loaded yet.
+        """
+        stable = self.loaded
+        for pinned in tuple(self._memory.values()) if model else ():
+            if model in (pinned.ref, pinned.model.digest):
+                return Lease(pinned)
+        chosen = self.router.assign(subject, response) if self.router is not None else NO_ROLLOUT
+        candidate = self._memory.get(self.router.candidate) if chosen.arm is Arm.CANDIDATE and self.router else None
+        return Lease(candidate or stable, chosen.arm, chosen.rollout, chosen.propensity)
+
+    def subject(self, user: str) -> str:
+        """The keyed hash of a user id; empty for an empty one, and where no key can be made."""
+        if user and self._keyed is None:
+            with suppress(NotWritable):
+                self._keyed = KeyedHash(self.store.files)
+        return self._keyed.of_subject(user) if self._keyed is not None else ""
+
+    def is_loaded(self, number: int) -> bool:
+        """Whether a release is in memory."""
+        return number in self._memory
+
+    def status(self) -> ServerStatus:
+        """What this server reads, serves and loads."""
+        rollout = self.router.rollout if self.router is not None else None
+        candidate = self._failed.get(rollout.candidate, ("", 0.0))[0] if rollout is not None else ""
+        current = self._current
+        return ServerStatus(
+            self.server_id,
+            self.name,
+            self.live,
+            self.served,
+            self.loading,
+            self.started,
+            time.time(),
+            host=socket.gethostname(),
+            process=os.getpid(),
+            version=__version__,
+            resident=tuple(self._ref(number) for number in sorted(self._memory.copy())),
+            rollout=rollout.id if rollout is not None else "",
+            problem=self._distrust or self.load_error or candidate,
+            proved=current.ref if current is not None and current.number in self.proved else "",
+        )
 
     @property
     def current(self) -> LoadedModel | None:
@@ -161,7 +239,8 @@ class ModelFollower:
             problem, _ = self._failed.get(alias.number, ("", 0.0))
             self.load_error, self._reason = problem, problem or f"{self.live} is being loaded"
         previous = self.store.alias(self.name, PREVIOUS)
-        return self._next_load(alias.number, previous.number if previous else 0)
+        candidate = self.router.candidate if self.router is not None else 0
+        return self._next_load(alias.number, previous.number if previous else 0, candidate)
 
     def _trusted_alias(self) -> Alias | None:
         """The alias as it is now, in a state that has been compared with the journal and the decision."""
@@ -178,15 +257,19 @@ class ModelFollower:
             LOG.info("serving %s (loaded in %.1f s)", loaded.ref, loaded.load_seconds)
         self._current, self.load_error = loaded, ""
 
-    def _next_load(self, live: int, previous: int) -> int | None:
-        """The release to load next; forgets those in memory that neither serve nor may serve soon."""
+    def _next_load(self, live: int, previous: int, candidate: int = 0) -> int | None:
+        """The release to load next; forgets those in memory that neither serve nor may serve soon.
+
+        A request that was admitted holds its version until it is answered, so a forgotten one leaves after its last
+        request.
+        """
         served = self._current.number if self._current else 0
-        keep = {live, served, previous}
+        keep = {live, served, previous, candidate}
         spare = [number for number in self._memory if number not in keep]
         for number in spare if previous else spare[:-1]:
             del self._memory[number]
         now = time.monotonic()
-        for number in (live, previous):
+        for number in (live, candidate, previous):
             if number and number not in self._memory and now >= self._failed.get(number, ("", 0.0))[1]:
                 return number
         return None
@@ -221,10 +304,14 @@ class ModelFollower:
 
     def _load(self, number: int, start: float) -> LoadedModel:
         release = self.store.release(self.name, number)
+        require_ship(release, "served")
         self._verify_files(release.ref, release.model)
         self._check_wanted(number)
         model = open_stored(self.store, release.model, release.ref)
         host = remote_host_of(self.store.model_folder(release.model))
+        if not host:
+            replay_golden(self.store, release, model)
+            self.proved.add(number)
         return self._prepare(number, release.ref, release, model, start, host)
 
     def _verify_files(self, ref: str, digest: str) -> None:

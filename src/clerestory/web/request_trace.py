@@ -164,6 +164,9 @@ class TraceMiddleware:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", trace.request.encode())]
                 if trace.response:
                     message["headers"].append((b"clerestory-response", trace.response.encode()))
+                if trace.rollout:
+                    message["headers"].append((b"clerestory-arm", trace.arm.value.encode()))
+                    message["headers"].append((b"clerestory-propensity", f"{trace.propensity:g}".encode()))
             else:
                 trace.sent += len(message.get("body", b""))
             await send(message)

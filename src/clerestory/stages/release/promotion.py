@@ -88,7 +88,7 @@ def promote(
     release = store.resolve(ref).release
     if release is None:
         raise NotFound(f"{ref} is a model and not a release", f"run the gate on it: clerestory release gate {ref}")
-    _require_ship(release)
+    require_ship(release)
     current = store.alias(release.name, alias)
     unchanged = (
         current is not None and current.number == release.number and expected_generation in (None, current.generation)
@@ -166,7 +166,7 @@ def start_canary(ref: str, store: Store, plan: RolloutPlan, who: str = "", why: 
     release = store.resolve(ref).release
     if release is None:
         raise NotFound(f"{ref} is a model and not a release", f"run the gate on it: clerestory release gate {ref}")
-    _require_ship(release)
+    require_ship(release)
     live = store.alias(release.name, LIVE)
     if live is None:
         raise NotFound(
@@ -240,7 +240,7 @@ def check_live(name: str, alias: Alias | None, store: Store) -> None:
     if findings:
         raise IntegrityError(f"{name}@{LIVE} cannot be trusted: {findings[0].message}", findings[0].fix)
     if alias is not None:
-        _require_ship(store.release(name, alias.number), "served")
+        require_ship(store.release(name, alias.number), "served")
 
 
 def _ending_rollout(
@@ -282,7 +282,12 @@ def _require_reason(why: str) -> None:
         raise InputError("promoting or rolling back a release needs a reason", "give it: --why '...'")
 
 
-def _require_ship(release: Release, done: str = "promoted") -> None:
+def require_ship(release: Release, done: str = "promoted") -> None:
+    """Check that the gate has passed a release.
+
+    Raises:
+        Refused: it has not; names the first reason.
+    """
     decision = release.decision
     if decision.verdict == "ship":
         return

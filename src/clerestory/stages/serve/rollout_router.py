@@ -139,6 +139,12 @@ class RolloutRouter:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rollout", daemon=True)
 
+    @property
+    def candidate(self) -> int:
+        """The number of the release that is rolled out; 0 if none is."""
+        rollout = self.rollout
+        return rollout.candidate if rollout is not None else 0
+
     def assign(self, subject: str, response: str) -> Assignment:
         """Choose who answers a request.
 
