@@ -117,7 +117,7 @@ class ModelFollower:
         Args:
             subject: the keyed hash of the caller's user id, who stays with one side of a rollout; may be empty.
             response: the id of the response.
-            model: one release in memory that the request names, such as ``icons@3``; it is no part of a rollout then.
+            model: one release in memory that the request names, such as ``icons@3``; which no rollout concerns.
 
         Raises:
             RequestRejected: 503, no model is loaded yet.
