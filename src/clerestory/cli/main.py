@@ -125,6 +125,11 @@ SUBCOMMANDS = {
         "incidents": "What needs somebody: list, show, open, acknowledge, mitigate, resolve, postmortem.",
         "deliver": "Deliver the notifications of incidents that wait.",
         "drift": "Show what the drift monitors have seen, or replay a log or a folder of dated images.",
+        "feedback": "Show the quality in service by the time of the prediction, or add late labels.",
+        "requests": "List the requests that were answered, or write them to a CSV file.",
+        "trace": "Show what served a request: model, data, gate, approvals, feedback, incidents.",
+        "erase": "Erase the requests of one user, or one request, with their feedback.",
+        "corrections": "Decide about corrected captions and labels, and make a dataset version of them.",
     },
     "use": {
         "search": "Search images by text, in any phrasing, by other images, or by both.",
@@ -172,6 +177,11 @@ MODULES = {
     ("release", "licences"): "release_licences",
     ("watch", "drift"): "watch_drift",
     ("watch", "deliver"): "watch_deliver",
+    ("watch", "feedback"): "watch_feedback",
+    ("watch", "requests"): "watch_requests",
+    ("watch", "trace"): "watch_trace",
+    ("watch", "erase"): "watch_erase",
+    ("watch", "corrections"): "watch_corrections",
     **dict.fromkeys((("api-key", verb) for verb in ("create", "list", "rotate", "revoke")), "api_key"),
 }
 # What people call a command that has another name.

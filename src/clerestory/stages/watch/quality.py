@@ -1,8 +1,9 @@
 """Quality in service: late labels joined to the predictions they are about, by the time of the prediction.
 
 The period of an answer is that of its prediction, not of its label: otherwise the current figure would be that of the
-weeks whose labels happen to arrive now. Each figure has its completeness, the share of predictions with a label; with few
-labels, or with labels that people give only when something annoys them, the figure is not that of all predictions.
+weeks whose labels happen to arrive now. Each figure has its completeness, the share of predictions with a label; with
+few labels, or with labels that people give only when something annoys them, the figure is not that of all
+predictions.
 """
 
 from __future__ import annotations
