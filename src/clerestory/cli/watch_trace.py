@@ -17,9 +17,9 @@ def trace_(id: str, /, *, common: Common = PLAIN) -> int:
         id: Of the request or of the response, or the beginning of one. An exit code of 3 says that something which
             should be recorded is missing.
     """
-    from clerestory.apps.request_trace import trace_request  # here, because it is heavy
+    from clerestory.apps.response_origin import trace_response  # here, because it is heavy
 
-    trace = trace_request(open_store(common.home), id)
+    trace = trace_response(open_store(common.home), id)
     lines: list[str | Text] = [Text(trace.headline, "bold"), ""]
     for item in trace.items:
         lines.append(Text.assemble((f"{item.title}  ", "bold"), (item.answer, STYLES[item.state])))

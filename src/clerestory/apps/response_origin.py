@@ -34,7 +34,7 @@ MAX_INCIDENTS = 10
 INCIDENT_MARGIN_S = 3_600.0  # before an incident was opened: the problem may have begun then
 
 
-class TraceState(StrEnum):
+class OriginState(StrEnum):
     """What is known about one item of a trace."""
 
     KNOWN = "known"
@@ -43,7 +43,7 @@ class TraceState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class TraceItem:
+class OriginItem:
     """One question about an answer.
 
     Attributes:
@@ -57,14 +57,14 @@ class TraceItem:
 
     topic: str
     title: str
-    state: TraceState
+    state: OriginState
     answer: str
     link: str = ""
     lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class RequestTrace:
+class ResponseOrigin:
     """Where one answer came from.
 
     Attributes:
@@ -76,16 +76,16 @@ class RequestTrace:
 
     prediction: Prediction
     headline: str
-    items: tuple[TraceItem, ...]
+    items: tuple[OriginItem, ...]
     others: tuple[str, ...] = ()
 
     @property
-    def missing(self) -> tuple[TraceItem, ...]:
+    def missing(self) -> tuple[OriginItem, ...]:
         """What should be recorded, and is not."""
-        return tuple(item for item in self.items if item.state is TraceState.MISSING)
+        return tuple(item for item in self.items if item.state is OriginState.MISSING)
 
 
-def trace_request(store: Store, id: str) -> RequestTrace:
+def trace_response(store: Store, id: str) -> ResponseOrigin:
     """The origin of the answer to a request.
 
     Args:
@@ -121,7 +121,7 @@ def trace_request(store: Store, id: str) -> RequestTrace:
         _feedback(said),
         problems,
     )
-    return RequestTrace(item, headline, items, tuple(other for other in others if other != item.response))
+    return ResponseOrigin(item, headline, items, tuple(other for other in others if other != item.response))
 
 
 def when(at: float) -> str:
@@ -134,7 +134,7 @@ def iso(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
 
 
-def _request(item: Prediction) -> TraceItem:
+def _request(item: Prediction) -> OriginItem:
     sizes = [plural(item.inputs, "input")]
     if item.images:
         sizes.append(f"{plural(item.images, 'image')} with {item.pixels:,} pixels")
@@ -152,51 +152,51 @@ def _request(item: Prediction) -> TraceItem:
     if not item.finite:
         lines.append("an embedding was not finite or had length zero")
     lines.append("texts and images are not stored in the request log")
-    return TraceItem("request", "The request", TraceState.KNOWN, answer, lines=tuple(lines))
+    return OriginItem("request", "The request", OriginState.KNOWN, answer, lines=tuple(lines))
 
 
-def _model(store: Store, item: Prediction, release: Release | None) -> TraceItem:
+def _model(store: Store, item: Prediction, release: Release | None) -> OriginItem:
     title = "Which model answered?"
     link = f"/releases/{quote(item.name)}/{item.number}" if release else ""
     lines = [f"SHA-256 {item.model}"]
     if release is None:
         answer = f"{item.name}, which is not a release of this store, so nobody decided about it here."
-        state = TraceState.MISSING if item.number else TraceState.NONE
+        state = OriginState.MISSING if item.number else OriginState.NONE
         if item.number:
             answer = f"{item.name}@{item.number}, whose record cannot be read from this store."
-        return TraceItem("model", title, state, answer, link, tuple(lines))
+        return OriginItem("model", title, state, answer, link, tuple(lines))
     answer = f"{release.ref}, submitted by {release.who} on {format.when(release.when)}: “{release.why}”."
     if release.model != item.model:
         answer = f"{release.ref} is another model now: the request log has {short(item.model)}, the release "
         answer += f"{short(release.model)}. One of them was changed outside Clerestory."
-        return TraceItem("model", title, TraceState.MISSING, answer, link, tuple(lines))
+        return OriginItem("model", title, OriginState.MISSING, answer, link, tuple(lines))
     try:
         store.model_files(release.model)
     except ClerestoryError:
         lines.append("its files are no longer in this store")
-    return TraceItem("model", title, TraceState.KNOWN, answer, link, tuple(lines))
+    return OriginItem("model", title, OriginState.KNOWN, answer, link, tuple(lines))
 
 
-def _origin(store: Store, item: Prediction) -> list[TraceItem]:
+def _origin(store: Store, item: Prediction) -> list[OriginItem]:
     """The training run, and the data and models that it was made from."""
     components = components_of(store, item.model)
     view = provenance_view(components)
     is_known = any(part.role == "training data" for part in components)
-    state = TraceState.KNOWN if is_known else TraceState.MISSING
+    state = OriginState.KNOWN if is_known else OriginState.MISSING
     link = f"/releases/{quote(item.name)}/{item.number}" if item.number else ""
     lines = tuple(f"{part.role}: {part.name or short(part.digest)} {short(part.digest)}".strip() for part in components)
-    data = TraceItem("data", "What was it made from?", state, " ".join(view.lines), link, lines)
+    data = OriginItem("data", "What was it made from?", state, " ".join(view.lines), link, lines)
     run = training_of(store, item.model)
     if run is None:
         answer = "No training of this model is recorded in this store: it was trained elsewhere."
-        return [data, TraceItem("training", "Which training run?", TraceState.MISSING, answer)]
+        return [data, OriginItem("training", "Which training run?", OriginState.MISSING, answer)]
     facts = [f"{name}: {value}" for name, value in run.facts.items() if name in ("preset", "steps", "seed", "data")]
     answer = f"A run of {format.when(run.created)} that took {duration(run.cost.seconds)}."
     link = f"/evidence/{run.id}"
-    return [data, TraceItem("training", "Which training run?", TraceState.KNOWN, answer, link, tuple(facts))]
+    return [data, OriginItem("training", "Which training run?", OriginState.KNOWN, answer, link, tuple(facts))]
 
 
-def _evaluations(store: Store, release: Release | None, item: Prediction) -> TraceItem:
+def _evaluations(store: Store, release: Release | None, item: Prediction) -> OriginItem:
     title = "How was it evaluated?"
     ids = release.evidence if release else tuple(e.id for e in store.find_evidence("evaluate", model=item.model))
     lines, link, damaged = [], "", 0
@@ -215,49 +215,49 @@ def _evaluations(store: Store, release: Release | None, item: Prediction) -> Tra
         lines.append(f"{plural(damaged, 'piece')} of evidence cannot be read")
     if not lines:
         answer = "The decision rests on no evidence." if release else "No evaluation of this model is recorded."
-        return TraceItem("evaluation", title, TraceState.MISSING, answer)
+        return OriginItem("evaluation", title, OriginState.MISSING, answer)
     answer = f"{plural(len(ids), 'piece')} of evidence; each has its measurements with their intervals."
-    return TraceItem(
-        "evaluation", title, TraceState.MISSING if damaged else TraceState.KNOWN, answer, link, tuple(lines)
+    return OriginItem(
+        "evaluation", title, OriginState.MISSING if damaged else OriginState.KNOWN, answer, link, tuple(lines)
     )
 
 
-def _gate(release: Release | None, item: Prediction) -> TraceItem:
+def _gate(release: Release | None, item: Prediction) -> OriginItem:
     title = "What did the gate decide?"
     if release is None:
         answer = "The gate was never asked: this model was served without a release (serve --model)."
-        return TraceItem("gate", title, TraceState.MISSING if item.number else TraceState.NONE, answer)
+        return OriginItem("gate", title, OriginState.MISSING if item.number else OriginState.NONE, answer)
     decision = release.decision
     answer = f"“{VERDICT_TEXTS[decision.verdict]}”, by the policy {decision.policy} ({short(decision.policy_digest)})."
     lines = tuple(f"{reason.rule}: {format.outcome(reason.outcome)}. {reason.message}" for reason in decision.reasons)
     link = f"/releases/{quote(release.name)}/{release.number}"
-    return TraceItem("gate", title, TraceState.KNOWN, answer, link, lines or ("the policy has no rule",))
+    return OriginItem("gate", title, OriginState.KNOWN, answer, link, lines or ("the policy has no rule",))
 
 
-def _approvals(store: Store, release: Release | None) -> TraceItem:
+def _approvals(store: Store, release: Release | None) -> OriginItem:
     title = "Who approved it?"
     if release is None:
-        return TraceItem("approval", title, TraceState.NONE, "Nobody: only releases are approved.")
+        return OriginItem("approval", title, OriginState.NONE, "Nobody: only releases are approved.")
     view = approval_view(approvals_or_none(store, release))
     link = f"/releases/{quote(release.name)}/{release.number}"
     if view is None:
         answer = f"The approvals cannot be read; clerestory release verify {release.ref} says why."
-        return TraceItem("approval", title, TraceState.MISSING, answer, link)
+        return OriginItem("approval", title, OriginState.MISSING, answer, link)
     lines = []
     for role, person in view.people:
         notes = [each for each in (person.when, f"“{person.why}”" if person.why else "", person.void) if each]
         lines.append(f"{role}: {person.who}" + (f" ({', '.join(notes)})" if notes else ""))
-    state = {"no": TraceState.MISSING, "unsure": TraceState.MISSING, "plain": TraceState.NONE}.get(view.state)
+    state = {"no": OriginState.MISSING, "unsure": OriginState.MISSING, "plain": OriginState.NONE}.get(view.state)
     answer = " ".join(filter(None, (view.sentence, view.rule if view.is_required else "", view.notice)))
-    return TraceItem("approval", title, state or TraceState.KNOWN, answer, link, tuple(lines))
+    return OriginItem("approval", title, state or OriginState.KNOWN, answer, link, tuple(lines))
 
 
-def _promotion(store: Store, item: Prediction, release: Release | None) -> TraceItem:
+def _promotion(store: Store, item: Prediction, release: Release | None) -> OriginItem:
     """Who made the release live before the request."""
     title = "Who put it in service, and when?"
     if release is None:
         answer = "It was named when the server was started; no promotion is recorded."
-        return TraceItem("promotion", title, TraceState.NONE, answer)
+        return OriginItem("promotion", title, OriginState.NONE, answer)
     link = f"/releases?name={quote(item.name)}&journal=all"
     until, made = "", None
     for record in store.journal.records(f"{item.name}@"):
@@ -272,23 +272,23 @@ def _promotion(store: Store, item: Prediction, release: Release | None) -> Trace
         if item.arm is Arm.STABLE:
             answer = f"At that time the journal does not have {release.ref} as live. The alias may have moved while "
             answer += "the request was answered: a request uses one release from its beginning to its end."
-            return TraceItem("promotion", title, TraceState.MISSING, answer, link)
+            return OriginItem("promotion", title, OriginState.MISSING, answer, link)
         answer = f"{release.ref} was not live: it answered as the {item.arm} of a rollout."
-        return TraceItem("promotion", title, TraceState.NONE, answer, link)
+        return OriginItem("promotion", title, OriginState.NONE, answer, link)
     event = made.event
     answer = f"{event.who} {format.event(event.kind)} on {format.when(event.when)}: “{event.why}”."
     lines = (f"journal record {made.seq}", f"live {until}" if until else "it is live still")
-    return TraceItem("promotion", title, TraceState.KNOWN, answer, link, lines)
+    return OriginItem("promotion", title, OriginState.KNOWN, answer, link, lines)
 
 
-def _canary(connection: Connection, item: Prediction) -> TraceItem:
+def _canary(connection: Connection, item: Prediction) -> OriginItem:
     title = "Was it part of a rollout?"
     if not item.rollout:
-        return TraceItem("rollout", title, TraceState.NONE, "No: no other version was being tried at that time.")
+        return OriginItem("rollout", title, OriginState.NONE, "No: no other version was being tried at that time.")
     row = connection.execute(select(rollouts).where(rollouts.c.id == item.rollout)).first()
     if row is None:
         answer = f"Yes, of {item.rollout}, which is not recorded in this store."
-        return TraceItem("rollout", title, TraceState.MISSING, answer)
+        return OriginItem("rollout", title, OriginState.MISSING, answer)
     lines = [f"this answer is of the arm {item.arm}, chosen with probability {item.propensity:.3g}"]
     query = select(rollout_evidence).where(rollout_evidence.c.rollout == item.rollout)
     total: dict[str, float] = {}
@@ -297,16 +297,16 @@ def _canary(connection: Connection, item: Prediction) -> TraceItem:
     lines += [f"guardrail {name}: log e = {value:.2f}" for name, value in sorted(total.items())]
     answer = f"Yes: {row.name}@{row.candidate} was tried beside {row.name}@{row.stable}; the rollout is {row.state} "
     answer += f"with {100 * row.weight:.0f} % of the requests for the candidate."
-    return TraceItem("rollout", title, TraceState.KNOWN, answer, "", tuple(lines))
+    return OriginItem("rollout", title, OriginState.KNOWN, answer, "", tuple(lines))
 
 
-def _feedback(said: Sequence[Feedback]) -> TraceItem:
+def _feedback(said: Sequence[Feedback]) -> OriginItem:
     title = "What did people say about it?"
     if not said:
-        return TraceItem("feedback", title, TraceState.NONE, "Nobody has said anything about it.")
+        return OriginItem("feedback", title, OriginState.NONE, "Nobody has said anything about it.")
     lines = [feedback_words(each) for each in latest(said)[-MAX_FEEDBACK:]]
     answer = f"{plural(len(said), 'piece')} of feedback."
-    return TraceItem("feedback", title, TraceState.KNOWN, answer, "/feedback", tuple(lines))
+    return OriginItem("feedback", title, OriginState.KNOWN, answer, "/feedback", tuple(lines))
 
 
 def feedback_words(said: Feedback) -> str:
@@ -315,7 +315,7 @@ def feedback_words(said: Feedback) -> str:
     return f"{when(said.at)}: {said.kind} “{said.value}”{about}, from {said.source}"
 
 
-def _incidents(connection: Connection, item: Prediction) -> TraceItem:
+def _incidents(connection: Connection, item: Prediction) -> OriginItem:
     """The incidents of the model that were open when it answered, or soon after."""
     title = "Was there an incident?"
     query = (
@@ -330,11 +330,11 @@ def _incidents(connection: Connection, item: Prediction) -> TraceItem:
             covering.append(row)
     if not covering:
         answer = "No: no incident of this model was open at that time."
-        return TraceItem("incident", title, TraceState.NONE, answer, "/incidents")
+        return OriginItem("incident", title, OriginState.NONE, answer, "/incidents")
     lines = [f"incident {r.number}: {r.severity}, {r.state}, opened {when(r.opened)}" for r in covering]
     answer = f"Yes: {plural(len(covering), 'incident')} of this model covers that time, or began within an hour of it."
     link = f"/incidents/{covering[0].number}"
-    return TraceItem("incident", title, TraceState.KNOWN, answer, link, tuple(lines[:MAX_INCIDENTS]))
+    return OriginItem("incident", title, OriginState.KNOWN, answer, link, tuple(lines[:MAX_INCIDENTS]))
 
 
 def _time(record: JournalRecord) -> float:
