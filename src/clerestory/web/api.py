@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -48,7 +48,7 @@ async def embeddings(request: Request) -> Response:
                 trace.bind(RequestKind.EMBEDDINGS, server.follower.loaded)
                 value = await server.in_thread(lambda: json_object(body.content(), "input"))
                 loaded = admit(server, trace, RequestKind.EMBEDDINGS, *caller_of(value, request.headers))
-                wanted = await server.in_thread(embedding_request, value, server.store, loaded)
+                wanted = await server.in_thread(_parse, value, server, loaded, trace)
                 _occupy(place, trace, wanted.inputs)
                 tokens = await _count_tokens(server, loaded, wanted.inputs)
                 rows = await server.batcher.embed(embedder_of(loaded), wanted.inputs, wanted.dimensions, place)
@@ -126,6 +126,12 @@ def _check_content_type(request: Request) -> None:
     if charset not in CHARSETS:
         problem = f"the charset {charset[:40]!r} is not supported"
         raise RequestRejected(problem, "send JSON in UTF-8", 415, "unsupported_media_type")
+
+
+def _parse(body: Mapping[str, Any], server: ServerState, loaded: LoadedModel, trace: RequestTrace) -> EmbeddingRequest:
+    wanted = embedding_request(body, server.store, loaded)
+    trace.describe(input_hash=server.request_log.hash_of("input", *wanted.inputs))
+    return wanted
 
 
 async def _count_tokens(server: ServerState, loaded: LoadedModel, inputs: Sequence[str | bytes]) -> int:

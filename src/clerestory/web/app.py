@@ -29,6 +29,7 @@ from clerestory.store import Store
 from clerestory.web import (
     api,
     describe,
+    feedback,
     folder_describe,
     folder_duplicates,
     folder_images,
@@ -65,6 +66,7 @@ class _NumberConvertor(Convertor[int]):
 register_url_convertor("number", _NumberConvertor())
 LOG = logging.getLogger("clerestory.web")
 GOVERNANCE, GOVERNED = "clerestory.web.governance", "/governance/{name}/{number:number}"
+FEEDBACK_PAGE, TRACE_PAGE = "clerestory.web.feedback_page", "clerestory.web.trace_page"
 DATA, RELEASES, EVIDENCE = "clerestory.web.data", "clerestory.web.releases", "clerestory.web.evidence"
 
 
@@ -199,8 +201,16 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route(GOVERNED, _imported_later(GOVERNANCE, "check_again"), methods=["POST"]),
         Route("/evidence/{id}.json", _imported_later(EVIDENCE, "evidence_json"), methods=["GET"]),
         Route("/evidence/{id}", _imported_later(EVIDENCE, "evidence_page"), methods=["GET"]),
+        Route("/feedback", _imported_later(FEEDBACK_PAGE, "feedback_page"), methods=["GET"]),
+        Route("/feedback", feedback.say, methods=["POST"]),
+        Route("/feedback/received", feedback.received, methods=["GET"]),
+        Route("/feedback/corrections", _imported_later(FEEDBACK_PAGE, "decide"), methods=["POST"]),
+        Route("/trace", _imported_later(TRACE_PAGE, "find"), methods=["GET"]),
+        Route("/trace/{id:path}", _imported_later(TRACE_PAGE, "trace_page"), methods=["GET"]),
         Route("/images/{sample:path}", images.image, methods=["GET"]),
         Route("/v1/embeddings", api.embeddings, methods=["POST"]),
+        Route("/v1/feedback", feedback.feedback, methods=["POST"]),
+        Route("/v1/feedback/batch", feedback.feedback_batch, methods=["POST"]),
         Route("/v1/models", api.models, methods=["GET"]),
         Route("/v1/models/{model:path}", api.model, methods=["GET"]),
         Route("/openapi.json", api.openapi, methods=["GET"]),

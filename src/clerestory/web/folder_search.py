@@ -21,6 +21,7 @@ from clerestory.apps.query_match import QueryMatch
 from clerestory.apps.search import SearchHit
 from clerestory.apps.tags import Tag, reasons
 from clerestory.apps.training_reference import unlike_sentence
+from clerestory.core.codec import Tags
 from clerestory.core.errors import InputError, NotFound
 from clerestory.core.sample import Sample
 from clerestory.web import labels
@@ -29,6 +30,7 @@ from clerestory.web.folder_library import IndexedFolder
 from clerestory.web.folder_view import FolderImage, FolderView
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.query_images import QueryImage
+from clerestory.web.search import record_search
 from clerestory.web.state import ServerState, server_state
 from clerestory.web.views import page
 
@@ -153,6 +155,10 @@ async def search_page(request: Request) -> Response:
     heading, summary = _heading(query, result), _summary(query, result)
     levels = [each.confidence.level for each in result.views if each.confidence]
     unlike = unlike_sentence(*indexed.unlike, loaded.reference.data, "pictures")
+    response = ""
+    if not query.is_empty and result.views:
+        facts = Tags(by="text" if query.words else "image", likely=str(max(levels)) if levels else "not measured")
+        response = record_search(request, server, loaded, [query.text, *query.likes, *query.images], facts)
     return page(
         request,
         "folder.html",
@@ -163,6 +169,7 @@ async def search_page(request: Request) -> Response:
             "progress": progress_of(indexed),
             "query": query,
             "chips": chips,
+            "response": response,
             "view": view,
             "result": result,
             "heading": heading,

@@ -157,7 +157,7 @@ def _request() -> Json:
             "description": "one of the model's; the largest if null",
         },
         "encoding_format": {"enum": [*ENCODING_FORMATS, None]},
-        "user": {"description": "ignored"},
+        "user": {"description": "a user id of yours; the request log has a keyed hash of it, so that it can be erased"},
     }
     several = {"type": "array", "items": entry, "minItems": 1, "maxItems": MAX_INPUTS}
     return {**_object({"input": {"oneOf": [entry, several]}}, optional), "additionalProperties": False}

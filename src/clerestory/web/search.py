@@ -16,12 +16,15 @@ from clerestory.apps.folder_index import QueryPart, compose_query
 from clerestory.apps.folder_index.query import WITHOUT_WEIGHT, QueryWords, parse_query
 from clerestory.apps.search import SearchHit
 from clerestory.apps.training_reference import unlike_sentence
+from clerestory.core.codec import Tags
 from clerestory.core.errors import CapabilityError
 from clerestory.core.sample import Dataset, Sample
+from clerestory.store.operations.prediction import RequestKind
 from clerestory.web import labels
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.query_images import QueryImage
-from clerestory.web.state import server_state
+from clerestory.web.request_trace import request_trace
+from clerestory.web.state import ServerState, server_state
 from clerestory.web.views import page, url
 
 EXAMPLES = (
@@ -76,6 +79,23 @@ def example_queries(data: Dataset | None) -> Sequence[str]:
     return list(short)[:: max(1, len(short) // len(EXAMPLES))][: len(EXAMPLES)]
 
 
+def record_search(request: Request, server: ServerState, loaded: LoadedModel, parts: Sequence[str], facts: Tags) -> str:
+    """Put what is known of a search into the record of its request; the id of the response.
+
+    Args:
+        request: the request.
+        server: its server.
+        loaded: the model that answered.
+        parts: the words and the ids of images that were searched with; only their keyed hash is recorded.
+        facts: further properties.
+    """
+    trace = request_trace(request)
+    trace.bind(RequestKind.SEARCH, loaded)
+    log = server.request_log
+    trace.describe(inputs=len(parts), characters=len(parts[0]), input_hash=log.hash_of("search", *parts), facts=facts)
+    return trace.response
+
+
 async def search_page(request: Request) -> Response:
     """The search page in all its states: no query, by text, by image, no results."""
     server = server_state(request)
@@ -127,9 +147,14 @@ async def search_page(request: Request) -> Response:
         views = [SearchHitView(sample, None) for sample in searcher.spread(PAGE_SIZE, wanted.style)]
     seconds = time.perf_counter() - start
     searched = bool(wanted.query or like or mine)
+    levels = [view.confidence.level for view in views if view.confidence]
+    response = ""
+    if searched:
+        facts = Tags(by="image" if like or mine else "text", likely=str(max(levels)) if levels else "not measured")
+        parts = [wanted.query or wanted.like or (mine.id if mine else "")]
+        response = record_search(request, server, loaded, parts, facts)
     summary = _summary(len(views), searcher.size(wanted.style), seconds, searched)
     heading = _heading(wanted, like or mine, bool(views))
-    levels = [view.confidence.level for view in views if view.confidence]
     if mine and mine.unlike:
         warning = unlike_sentence(1, 1, loaded.reference.data, "pictures")
     else:
@@ -148,6 +173,8 @@ async def search_page(request: Request) -> Response:
             "group_title": group_title,
             "examples": example_queries(server.data),
             "hits": views,
+            "response": response,
+            "back": url("/", q=wanted.query, like=wanted.like, image=wanted.image, style=wanted.style),
             "heading": heading,
             "summary": summary,
             "announcement": f"{heading}: {summary}" if searched else "",

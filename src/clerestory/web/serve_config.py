@@ -13,6 +13,8 @@ from typing import Annotated
 from clerestory.core.settings import Range, check_settings
 from clerestory.stages.serve.access_config import AccessConfig
 from clerestory.stages.serve.config import BatchConfig, QueueConfig, Seconds
+from clerestory.store.operations.recorder import MAX_WAITING
+from clerestory.web.request_log import FeedbackConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,17 @@ class BodyConfig:
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
-    """The access log.
+    """The access log, and the request log in the database, which has no text and no image.
 
     Attributes:
         access: where one JSON line for each request goes: stderr, off, or the path of a file, to which lines are added.
+        retention_days: how long the rows of the request log are stored; those with feedback stay as long as that does.
+        max_waiting: rows of the request log that wait to be written; further ones are dropped and counted.
     """
 
     access: str = "stderr"
+    retention_days: Annotated[int, Range(1, 3_650)] = 30
+    max_waiting: Annotated[int, Range(1, 1_000_000)] = MAX_WAITING
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -77,8 +83,9 @@ class ServeConfig:
         queue: what may wait for the model.
         batch: what goes through the model together.
         body: the bodies of requests.
-        log: the access log.
+        log: the access log and the request log.
         access: who may use the server, how much, and which proxies stand in front of it.
+        feedback: what people say about answers.
     """
 
     http: HttpConfig = field(default_factory=HttpConfig)
@@ -87,3 +94,4 @@ class ServeConfig:
     body: BodyConfig = field(default_factory=BodyConfig)
     log: LogConfig = field(default_factory=LogConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)

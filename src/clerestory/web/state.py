@@ -24,6 +24,7 @@ from clerestory.web.observers import ObserverList
 from clerestory.web.query_images import QueryImages
 from clerestory.web.report_cache import ReportCache
 from clerestory.web.request_body import ByteBudget
+from clerestory.web.request_log import RequestLog
 from clerestory.web.review_files import ReviewFiles
 from clerestory.web.reviews import FolderQueue, Reviews
 from clerestory.web.serve_config import ServeConfig
@@ -54,6 +55,7 @@ class ServerState:
         caption_seconds: how long the captions of one image take.
         reviews: captions under review.
         observers: receive the record of each answered request.
+        request_log: the first of them, and what writes feedback.
         query_images: images that visitors search with.
         thumbnails: small copies of large images.
         reports: the pages of whole reports.
@@ -78,6 +80,7 @@ class ServerState:
     batcher: MicroBatcher = field(init=False)
     body_budget: ByteBudget = field(init=False)
     reviews: Reviews = field(init=False)
+    request_log: RequestLog = field(init=False)
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "requests"))
     _image_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "pictures"))
 
@@ -87,6 +90,9 @@ class ServerState:
         self.batcher = MicroBatcher(self.queue, self.config.batch)
         self.body_budget = ByteBudget(self.config.body.memory_bytes)
         self.reviews = Reviews(ReviewFiles(self.store.files / "reviews"))
+        log = self.config.log
+        self.request_log = RequestLog(self.store, log.retention_days, log.max_waiting, self.config.feedback)
+        self.observers.append(self.request_log)
 
     async def in_thread(self, job: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the work of reading or writing a request in a thread, one job at a time.
