@@ -1,7 +1,7 @@
 """Corrected captions and labels on their way into the data: decided by a person, written as a new version, measured.
 
-A correction needs its image: it is a sample of a dataset, or it was kept because the setting says so. What is accepted
-becomes a new version of that dataset; the dataset itself is never changed.
+A correction needs its image: it is a sample of a dataset, or it was kept because the setting says so. An accepted
+one becomes part of a new version of that dataset; the dataset itself is never changed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NO_IMAGE = "its image was not kept, so it cannot become a sample"
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A corrected caption or label, with what is known about its image.
+    """A corrected caption or label, with the facts about its image.
 
     Attributes:
         feedback: what somebody said; its position is the number of the correction.
@@ -123,7 +123,7 @@ class CorrectionEffect:
             text += f"; {plural(self.broken, 'case')} that {'was' if self.broken == 1 else 'were'} right "
             text += f"{'is' if self.broken == 1 else 'are'} wrong now"
         if self.trained_on_them:
-            text += ". It was trained on these pictures, so this does not say how it does on others"
+            text += ". It was trained on these images, so this does not say how it does on others"
         return text + "."
 
 

@@ -1,6 +1,6 @@
 """The origin of one answer: which release computed it, what that was made from, who approved it, and what followed.
 
-Everything is read from the store; what is not recorded is listed as missing, with the reason.
+Everything is read from the store; gaps are listed as missing, with the reason.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ INCIDENT_MARGIN_S = 3_600.0  # before an incident was opened: the problem may ha
 
 
 class OriginState(StrEnum):
-    """What is known about one item of a trace."""
+    """Whether one item of a trace is known."""
 
     KNOWN = "known"
     NONE = "none"  # there is none, as is usual

@@ -80,7 +80,7 @@ def example_queries(data: Dataset | None) -> Sequence[str]:
 
 
 def record_search(request: Request, server: ServerState, loaded: LoadedModel, parts: Sequence[str], facts: Tags) -> str:
-    """Put what is known of a search into the record of its request; the id of the response.
+    """Put the facts of a search into the record of its request; the id of the response.
 
     Args:
         request: the request.
