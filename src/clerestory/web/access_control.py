@@ -61,7 +61,10 @@ SCOPE_RULES = (
     ScopeRule("/duplicates.csv", KeyScope.INFER),
     ScopeRule("/describe", KeyScope.INFER),
     ScopeRule("/images", KeyScope.INFER),
-    ScopeRule("/feedback", KeyScope.FEEDBACK),
+    ScopeRule("/feedback/received", KeyScope.FEEDBACK),
+    ScopeRule("/feedback/corrections", KeyScope.AUDIT),
+    ScopeRule("/feedback", KeyScope.FEEDBACK, ("POST",)),
+    ScopeRule("/feedback", KeyScope.AUDIT, READ),  # the page has what everybody wrote
     ScopeRule("/releases", KeyScope.REGISTRY_READ, READ),
     ScopeRule("/releases", KeyScope.PROMOTE, ("POST",)),
     ScopeRule("/channel", KeyScope.REGISTRY_READ, READ),

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from clerestory.apps.feedback_intake import parse_feedback, problem_of
 from clerestory.core.errors import Conflict, InputError, NotFound
 from clerestory.store.operations.feedback import Feedback, Recorded, check_feedback
+from clerestory.web.access_control import ENTRY
 from clerestory.web.json_body import parse_json
 from clerestory.web.request_body import read_body
 from clerestory.web.security import RequestRejected
@@ -188,8 +189,8 @@ def _parse_all(rows: Sequence[Any]) -> list[Feedback | InputError]:
 
 def _own_key(request: Request, item: Feedback) -> Feedback:
     """The feedback with the key of its sender: two senders may use the same one."""
-    sender = str(request.scope.get("clerestory.api_key", ""))
-    return replace(item, key=f"{sender}:{item.key}"[-128:]) if sender else item
+    admitted = request.scope.get(ENTRY)
+    return replace(item, key=f"{admitted.key.id}:{item.key}"[-128:]) if admitted and item.key else item
 
 
 def _status(error: Exception) -> tuple[int, str]:
