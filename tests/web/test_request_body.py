@@ -22,9 +22,10 @@ from tests.web.small_server import running
 
 from clerestory.store import open_store
 from clerestory.web import create_app, request_body
+from clerestory.web.http_protocol import READ_BYTES, BoundedHttpProtocol
 from clerestory.web.request_body import MIN_BYTES_PER_SECOND, SMALL_BODY_BYTES, STALL_SECONDS, ByteBudget, body_chunks
 from clerestory.web.security import RequestRejected
-from clerestory.web.server import READ_BYTES, _Http, server_config
+from clerestory.web.server import server_config
 
 AS_JSON = {"content-type": "application/json"}
 HEAD = b"POST %s HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\nContent-Type: %s\r\n%s\r\n"
@@ -151,7 +152,7 @@ def test_a_body_in_chunks_of_one_byte_is_read_in_small_pieces(base: str) -> None
 def test_no_more_than_a_small_piece_is_parsed_between_two_turns_of_the_event_loop(app: Starlette) -> None:
     sizes: list[int] = []
 
-    class Recorder(_Http):
+    class Recorder(BoundedHttpProtocol):
         def data_received(self, data: bytes) -> None:
             sizes.append(len(data))
 

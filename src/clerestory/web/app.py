@@ -41,6 +41,7 @@ from clerestory.web import (
 )
 from clerestory.web.access import AccessMiddleware
 from clerestory.web.draining import DrainMiddleware
+from clerestory.web.embeddings import EmbeddingsEndpoint
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
 from clerestory.web.model_follower import FixedModel, ModelFollower
@@ -172,6 +173,7 @@ def _imported_later(module: str, name: str) -> Callable[[Request], Awaitable[Res
 
 def _routes(with_folder: bool) -> list[Route | Mount]:
     return [
+        Route("/v1/embeddings", EmbeddingsEndpoint(), methods=["POST"]),  # first: the routes are tried in order
         Route("/", folder_search.search_page if with_folder else search.search_page, methods=["GET"]),
         Route("/", image_query.upload, methods=["POST"]),
         Route("/query-images/{image}.webp", image_query.preview, methods=["GET"]),
@@ -208,7 +210,6 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route("/trace", _imported_later(TRACE_PAGE, "find"), methods=["GET"]),
         Route("/trace/{id:path}", _imported_later(TRACE_PAGE, "trace_page"), methods=["GET"]),
         Route("/images/{sample:path}", images.image, methods=["GET"]),
-        Route("/v1/embeddings", api.embeddings, methods=["POST"]),
         Route("/v1/feedback", feedback.feedback, methods=["POST"]),
         Route("/v1/feedback/batch", feedback.feedback_batch, methods=["POST"]),
         Route("/v1/models", api.models, methods=["GET"]),

@@ -39,7 +39,7 @@ def parse_embedding_request(content: bytes, store: Store, loaded: LoadedModel) -
 
 
 def embedding_request(body: Mapping[str, Any], store: Store, loaded: LoadedModel) -> EmbeddingRequest:
-    """The request in a JSON object; as ``parse_embedding_request``."""
+    """The request that a JSON object is; as ``parse_embedding_request``."""
     check_parameters(body, PARAMETERS)
     inputs = _input_list(body.get("input"))
     dimensions = _dimensions(body.get("dimensions"), loaded)
@@ -59,10 +59,9 @@ def check_model(ref: object, store: Store, loaded: LoadedModel) -> None:
     Raises:
         RequestRejected: 404.
     """
-    release = loaded.release
-    names = {loaded.ref, loaded.model.digest} | ({release.name, f"{release.name}@live"} if release else set())
-    if ref is None or ref == "" or (isinstance(ref, str) and ref in names):
+    if is_loaded(ref, loaded):
         return
+    release = loaded.release
     fix = f"use {loaded.ref}{f' or {release.name}@live' if release else ''}, or omit model"
     if not isinstance(ref, str):
         raise RequestRejected("model is not a string", fix, code="invalid_type", param="model")
@@ -76,6 +75,11 @@ def check_model(ref: object, store: Store, loaded: LoadedModel) -> None:
     except InputError:
         pass
     raise RequestRejected(problem, fix, 404, "not_found", code="model_not_found", param="model")
+
+
+def is_loaded(ref: object, loaded: LoadedModel) -> bool:
+    """Whether a reference names the loaded model, as far as that can be said without the store."""
+    return ref is None or ref == "" or (isinstance(ref, str) and ref in loaded.names)
 
 
 def embedder_of(loaded: LoadedModel) -> Embedder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from clerestory import models
@@ -18,7 +19,7 @@ from clerestory.models.text_tower import MAX_TOKENS
 from clerestory.web.search_index import ImageSearcher
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+@dataclass(frozen=True, eq=False)
 class LoadedModel:
     """A loaded model with its index; a request uses one from start to end, even if the model is swapped meanwhile.
 
@@ -48,12 +49,18 @@ class LoadedModel:
     remote_host: str = ""
     unlike: tuple[int, int] = (0, 0)
 
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The references that name it whatever else is in the store."""
+        release = self.release
+        return frozenset({self.ref, self.model.digest} | ({release.name, f"{release.name}@live"} if release else set()))
+
     @property
     def number(self) -> int:
         """The number of its release; 0 for any other model."""
         return self.release.number if self.release is not None else 0
 
-    @property
+    @cached_property
     def embedder(self) -> Embedder | None:
         """The model if it is an Embedder."""
         return self.model if isinstance(self.model, Embedder) else None

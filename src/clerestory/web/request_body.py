@@ -11,12 +11,14 @@ from contextlib import asynccontextmanager
 from typing import IO
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive, Scope
 
 from clerestory.web.security import RequestRejected
 
 STALL_SECONDS = 30.0
 MIN_BYTES_PER_SECOND = 100_000
 SMALL_BODY_BYTES = 128_000
+ARRIVED = "clerestory.arrived"  # in the scope: the size of a body that has arrived; absent while it has not
 ENCODINGS = ("identity", "gzip", "deflate")
 MAX_COMPRESSION = 1_032  # of deflate: no body grows by more
 
@@ -176,6 +178,24 @@ class ByteBudget:
             self._freed.set()
 
 
+async def arrived_body(scope: Scope, receive: Receive, limit: int) -> bytes | None:
+    """The body, if all of it has arrived with the headers and it has at most ``limit`` bytes; else nothing is read."""
+    if scope.get(ARRIVED, limit + 1) > limit:
+        return None
+    message = await receive()
+    return message.get("body", b"") if message["type"] == "http.request" else None
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A channel that begins with a body that was read already."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replaying() -> Message:
+        return first.pop() if first else await receive()
+
+    return replaying
+
+
 def timeout_of(request: Request) -> float | None:
     """The seconds of the header ``X-Request-Timeout``; None without one.
 
@@ -183,8 +203,11 @@ def timeout_of(request: Request) -> float | None:
         RequestRejected: 400 if it is not a positive number.
     """
     value = request.headers.get("x-request-timeout")
-    if value is None:
-        return None
+    return None if value is None else parse_timeout(value)
+
+
+def parse_timeout(value: str) -> float:
+    """The seconds of a header ``X-Request-Timeout``; as ``timeout_of``."""
     try:
         seconds = float(value)
     except ValueError:

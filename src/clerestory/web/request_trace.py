@@ -133,7 +133,12 @@ class RequestTrace:
 
 def request_trace(request: Request) -> RequestTrace:
     """The record of a request."""
-    trace = request.scope[TRACE]
+    return trace_of(request.scope)
+
+
+def trace_of(scope: Scope) -> RequestTrace:
+    """The record of the request of a scope."""
+    trace = scope[TRACE]
     assert isinstance(trace, RequestTrace)
     return trace
 

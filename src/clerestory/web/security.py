@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clerestory.core.errors import InputError
@@ -35,6 +36,11 @@ SECURITY_HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
+
+
+_ADDED = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
+_ADDED.append((b"cache-control", b"no-store"))
+_CLOSE = (b"connection", b"close")
 
 
 class RequestRejected(InputError):
@@ -119,13 +125,12 @@ class SecurityMiddleware:
 
         async def secured_send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
+                given = message.get("headers", ())
+                names = {name.lower() for name, _ in given}
                 if not body_complete:
                     # The response precedes the end of the body: close, or the server would read and discard the rest.
-                    headers["connection"] = "close"
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
+                    given = [*((name, value) for name, value in given if name.lower() != b"connection"), _CLOSE]
+                message["headers"] = [*given, *(each for each in _ADDED if each[0] not in names)]
             await send(message)
 
         rejection = self._check(scope)
@@ -135,17 +140,24 @@ class SecurityMiddleware:
             await send_rejection(scope, secured_send, rejection, request_id(scope))
 
     def _check(self, scope: Scope) -> RequestRejected | None:
-        headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        name = host_name(host)
-        if name not in LOOPBACK_NAMES and not (name and self._accepts_host(name)):
+        host, site, origin = "", None, None
+        for name, value in reversed(scope["headers"]):  # of several, the first one counts
+            if name == b"host":
+                host = value.decode("latin-1")
+            elif name == b"sec-fetch-site":
+                site = value.decode("latin-1")
+            elif name == b"origin":
+                origin = value.decode("latin-1")
+        name_of_host = host_name(host)
+        if name_of_host not in LOOPBACK_NAMES and not (name_of_host and self._accepts_host(name_of_host)):
             return RequestRejected(
                 f"the host name {host[:80]!r} is not accepted",
                 "open http://localhost or http://127.0.0.1 with the server's port, or name the host in access.hosts",
                 status=421,
                 kind="wrong_host",
             )
-        if scope["method"] not in SAFE_METHODS and not self._is_own_origin(scope, headers, host):
+        is_own = (origin or "").lower() in self._origins or _same_origin(scope, host, site, origin)
+        if scope["method"] not in SAFE_METHODS and not is_own:
             return RequestRejected(
                 "this request came from another site",
                 "send it from a page of this server",
@@ -154,10 +166,8 @@ class SecurityMiddleware:
             )
         return None
 
-    def _is_own_origin(self, scope: Scope, headers: Headers, host: str) -> bool:
-        return headers.get("origin", "").lower() in self._origins or _same_origin(scope, headers, host)
 
-
+@lru_cache(maxsize=256)
 def host_name(host: str) -> str:
     """The host name in a ``Host`` header, ``::1`` for ``[::1]:8000``; empty if the header is malformed."""
     try:
@@ -171,8 +181,7 @@ def is_browser_request(headers: Headers) -> bool:
     return "origin" in headers or "sec-fetch-site" in headers
 
 
-def _same_origin(scope: Scope, headers: Headers, host: str) -> bool:
-    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+def _same_origin(scope: Scope, host: str, site: str | None, origin: str | None) -> bool:
     if site is not None:
         return site == "same-origin" or (site == "none" and origin is None)
     if origin is not None:

@@ -44,9 +44,14 @@ RELEASE_HEADER = "clerestory-release"
 HEADER_SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
+@lru_cache(maxsize=64)
+def _quoted(ref: str) -> str:
+    return quote(ref, safe=HEADER_SAFE)
+
+
 def release_header(ref: str) -> dict[str, str]:
     """The header that names the answering model; characters that no header may have are percent-encoded."""
-    return {RELEASE_HEADER: quote(ref, safe=HEADER_SAFE)}
+    return {RELEASE_HEADER: _quoted(ref)}
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,94 @@
+"""HTTP/1.1 for strangers: bounded headers, bodies in small pieces, and word of a client that is gone.
+
+uvicorn's protocol with the parser of Node.js (``httptools``), which takes a quarter of the time of the one in Python.
+The parser itself has no limit of the size of headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from clerestory.web.request_body import ARRIVED
+
+READ_BYTES = 16_384
+MAX_HEADER_BYTES = 32_768
+MAX_HEADERS = 256
+GRACE_SECONDS = 2.0  # for the first request of a connection that was just opened
+ON_CLIENT_GONE = "clerestory.on_client_gone"  # in the scope: registers what is called when the connection is lost
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: 43\r\nconnection: close\r\n\r\nthe headers of the request are too large.\n\n"
+)
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """HTTP/1.1, read in small pieces: a large one full of tiny chunks would keep the event loop busy for long."""
+
+    _header_bytes = 0
+    _in_headers = True
+    _gone: Callable[[], None] | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
+        """Begin a connection."""
+        if hasattr(transport, "max_size"):  # of asyncio's transports
+            transport.max_size = READ_BYTES
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse the next bytes; a request with headers beyond the limits is answered 431, and the connection closed."""
+        for start in range(0, len(data), READ_BYTES):
+            if self.transport.is_closing():
+                return
+            piece = data[start : start + READ_BYTES] if len(data) > READ_BYTES else data
+            if self._in_headers:
+                self._header_bytes += len(piece)
+            super().data_received(piece)
+            if self._in_headers and self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+                self._reject()
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self._in_headers, self._header_bytes = True, 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take in one header; those beyond the limit are not kept."""
+        if len(self.headers) < MAX_HEADERS:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer."""
+        self._in_headers = False
+        self.scope[ON_CLIENT_GONE] = self._on_client_gone  # type: ignore[literal-required]  # uvicorn's type of a scope is closed
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note in the scope that the body has arrived, if nobody has begun to read it."""
+        self._in_headers, self._header_bytes = True, 0
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.scope[ARRIVED] = len(self.cycle.body)  # type: ignore[literal-required]  # as above
+        super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection, and tell the request under way."""
+        super().connection_lost(exc)
+        gone, self._gone = self._gone, None
+        if gone is not None and self.cycle is not None and not self.cycle.response_complete:
+            gone()
+
+    def shutdown(self) -> None:
+        """As in uvicorn, but a connection that was just opened may still send its request."""
+        if self.cycle is None and not self.transport.is_closing():
+            self.loop.call_later(GRACE_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
+
+    def _on_client_gone(self, call: Callable[[], None] | None) -> None:
+        self._gone = call
+
+    def _reject(self) -> None:
+        self.transport.write(_TOO_LARGE)
+        self.transport.close()
