@@ -212,7 +212,7 @@ def postmortem_(
     Args:
         number: Of the incident.
         out: Write the draft to this file, such as postmortem.md (default: print it).
-        done: Record that the postmortem is finished: where it is, or the lesson of it. The incident must be resolved.
+        done: Record that the postmortem is finished: where it is, or a summary. The incident must be resolved.
         who: The person (default: $CLERESTORY_WHO or the login name).
         force: Overwrite the file of --out.
     """
