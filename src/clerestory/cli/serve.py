@@ -83,7 +83,11 @@ def serve_(
 def _announce(url: str, config: ServeConfig, access: AccessControl, common: Common) -> None:
     """Print the settings in effect, and where the server listens."""
     tables = encode(config)
+    for channel in tables["notify"]:
+        common.out.write_line(f"  notify: {channel['name']} ({channel['kind']})")
     for table, values in tables.items():
+        if not isinstance(values, dict):
+            continue
         given = ", ".join(f"{name} {value}" for name, value in values.items())
         common.out.write_line(f"{table:>8}: {given}")
     common.out.write_line(access.start_line())

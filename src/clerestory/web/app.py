@@ -44,6 +44,7 @@ from clerestory.web.draining import DrainMiddleware
 from clerestory.web.embeddings import EmbeddingsEndpoint
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
+from clerestory.web.incident_service import IncidentService
 from clerestory.web.model_follower import FixedModel, ModelFollower
 from clerestory.web.request_trace import TraceMiddleware
 from clerestory.web.security import SecurityMiddleware
@@ -131,6 +132,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     server.observers.start()
     heartbeat = Heartbeat(server.store, server.follower.status)
     heartbeat.start()
+    watch = IncidentService(server.store, server.config)
+    watch.start()
     following = asyncio.create_task(server.follower.follow())
     watching_keys = asyncio.create_task(server.access.follow())
     await asyncio.to_thread(server.reviews.files.remove_untouched)
@@ -150,6 +153,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
                 await task
         await asyncio.to_thread(server.follower.close)
         await asyncio.to_thread(heartbeat.close)
+        await asyncio.to_thread(watch.close)
         await asyncio.to_thread(server.close)
 
 

@@ -15,6 +15,8 @@ from clerestory.stages.serve.access_config import AccessConfig
 from clerestory.stages.serve.config import BatchConfig, QueueConfig, Seconds
 from clerestory.store.operations.recorder import MAX_WAITING
 from clerestory.web.request_log import FeedbackConfig
+from clerestory.stages.watch.checks import IncidentConfig
+from clerestory.stages.watch.notify.config import NotifyChannel, check_channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class ServeConfig:
         log: the access log and the request log.
         access: who may use the server, how much, and which proxies stand in front of it.
         feedback: what people say about answers.
+        incidents: what opens an incident.
+        notify: the channels of notification, one table [[notify]] for each.
     """
 
     http: HttpConfig = field(default_factory=HttpConfig)
@@ -95,3 +99,8 @@ class ServeConfig:
     log: LogConfig = field(default_factory=LogConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
     feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    incidents: IncidentConfig = field(default_factory=IncidentConfig)
+    notify: tuple[NotifyChannel, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_channels(self.notify)

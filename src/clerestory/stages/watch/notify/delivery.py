@@ -76,7 +76,6 @@ class Deliverer:
 
     def start(self) -> None:
         """Begin to deliver, in threads of its own."""
-        self.store.database.ensure_operations()
         jobs: list[tuple[str, Callable[[], bool]]] = [("route", self.route)]
         jobs += [(channel.name, partial(self.deliver, channel)) for channel in self.channels]
         for name, job in jobs:
@@ -216,6 +215,7 @@ class Deliverer:
     def _loop(self, job: Callable[[], bool]) -> None:
         while not self._stop.is_set():
             try:
+                self.store.database.ensure_operations()
                 busy = job()
             except ClerestoryError as error:  # a full disk, a locked database: the row is there when it is over
                 LOG.warning("notifications wait: %s", error.message)

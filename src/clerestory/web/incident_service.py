@@ -1,0 +1,43 @@
+"""The part of a server that opens incidents and delivers notifications, in threads beside the requests."""
+
+from __future__ import annotations
+
+import logging
+
+from clerestory.apps.incident_actions import rollback_action
+from clerestory.core.errors import ClerestoryError
+from clerestory.stages.watch.checks import StoreChecks
+from clerestory.stages.watch.incident_policy import load_incident_policy, policy_in
+from clerestory.stages.watch.notify.delivery import Deliverer
+from clerestory.store import Store
+from clerestory.web.serve_config import ServeConfig
+
+LOG = logging.getLogger("clerestory.web")
+
+
+class IncidentService:
+    """Checks of the store, and delivery of notifications.
+
+    Args:
+        store: holds the incidents, and ``incidents.toml`` in its folder if there is one.
+        config: of the server: the limits of the checks and the channels.
+    """
+
+    def __init__(self, store: Store, config: ServeConfig) -> None:
+        try:
+            policy, _ = policy_in(store.home)
+        except ClerestoryError as error:  # the model is served all the same
+            LOG.error("%s; the included policy of incidents applies", error)
+            policy = load_incident_policy()
+        self._checks = StoreChecks(store, config.incidents)
+        self._deliverer = Deliverer(store, config.notify, policy, rollback_action(store))
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._checks.start()
+        self._deliverer.start()
+
+    def close(self) -> None:
+        """Stop; what is not delivered waits in the outbox."""
+        self._checks.close()
+        self._deliverer.close()
