@@ -12,7 +12,7 @@ from tests.support.released_store import edit_alias, released_store
 
 from clerestory.stages.watch.checks import IncidentConfig, StoreChecks, check_store, lower_bound
 from clerestory.store import Store, open_store
-from clerestory.store.operations.feedback import Feedback, FeedbackKind, add_feedback
+from clerestory.store.operations.feedback import Feedback, FeedbackKind, add_feedback, check_feedback
 from clerestory.store.operations.incidents import AlertKind, IncidentSeverity, incidents
 from clerestory.store.operations.outbox import enqueue
 from clerestory.store.operations.prediction import Prediction, RequestKind, new_response_id
@@ -69,7 +69,11 @@ def test_few_requests_are_not_judged_and_bad_embeddings_are_failures(store: Stor
 
 def test_answers_that_people_call_wrong(store: Store) -> None:
     made = serve(store, 60)
-    said = [Feedback(each.response, FeedbackKind.THUMBS, "down" if i < 40 else "up") for i, each in enumerate(made)]
+    values = ["down" if i < 40 else "up" for i in range(60)]
+    said = [
+        check_feedback(Feedback(each.response, FeedbackKind.THUMBS, value))
+        for each, value in zip(made, values, strict=True)
+    ]
     with store.database.writing() as connection:
         add_feedback(connection, said, time.time())
     assert kinds(store) == {AlertKind.FEEDBACK}
@@ -87,7 +91,7 @@ def test_notifications_that_wait_and_a_disk_that_is_full(store: Store) -> None:
     with store.database.writing() as connection:
         enqueue(connection, "a", "pager", {}, at=time.time() - 3_600)
     assert kinds(store) == {AlertKind.OUTBOX}
-    assert kinds(store, IncidentConfig(min_free_bytes=10**18)) == {AlertKind.OUTBOX, AlertKind.DISK}
+    assert kinds(store, IncidentConfig(min_free_bytes=10**15)) == {AlertKind.OUTBOX, AlertKind.DISK}
 
 
 def test_an_alias_that_was_changed_in_the_database(store: Store, tmp_path: Path) -> None:
