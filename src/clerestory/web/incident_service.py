@@ -38,6 +38,6 @@ class IncidentService:
         self._deliverer.start()
 
     def close(self) -> None:
-        """Stop; what is not delivered waits in the outbox."""
+        """Stop; undelivered notifications wait in the outbox."""
         self._checks.close()
         self._deliverer.close()
