@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.support.images import solid_image
 from tests.support.memory import memory, peak_of
 from clerestory.data.images import check_image, decode_image
-from clerestory.models.processor import pad_to_square
+from clerestory.models.pixels import pad_to_square
 
 def use(file):
     content = file.read_bytes()

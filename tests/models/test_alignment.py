@@ -23,7 +23,8 @@ from clerestory.models.adapters.hf_chat import ChatModel
 from clerestory.models.adapters.hf_dual import DualEncoder
 from clerestory.models.alignment import ALIGNMENT, align_parameters, aligned
 from clerestory.models.starter import starter_folder
-from clerestory.models.text_tower import WEIGHTS, TextTower
+from clerestory.models.text_tower import TextTower
+from clerestory.models.text_tower_files import WEIGHTS
 from clerestory.models.upcycle import upcycle_model
 from clerestory.stages.train import checkpoint
 

@@ -9,7 +9,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from clerestory.models.bert import load_bert
-from clerestory.models.text_tower import find_text_tower
+from clerestory.models.text_tower_files import find_text_tower
 
 
 @pytest.fixture(scope="module", params=["small", "minilm"])

@@ -20,7 +20,7 @@ from clerestory.models import PRESETS, ClerestoryConfig, ClerestoryModel, make_t
 from clerestory.models.adapters.loading import model_input
 from clerestory.models.decoder import UNKNOWN, beam_search
 from clerestory.models.moe import MixtureOfExperts
-from clerestory.models.processor import pad_to_square, to_pixels
+from clerestory.models.pixels import pad_to_square, to_pixels
 from clerestory.models.projection import principal_axes
 
 
@@ -215,7 +215,7 @@ def test_an_image_shrunk_before_it_is_padded_has_the_same_pixels(
 ) -> None:
     image = noise_images((height, width), seed=width)[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("clerestory.models.processor.TILE_PIXELS", tile_pixels)
+        patch.setattr("clerestory.models.pixels.TILE_PIXELS", tile_pixels)
         pixels = np.asarray(pad_to_square(image, side))
     assert np.array_equal(pixels, np.asarray(padded_first(image, side)))
 

@@ -26,7 +26,7 @@ from clerestory.models import (
     open_model,
 )
 from clerestory.models.protocols import logit_scale_of
-from clerestory.models.text_tower import LOCATION
+from clerestory.models.text_tower_files import LOCATION
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from tests.support.images import solid_image
 from tests.web.conftest import World
 
 from clerestory.models import open_model
-from clerestory.models.text_tower import MAX_TOKENS
+from clerestory.models.text_tower_files import MAX_TOKENS
 
 PATH = "/v1/embeddings"
 

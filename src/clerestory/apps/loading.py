@@ -6,7 +6,8 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
-from clerestory.core.digest import canonical
+from clerestory.apps.exported_models import ONNX, open_export, runtime
+from clerestory.core.digest import canonical, digest_folder
 from clerestory.core.errors import NotFound, closest
 from clerestory.models import AnyModel, open_reference
 from clerestory.models.adapters.endpoint_reference import changed_answers, fingerprint, read_reference
@@ -14,6 +15,7 @@ from clerestory.models.adapters.http_client import OPENAI
 from clerestory.models.adapters.openai import Endpoint, open_pinned
 from clerestory.models.folder_check import check_folder
 from clerestory.models.resolve import HF, INCLUDED, REFERENCE_FORMS, is_model_location, open_folder, remote_host
+from clerestory.models.starter import STARTER, starter_folder
 from clerestory.store import ResolvedModel, Store, open_store
 
 CLERESTORY_CAPABILITIES = ("Embedder", "Scorer", "Captioner")  # of every model that Clerestory trained
@@ -51,6 +53,9 @@ def load_model(store: Store, ref: str) -> tuple[AnyModel, ResolvedModel]:
         NotFound, IntegrityError, CapabilityError, InputError: as ``Store.resolve`` and ``models.open_reference``.
     """
     resolved = resolve_stored(store, ref)
+    if resolved is None and ref == STARTER and runtime() == ONNX:
+        resolved = ResolvedModel(digest_folder(starter_folder())[0], None)
+        return open_export(store, resolved.digest, ref), resolved
     if resolved is None:
         model = open_reference(ref)
         if isinstance(model, Endpoint):
@@ -67,7 +72,9 @@ def open_stored(store: Store, digest: str, name: str = "") -> AnyModel:
             ``open_pinned``.
     """
     folder = store.model_folder(digest)
-    return open_pinned(folder) if read_reference(folder) else open_folder(folder, name)
+    if read_reference(folder):
+        return open_pinned(folder)
+    return open_export(store, digest, name) if runtime() == ONNX else open_folder(folder, name)
 
 
 def _pin(model: Endpoint, store: Store) -> None:

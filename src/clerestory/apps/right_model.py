@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -393,9 +394,9 @@ def _image_names(folder: Path) -> Iterator[str]:
 
 def photo_encoder(model: object) -> PhotoEncoder | None:
     """The model itself if it is a photo encoder."""
-    from clerestory.models.photo.encoder import PhotoEncoder
-
-    return model if isinstance(model, PhotoEncoder) else None
+    # Where nothing has imported the class, no model is one; importing it would load torch.
+    module = sys.modules.get("clerestory.models.photo.encoder")
+    return model if module is not None and isinstance(model, module.PhotoEncoder) else None
 
 
 @cache

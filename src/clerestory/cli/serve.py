@@ -26,6 +26,8 @@ from clerestory.store import Store, open_store
 from clerestory.web.access_control import AccessControl
 from clerestory.web.serve_config import ServeConfig
 
+NO_IMAGES = "none"  # to serve the API without a search
+
 
 def serve_(
     name: str = "icons",
@@ -45,7 +47,7 @@ def serve_(
 
     Args:
         name: The model name whose live release is served.
-        data: The images to search: a folder, which is indexed in the background, or the name of a dataset.
+        data: The images to search: a folder, which is indexed in the background, the name of a dataset, or none.
         host: The address to listen on; the default can only be reached from this computer.
         port: The port to listen on.
         config: A TOML file with settings, such as serve.toml; no file is read unless it is named.
@@ -64,13 +66,12 @@ def serve_(
     is_chosen = not model and name == DEFAULT_NAME  # by us, not by the user
     name, model = _model_to_serve(store, name, model, common)
     with paused_garbage_collection():
-        folder = image_folder(store, data) or empty_folder(store, data)
-        dataset = None if folder else load_dataset(store, data, common.out)
-        if is_chosen:
+        folder, dataset = _images_to_search(store, data, common)
+        if is_chosen and (folder is not None or dataset is not None):
             model = _fitting_model(store, model, folder, dataset, common)
         if notice := privacy_notice(model or f"{name}@live", store):
             common.out.write_line(f"notice: {notice}")
-        from clerestory.web import create_app, run  # here, because it imports torch
+        from clerestory.web import create_app, run  # here, because it takes long to import
     run(
         create_app(store, dataset, name, model, folder, common.out, chosen),
         host=host,
@@ -94,6 +95,15 @@ def _announce(url: str, config: ServeConfig, access: AccessControl, common: Comm
     common.out.write_line(f"open {url}  (Ctrl-C stops the server)")
     if common.json:
         common.out.result({"url": url, "settings": tables})
+
+
+def _images_to_search(store: Store, data: str, common: Common) -> tuple[Path | None, Dataset | None]:
+    """A folder or a dataset, at most one of the two."""
+    if data == NO_IMAGES:
+        return None, None
+    if folder := image_folder(store, data) or empty_folder(store, data):
+        return folder, None
+    return None, load_dataset(store, data, common.out)
 
 
 def _fitting_model(store: Store, model: str, folder: Path | None, dataset: Dataset | None, common: Common) -> str:

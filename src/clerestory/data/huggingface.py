@@ -10,9 +10,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from clerestory.core.errors import DataError, MissingExtra
 from clerestory.core.evidence import Finding
 from clerestory.core.progress import QUIET, Progress
@@ -24,6 +21,7 @@ from clerestory.data.columns import IMAGE_COLUMNS, SPLIT_NAMES, Columns, RawRow
 from clerestory.data.findings import IncompleteRow
 from clerestory.data.identity import ScannedRow
 from clerestory.data.image_scan import scan_image
+from clerestory.data.optional import pa, pq
 
 HF = "hf:"
 SAVED_FILES = ("dataset_info.json", "dataset_dict.json", "state.json")

@@ -13,11 +13,9 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from clerestory.core.codec import Tags, decode, encode
 from clerestory.core.digest import digest_file
@@ -27,25 +25,31 @@ from clerestory.core.files import atomic_path, translate_disk_errors
 from clerestory.core.outputs import CHOOSE_FOLDER, check_output
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Caption, Dataset, Sample
+from clerestory.data.optional import pa, pq
 
 ROWS_PER_GROUP = 512
 CACHE_BYTES = 512 * 2**20
 LAYOUT = b"clerestory.samples.2"
 LAYOUTS = (LAYOUT, b"clerestory.samples.1")  # version 1 has another name for the image column
-_CAPTION = pa.struct([("text", pa.string()), ("lang", pa.string()), ("kind", pa.string())])
-SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("image", pa.binary()),
-        ("sha256", pa.string()),
-        ("captions", pa.list_(_CAPTION)),
-        ("concept", pa.string()),
-        ("groups", pa.map_(pa.string(), pa.string())),
-        ("licence", pa.string()),
-        ("source", pa.string()),
-        ("split", pa.string()),
-    ]
-)
+
+
+@cache
+def own_schema() -> pa.Schema:
+    """The columns of our own layout."""
+    caption = pa.struct([("text", pa.string()), ("lang", pa.string()), ("kind", pa.string())])
+    return pa.schema(
+        [
+            ("id", pa.string()),
+            ("image", pa.binary()),
+            ("sha256", pa.string()),
+            ("captions", pa.list_(caption)),
+            ("concept", pa.string()),
+            ("groups", pa.map_(pa.string(), pa.string())),
+            ("licence", pa.string()),
+            ("source", pa.string()),
+            ("split", pa.string()),
+        ]
+    )
 
 
 def sidecar_path(path: Path) -> Path:
@@ -88,7 +92,7 @@ def write_dataset(
         cache_keys: stored in the sidecar, such as what the images were rendered from.
         progress: advanced by every sample.
     """
-    schema = SCHEMA.with_metadata({b"layout": LAYOUT})
+    schema = own_schema().with_metadata({b"layout": LAYOUT})
     with atomic_path(path) as temporary:
         with (
             pq.ParquetWriter(temporary, schema, compression={"captions.list.element.text": "zstd"}) as writer,
@@ -170,7 +174,7 @@ def open_dataset(path: Path, name: str = "") -> Dataset:
 
 def read_samples(file: pq.ParquetFile) -> list[Sample]:
     """The samples of a file in this layout, in the order of its rows, without their images."""
-    table = file.read(columns=[name for name in SCHEMA.names if name != "image"]).combine_chunks()
+    table = file.read(columns=[name for name in own_schema().names if name != "image"]).combine_chunks()
     plain = [table[name].to_pylist() for name in ("id", "sha256", "concept", "licence", "source", "split")]
     captions = _captions(table["captions"])
     tags: dict[tuple[tuple[str, str], ...], Tags] = {}
@@ -270,7 +274,7 @@ def image_column(schema: pa.Schema, preferred: Collection[str] = ()) -> str:
 def is_own_layout(schema: pa.Schema) -> bool:
     """Whether ``write_dataset`` wrote a file of this schema."""
     types = {field.name: field.type for field in schema}
-    known = all(types.get(field.name) == field.type for field in SCHEMA if field.name != "image")
+    known = all(types.get(field.name) == field.type for field in own_schema() if field.name != "image")
     return known and (schema.metadata or {}).get(b"layout") in LAYOUTS
 
 

@@ -6,9 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from clerestory.core.digest import digest_file
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
@@ -23,6 +20,7 @@ from clerestory.data.findings import IncompleteRow
 from clerestory.data.folder import open_table
 from clerestory.data.identity import ScannedRow
 from clerestory.data.image_scan import scan_image
+from clerestory.data.optional import pa, pq
 
 BATCH_SIZE = 256
 

@@ -11,9 +11,6 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from clerestory.core.errors import DataError
 from clerestory.core.evidence import Finding
 from clerestory.core.files import read_problem
@@ -34,6 +31,7 @@ from clerestory.data.columns import (
 from clerestory.data.csv_lines import CsvReader, CsvRecord, read_lines
 from clerestory.data.data_folder import is_image_name
 from clerestory.data.findings import IncompleteRow
+from clerestory.data.optional import pa, pq
 
 ROWS_PER_UPDATE = 1000
 TABLE_SUFFIXES = frozenset((".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"))

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from clerestory.models.processor import ClerestoryImageProcessor, ClerestoryProcessor, make_tokenizer
     from clerestory.models.resolve import open_reference
     from clerestory.models.runtime import ClerestoryEncoder, open_model, save_model
-    from clerestory.models.text_tower import find_text_tower, load_text_tower
+    from clerestory.models.text_tower import load_text_tower
+    from clerestory.models.text_tower_files import find_text_tower
 
 __all__ = [
     "PRESETS",
@@ -65,7 +66,7 @@ __getattr__ = lazy_exports(
         "ClerestoryModel": ".model",
         "ClerestoryOutput": ".model",
         "ClerestoryProcessor": ".processor",
-        "find_text_tower": ".text_tower",
+        "find_text_tower": ".text_tower_files",
         "load_text_tower": ".text_tower",
         "make_tokenizer": ".processor",
         "open_model": ".runtime",

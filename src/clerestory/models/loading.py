@@ -15,7 +15,6 @@ Guarantees of every load:
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,6 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from clerestory.core.digest import digest_file
@@ -32,6 +30,7 @@ from clerestory.core.errors import CapabilityError, ClerestoryError, IntegrityEr
 from clerestory.core.units import plural
 from clerestory.models.alignment import align_parameters, aligned
 from clerestory.models.folder_check import DOWNLOAD_AGAIN, check_folder, display_name
+from clerestory.models.word_pieces import first_sentence
 
 T = TypeVar("T")
 Network = TypeVar("Network", bound=nn.Module)
@@ -132,24 +131,6 @@ def load_weights(
     return align_parameters(network.requires_grad_(False).eval())
 
 
-def load_word_pieces(folder: Path) -> Tokenizer:
-    """The tokenizer of a model folder as it is in ``tokenizer.json``, without padding and truncation.
-
-    Raises:
-        IntegrityError: the file is missing or broken.
-    """
-    file = folder / "tokenizer.json"
-    if not file.is_file():
-        raise IntegrityError(f"{file} is missing", DOWNLOAD_AGAIN)
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing more specific
-        raise IntegrityError(f"{file} cannot be read: {_first_sentence(error)}", DOWNLOAD_AGAIN) from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
 def load_tensors(file: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a safetensors file by name, in aligned memory, and the file's metadata.
 
@@ -164,7 +145,7 @@ def load_tensors(file: Path, prefix: str = "") -> tuple[dict[str, Tensor], dict[
     try:
         return _read_tensors(file, prefix)
     except SafetensorError as error:
-        raise IntegrityError(f"{file} is damaged: {_first_sentence(error)}", "restore the file from a copy") from error
+        raise IntegrityError(f"{file} is damaged: {first_sentence(error)}", "restore the file from a copy") from error
 
 
 def load_pinned_weights(file: Path, sha256: str) -> dict[str, Tensor]:
@@ -209,13 +190,13 @@ def _translate_errors(folder: Path, component: str, read: Callable[[], T]) -> T:
     except ClerestoryError:
         raise
     except ImportError as error:
-        reason = f"needs a package that is not installed: {_first_sentence(error)}"
+        reason = f"needs a package that is not installed: {first_sentence(error)}"
         raise CapabilityError(
             f"the {component} of {display_name(folder)} {reason}",
             "install that package, or use a model that does not need it",
         ) from error
     except Exception as error:  # wrong values in a folder's files surface as any exception of the libraries
-        message = f"the {component} of {display_name(folder)} cannot be read: {_first_sentence(error)}"
+        message = f"the {component} of {display_name(folder)} cannot be read: {first_sentence(error)}"
         raise IntegrityError(message, DOWNLOAD_AGAIN) from error
 
 
@@ -275,12 +256,3 @@ def _not_finite(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
 
 def _shape(size: Iterable[int]) -> str:
     return "×".join(map(str, size)) or "a number"
-
-
-def _first_sentence(error: BaseException) -> str:
-    """The first sentence of an error's text; what follows is advice for programmers."""
-    if type(error).__module__.startswith("huggingface_hub") and error.__cause__:  # the reason is below a heading
-        error = error.__cause__
-    text = " ".join(str(error).split()) or type(error).__name__
-    text = re.sub(r"^\[enforce fail [^]]*\] \S+ == \S+ ", "", text)  # where torch's code found it
-    return re.split(r"(?<=\w)[.!?] (?=[A-Z])", text, maxsplit=1)[0][:200].rstrip(". ")

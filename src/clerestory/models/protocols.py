@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -234,6 +235,12 @@ def logit_scale_of(model: object) -> float | None:
     """The factor of the similarities before a softmax (1 / temperature); None if the model has none."""
     scale = getattr(model, "logit_scale", None)
     return float(scale) if isinstance(scale, int | float) and scale > 0 else None
+
+
+def tokenizer_folder_of(model: object) -> Path | None:
+    """The folder with the tokenizer of a model that brings its own text tower along; None for any other."""
+    folder = getattr(getattr(model, "text_tower", None), "folder", None)
+    return folder if isinstance(folder, Path) else None
 
 
 def check_items(

@@ -23,10 +23,12 @@ from clerestory.models.decoder import beam_search
 from clerestory.models.folder_check import DOWNLOAD_AGAIN, OWN_TYPE, check_folder, display_name
 from clerestory.models.loading import load_component, load_network, quiet_transformers
 from clerestory.models.model import ClerestoryModel
-from clerestory.models.processor import ClerestoryProcessor, normalise, to_pixels
+from clerestory.models.pixels import to_pixels
+from clerestory.models.processor import ClerestoryProcessor, normalise
 from clerestory.models.projection import prefix
 from clerestory.models.protocols import CaptionCandidate, Matrix, Scores, check_caption_count, unknown_dim
-from clerestory.models.text_tower import LANGUAGES, TextTower, load_text_tower
+from clerestory.models.text_tower import TextTower, load_text_tower
+from clerestory.models.text_tower_files import LANGUAGES
 
 BATCH_SIZE = 64
 

@@ -29,10 +29,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from clerestory.core.evidence import Interval
 from clerestory.stats.intervals import ONE_CLUSTER
+from clerestory.stats.scientific import scipy
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -157,11 +157,11 @@ def _reversed(point: float, ordered: Floats, level: float) -> tuple[float, float
 def _bca(point: float, ordered: Floats, acceleration: float, level: float) -> tuple[float, float]:
     # Of the draws equal to the value, half count as below; the share below is kept within half a draw of 0 and 1.
     below = (int(np.searchsorted(ordered, point)) + int(np.searchsorted(ordered, point, side="right"))) / 2
-    shift = float(special.ndtri(min(max(below, 0.5), len(ordered) - 0.5) / len(ordered)))
-    tails = special.ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+    shift = float(scipy.special.ndtri(min(max(below, 0.5), len(ordered) - 0.5) / len(ordered)))
+    tails = scipy.special.ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
     # The transformation reverses at its pole, where 1 - a (z0 + z) = 0; it is limited to half of the way there.
     scale = np.maximum(1 - acceleration * (shift + tails), 0.5)
-    low, high = _quantiles(ordered, special.ndtr(shift + (shift + tails) / scale))
+    low, high = _quantiles(ordered, scipy.special.ndtr(shift + (shift + tails) / scale))
     return low, high
 
 

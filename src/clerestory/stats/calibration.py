@@ -17,12 +17,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
-from scipy.special import logsumexp, softmax
 
 from clerestory.core.errors import ConfigError, InputError
 from clerestory.core.evidence import Interval
 from clerestory.stats.intervals import wilson
+from clerestory.stats.scientific import scipy
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -119,7 +118,7 @@ def nll_each(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> 
     logits_NK = np.asarray(logits, dtype=np.float64)
     labels_N = _labels(logits_NK, np.asarray(labels))
     scaled_NK = logits_NK / temperature
-    found: Floats = logsumexp(scaled_NK, axis=1) - scaled_NK[np.arange(len(labels_N)), labels_N]
+    found: Floats = scipy.special.logsumexp(scaled_NK, axis=1) - scaled_NK[np.arange(len(labels_N)), labels_N]
     return np.maximum(found, 0.0)
 
 
@@ -130,7 +129,7 @@ def nll(logits: ArrayLike, labels: ArrayLike, temperature: float = 1.0) -> float
 
 def probabilities(logits: ArrayLike, temperature: float = 1.0) -> Floats:
     """Softmax over the last axis of logits divided by a temperature."""
-    found: Floats = softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1)
+    found: Floats = scipy.special.softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=-1)
     return found
 
 
@@ -156,7 +155,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     correct_N = z_NK[np.arange(len(labels_N)), labels_N]
 
     def slope(log_beta: float) -> float:
-        p_NK = softmax(np.exp(log_beta) * z_NK, axis=1)
+        p_NK = scipy.special.softmax(np.exp(log_beta) * z_NK, axis=1)
         return float((np.einsum("nk,nk->n", p_NK, z_NK) - correct_N).mean())
 
     low, high = -np.log(MAX_TEMPERATURE), -np.log(MIN_TEMPERATURE)
@@ -164,7 +163,7 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
         return MAX_TEMPERATURE * spread
     if slope(high) <= 0.0:
         return MIN_TEMPERATURE * spread
-    return float(spread / np.exp(brentq(slope, low, high, xtol=1e-12, rtol=1e-12)))
+    return float(spread / np.exp(scipy.optimize.brentq(slope, low, high, xtol=1e-12, rtol=1e-12)))
 
 
 def checked(confidence: ArrayLike, correct: ArrayLike) -> tuple[Floats, Floats]:

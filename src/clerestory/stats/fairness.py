@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import csr_matrix
 
 from clerestory.core.errors import ConfigError, InputError
+from clerestory.stats.scientific import scipy
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -75,8 +75,8 @@ def group_means(values_N: Floats, groups: GroupCodes, weights_RN: Floats | None 
     weights = np.ones((1, len(values_N))) if weights_RN is None else weights_RN
     shape = (len(values_N), len(groups.names))
     places = (inside, groups.codes[inside])
-    sums_RG = weights @ csr_matrix((values_N[inside], places), shape)
-    counts_RG = weights @ csr_matrix((np.ones(len(inside)), places), shape)
+    sums_RG = weights @ scipy.sparse.csr_matrix((values_N[inside], places), shape)
+    counts_RG = weights @ scipy.sparse.csr_matrix((np.ones(len(inside)), places), shape)
     return _share(sums_RG, counts_RG)
 
 
@@ -100,9 +100,9 @@ class OddsCells:
         codes = groups.codes
         self._shape = (g, k)
 
-        def incidence(chosen: NDArray[Any], class_N: NDArray[Any]) -> csr_matrix:
+        def incidence(chosen: NDArray[Any], class_N: NDArray[Any]) -> scipy.sparse.csr_matrix:
             rows = np.flatnonzero(chosen & (codes >= 0))
-            return csr_matrix((np.ones(len(rows)), (rows, codes[rows] * k + class_N[rows])), (n, g * k))
+            return scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, codes[rows] * k + class_N[rows])), (n, g * k))
 
         every = np.ones(n, dtype=bool)
         self._actual = incidence(every, true_N)

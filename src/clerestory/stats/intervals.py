@@ -19,10 +19,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy  # its modules are imported on first use; the distributions take long
 from numpy.typing import NDArray
 
 from clerestory.core.evidence import Interval
+from clerestory.stats.scientific import scipy
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
-from scipy.special import logsumexp, softmax
 
 from clerestory.core.errors import InputError
 from clerestory.stats.calibration import nll
+from clerestory.stats.scientific import scipy
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -73,8 +72,8 @@ def fit_linear_probe(
     def loss(flat: Floats) -> tuple[float, Floats]:
         weights_DK, bias_K = flat[: d * num_classes].reshape(d, num_classes), flat[d * num_classes :]
         logits_MK = train_MD @ weights_DK + bias_K
-        likelihood = float((logsumexp(logits_MK, axis=1) - (logits_MK * target_MK).sum(axis=1)).mean())
-        slope_MK = (softmax(logits_MK, axis=1) - target_MK) / m
+        likelihood = float((scipy.special.logsumexp(logits_MK, axis=1) - (logits_MK * target_MK).sum(axis=1)).mean())
+        slope_MK = (scipy.special.softmax(logits_MK, axis=1) - target_MK) / m
         slope_DK = train_MD.T @ slope_MK + strength * weights_DK
         value = likelihood + strength / 2 * float((weights_DK**2).sum())
         return value, np.concatenate([slope_DK.ravel(), slope_MK.sum(axis=0)])
@@ -83,7 +82,7 @@ def fit_linear_probe(
     if start is not None:
         initial = np.concatenate([start.weights_DK.ravel(), start.bias_K])
     options = {"maxiter": MAX_STEPS, "ftol": 1e-8, "gtol": 1e-6}
-    best = minimize(loss, initial, jac=True, method="L-BFGS-B", options=options).x
+    best = scipy.optimize.minimize(loss, initial, jac=True, method="L-BFGS-B", options=options).x
     return LinearProbe(best[: d * num_classes].reshape(d, num_classes), best[d * num_classes :], strength)
 
 
@@ -121,7 +120,7 @@ def knn_logits(features_ND: Floats, train_MD: Floats, labels_M: Ints, num_classe
         cosines_BM = features_ND[start : start + block_rows] @ train_MD.T
         # A stable order, so that equal cosines vote in the order of the samples.
         nearest_Bk = np.argsort(-cosines_BM, axis=1, kind="stable")[:, :k]
-        votes_Bk = softmax(np.take_along_axis(cosines_BM, nearest_Bk, axis=1) / VOTE_TEMPERATURE, axis=1)
+        votes_Bk = scipy.special.softmax(np.take_along_axis(cosines_BM, nearest_Bk, axis=1) / VOTE_TEMPERATURE, axis=1)
         shares_BK = np.zeros((len(cosines_BM), num_classes))
         np.add.at(shares_BK, (np.arange(len(cosines_BM))[:, None], labels_M[nearest_Bk]), votes_Bk)
         logits_NK[start : start + block_rows] = np.log((shares_BK + SMOOTHING) / (1 + num_classes * SMOOTHING))

@@ -23,10 +23,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import scipy  # its modules are imported on first use
 from numpy.typing import ArrayLike, NDArray
 
 from clerestory.core.errors import ConfigError, InputError
+from clerestory.stats.scientific import scipy
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

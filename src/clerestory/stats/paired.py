@@ -23,11 +23,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from clerestory.core.errors import InputError
 from clerestory.core.evidence import Interval
 from clerestory.stats.intervals import ONE_CLUSTER
+from clerestory.stats.scientific import scipy
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -160,11 +160,11 @@ def paired_difference(a: Floats, b: Floats, groups: Ints, level: float = 0.95) -
     if variance <= 0.0:
         return without("the difference is the same in all clusters, so its variance is unknown")
     error, freedom = math.sqrt(variance), clusters - 1
-    half = -float(special.stdtrit(freedom, (1 - level) / 2)) * error
+    half = -float(scipy.special.stdtrit(freedom, (1 - level) / 2)) * error
     method = "paired-bonett-price" if jump else "paired-cluster-t"
     low, high = max(centre - half, -limit), min(centre + half, limit)
     interval = Interval(min(low, value), max(high, value), method, level)
-    p = min(1.0, 2 * float(special.stdtr(freedom, -abs(centre) / error)))
+    p = min(1.0, 2 * float(scipy.special.stdtr(freedom, -abs(centre) / error)))
     return Difference(value, n, clusters, interval, p, error * math.sqrt(n), centre, "", dropped, caution, limit)
 
 
@@ -173,8 +173,8 @@ def non_inferiority(difference: Difference, margin: float, alpha: float = 0.05) 
     if difference.interval is None:
         return NonInferiority(False, None, None)
     freedom = difference.clusters - 1
-    low = difference.centre + float(special.stdtrit(freedom, alpha)) * difference.error
-    p = float(special.stdtr(freedom, -(difference.centre + margin) / difference.error))
+    low = difference.centre + float(scipy.special.stdtrit(freedom, alpha)) * difference.error
+    p = float(scipy.special.stdtr(freedom, -(difference.centre + margin) / difference.error))
     return NonInferiority(p < alpha, low, p)
 
 
@@ -245,7 +245,7 @@ def _spread(differences: Floats, groups: Ints, clusters: int, jump: float) -> tu
 
 def _coin(heads: int, tosses: int) -> float:
     """The probability of at most that many heads."""
-    return float(special.bdtr(heads, tosses, 0.5)) if heads >= 0 else 0.0
+    return float(scipy.special.bdtr(heads, tosses, 0.5)) if heads >= 0 else 0.0
 
 
 def is_binary(values: Floats) -> bool:

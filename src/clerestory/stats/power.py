@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from scipy import special
-
 from clerestory.stats.paired import Difference
+from clerestory.stats.scientific import scipy
 
 Sides = Literal[1, 2]
 POWER = 0.8
@@ -31,7 +30,7 @@ class AdditionalSamples(NamedTuple):
 
 def effect_in_errors(alpha: float = 0.05, power: float = POWER, sides: Sides = 2) -> float:
     """``z_α + z_β``: the effect, in standard errors, that is detected with that power."""
-    return float(special.ndtri(1 - alpha / sides) + special.ndtri(power))
+    return float(scipy.special.ndtri(1 - alpha / sides) + scipy.special.ndtri(power))
 
 
 def minimum_detectable_effect(

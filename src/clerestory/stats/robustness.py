@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, NamedTuple
 
-from scipy.special import expit, logit, ndtri
-
 from clerestory.core.errors import InputError, not_found
 from clerestory.core.evidence import Interval
+from clerestory.stats.scientific import scipy
 
 # With lower values the reference has too few errors to divide by, or the line too poor a fit.
 MIN_REFERENCE_ERROR = 0.01
@@ -121,14 +120,14 @@ def effective_robustness(
             f"no interval for accuracy {accuracy_shift:g} of {n_in} and {n_shift} images at level {level:g}",
             "give an accuracy in 0…1, counts of at least 1, and a level such as 0.95",
         )
-    at = float(logit(accuracy_in))
-    expected = float(expit(line.slope * at + line.intercept))
+    at = float(scipy.special.logit(accuracy_in))
+    expected = float(scipy.special.expit(line.slope * at + line.intercept))
     steep = expected * (1 - expected)
     # d expected / d accuracy_in, by the chain rule through both logits.
     carried = line.slope * steep / (accuracy_in * (1 - accuracy_in))
     fit = (line.residual_sd * steep) ** 2 * (1 / line.n + (at - line.x_mean) ** 2 / line.x_spread)
     variance = _binomial(accuracy_shift, n_shift) + carried**2 * _binomial(accuracy_in, n_in) + fit
-    value, half = accuracy_shift - expected, float(ndtri((1 + level) / 2)) * math.sqrt(variance)
+    value, half = accuracy_shift - expected, float(scipy.special.ndtri((1 + level) / 2)) * math.sqrt(variance)
     return EffectiveRobustness(
         value, Interval(value - half, value + half, "delta-method", level), expected, line.residual_sd * steep
     )

@@ -10,8 +10,6 @@ import io
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from clerestory.core.errors import DataError
@@ -20,6 +18,9 @@ from clerestory.stats.aggregate import Rows
 
 def write_rows(rows: Rows) -> bytes:
     """Parquet bytes of a table given as columns; NaN becomes null."""
+    import pyarrow as pa  # here, because a server that reads no rows may lack it
+    import pyarrow.parquet as pq
+
     columns = {}
     for name, values in rows.items():
         array = np.asarray(values)
@@ -38,6 +39,9 @@ def read_rows(content: bytes) -> dict[str, NDArray[Any]]:
     Raises:
         DataError: the bytes are not Parquet.
     """
+    import pyarrow as pa  # as above
+    import pyarrow.parquet as pq
+
     try:
         table = pq.read_table(io.BytesIO(content))
     except (pa.ArrowInvalid, OSError) as error:

@@ -37,9 +37,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-import scipy  # its modules are imported on first use; the distributions take long
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from clerestory.core.errors import ConfigError, InputError
 from clerestory.core.evidence import Interval
@@ -58,6 +56,7 @@ from clerestory.stats.intervals import NO_VARIANCE, ONE_CLUSTER, mean_interval, 
 from clerestory.stats.ood import DetectionCurve
 from clerestory.stats.paired import is_binary, paired_difference
 from clerestory.stats.robustness import check_reference
+from clerestory.stats.scientific import scipy
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -224,7 +223,9 @@ def _ece(kind: Literal["width", "mass"]) -> Callable[[SelectedRows], Estimate]:
         bins = int(rows.parameter) or BINS
         # Every draw uses the bins of all rows.
         numbers = bin_numbers(confidence_N, bin_edges(confidence_N, bins, kind))
-        gaps = csr_matrix((confidence_N - correct_N, (np.arange(len(numbers)), numbers)), (len(numbers), bins))
+        gaps = scipy.sparse.csr_matrix(
+            (confidence_N - correct_N, (np.arange(len(numbers)), numbers)), (len(numbers), bins)
+        )
 
         def error(columns: Columns, weights_RN: Floats) -> Floats:
             found: Floats = np.abs(weights_RN @ gaps).sum(axis=1) / weights_RN.sum(axis=1)

@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy import special
 
 from clerestory.core.errors import ConfigError
 from clerestory.core.evidence import Direction
@@ -27,6 +26,7 @@ from clerestory.stats.paired import (
     paired_difference,
 )
 from clerestory.stats.power import AdditionalSamples, Sides, additional_samples, minimum_detectable_effect
+from clerestory.stats.scientific import scipy
 
 Outcome = Literal["better", "worse", "no_difference", "inconclusive"]
 GateOutcome = Literal["pass", "fail", "cannot_decide"]
@@ -172,7 +172,7 @@ def _drop(a: Floats, b: Floats, difference: Difference) -> float | None:
     keep = np.isfinite(a) & np.isfinite(b)
     if difference.clusters == difference.n and is_binary(a[keep]) and is_binary(b[keep]):
         return mcnemar(a, b).p_lower
-    return float(special.stdtr(difference.clusters - 1, difference.centre / difference.error))
+    return float(scipy.special.stdtr(difference.clusters - 1, difference.centre / difference.error))
 
 
 def _additional(difference: Difference, margin: float, alpha: float, sides: Sides) -> AdditionalSamples | None:

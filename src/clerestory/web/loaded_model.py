@@ -14,8 +14,8 @@ from clerestory.apps.right_model import photo_encoder
 from clerestory.apps.training_reference import TrainingReference
 from clerestory.core.release import Release
 from clerestory.models import AnyModel, Captioner, Embedder
-from clerestory.models.loading import load_word_pieces
-from clerestory.models.text_tower import MAX_TOKENS
+from clerestory.models.text_tower_files import MAX_TOKENS
+from clerestory.models.word_pieces import load_word_pieces
 from clerestory.web.search_index import ImageSearcher
 
 

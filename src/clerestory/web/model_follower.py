@@ -30,8 +30,9 @@ from clerestory.core.progress import QUIET, Progress, ProgressTask
 from clerestory.core.release import Alias, Release
 from clerestory.core.sample import Dataset
 from clerestory.models import AnyModel, Embedder
+from clerestory.models.protocols import tokenizer_folder_of
 from clerestory.models.resolve import remote_host
-from clerestory.models.text_tower import find_text_tower
+from clerestory.models.text_tower_files import find_text_tower
 from clerestory.stages.release.promotion import LIVE, PREVIOUS, check_live, require_ship
 from clerestory.stages.serve.rollout_router import NO_ROLLOUT, RolloutRouter
 from clerestory.store import ResolvedModel, Store
@@ -341,7 +342,8 @@ class ModelFollower:
         languages = QueryLanguages(model, self.data or ())
         languages.check("a first query loads the detector")
         tower = _text_tower_of(model)
-        tokens = TokenCounter(find_text_tower(tower)) if tower else None
+        # An exported model brings its tokenizer along; then the text tower need not be installed.
+        tokens = TokenCounter(tokenizer_folder_of(model) or find_text_tower(tower)) if tower else None
         seconds = time.perf_counter() - start
         return LoadedModel(
             ref, release, model, searcher, search, reference, languages, tokens, seconds, remote_host, unlike

@@ -17,9 +17,10 @@ from clerestory.core.errors import CapabilityError, IntegrityError, NotFound
 from clerestory.data import open_data
 from clerestory.data.images import decode_sample
 from clerestory.models import Embedder, Scorer, open_reference
-from clerestory.models.photo.encoder import PhotoEncoder, network_size, open_photo_encoder
+from clerestory.models.photo.encoder import PhotoEncoder, open_photo_encoder
 from clerestory.models.photo.folder import photos_folder
 from clerestory.models.photo.package import LOCATION
+from clerestory.models.photo.photo_pixels import network_size
 from clerestory.models.photo.space import LinearHead, PhotoSpace
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from clerestory.data.optional import scipy
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -49,7 +50,7 @@ def gaussian(
     sigmas = (sigma, sigma) if isinstance(sigma, int | float) else sigma
     out = values
     for axis, width in enumerate(sigmas):
-        out = ndimage.gaussian_filter1d(out, width, axis=axis, truncate=truncate, mode=mode)
+        out = scipy.ndimage.gaussian_filter1d(out, width, axis=axis, truncate=truncate, mode=mode)
     return out
 
 

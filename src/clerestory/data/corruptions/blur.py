@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
 
 from clerestory.data.corruptions.arrays import (
     Bytes,
@@ -18,6 +17,7 @@ from clerestory.data.corruptions.arrays import (
     zoom_indices,
 )
 from clerestory.data.corruptions.parameters import PARAMETERS
+from clerestory.data.optional import scipy
 
 
 def gaussian_blur(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
@@ -34,17 +34,20 @@ def defocus_blur(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> B
     reach = len(kernel) // 2
     padded = np.pad(image_HWC, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
     planes_CHW = np.ascontiguousarray(padded.transpose(2, 0, 1), np.float32)
-    sizes = (fft.next_fast_len(planes_CHW.shape[1], real=True), fft.next_fast_len(planes_CHW.shape[2], real=True))
-    waves = fft.rfft2(planes_CHW, sizes, workers=1)
+    sizes = (
+        scipy.fft.next_fast_len(planes_CHW.shape[1], real=True),
+        scipy.fft.next_fast_len(planes_CHW.shape[2], real=True),
+    )
+    waves = scipy.fft.rfft2(planes_CHW, sizes, workers=1)
     waves *= _kernel_spectrum(int(radius), soft, sizes)
-    blurred = fft.irfft2(waves, sizes, overwrite_x=True, workers=1)
+    blurred = scipy.fft.irfft2(waves, sizes, overwrite_x=True, workers=1)
     ends = (2 * reach + height, 2 * reach + width)
     return to_bytes(np.ascontiguousarray(blurred[:, 2 * reach : ends[0], 2 * reach : ends[1]].transpose(1, 2, 0)))
 
 
 @lru_cache(maxsize=16)
 def _kernel_spectrum(radius: int, soft: float, sizes: tuple[int, int]) -> NDArray[np.complex64]:
-    spectrum: NDArray[np.complex64] = fft.rfft2(_disk(radius, soft), sizes)
+    spectrum: NDArray[np.complex64] = scipy.fft.rfft2(_disk(radius, soft), sizes)
     return spectrum
 
 
@@ -58,7 +61,7 @@ def _disk(radius: int, soft: float) -> Floats:
     weights = np.exp(-(taps**2) / (2 * soft**2))
     weights /= weights.sum()
     for axis in (0, 1):
-        disk = ndimage.correlate1d(disk, weights, axis=axis, mode="mirror")
+        disk = scipy.ndimage.correlate1d(disk, weights, axis=axis, mode="mirror")
     return disk
 
 

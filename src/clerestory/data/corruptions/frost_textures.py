@@ -10,9 +10,9 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage, spatial
 
 from clerestory.data.corruptions.arrays import Doubles, Floats
+from clerestory.data.optional import scipy
 
 HEIGHT, WIDTH = 384, 512
 
@@ -73,7 +73,7 @@ def _texture(number: int) -> Floats:
     # Distorted coordinates give the crystals irregular edges, like those of ice.
     for axis in range(2):
         positions[..., axis] += 9 * _smooth_noise(rng, 12) + 3 * _smooth_noise(rng, 3)
-    distance, nearest = spatial.cKDTree(seeds).query(positions, k=2)
+    distance, nearest = scipy.spatial.cKDTree(seeds).query(positions, k=2)
     to_seed = positions - seeds[nearest[..., 0]]
     angle = np.arctan2(to_seed[..., 0], to_seed[..., 1]) + (rng.random(params.crystals) * 2 * np.pi)[nearest[..., 0]]
     light = _needles(angle, distance[..., 0], params.needles)
@@ -101,6 +101,6 @@ def _needles(angle: Doubles, distance: Doubles, count: int) -> Doubles:
 
 def _smooth_noise(rng: np.random.Generator, sigma: float) -> Doubles:
     """Smooth noise with a standard deviation of 1."""
-    noise = ndimage.gaussian_filter(rng.standard_normal((HEIGHT, WIDTH)), sigma)
+    noise = scipy.ndimage.gaussian_filter(rng.standard_normal((HEIGHT, WIDTH)), sigma)
     scaled: Doubles = noise / noise.std()
     return scaled

@@ -6,10 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from clerestory.data.corruptions.arrays import Bytes, Doubles, to_bytes
 from clerestory.data.corruptions.parameters import PARAMETERS
+from clerestory.data.optional import scipy
 
 
 def gaussian_noise(image_HWC: Bytes, severity: int, rng: np.random.Generator) -> Bytes:
@@ -82,7 +82,7 @@ def _count_probabilities(max_count: int, cells: int) -> Doubles:
     counts = np.arange(max_count)
     mean = np.arange(256)[:, None] / 255 * max_count
     shares = np.zeros((256, cells))
-    shares[:, :max_count] = np.exp(special.xlogy(counts, mean) - mean - special.gammaln(counts + 1))
+    shares[:, :max_count] = np.exp(scipy.special.xlogy(counts, mean) - mean - scipy.special.gammaln(counts + 1))
     shares[:, max_count] = np.maximum(1 - shares.sum(axis=1), 0)
     return shares
 

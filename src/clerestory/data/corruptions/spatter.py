@@ -6,10 +6,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from clerestory.data.corruptions.arrays import Bytes, Floats, gaussian, to_bytes
 from clerestory.data.corruptions.parameters import PARAMETERS
+from clerestory.data.optional import scipy
 
 WATER = np.array([175, 238, 238], np.float32)
 MUD = np.array([63, 42, 20], np.float32)
@@ -41,7 +41,7 @@ def _glints(drops_HW: Bytes) -> Floats:
     distances = np.minimum(distance(edges(drops_HW, 50, 150)), MAX_DISTANCE)
     smooth = distances.astype(np.float32)
     for axis in (0, 1):
-        smooth = ndimage.uniform_filter1d(smooth, 3, axis=axis, mode="mirror")
+        smooth = scipy.ndimage.uniform_filter1d(smooth, 3, axis=axis, mode="mirror")
     # Chamfer distances approach integers from below: a margin as wide as elsewhere would round them up.
     equalised = _equalised((smooth + np.float32(1e-5)).astype(np.uint8)).astype(np.int16)
     # A relief lit from one corner.
@@ -52,7 +52,7 @@ def _glints(drops_HW: Bytes) -> Floats:
         lit += weight * padded[y : y + height, x : x + width]
     relief = np.clip(lit, 0, 255).astype(np.float32)
     for axis in (0, 1):
-        relief = ndimage.uniform_filter1d(relief, 3, axis=axis, mode="mirror")
+        relief = scipy.ndimage.uniform_filter1d(relief, 3, axis=axis, mode="mirror")
     light: Floats = np.rint(relief) * drops_HW.astype(np.float32)
     return light
 
@@ -91,7 +91,7 @@ def edges(values_HW: Bytes, low: int, high: int) -> NDArray[np.bool_]:
     )
     weak = np.zeros(values_HW.shape, dtype=bool)
     weak[ys[maxima], xs[maxima]] = True
-    parts, count = ndimage.label(weak, np.ones((3, 3)))
+    parts, count = scipy.ndimage.label(weak, np.ones((3, 3)))
     strong = np.zeros(count + 1, dtype=bool)
     strong[parts[weak & (slope[1:-1, 1:-1] > high)]] = True
     strong[0] = False

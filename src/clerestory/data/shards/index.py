@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
-
-import pyarrow as pa
 
 from clerestory.core.codec import decode
 from clerestory.core.errors import ConfigError, IntegrityError
 from clerestory.core.evidence import Finding
 from clerestory.data import parquet
+from clerestory.data.optional import pa
 
 LAYOUT = "clerestory.shards.1"
 INDEX_FILE, TABLE_FILE = "shards.json", "index.parquet"
 ShardKind = Literal["parquet", "tar"]
-SCHEMA = pa.schema(
-    [
-        *(field for field in parquet.SCHEMA if field.name != "image"),
-        ("shard", pa.int32()),
-        ("offset", pa.int64()),
-        ("length", pa.int64()),
-    ]
-)
+
+
+@cache
+def index_schema() -> pa.Schema:
+    """The columns of the index."""
+    own = (field for field in parquet.own_schema() if field.name != "image")
+    return pa.schema([*own, ("shard", pa.int32()), ("offset", pa.int64()), ("length", pa.int64())])
 
 
 @dataclass(frozen=True, slots=True)

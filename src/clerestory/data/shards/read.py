@@ -8,14 +8,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from clerestory.core.digest import digest_bytes, digest_file
 from clerestory.core.errors import IntegrityError
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data import parquet
+from clerestory.data.optional import pa, pq
 from clerestory.data.shards.index import TABLE_FILE, Shard, ShardIndex, read_index
 
 MAX_OPEN_SHARDS = 64

@@ -9,9 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from clerestory.core.codec import encode
 from clerestory.core.digest import digest_file
 from clerestory.core.errors import ConfigError, InputError
@@ -19,7 +16,8 @@ from clerestory.core.outputs import check_output_folder, output_folder
 from clerestory.core.progress import QUIET, Progress, ProgressTask
 from clerestory.core.sample import Dataset, Sample
 from clerestory.data import parquet
-from clerestory.data.shards.index import INDEX_FILE, LAYOUT, SCHEMA, TABLE_FILE, Shard, ShardIndex, ShardKind
+from clerestory.data.optional import pa, pq
+from clerestory.data.shards.index import INDEX_FILE, LAYOUT, TABLE_FILE, Shard, ShardIndex, ShardKind, index_schema
 
 ROWS_PER_GROUP = 32  # reading one image reads its row group
 MIB = 2**20
@@ -97,7 +95,7 @@ def _chunks(data: Dataset, chunk_bytes: int) -> Iterator[list[EncodedSample]]:
 
 def _write_parquet(path: Path, samples: Sequence[EncodedSample], first: int) -> list[tuple[int, int]]:
     rows = [{**_cells(sample), "image": content} for sample, content in samples]
-    schema = parquet.SCHEMA.with_metadata({b"layout": parquet.LAYOUT})
+    schema = parquet.own_schema().with_metadata({b"layout": parquet.LAYOUT})
     table = pa.Table.from_pylist(rows, schema=schema)
     pq.write_table(table, path, row_group_size=ROWS_PER_GROUP, compression="none")  # images are compressed already
     return [(row, len(content)) for row, (_, content) in enumerate(samples)]
@@ -131,7 +129,7 @@ def _write_table(samples: Sequence[Sample], locations: Sequence[tuple[int, int, 
         {**_cells(sample), "shard": shard, "offset": offset, "length": length}
         for sample, (shard, offset, length) in zip(samples, locations, strict=True)
     ]
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="zstd")
+    pq.write_table(pa.Table.from_pylist(rows, schema=index_schema()), path, compression="zstd")
 
 
 def _cells(sample: Sample) -> dict[str, Any]:

@@ -29,10 +29,11 @@ from clerestory.models.languages import MODEL_CARD
 from clerestory.models.loading import load_tensors, load_weights
 from clerestory.models.photo.efficientnet import NUM_FEATURES, VARIANTS, EfficientNetLite
 from clerestory.models.photo.learned_tags import LearnedTags
+from clerestory.models.photo.photo_pixels import SHORT_SIDE, photo_pixels
 from clerestory.models.photo.space import Floats, LinearHead, PhotoSpace, join_features, unit_rows
-from clerestory.models.pixels import to_rgb
 from clerestory.models.protocols import Matrix, Scores, unknown_dim
-from clerestory.models.text_tower import LANGUAGES, TextTower, load_text_tower
+from clerestory.models.text_tower import TextTower, load_text_tower
+from clerestory.models.text_tower_files import LANGUAGES
 
 if TYPE_CHECKING:
     from clerestory.models.photo.caption_decoder import TrainedDecoder
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 WEIGHTS = "model.safetensors"
 NETWORK, SPACE, TAGS, DECODER = "network.", "space.", "tags.", "decoder."
 TAG_NAMES, CAPTION_WORDS = "own_tags", "caption_words"  # in the settings
-SHORT_SIDE, MULTIPLE, MAX_ASPECT = 256, 32, 2
-PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0  # as in the training of EfficientNet-Lite
-REDUCING_GAP = 3.0
 # Of the process when this module was imported: a thread's own setting becomes that of the threads begun after it.
 THREADS = torch.get_num_threads()
 NOT_KEPT = ("model_type", "architectures", TAG_NAMES, CAPTION_WORDS)  # settings that a new head has of its own
@@ -94,7 +92,8 @@ class PhotoEncoder:
         return self.text_tower.vocabulary
 
     @cached_property
-    def _network(self) -> EfficientNetLite:
+    def network(self) -> EfficientNetLite:
+        """The network, read when it is first needed."""
         network = EfficientNetLite(VARIANTS[str(self.settings["variant"])])
         names = {NETWORK + name: name for name in network.state_dict()}
         loaded = load_weights(network, self.folder, (SPACE, TAGS, DECODER), names)
@@ -129,14 +128,14 @@ class PhotoEncoder:
     def features(self, images: Sequence[Image.Image]) -> PhotoFeatures:
         """The features of photographs, before they are mapped into the space."""
         with self._lock:
-            network = self._network
+            network = self.network
         return photo_features(network, images)
 
     @torch.inference_mode()
     def logits(self, features_NF: Floats) -> Floats:
         """The class logits ``(N, K)`` of features as ``features`` returns them."""
         with self._lock:
-            network = self._network
+            network = self.network
         last_NF = np.square(features_NF[:, :NUM_FEATURES].astype(np.float32))
         logits_NK: Floats = network.logits(torch.from_numpy(last_NF)).numpy()
         return logits_NK
@@ -288,29 +287,10 @@ def photo_features(network: EfficientNetLite, images: Sequence[Image.Image]) -> 
     return PhotoFeatures(join_features(last_NF, levels_NF), logits_NK)
 
 
-def network_size(width: int, height: int) -> tuple[int, int]:
-    """The size at which a photograph is shown to the network: its aspect is kept, nothing is cropped.
-
-    The shorter side is 256 pixels and the longer one at most 512, both rounded to multiples of 32, the network's
-    stride.
-    """
-    scale = SHORT_SIDE / min(width, height)
-    sides = (min(side * scale, MAX_ASPECT * SHORT_SIDE) for side in (width, height))
-    across, down = (max(MULTIPLE, round(side / MULTIPLE) * MULTIPLE) for side in sides)
-    return across, down
-
-
-def _pixels(image: Image.Image) -> Tensor:
-    """Pixels ``(1, C, H, W)`` in -1..1."""
-    resized = to_rgb(image).resize(network_size(*image.size), Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
-    values_HWC = (np.asarray(resized, dtype=np.float32) - PIXEL_MEAN) / PIXEL_SCALE
-    return torch.from_numpy(values_HWC).permute(2, 0, 1)[None]  # as an image: channels are last in memory
-
-
 @torch.inference_mode()
 def _features(network: EfficientNetLite, image: Image.Image) -> tuple[NDArray[np.float32], ...]:
     """The last features, those of the levels below and the class logits, one row each."""
-    last_1F, levels_1F = network.features(_pixels(image))
+    last_1F, levels_1F = network.features(torch.from_numpy(photo_pixels(image)))
     return last_1F.numpy(), levels_1F.numpy(), network.logits(last_1F).numpy()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from clerestory.core.evidence import Evidence, Measurement
 from clerestory.core.rows import TEXT_PERTURBATIONS, TaskName, Unscored
 from clerestory.core.sample import TEST, TEST_STYLE
-from clerestory.data.corruptions import FAMILIES, SEVERITIES
+from clerestory.data.corruptions.parameters import FAMILIES, SEVERITIES
 from clerestory.report import format
 from clerestory.report.chapters.classification import TASKS
 from clerestory.report.chapters.common import first_split, hundred, one, pick, why_not

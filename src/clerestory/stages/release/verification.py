@@ -95,7 +95,7 @@ def _check_text_tower(folder: Path) -> list[Finding]:
     expected_digest = config.get("text_tower_digest") if isinstance(config, dict) else None
     if not isinstance(expected_digest, str):
         return []
-    from clerestory.models.text_tower import find_text_tower  # here, because it imports torch
+    from clerestory.models.text_tower_files import find_text_tower
 
     try:
         location = find_text_tower(expected_digest)

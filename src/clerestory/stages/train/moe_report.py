@@ -15,7 +15,8 @@ from clerestory.data.images import decode_sample
 from clerestory.models.model import ClerestoryModel
 from clerestory.models.moe import mixtures
 from clerestory.models.moe.expert_report import Batch, report_experts
-from clerestory.models.processor import ClerestoryProcessor, normalise, to_pixels
+from clerestory.models.pixels import to_pixels
+from clerestory.models.processor import ClerestoryProcessor, normalise
 
 MAX_IMAGES = 1024  # more do not make the shares much more precise
 BATCH_SIZE = 64

@@ -14,7 +14,8 @@ from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import environment_digest, metered, now, stage_code
 from clerestory.core.sample import Dataset
 from clerestory.models.runtime import open_model
-from clerestory.models.text_tower import MAX_TOKENS, load_text_tower
+from clerestory.models.text_tower import load_text_tower
+from clerestory.models.text_tower_files import MAX_TOKENS
 from clerestory.stages.train import estimate_store, findings
 from clerestory.stages.train.checkpoint import translate_disk_full
 from clerestory.stages.train.config import ResolvedConfig, TrainConfig

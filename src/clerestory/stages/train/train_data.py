@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerFast
 from clerestory.core.progress import Progress
 from clerestory.core.sample import VAL, Dataset, Sample
 from clerestory.data.images import decode_sample
-from clerestory.models.processor import SPECIAL, make_tokenizer, to_pixels
+from clerestory.models.pixels import to_pixels
+from clerestory.models.processor import SPECIAL, make_tokenizer
 from clerestory.models.projection import principal_axes
 from clerestory.models.protocols import Matrix
 from clerestory.models.text_tower import TextTower

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import scipy  # its modules are imported on first use
-
 from clerestory.core.evidence import Evidence, Measurement
 from clerestory.stages.audit.calibration.run import FINDING, KIND, PLANTED, PRECISION, RECALL
+from clerestory.stats.scientific import scipy
 from clerestory.store import Store
 
 CONFIDENCE = 0.95

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from clerestory.core.errors import DataError
 from clerestory.core.rows import Condition, Unscored
@@ -42,6 +41,7 @@ from clerestory.stages.evaluate.tasks.scored_item import (
 )
 from clerestory.stages.evaluate.tasks.task import Task
 from clerestory.stats.linear_probe import knn_logits, select_linear_probe
+from clerestory.stats.scientific import scipy
 
 Floats = NDArray[np.float64]
 
@@ -205,7 +205,7 @@ def _score_item(item: TaskItem, logits_K: Floats, scale: float | None) -> Scored
     score = option_score(logits_K, item.correct_option)
     if scale is None:
         return ScoredItem(score, answer)
-    confidence, nll, brier = probability_scores(softmax(scale * logits_K), item.correct_option)
+    confidence, nll, brier = probability_scores(scipy.special.softmax(scale * logits_K), item.correct_option)
     return ScoredItem(score, answer, confidence=confidence, nll=nll, brier=brier)
 
 
