@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import selectors
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -21,10 +23,11 @@ from starlette.types import Message
 from tests.web.small_server import running
 
 from clerestory.store import open_store
-from clerestory.web import create_app, request_body
+from clerestory.web import create_app
 from clerestory.web.http_protocol import READ_BYTES, BoundedHttpProtocol
-from clerestory.web.request_body import MIN_BYTES_PER_SECOND, SMALL_BODY_BYTES, STALL_SECONDS, ByteBudget, body_chunks
+from clerestory.web.request_body import MIN_BYTES_PER_SECOND, SMALL_BODY_BYTES, ByteBudget, body_chunks
 from clerestory.web.security import RequestRejected
+from clerestory.web.serve_config import BodyConfig
 from clerestory.web.server import server_config
 
 AS_JSON = {"content-type": "application/json"}
@@ -66,11 +69,24 @@ def test_clients_that_never_finish_take_no_place(base: str, app: Starlette) -> N
 
 
 @pytest.mark.parametrize(("path", "kind", "start"), [(b"/v1/embeddings", JSON, b""), (b"/describe", FORM, PART)])
-@pytest.mark.parametrize(("length", "piece"), [(DECLARED, b"-"), (CHUNKED, b"1\r\n-\r\n")])
-def test_a_byte_now_and_then_does_not_hold_a_connection(
-    base: str, monkeypatch: pytest.MonkeyPatch, path: bytes, kind: bytes, start: bytes, length: bytes, piece: bytes
+@pytest.mark.parametrize(
+    ("length", "piece", "limit"),
+    [(DECLARED, b"-", "stall_seconds"), (CHUNKED, b"1\r\n-\r\n", "stall_seconds"), (DECLARED, b"-" * 9_000, "")],
+)
+def test_a_byte_now_and_then_or_a_whole_body_does_not_hold_a_connection(
+    base: str,
+    app: Starlette,
+    monkeypatch: pytest.MonkeyPatch,
+    path: bytes,
+    kind: bytes,
+    start: bytes,
+    length: bytes,
+    piece: bytes,
+    limit: str,
 ) -> None:
-    monkeypatch.setattr(request_body, "STALL_SECONDS", 0.5)
+    server = app.state.server
+    limits = replace(server.config.body, **{limit or ("upload_seconds" if kind is FORM else "total_seconds"): 0.5})
+    monkeypatch.setattr(server, "config", replace(server.config, body=limits))
     ended = threading.Event()
 
     def drip(upload: socket.socket) -> None:
@@ -103,6 +119,9 @@ class VirtualTime(selectors.DefaultSelector):
         return super().select(0)
 
 
+STALL_SECONDS = BodyConfig().stall_seconds
+
+
 def upload_in_virtual_time(chunks: int, chunk_bytes: int, pause_s: float) -> tuple[int, float]:
     """The bytes received from a client that pauses before each chunk, and the seconds that passed."""
     clock = VirtualTime()
@@ -130,9 +149,9 @@ def upload_in_virtual_time(chunks: int, chunk_bytes: int, pause_s: float) -> tup
 
 
 def test_a_client_at_the_minimum_rate_is_never_too_slow() -> None:
-    received, seconds = upload_in_virtual_time(100, MIN_BYTES_PER_SECOND * int(STALL_SECONDS) // 2, STALL_SECONDS / 2)
-    assert received == 50 * MIN_BYTES_PER_SECOND * STALL_SECONDS
-    assert seconds == pytest.approx(50 * STALL_SECONDS)
+    received, seconds = upload_in_virtual_time(30, MIN_BYTES_PER_SECOND * int(STALL_SECONDS) // 2, STALL_SECONDS / 2)
+    assert received == 15 * MIN_BYTES_PER_SECOND * STALL_SECONDS
+    assert seconds == pytest.approx(15 * STALL_SECONDS)
 
 
 def test_a_client_below_the_minimum_rate_is_cut_off_when_it_is_behind_by_the_limit() -> None:
@@ -223,7 +242,7 @@ def test_a_large_body_is_answered_from_the_temporary_file(base: str) -> None:
 def test_without_space_for_temporary_files_large_bodies_are_refused(
     base: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(request_body.tempfile, "tempdir", str(tmp_path / "gone"))  # no file can be made there
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))  # no file can be made there
     content = b'{"input": "' + b"u" * 3 * SMALL_BODY_BYTES + b'"}'
     answer = httpx.post(f"{base}/v1/embeddings", content=content, headers=AS_JSON, timeout=60)
     assert answer.status_code == 503

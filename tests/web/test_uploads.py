@@ -15,7 +15,7 @@ import pytest
 from starlette.testclient import TestClient
 from tests.support.images import solid_image
 
-from clerestory.stages.serve.inference_queue import InferenceQueue, Overloaded
+from clerestory.stages.serve.inference_queue import InferenceQueue, Overloaded, Place
 from clerestory.web.uploads import MAX_IMAGE_BYTES, file_name
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
@@ -221,12 +221,13 @@ def test_a_queue_that_fills_up_during_an_upload_keeps_what_is_described(
         """Full once it has admitted ``places`` requests."""
 
         @contextmanager
-        def admit(self) -> Iterator[None]:
+        def admit(self, timeout: float | None = None) -> Iterator[Place]:
             nonlocal places
             places -= 1
             if places < 0:
                 raise Overloaded("requests", retry_after=3)
-            yield
+            with super().admit(timeout) as place:
+                yield place
 
     state = client.app.state.server  # type: ignore[attr-defined]  # behind the ASGI type
     filling = Filling()

@@ -36,6 +36,7 @@ from clerestory.web import (
     folder_search,
     image_query,
     images,
+    metrics,
     search,
     sign_in,
 )
@@ -114,6 +115,9 @@ def create_app(
     )
     server.library = FolderLibrary(folder, store, progress) if folder is not None else None
     app.state.server = server
+    for route in app.routes:
+        if isinstance(route, Route | Mount):
+            server.route_names[route.endpoint if isinstance(route, Route) else route.app] = route.path
     if not model:
         follower.router = RolloutRouter(
             store,
@@ -130,6 +134,7 @@ def create_app(
 async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     server: ServerState = app.state.server
     server.observers.start()
+    server.access_log.start()
     heartbeat = Heartbeat(server.store, server.follower.status)
     heartbeat.start()
     watch = IncidentService(server.store, server.config)
@@ -222,6 +227,7 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route("/sign-in", sign_in.sign_in_page, methods=["GET"]),
         Route("/sign-in", sign_in.sign_in, methods=["POST"]),
         Route("/sign-out", sign_in.sign_out, methods=["POST"]),
+        Route("/metrics", metrics.metrics, methods=["GET"]),
         Route("/healthz", api.health, methods=["GET"]),
         Route("/readyz", api.ready, methods=["GET"]),
         Route("/favicon.ico", _favicon, methods=["GET"]),

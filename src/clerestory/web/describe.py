@@ -260,8 +260,8 @@ async def _described(server: ServerState, loaded: LoadedModel, content: bytes, n
         Overloaded: the queue is full.
         UploadError: the image cannot be used.
     """
-    with server.queue.admit():
-        return await server.queue.run(described_image, server, loaded, content, name)
+    with server.queue.admit() as place:
+        return await place.wait(server.queue.submit(described_image, server, loaded, content, name))
 
 
 def described_image(server: ServerState, loaded: LoadedModel, content: bytes, name: str) -> tuple[ReviewItem, bytes]:

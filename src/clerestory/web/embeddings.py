@@ -34,6 +34,7 @@ from clerestory.web.embedding_request import (
 from clerestory.web.input_values import json_object
 from clerestory.web.json_body import parse_json
 from clerestory.web.loaded_model import LoadedModel
+from clerestory.web.places import occupied
 from clerestory.web.request_body import arrived_body, parse_timeout, replayed, spooled_body, timeout_of
 from clerestory.web.request_trace import RequestTrace, request_trace, trace_of
 from clerestory.web.security import RequestRejected
@@ -72,7 +73,7 @@ class EmbeddingsEndpoint:
             await self._other(scope, replayed(body, receive), send)
             return
         trace = trace_of(scope)
-        with server.queue.admit(head.timeout) as place:
+        with occupied(server.queue, scope, head.timeout) as place:
             loaded = admit(server, trace, RequestKind.EMBEDDINGS, value.get("user") or head.user, value.get("model"))
             wanted = _parse(value, server, loaded, trace)
             _occupy(place, trace, wanted.inputs)
@@ -127,7 +128,7 @@ async def embeddings(request: Request) -> Response:
     trace = request_trace(request)
     _check_content_type(request)
     async with spooled_body(request, server.config.body.max_bytes) as body:
-        with server.queue.admit(timeout_of(request)) as place:
+        with occupied(server.queue, request.scope, timeout_of(request)) as place:
             async with server.body_budget.reserve(body.max_size):
                 trace.bind(RequestKind.EMBEDDINGS, server.follower.loaded)
                 value = await server.in_thread(lambda: json_object(body.content(), "input"))

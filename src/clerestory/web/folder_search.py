@@ -264,8 +264,8 @@ async def _search(
         texts = [text for text in (query.words, *query.without) if text]
         if texts:
             assert loaded.embedder is not None
-            with server.queue.admit():
-                rows = await server.batcher.embed(loaded.embedder, texts, max(loaded.embedder.dims))
+            with server.queue.admit() as held:
+                rows = await server.batcher.embed(loaded.embedder, texts, max(loaded.embedder.dims), held)
             parts += [QueryPart(row, 1.0 if i == 0 and query.words else -WITHOUT_WEIGHT) for i, row in enumerate(rows)]
         result = await asyncio.to_thread(_find, loaded, indexed, view, query, filters, parts, tuple(mine.values()))
     if query.parsed.problem:

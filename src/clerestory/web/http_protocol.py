@@ -11,13 +11,13 @@ from collections.abc import Callable
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from clerestory.web.places import ON_CLIENT_GONE
 from clerestory.web.request_body import ARRIVED
 
 READ_BYTES = 16_384
 MAX_HEADER_BYTES = 32_768
 MAX_HEADERS = 256
 GRACE_SECONDS = 2.0  # for the first request of a connection that was just opened
-ON_CLIENT_GONE = "clerestory.on_client_gone"  # in the scope: registers what is called when the connection is lost
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 43\r\nconnection: close\r\n\r\nthe headers of the request are too large.\n\n"

@@ -13,6 +13,7 @@ from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.data.images import decode_beside_requests
 from clerestory.web.images import SHORT_LIVED, image_response, thumbnail
 from clerestory.web.loaded_model import LoadedModel
+from clerestory.web.places import occupied
 from clerestory.web.query_images import QueryImage
 from clerestory.web.security import RequestRejected
 from clerestory.web.state import server_state
@@ -40,8 +41,8 @@ async def upload(request: Request) -> Response:
         raise RequestRejected("no picture was chosen", "choose a picture", kind="invalid_request")
     if chosen.error:
         raise chosen.error
-    with server.queue.admit():
-        image = await server.queue.run(_query_image, loaded, chosen)
+    with occupied(server.queue, request.scope) as place:
+        image = await place.wait(server.queue.submit(_query_image, loaded, chosen))
     server.query_images.put(image)
     if server.library is not None:
         fields["image"] = [image.id, *fields.get("image", [])]

@@ -14,8 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
 from clerestory.web.security import RequestRejected
+from clerestory.web.serve_config import BodyConfig
 
-STALL_SECONDS = 30.0
 MIN_BYTES_PER_SECOND = 100_000
 SMALL_BODY_BYTES = 128_000
 ARRIVED = "clerestory.arrived"  # in the scope: the size of a body that has arrived; absent while it has not
@@ -23,29 +23,32 @@ ENCODINGS = ("identity", "gzip", "deflate")
 MAX_COMPRESSION = 1_032  # of deflate: no body grows by more
 
 
-async def body_chunks(request: Request) -> AsyncIterator[bytes]:
-    """The chunks of the body as they arrive.
-
-    Only the time spent waiting for the client counts; one that sends ``MIN_BYTES_PER_SECOND`` is never too slow.
+async def body_chunks(request: Request, is_upload: bool = False) -> AsyncIterator[bytes]:
+    """The chunks of the body as they arrive; only the time spent waiting for the client counts.
 
     Raises:
-        RequestRejected: 408 when no chunk arrives for ``STALL_SECONDS``, or when the client is slower than
-            ``MIN_BYTES_PER_SECOND`` for longer than ``STALL_SECONDS``.
+        RequestRejected: 408 when no chunk arrives for ``stall_seconds``, when the client is slower than
+            ``MIN_BYTES_PER_SECOND`` for longer than that, or when the whole body takes more than ``total_seconds``
+            or ``upload_seconds``; of the settings.
     """
+    limits = _limits(request)
+    stall_seconds = limits.stall_seconds
+    total_seconds = limits.upload_seconds if is_upload else limits.total_seconds
     stream, clock = aiter(request.stream()), asyncio.get_running_loop().time
     waited, received = 0.0, 0
     while True:
         start = clock()
-        left = STALL_SECONDS + received / MIN_BYTES_PER_SECOND - waited
+        most = min(stall_seconds + received / MIN_BYTES_PER_SECOND, total_seconds)
         try:
-            async with asyncio.timeout(min(STALL_SECONDS, left)):
+            async with asyncio.timeout(min(stall_seconds, most - waited)):
                 chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:
             raise RequestRejected(
                 "the upload is too slow",
-                f"send it within {STALL_SECONDS:.0f} s, or at {MIN_BYTES_PER_SECOND // 1000} kB per second or more",
+                f"send it within {stall_seconds:g} s, or at {MIN_BYTES_PER_SECOND // 1000} kB per second or more, "
+                f"and within {total_seconds:g} s in all",
                 status=408,
                 kind="timeout",
             ) from None
@@ -144,6 +147,11 @@ async def spooled_body(request: Request, limit: int) -> AsyncIterator[SpooledBod
                     "the server has no space left for a large request", "send a smaller one", 503, "no_space"
                 ) from error
         yield SpooledBody(file, size, encoding, limit)
+
+
+def _limits(request: Request) -> BodyConfig:
+    app = request.scope.get("app")
+    return app.state.server.config.body if app is not None else BodyConfig()
 
 
 class ByteBudget:

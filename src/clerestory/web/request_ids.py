@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from starlette.types import Scope
 
+TRACE = "clerestory.trace"  # the key of the record of a request in the scope
 REQUEST_ID = "clerestory.request_id"  # its key in the scope
 CLIENT_GONE = 499  # the status in the log of a request whose client did not wait for the response
 _VALID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:@/+=-]{0,63}")

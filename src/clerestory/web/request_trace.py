@@ -23,9 +23,7 @@ from clerestory.core.codec import Tags
 from clerestory.store.operations.prediction import Arm, Prediction, RequestKind, new_response_id
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.observers import Embeddings
-from clerestory.web.request_ids import CLIENT_GONE, REQUEST_ID, new_request_id
-
-TRACE = "clerestory.trace"  # its key in the scope
+from clerestory.web.request_ids import CLIENT_GONE, REQUEST_ID, TRACE, new_request_id
 
 
 class PredictionFields(TypedDict, total=False):
@@ -193,7 +191,12 @@ class TraceMiddleware:
 def _report(scope: Scope, trace: RequestTrace) -> None:
     """Tell whoever wants to know; the response is complete."""
     server = scope["app"].state.server
+    seconds = time.perf_counter() - trace.begun
+    route, method = server.route_names.get(scope.get("endpoint"), "other"), scope["method"]
+    server.metrics.count(route, method, trace, seconds)
+    if server.access_log.is_on:
+        server.access_log.add(route, method, trace, seconds)
     if trace.loaded is not None and len(server.observers):
-        prediction = trace.prediction(time.perf_counter() - trace.begun)
+        prediction = trace.prediction(seconds)
         assert prediction is not None
         server.observers.observe(prediction, trace.embeddings, trace.images)

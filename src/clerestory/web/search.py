@@ -22,6 +22,7 @@ from clerestory.core.sample import Dataset, Sample
 from clerestory.store.operations.prediction import RequestKind
 from clerestory.web import labels
 from clerestory.web.loaded_model import LoadedModel
+from clerestory.web.places import occupied
 from clerestory.web.query_images import QueryImage
 from clerestory.web.request_trace import request_trace
 from clerestory.web.state import ServerState, server_state
@@ -120,20 +121,24 @@ async def search_page(request: Request) -> Response:
     hits: list[SearchHit] = []
     answerable, foreign = True, None
     if wanted.like:
-        with server.queue.admit():
-            hits = await server.queue.run(searcher.by_image, wanted.like, wanted.shown + 1, wanted.style)
+        with occupied(server.queue, request.scope) as place:
+            hits = await place.wait(server.queue.submit(searcher.by_image, wanted.like, wanted.shown + 1, wanted.style))
         views = _views(hits[: wanted.shown], loaded.search.of_image(hits[: wanted.shown]))
     elif mine:
-        with server.queue.admit():
-            hits = await server.queue.run(searcher.nearest, mine.embedding, wanted.shown + 1, wanted.style)
+        with occupied(server.queue, request.scope) as place:
+            hits = await place.wait(
+                server.queue.submit(searcher.nearest, mine.embedding, wanted.shown + 1, wanted.style)
+            )
         found = hits[: wanted.shown]
         views = _views(found, [UNLIKE] * len(found) if mine.unlike else loaded.search.of_image(found))
     elif wanted.query:
         words, without = wanted.parsed.words, wanted.parsed.without
         if words:
-            with server.queue.admit():
-                rows = await server.batcher.embed(loaded.embedder, [words, *without], loaded.embedder.dims[-1])
-                hits = await server.queue.run(searcher.nearest, _query_row(rows), wanted.shown + 1, wanted.style)
+            with occupied(server.queue, request.scope) as place:
+                rows = await server.batcher.embed(loaded.embedder, [words, *without], loaded.embedder.dims[-1], place)
+                hits = await place.wait(
+                    server.queue.submit(searcher.nearest, _query_row(rows), wanted.shown + 1, wanted.style)
+                )
             if (match := loaded.search.query) and not without:
                 answerable = await server.in_thread(match.is_answerable, searcher.index, rows[0])
             foreign = await server.in_thread(loaded.languages.check, words)

@@ -44,13 +44,15 @@ class BodyConfig:
 
     Attributes:
         max_bytes: of a request to the API, as it is sent and after decompression.
-        total_seconds: how long a client may take to send a whole body.
+        total_seconds: how long a client may take to send the whole body of a request to the API.
+        upload_seconds: the same of a page that uploads files.
         stall_seconds: how long a client may send nothing.
         memory_bytes: bytes of large bodies in memory at the same time; the others wait.
     """
 
     max_bytes: Annotated[int, Range(1_000, 1_000_000_000)] = 48_000_000
-    total_seconds: Seconds = 300.0
+    total_seconds: Seconds = 600.0
+    upload_seconds: Seconds = 3_600.0
     stall_seconds: Seconds = 30.0
     memory_bytes: Annotated[int, Range(1_000)] = 96_000_000
 
@@ -63,12 +65,13 @@ class LogConfig:
     """The access log, and the request log in the database, which has no text and no image.
 
     Attributes:
-        access: where one JSON line for each request goes: stderr, off, or the path of a file, to which lines are added.
+        access: where one JSON line for each request goes: stderr, off, the path of a file, to which lines are added, or
+            auto: stderr unless it is a terminal.
         retention_days: how long the rows of the request log are stored; those with feedback stay as long as that does.
         max_waiting: rows of the request log that wait to be written; further ones are dropped and counted.
     """
 
-    access: str = "stderr"
+    access: str = "auto"
     retention_days: Annotated[int, Range(1, 3_650)] = 30
     max_waiting: Annotated[int, Range(1, 1_000_000)] = MAX_WAITING
 

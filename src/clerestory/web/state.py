@@ -16,9 +16,11 @@ from clerestory.stages.serve.inference_queue import InferenceQueue, RunningMean
 from clerestory.stages.serve.micro_batcher import MicroBatcher
 from clerestory.store import Store
 from clerestory.web.access_control import AccessControl
+from clerestory.web.access_log import AccessLog
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import ThumbnailCache
 from clerestory.web.loaded_model import LoadedModel
+from clerestory.web.metrics import ServerMetrics
 from clerestory.web.model_follower import ModelFollower
 from clerestory.web.observers import ObserverList
 from clerestory.web.query_images import QueryImages
@@ -54,6 +56,9 @@ class ServerState:
         body_budget: bounds the large request bodies in memory.
         caption_seconds: how long the captions of one image take.
         reviews: captions under review.
+        metrics: what is counted for Prometheus.
+        route_names: the path of each endpoint, for metrics and logs.
+        access_log: one line for each request.
         observers: receive the record of each answered request.
         request_log: the first of them, and what writes feedback.
         query_images: images that visitors search with.
@@ -84,10 +89,17 @@ class ServerState:
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "requests"))
     _image_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "pictures"))
 
+    metrics: ServerMetrics = field(default_factory=ServerMetrics)
+    route_names: dict[object, str] = field(default_factory=dict)
+    access_log: AccessLog = field(init=False)
+
     def __post_init__(self) -> None:
+        self.access_log = AccessLog(self.config.log.access)
+        self.metrics.server = self
         self.access = AccessControl(self.config.access, self.store)
         self.queue = InferenceQueue(self.config.queue)
         self.batcher = MicroBatcher(self.queue, self.config.batch)
+        self.batcher.on_batch = self.metrics.count_batch
         self.body_budget = ByteBudget(self.config.body.memory_bytes)
         self.reviews = Reviews(ReviewFiles(self.store.files / "reviews"))
         log = self.config.log
@@ -116,6 +128,7 @@ class ServerState:
         self._image_threads.shutdown(wait=True, cancel_futures=True)
         self._thread.shutdown(wait=True, cancel_futures=True)
         self.observers.close()
+        self.access_log.close()
 
 
 def server_state(request: Request) -> ServerState:

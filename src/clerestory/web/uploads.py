@@ -130,7 +130,7 @@ async def form_parts(request: Request) -> AsyncIterator[FormPart]:
     try:
         reader = _FormReader(boundary)
         total = 0
-        async for chunk in body_chunks(request):
+        async for chunk in body_chunks(request, is_upload=True):
             total += len(chunk)
             if total > MAX_FORM_BYTES:
                 raise too_large(MAX_FORM_BYTES)

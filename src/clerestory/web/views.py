@@ -34,7 +34,7 @@ from clerestory.web.access_control import session_label
 from clerestory.web.folder_view import file_size
 from clerestory.web.interval_bar import interval_bar
 from clerestory.web.loaded_model import LoadedModel
-from clerestory.web.request_ids import CLIENT_GONE, request_id
+from clerestory.web.request_ids import CLIENT_GONE, TRACE, request_id
 from clerestory.web.security import SECURITY_HEADERS, RequestRejected, error_json, is_api
 
 LOG = logging.getLogger("clerestory.web")
@@ -156,6 +156,8 @@ async def on_error(request: Request, error: Exception) -> Response:
     """Respond to a ``ClerestoryError`` with its message and remedy."""
     assert isinstance(error, ClerestoryError)
     status, kind = status_of(error)
+    if isinstance(error, Overloaded) and (trace := request.scope.get(TRACE)) is not None:
+        trace.reason = error.reason
     if status >= 500 and status not in {503, 504}:
         LOG.error("%s %s: %s", request.method, request.url.path, error)
     code, param = (error.code, error.param) if isinstance(error, RequestRejected) else (kind, "")
