@@ -1,0 +1,122 @@
+"""Feedback, reviews and journal records are sent to a real server until it is killed; then the disk is compared."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from sqlalchemy import select
+from tests.support.images import solid_image
+from tests.support.server_process import server_process
+
+from clerestory.core.release import Event
+from clerestory.store import open_store
+from clerestory.store.operations.schema import feedback as feedback_table
+from clerestory.web.review_files import ReviewFiles
+
+SENDERS = 4  # of feedback
+
+
+@dataclass
+class Acknowledged:
+    """What a server has acknowledged before it was killed.
+
+    Attributes:
+        feedback: value by key.
+        captions: accepted captions by the address of their review.
+        journal: the numbers of records.
+        lost: descriptions of acknowledged work that is not on the disk.
+    """
+
+    feedback: dict[str, str] = field(default_factory=dict)
+    captions: dict[str, list[str]] = field(default_factory=dict)
+    journal: dict[int, str] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+
+
+def kill_under_load(home: Path, acknowledged: Acknowledged, kill_after_s: float, attempt: int) -> None:
+    """Start a server, send all kinds of work at once, and kill it ``kill_after_s`` after the first."""
+    with server_process(home) as (process, client):
+        address = str(client.base_url)
+        picture = solid_image()
+        files = [("images", (f"{i}.png", picture)) for i in range(20)]
+        review = client.post("/describe", files=files).headers["location"]
+        acknowledged.captions.setdefault(review, [])
+        until = time.monotonic() + kill_after_s
+        threads = [
+            threading.Thread(target=_send_feedback, args=(address, acknowledged, f"{attempt}-{i}"))
+            for i in range(SENDERS)
+        ]
+        threads.append(threading.Thread(target=_accept_captions, args=(address, review, acknowledged, attempt)))
+        threads.append(threading.Thread(target=_write_journal, args=(home, acknowledged, attempt, until)))
+        for thread in threads:
+            thread.start()
+        time.sleep(max(0.0, until - time.monotonic()))
+        process.kill()
+        for thread in threads:
+            thread.join(30)
+
+
+def _send_feedback(address: str, acknowledged: Acknowledged, name: str) -> None:
+    rng = random.Random(name)
+    try:
+        with httpx.Client(base_url=address, timeout=20) as client:
+            for count in range(100_000):
+                response = client.post("/v1/embeddings", json={"input": f"a cat {count}"}).json().get("id")
+                if not response:
+                    continue
+                key, value = f"{name}-{count}", rng.choice(["up", "down"])
+                body = {"response": response, "kind": "thumbs", "value": value, "key": key}
+                # At once: the record of the response is still in the queue.
+                if client.post("/v1/feedback", json=body).status_code == 200:
+                    acknowledged.feedback[key] = value
+    except httpx.HTTPError:
+        pass  # killed
+
+
+def _accept_captions(address: str, review: str, acknowledged: Acknowledged, attempt: int) -> None:
+    try:
+        with httpx.Client(base_url=address, timeout=20, headers={"origin": address.rstrip("/")}) as client:
+            for i in range(1, 21):
+                caption = f"caption {i} of {attempt}"
+                answer = client.post(review, data={f"caption-{i}": caption, "do": f"accept-{i}"})
+                if answer.status_code == 303:
+                    acknowledged.captions[review].append(caption)
+    except httpx.HTTPError:
+        pass
+
+
+def _write_journal(home: Path, acknowledged: Acknowledged, attempt: int, until: float) -> None:
+    """Another process's writes to the same database, while the server writes."""
+    with open_store(home) as store:
+        count = 0
+        while time.monotonic() < until:
+            count += 1
+            record = store.journal.append(Event("test", f"kill/{attempt}", "ada", str(count), "2026-01-01T00:00:00Z"))
+            acknowledged.journal[record.seq] = record.hash
+
+
+def compare_with_disk(home: Path, acknowledged: Acknowledged) -> None:
+    """Note all acknowledged work that is not on the disk."""
+    with open_store(home) as store:
+        with store.database.reading() as connection:
+            rows = connection.execute(select(feedback_table.c.key, feedback_table.c.value))
+            stored = {row.key: row.value for row in rows}
+        hashes = {record.seq: record.hash for record in store.journal.records()}
+        problems = store.journal.verify()
+    acknowledged.lost += [f"feedback {k}" for k, v in acknowledged.feedback.items() if stored.get(k) != v]
+    acknowledged.lost += [f"journal {seq}" for seq, hash_ in acknowledged.journal.items() if hashes.get(seq) != hash_]
+    acknowledged.lost += [f"journal: {each.message}" for each in problems]
+
+
+def compare_reviews(home: Path, acknowledged: Acknowledged) -> None:
+    """Note the acknowledged captions that are not on the disk, from which a new server reads a review."""
+    files = ReviewFiles(home / "reviews")
+    for review, captions in acknowledged.captions.items():
+        stored = files.read(review.rpartition("/")[2])
+        accepted = {item.caption for item in stored[1].accepted} if stored else set()
+        acknowledged.lost += [f"{each} in {review}" for each in captions if each not in accepted]
