@@ -186,9 +186,9 @@ def kills() -> Iterator[Row]:
                 print(f"{attempt + 1} kills, {len(acknowledged.feedback):,} acknowledged", file=sys.stderr, flush=True)
         compare_with_disk(home, acknowledged)
         compare_reviews(home, acknowledged)
-    captions = sum(map(len, acknowledged.captions.values()))
-    note = f"{len(acknowledged.feedback):,} feedback, {captions:,} reviewed captions, {len(acknowledged.journal):,} journal "
-    note += f"records acknowledged; {time.perf_counter() - start:.0f} s"
+    captions = acknowledged.steps
+    note = f"{len(acknowledged.feedback):,} feedback, {captions:,} reviewed captions, "
+    note += f"{len(acknowledged.journal):,} journal records acknowledged; {time.perf_counter() - start:.0f} s"
     lost = len(acknowledged.lost)
     yield Row("acknowledged work lost in kill -9 under load", lost, "rows", "0", lost == 0, KILLS, "", note)
 

@@ -19,6 +19,8 @@ from clerestory.store.operations.schema import feedback as feedback_table
 from clerestory.web.review_files import ReviewFiles
 
 SENDERS = 4  # of feedback
+SAME_RESPONSE = 4  # rows about one response
+REVIEW_IMAGES = 3
 
 
 @dataclass
@@ -27,13 +29,15 @@ class Acknowledged:
 
     Attributes:
         feedback: value by key.
-        captions: accepted captions by the address of their review.
+        captions: the last accepted caption of each image, by the address of their review.
+        steps: accepted captions, the earlier ones of an image included.
         journal: the numbers of records.
         lost: descriptions of acknowledged work that is not on the disk.
     """
 
     feedback: dict[str, str] = field(default_factory=dict)
-    captions: dict[str, list[str]] = field(default_factory=dict)
+    captions: dict[str, dict[int, str]] = field(default_factory=dict)
+    steps: int = 0
     journal: dict[int, str] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
 
@@ -43,9 +47,9 @@ def kill_under_load(home: Path, acknowledged: Acknowledged, kill_after_s: float,
     with server_process(home) as (process, client):
         address = str(client.base_url)
         picture = solid_image()
-        files = [("images", (f"{i}.png", picture)) for i in range(20)]
+        files = [("images", (f"{i}.png", picture)) for i in range(REVIEW_IMAGES)]
         review = client.post("/describe", files=files).headers["location"]
-        acknowledged.captions.setdefault(review, [])
+        acknowledged.captions.setdefault(review, {})
         until = time.monotonic() + kill_after_s
         threads = [
             threading.Thread(target=_send_feedback, args=(address, acknowledged, f"{attempt}-{i}"))
@@ -65,13 +69,13 @@ def _send_feedback(address: str, acknowledged: Acknowledged, name: str) -> None:
     rng = random.Random(name)
     try:
         with httpx.Client(base_url=address, timeout=20) as client:
+            response = ""
             for count in range(100_000):
-                response = client.post("/v1/embeddings", json={"input": f"a cat {count}"}).json().get("id")
-                if not response:
-                    continue
+                if count % SAME_RESPONSE == 0:
+                    response = client.post("/v1/embeddings", json={"input": f"a cat {count}"}).json().get("id", "")
                 key, value = f"{name}-{count}", rng.choice(["up", "down"])
                 body = {"response": response, "kind": "thumbs", "value": value, "key": key}
-                # At once: the record of the response is still in the queue.
+                # The first one at once: the record of the response is still in the queue.
                 if client.post("/v1/feedback", json=body).status_code == 200:
                     acknowledged.feedback[key] = value
     except httpx.HTTPError:
@@ -81,11 +85,12 @@ def _send_feedback(address: str, acknowledged: Acknowledged, name: str) -> None:
 def _accept_captions(address: str, review: str, acknowledged: Acknowledged, attempt: int) -> None:
     try:
         with httpx.Client(base_url=address, timeout=20, headers={"origin": address.rstrip("/")}) as client:
-            for i in range(1, 21):
-                caption = f"caption {i} of {attempt}"
+            for step in range(100_000):
+                i, caption = step % REVIEW_IMAGES + 1, f"caption {step} of {attempt}"
                 answer = client.post(review, data={f"caption-{i}": caption, "do": f"accept-{i}"})
                 if answer.status_code == 303:
-                    acknowledged.captions[review].append(caption)
+                    acknowledged.captions[review][i] = caption
+                    acknowledged.steps += 1
     except httpx.HTTPError:
         pass
 
@@ -118,5 +123,14 @@ def compare_reviews(home: Path, acknowledged: Acknowledged) -> None:
     files = ReviewFiles(home / "reviews")
     for review, captions in acknowledged.captions.items():
         stored = files.read(review.rpartition("/")[2])
-        accepted = {item.caption for item in stored[1].accepted} if stored else set()
-        acknowledged.lost += [f"{each} in {review}" for each in captions if each not in accepted]
+        accepted = {item.number: item.caption for item in stored[1].accepted} if stored else {}
+        # The step after the last acknowledged one may be on the disk, too: the kill came before its answer.
+        acknowledged.lost += [
+            f"{each} in {review}" for i, each in captions.items() if _step(accepted.get(i, "")) < _step(each)
+        ]
+
+
+def _step(caption: str) -> int:
+    """The number of the step in a caption; -1 if there is none."""
+    words = caption.split()
+    return int(words[1]) if len(words) > 1 else -1

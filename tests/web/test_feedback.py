@@ -174,3 +174,25 @@ def test_the_trace_names_the_people_and_the_numbers(client: TestClient, world: W
     assert client.get("/trace").status_code == 200
     assert client.get(f"/trace?id={response}", follow_redirects=False).headers["location"] == f"/trace/{response}"
     assert client.get("/trace?id=a%20b").status_code == 200
+
+
+def test_reviewed_captions_are_feedback_on_the_suggestions(client: TestClient, world: World) -> None:
+    start = client.post("/describe/examples", follow_redirects=False).headers["location"]
+    review = client.app.state.server.reviews.get(start.rpartition("/")[2])  # type: ignore[attr-defined]  # Starlette's
+    first, second = review.page.items[:2]
+    assert first.response
+    assert "None is right" in client.get(start).text
+    client.post(start, data={"do": "wrong-1"})
+    client.post(start, data={"do": "accept-1", "caption-1": "quite another"})
+    client.post(start, data={"do": "use-2-1"})
+    assert [(each.kind, each.value) for each in said_about(world, first.response)] == [
+        ("verdict", "wrong"),
+        ("caption", "quite another"),
+    ]
+    (said,) = said_about(world, second.response)
+    assert said.value == said.suggested == second.proposals[0].text
+    client.post(start, data={"do": "undo"})
+    assert [each.value for each in said_about(world, second.response)] == [said.value, ""]
+    page = client.get("/feedback").text
+    assert "Should be: “quite another”" in page
+    assert "its image was not kept" in page

@@ -146,7 +146,8 @@ def corrections_of(store: Store, data: Dataset | None, state: CorrectionState | 
             except NotFound:
                 prediction = None
             found.append(_correction(item, prediction, data if item.item in ids else None, images))
-    return found
+    # Who accepts the suggested caption has corrected nothing.
+    return [each for each in found if each.feedback.value.strip().casefold() != each.replaces.strip().casefold()]
 
 
 def _correction(item: Feedback, prediction: Prediction | None, data: Dataset | None, images: KeptImages) -> Correction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,16 +18,21 @@ from clerestory.apps.describing import look_at_images, tag_encoder
 from clerestory.apps.right_model import PHOTOGRAPH
 from clerestory.apps.tags import LIKELIHOODS
 from clerestory.apps.training_reference import unlike_sentence
-from clerestory.core.errors import CapabilityError, UploadError
+from clerestory.core.codec import Tags
+from clerestory.core.errors import CapabilityError, ClerestoryError, UploadError
 from clerestory.core.sample import TEST, Dataset, Sample
 from clerestory.core.units import duration
-from clerestory.data.images import decode_beside_requests
+from clerestory.data.images import declared_size, decode_beside_requests
 from clerestory.stages.serve.inference_queue import Overloaded
+from clerestory.store.operations.feedback import WRONG, Feedback, FeedbackKind
+from clerestory.store.operations.prediction import Prediction, RequestKind, new_response_id
 from clerestory.web import labels
+from clerestory.web.feedback import record
 from clerestory.web.images import LARGE_SIDE, SHORT_LIVED, image_response, thumbnail
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.request_body import read_body
-from clerestory.web.review_steps import StepResult, edits_of, take_step
+from clerestory.web.request_ids import new_request_id
+from clerestory.web.review_steps import WRONG_STEP, StepResult, caption_feedback, edits_of, take_step
 from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, join_tags, rejection_groups
 from clerestory.web.reviews import MAX_IMAGES_PER_REVIEW, Review
 from clerestory.web.security import RequestRejected
@@ -34,6 +40,7 @@ from clerestory.web.state import ServerState, server_state
 from clerestory.web.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, file_name, form_parts
 from clerestory.web.views import page, url, wants_json
 
+LOG = logging.getLogger("clerestory.web")
 MAX_PROPOSALS = 3
 MAX_EXAMPLES = 3
 PAGE_SIZE = 50
@@ -127,12 +134,43 @@ async def review_step(request: Request) -> Response:
         form = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=3 * PAGE_SIZE + 20))
     except ValueError as error:
         raise RequestRejected("the form has too many fields", "send it from the page") from error
-    result = await asyncio.to_thread(take_step, review, form.get("do", "save"), edits_of(form))
+    step, before = form.get("do", "save"), review.page
+    if wrong := WRONG_STEP.fullmatch(step):
+        result = await _say_wrong(server_state(request), review, int(wrong[1]), edits_of(form))
+    else:
+        result = await asyncio.to_thread(take_step, review, step, edits_of(form))
+    await _tell(server_state(request), caption_feedback(before, review.page))
     if request.headers.get("hx-request") == "true" or result.notice:
         return _render(request, review, result)
     number = _page_number(request, review, result)
     address = url(f"/describe/{review.id}", page=number if number > 1 else "")
     return RedirectResponse(f"{address}#{result.focus or 'captions'}", status_code=303)
+
+
+async def _say_wrong(server: ServerState, review: Review, number: int, edits: dict[str, str]) -> StepResult:
+    """No suggestion of an image is right; it is on the disk before it is acknowledged.
+
+    Raises:
+        NotFound: the image is not in the review, or the record of its suggestions was removed.
+        NotWritable: the disk is full or read-only.
+    """
+    await asyncio.to_thread(take_step, review, "save", edits)
+    item = review.page.item(number)
+    if item.response:
+        (result,) = await record(server, [Feedback(item.response, FeedbackKind.VERDICT, WRONG, "page")])
+        if result.error is not None:
+            raise result.error
+    sentence = f"Thank you. Write the right caption for {item.file}, if you like."
+    return StepResult(sentence, f"caption-{number}", item=number)
+
+
+async def _tell(server: ServerState, items: Sequence[Feedback]) -> None:
+    """Record what the accepted captions say of the suggestions; the review itself is on the disk already."""
+    if items:
+        try:
+            await record(server, items)
+        except ClerestoryError as error:
+            LOG.warning("accepted captions are in the review, but not in the feedback: %s", error)
 
 
 async def preview(request: Request) -> Response:
@@ -271,9 +309,35 @@ def described_image(server: ServerState, loaded: LoadedModel, content: bytes, na
         UploadError: the image cannot be used.
     """
     start = time.perf_counter()
-    image = _review_item(server, loaded, content, name)
-    server.caption_seconds.add(time.perf_counter() - start)
-    return image
+    item, large = _review_item(server, loaded, content, name)
+    seconds = time.perf_counter() - start
+    server.caption_seconds.add(seconds)
+    return replace(item, response=_record_suggestions(server, loaded, item, content, seconds)), large
+
+
+def _record_suggestions(
+    server: ServerState, loaded: LoadedModel, item: ReviewItem, content: bytes, seconds: float
+) -> str:
+    """Put the suggestions of one image into the request log; the id of the response."""
+    log = server.request_log
+    width, height = declared_size(content)
+    prediction = Prediction(
+        response=new_response_id(),
+        request=new_request_id(()),
+        at=time.time() - seconds,
+        kind=RequestKind.CAPTION,
+        name=loaded.release.name if loaded.release else loaded.ref,
+        number=loaded.number,
+        model=loaded.model.digest,
+        latency_s=seconds,
+        images=1,
+        pixels=width * height,
+        input_hash=log.hash_of("input", content),
+        label=log.caption(item.proposals[0].text) if item.proposals else "",
+        facts=Tags(unlike=str(item.unlike).lower()),
+    )
+    log.observe(prediction, None, (content,))
+    return prediction.response
 
 
 def _review_item(server: ServerState, loaded: LoadedModel, content: bytes, name: str) -> tuple[ReviewItem, bytes]:

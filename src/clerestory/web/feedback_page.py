@@ -102,7 +102,7 @@ def _context(server: ServerState, name: str, period: Period) -> dict[str, object
     rows = quality_in_service(store, PredictionFilter(name=name, since=since), period)
     with store.database.reading() as connection:
         said = list_feedback(connection, since, MAX_READ)
-    negative = [each for each in said if each.is_negative or each.kind is FeedbackKind.CAPTION]
+    negative = [each for each in said if each.is_negative or _corrects(each)]
     corrections = corrections_of(store, server.data)
     served = server.follower.current
     counts = server.request_log.recorder.counts
@@ -143,6 +143,12 @@ def _share(share: LabelledShare | None) -> str:
     if share.low is None or share.high is None:
         return f"{text} (too few to say how exact that is)"
     return f"{text} (between {100 * share.low:.0f} and {100 * share.high:.0f} %)"
+
+
+def _corrects(item: Feedback) -> bool:
+    """Whether it is a caption other than the suggested one."""
+    is_other = item.value.strip().casefold() != item.suggested.strip().casefold()
+    return item.kind is FeedbackKind.CAPTION and bool(item.value.strip()) and is_other
 
 
 _WORDS = {

@@ -128,7 +128,8 @@ class ReviewFiles:
             for file in self.folder.glob("*/review.json"):
                 with suppress(ValueError, KeyError, TypeError):
                     content = json.loads(file.read_bytes())
-                    is_finished = content.get("num_described", 0) >= content.get("num_queued", 0)
+                    page = content["page"]
+                    is_finished = page.get("num_described", 0) >= page.get("num_queued", 0)
                     if file.stat().st_mtime < oldest and not content["touched"] and is_finished:
                         shutil.rmtree(file.parent)
 

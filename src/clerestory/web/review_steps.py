@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from clerestory.store.operations.feedback import Feedback, FeedbackKind
 from clerestory.web.review_values import ReviewItem, ReviewPage
 from clerestory.web.reviews import Review
 from clerestory.web.security import RequestRejected
 
 ITEM_STEP = re.compile(r"(accept|remove)-(\d{1,6})", re.ASCII)
+WRONG_STEP = re.compile(r"wrong-(\d{1,6})", re.ASCII)
 USE_STEP = re.compile(r"use-(\d{1,6})-(\d{1,6})", re.ASCII)
 FIELD = re.compile(r"(caption|tags)-\d{1,6}", re.ASCII)
 TURN_STEP = re.compile(r"page-(\d{1,6})", re.ASCII)
@@ -111,3 +113,17 @@ def _field(item: ReviewItem) -> str:
 
 def _progress(page: ReviewPage) -> str:
     return f"{len(page.accepted)} of {len(page.items)} accepted"
+
+
+def caption_feedback(before: ReviewPage, after: ReviewPage) -> list[Feedback]:
+    """What the captions that a step accepted say of the suggestions; an empty one takes back an earlier one."""
+    earlier = {item.number: item.caption for item in before.accepted}
+    now = {item.number: item for item in after.accepted}
+    known = {item.number: item for item in (*before.items, *after.items) if item.response}
+    said = []
+    for number, item in known.items():
+        caption = now[number].caption if number in now else ""
+        if caption != earlier.get(number, ""):
+            suggested = item.proposals[0].text if item.proposals else ""
+            said.append(Feedback(item.response, FeedbackKind.CAPTION, caption, "page", suggested=suggested))
+    return said

@@ -34,6 +34,7 @@ class ReviewItem:
         unlike: whether the image is unlike those that the model was trained on.
         tags: suggested tags of a photograph; empty means "not sure". None for an image that gets no tags.
         tag_text: the current tags, separated by commas.
+        response: the id of the response that made the suggestions, for feedback; empty if it has none.
     """
 
     number: int
@@ -45,6 +46,7 @@ class ReviewItem:
     unlike: bool = False
     tags: tuple[Tag, ...] | None = None
     tag_text: str = ""
+    response: str = ""
 
     @property
     def text(self) -> str:
