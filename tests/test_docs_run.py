@@ -38,6 +38,11 @@ from clerestory.store import open_store
 SERVES = "serves until it is interrupted; tests/web/test_server.py runs it"
 # Commands and pages that are not run, by the beginning of the line, with the reason.
 NOT_RUN = {
+    "watch feedback": "needs a request log; tests/cli/test_watch_feedback.py has one",
+    "watch corrections": "needs corrections; tests/apps/test_corrections.py has some",
+    "watch trace": "needs a request log; tests/cli/test_watch_feedback.py has one",
+    "watch requests": "needs a request log; tests/cli/test_watch_feedback.py has one",
+    "watch erase": "needs a request log; tests/cli/test_watch_feedback.py has one",
     "serve": SERVES,
     "evaluate openai:": "needs an endpoint; tests/models/test_openai.py has one",
     "use describe holiday.jpg --model openai:": "needs an endpoint; tests/models/test_openai.py has one",

@@ -13,10 +13,10 @@ from typing import Annotated
 from clerestory.core.settings import Range, check_settings
 from clerestory.stages.serve.access_config import AccessConfig
 from clerestory.stages.serve.config import BatchConfig, QueueConfig, Seconds
-from clerestory.store.operations.recorder import MAX_WAITING
-from clerestory.web.request_log import FeedbackConfig
 from clerestory.stages.watch.checks import IncidentConfig
 from clerestory.stages.watch.notify.config import NotifyChannel, check_channels
+from clerestory.store.operations.recorder import MAX_WAITING
+from clerestory.web.request_log import FeedbackConfig
 
 
 @dataclass(frozen=True, slots=True)
