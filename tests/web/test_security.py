@@ -15,6 +15,7 @@ PAGES = (
     "/describe",
     "/data",
     "/governance",
+    "/incidents",
     "/releases",
     "/feedback",
     "/feedback/received?response=x&item=y&back=/",

@@ -70,6 +70,7 @@ register_url_convertor("number", _NumberConvertor())
 LOG = logging.getLogger("clerestory.web")
 GOVERNANCE, GOVERNED = "clerestory.web.governance", "/governance/{name}/{number:number}"
 FEEDBACK_PAGE, TRACE_PAGE = "clerestory.web.feedback_page", "clerestory.web.trace_page"
+INCIDENTS = "clerestory.web.incidents"
 DATA, RELEASES, EVIDENCE = "clerestory.web.data", "clerestory.web.releases", "clerestory.web.evidence"
 
 
@@ -210,6 +211,10 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route("/governance", _imported_later(GOVERNANCE, "governance_page"), methods=["GET"]),
         Route(GOVERNED, _imported_later(GOVERNANCE, "release_governance"), methods=["GET"]),
         Route(GOVERNED, _imported_later(GOVERNANCE, "check_again"), methods=["POST"]),
+        Route("/incidents", _imported_later(INCIDENTS, "incidents_page"), methods=["GET"]),
+        Route("/incidents/{number:number}", _imported_later(INCIDENTS, "incident_page"), methods=["GET"]),
+        Route("/incidents/{number:number}", _imported_later(INCIDENTS, "change"), methods=["POST"]),
+        Route("/incidents/{number:number}/postmortem.md", _imported_later(INCIDENTS, "postmortem"), methods=["GET"]),
         Route("/evidence/{id}.json", _imported_later(EVIDENCE, "evidence_json"), methods=["GET"]),
         Route("/evidence/{id}", _imported_later(EVIDENCE, "evidence_page"), methods=["GET"]),
         Route("/feedback", _imported_later(FEEDBACK_PAGE, "feedback_page"), methods=["GET"]),

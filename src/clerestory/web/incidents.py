@@ -1,4 +1,4 @@
-"""``/incidents``: what needs somebody, what was done about it, the runbook, and the clocks of reporting duties."""
+"""``/incidents``: what needs somebody, the steps taken, the runbook, and the clocks of reporting duties."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from clerestory.stages.watch.postmortem import clock_words, draft_postmortem, im
 from clerestory.store import Store
 from clerestory.store.operations.incidents import (
     NEXT_STATES,
-    UNRESOLVED,
     Incident,
     IncidentState,
     incident,
@@ -131,8 +130,12 @@ async def _incident(
             "last_seen": iso(each.last_seen),
             "impact": impact,
             "steps": [(state.value, STEPS[state]) for state in NEXT_STATES[each.state]],
-            "timeline": [(entry, iso(entry.at), event_words(entry.kind)) for entry in reversed(timeline(store, number))],
-            "clocks": [(clock, clock_words(clock, now), iso(clock.due), clock.left_s(now) < 0) for clock in policy.clocks(each)],
+            "timeline": [
+                (entry, iso(entry.at), event_words(entry.kind)) for entry in reversed(timeline(store, number))
+            ],
+            "clocks": [
+                (clock, clock_words(clock, now), iso(clock.due), clock.left_s(now) < 0) for clock in policy.clocks(each)
+            ],
             "runbook": runbook(name, folder) if name else "",
             "muted": [(quiet, iso(quiet.until)) for quiet in silences(store) if quiet.mutes(each, now)],
             "release": _release(each),
@@ -162,8 +165,3 @@ def event_words(kind: str) -> str:
 def iso(at: float) -> str:
     """A time in seconds since the epoch as ISO 8601 (UTC)."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
-
-
-def num_unresolved(store: Store) -> int:
-    """How many incidents need somebody."""
-    return sum(each.state in UNRESOLVED for each in incidents(store, unresolved=True, limit=MAX_LISTED))

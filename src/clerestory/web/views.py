@@ -18,6 +18,7 @@ from clerestory.core.digest import digest_bytes
 from clerestory.core.errors import (
     ClerestoryError,
     ConfigError,
+    Conflict,
     InputError,
     NotFound,
     NotWritable,
@@ -143,6 +144,8 @@ def status_of(error: ClerestoryError) -> tuple[int, str]:
         return error.status, kinds.get(error.status, "invalid_image")
     if isinstance(error, NotFound):
         return 404, "not_found"
+    if isinstance(error, Conflict):
+        return 409, "conflict"
     if isinstance(error, Unavailable):
         return 503, "unavailable"
     if isinstance(error, NotWritable):
