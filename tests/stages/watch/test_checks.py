@@ -109,9 +109,8 @@ def test_an_alias_that_was_changed_in_the_database(store: Store, tmp_path: Path)
     assert opened.occurrences == 1
 
 
-def test_the_lower_bound_is_that_of_clopper_and_pearson() -> None:
+def test_the_lower_bound_is_that_of_wilson() -> None:
     assert lower_bound(0, 100) == 0.0
-    # P(X >= 10 | n = 100, p) = 0.001 at this bound
-    import scipy
-
-    assert scipy.stats.binom.sf(9, 100, lower_bound(10, 100)) == pytest.approx(0.001)
+    z = 3.090232306167813  # of 0.999: the share is as many standard errors above the bound
+    bound = lower_bound(10, 100)
+    assert (0.1 - bound) / (bound * (1 - bound) / 100) ** 0.5 == pytest.approx(z)

@@ -7,14 +7,15 @@ alerts with the same fingerprint are one incident, whoever notices first.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Annotated
 
-import scipy
 from sqlalchemy import Connection
 
 from clerestory.core.codec import Tags
@@ -105,8 +106,13 @@ def integrity_alerts(store: Store, name: str) -> list[Alert]:
 
 
 def lower_bound(bad: int, total: int) -> float:
-    """The lower Clopper-Pearson bound of a share, one-sided, at ``LEVEL``."""
-    return float(scipy.stats.beta.ppf(1 - LEVEL, bad, total - bad + 1)) if bad else 0.0
+    """The lower bound of a share, one-sided, at ``LEVEL`` (Wilson 1927); in plain Python: a server may lack scipy."""
+    if not bad:
+        return 0.0
+    z = NormalDist().inv_cdf(LEVEL)
+    share, square = bad / total, z * z
+    spread = z * math.sqrt(share * (1 - share) / total + square / (4 * total * total))
+    return max(0.0, (share + square / (2 * total) - spread) / (1 + square / total))
 
 
 def _requests(requests: list[Prediction], config: IncidentConfig) -> list[Alert]:
