@@ -86,6 +86,8 @@ SUBCOMMANDS = {
         "decline": "Decline a release.",
         "promote": "Make a release live.",
         "rollback": "Go back to the previous live release.",
+        "canary": "Let a release answer a share of the requests: start, status, pause, resume, abort, promote.",
+        "golden": "Replay the golden inputs with a release.",
         "verify": "Verify every digest and recompute every number.",
         "export": "Export the model of a release to ONNX, for a server without torch.",
         "bundle": "Write a release with its evidence to one signed folder or zip.",
@@ -123,6 +125,7 @@ SUBCOMMANDS = {
         "migrate": "Create the tables and triggers that the database lacks.",
     },
     "watch": {
+        "status": "Show what is live, and what each server serves and loads.",
         "incidents": "What needs somebody: list, show, open, acknowledge, mitigate, resolve, postmortem.",
         "deliver": "Deliver the notifications of incidents that wait.",
         "drift": "Show what the drift monitors have seen, or replay a log or a folder of dated images.",
@@ -141,6 +144,14 @@ SUBCOMMANDS = {
 GROUPS = {"govern": "clerestory.cli.govern:GROUP"}
 # Groups inside a group.
 NESTED = {
+    ("release", "canary"): {
+        "start": "Begin a rollout of a release beside the live one.",
+        "status": "Show the rollout: its share, its guardrails, and what it waits for.",
+        "pause": "Keep the share, and take no further step.",
+        "resume": "Go on with the steps.",
+        "abort": "Let the stable release answer every request again.",
+        "promote": "Make the candidate live.",
+    },
     ("data", "pack"): {
         "make": "Write a signed hash pack of a dataset.",
         "check": "Verify a hash pack, and show what is in it.",
@@ -177,6 +188,7 @@ MODULES = {
     ("release", "bundle"): "bundle",
     ("release", "verify-bundle"): "bundle",
     ("release", "licences"): "release_licences",
+    ("watch", "status"): "watch_status",
     ("watch", "drift"): "watch_drift",
     ("watch", "deliver"): "watch_deliver",
     ("watch", "feedback"): "watch_feedback",

@@ -26,6 +26,7 @@ from clerestory.core.release import VERDICT_TEXTS, Decision, Event, Release
 from clerestory.core.units import plural
 from clerestory.report.approvals import account_notice, approvals_or_none, next_step
 from clerestory.stages.release import gate, load_policy, promote, rollback, run_gate, verify
+from clerestory.stages.release.embedding_space import embedding_requests
 from clerestory.store import Store, live_events, open_store
 from clerestory.store.registry import check_name, is_name
 
@@ -213,16 +214,28 @@ def card_(
     common.out.write_line("notice: the card names no licence of the model itself; choose one before you publish it")
 
 
-def promote_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
+def promote_(
+    ref: str,
+    /,
+    *,
+    why: str,
+    who: str = "",
+    new_space: Annotated[bool, Parameter(negative=())] = False,
+    common: Common = PLAIN,
+) -> None:
     """Make a release live; its decision must be "ship".
 
     Args:
         ref: A release, such as icons@3.
         why: The reason, for the journal.
         who: The person who decides (default: $CLERESTORY_WHO or the login name).
+        new_space: Search indexes that clients have made of the embeddings are made again.
     """
     store = open_store(common.home)
-    alias = promote(release_reference(store, ref), store, who=who, why=why)
+    ref = release_reference(store, ref)
+    if not new_space:
+        prepare_golden(store, ref)
+    alias = promote(ref, store, who=who, why=why, new_space=new_space)
     release = store.release(alias.name, alias.number)
     approval = approvals_or_none(store, release)
     notice = account_notice(approval) if approval is not None else ""
@@ -236,16 +249,86 @@ def promote_(ref: str, /, *, why: str, who: str = "", common: Common = PLAIN) ->
     common.out.next(f"clerestory serve{name}{data if data != f' --data {DEFAULT_NAME}' else ''}")
 
 
-def rollback_(name: str = "icons", /, *, why: str, who: str = "", common: Common = PLAIN) -> None:
-    """Go back to the previous live release.
+def rollback_(
+    name: str = "icons",
+    /,
+    *,
+    why: str = "",
+    who: str = "",
+    rehearse: Annotated[bool, Parameter(negative=())] = False,
+    prove: bool = True,
+    wait: float = 60.0,
+    common: Common = PLAIN,
+) -> int:
+    """Go back to the previous live release; exit code 3 while a running server does not serve it yet.
+
+    The release to go back to must answer the golden inputs as before; the alias moves then, and the command waits until
+    every running server serves it and has answered the golden inputs with it.
 
     Args:
         name: The model name.
-        why: The reason, for the journal.
+        why: The reason, for the journal; not needed for a rehearsal.
         who: The person who decides (default: $CLERESTORY_WHO or the login name).
+        rehearse: Do everything except for moving the alias.
+        prove: Replay the golden inputs and wait for the servers; without it, only the alias is moved.
+        wait: How long to wait for the servers, in seconds.
     """
-    alias = rollback(name, open_store(common.home), who=who, why=why)
-    common.out.result(alias, f"✓ {alias.name}@{alias.number} is {alias.alias} again")
+    store = open_store(common.home)
+    if not prove and not rehearse:
+        alias = rollback(name, store, who=who, why=why)
+        common.out.result(alias, f"✓ {alias.name}@{alias.number} is {alias.alias} again; nothing was replayed")
+        return 0
+    from clerestory.apps.proved_rollback import prove_rollback, rehearse_rollback  # here, because it imports torch
+
+    proof = rehearse_rollback(name, store) if rehearse else prove_rollback(name, store, who, why, wait)
+    data = {**encode(proof), "mitigated": proof.mitigated}
+    replayed = "answers the golden inputs as before" if proof.replayed else "runs on another host: nothing was replayed"
+    where = plural(len(proof.servers), "running server")
+    if rehearse:
+        lines = [f"✓ a rollback from {proof.live} to {proof.target} would succeed: {proof.target} {replayed}"]
+        if proof.servers:
+            lines.append(f"  {where} {'has' if len(proof.servers) == 1 else 'have'} it in memory")
+        common.out.result(data, *lines, *(f"  notice: {each}" for each in proof.lagging))
+        return 0
+    if proof.mitigated:
+        served = f"{where} served it after {proof.seconds:.1f} s" if proof.servers else "no server is running"
+        lines = [f"✓ mitigated: {proof.target} is live again and {replayed}; {served}"]
+    else:
+        lines = [f"? {proof.target} is live again, but not mitigated yet: {proof.target} {replayed}"]
+    common.out.result(data, *lines, *(f"  {each}" for each in proof.lagging))
+    return 0 if proof.mitigated else 3
+
+
+def golden_(ref: str, /, *, common: Common = PLAIN) -> None:
+    """Load a release and replay the golden inputs: eight texts and eight images with stored answers.
+
+    The first time, the answers are stored; later they must be the same, within a cosine of 0.999.
+
+    Args:
+        ref: A release, such as icons@3 or icons@live.
+    """
+    from clerestory.apps.proved_rollback import replay_release  # here, because it imports torch
+
+    store = open_store(common.home)
+    release = _release(store, ref)
+    replayed = replay_release(store, release)
+    line = (
+        f"✓ {release.ref} answers the golden inputs as stored" if replayed else f"· {release.ref} runs on another host"
+    )
+    common.out.result({"ref": release.ref, "replayed": replayed}, line)
+
+
+def prepare_golden(store: Store, ref: str) -> None:
+    """Replay the golden inputs of two releases, if clients depend on their embeddings; imports torch only then."""
+    release = store.resolve(ref).release
+    alias = store.alias(release.name, "live") if release is not None else None
+    if release is None or alias is None or alias.number == release.number:
+        return
+    live = store.release(release.name, alias.number)
+    if embedding_requests(store, live):
+        from clerestory.apps.proved_rollback import ensure_golden
+
+        ensure_golden(store, live, release)
 
 
 def verify_(ref: str = "icons@live", /, *, common: Common = PLAIN) -> int:

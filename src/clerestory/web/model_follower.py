@@ -74,7 +74,8 @@ class ModelFollower:
         load_error: why the release that is live now could not replace the served one; empty if nothing is wrong.
         draining: whether the server is shutting down.
         router: assigns requests to the candidate of a rollout; None if it is not followed.
-        proved: the releases in memory that answered the golden inputs as before, by number.
+        proved: the served release that has answered the golden inputs as before since it serves, and the generation of
+            the alias then.
         settled: set once nothing was left to load.
     """
 
@@ -85,12 +86,13 @@ class ModelFollower:
         self.load_error = ""
         self.draining = False
         self.router: RolloutRouter | None = None
-        self.proved: set[int] = set()
+        self.proved: tuple[str, int] = ("", 0)
         self.server_id = f"srv_{secrets.token_hex(8)}"
         self.started = time.time()
         self._keyed: KeyedHash | None = None
         self.settled = asyncio.Event()
         self._reason = BEING_LOADED
+        self._doubt = ""  # how the served model fails the golden inputs
         self._distrust = ""  # why the alias cannot be trusted
         self._current: LoadedModel | None = None
         self._memory: dict[int, LoadedModel] = {}  # by release number
@@ -146,7 +148,6 @@ class ModelFollower:
         """What this server reads, serves and loads."""
         rollout = self.router.rollout if self.router is not None else None
         candidate = self._failed.get(rollout.candidate, ("", 0.0))[0] if rollout is not None else ""
-        current = self._current
         return ServerStatus(
             self.server_id,
             self.name,
@@ -160,8 +161,9 @@ class ModelFollower:
             version=__version__,
             resident=tuple(self._ref(number) for number in sorted(self._memory.copy())),
             rollout=rollout.id if rollout is not None else "",
-            problem=self._distrust or self.load_error or candidate,
-            proved=current.ref if current is not None and current.number in self.proved else "",
+            problem=self._distrust or self.load_error or self._doubt or candidate,
+            proved=self.proved[0] if self.proved[0] == self.served else "",
+            generation=self.proved[1],
         )
 
     @property
@@ -186,6 +188,7 @@ class ModelFollower:
         """Check until cancelled, and load in the background; if a load fails, the loaded model stays in place."""
         while True:
             wanted = await asyncio.to_thread(self.check)
+            await asyncio.to_thread(self.prove)
             if wanted is None:
                 self.settled.set()
             elif self._loader is None or not self._loader.is_alive():
@@ -225,6 +228,23 @@ class ModelFollower:
                 self._reason = self.load_error = "the live release cannot be read; the server's log has the reason"
                 self.live = ""
             return None if self.draining else self._wanted
+
+    def prove(self) -> None:
+        """Replay the golden inputs with the model that answers now, once for each move of the alias."""
+        current, alias = self._current, self._checked
+        if current is None or current.release is None or alias is None or alias.number != current.number:
+            return
+        if self.proved == (current.ref, alias.generation):
+            return
+        try:
+            if not current.remote_host:
+                replay_golden(self.store, current.release, current.model)
+            self.proved, self._doubt = (current.ref, alias.generation), ""
+        except ClerestoryError as error:
+            self._doubt = str(error)
+        except Exception:  # the model answers requests all the same, or fails them
+            LOG.exception("the golden inputs cannot be replayed")
+            self._doubt = f"{current.ref} does not answer the golden inputs; the server's log has the reason"
 
     def _follow_alias(self) -> int | None:
         alias = self._trusted_alias()
@@ -312,7 +332,6 @@ class ModelFollower:
         host = remote_host_of(self.store.model_folder(release.model))
         if not host:
             replay_golden(self.store, release, model)
-            self.proved.add(number)
         return self._prepare(number, release.ref, release, model, start, host)
 
     def _verify_files(self, ref: str, digest: str) -> None:

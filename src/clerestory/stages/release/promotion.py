@@ -9,11 +9,12 @@ from typing import Literal
 from sqlalchemy import Connection
 
 from clerestory.core.codec import Tags
-from clerestory.core.errors import InputError, IntegrityError, NotFound, Refused, not_found
+from clerestory.core.errors import Conflict, InputError, IntegrityError, NotFound, Refused, not_found
 from clerestory.core.people import person_name
 from clerestory.core.provenance import current_user, now
 from clerestory.core.release import VERDICT_TEXTS, Alias, Decision, Event, Release
 from clerestory.stages.release.approval import approval_guard, rollback_guard
+from clerestory.stages.release.embedding_space import check_embedding_space
 from clerestory.store import AliasMove, Store, alias_target, registry
 from clerestory.store.approvals import PROMOTED, ROLLED_BACK, read_approvals
 from clerestory.store.operations import rollouts
@@ -62,6 +63,7 @@ def promote(
     why: str = "",
     alias: str = LIVE,
     expected_generation: int | None = None,
+    new_space: bool = False,
 ) -> Alias:
     """Point an alias at a release; for ``live``, the release that was live before becomes ``previous``.
 
@@ -75,10 +77,12 @@ def promote(
         why: the reason, for the journal.
         alias: the alias to move.
         expected_generation: the generation that the author read; None for the current one.
+        new_space: whether indexes of embeddings from the API are made again, so that another embedding space is fine.
 
     Raises:
-        Refused: the verdict of the gate is not ``ship``, or approvals that the policy requires for ``live`` are missing
-            or void.
+        Refused: the verdict of the gate is not ``ship``, approvals that the policy requires for ``live`` are missing
+            or void, or indexes that others have made of the embeddings would not fit any more.
+        Undecided: whether they would fit has not been measured.
         InputError: the clock is behind the journal.
         IntegrityError: a file of the model or of its evidence is damaged; names it.
         Conflict: another person moved the alias first.
@@ -94,6 +98,8 @@ def promote(
         current is not None and current.number == release.number and expected_generation in (None, current.generation)
     )
     guard = approval_guard(release, store, who) if alias == LIVE and not unchanged else None
+    if alias == LIVE and current is not None and not unchanged and not new_space:
+        check_embedding_space(store, store.release(release.name, current.number), release)
     if guard is not None:
         with store.database.reading() as connection:
             guard(connection)  # the answer at once, before every file is read; it counts where the alias moves
@@ -124,6 +130,23 @@ def rollback(name: str, store: Store, who: str = "", why: str = "") -> Alias:
         Conflict: another person moved ``live`` first.
     """
     _require_reason(why)
+    release, live = check_rollback(name, store)
+    previous = store.alias(name, PREVIOUS)
+    if previous is None or previous.number != release.number:
+        raise Conflict(f"{name}@{PREVIOUS} was moved meanwhile", "look at the releases: clerestory release list")
+    history = _live_history(store, name)
+    before = history[-3] if len(history) >= 3 else 0
+    moves = [AliasMove(LIVE, previous.number, live.generation), AliasMove(PREVIOUS, before, previous.generation)]
+    event = _event(ROLLED_BACK, release, live, who, why)
+    return store.move_aliases(name, moves, event, _ending_rollout(release, store, rollback_guard(release, store)))[0]
+
+
+def check_rollback(name: str, store: Store) -> tuple[Release, Alias]:
+    """The release that a rollback would make live, with its files and approvals checked, and the live alias.
+
+    Raises:
+        ClerestoryError: as ``rollback``.
+    """
     names = {release.name for release in store.releases()}
     if name not in names:
         raise not_found("model", name, names)
@@ -137,14 +160,14 @@ def rollback(name: str, store: Store, who: str = "", why: str = "") -> Alias:
         )
     release = store.release(name, previous.number)
     _check_files(release, store)
-    history = _live_history(store, name)
-    before = history[-3] if len(history) >= 3 else 0
-    moves = [AliasMove(LIVE, previous.number, live.generation), AliasMove(PREVIOUS, before, previous.generation)]
-    event = _event(ROLLED_BACK, release, live, who, why)
-    return store.move_aliases(name, moves, event, _ending_rollout(release, store, rollback_guard(release, store)))[0]
+    with store.database.reading() as connection:
+        rollback_guard(release, store)(connection)
+    return release, live
 
 
-def start_canary(ref: str, store: Store, plan: RolloutPlan, who: str = "", why: str = "") -> Rollout:
+def start_canary(
+    ref: str, store: Store, plan: RolloutPlan, who: str = "", why: str = "", new_space: bool = False
+) -> Rollout:
     """Let a release answer a share of the requests beside the live one; it needs all that a promotion needs.
 
     Args:
@@ -153,9 +176,11 @@ def start_canary(ref: str, store: Store, plan: RolloutPlan, who: str = "", why: 
         plan: the shares, their duration and the guardrails.
         who: the author; the login name if empty.
         why: the reason, for the journal.
+        new_space: as for ``promote``.
 
     Raises:
-        Refused: the verdict of the gate is not ``ship``, or approvals are missing or void.
+        Refused: the verdict of the gate is not ``ship``, approvals are missing or void, or indexes would not fit.
+        Undecided: whether indexes would fit has not been measured.
         InputError: the release is live already.
         NotFound: no release is live, so there is nothing to compare it with.
         IntegrityError: a file of the model or of its evidence is damaged; names it.
@@ -176,6 +201,8 @@ def start_canary(ref: str, store: Store, plan: RolloutPlan, who: str = "", why: 
     if live.number == release.number:
         raise InputError(f"{release.ref} is live already", "name another release: clerestory release list")
     check_live(release.name, live, store)
+    if not new_space and not plan.shadow:
+        check_embedding_space(store, store.release(release.name, live.number), release)
     _check_files(release, store)
     guard = approval_guard(release, store, who)
     store.database.ensure_operations()
@@ -211,7 +238,7 @@ def change_canary(name: str, store: Store, action: CanaryAction, who: str = "", 
     return rollout
 
 
-def promote_canary(name: str, store: Store, who: str = "", why: str = "") -> Alias:
+def promote_canary(name: str, store: Store, who: str = "", why: str = "", new_space: bool = False) -> Alias:
     """Make the candidate of the active rollout live, as ``promote`` does; the rollout ends in the same transaction.
 
     Raises:
@@ -221,7 +248,7 @@ def promote_canary(name: str, store: Store, who: str = "", why: str = "") -> Ali
     store.database.ensure_operations()
     with store.database.reading() as connection:
         rollout = require_rollout(connection, name)
-    return promote(rollout.ref, store, who, why)
+    return promote(rollout.ref, store, who, why, new_space=new_space)
 
 
 def check_live(name: str, alias: Alias | None, store: Store) -> None:

@@ -37,7 +37,8 @@ class ServerStatus:
         rollout: the rollout that it takes part in; empty without one.
         problem: why it does not serve what is live, or cannot load a candidate; empty if nothing is wrong.
         dropped: heartbeats that could not be written.
-        proved: the release whose golden outputs it has reproduced last; empty if it has none.
+        proved: the release that answers and that has answered the golden inputs as before; empty if it has not yet.
+        generation: of the alias ``live`` for which that was shown.
     """
 
     id: str
@@ -55,6 +56,7 @@ class ServerStatus:
     problem: str = ""
     dropped: int = 0
     proved: str = ""
+    generation: int = 0
 
     def is_running(self, at: float | None = None) -> bool:
         """Whether its last heartbeat is recent; one from the future counts, since clocks differ."""
@@ -65,7 +67,7 @@ def beat(connection: Connection, status: ServerStatus) -> None:
     """Write the heartbeat of a server."""
     columns = ("name", "live", "served", "loading", "started", "seen")
     values: dict[str, Any] = {column: getattr(status, column) for column in columns}
-    more = ("host", "process", "version", "resident", "rollout", "problem", "dropped", "proved")
+    more = ("host", "process", "version", "resident", "rollout", "problem", "dropped", "proved", "generation")
     values["body"] = canonical({name: getattr(status, name) for name in more}).decode()
     if not connection.execute(update(table).where(table.c.id == status.id).values(values)).rowcount:
         connection.execute(delete(table).where(table.c.seen < status.seen - FORGET_SECONDS))
