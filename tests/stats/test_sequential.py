@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.support.rollouts import log_e_path
 
 from clerestory.core.errors import InputError
-from clerestory.stats.sequential import RateExcess, event_weight, log_e_path, log_threshold
+from clerestory.stats.sequential import RateExcess, event_weight
 
 ALPHA = 0.01
 ROLLOUTS, REQUESTS = 300, 2_000
@@ -30,7 +33,7 @@ def test_identical_arms_are_stopped_at_most_as_often_as_stated(kind: str) -> Non
     stopped = 0
     for _ in range(ROLLOUTS):
         bad, candidate = rng.random(REQUESTS) < rates(kind), rng.random(REQUESTS) < weight
-        stopped += bool(log_e_path(bad, candidate, weight, 0.0).max() >= log_threshold(ALPHA, 1))
+        stopped += bool(log_e_path(bad, candidate, weight, 0.0).max() >= -math.log(ALPHA))
     assert stopped <= 3 * ALPHA * ROLLOUTS  # 9: more than 8 of 300 have a probability of 0.4 % at a rate of 1 %
 
 
@@ -43,7 +46,7 @@ def test_subjects_who_return_count_once() -> None:
         arm, fails = rng.random(400) < 0.25, np.where(np.arange(400) == 0, True, rng.random(400) < 0.02)
         first = np.unique(subject, return_index=True)[1]
         first.sort()
-        threshold = log_threshold(ALPHA, 1)
+        threshold = -math.log(ALPHA)
         counted, weight = subject[first], np.full(REQUESTS, 0.25)
         stopped += bool(log_e_path(fails[counted], arm[counted], weight[: len(counted)], 0.0).max() >= threshold)
         every_request += bool(log_e_path(fails[subject], arm[subject], weight, 0.0).max() >= threshold)
@@ -57,7 +60,7 @@ def test_a_worse_candidate_is_stopped() -> None:
     candidate = rng.random(10_000) < weight
     bad = rng.random(10_000) < np.where(candidate, 0.1, 0.01)
     path = log_e_path(bad, candidate, weight, 0.005)
-    assert 0 < np.argmax(path >= log_threshold(ALPHA, 5)) < 6_000
+    assert 0 < np.argmax(path >= math.log(5 / ALPHA)) < 6_000
 
 
 def test_one_by_one_gives_the_same_as_all_at_once() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tests.support.released_store import add_release
 
 from clerestory.stages.release import promote
 from clerestory.stages.serve.rollout_router import RolloutRouter
+from clerestory.stats.sequential import STAKES, log_factors
 from clerestory.store import Store
 from clerestory.store.operations.prediction import Arm, Prediction, RequestKind, new_response_id
 
@@ -66,3 +70,12 @@ def send(
         if kept is not None:
             kept.append(prediction)
     return arms
+
+
+def log_e_path(
+    bad: NDArray[np.bool_], candidate: NDArray[np.bool_], weight: NDArray[np.float64], tolerance: float
+) -> NDArray[np.float64]:
+    """The logarithm of the e-value after each of N requests, as ``RateExcess`` has it after each ``add``."""
+    wealth = np.cumsum(log_factors(bad, candidate, weight, tolerance), axis=0)
+    mean: NDArray[np.float64] = np.logaddexp.reduce(wealth, axis=1) - math.log(len(STAKES))
+    return mean

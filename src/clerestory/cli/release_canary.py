@@ -84,13 +84,14 @@ def start_(
         auto_promote=auto_promote,
         shadow=shadow,
         keep_inputs=keep_inputs,
+        new_space=new_space,
         max_latency_s=max_latency,
     )
     store = open_store(common.home)
     ref = release_reference(store, ref)
     if not new_space and not shadow:
         prepare_golden(store, ref)
-    rollout = start_canary(ref, store, plan, who, why, new_space)
+    rollout = start_canary(ref, store, plan, who, why)
     share = "computes along and answers nobody" if shadow else f"answers {rollout.weight:.0%} of the requests"
     common.out.result(_data(store, rollout), f"✓ {rollout.ref} {share} beside {rollout.stable_ref}")
     common.out.next(f"clerestory release canary status {rollout.name}")

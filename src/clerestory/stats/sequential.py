@@ -90,15 +90,6 @@ def log_factors(
     return factors
 
 
-def log_e_path(
-    bad: NDArray[np.bool_], candidate: NDArray[np.bool_], weight: NDArray[np.float64], tolerance: float
-) -> NDArray[np.float64]:
-    """The logarithm of the e-value after each of N requests, as ``RateExcess`` has it after each ``add``."""
-    wealth = np.cumsum(log_factors(bad, candidate, weight, tolerance), axis=0)
-    mean: NDArray[np.float64] = np.logaddexp.reduce(wealth, axis=1) - math.log(len(STAKES))
-    return mean
-
-
 def event_weight(weight: float, ratio: float) -> float:
     """The probability that an event is the candidate's, if its rate is ``ratio`` times that of the stable release.
 
@@ -106,8 +97,3 @@ def event_weight(weight: float, ratio: float) -> float:
     weight tests "the candidate's rate is at most ``ratio`` times the stable one's".
     """
     return weight * ratio / (weight * ratio + 1 - weight)
-
-
-def log_threshold(alpha: float, guardrails: int) -> float:
-    """The logarithm of the e-value at which one of several guardrails stops a rollout."""
-    return math.log(guardrails / alpha)

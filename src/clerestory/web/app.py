@@ -22,7 +22,7 @@ from starlette.types import Scope
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
-from clerestory.stages.release import promote
+from clerestory.stages.release.promotion import promote_canary
 from clerestory.stages.serve.heartbeat import Heartbeat
 from clerestory.stages.serve.rollout_router import RolloutRouter
 from clerestory.store import Store
@@ -124,7 +124,7 @@ def create_app(
             store,
             name,
             follower.server_id,
-            lambda rollout, why: promote(rollout.ref, store, rollout.who, f"{rollout.why}; {why}"),
+            lambda rollout, why: promote_canary(name, store, rollout.who, f"{rollout.why}; {why}"),
             follower.is_loaded,
         )
         server.observers.append(follower.router)

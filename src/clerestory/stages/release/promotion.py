@@ -165,9 +165,7 @@ def check_rollback(name: str, store: Store) -> tuple[Release, Alias]:
     return release, live
 
 
-def start_canary(
-    ref: str, store: Store, plan: RolloutPlan, who: str = "", why: str = "", new_space: bool = False
-) -> Rollout:
+def start_canary(ref: str, store: Store, plan: RolloutPlan, who: str = "", why: str = "") -> Rollout:
     """Let a release answer a share of the requests beside the live one; it needs all that a promotion needs.
 
     Args:
@@ -176,7 +174,6 @@ def start_canary(
         plan: the shares, their duration and the guardrails.
         who: the author; the login name if empty.
         why: the reason, for the journal.
-        new_space: as for ``promote``.
 
     Raises:
         Refused: the verdict of the gate is not ``ship``, approvals are missing or void, or indexes would not fit.
@@ -201,7 +198,7 @@ def start_canary(
     if live.number == release.number:
         raise InputError(f"{release.ref} is live already", "name another release: clerestory release list")
     check_live(release.name, live, store)
-    if not new_space and not plan.shadow:
+    if not plan.new_space and not plan.shadow:
         check_embedding_space(store, store.release(release.name, live.number), release)
     _check_files(release, store)
     guard = approval_guard(release, store, who)
@@ -248,7 +245,7 @@ def promote_canary(name: str, store: Store, who: str = "", why: str = "", new_sp
     store.database.ensure_operations()
     with store.database.reading() as connection:
         rollout = require_rollout(connection, name)
-    return promote(rollout.ref, store, who, why, new_space=new_space)
+    return promote(rollout.ref, store, who, why, new_space=new_space or rollout.plan.new_space)
 
 
 def check_live(name: str, alias: Alias | None, store: Store) -> None:

@@ -83,6 +83,7 @@ class RolloutPlan:
         auto_promote: whether the servers promote the candidate after the last step; else a person does.
         shadow: whether the candidate only computes along, in spare capacity, and nobody receives its answers.
         keep_inputs: whether a shadow rollout keeps the inputs whose answers differ.
+        new_space: whether indexes of embeddings from the API are made again, so that another embedding space is fine.
         alpha: the probability, for all guardrails together, of rolling back a candidate that is as good.
         max_latency_s: an answer later than this is late.
         error_tolerance, latency_tolerance, embedding_tolerance: by how much the candidate's rate may exceed the stable
@@ -96,6 +97,7 @@ class RolloutPlan:
     auto_promote: bool = False
     shadow: bool = False
     keep_inputs: bool = False
+    new_space: bool = False
     alpha: Annotated[float, Range(0, 0.5, exclusive_minimum=True)] = 0.01
     max_latency_s: Annotated[float, Range(0, exclusive_minimum=True)] = 2.0
     error_tolerance: Annotated[float, Range(0, 0.99)] = 0.005
