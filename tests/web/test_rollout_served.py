@@ -19,8 +19,8 @@ from clerestory.stages.release import promote, rollback
 from clerestory.stages.release.promotion import promote_canary, start_canary
 from clerestory.store import Store
 from clerestory.store.operations.golden_outputs import GoldenOutputs, read_golden, write_golden
-from clerestory.store.operations.predictions import add_predictions, row_of
 from clerestory.store.operations.prediction import Prediction, RequestKind
+from clerestory.store.operations.predictions import add_predictions, row_of
 from clerestory.store.operations.rollouts import RolloutPlan, RolloutState, list_rollouts
 from clerestory.store.operations.servers import ServerStatus, list_servers
 from clerestory.web import create_app
@@ -180,7 +180,9 @@ def test_a_server_whose_end_nobody_saw_does_not_hold_a_rollback_up(releases: Sto
     assert "serves icons@2" in proof.lagging[0]
 
 
-def test_another_embedding_space_is_refused_while_clients_depend_on_the_old_one(releases: Store, tmp_path: Path) -> None:
+def test_another_embedding_space_is_refused_while_clients_depend_on_the_old_one(
+    releases: Store, tmp_path: Path
+) -> None:
     from clerestory.apps.proved_rollback import ensure_golden
 
     one, two = releases.release("icons", 1), releases.release("icons", 2)
