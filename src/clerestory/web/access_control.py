@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -81,6 +82,7 @@ SCOPE_RULES = (
 )
 
 
+@lru_cache(maxsize=1024)
 def needed_scope(method: str, path: str) -> KeyScope | None:
     """The scope that a request needs; None where everybody may."""
     if any(path == each or (each.endswith("/") and path.startswith(each)) for each in PUBLIC):

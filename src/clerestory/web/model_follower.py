@@ -7,6 +7,7 @@ own and only puts its model into memory, so what became live meanwhile is never 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import secrets
@@ -312,6 +313,7 @@ class ModelFollower:
             with self._lock:
                 self._failed.pop(number, None)
                 self._memory[number] = loaded
+            gc.freeze()  # or each garbage collection would visit the model, which took a fifth of the processor time
         finally:
             self.loading = ""
         self.check()

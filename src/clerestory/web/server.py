@@ -23,6 +23,7 @@ from clerestory.web.serve_config import HttpConfig
 
 CLOSE_SECONDS = 3.0  # of `stop_seconds`, for what follows the last response
 MAX_PORT = 65535
+GC_THRESHOLDS = (20_000, 20, 100)  # a request makes hundreds of objects, of which few refer to one another in a circle
 LOG = logging.getLogger("clerestory.web")
 
 
@@ -49,6 +50,7 @@ def run(
     # The imported modules and the samples last as long as the process. A garbage collection that visits all of them
     # stops every thread for a third of a second.
     gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     app.state.server.access.check_start(host, is_loopback(host))
     with contextlib.closing(_listen(host, port)) as listening:
         bound = listening.getsockname()[1]
