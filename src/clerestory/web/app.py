@@ -71,6 +71,7 @@ LOG = logging.getLogger("clerestory.web")
 GOVERNANCE, GOVERNED = "clerestory.web.governance", "/governance/{name}/{number:number}"
 FEEDBACK_PAGE, TRACE_PAGE = "clerestory.web.feedback_page", "clerestory.web.trace_page"
 INCIDENTS = "clerestory.web.incidents"
+OPERATIONS, CHANNEL, JOURNAL = (f"clerestory.web.{each}_page" for each in ("operations", "channel", "journal"))
 DATA, RELEASES, EVIDENCE = "clerestory.web.data", "clerestory.web.releases", "clerestory.web.evidence"
 
 
@@ -221,6 +222,11 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route("/feedback", feedback.say, methods=["POST"]),
         Route("/feedback/received", feedback.received, methods=["GET"]),
         Route("/feedback/corrections", _imported_later(FEEDBACK_PAGE, "decide"), methods=["POST"]),
+        Route("/operations", _imported_later(OPERATIONS, "operations_page"), methods=["GET"]),
+        Route("/channel/{name}", _imported_later(CHANNEL, "channel_page"), methods=["GET"]),
+        Route("/channel/{name}", _imported_later(CHANNEL, "change"), methods=["POST"]),
+        Route("/journal", _imported_later(JOURNAL, "journal_page"), methods=["GET"]),
+        Route("/journal/{seq:number}", _imported_later(JOURNAL, "record_page"), methods=["GET"]),
         Route("/trace", _imported_later(TRACE_PAGE, "find"), methods=["GET"]),
         Route("/trace/{id:path}", _imported_later(TRACE_PAGE, "trace_page"), methods=["GET"]),
         Route("/images/{sample:path}", images.image, methods=["GET"]),
