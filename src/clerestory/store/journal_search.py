@@ -15,7 +15,7 @@ from clerestory.store.schema import journal as table
 from clerestory.store.store import Store
 
 BLOCK = 2_000  # records that are read at once
-MAX_SCANNED = 100_000  # of one page; the next page goes on from there
+MAX_SCANNED = 100_000  # of one page; the next one resumes there
 
 
 @dataclass(frozen=True, slots=True)
