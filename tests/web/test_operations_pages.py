@@ -21,7 +21,7 @@ from clerestory.store.operations.prediction import Arm, Prediction, RequestKind
 from clerestory.web import create_app
 from clerestory.web.operations_page import concerns_of, traffic_of
 
-SURE = {"who": "ada", "why": "a test", "sure": "yes"}
+CONFIRMED = {"who": "ada", "why": "a test", "confirmed": "yes"}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def generation(client: TestClient) -> str:
 
 
 def test_the_whole_way_of_a_release_by_buttons(client: TestClient, store: Store) -> None:
-    form = {"do": "promote", "number": "2", "generation": generation(client), **SURE}
+    form = {"do": "promote", "number": "2", "generation": generation(client), **CONFIRMED}
     answer = client.post("/channel/icons", data=form)
     assert answer.status_code == 303, answer.text
     assert "icons@2 is live now" in client.get(answer.headers["location"]).text
@@ -58,21 +58,21 @@ def test_the_whole_way_of_a_release_by_buttons(client: TestClient, store: Store)
     assert stale.status_code == 409
     assert store.alias("icons", "live").number == 2  # type: ignore[union-attr]
 
-    back = client.post("/channel/icons", data={"do": "rollback", "generation": generation(client), **SURE})
+    back = client.post("/channel/icons", data={"do": "rollback", "generation": generation(client), **CONFIRMED})
     assert back.status_code == 303
     assert store.alias("icons", "live").number == 1  # type: ignore[union-attr]
 
 
 def test_a_canary_by_buttons(client: TestClient) -> None:
-    form = {"do": "canary", "number": "2", "generation": generation(client), **SURE}
+    form = {"do": "canary", "number": "2", "generation": generation(client), **CONFIRMED}
     assert client.post("/channel/icons", data=form).status_code == 303
     page = client.get("/channel/icons").text
     assert "Being tried: icons@2" in page
     assert "5 % of the requests" in page
     assert "icons@2 is being tried beside icons@1" in client.get("/operations").text
-    assert client.post("/channel/icons", data={"do": "pause", **SURE}).status_code == 303
+    assert client.post("/channel/icons", data={"do": "pause", **CONFIRMED}).status_code == 303
     assert "Resume" in client.get("/channel/icons").text
-    assert client.post("/channel/icons", data={"do": "abort", **SURE}).status_code == 303
+    assert client.post("/channel/icons", data={"do": "abort", **CONFIRMED}).status_code == 303
     page = client.get("/channel/icons").text
     assert "Being tried" not in page
     assert "Tried before" in page
@@ -81,7 +81,7 @@ def test_a_canary_by_buttons(client: TestClient) -> None:
 @pytest.mark.parametrize(
     ("change", "status"),
     [
-        ({"sure": ""}, 400),
+        ({"confirmed": ""}, 400),
         ({"why": " "}, 400),
         ({"number": "99"}, 404),
         ({"number": "x"}, 400),
@@ -93,13 +93,13 @@ def test_a_canary_by_buttons(client: TestClient) -> None:
 def test_a_step_that_is_not_complete_changes_nothing(
     client: TestClient, store: Store, change: dict[str, str], status: int
 ) -> None:
-    form = {"do": "promote", "number": "2", "generation": generation(client), **SURE, **change}
+    form = {"do": "promote", "number": "2", "generation": generation(client), **CONFIRMED, **change}
     assert client.post("/channel/icons", data=form).status_code == status
     assert store.alias("icons", "live").number == 1  # type: ignore[union-attr]
 
 
 def test_a_form_of_another_site_is_rejected(client: TestClient, store: Store) -> None:
-    form = {"do": "promote", "number": "2", "generation": generation(client), **SURE}
+    form = {"do": "promote", "number": "2", "generation": generation(client), **CONFIRMED}
     answer = client.post("/channel/icons", data=form, headers={"origin": "http://evil.example"})
     assert answer.status_code == 403
     assert store.alias("icons", "live").number == 1  # type: ignore[union-attr]

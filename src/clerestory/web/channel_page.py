@@ -57,7 +57,7 @@ async def change(request: Request) -> Response:
     name = request.path_params["name"]
     body = (await read_body(request, MAX_FORM_BYTES)).decode("utf-8", "replace")
     form = dict(parse_qsl(body, keep_blank_values=True, max_num_fields=20))
-    if form.get("sure") != "yes":
+    if form.get("confirmed") != "yes":
         raise RequestRejected("the step was not confirmed", "go back and tick the box")
     try:
         ref = await asyncio.to_thread(_change, server, name, form, session_label(request))
