@@ -123,7 +123,12 @@ def _large_webp(pixels: int) -> bytes:
 
 
 def for_each_case(
-    base: str, examples: int, seed: int, check: Callable[[Case[Any]], None], mode: GenerationMode
+    base: str,
+    examples: int,
+    seed: int,
+    check: Callable[[Case[Any]], None],
+    mode: GenerationMode,
+    path: str = "/v1/embeddings",
 ) -> None:
     """Call ``check`` with requests that schemathesis draws from the description of a running server.
 
@@ -133,6 +138,7 @@ def for_each_case(
         seed: for the same requests again.
         check: sends a request and judges the response.
         mode: requests that conform to the description, or that do not.
+        path: of the endpoint; the method is POST for those that have it, else GET.
     """
     schema = schemathesis.openapi.from_url(f"{base}/openapi.json")
 
@@ -144,7 +150,7 @@ def for_each_case(
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=schema["/v1/embeddings"]["POST"].as_strategy(mode))
+    @given(case=schema[path]["POST" if "POST" in schema[path] else "GET"].as_strategy(mode))
     def run(case: Case[Any]) -> None:
         check(case)
 

@@ -19,6 +19,8 @@ from clerestory.store import open_store
 from clerestory.web import create_app
 from clerestory.web.openapi import description
 
+POSTS = [path for path, operations in description()["paths"].items() if "post" in operations and "feed" not in path]
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[str]:
@@ -27,10 +29,11 @@ def base(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator
         yield url
 
 
-def check_response(status: int, body: object) -> None:
+def check_response(status: int, body: object, path: str = "/v1/embeddings") -> None:
     """The response is described, and an error is one sentence that ends with its remedy."""
     document = description()
-    responses = document["paths"]["/v1/embeddings"]["post"]["responses"]
+    operations = document["paths"][path]
+    responses = operations.get("post", operations.get("get"))["responses"]
     assert str(status) in responses
     schema = responses[str(status)]["content"]["application/json"]["schema"]
     jsonschema.validate(body, {**schema, "components": document["components"]})
@@ -47,17 +50,20 @@ def test_a_body_written_by_hand_gets_an_answer_below_500(base: str) -> None:
             assert client.get("/healthz").status_code == 200, body.name
 
 
+@pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("mode", list(GenerationMode))
-def test_a_request_drawn_from_the_description_gets_a_described_answer(base: str, mode: GenerationMode) -> None:
+def test_a_request_drawn_from_the_description_gets_a_described_answer(
+    base: str, mode: GenerationMode, path: str
+) -> None:
     def check(case: Case) -> None:
         response = case.call(base_url=base, timeout=300)
-        assert response.status_code < 500
+        assert response.status_code < 500 or (response.status_code == 504 and "X-Request-Timeout" in case.headers)
         if mode is GenerationMode.NEGATIVE:
             assert response.status_code >= 400
         if not 300 <= response.status_code < 400:
-            check_response(response.status_code, response.json())
+            check_response(response.status_code, response.json(), path)
 
-    for_each_case(base, 60, 1, check, mode)
+    for_each_case(base, 40, 1, check, mode, path)
 
 
 def test_every_route_of_the_api_is_described(base: str, tmp_path: Path) -> None:

@@ -119,6 +119,22 @@ class SearchCalibrators:
         return _confidences(self.image, hits)
 
 
+@dataclass(frozen=True, slots=True)
+class LabelCalibrators:
+    """From the probability of a label to how often such a label is right.
+
+    Attributes:
+        by_number: each number of labels that was measured, with its calibrator, ascending.
+    """
+
+    by_number: tuple[tuple[int, ScoreCalibrator], ...] = ()
+
+    def of(self, num_labels: int) -> ScoreCalibrator | None:
+        """The calibrator that was fitted with the next larger number of labels, or the largest; None without any."""
+        fitting = [calibrator for number, calibrator in self.by_number if number >= num_labels]
+        return fitting[0] if fitting else self.by_number[-1][1] if self.by_number else None
+
+
 def _confidences(calibrator: ScoreCalibrator | None, hits: Sequence[SearchHit]) -> list[Confidence | None]:
     return [calibrator.confidence(hit.score) if calibrator else None for hit in hits]
 

@@ -15,14 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clerestory.apps.confidence import NOT_MEASURED, ScoreCalibrator, choose_queries, concept_of_sample, fit_calibrator
+from clerestory.apps.confidence import (
+    NOT_MEASURED,
+    LabelCalibrators,
+    choose_queries,
+    concept_of_sample,
+    fit_calibrator,
+)
 from clerestory.apps.search import SearchIndex
 from clerestory.core.codec import decode
 from clerestory.core.digest import canonical
 from clerestory.core.errors import InputError
 from clerestory.core.provenance import code_digest
 from clerestory.models.protocols import Embedder, logit_scale_of
-from clerestory.stages.evaluate.shared.class_prompts import DEFAULT_LOGIT_SCALE, TEMPLATES, unit_rows
+from clerestory.models.zero_shot import DEFAULT_LOGIT_SCALE, TEMPLATES, mean_of_prompts
 from clerestory.store import Store
 
 NUM_LABELS = (2, 5, 10, 30, 100)  # a calibrator for each
@@ -31,22 +37,6 @@ SEED = 0
 
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelCalibrators:
-    """From the probability of a label to how often such a label is right.
-
-    Attributes:
-        by_number: for each of ``NUM_LABELS`` for which there were enough names, that number and its calibrator.
-    """
-
-    by_number: tuple[tuple[int, ScoreCalibrator], ...] = ()
-
-    def of(self, num_labels: int) -> ScoreCalibrator | None:
-        """The calibrator that was fitted with the next larger number of labels, or the largest; None without any."""
-        fitting = [calibrator for number, calibrator in self.by_number if number >= num_labels]
-        return fitting[0] if fitting else self.by_number[-1][1] if self.by_number else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +73,6 @@ def label_prompts(labels: Sequence[str], templates: Sequence[str]) -> list[str]:
     return [template.replace(PLACE, " ".join(label.split())) for label in labels for template in templates]
 
 
-def label_rows(prompts: Matrix, num_labels: int) -> Floats:
-    """(K, D) unit rows: the normalised mean of the embeddings of each label's prompts."""
-    return unit_rows(prompts.astype(np.float64).reshape(num_labels, -1, prompts.shape[1]).mean(axis=1))
-
-
 def probabilities_of(model: object, images_ND: Matrix, labels_KD: Floats) -> Floats:
     """(N, K) probabilities of the labels of each image; of one whose embedding is not finite, NaN."""
     logits_NK = _scale(model) * (images_ND.astype(np.float64) @ labels_KD.T)
@@ -122,7 +107,7 @@ def fit_labels(model: Embedder, index: SearchIndex, store: Store) -> LabelCalibr
     concepts = [concept_of_sample(sample) for _, sample in queries]
     fitted = []
     if len(queries) > 1 and len(set(concepts)) == len(concepts):
-        rows_KD = label_rows(model.embed_texts(label_prompts(names, TEMPLATES)), len(names))
+        rows_KD = mean_of_prompts(model.embed_texts(label_prompts(names, TEMPLATES)), len(names))
         images_ND = index.embeddings()[[row for row, _ in queries]]
         for number in (n for n in NUM_LABELS if n <= len(names)):
             answers = _answers(_scale(model) * (images_ND.astype(np.float64) @ rows_KD.T), number)

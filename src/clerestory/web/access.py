@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from clerestory.stages.serve.rate_limit import SpendingDecision
 from clerestory.web.access_control import ENTRY, FREE, SIGN_IN, AccessControl, AdmittedKey
+from clerestory.web.request_trace import trace_of
 from clerestory.web.security import SAFE_METHODS, RequestRejected
 from clerestory.web.views import on_error, wants_json
 
@@ -42,6 +43,8 @@ class AccessMiddleware:
         try:
             admitted = access.admit(scope)
             scope[ENTRY] = admitted
+            if admitted:
+                trace_of(scope).describe(key=admitted.key.id)
             path = scope["path"]
             if admitted and not path.startswith(FREE):
                 access.spend(admitted, access.config.price_per_request)

@@ -283,27 +283,21 @@ def admitted_key(request: Request) -> ApiKey | None:
     return admitted.key if isinstance(admitted, AdmittedKey) else None
 
 
-def key_prefix(request: Request) -> str:
-    """The visible id of the key of a request, for its record; empty without one."""
-    key = admitted_key(request)
-    return key.id if key else ""
-
-
 def session_label(request: Request) -> str:
     """The label of the key with which the sender signed in to the pages; empty if nobody did."""
     admitted = request.scope.get(ENTRY)
     return admitted.key.label if isinstance(admitted, AdmittedKey) and admitted.by_cookie else ""
 
 
-def charge(request: Request, characters: int = 0, pixels: int = 0) -> None:
+def charge(scope: Scope, characters: int = 0, pixels: int = 0) -> None:
     """Charge the key of a request for its texts and images; without a key nothing.
 
     Raises:
         RateLimited, RequestRejected: as ``AccessControl.spend``.
     """
-    admitted = request.scope.get(ENTRY)
+    admitted = scope.get(ENTRY)
     if isinstance(admitted, AdmittedKey):
-        access = request.app.state.server.access
+        access = scope["app"].state.server.access
         config = access.config
         access.spend(admitted, config.price(characters, pixels) - config.price_per_request)
 

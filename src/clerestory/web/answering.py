@@ -1,22 +1,22 @@
-"""What the endpoints of the model have in common: the body, a place in the queue, the version, the record, the price."""
+"""What the endpoints of the model have in common: body, place in the queue, version, record and price."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
-from clerestory.core.errors import NotWritable
 from clerestory.data.images import declared_size
 from clerestory.models.protocols import CAPABILITY_TEXT, capabilities
 from clerestory.stages.serve.inference_queue import Place
-from clerestory.store.operations.keyed_hash import KeyedHash
 from clerestory.store.operations.prediction import RequestKind
-from clerestory.web.access_control import charge, key_prefix
+from clerestory.web.access_control import charge
+from clerestory.web.admission import admit, caller_of
+from clerestory.web.input_values import json_object
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.request_body import spooled_body, timeout_of
 from clerestory.web.request_trace import RequestTrace, request_trace
@@ -51,7 +51,7 @@ class ModelRequest:
         """The result of a job in the model's thread; dropped before its turn once the deadline has passed."""
         return await self.place.wait(self.server.queue.submit(job, *args, **kwargs))
 
-    def occupy(self, texts: Sequence[str], images: Sequence[bytes], user: str = "") -> None:
+    def occupy(self, texts: Sequence[str], images: Sequence[bytes]) -> None:
         """Count texts and images against the bounds of the queue, charge the key, and record them.
 
         Raises:
@@ -60,27 +60,28 @@ class ModelRequest:
         """
         characters = sum(map(len, texts))
         pixels = sum(width * height for width, height in map(declared_size, images))
-        charge(self.request, characters, pixels)
+        charge(self.request.scope, characters, pixels)
         self.place.add(characters + sum(map(len, images)), pixels)
         self.trace.images = tuple(images)
-        self.trace.describe(inputs=max(1, len(images)), images=len(images), characters=characters, pixels=pixels)
-        if user:
-            try:
-                self.trace.describe(subject=KeyedHash(self.server.store.files).of_subject(user))
-            except NotWritable:  # a read-only store answers, and records nothing
-                return
+        self.trace.describe(
+            inputs=len(texts) + len(images),
+            images=len(images),
+            characters=characters,
+            pixels=pixels,
+        )
 
 
 @asynccontextmanager
 async def model_request(
-    request: Request, kind: RequestKind, parse: Callable[[bytes, LoadedModel], T]
+    request: Request, kind: RequestKind, first: str, parse: Callable[[dict[str, Any], LoadedModel], T]
 ) -> AsyncIterator[tuple[ModelRequest, T]]:
     """Admit a request once its body has arrived, bind the version that answers it, and parse it.
 
     Args:
         request: the HTTP request.
         kind: what it asks of the model.
-        parse: from the JSON of the body to the request; runs in a thread.
+        first: the most important parameter of its body.
+        parse: from the JSON object of the body to the request; runs in a thread.
 
     Raises:
         RequestRejected, Overloaded, DeadlineExceeded: it is not answered.
@@ -90,10 +91,10 @@ async def model_request(
     async with spooled_body(request, server.config.body.max_bytes) as body:
         with server.queue.admit(timeout_of(request)) as place:
             async with server.body_budget.reserve(body.max_size):
-                loaded = server.follower.loaded
-                trace.bind(kind, loaded)
-                trace.describe(key=key_prefix(request))
-                wanted = await server.in_thread(lambda: parse(body.content(), loaded))
+                trace.bind(kind, server.follower.loaded)  # until the body says who asks, and which model
+                value = await server.in_thread(lambda: json_object(body.content(), first))
+                loaded = admit(server, trace, kind, *caller_of(value, request.headers))
+                wanted = await server.in_thread(parse, value, loaded)
                 yield ModelRequest(request, server, loaded, place, trace), wanted
 
 

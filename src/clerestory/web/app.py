@@ -28,6 +28,8 @@ from clerestory.stages.serve.rollout_router import RolloutRouter
 from clerestory.store import Store
 from clerestory.web import (
     api,
+    chat,
+    classify,
     describe,
     feedback,
     folder_describe,
@@ -38,6 +40,7 @@ from clerestory.web import (
     images,
     metrics,
     search,
+    search_api,
     sign_in,
 )
 from clerestory.web.access import AccessMiddleware
@@ -232,6 +235,9 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route("/images/{sample:path}", images.image, methods=["GET"]),
         Route("/v1/feedback", feedback.feedback, methods=["POST"]),
         Route("/v1/feedback/batch", feedback.feedback_batch, methods=["POST"]),
+        Route("/v1/chat/completions", chat.chat_completions, methods=["POST"]),
+        Route("/v1/classify", classify.classify, methods=["POST"]),
+        Route("/v1/search", search_api.search, methods=["POST"]),
         Route("/v1/models", api.models, methods=["GET"]),
         Route("/v1/models/{model:path}", api.model, methods=["GET"]),
         Route("/openapi.json", api.openapi, methods=["GET"]),

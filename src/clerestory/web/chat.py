@@ -53,15 +53,15 @@ class ChatChoice:
 async def chat_completions(request: Request) -> Response:
     """Describe an image, choose one of given answers, or generate text, as far as the loaded model can."""
 
-    def parse(content: bytes, loaded: LoadedModel) -> ChatRequest:
-        wanted = parse_chat_request(content, request.app.state.server.store, loaded)
+    def parse(body: dict[str, Any], loaded: LoadedModel) -> ChatRequest:
+        wanted = parse_chat_request(body, request.app.state.server.store, loaded)
         check_ability(wanted, loaded)
         return wanted
 
-    async with model_request(request, RequestKind.CAPTION, parse) as (asked, wanted):
+    async with model_request(request, RequestKind.CAPTION, "messages", parse) as (asked, wanted):
         if not wanted.wants_caption:
             asked.trace.kind = RequestKind.ANSWER
-        asked.occupy(texts_of(wanted), wanted.images, wanted.user)
+        asked.occupy(texts_of(wanted), wanted.images)
         choices = await asked.in_model_thread(_answer, asked.server, asked.loaded, wanted)
         body = await asked.server.in_thread(_body, asked, wanted, choices)
         _record(asked, choices)

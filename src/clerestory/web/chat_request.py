@@ -16,7 +16,6 @@ from clerestory.web.input_values import (
     echo,
     image,
     integer,
-    json_object,
     number,
     text,
     text_list,
@@ -115,13 +114,12 @@ class ChatRequest:
         return not self.options and (not self.question.strip() or _CAPTION.fullmatch(self.question) is not None)
 
 
-def parse_chat_request(content: bytes, store: Store, loaded: LoadedModel) -> ChatRequest:
-    """The request in a JSON body; not for the event loop.
+def parse_chat_request(body: Mapping[str, Any], store: Store, loaded: LoadedModel) -> ChatRequest:
+    """The request in a JSON object; not for the event loop.
 
     Raises:
         RequestRejected: 400, 404 or 413.
     """
-    body = json_object(content, "messages")
     check_parameters(body, PARAMETERS)
     for name, values in NEUTRAL.items():
         value = body.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from clerestory.apps.label_scores import check_templates, label_prompts, label_scores, probabilities_of
 from clerestory.core.errors import CapabilityError, InputError
+from clerestory.models.zero_shot import mean_of_prompts
 from clerestory.store import Store
 from clerestory.store.operations.prediction import RequestKind
 from clerestory.web.answering import ModelRequest, count_tokens, model_request
 from clerestory.web.embedding_request import check_model, embedder_of
-from clerestory.web.input_values import check_parameters, image, json_object, text, text_list
+from clerestory.web.input_values import check_parameters, image, text, text_list
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.security import RequestRejected
 from clerestory.web.views import release_header
@@ -42,30 +44,25 @@ class ClassifyRequest:
 async def classify(request: Request) -> Response:
     """Score every label for every image."""
 
-    def parse(content: bytes, loaded: LoadedModel) -> ClassifyRequest:
-        return parse_classify_request(content, request.app.state.server.store, loaded)
+    def parse(body: dict[str, Any], loaded: LoadedModel) -> ClassifyRequest:
+        return parse_classify_request(body, request.app.state.server.store, loaded)
 
-    async with model_request(request, RequestKind.CLASSIFY, parse) as (asked, wanted):
-        from clerestory.apps import label_scores  # here, because it imports all of evaluation
-
-        prompts = label_scores.label_prompts(wanted.labels, wanted.templates)
-        asked.occupy(prompts, wanted.images, wanted.user)
+    async with model_request(request, RequestKind.CLASSIFY, "input", parse) as (asked, wanted):
+        prompts = label_prompts(wanted.labels, wanted.templates)
+        asked.occupy(prompts, wanted.images)
         embedder = embedder_of(asked.loaded)
-        inputs = [*wanted.images, *prompts]
+        inputs: list[str | bytes] = [*wanted.images, *prompts]
         rows = await asked.server.batcher.embed(embedder, inputs, embedder.dims[-1], asked.place)
         body = await asked.server.in_thread(_body, asked, wanted, prompts, rows)
     return JSONResponse(body, headers=release_header(asked.loaded.ref))
 
 
-def parse_classify_request(content: bytes, store: Store, loaded: LoadedModel) -> ClassifyRequest:
-    """The request in a JSON body; not for the event loop.
+def parse_classify_request(body: Mapping[str, Any], store: Store, loaded: LoadedModel) -> ClassifyRequest:
+    """The request in a JSON object; not for the event loop.
 
     Raises:
         RequestRejected: 400, 404 or 413.
     """
-    from clerestory.apps.label_scores import check_templates  # here, because it imports all of evaluation
-
-    body = json_object(content, "input")
     check_parameters(body, PARAMETERS)
     value = body.get("input")
     images = value if isinstance(value, list) else [value]
@@ -96,14 +93,12 @@ def parse_classify_request(content: bytes, store: Store, loaded: LoadedModel) ->
 def _body(
     asked: ModelRequest, wanted: ClassifyRequest, prompts: Sequence[str], rows: NDArray[np.float32]
 ) -> dict[str, Any]:
-    from clerestory.apps import label_scores
-
     loaded, count = asked.loaded, len(wanted.images)
-    labels_KD = label_scores.label_rows(rows[count:], len(wanted.labels))
-    probabilities_NK = label_scores.probabilities_of(loaded.model, rows[:count], labels_KD)
+    labels_KD = mean_of_prompts(rows[count:], len(wanted.labels))
+    probabilities_NK = probabilities_of(loaded.model, rows[:count], labels_KD)
     if not np.isfinite(probabilities_NK).all():
         raise CapabilityError("the model's embedding of an image or a label is not finite", "send other ones")
-    scores = [label_scores.label_scores(wanted.labels, row_K, loaded.labels) for row_K in probabilities_NK]
+    scores = [label_scores(wanted.labels, row_K, loaded.labels) for row_K in probabilities_NK]
     calibrator = loaded.labels.of(len(wanted.labels))
     best = scores[0][0]
     asked.trace.embeddings = rows[:count]

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import request_response
@@ -24,7 +23,9 @@ from clerestory.core.errors import CapabilityError
 from clerestory.data.images import declared_size
 from clerestory.stages.serve.inference_queue import Place
 from clerestory.store.operations.prediction import RequestKind
+from clerestory.web.access_control import charge
 from clerestory.web.admission import admit, caller_of
+from clerestory.web.answering import check_content_type
 from clerestory.web.embedding_request import (
     EmbeddingRequest,
     embedder_of,
@@ -41,7 +42,6 @@ from clerestory.web.security import RequestRejected
 from clerestory.web.state import ServerState, server_state
 from clerestory.web.views import release_header
 
-CHARSETS = ("utf-8", "utf8", "us-ascii", "ascii")
 SLICE_CHARACTERS = 100_000  # of texts whose tokens are counted before other requests have their turn
 MAX_WARNINGS = 16  # texts whose language is judged
 MAX_JUDGED = 300  # characters of each
@@ -76,7 +76,7 @@ class EmbeddingsEndpoint:
         with occupied(server.queue, scope, head.timeout) as place:
             loaded = admit(server, trace, RequestKind.EMBEDDINGS, value.get("user") or head.user, value.get("model"))
             wanted = _parse(value, server, loaded, trace)
-            _occupy(place, trace, wanted.inputs)
+            _occupy(place, trace, scope, wanted.inputs)
             tokens = _counted(loaded, dict(enumerate(map(str, wanted.inputs))))
             rows = await server.batcher.embed(embedder_of(loaded), wanted.inputs, wanted.dimensions, place)
             _describe(trace, wanted, rows)
@@ -126,7 +126,7 @@ async def embeddings(request: Request) -> Response:
     """Answer a request of any length, in slices."""
     server = server_state(request)
     trace = request_trace(request)
-    _check_content_type(request)
+    check_content_type(request)
     async with spooled_body(request, server.config.body.max_bytes) as body:
         with occupied(server.queue, request.scope, timeout_of(request)) as place:
             async with server.body_budget.reserve(body.max_size):
@@ -134,7 +134,7 @@ async def embeddings(request: Request) -> Response:
                 value = await server.in_thread(lambda: json_object(body.content(), "input"))
                 loaded = admit(server, trace, RequestKind.EMBEDDINGS, *caller_of(value, request.headers))
                 wanted = await server.in_thread(_parse, value, server, loaded, trace)
-                _occupy(place, trace, wanted.inputs)
+                _occupy(place, trace, request.scope, wanted.inputs)
                 tokens = 0
                 for texts in _slices(wanted.inputs):
                     tokens += await server.in_thread(_counted, loaded, texts)
@@ -143,17 +143,6 @@ async def embeddings(request: Request) -> Response:
                 warnings = await server.in_thread(_warnings, loaded, wanted.inputs)
                 content = await _write(server, loaded, wanted, rows, tokens, warnings, trace.response)
     return Response(content, media_type="application/json", headers=release_header(loaded.ref))
-
-
-def _check_content_type(request: Request) -> None:
-    content_type, options = parse_options_header(request.headers.get("content-type", ""))
-    if content_type.strip().lower() != b"application/json":
-        problem = "the body is not JSON"
-        raise RequestRejected(problem, "send it with Content-Type: application/json", 415, "unsupported_media_type")
-    charset = options.get(b"charset", b"utf-8").decode("latin-1").strip("\"' ").lower()
-    if charset not in CHARSETS:
-        problem = f"the charset {charset[:40]!r} is not supported"
-        raise RequestRejected(problem, "send JSON in UTF-8", 415, "unsupported_media_type")
 
 
 def _parse(body: Mapping[str, Any], server: ServerState, loaded: LoadedModel, trace: RequestTrace) -> EmbeddingRequest:
@@ -205,16 +194,18 @@ def _slices(inputs: Sequence[str | bytes]) -> Iterator[dict[int, str]]:
         yield texts
 
 
-def _occupy(place: Place, trace: RequestTrace, inputs: Sequence[str | bytes]) -> None:
-    """Count the inputs against the bounds of the queue.
+def _occupy(place: Place, trace: RequestTrace, scope: Scope, inputs: Sequence[str | bytes]) -> None:
+    """Count the inputs against the bounds of the queue, and charge the key for them.
 
     Raises:
         Overloaded: they exceed a bound now.
+        RateLimited, RequestRejected: the key may not spend what they cost.
     """
     images = tuple(each for each in inputs if isinstance(each, bytes))
     pixels = sum(width * height for width, height in map(declared_size, images))
     trace.describe(inputs=len(inputs), images=len(images), pixels=pixels)
     trace.images = images
+    charge(scope, sum(len(each) for each in inputs if isinstance(each, str)), pixels)
     place.add(sum(map(len, inputs)), pixels)
 
 

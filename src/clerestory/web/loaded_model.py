@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from clerestory import models
-from clerestory.apps.confidence import SearchCalibrators
+from clerestory.apps.confidence import LabelCalibrators, SearchCalibrators
 from clerestory.apps.query_language import QueryLanguages
 from clerestory.apps.right_model import photo_encoder
 from clerestory.apps.training_reference import TrainingReference
@@ -32,6 +32,7 @@ class LoadedModel:
         reference: the calibration of its captions, and the statistics of its training images.
         languages: recognises queries in a language that the model was not trained on.
         tokens: counts the tokens of a text; None where the tokenizer is not known.
+        labels: from the probability of a label to how often it is right.
         load_seconds: the time it took to load.
         remote_host: the host that images and text are sent to; empty if the model runs on this computer.
         unlike: how many of the images to search do not look like the training images, and how many were checked.
@@ -48,6 +49,7 @@ class LoadedModel:
     load_seconds: float
     remote_host: str = ""
     unlike: tuple[int, int] = (0, 0)
+    labels: LabelCalibrators = field(default_factory=LabelCalibrators)
 
     @cached_property
     def names(self) -> frozenset[str]:

@@ -20,8 +20,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from clerestory import __version__
-from clerestory.apps.confidence import SearchCalibrators, fit_captions, fit_search
+from clerestory.apps.confidence import LabelCalibrators, SearchCalibrators, fit_captions, fit_search
 from clerestory.apps.golden import replay_golden
+from clerestory.apps.label_scores import fit_labels
 from clerestory.apps.loading import is_external, load_model, open_stored, remote_host_of
 from clerestory.apps.query_language import QueryLanguages
 from clerestory.apps.search import build_index
@@ -348,7 +349,7 @@ class ModelFollower:
     def _prepare(
         self, number: int, ref: str, release: Release | None, model: AnyModel, start: float, remote_host: str = ""
     ) -> LoadedModel:
-        searcher, search, unlike = None, SearchCalibrators(), (0, 0)
+        searcher, search, unlike, calibrators = None, SearchCalibrators(), (0, 0), LabelCalibrators()
         reference = training_reference(model, self.store)
         self._check_wanted(number)
         if isinstance(model, Embedder) and self.data is not None and len(self.data):
@@ -357,6 +358,7 @@ class ModelFollower:
             self._check_wanted(number)
             searcher = ImageSearcher(model, index)
             search = fit_search(model, index, self.store)
+            calibrators = fit_labels(model, index, self.store)
             if reference.captions is None:
                 reference = replace(reference, captions=fit_captions(model, self.data, self.store, progress))
             unlike = count_unlike(reference, self.data, self.store)
@@ -367,7 +369,18 @@ class ModelFollower:
         tokens = TokenCounter(tokenizer_folder_of(model) or find_text_tower(tower)) if tower else None
         seconds = time.perf_counter() - start
         return LoadedModel(
-            ref, release, model, searcher, search, reference, languages, tokens, seconds, remote_host, unlike
+            ref,
+            release,
+            model,
+            searcher,
+            search,
+            reference,
+            languages,
+            tokens,
+            seconds,
+            remote_host,
+            unlike,
+            calibrators,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,6 @@ from clerestory.web.input_values import (
     image,
     integer,
     is_data_uri,
-    json_object,
     text,
     text_list,
     text_or_image,
@@ -64,14 +63,14 @@ class ApiSearchRequest:
 async def search(request: Request) -> Response:
     """Search the served dataset or folder."""
 
-    def parse(content: bytes, loaded: LoadedModel) -> ApiSearchRequest:
-        return parse_search_request(content, request.app.state.server, loaded)
+    def parse(body: dict[str, Any], loaded: LoadedModel) -> ApiSearchRequest:
+        return parse_search_request(body, request.app.state.server, loaded)
 
-    async with model_request(request, RequestKind.SEARCH, parse) as (asked, wanted):
+    async with model_request(request, RequestKind.SEARCH, "query", parse) as (asked, wanted):
         images = [wanted.image] if wanted.image is not None else []
-        asked.occupy(wanted.texts, images, wanted.user)
+        asked.occupy(wanted.texts, images)
         embedder = embedder_of(asked.loaded)
-        inputs = [*images, *wanted.texts]
+        inputs: list[str | bytes] = [*images, *wanted.texts]
         rows = await asked.server.batcher.embed(embedder, inputs, embedder.dims[-1], asked.place)
         asked.trace.embeddings = rows
         unlike = await asked.in_model_thread(_is_unlike, asked.loaded, wanted.image)
@@ -79,16 +78,17 @@ async def search(request: Request) -> Response:
     return JSONResponse(body, headers=release_header(asked.loaded.ref))
 
 
-def parse_search_request(content: bytes, server: ServerState, loaded: LoadedModel) -> ApiSearchRequest:
-    """The request in a JSON body; not for the event loop.
+def parse_search_request(body: Mapping[str, Any], server: ServerState, loaded: LoadedModel) -> ApiSearchRequest:
+    """The request in a JSON object; not for the event loop.
 
     Raises:
         RequestRejected: 400, 404 or 413.
     """
-    body = json_object(content, "query")
     check_parameters(body, PARAMETERS)
     _check_searchable(server, loaded, server.store, body.get("model"))
-    query, words, avoided, picture = body.get("query"), "", (), None
+    query, words = body.get("query"), ""
+    avoided: tuple[str, ...] = ()
+    picture: bytes | None = None
     if isinstance(query, str) and is_data_uri(query):
         read = text_or_image(query, "query")
         assert isinstance(read, bytes)

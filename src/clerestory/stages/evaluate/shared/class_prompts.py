@@ -17,6 +17,7 @@ from clerestory.core.errors import not_found
 from clerestory.core.rows import Unscored
 from clerestory.core.sample import Sample
 from clerestory.models.protocols import logit_scale_of
+from clerestory.models.zero_shot import DEFAULT_LOGIT_SCALE, TEMPLATES, mean_of_prompts
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.row_builder import RowBuilder
 from clerestory.stages.evaluate.samples import concept_of
@@ -30,9 +31,7 @@ MAX_CLASSES = 1000
 MAX_LISTED = 12
 # Emoji groups are named by two things at once: food-drink is food and drink.
 JOINTS = {"emoji_group": " and "}
-TEMPLATES = ("{}", "{} icon", "a picture of {}", "an icon of {}", "a drawing of {}", "something to do with {}")
 BARE_TEMPLATES = ("{}",)
-DEFAULT_LOGIT_SCALE = 100.0  # CLIP's
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -108,20 +107,12 @@ def class_embeddings(context: EvaluationContext, classes: Classes) -> Floats:
     """(K, D) unit rows: for each class the normalised mean of the embeddings of its prompts (Radford et al. 2021)."""
     templates = prompt_templates(context.config.language)
     texts = [template.format(classes.description(name)) for name in classes.names for template in templates]
-    embedded_KTD = context.embed_texts(texts).astype(np.float64).reshape(len(classes.names), len(templates), -1)
-    return unit_rows(embedded_KTD.mean(axis=1))
+    return mean_of_prompts(context.embed_texts(texts), len(classes.names))
 
 
 def logit_scale(context: EvaluationContext) -> float:
     """The factor on cosines before a softmax: the model's own, else CLIP's 100."""
     return logit_scale_of(context.model) or DEFAULT_LOGIT_SCALE
-
-
-def unit_rows(rows_ND: Floats) -> Floats:
-    """Rows of length 1; a row of zeros stays as it is."""
-    lengths_N1 = np.linalg.norm(rows_ND, axis=1, keepdims=True)
-    normalised: Floats = rows_ND / np.where(lengths_N1 > 0, lengths_N1, 1.0)
-    return normalised
 
 
 def unscored_reasons(labels_N: Ints, embeddings_ND: NDArray[np.float32]) -> list[Unscored | str]:

@@ -14,10 +14,11 @@ from clerestory.core.provenance import code_digest
 from clerestory.core.sample import Sample
 from clerestory.data.corruptions import corrupt
 from clerestory.models.protocols import Embedder
+from clerestory.models.zero_shot import unit_rows
 from clerestory.stages.evaluate.cached_embeddings import Matrix, embed_images_by_key
 from clerestory.stages.evaluate.context import EvaluationContext
 from clerestory.stages.evaluate.held_images import HeldImages
-from clerestory.stages.evaluate.shared.class_prompts import Classes, unit_rows
+from clerestory.stages.evaluate.shared.class_prompts import Classes
 from clerestory.stages.evaluate.shared.classifiers import LabelledFeatures
 
 SIDE = 8
