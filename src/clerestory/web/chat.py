@@ -176,7 +176,7 @@ def _described(server: ServerState, loaded: LoadedModel, images: Sequence[Any], 
 
 
 def _cut(choice: ChatChoice, max_tokens: int) -> ChatChoice:
-    """A caption of at most so many words."""
+    """The caption, cut to its first ``max_tokens`` words."""
     pieces = _PIECES.findall(choice.text)
     if len(pieces) <= max_tokens:
         return choice

@@ -1,4 +1,4 @@
-"""``POST /v1/classify``: which of the user's own labels fits each image, and how sure that is."""
+"""``POST /v1/classify``: which of the user's own labels fits each image, with the calibrated confidence."""
 
 from __future__ import annotations
 

@@ -88,24 +88,24 @@ def parse_search_request(body: Mapping[str, Any], server: ServerState, loaded: L
     _check_searchable(server, loaded, server.store, body.get("model"))
     query, words = body.get("query"), ""
     avoided: tuple[str, ...] = ()
-    picture: bytes | None = None
+    content: bytes | None = None
     if isinstance(query, str) and is_data_uri(query):
         read = text_or_image(query, "query")
         assert isinstance(read, bytes)
-        picture = read
+        content = read
     else:
         parsed = parse_query(text(query, "query", MAX_TEXT_CHARACTERS))
         words, avoided = parsed.words, parsed.without
         if parsed.problem:
             raise RequestRejected(parsed.problem, "shorten it", 413, "too_large", code="text_too_long", param="query")
     if body.get("image") is not None:
-        if picture is not None:
+        if content is not None:
             problem = "query and image are both images"
             raise RequestRejected(problem, "send one of them", code="invalid_value", param="image")
-        picture = image(body["image"], "image")
+        content = image(body["image"], "image")
     if body.get("without") is not None:
         avoided = (*avoided, *text_list(body["without"], "without", 0, MAX_WITHOUT, 300))
-    if not words and picture is None:
+    if not words and content is None:
         raise RequestRejected(
             "there is nothing to look for",
             "send words in query, or an image; words after a minus only say what to leave out",
@@ -113,7 +113,7 @@ def parse_search_request(body: Mapping[str, Any], server: ServerState, loaded: L
             param="query",
         )
     k = integer(body.get("k"), "k", 1, MAX_HITS, DEFAULT_HITS)
-    return ApiSearchRequest(words, avoided, picture, k, text(body.get("user"), "user", 1_000))
+    return ApiSearchRequest(words, avoided, content, k, text(body.get("user"), "user", 1_000))
 
 
 def _check_searchable(server: ServerState, loaded: LoadedModel, store: Store, model: object) -> None:
