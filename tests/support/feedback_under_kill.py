@@ -43,33 +43,36 @@ class Acknowledged:
 
 
 def kill_under_load(home: Path, acknowledged: Acknowledged, kill_after_s: float, attempt: int) -> None:
-    """Start a server, send all kinds of work at once, and kill it ``kill_after_s`` after the first."""
+    """Start a server, send all kinds of work at once, and kill it ``kill_after_s`` after all have begun."""
     with server_process(home) as (process, client):
         address = str(client.base_url)
         picture = solid_image()
         files = [("images", (f"{i}.png", picture)) for i in range(REVIEW_IMAGES)]
         review = client.post("/describe", files=files).headers["location"]
         acknowledged.captions.setdefault(review, {})
-        until = time.monotonic() + kill_after_s
-        threads = [
-            threading.Thread(target=_send_feedback, args=(address, acknowledged, f"{attempt}-{i}"))
-            for i in range(SENDERS)
-        ]
-        threads.append(threading.Thread(target=_accept_captions, args=(address, review, acknowledged, attempt)))
-        threads.append(threading.Thread(target=_write_journal, args=(home, acknowledged, attempt, until)))
+        begun = threading.Barrier(SENDERS + 3)  # this thread, too
+        stopped = threading.Event()
+        jobs = [(_send_feedback, (address, acknowledged, f"{attempt}-{i}", begun)) for i in range(SENDERS)]
+        jobs.append((_accept_captions, (address, review, acknowledged, attempt, begun)))
+        jobs.append((_write_journal, (home, acknowledged, attempt, stopped, begun)))
+        threads = [threading.Thread(target=work, args=arguments) for work, arguments in jobs]
         for thread in threads:
             thread.start()
-        time.sleep(max(0.0, until - time.monotonic()))
+        begun.wait(60)
+        time.sleep(kill_after_s)
         process.kill()
+        stopped.set()
         for thread in threads:
             thread.join(30)
 
 
-def _send_feedback(address: str, acknowledged: Acknowledged, name: str) -> None:
+def _send_feedback(address: str, acknowledged: Acknowledged, name: str, begun: threading.Barrier) -> None:
     rng = random.Random(name)
     try:
-        with httpx.Client(base_url=address, timeout=20) as client:
+        with httpx.Client(base_url=address, timeout=20, verify=False) as client:
             response = ""
+            client.get("/healthz")  # connects
+            begun.wait(60)
             for count in range(100_000):
                 if count % SAME_RESPONSE == 0:
                     response = client.post("/v1/embeddings", json={"input": f"a cat {count}"}).json().get("id", "")
@@ -82,9 +85,13 @@ def _send_feedback(address: str, acknowledged: Acknowledged, name: str) -> None:
         pass  # killed
 
 
-def _accept_captions(address: str, review: str, acknowledged: Acknowledged, attempt: int) -> None:
+def _accept_captions(
+    address: str, review: str, acknowledged: Acknowledged, attempt: int, begun: threading.Barrier
+) -> None:
     try:
-        with httpx.Client(base_url=address, timeout=20, headers={"origin": address.rstrip("/")}) as client:
+        origin = {"origin": address.rstrip("/")}
+        with httpx.Client(base_url=address, timeout=20, headers=origin, verify=False) as client:
+            begun.wait(60)
             for step in range(100_000):
                 i, caption = step % REVIEW_IMAGES + 1, f"caption {step} of {attempt}"
                 answer = client.post(review, data={f"caption-{i}": caption, "do": f"accept-{i}"})
@@ -95,11 +102,14 @@ def _accept_captions(address: str, review: str, acknowledged: Acknowledged, atte
         pass
 
 
-def _write_journal(home: Path, acknowledged: Acknowledged, attempt: int, until: float) -> None:
+def _write_journal(
+    home: Path, acknowledged: Acknowledged, attempt: int, stopped: threading.Event, begun: threading.Barrier
+) -> None:
     """Another process's writes to the same database, while the server writes."""
     with open_store(home) as store:
         count = 0
-        while time.monotonic() < until:
+        begun.wait(60)
+        while not stopped.is_set():
             count += 1
             record = store.journal.append(Event("test", f"kill/{attempt}", "ada", str(count), "2026-01-01T00:00:00Z"))
             acknowledged.journal[record.seq] = record.hash

@@ -18,7 +18,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     with open_store(home) as store:
         released_store(store, tmp_path, count=1)
     acknowledged = Acknowledged()
-    for attempt, kill_after_s in enumerate((0.3, 0.7, 1.1)):
+    for attempt, kill_after_s in enumerate((0.2, 0.5, 0.9)):
         kill_under_load(home, acknowledged, kill_after_s, attempt)
         compare_with_disk(home, acknowledged)
     compare_reviews(home, acknowledged)

@@ -184,8 +184,10 @@ def _origin(store: Store, item: Prediction) -> list[OriginItem]:
     is_known = any(part.role == "training data" for part in components)
     state = OriginState.KNOWN if is_known else OriginState.MISSING
     link = f"/releases/{quote(item.name)}/{item.number}" if item.number else ""
-    lines = tuple(f"{part.role}: {part.name or short(part.digest)} {short(part.digest)}".strip() for part in components)
-    data = OriginItem("data", "What was it made from?", state, " ".join(view.lines), link, lines)
+    named = [part for part in components if part.digest]
+    lines = tuple(f"{part.role}: {short(part.digest)}" for part in named)
+    answer = " ".join(view.lines)
+    data = OriginItem("data", "What was it made from?", state, answer, link, lines)
     run = training_of(store, item.model)
     if run is None:
         answer = "No training of this model is recorded in this store: it was trained elsewhere."
@@ -312,7 +314,7 @@ def _feedback(said: Sequence[Feedback]) -> OriginItem:
 def feedback_words(said: Feedback) -> str:
     """One feedback in a line."""
     about = f" about {said.item}" if said.item else ""
-    return f"{when(said.at)}: {said.kind} “{said.value}”{about}, from {said.source}"
+    return f"“{said.value}” ({said.kind}){about}, from {said.source}, {when(said.at)}"
 
 
 def _incidents(connection: Connection, item: Prediction) -> OriginItem:
