@@ -70,12 +70,11 @@ def _send_feedback(address: str, acknowledged: Acknowledged, name: str, begun: t
     rng = random.Random(name)
     try:
         with httpx.Client(base_url=address, timeout=20, verify=False) as client:
-            response = ""
-            client.get("/healthz")  # connects
+            response = _new_response(client)
             begun.wait(60)
             for count in range(100_000):
-                if count % SAME_RESPONSE == 0:
-                    response = client.post("/v1/embeddings", json={"input": f"a cat {count}"}).json().get("id", "")
+                if count and count % SAME_RESPONSE == 0:
+                    response = _new_response(client)
                 key, value = f"{name}-{count}", rng.choice(["up", "down"])
                 body = {"response": response, "kind": "thumbs", "value": value, "key": key}
                 # The first one at once: the record of the response is still in the queue.
@@ -83,6 +82,11 @@ def _send_feedback(address: str, acknowledged: Acknowledged, name: str, begun: t
                     acknowledged.feedback[key] = value
     except httpx.HTTPError:
         pass  # killed
+
+
+def _new_response(client: httpx.Client) -> str:
+    """The id of a response whose record is still in the queue."""
+    return str(client.post("/v1/embeddings", json={"input": "a cat"}).json().get("id", ""))
 
 
 def _accept_captions(

@@ -374,6 +374,7 @@ def test_axe_finds_nothing_serious_and_nothing_runs_over_on_a_phone(
     review = page.url
     sample, evidence = world.data.samples[3].id, world.live.evidence[0]
     paths = ["/", "/?q=flag", f"/?like={sample}", "/describe", review, "/releases", "/releases/icons/1", "/governance"]
+    paths += ["/feedback", "/trace"]
     for path in [*paths, f"/evidence/{evidence}?q=recall", "/nothing/here"]:
         page.goto(path)
         assert violations(page) == [], path
