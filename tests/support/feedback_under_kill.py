@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 from sqlalchemy import select
@@ -52,7 +54,9 @@ def kill_under_load(home: Path, acknowledged: Acknowledged, kill_after_s: float,
         acknowledged.captions.setdefault(review, {})
         begun = threading.Barrier(SENDERS + 3)  # this thread, too
         stopped = threading.Event()
-        jobs = [(_send_feedback, (address, acknowledged, f"{attempt}-{i}", begun)) for i in range(SENDERS)]
+        jobs: list[tuple[Callable[..., None], tuple[Any, ...]]] = [
+            (_send_feedback, (address, acknowledged, f"{attempt}-{i}", begun)) for i in range(SENDERS)
+        ]
         jobs.append((_accept_captions, (address, review, acknowledged, attempt, begun)))
         jobs.append((_write_journal, (home, acknowledged, attempt, stopped, begun)))
         threads = [threading.Thread(target=work, args=arguments) for work, arguments in jobs]
