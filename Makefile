@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-data-image-content bench-documents bench-bundle bench-training bench-serving bench-operations-serving starter starter-reference photos-space photo-kinds photo-tags \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-data-image-content bench-documents bench-bundle bench-training bench-serving bench-operations-rollout bench-operations-serving starter starter-reference photos-space photo-kinds photo-tags \
   experiment-captions experiment-experts clean
 
 help:
@@ -101,6 +101,9 @@ bench-serving: setup
 
 bench-operations-serving: setup
 	$(BIN)/python bench/operations_serving.py
+
+bench-operations-rollout: setup
+	$(BIN)/python bench/operations_rollout.py
 
 # Train the starter, the included model, again: fetches pictograms, then takes about 75 minutes on one core.
 starter: setup

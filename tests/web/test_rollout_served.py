@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.support.images import solid_image
 from tests.support.released_store import add_release, released_store
 from tests.support.tiny_model import make_tiny_model
 from tests.web.small_server import running
@@ -21,7 +23,13 @@ from clerestory.store import Store
 from clerestory.store.operations.golden_outputs import GoldenOutputs, read_golden, write_golden
 from clerestory.store.operations.prediction import Prediction, RequestKind
 from clerestory.store.operations.predictions import add_predictions, row_of
-from clerestory.store.operations.rollouts import RolloutPlan, RolloutState, list_rollouts
+from clerestory.store.operations.rollouts import (
+    RolloutPlan,
+    RolloutState,
+    ShadowCounts,
+    list_rollouts,
+    read_shadow,
+)
 from clerestory.store.operations.servers import ServerStatus, list_servers
 from clerestory.web import create_app
 
@@ -200,3 +208,30 @@ def test_another_embedding_space_is_refused_while_clients_depend_on_the_old_one(
     assert promote(two.ref, releases, "ada", "better", new_space=True).number == 2
     same = add_release(releases, make_tiny_model(tmp_path / "same", seed=1))
     promote(same.ref, releases, "ada", "the same model again")  # nobody has embedded anything with icons@2
+
+
+def test_a_shadow_candidate_computes_along_and_answers_nobody(releases: Store, served: str) -> None:
+    plan = RolloutPlan(steps=(), shadow=True, keep_inputs=True)
+    rollout = start_canary("icons@2", releases, plan, "ada", "look first")
+    wait(lambda: servers(releases) and "icons@2" in servers(releases)[0].resident and servers(releases)[0].rollout)
+
+    def shadow() -> ShadowCounts:
+        with releases.database.reading() as connection:
+            return read_shadow(connection, rollout.id)
+
+    picture = {"input": "data:image/png;base64," + base64.b64encode(solid_image("red")).decode()}
+    with httpx.Client(base_url=served, timeout=60) as client:
+
+        def differing() -> int:
+            for body in ({"input": "a red heart"}, picture):
+                answer = client.post("/v1/embeddings", json=body)
+                assert (answer.status_code, answer.headers["clerestory-release"]) == (200, "icons@1")
+                assert "clerestory-arm" not in answer.headers
+                time.sleep(0.3)
+            return shadow().differing
+
+        wait(lambda: differing() and shadow().compared > 3)
+    found = shadow()
+    assert found.compared >= found.differing > 0
+    assert found.failed == 0
+    assert all(cosine < 0.99 and len(digest) == 64 for digest, cosine, _ in found.examples)

@@ -23,9 +23,11 @@ from clerestory.store.operations.rollouts import (
     Rollout,
     RolloutPlan,
     RolloutState,
+    ShadowCounts,
     judge_step,
     list_rollouts,
     read_evidence,
+    read_shadow,
 )
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -108,10 +110,14 @@ def status_(name: str = "icons", /, *, common: Common = PLAIN) -> int:
     with store.database.reading() as connection:
         found = list_rollouts(connection, name, limit=1)
         evidence = read_evidence(connection, found[0].id) if found else {}
+        shadow = read_shadow(connection, found[0].id) if found else ShadowCounts()
     if not found:
         common.out.result({"rollout": None}, f"there was no rollout of {name} yet")
         return 0
     rollout = found[0]
+    if rollout.plan.shadow:
+        common.out.result({**_data(store, rollout), "shadow": shadow}, *_lines(rollout, evidence), *_shadow(shadow))
+        return int(not rollout.is_active)
     table = Table("guardrail", "bad means", rollout.stable_ref, rollout.ref, "e-value", "stops at", box=None)
     for each in evidence.values():
         table.add_row(*_evidence_row(each, rollout))
@@ -200,6 +206,18 @@ def _lines(rollout: Rollout, evidence: dict[Guardrail, GuardrailEvidence]) -> li
     steps = " → ".join(f"{each:.0%}" for each in rollout.plan.steps) or "shadow"
     after = "promoted by the servers" if rollout.plan.auto_promote else "promoted by a person"
     return [*lines, f"share {rollout.weight:.0%} (steps {steps}, then {after})", f"{outcome.value}: {reason}"]
+
+
+def _shadow(shadow: ShadowCounts) -> list[str | Table]:
+    total = shadow.compared + shadow.failed + shadow.skipped
+    lines: list[str | Table] = [
+        f"{shadow.compared} of {total} requests were embedded by both; {shadow.differing} differ, "
+        f"{shadow.failed} failed, {shadow.skipped} were skipped for lack of spare capacity"
+    ]
+    table = Table("input", "cosine", "text", box=None)
+    for digest, cosine, text in shadow.examples[:10]:
+        table.add_row(digest[:12], f"{cosine:.3f}", text or "(not kept)")
+    return [*lines, table] if shadow.examples else lines
 
 
 def _evidence_row(each: GuardrailEvidence, rollout: Rollout) -> list[str]:

@@ -53,13 +53,13 @@ def check_registry(database: Database, journal: Journal, name: str) -> list[Find
     # One transaction for all of it: a move in between would look like a difference.
     with database.reading() as connection:
         for record in journal.history(connection, f"{name}@"):
-            details = record.event.details
+            details = dict(record.event.details)
             if record.event.kind == GATED:
                 gated[int(record.event.subject.rpartition("@")[2])] = details.get("release", "")
-            for key in details:
+            for key, value in details.items():
                 kind, _, alias = key.partition(".")
                 if kind == "to":
-                    moved[alias] = (int(details[key]), int(details[f"generation.{alias}"]))
+                    moved[alias] = (int(value), int(details[f"generation.{alias}"]))
         problems = _release_problems(connection, name, gated) + _alias_problems(connection, name, moved)
     return [
         DAMAGED.finding(

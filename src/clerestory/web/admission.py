@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
+from clerestory.stages.serve.shadow import ShadowRun
 from clerestory.store.operations.prediction import RequestKind, new_response_id
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.request_trace import RequestTrace
@@ -32,6 +36,25 @@ def admit(
     if subject:
         trace.describe(subject=subject)
     return lease.loaded
+
+
+def offer_shadow(
+    server: ServerState, loaded: LoadedModel, inputs: Sequence[str | bytes], rows: NDArray[np.float32]
+) -> None:
+    """Let the candidate of a shadow rollout embed what the live release has just embedded."""
+    follower = server.follower
+    rollout = follower.router.rollout if follower.router is not None else None
+    if rollout is None or not rollout.plan.shadow or loaded.number != rollout.stable:
+        return
+    candidate = follower.resident(rollout.candidate)
+    if candidate is None or candidate.embedder is None:
+        return
+    if server.shadow is None:
+        hash_of = server.request_log.hash_of
+        server.shadow = ShadowRun(
+            server.store, follower.server_id, server.queue, server.batcher, lambda content: hash_of("input", content)
+        )
+    server.shadow.offer(rollout, candidate.embedder, inputs, rows)
 
 
 def caller_of(body: object, headers: Mapping[str, str]) -> tuple[object, object]:

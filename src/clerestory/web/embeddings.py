@@ -24,7 +24,7 @@ from clerestory.data.images import declared_size
 from clerestory.stages.serve.inference_queue import Place
 from clerestory.store.operations.prediction import RequestKind
 from clerestory.web.access_control import charge
-from clerestory.web.admission import admit, caller_of
+from clerestory.web.admission import admit, caller_of, offer_shadow
 from clerestory.web.answering import check_content_type
 from clerestory.web.embedding_request import (
     EmbeddingRequest,
@@ -80,6 +80,7 @@ class EmbeddingsEndpoint:
             tokens = _counted(loaded, dict(enumerate(map(str, wanted.inputs))))
             rows = await server.batcher.embed(embedder_of(loaded), wanted.inputs, wanted.dimensions, place)
             _describe(trace, wanted, rows)
+            offer_shadow(server, loaded, wanted.inputs, rows)
             data = _entries(rows, 0, wanted.as_base64)
             last = _last(loaded, wanted, tokens, _warnings(loaded, wanted.inputs), trace.response)
         content = orjson.dumps({"object": "list", "data": data, **last}, option=OPTIONS)
@@ -140,6 +141,7 @@ async def embeddings(request: Request) -> Response:
                     tokens += await server.in_thread(_counted, loaded, texts)
                 rows = await server.batcher.embed(embedder_of(loaded), wanted.inputs, wanted.dimensions, place)
                 _describe(trace, wanted, rows)
+                offer_shadow(server, loaded, wanted.inputs, rows)
                 warnings = await server.in_thread(_warnings, loaded, wanted.inputs)
                 content = await _write(server, loaded, wanted, rows, tokens, warnings, trace.response)
     return Response(content, media_type="application/json", headers=release_header(loaded.ref))

@@ -142,6 +142,10 @@ class ModelFollower:
                 self._keyed = KeyedHash(self.store.files)
         return self._keyed.of_subject(user) if self._keyed is not None else ""
 
+    def resident(self, number: int) -> LoadedModel | None:
+        """A release in memory; None if it is not."""
+        return self._memory.get(number)
+
     def is_loaded(self, number: int) -> bool:
         """Whether a release is in memory."""
         return number in self._memory

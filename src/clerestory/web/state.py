@@ -14,6 +14,7 @@ from starlette.requests import Request
 from clerestory.core.sample import Dataset
 from clerestory.stages.serve.inference_queue import InferenceQueue, RunningMean
 from clerestory.stages.serve.micro_batcher import MicroBatcher
+from clerestory.stages.serve.shadow import ShadowRun
 from clerestory.store import Store
 from clerestory.web.access_control import AccessControl
 from clerestory.web.access_log import AccessLog
@@ -61,6 +62,7 @@ class ServerState:
         access_log: one line for each request.
         observers: receive the record of each answered request.
         request_log: the first of them, and what writes feedback.
+        shadow: compares a candidate that computes along; None until there is one.
         query_images: images that visitors search with.
         thumbnails: small copies of large images.
         reports: the pages of whole reports.
@@ -86,6 +88,7 @@ class ServerState:
     body_budget: ByteBudget = field(init=False)
     reviews: Reviews = field(init=False)
     request_log: RequestLog = field(init=False)
+    shadow: ShadowRun | None = field(init=False, default=None)
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "requests"))
     _image_threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, "pictures"))
 

@@ -31,6 +31,7 @@ from clerestory.store.registry import NO_RELEASE, AliasMove
 from clerestory.store.registry_check import move_details
 
 CANDIDATE = "candidate"
+SHADOW = "shadow"  # in place of a guardrail: what was computed along
 DOUBT = math.log(10)  # the logarithm of the e-value from which no further step is taken
 MAX_SHOWN = math.log(1e9)
 STARTED, STEPPED, PAUSED, RESUMED, READIED = (
@@ -403,13 +404,54 @@ def evidence_body(connection: Connection, rollout: str, server: str, guardrail: 
 def read_evidence(connection: Connection, rollout: str) -> dict[Guardrail, GuardrailEvidence]:
     """The evidence on every guardrail of a rollout."""
     found = {each: GuardrailEvidence(each, 0.0, ArmCounts()) for each in Guardrail}
-    for row in connection.execute(select(rollout_evidence).where(rollout_evidence.c.rollout == rollout)):
+    of_guardrails = rollout_evidence.c.guardrail != SHADOW
+    for row in connection.execute(select(rollout_evidence).where(rollout_evidence.c.rollout == rollout, of_guardrails)):
         before = found[Guardrail(row.guardrail)]
         counts = decode(ArmCounts, json.loads(row.body)["counts"])
         found[before.guardrail] = GuardrailEvidence(
             before.guardrail, before.log_e + row.log_e, before.counts.plus(counts)
         )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowCounts:
+    """What all servers have seen of a candidate that computes along.
+
+    Attributes:
+        compared, differing, failed: requests that it embedded too, that differ, and on which it failed.
+        skipped: requests for which there was no spare capacity.
+        examples: of those that differ: keyed hash of the input, cosine, and the text where it may be kept.
+    """
+
+    compared: int = 0
+    differing: int = 0
+    failed: int = 0
+    skipped: int = 0
+    examples: tuple[tuple[str, float, str], ...] = ()
+
+
+def write_shadow(connection: Connection, rollout: str, server: str, body: dict[str, Any]) -> None:
+    """Replace what one server has seen of a shadow rollout: the fields of ``ShadowCounts``."""
+    key = {"rollout": rollout, "server": server, "guardrail": SHADOW}
+    values = {"log_e": 0.0, "updated": time.time(), "body": canonical(body).decode()}
+    chosen = [rollout_evidence.c[column] == value for column, value in key.items()]
+    if not connection.execute(update(rollout_evidence).where(*chosen).values(values)).rowcount:
+        connection.execute(rollout_evidence.insert().values(key | values))
+
+
+def read_shadow(connection: Connection, rollout: str) -> ShadowCounts:
+    """What all servers have seen of a shadow rollout."""
+    totals = dict.fromkeys(("compared", "differing", "failed", "skipped"), 0)
+    examples: list[tuple[str, float, str]] = []
+    query = select(rollout_evidence.c.body).where(
+        rollout_evidence.c.rollout == rollout, rollout_evidence.c.guardrail == SHADOW
+    )
+    for text in connection.execute(query).scalars():
+        body = json.loads(text)
+        totals = {name: count + body[name] for name, count in totals.items()}
+        examples += [(each["input"], each["cosine"], each["text"]) for each in body["examples"]]
+    return ShadowCounts(**totals, examples=tuple(sorted(examples, key=lambda each: each[1])))
 
 
 def claim_subjects(connection: Connection, rollout: str, subjects: list[str]) -> set[str]:
