@@ -175,7 +175,8 @@ def _until_stable(store: Store, bases: tuple[str, ...]) -> float:
     while after < 200:
         for base in bases:
             answer = httpx.post(f"{base}/v1/embeddings", json={"input": "a red heart"}, timeout=60)
-            arm = answer.headers.get("clerestory-arm", "")
+            # An unexpected error is answered outside of everything that adds headers; here only the candidate fails.
+            arm = "candidate" if answer.status_code >= 500 else answer.headers.get("clerestory-arm", "")
             if arm == "candidate":
                 last_candidate = time.monotonic()
             if arm and not evidence_at:

@@ -31,7 +31,7 @@ from clerestory.store.registry import NO_RELEASE, AliasMove
 from clerestory.store.registry_check import move_details
 
 CANDIDATE = "candidate"
-SHADOW = "shadow"  # in place of a guardrail: what was computed along
+SHADOW = "shadow"  # in place of a guardrail: the comparisons of a shadow rollout
 DOUBT = math.log(10)  # the logarithm of the e-value from which no further step is taken
 MAX_SHOWN = math.log(1e9)
 STARTED, STEPPED, PAUSED, RESUMED, READIED = (
