@@ -11,7 +11,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.core import (
@@ -26,10 +25,9 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from clerestory.stages.serve.inference_queue import InferenceQueue
+from clerestory.web.model_follower import ModelFollower
 from clerestory.web.request_trace import RequestTrace
-
-if TYPE_CHECKING:
-    from clerestory.web.state import ServerState
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
@@ -70,12 +68,17 @@ class ServerMetrics(Collector):
         self.batch_inputs = CountedValues(SIZES)
         self.batch_seconds = CountedValues(SECONDS)
         self.observer_errors = 0
-        self.server: ServerState | None = None
+        self._queue: InferenceQueue | None = None
+        self._follower: ModelFollower | None = None
         self.registry = CollectorRegistry(auto_describe=False)
         self._versions: set[str] = set()
         for each in (ProcessCollector, PlatformCollector, GCCollector):
             each(registry=self.registry)
         self.registry.register(self)
+
+    def watch(self, queue: InferenceQueue, follower: ModelFollower) -> None:
+        """Report the state of these, too."""
+        self._queue, self._follower = queue, follower
 
     def count(self, route: str, method: str, trace: RequestTrace, seconds: float) -> None:
         """Count one request that ended."""
@@ -112,8 +115,8 @@ class ServerMetrics(Collector):
         for reason, number in list(self.rejections.items()):
             rejections.add_metric((reason,), number)
         yield rejections
-        if self.server is not None:
-            yield from self._gauges(self.server)
+        if self._queue is not None and self._follower is not None:
+            yield from self._gauges(self._queue, self._follower)
 
     def _histograms(self) -> Iterator[Metric]:
         latency = HistogramMetricFamily(
@@ -129,8 +132,7 @@ class ServerMetrics(Collector):
         yield HistogramMetricFamily("clerestory_batch_inputs", inputs, sizes.buckets, sizes.total)
         yield HistogramMetricFamily("clerestory_batch_duration_seconds", seconds, times.buckets, times.total)
 
-    def _gauges(self, server: ServerState) -> Iterator[Metric]:
-        queue, follower = server.queue, server.follower
+    def _gauges(self, queue: InferenceQueue, follower: ModelFollower) -> Iterator[Metric]:
         loaded = follower.current
         for name, meaning, value in (
             ("queue_requests", "Requests that wait for the model or are computed.", queue.admitted),

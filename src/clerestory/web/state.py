@@ -98,10 +98,10 @@ class ServerState:
 
     def __post_init__(self) -> None:
         self.access_log = AccessLog(self.config.log.access)
-        self.metrics.server = self
         self.access = AccessControl(self.config.access, self.store)
         self.queue = InferenceQueue(self.config.queue)
         self.batcher = MicroBatcher(self.queue, self.config.batch)
+        self.metrics.watch(self.queue, self.follower)
         self.batcher.on_batch = self.metrics.count_batch
         self.body_budget = ByteBudget(self.config.body.memory_bytes)
         self.reviews = Reviews(ReviewFiles(self.store.files / "reviews"))
