@@ -1,4 +1,4 @@
-"""The access log: one JSON line for each request, without what it asked for.
+"""The access log: one JSON line for each request, without its texts and images.
 
 The event loop only appends to a list; a thread writes several lines at once, so that a slow disk delays no request.
 A file that was moved away, as programs that rotate logs do, is opened anew.
