@@ -141,6 +141,7 @@ def for_each_case(
         path: of the endpoint; the method is POST for those that have it, else GET.
     """
     schema = schemathesis.openapi.from_url(f"{base}/openapi.json")
+    method = "POST" if "post" in schema.raw_schema["paths"][path] else "GET"
 
     @with_seed(seed)
     @settings(
@@ -150,7 +151,7 @@ def for_each_case(
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(case=schema[path]["POST" if "POST" in schema[path] else "GET"].as_strategy(mode))
+    @given(case=schema[path][method].as_strategy(mode))
     def run(case: Case[Any]) -> None:
         check(case)
 

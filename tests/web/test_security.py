@@ -26,6 +26,7 @@ PAGES = (
     "/journal/1",
     "/releases/icons/1",
     "/evidence/{evidence}",
+    "/sign-in",
     "/no",
 )
 
