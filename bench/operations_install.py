@@ -100,7 +100,7 @@ def main() -> int:
         cosine = float((rows * source.embed_texts(TEXTS)).sum(axis=1).min())
         compared = exported.comparison
         assert compared is not None
-        note = f"packages left out: {'none of them present' if not present else present}"
+        note = f"packages left out: {present or 'none of them present'}"
         spread = f"median of {json.dumps([round(each, 2) for each in times])}"
         return (
             0
