@@ -53,10 +53,8 @@ def drawn_requests(requests: int) -> Iterable[Row]:
         ) as base:
             before = psutil.Process().memory_info().rss
             for path in paths:
-                if "post" in document["paths"][path]:
-                    modes = list(GenerationMode)
-                else:  # nothing can be wrong with a request that has no parameter
-                    modes = [GenerationMode.POSITIVE]
+                # Nothing can be wrong with a request that has no parameter.
+                modes = list(GenerationMode) if "post" in document["paths"][path] else [GenerationMode.POSITIVE]
                 for mode in modes:
 
                     def check(case: Case, path: str = path) -> None:
