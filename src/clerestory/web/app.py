@@ -142,7 +142,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     server.access_log.start()
     heartbeat = Heartbeat(server.store, server.follower.status)
     heartbeat.start()
-    watch = IncidentService(server.store, server.config)
+    watch = IncidentService(server.store, server.config, server.metrics.refused)
     watch.start()
     following = asyncio.create_task(server.follower.follow())
     watching_keys = asyncio.create_task(server.access.follow())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from clerestory.apps.incident_actions import rollback_action
 from clerestory.core.errors import ClerestoryError
@@ -21,15 +22,23 @@ class IncidentService:
     Args:
         store: holds the incidents, and ``incidents.toml`` in its folder if there is one.
         config: of the server: the limits of the checks and the channels.
+        refused: how many requests this server has received, and how many of them it refused for lack of room.
+        server: the id of this server.
     """
 
-    def __init__(self, store: Store, config: ServeConfig) -> None:
+    def __init__(
+        self,
+        store: Store,
+        config: ServeConfig,
+        refused: Callable[[], tuple[int, int]] | None = None,
+        server: str = "",
+    ) -> None:
         try:
             policy, _ = policy_in(store.home)
         except ClerestoryError as error:  # the model is served all the same
             LOG.error("%s; the included policy of incidents applies", error)
             policy = load_incident_policy()
-        self._checks = StoreChecks(store, config.incidents)
+        self._checks = StoreChecks(store, config.incidents, refused=refused, server=server)
         self._deliverer = Deliverer(store, config.notify, policy, rollback_action(store))
 
     def start(self) -> None:

@@ -96,6 +96,11 @@ class ServerMetrics(Collector):
         if trace.reason:
             self.rejections[trace.reason] += 1
 
+    def refused(self) -> tuple[int, int]:
+        """How many requests to the API ended, and how many were not admitted for lack of room."""
+        total = sum(count for key, count in list(self.requests.items()) if key[0].startswith("/v1/"))
+        return total, sum(list(self.rejections.values()))
+
     def count_batch(self, inputs: int, seconds: float) -> None:
         """Count one batch that went through the model."""
         self.batch_inputs.add(inputs)

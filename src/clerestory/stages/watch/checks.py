@@ -11,6 +11,7 @@ import math
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import NormalDist
@@ -208,11 +209,17 @@ class StoreChecks:
         store: the store.
         config: what is checked, and the limits.
         clock: the time in seconds since the epoch.
+        refused: how many requests this server has received, and how many of them it refused because its queue is full;
+            these are not in the request log. None where no server runs.
+        server: what the alerts of ``refused`` are about.
     """
 
     store: Store
     config: IncidentConfig
     clock: Callable[[], float] = time.time
+    refused: Callable[[], tuple[int, int]] | None = None
+    server: str = ""
+    _counts: deque[tuple[float, int, int]] = field(default_factory=deque)
     _seen: dict[str, float] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -231,13 +238,29 @@ class StoreChecks:
 
     def once(self) -> list[Alert]:
         """Check now; opens or updates an incident for each alert, unless it did less than a minute ago."""
-        alerts = check_store(self.store, self.config, self.clock())
+        alerts = check_store(self.store, self.config, self.clock()) + self._overload()
         for alert in alerts:
             last = self._seen.get(alert.fingerprint)
             if last is None or time.monotonic() - last >= REPEAT_S:
                 self._seen[alert.fingerprint] = time.monotonic()
                 open_or_update(self.store, alert)
         return alerts
+
+    def _overload(self) -> list[Alert]:
+        """An alert if this server refused too large a share of the requests in the window."""
+        if self.refused is None:
+            return []
+        now = time.monotonic()
+        self._counts.append((now, *self.refused()))
+        while self._counts[0][0] < now - self.config.window_seconds:
+            self._counts.popleft()
+        (_, total_before, bad_before), (_, total_now, bad_now) = self._counts[0], self._counts[-1]
+        total, bad = total_now - total_before, bad_now - bad_before
+        if total < self.config.min_requests or lower_bound(min(bad, total), total) <= self.config.max_refused:
+            return []
+        title = f"{bad:,} of {plural(total, 'request')} were refused: the queue is full"
+        details = Tags(bad=str(bad), requests=str(total), limit=f"{self.config.max_refused:g}")
+        return [Alert(AlertKind.QUEUE, title, self.server, details=details)]
 
     def _loop(self) -> None:
         while not self._stop.wait(self.config.every_seconds):
