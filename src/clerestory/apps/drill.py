@@ -1,6 +1,6 @@
 """A drill: something is broken on purpose in a throw-away copy of a store, with a real server and real requests.
 
-Measured are the time until an incident is opened, the answers of a wrong release, and the requests that failed.
+Measurements: the time until an incident is opened, the answers of a wrong release, and the requests that failed.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ class IncidentService:
     Args:
         store: holds the incidents, and ``incidents.toml`` in its folder if there is one.
         config: of the server: the limits of the checks and the channels.
-        refused: how many requests this server has received, and how many of them it refused for lack of room.
+        refused: how many requests this server has received, and how many of them it refused for lack of space.
         server: the id of this server.
     """
 

@@ -97,7 +97,7 @@ class ServerMetrics(Collector):
             self.rejections[trace.reason] += 1
 
     def refused(self) -> tuple[int, int]:
-        """How many requests to the API ended, and how many were not admitted for lack of room."""
+        """How many requests to the API ended, and how many were not admitted for lack of space."""
         total = sum(count for key, count in list(self.requests.items()) if key[0].startswith("/v1/"))
         return total, sum(list(self.rejections.values()))
 
