@@ -303,7 +303,8 @@ def overload() -> Iterator[Row]:
             found = json.loads(flood.stdout.read())
         growth = (process.memory_info().rss - before) / 2**20
     goodput = found["good"] / found["seconds"] / peak
-    note = f"peak {peak:.0f}/s; {found['good']} good, {found['refused']} refused with 429, {found['late']} late (504); {_load()}"
+    counts = f"{found['good']} good, {found['refused']} refused with 429, {found['late']} late (504)"
+    note = f"peak {peak:.0f}/s; {counts}; {_load()}"
     yield Row("10× overload: goodput", 100 * goodput, "% of peak", "≥ 90 %", goodput >= 0.9, found["good"], note=note)
     p99 = 1000 * found["p99"]
     bar = f"≤ {1000 * found['deadline']:.0f} ms, the deadline"
@@ -317,7 +318,8 @@ def flood(port: int, clients: int, seconds: float) -> None:
     """Send requests with a deadline of half a second as fast as they are answered; a refused client waits shortly."""
     deadline, good, statuses = 0.5, [], Counter[int]()
     body = json.dumps({"input": "a photo of the red cat"}).encode()
-    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = "POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}"
     request = f"{head}\r\nX-Request-Timeout: {deadline}\r\n\r\n".encode() + body
 
     async def work(until: float) -> None:
