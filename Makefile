@@ -4,6 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-data-image-content bench-documents bench-bundle bench-training bench-serving bench-operations-rollout bench-operations-serving starter starter-reference photos-space photo-kinds photo-tags \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-data-image-content bench-documents bench-bundle bench-training bench-serving bench-operations-drift bench-operations-rollout bench-operations-serving starter starter-reference photos-space photo-kinds photo-tags \
   experiment-captions experiment-experts clean
 
 help:
@@ -98,6 +99,10 @@ bench-training: setup
 
 bench-serving: setup
 	$(BIN)/python bench/serving.py
+
+# PHOTOS: a folder with at least 1,000 photographs; without it that section is skipped.
+bench-operations-drift: setup
+	PHOTOS="$(PHOTOS)" $(BIN)/python bench/operations_drift.py
 
 bench-operations-serving: setup
 	$(BIN)/python bench/operations_serving.py

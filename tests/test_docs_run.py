@@ -38,6 +38,8 @@ from clerestory.store import open_store
 SERVES = "serves until it is interrupted; tests/web/test_server.py runs it"
 # Commands and pages that are not run, by the beginning of the line, with the reason.
 NOT_RUN = {
+    "watch drift --replay": "needs a history of months; tests/stages/watch/test_drift_log.py has one",
+    "watch reference": "needs a release of this name; tests/apps/test_drift_live.py has one",
     "watch feedback": "needs a request log; tests/cli/test_watch_feedback.py has one",
     "watch corrections": "needs corrections; tests/apps/test_corrections.py has some",
     "watch trace": "needs a request log; tests/cli/test_watch_feedback.py has one",

@@ -136,6 +136,7 @@ SUBCOMMANDS = {
         "trace": "Show what served a request: model, data, gate, approvals, feedback, incidents.",
         "erase": "Erase the requests of one user, or one request, with their feedback.",
         "corrections": "Decide about corrected captions and labels, and make a dataset version of them.",
+        "reference": "Choose the data that live traffic is compared with.",
     },
     "use": {
         "search": "Search images by text, in any phrasing, by other images, or by both.",
@@ -192,6 +193,7 @@ MODULES = {
     ("release", "licences"): "release_licences",
     ("watch", "status"): "watch_status",
     ("watch", "drift"): "watch_drift",
+    ("watch", "reference"): "watch_reference",
     ("watch", "deliver"): "watch_deliver",
     ("watch", "alerts"): "watch_alerts",
     ("watch", "drill"): "watch_drill",

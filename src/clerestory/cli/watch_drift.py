@@ -25,6 +25,8 @@ ALARM, TOO_LITTLE = 1, 3
 def drift_(
     *,
     name: str = "",
+    reset: str = "",
+    why: str = "",
     replay: str = "",
     reference: str = "",
     until: str = "",
@@ -46,6 +48,8 @@ def drift_(
 
     Args:
         name: Only the monitors of this model name.
+        reset: Start the monitors of this model name again after an alarm; running servers follow within seconds.
+        why: The reason of a reset, for the journal.
         replay: A log of embeddings (Parquet or CSV), or a folder of dated images.
         reference: What the history is compared with: a dataset, a log, or a folder of images.
         until: Instead of --reference: what came before this date (2026-03-01) is the reference.
@@ -61,6 +65,12 @@ def drift_(
         force: Replace an existing report.
     """
     store = open_store(common.home)
+    if reset:
+        from clerestory.apps.drift_reference import request_reset  # here, because it is heavy
+
+        request_reset(store, reset, why)
+        common.out.result({"reset": reset, "why": why}, f"the drift monitors of {reset} start again")
+        return 0
     if not replay:
         from clerestory.cli.watch_monitors import show_monitors  # here, because it is heavy
 

@@ -19,9 +19,11 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from clerestory.apps.drift_live import LiveDriftMonitor
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.sample import Dataset
+from clerestory.models.protocols import Embedder
 from clerestory.stages.release.promotion import promote_canary
 from clerestory.stages.serve.heartbeat import Heartbeat
 from clerestory.stages.serve.rollout_router import RolloutRouter
@@ -75,6 +77,7 @@ GOVERNANCE, GOVERNED = "clerestory.web.governance", "/governance/{name}/{number:
 FEEDBACK_PAGE, TRACE_PAGE = "clerestory.web.feedback_page", "clerestory.web.trace_page"
 INCIDENTS = "clerestory.web.incidents"
 OPERATIONS, CHANNEL, JOURNAL = (f"clerestory.web.{each}_page" for each in ("operations", "channel", "journal"))
+DRIFT, REFERENCE_IMAGE = "clerestory.web.drift", "/drift/reference/{data}/{digest}/{sample:path}"
 DATA, RELEASES, EVIDENCE = "clerestory.web.data", "clerestory.web.releases", "clerestory.web.evidence"
 
 
@@ -103,6 +106,7 @@ def create_app(
     """
     follower = FixedModel(store, data, model, progress) if model else ModelFollower(store, data, name, progress)
     server = ServerState(store, data, name, follower, config or ServeConfig())
+    _watch_drift(server)
     app = Starlette(
         routes=_routes(folder is not None),
         middleware=[
@@ -133,6 +137,18 @@ def create_app(
         )
         server.observers.append(follower.router)
     return app
+
+
+def _watch_drift(server: ServerState) -> None:
+    """Compare the images that arrive with the reference of the model that answers."""
+
+    def embedder(model: str) -> Embedder | None:
+        current = server.follower.current
+        return current.embedder if current is not None and current.model.digest == model else None
+
+    if server.config.drift.enabled:
+        server.drift = LiveDriftMonitor(server.store, embedder, server.config.drift)
+        server.observers.append(server.drift)
 
 
 @contextlib.asynccontextmanager
@@ -219,6 +235,11 @@ def _routes(with_folder: bool) -> list[Route | Mount]:
         Route("/incidents/{number:number}", _imported_later(INCIDENTS, "incident_page"), methods=["GET"]),
         Route("/incidents/{number:number}", _imported_later(INCIDENTS, "change"), methods=["POST"]),
         Route("/incidents/{number:number}/postmortem.md", _imported_later(INCIDENTS, "postmortem"), methods=["GET"]),
+        Route("/drift", _imported_later(DRIFT, "drift_page"), methods=["GET"]),
+        Route("/drift/image/{response}", _imported_later(DRIFT, "kept_image"), methods=["GET"]),
+        Route(REFERENCE_IMAGE, _imported_later(DRIFT, "reference_image"), methods=["GET"]),
+        Route("/drift/{name}", _imported_later(DRIFT, "model_drift_page"), methods=["GET"]),
+        Route("/drift/{name}/{alarm}", _imported_later(DRIFT, "alarm_page"), methods=["GET"]),
         Route("/evidence/{id}.json", _imported_later(EVIDENCE, "evidence_json"), methods=["GET"]),
         Route("/evidence/{id}", _imported_later(EVIDENCE, "evidence_page"), methods=["GET"]),
         Route("/feedback", _imported_later(FEEDBACK_PAGE, "feedback_page"), methods=["GET"]),

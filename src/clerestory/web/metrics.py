@@ -148,10 +148,32 @@ class ServerMetrics(Collector):
             ("ready", "Whether requests should be sent.", float(not follower.not_ready_reason)),
         ):
             yield GaugeMetricFamily(f"clerestory_{name}", meaning, value)
+        yield from _drift(server)
         info = InfoMetricFamily("clerestory_model", "The release that is live, the one that answers, and the next one.")
         names = {"live": follower.live, "served": follower.served, "loading": follower.loading}
         info.add_metric((), {**names, "digest": loaded.model.digest if loaded else ""})
         yield info
+
+
+def _drift(server: ServerState) -> Iterator[Metric]:
+    labels = ("model", "monitor", "slice")
+    families = {
+        "clerestory_drift_evidence": GaugeMetricFamily(
+            "clerestory_drift_evidence", "The evidence of a drift monitor; 1 is an alarm.", labels=labels
+        ),
+        "clerestory_drift_alarm": GaugeMetricFamily(
+            "clerestory_drift_alarm", "Whether a drift monitor has an alarm.", labels=labels
+        ),
+        "clerestory_drift_windows": GaugeMetricFamily(
+            "clerestory_drift_windows", "Windows that a drift monitor has compared.", labels=labels
+        ),
+        "clerestory_drift_dropped": GaugeMetricFamily(
+            "clerestory_drift_dropped", "Images that were not compared because the queue was full.", labels=()
+        ),
+    }
+    for name, values, value in server.drift.gauges() if server.drift is not None else ():
+        families[name].add_metric(tuple(values.values()), value)
+    yield from families.values()
 
 
 async def metrics(request: Request) -> Response:

@@ -14,6 +14,7 @@ from clerestory.core.settings import Range, check_settings
 from clerestory.stages.serve.access_config import AccessConfig
 from clerestory.stages.serve.config import BatchConfig, QueueConfig, Seconds
 from clerestory.stages.watch.checks import IncidentConfig
+from clerestory.stages.watch.drift.settings import DriftSettings
 from clerestory.stages.watch.notify.config import NotifyChannel, check_channels
 from clerestory.store.operations.recorder import MAX_WAITING
 from clerestory.web.request_log import FeedbackConfig
@@ -92,6 +93,7 @@ class ServeConfig:
         access: who may use the server, how much, and which proxies stand in front of it.
         feedback: what people say about answers.
         incidents: what opens an incident.
+        drift: how the images that arrive are compared with a reference.
         notify: the channels of notification, one table [[notify]] for each.
     """
 
@@ -103,6 +105,7 @@ class ServeConfig:
     access: AccessConfig = field(default_factory=AccessConfig)
     feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
     incidents: IncidentConfig = field(default_factory=IncidentConfig)
+    drift: DriftSettings = field(default_factory=DriftSettings)
     notify: tuple[NotifyChannel, ...] = ()
 
     def __post_init__(self) -> None:

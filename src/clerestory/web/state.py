@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from starlette.requests import Request
 
+from clerestory.apps.drift_live import LiveDriftMonitor
 from clerestory.core.sample import Dataset
 from clerestory.stages.serve.inference_queue import InferenceQueue, RunningMean
 from clerestory.stages.serve.micro_batcher import MicroBatcher
@@ -63,6 +64,7 @@ class ServerState:
         observers: receive the record of each answered request.
         request_log: the first of them, and what writes feedback.
         shadow: compares a candidate that computes along; None until there is one.
+        drift: watches the images that arrive; None if it is off.
         query_images: images that visitors search with.
         thumbnails: small copies of large images.
         reports: the pages of whole reports.
@@ -76,6 +78,7 @@ class ServerState:
     config: ServeConfig = field(default_factory=ServeConfig)
     library: FolderLibrary | None = None
     describing: FolderQueue | None = None
+    drift: LiveDriftMonitor | None = None
     observers: ObserverList = field(default_factory=ObserverList)
     thumbnails: ThumbnailCache = field(default_factory=ThumbnailCache)
     query_images: QueryImages = field(default_factory=QueryImages)

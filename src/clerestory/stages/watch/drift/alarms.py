@@ -122,4 +122,4 @@ def nearest_references(embedding: Embeddings | None, reference: ObservationTable
 
 def _median(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
     finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if len(finite) else float("nan")
+    return float(np.median(finite)) if len(finite) else 0.0
