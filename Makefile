@@ -3,7 +3,6 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-data-image-content bench-documents bench-bundle bench-training bench-serving bench-operations-rollout bench-operations-serving starter starter-reference photos-space photo-kinds photo-tags \
 .PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-data-image-content bench-documents bench-bundle bench-training bench-serving bench-operations-drift bench-operations-rollout bench-operations-serving starter starter-reference photos-space photo-kinds photo-tags \
   experiment-captions experiment-experts clean
 

@@ -51,6 +51,7 @@ from clerestory.web.embeddings import EmbeddingsEndpoint
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
 from clerestory.web.incident_service import IncidentService
+from clerestory.web.metrics import DriftCollector
 from clerestory.web.model_follower import FixedModel, ModelFollower
 from clerestory.web.request_trace import TraceMiddleware
 from clerestory.web.security import SecurityMiddleware
@@ -149,6 +150,7 @@ def _watch_drift(server: ServerState) -> None:
     if server.config.drift.enabled:
         server.drift = LiveDriftMonitor(server.store, embedder, server.config.drift)
         server.observers.append(server.drift)
+        server.metrics.registry.register(DriftCollector(server.drift))
 
 
 @contextlib.asynccontextmanager

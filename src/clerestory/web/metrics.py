@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from clerestory.apps.drift_live import LiveDriftMonitor
 from clerestory.stages.serve.inference_queue import InferenceQueue
 from clerestory.web.model_follower import ModelFollower
 from clerestory.web.request_trace import RequestTrace
@@ -32,6 +33,7 @@ from clerestory.web.request_trace import RequestTrace
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 MAX_VERSIONS = 64
+DRIFT_LABELS = ("model", "monitor", "slice")
 OTHER = "other"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -148,32 +150,36 @@ class ServerMetrics(Collector):
             ("ready", "Whether requests should be sent.", float(not follower.not_ready_reason)),
         ):
             yield GaugeMetricFamily(f"clerestory_{name}", meaning, value)
-        yield from _drift(server)
         info = InfoMetricFamily("clerestory_model", "The release that is live, the one that answers, and the next one.")
         names = {"live": follower.live, "served": follower.served, "loading": follower.loading}
         info.add_metric((), {**names, "digest": loaded.model.digest if loaded else ""})
         yield info
 
 
-def _drift(server: ServerState) -> Iterator[Metric]:
-    labels = ("model", "monitor", "slice")
-    families = {
-        "clerestory_drift_evidence": GaugeMetricFamily(
-            "clerestory_drift_evidence", "The evidence of a drift monitor; 1 is an alarm.", labels=labels
-        ),
-        "clerestory_drift_alarm": GaugeMetricFamily(
-            "clerestory_drift_alarm", "Whether a drift monitor has an alarm.", labels=labels
-        ),
-        "clerestory_drift_windows": GaugeMetricFamily(
-            "clerestory_drift_windows", "Windows that a drift monitor has compared.", labels=labels
-        ),
-        "clerestory_drift_dropped": GaugeMetricFamily(
-            "clerestory_drift_dropped", "Images that were not compared because the queue was full.", labels=()
-        ),
-    }
-    for name, values, value in server.drift.gauges() if server.drift is not None else ():
-        families[name].add_metric(tuple(values.values()), value)
-    yield from families.values()
+class DriftCollector(Collector):
+    """The drift monitors of a server as metrics.
+
+    Args:
+        monitor: they.
+    """
+
+    def __init__(self, monitor: LiveDriftMonitor) -> None:
+        self._monitor = monitor
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics as they are now."""
+        families = {
+            f"clerestory_drift_{name}": GaugeMetricFamily(f"clerestory_drift_{name}", meaning, labels=labels)
+            for name, meaning, labels in (
+                ("evidence", "The evidence of a drift monitor; 1 is an alarm.", DRIFT_LABELS),
+                ("alarm", "Whether a drift monitor has an alarm.", DRIFT_LABELS),
+                ("windows", "Windows that a drift monitor has compared.", DRIFT_LABELS),
+                ("dropped", "Images that were not compared because the queue was full.", ()),
+            )
+        }
+        for name, values, value in self._monitor.gauges():
+            families[name].add_metric(tuple(values.values()), value)
+        yield from families.values()
 
 
 async def metrics(request: Request) -> Response:
