@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import TYPE_CHECKING
 
 from clerestory.apps.confidence import NO_MATCH, NOT_MEASURED, fit_search
 from clerestory.apps.datasets import add_dataset
+from clerestory.apps.drill import DrillResult, drill
 from clerestory.apps.loading import load_model
 from clerestory.apps.search import build_index, search
 from clerestory.apps.starter import DEFAULT_NAME, add_starter
-from clerestory.core.codec import Tags
-from clerestory.core.digest import short
+from clerestory.core.codec import Tags, decode
+from clerestory.core.digest import canonical, short
 from clerestory.core.errors import Undecided
 from clerestory.core.evidence import Evidence
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.provenance import current_user
+from clerestory.core.provenance import code_digest, current_user
 from clerestory.core.release import VERDICT_TEXTS, Decision, Release
 from clerestory.core.sample import Dataset
 from clerestory.core.units import plural
@@ -35,6 +37,7 @@ from clerestory.stages.release import promote, rollback, run_gate, verify
 from clerestory.stages.train import TrainConfig
 from clerestory.stats.metrics import metric
 from clerestory.store import Store
+from clerestory.store.answer_cache import answer_key
 
 if TYPE_CHECKING:
     from clerestory.stages.train import TrainResult
@@ -59,6 +62,7 @@ class Demo:
         releases: every release of the model name, newest first.
         rollback_rehearsed: whether there was a rollback and a second promotion.
         checks_passed: the number of checks of ``verify`` that passed.
+        drill: what the drill measured, in which a bad model is rolled out and taken back.
     """
 
     report: Path
@@ -67,40 +71,41 @@ class Demo:
     releases: tuple[Release, ...]
     rollback_rehearsed: bool
     checks_passed: int
+    drill: DrillResult
 
 
 def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None = None, who: str = "") -> Demo:
-    """A search of photographs, then the lifecycle of a model: data, training, evaluation, gate, release, report.
+    """A search of photographs, then the lifecycle of a model: data, training, evaluation, gate, release, report, drill.
 
     Every step is cached by digest, so a second run repeats only what has changed. A small model is trained: the gate
     refuses an early checkpoint of it, a late one and the final model should pass. Then the starter, which was trained
     for much longer, has to be shown not to be worse before it replaces the live release.
 
     Raises:
-        Undecided: the final model did not pass the gate.
+        Undecided: the final model did not pass the gate, or the server of the drill did not start.
     """
     who = who or current_user()
     write_line = progress.write_line
-    write_line("1/8  search    photographs, with the included model for photographs")
+    write_line("1/9  search    photographs, with the included model for photographs")
     for line in search_photographs(store, progress):
         write_line(f"     {line}")
 
-    write_line("2/8  start     the starter, the included model for drawings")
+    write_line("2/9  start     the starter, the included model for drawings")
     starter = add_starter(store)
     for line in _describe_starter(store, starter):
         write_line(f"     {line}")
 
-    write_line("3/8  data      add the images")
+    write_line("3/9  data      add the images")
     data = add_dataset(store, DEMO_NAME, who=who, why="demo", progress=progress)
     write_line(f"     {_describe_data(data)}")
 
-    write_line("4/8  train     a small model, from scratch")
+    write_line("4/9  train     a small model, from scratch")
     from clerestory.stages.train import train  # here, because it imports torch
 
     trained = train(data, config or TrainConfig(preset="nano"), store, progress)
     write_line(f"     {_describe_training(trained)}")
 
-    write_line("5/8  evaluate  on images that the models have never seen")
+    write_line("5/9  evaluate  on images that the models have never seen")
     models = dict((*trained.checkpoints, (STARTER, starter)))
     for label, model in models.items():
         # The checkpoints are only for the rehearsal; the model that stays in use gets the full evaluation.
@@ -110,7 +115,7 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
     for line in _describe_other_metrics(evidence):
         write_line(f"             {line}")
 
-    write_line("6/8  gate      may it ship?")
+    write_line("6/9  gate      may it ship?")
     gated: dict[str, Release] = {}
     for label, model in trained.checkpoints:
         gated[label] = _gate(store, label, model, data, who)
@@ -122,17 +127,50 @@ def demo(store: Store, progress: Progress = QUIET, *, config: TrainConfig | None
             final.decision.command or f"clerestory release show {final.ref}",
         )
 
-    write_line("7/8  release   make it live, rehearse a rollback, replace it by a better one")
+    write_line("7/9  release   make it live, rehearse a rollback, replace it by a better one")
     rehearsed = _release_and_rehearse(store, gated, who, progress)
     live = _replace(store, final, starter, data, who, progress)
     checks = verify(live.ref, store)
     failed = [check for check in checks if check.state == "fail"]
     write_line(f"     verify: {plural(len(checks), 'check')}, {failed[0].message if failed else 'all passed'}")
 
-    write_line("8/8  report    everything on one page")
+    write_line("8/9  report    everything on one page")
     files = report(store, live.ref, images=data)
     releases = tuple(store.releases(DEMO_NAME))
-    return Demo(files.html, live.ref, final.ref, releases, rehearsed, len(checks) - len(failed))
+
+    write_line("9/9  drill     a bad model is rolled out, in a copy of this store with a real server")
+    drilled, is_cached = rehearse_bad_model(store, live, progress)
+    for line in describe_drill(drilled, is_cached):
+        write_line(f"     {line}")
+    return Demo(files.html, live.ref, final.ref, releases, rehearsed, len(checks) - len(failed), drilled)
+
+
+def rehearse_bad_model(store: Store, live: Release, progress: Progress = QUIET) -> tuple[DrillResult, bool]:
+    """The drill ``bad-model`` with the live release; run once for a model and the code that serves and watches it.
+
+    Returns:
+        The measurements, and whether they come from an earlier run.
+    """
+    code = code_digest("apps/drill", "apps/drill_server", "apps/drill_store", "stages/serve", "stages/watch", "web")
+    key = answer_key("drill", "bad-model", live.ref, live.model, code)
+    known = store.answer_cache.get([key]).get(key)
+    if known is not None:
+        return decode(DrillResult, json.loads(known)), True
+    result = drill("bad-model", progress, store, live.name)
+    if result.detected:
+        store.answer_cache.put({key: canonical(result)})
+    return result, False
+
+
+def describe_drill(result: DrillResult, is_cached: bool = False) -> list[str]:
+    """What a drill measured, in two lines."""
+    if result.detect_s is None or result.recover_s is None:
+        return ["nobody noticed the bad model: clerestory watch drill bad-model"]
+    note = " (from an earlier run)" if is_cached else ""
+    return [
+        f"noticed after {result.detect_s:.2f} s, rolled back after {result.recover_s:.2f} s{note}",
+        f"of {plural(result.requests, 'request')} {result.bad_answers} got a bad answer, {result.failed} failed",
+    ]
 
 
 def search_photographs(store: Store, progress: Progress) -> list[str]:

@@ -5,43 +5,61 @@ Measurements: the time until an incident is opened, the answers of a wrong relea
 
 from __future__ import annotations
 
-import os
-import re
-import signal
+import base64
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-import httpx
-
-from clerestory.core.digest import canonical
-from clerestory.core.errors import InputError, Undecided
+from clerestory.apps.drift_reference import choose_reference
+from clerestory.apps.drill_server import READY_S, DrillServer, DrillTraffic, drill_server, wait_for
+from clerestory.apps.drill_store import add_drill_release, copy_for_drill, live_folder, with_zero_weights
+from clerestory.core.errors import InputError
 from clerestory.core.progress import QUIET, Progress
-from clerestory.core.release import Decision, Policy
-from clerestory.models.starter import starter_folder
-from clerestory.stages.release import promote
+from clerestory.data import open_data
+from clerestory.stages.release.promotion import start_canary
 from clerestory.stages.watch.checks import IncidentConfig, StoreChecks
 from clerestory.store import Store, open_store
 from clerestory.store.operations.incidents import AlertKind, Incident, incidents
+from clerestory.store.operations.rollouts import RolloutPlan
 
-DrillKind = Literal["changed-alias", "killed-process", "full-queue"]
-DETECTS = {
-    "changed-alias": AlertKind.INTEGRITY,
-    "killed-process": AlertKind.HEARTBEAT,
-    "full-queue": AlertKind.QUEUE,
+DrillKind = Literal["bad-model", "changed-alias", "drift", "full-queue", "killed-process", "slow-disk"]
+DRILLS: dict[DrillKind, str] = {
+    "bad-model": "a release with zero weights becomes a canary with 5 % of the requests; its guardrail takes it back",
+    "changed-alias": "the alias live is moved in the database, past Clerestory",
+    "drift": "clients send images of an art style that the reference does not have",
+    "full-queue": "24 clients send to a server with one place in its queue",
+    "killed-process": "the server is killed (SIGKILL) and started again after the incident",
+    "slow-disk": "another process holds the database's write lock for 3 s out of every 3.1 s; reading goes on",
 }
-NAME = "drill"
-READY_S, DETECT_S = 120.0, 30.0
+DETECTS: dict[DrillKind, AlertKind] = {
+    "bad-model": AlertKind.ROLLOUT,
+    "changed-alias": AlertKind.INTEGRITY,
+    "drift": AlertKind.DRIFT,
+    "full-queue": AlertKind.QUEUE,
+    "killed-process": AlertKind.HEARTBEAT,
+    "slow-disk": AlertKind.HEARTBEAT,
+}
+DETECT_S = 30.0
+DRIFT_S = 240.0  # embedding the reference, and windows until the alarm
+LOCK_S, FREE_S = 3.0, 0.1
+DATA, USUAL, UNUSUAL, IMAGES = "icons", "test", "test_style", 400
 CONFIG = IncidentConfig(every_seconds=0.25, window_seconds=30, min_requests=20, lost_seconds=2.0, min_free_bytes=0)
-_URL = re.compile(r"http://[^\s/]+")
+_LOCKS = """
+import sqlite3, sys, time
+database = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
+while True:
+    database.execute("BEGIN IMMEDIATE")
+    time.sleep(float(sys.argv[2]))
+    database.execute("ROLLBACK")
+    time.sleep(float(sys.argv[3]))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +68,21 @@ class DrillResult:
 
     Attributes:
         kind: what was broken.
+        release: the live release of the throw-away store.
         detected: whether an incident of the right kind was opened.
-        detect_s: from the fault to the incident; None if there was none.
-        recover_s: from the fault to the first good answer after the last failed or refused one; None if none came.
+        detect_s: from the fault to the incident; None if there was none. The fault of ``bad-model`` is its first
+            answer.
+        recover_s: from the fault to the first good answer after the last bad, failed or refused one; None if none came.
         requests: how many requests were sent after the fault.
-        failed: how many of them got no answer, or a status of 500 or above.
+        failed: how many of them got no answer, or an error that is not 429.
         refused: how many got 429.
         bad_answers: how many were answered by a release that should not answer.
+        slowest_s: the longest time that an answer took.
         title: of the incident.
     """
 
     kind: DrillKind
+    release: str
     detected: bool
     detect_s: float | None
     recover_s: float | None
@@ -68,179 +90,191 @@ class DrillResult:
     failed: int
     refused: int
     bad_answers: int
+    slowest_s: float = 0.0
     title: str = ""
 
 
 @dataclass(slots=True)
-class _Answer:
-    at: float
-    status: int  # 0 without an answer
-    release: str
+class _Scene:
+    kind: DrillKind
+    store: Store
+    home: Path
+    name: str
+    good: str
+    server: DrillServer
+    traffic: DrillTraffic
+    progress: Progress
+    bad: str = ""
+
+    def wait_for_incident(self, begun: float, seconds: float, meanwhile: Callable[[], object] | None = None) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self.found(begun) is None:
+            if meanwhile is not None:
+                meanwhile()
+            time.sleep(0.05)
+
+    def found(self, begun: float) -> Incident | None:
+        """The incident of the fault; one that was open in the original counts when it is noticed again."""
+        kind = DETECTS[self.kind]
+        return next((each for each in incidents(self.store) if each.kind is kind and each.last_seen >= begun), None)
 
 
-@dataclass
-class _Traffic:
-    """Clients that send one request after another until they are stopped."""
-
-    clients: int
-    url: str
-    answers: list[_Answer] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
-
-    def __enter__(self) -> _Traffic:
-        for _ in range(self.clients):
-            thread = threading.Thread(target=self._send, daemon=True)
-            self._threads.append(thread)
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(15)
-
-    def _send(self) -> None:
-        with httpx.Client(timeout=10, trust_env=False) as client:
-            while not self._stop.is_set():
-                status, release = 0, ""
-                try:
-                    answer = client.post(f"{self.url}/v1/embeddings", json={"model": NAME, "input": "a red shoe"})
-                    status, release = answer.status_code, answer.headers.get("clerestory-release", "")
-                except httpx.HTTPError:
-                    self._stop.wait(0.05)
-                self.answers.append(_Answer(time.time(), status, release))
-                self._stop.wait(0.01)
-
-
-def drill(kind: DrillKind, progress: Progress = QUIET) -> DrillResult:
+def drill(kind: DrillKind, progress: Progress = QUIET, source: Store | None = None, name: str = "") -> DrillResult:
     """Break something in a throw-away store and measure how it is noticed.
+
+    Args:
+        kind: what is broken.
+        progress: says what happens.
+        source: a store of which a copy is used if it has a live release; it is only read. Without, a new store with
+            the starter.
+        name: the model name in that store; the first with a live release if empty.
 
     Raises:
         InputError: there is no such drill.
         Undecided: the server did not start.
+        NotFound: no release of the model name is live.
     """
-    if kind not in DETECTS:
-        raise InputError(f"there is no drill {kind!r}", f"the drills are {', '.join(DETECTS)}")
+    if kind not in get_args(DrillKind):
+        raise InputError(f"there is no drill {kind!r}", f"the drills are {', '.join(DRILLS)}")
     with tempfile.TemporaryDirectory(prefix="clerestory-drill-") as folder:
         home = Path(folder) / "home"
+        name, good = copy_for_drill(source, name, home, progress)
         with open_store(home, f"sqlite:///{home / 'store.db'}") as store:
-            good = _release(store, starter_folder())
-            promote(good, store, "drill", "the release before the drill")
-            bad = _release(store, starter_folder())
-            queue = 1 if kind == "full-queue" else 1024
-            progress.write_line(f"drill {kind}: a server of a throw-away store starts")
-            with _server(home, queue) as server, _Traffic(24 if queue == 1 else 2, server.url) as traffic:
-                _wait(lambda: any(each.status == 200 for each in traffic.answers), READY_S, "no request was answered")
-                return _run(kind, store, server, traffic, bad)
+            if kind == "drift":
+                choose_reference(store, name, DATA, USUAL, "a drill", progress)
+            progress.write_line(f"drill {kind}: a server of {good} starts, in a throw-away store")
+            with (
+                drill_server(home, name, _settings(kind)) as server,
+                DrillTraffic(24 if kind == "full-queue" else 2, server.url, name) as traffic,
+            ):
+                wait_for(lambda: traffic.count() > 0, READY_S, "no request was answered")
+                scene = _Scene(kind, store, home, name, good, server, traffic, progress)
+                return _result(scene, _FAULTS[kind](scene))
 
 
-def _run(kind: DrillKind, store: Store, server: _Server, traffic: _Traffic, bad: str) -> DrillResult:
+def _settings(kind: DrillKind) -> list[str]:
+    settings = [
+        f"queue.max_requests={1 if kind == 'full-queue' else 1024}",
+        f"incidents.every_seconds={CONFIG.every_seconds}",
+        f"incidents.min_requests={CONFIG.min_requests}",
+        f"incidents.window_seconds={CONFIG.window_seconds}",
+        "incidents.min_free_bytes=0",
+        "log.access=off",
+    ]
+    return [*settings, f"incidents.lost_seconds={CONFIG.lost_seconds}"] if kind == "slow-disk" else settings
+
+
+# The faults: each returns when the problem began.
+
+
+def _bad_model(scene: _Scene) -> float:
+    broken = with_zero_weights(live_folder(scene.store, scene.good), scene.home.parent / "broken")
+    scene.bad = add_drill_release(scene.store, scene.name, broken)
+    plan = RolloutPlan(steps=(0.05,), new_space=True)
+    start_canary(scene.bad, scene.store, plan, "drill", "a release with zero weights, as a drill")
+    started, before = time.time(), len(scene.traffic.answers)
+
+    def trouble() -> float:
+        answers = scene.traffic.answers[before:]
+        return next((each.at for each in answers if each.release == scene.bad or each.status != 200), 0.0)
+
+    wait_for(lambda: bool(trouble()) or scene.found(started) is not None, READY_S, "the canary answered no request")
+    scene.wait_for_incident(started, DETECT_S)
+    time.sleep(1.0)  # an answer of the candidate after the rollback would be counted
+    return trouble() or started
+
+
+def _changed_alias(scene: _Scene) -> float:
+    """Point live at another release past Clerestory, as somebody with access to the database would."""
+    scene.bad = add_drill_release(scene.store, scene.name, live_folder(scene.store, scene.good))
     begun = time.time()
-    if kind == "changed-alias":
-        _change_alias(store, bad)
-    elif kind == "killed-process":
-        server.kill()
-    checks = StoreChecks(store, CONFIG)
-    found: Incident | None = None
-    restarted = False
-    while time.time() - begun < DETECT_S and found is None:
-        if kind == "killed-process":
-            checks.once()  # as another server of the store does
-        found = next((each for each in incidents(store) if each.kind is DETECTS[kind]), None)
-        time.sleep(0.05)
-    if kind == "killed-process":
-        server.start(port=server.port)
-        restarted = True
-    if restarted:
-        count = len(traffic.answers)
-        _wait(lambda: any(a.status == 200 for a in traffic.answers[count:]), READY_S, "the server did not come back")
-    else:
-        time.sleep(1.0)
-    after = [each for each in list(traffic.answers) if each.at >= begun]
-    troubled = [each.at for each in after if each.status != 200]
-    good = [each.at for each in after if each.status == 200 and (not troubled or each.at > troubled[-1])]
-    recover = None if not troubled else (good[0] - begun if good else None)
+    with closing(sqlite3.connect(scene.home / "store.db", timeout=30)) as database, database:
+        statement = "UPDATE aliases SET number = ?, generation = generation + 1 WHERE name = ? AND alias = 'live'"
+        database.execute(statement, (int(scene.bad.rpartition("@")[2]), scene.name))
+    scene.wait_for_incident(begun, DETECT_S)
+    time.sleep(1.0)
+    return begun
+
+
+def _drift(scene: _Scene) -> float:
+    data = open_data(DATA, scene.progress)
+
+    def images(split: str) -> Sequence[Any]:
+        samples = [sample for sample in data if sample.split == split]
+        chosen = samples[:: max(1, len(samples) // IMAGES)][:IMAGES]
+        return tuple("data:image/png;base64," + base64.b64encode(data.read(each)).decode() for each in chosen)
+
+    usual, unusual = images(USUAL), images(UNUSUAL)
+    scene.traffic.inputs = usual
+    scene.progress.write_line("images like those of the reference")
+    before = scene.traffic.count()
+    wait_for(lambda: scene.traffic.count() - before >= len(usual), READY_S, "the images were not answered")
+    begun = time.time()
+    scene.traffic.inputs = unusual
+    scene.progress.write_line("images of an art style that the reference does not have")
+    scene.wait_for_incident(begun, DRIFT_S)
+    return begun
+
+
+def _full_queue(scene: _Scene) -> float:
+    begun = time.time()
+    scene.wait_for_incident(begun, DETECT_S)
+    return begun
+
+
+def _killed_process(scene: _Scene) -> float:
+    begun = time.time()
+    scene.server.kill()
+    checks = StoreChecks(scene.store, CONFIG)
+    scene.wait_for_incident(begun, DETECT_S, checks.once)  # as another server of the store does
+    scene.server.start(port=scene.server.port)
+    before = scene.traffic.count()
+    wait_for(lambda: scene.traffic.count() > before, READY_S, "the server did not come back")
+    return begun
+
+
+def _slow_disk(scene: _Scene) -> float:
+    begun = time.time()
+    command = [sys.executable, "-c", _LOCKS, str(scene.home / "store.db"), str(LOCK_S), str(FREE_S)]
+    process = subprocess.Popen(command)
+    try:
+        scene.wait_for_incident(begun, DETECT_S)
+    finally:
+        process.kill()
+        process.wait()
+    time.sleep(1.0)
+    return begun
+
+
+_FAULTS: dict[DrillKind, Callable[[_Scene], float]] = {
+    "bad-model": _bad_model,
+    "changed-alias": _changed_alias,
+    "drift": _drift,
+    "full-queue": _full_queue,
+    "killed-process": _killed_process,
+    "slow-disk": _slow_disk,
+}
+
+
+def _result(scene: _Scene, begun: float) -> DrillResult:
+    found = scene.found(begun)
+    after = [each for each in list(scene.traffic.answers) if each.at >= begun]
+    bad = [each for each in after if scene.bad and each.release == scene.bad and each.status == 200]
+    troubled = [each.at for each in after if each.status != 200] + [each.at for each in bad]
+    last = max(troubled, default=0.0)
+    good = [each.at for each in after if each.status == 200 and each.release != scene.bad and each.at > last]
+    recover = good[0] - begun if troubled and good else None
+    noticed = (found.opened if found.opened >= begun else found.last_seen) if found else None
     return DrillResult(
-        kind,
+        scene.kind,
+        scene.good,
         found is not None,
-        round(found.opened - begun, 3) if found else None,
+        round(noticed - begun, 3) if noticed is not None else None,
         round(recover, 3) if recover is not None else None,
         len(after),
-        sum(each.status == 0 or each.status >= 500 for each in after),
+        sum(each.status not in (200, 429) for each in after),
         sum(each.status == 429 for each in after),
-        sum(each.release == bad for each in after),
+        len(bad),
+        round(max((each.seconds for each in after), default=0.0), 3),
         found.title if found else "",
     )
-
-
-def _release(store: Store, folder: Path) -> str:
-    model = store.put_model(folder)
-    policy = store.blobs.put(canonical(Policy(NAME, ())))
-    decision = Decision("ship", NAME, policy, model, ())
-    return store.add_release(NAME, model, [], decision, "drill", "a release of the drill").ref
-
-
-def _change_alias(store: Store, bad: str) -> None:
-    """Point live at another release past Clerestory, as somebody with access to the database would."""
-    with closing(sqlite3.connect(store.home / "store.db", timeout=30)) as database, database:
-        statement = "UPDATE aliases SET number = ?, generation = generation + 1 WHERE name = ? AND alias = 'live'"
-        database.execute(statement, (int(bad.rpartition("@")[2]), NAME))
-
-
-class _Server:
-    def __init__(self, home: Path, queue: int) -> None:
-        self._home, self._queue = home, queue
-        self.url, self.port = "", 0
-        self._process: subprocess.Popen[str] | None = None
-        self._log = home.parent / "server.log"
-
-    def start(self, port: int = 0) -> None:
-        settings = [
-            f"queue.max_requests={self._queue}",
-            f"incidents.every_seconds={CONFIG.every_seconds}",
-            f"incidents.min_requests={CONFIG.min_requests}",
-            f"incidents.window_seconds={CONFIG.window_seconds}",
-            "incidents.min_free_bytes=0",
-            "log.access=off",
-        ]
-        command = [sys.executable, "-m", "clerestory", "serve", NAME, "--home", str(self._home), "--port", str(port)]
-        empty = self._home.parent / "images"
-        empty.mkdir(exist_ok=True)
-        command += ["--data", str(empty), "--json", *(word for each in settings for word in ("--set", each))]
-        environment = {name: value for name, value in os.environ.items() if name != "CLERESTORY_DB"}
-        with self._log.open("w", encoding="utf-8") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, text=True, env=environment)
-        _wait(self._is_listening, READY_S, "the server did not start")
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-
-    def _is_listening(self) -> bool:
-        text = self._log.read_text(encoding="utf-8", errors="replace")
-        if self._process is not None and self._process.poll() is not None:
-            raise Undecided(f"the server of the drill ended: {text.strip().splitlines()[-1:]}", "read its log")
-        if found := _URL.search(text):
-            self.url = found.group()
-            self.port = int(self.url.rpartition(":")[2])
-        return bool(found)
-
-
-@contextmanager
-def _server(home: Path, queue: int) -> Iterator[_Server]:
-    server = _Server(home, queue)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.kill()
-
-
-def _wait(condition: Callable[[], bool], seconds: float, message: str) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            raise Undecided(f"{message} within {seconds:.0f} s", "try again on a machine with less to do")
-        time.sleep(0.05)

@@ -18,6 +18,7 @@ def demo_(*, common: Common = PLAIN) -> None:
             "live": result.live,
             "releases": result.releases,
             "rollback_rehearsed": result.rollback_rehearsed,
+            "drill": result.drill,
         },
         "",
         f"report    {result.report}",
