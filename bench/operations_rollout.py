@@ -1,6 +1,6 @@
 """Rollouts, promotion and the journal: ``make bench-operations-rollout``, or name sections of it.
 
-Servers are real processes, the store is real SQLite on the disk, the models are tiny: what is measured is the machinery
+Servers are real processes, the store is real SQLite on the disk, the models are tiny: the bench measures the machinery
 and not the arithmetic of a model.
 """
 
