@@ -100,7 +100,7 @@ def _(copy: PackageCopy, todo: CheckList) -> None:
     path = "src/clerestory/web/app.py"
     copy.replace(path, "    images,\n", "    images,\n    licences,\n")
     insert(copy, todo, path, before='        Route("/evidence/{id}.json"')
-    insert(copy, todo, "src/clerestory/web/templates/base.html", before="</nav>")
+    insert(copy, todo, "src/clerestory/web/templates/base.html", before="</nav>\n</div>")
 
 
 @addition("verb")

@@ -100,7 +100,13 @@ def test_every_option_of_every_command_says_that_its_value_is_missing(capsys: py
                 words = [option, ""]
                 for other in arguments:
                     if other.required and other is not argument:
-                        value = get_args(other.hint)[0] if get_origin(other.hint) is Literal else "x"
+                        value = (
+                            get_args(other.hint)[0]
+                            if get_origin(other.hint) is Literal
+                            else "1"
+                            if other.hint is int
+                            else "x"
+                        )
                         words += [other.name, value] if other.name.startswith("-") else [value]
                 assert run([*chain, *words]) == 2
                 assert f"{option} has no value" in capsys.readouterr().err, chain

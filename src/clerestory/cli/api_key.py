@@ -32,7 +32,7 @@ def create_(
     label: str,
     /,
     *,
-    scope: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative=())] = ("infer", "feedback"),
+    scope: Annotated[tuple[str, ...], Parameter(negative=())] = ("infer", "feedback"),
     expires: str = "",
     rate: float = 0.0,
     burst: float = 0.0,

@@ -27,11 +27,6 @@ def window_spend(max_false_alarms_per_year: float, elapsed_s: float, share: floa
     return share * max(min(by_clock, 1 / MIN_WINDOWS_PER_ALARM), 1e-12)
 
 
-def windows_per_alarm(max_false_alarms_per_year: float, windows_per_day: float, share: float = 1.0) -> float:
-    """The average number of windows between two false alarms of a detector (the average run length, at least)."""
-    return 1 / window_spend(max_false_alarms_per_year, 86_400 / max(windows_per_day, 1e-9), share)
-
-
 def min_windows(spend: float) -> int:
     """The smallest number of windows after which an alarm is possible.
 

@@ -57,6 +57,7 @@ from clerestory.web.request_trace import TraceMiddleware
 from clerestory.web.security import SecurityMiddleware
 from clerestory.web.serve_config import ServeConfig
 from clerestory.web.state import ServerState
+from clerestory.web.unexpected_errors import UnexpectedErrorMiddleware
 from clerestory.web.views import STATIC, on_error, on_http_error, on_unexpected_error
 
 
@@ -113,6 +114,7 @@ def create_app(
         middleware=[
             Middleware(TraceMiddleware),
             Middleware(SecurityMiddleware, server.config.access, server.access.accepts_host),
+            Middleware(UnexpectedErrorMiddleware),
             Middleware(AccessMiddleware),
             Middleware(DrainMiddleware),
         ],

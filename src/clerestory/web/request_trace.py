@@ -24,6 +24,7 @@ from clerestory.store.operations.prediction import Arm, Prediction, RequestKind,
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.observers import Embeddings
 from clerestory.web.request_ids import CLIENT_GONE, REQUEST_ID, TRACE, new_request_id
+from clerestory.web.views import release_header
 
 
 class PredictionFields(TypedDict, total=False):
@@ -165,6 +166,8 @@ class TraceMiddleware:
             if message["type"] == "http.response.start":
                 trace.status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", trace.request.encode())]
+                if trace.loaded is not None and trace.status >= 400:  # an answer names its release itself
+                    _name_release(message, trace.loaded)
                 if trace.response:
                     message["headers"].append((b"clerestory-response", trace.response.encode()))
                 if trace.rollout:
@@ -186,6 +189,13 @@ class TraceMiddleware:
         finally:
             if not ended:
                 _report(scope, trace)
+
+
+def _name_release(message: Message, loaded: LoadedModel) -> None:
+    """Add the release that an error belongs to, unless the response names it already."""
+    name, text = next(iter(release_header(loaded.ref).items()))
+    if all(given != name.encode() for given, _ in message["headers"]):
+        message["headers"].append((name.encode(), text.encode()))
 
 
 def _report(scope: Scope, trace: RequestTrace) -> None:

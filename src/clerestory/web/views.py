@@ -208,8 +208,6 @@ async def on_unexpected_error(request: Request, error: Exception) -> Response:
         "try again; if it happens again, the server's log has the details",
     )
     response.headers.update(SECURITY_HEADERS)
-    if name := request_id(request.scope):
-        response.headers["x-request-id"] = name
     return response
 
 
