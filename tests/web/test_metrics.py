@@ -12,6 +12,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from clerestory.store.operations.incidents import (
+    Alert,
+    AlertKind,
+    IncidentSeverity,
+    IncidentState,
+    open_or_update,
+    transition,
+)
 from clerestory.web.access_log import AccessLog
 from clerestory.web.metrics import MAX_VERSIONS, CountedValues
 from clerestory.web.request_trace import RequestTrace
@@ -86,3 +94,15 @@ def test_the_access_log_has_a_line_for_each_request_and_follows_a_rotation(tmp_p
     expected = {"request": "req_1", "route": "/v1/embeddings", "method": "POST", "status": 200, "ms": 12.3, "bytes": 12}
     assert json.loads(first).items() >= expected.items()
     assert json.loads(second)["request"] == "req_2"
+
+
+def test_open_incidents_and_waiting_notifications_are_metrics(client: TestClient) -> None:
+    store = client.app.state.server.store  # type: ignore[attr-defined]  # of the application
+    critical = ("clerestory_incidents_open", (("severity", "critical"),))
+    before = values(client)[critical]
+    alert = Alert(AlertKind.REPORTED, "a test of metrics", severity=IncidentSeverity.CRITICAL)
+    opened = open_or_update(store, alert)
+    assert values(client)[critical] == before + 1
+    assert values(client)[("clerestory_notifications_waiting", ())] >= 0
+    transition(store, opened.number, IncidentState.RESOLVED, "ada", "tested")
+    assert values(client)[critical] == before

@@ -50,6 +50,7 @@ from clerestory.web.draining import DrainMiddleware
 from clerestory.web.embeddings import EmbeddingsEndpoint
 from clerestory.web.folder_library import FolderLibrary
 from clerestory.web.images import IMMUTABLE, SHORT_LIVED
+from clerestory.web.incident_metrics import IncidentCollector
 from clerestory.web.incident_service import IncidentService
 from clerestory.web.metrics import DriftCollector
 from clerestory.web.model_follower import FixedModel, ModelFollower
@@ -108,6 +109,7 @@ def create_app(
     """
     follower = FixedModel(store, data, model, progress) if model else ModelFollower(store, data, name, progress)
     server = ServerState(store, data, name, follower, config or ServeConfig())
+    server.metrics.registry.register(IncidentCollector(store))
     _watch_drift(server)
     app = Starlette(
         routes=_routes(folder is not None),

@@ -7,6 +7,7 @@ application, and versions beyond ``MAX_VERSIONS`` are counted as ``other``.
 
 from __future__ import annotations
 
+import asyncio
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -185,4 +186,6 @@ class DriftCollector(Collector):
 async def metrics(request: Request) -> Response:
     """``GET /metrics``."""
     server = request.app.state.server
-    return Response(generate_latest(server.metrics.registry), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+    # In a thread, since incidents are read from the database.
+    content = await asyncio.to_thread(generate_latest, server.metrics.registry)
+    return Response(content, media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -84,6 +84,31 @@ def alerting_rules(config: IncidentConfig, job: str = "clerestory") -> list[Aler
             "{{ $labels.instance }} refuses {{ $value | humanizePercentage }} of its requests",
             "latency",
         ),
+        # Every server of a store publishes the same counts, so the largest one is taken.
+        AlertingRule(
+            "ClerestoryCriticalIncident",
+            f'max(clerestory_incidents_open{{job="{job}",severity="critical"}}) > 0',
+            "0s",
+            "critical",
+            "{{ $value }} critical incidents are open: clerestory watch incidents list",
+            "open-incident",
+        ),
+        AlertingRule(
+            "ClerestoryIncident",
+            f'max(clerestory_incidents_open{{job="{job}",severity="error"}}) > 0',
+            "5m",
+            "error",
+            "{{ $value }} incidents are open for 5 minutes: clerestory watch incidents list",
+            "open-incident",
+        ),
+        AlertingRule(
+            "ClerestoryNotificationsStuck",
+            f"max(clerestory_notification_age_seconds{at}) > {config.outbox_seconds:g}",
+            "1m",
+            "error",
+            "a notification waits for {{ $value | humanizeDuration }}",
+            "notifications-stuck",
+        ),
     ]
 
 
