@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-data-image-content bench-documents bench-bundle bench-training bench-serving bench-operations-drift bench-operations-rollout bench-operations-serving starter starter-reference photos-space photo-kinds photo-tags \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-data-image-content bench-documents bench-bundle bench-training bench-serving bench-operations-drift bench-operations-install container-check bench-operations-rollout bench-operations-serving starter starter-reference photos-space photo-kinds photo-tags \
   experiment-captions experiment-experts clean
 
 help:
@@ -105,6 +105,17 @@ bench-operations-drift: setup
 
 bench-operations-serving: setup
 	$(BIN)/python bench/operations_serving.py
+
+bench-operations-install: setup
+	$(BIN)/python bench/operations_install.py
+
+# Build deploy/Containerfile on a base of Debian and ask its server; needs root, debootstrap and buildah.
+CONTAINER ?= /var/tmp/clerestory-container
+container-check: setup
+	test -d $(CONTAINER)/root || debootstrap --variant=minbase --include=python3-venv,ca-certificates bookworm $(CONTAINER)/root
+	$(BIN)/pip download -q --no-deps --python-version 3.11 --only-binary :all: -d $(CONTAINER)/wheels -r deploy/serve-requirements.txt
+	$(BIN)/pip download -q -d $(CONTAINER)/wheels hatchling
+	CLERESTORY_CONTAINER_ROOT=$(CONTAINER)/root CLERESTORY_CONTAINER_WHEELS=$(CONTAINER)/wheels $(BIN)/python -m pytest -q tests/test_deploy.py
 
 bench-operations-rollout: setup
 	$(BIN)/python bench/operations_rollout.py

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,6 +18,7 @@ from clerestory.store.operations.prediction import Prediction
 from clerestory.store.operations.predictions import PredictionFilter, list_predictions
 from clerestory.store.operations.rollouts import active_rollout
 from clerestory.store.operations.servers import ServerStatus, list_servers
+from clerestory.web.drift import ServerDriftView, drift_views
 from clerestory.web.state import ServerState, server_state
 from clerestory.web.views import page
 
@@ -97,10 +99,13 @@ def _context(server: ServerState) -> dict[str, object]:
         recent = [each for _, each in list_predictions(connection, wanted, MAX_READ)]
     running = [each for each in servers if each.is_running(at)]
     open_incidents = incidents(store, unresolved=True, limit=50)
+    drift = drift_views(store, server.name)
     traffic = traffic_of(recent, at)
     waits = at - since if waiting else 0.0
     return {
-        "concerns": concerns_of(traffic, running, open_incidents, waiting, waits, server.follower.load_error),
+        "concerns": concerns_of(traffic, running, open_incidents, waiting, waits, server.follower.load_error)
+        + drift_concerns(drift, running),
+        "drift": drift,
         "traffic": traffic,
         "minutes": MINUTES,
         "is_partial": len(recent) == MAX_READ,
@@ -179,3 +184,15 @@ def concerns_of(
     if waiting and waits_s > MAX_WAITING_SECONDS:
         found.append(Concern(f"{waiting} notifications wait, the oldest for {waits_s / 60:.0f} minutes", "/incidents"))
     return found
+
+
+def drift_concerns(drift: Sequence[ServerDriftView], running: Sequence[ServerStatus]) -> list[Concern]:
+    """The alarms of the drift monitors, one for each server.
+
+    Args:
+        drift: what each server has seen.
+        running: the servers that have sent a heartbeat.
+    """
+    alarmed = [each for each in drift if each.tone == "no"]
+    where = " on one of the servers" if len(alarmed) < len(drift) and len(running) > 1 else ""
+    return [Concern(f"{each.answer}{where}", f"/drift/{quote(each.name, safe='')}") for each in alarmed[:3]]
