@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.support.disks import can_mount, small_disk
 from tests.support.images import solid_image
 from tests.support.released_store import add_release, released_store
 from tests.support.tiny_model import make_tiny_model
@@ -17,9 +18,10 @@ from tests.web.small_server import running
 
 from clerestory.apps.proved_rollback import prove_rollback, rehearse_rollback
 from clerestory.core.errors import IntegrityError, Refused, Undecided
+from clerestory.models import Embedder
 from clerestory.stages.release import promote, rollback
 from clerestory.stages.release.promotion import promote_canary, start_canary
-from clerestory.store import Store
+from clerestory.store import Store, open_store
 from clerestory.store.operations.golden_outputs import GoldenOutputs, read_golden, write_golden
 from clerestory.store.operations.prediction import Prediction, RequestKind
 from clerestory.store.operations.predictions import add_predictions, row_of
@@ -32,6 +34,7 @@ from clerestory.store.operations.rollouts import (
 )
 from clerestory.store.operations.servers import ServerStatus, list_servers
 from clerestory.web import create_app
+from clerestory.web.loaded_model import LoadedModel
 
 
 @pytest.fixture
@@ -119,15 +122,52 @@ def test_a_failing_candidate_is_taken_back_by_the_server(
         assert {embed(client).status_code for _ in range(10)} == {200}
 
 
-def test_a_candidate_that_cannot_be_loaded_leaves_the_live_version(releases: Store, served: str) -> None:
-    start_canary("icons@2", releases, RolloutPlan(), "ada", "try it")
+def test_a_candidate_that_cannot_be_loaded_leaves_the_live_version(releases: Store) -> None:
+    start_canary("icons@2", releases, RolloutPlan(steps=(0.5,)), "ada", "try it")
     weights = releases.model_folder(releases.release("icons", 2).model) / "model.safetensors"
     weights.write_bytes(b"damaged")
-    wait(lambda: servers(releases) and ("have changed" in servers(releases)[0].problem or servers(releases)[0].rollout))
-    with httpx.Client(base_url=served, timeout=60) as client:
-        answers = [embed(client) for _ in range(10)]
-        assert {each.status_code for each in answers} == {200}
-        wait(lambda: "icons@2" in servers(releases)[0].resident or "have changed" in servers(releases)[0].problem)
+    with running(create_app(releases, None)) as base, httpx.Client(base_url=base, timeout=60) as client:
+        wait(lambda: servers(releases) and "have changed" in servers(releases)[0].problem)
+        status = servers(releases)[0]
+        assert (status.served, status.resident) == ("icons@1", ("icons@1",))
+        answers = [embed(client) for _ in range(20)]
+        assert {(each.status_code, each.headers["clerestory-release"]) for each in answers} == {(200, "icons@1")}
+        assert all("clerestory-arm" not in each.headers for each in answers)
+
+
+@pytest.mark.skipif(not can_mount(), reason="a small disk cannot be mounted here")
+def test_on_a_full_disk_a_server_stops_a_failing_candidate_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from clerestory.web import embeddings
+
+    original, broken = embeddings.embedder_of, {""}
+
+    def embedder_of(loaded: LoadedModel) -> Embedder:
+        if loaded.ref in broken:
+            raise ZeroDivisionError
+        return original(loaded)
+
+    monkeypatch.setattr(embeddings, "embedder_of", embedder_of)
+    models = tmp_path / "models"
+    with small_disk(tmp_path / "disk", megabytes=64) as disk, open_store(disk.folder / "home") as store:
+        released_store(store, models, 2)
+        start_canary("icons@2", store, RolloutPlan(steps=(0.5,), max_latency_s=60), "ada", "try it")
+        with running(create_app(store, None)) as base, httpx.Client(base_url=base, timeout=60) as client:
+            wait(lambda: "clerestory-arm" in embed(client).headers)
+            disk.fill()
+            broken.add("icons@2")
+            answers: list[httpx.Response] = []
+
+            def stopped() -> bool:
+                answers.append(embed(client))
+                return "clerestory-arm" not in answers[-1].headers
+
+            wait(stopped)
+            for each in answers:
+                assert (each.status_code == 500) == (each.headers["clerestory-release"] == "icons@2")
+            assert {embed(client).headers["clerestory-release"] for _ in range(20)} == {"icons@1"}
+            disk.free()
 
 
 def test_heartbeats_say_what_is_live_and_end_with_the_server(releases: Store) -> None:

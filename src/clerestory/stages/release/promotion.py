@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from sqlalchemy import Connection
@@ -18,6 +19,7 @@ from clerestory.stages.release.embedding_space import check_embedding_space
 from clerestory.store import AliasMove, Store, alias_target, registry
 from clerestory.store.approvals import PROMOTED, ROLLED_BACK, read_approvals
 from clerestory.store.operations import rollouts
+from clerestory.store.operations.release_notices import notify_release
 from clerestory.store.operations.rollouts import (
     Rollout,
     RolloutPlan,
@@ -110,11 +112,12 @@ def promote(
         return current
     generation = expected_generation if expected_generation is not None else (current.generation if current else 0)
     moves = [AliasMove(alias, release.number, generation)]
+    event = _event(PROMOTED, release, current, who, why)
     if alias == LIVE:
-        guard = _ending_rollout(release, store, guard)
+        guard = _going_live(release, store, event, guard)
         if current is not None:
             moves.append(AliasMove(PREVIOUS, current.number, None))
-    return store.move_aliases(release.name, moves, _event(PROMOTED, release, current, who, why), guard)[0]
+    return store.move_aliases(release.name, moves, event, guard)[0]
 
 
 def rollback(name: str, store: Store, who: str = "", why: str = "") -> Alias:
@@ -138,7 +141,7 @@ def rollback(name: str, store: Store, who: str = "", why: str = "") -> Alias:
     before = history[-3] if len(history) >= 3 else 0
     moves = [AliasMove(LIVE, previous.number, live.generation), AliasMove(PREVIOUS, before, previous.generation)]
     event = _event(ROLLED_BACK, release, live, who, why)
-    return store.move_aliases(name, moves, event, _ending_rollout(release, store, rollback_guard(release, store)))[0]
+    return store.move_aliases(name, moves, event, _going_live(release, store, event, rollback_guard(release, store)))[0]
 
 
 def check_rollback(name: str, store: Store) -> tuple[Release, Alias]:
@@ -267,15 +270,20 @@ def check_live(name: str, alias: Alias | None, store: Store) -> None:
         require_ship(store.release(name, alias.number), "served")
 
 
-def _ending_rollout(
-    release: Release, store: Store, guard: Callable[[Connection], Tags] | None
+def _going_live(
+    release: Release, store: Store, event: Event, guard: Callable[[Connection], Tags] | None
 ) -> Callable[[Connection], Tags]:
-    """A guard of the move of ``live`` that also ends the rollout of the name, whose stable release is not live then."""
+    """A guard of the move of ``live`` that also ends the rollout of the name, whose stable release is not live then.
+
+    It queues the notice of the move, too: all of that is one transaction.
+    """
     store.database.ensure_operations()
 
     def check(connection: Connection) -> Tags:
         details = guard(connection) if guard is not None else Tags()
-        return Tags(details, **close_rollout(connection, release.name, release.number))
+        details = Tags(details, **close_rollout(connection, release.name, release.number))
+        notify_release(connection, replace(event, details=Tags(event.details, **details)))
+        return details
 
     return check
 

@@ -25,6 +25,7 @@ from clerestory.core.release import Event
 from clerestory.core.settings import Range, check_settings
 from clerestory.store import registry
 from clerestory.store.journal import Journal
+from clerestory.store.operations.release_notices import notify_release
 from clerestory.store.operations.schema import rollout_evidence, rollout_subjects
 from clerestory.store.operations.schema import rollouts as table
 from clerestory.store.registry import NO_RELEASE, AliasMove
@@ -488,7 +489,9 @@ def _record(
     }
     if candidate is not None:
         facts |= _move_candidate(connection, rollout.name, candidate)
-    journal.write(connection, Event(kind, rollout.ref, who, why, now(), Tags(details, **facts)))
+    event = Event(kind, rollout.ref, who, why, now(), Tags(details, **facts))
+    journal.write(connection, event)
+    notify_release(connection, event)
 
 
 def _move_candidate(connection: Connection, name: str, number: int) -> dict[str, str]:

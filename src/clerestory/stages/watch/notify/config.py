@@ -16,6 +16,7 @@ from clerestory.core.errors import ConfigError, SettingError
 from clerestory.core.files import expand_user, read_problem
 from clerestory.core.settings import Range, check_settings
 from clerestory.store.operations.incidents import SEVERITIES, AlertKind, Incident, IncidentSeverity
+from clerestory.store.operations.release_notices import NoticeKind
 
 Kind = Literal["webhook", "email", "alertmanager", "pagerduty", "apprise"]
 SeverityName = Literal["critical", "error", "warning", "info"]
@@ -42,7 +43,8 @@ class NotifyChannel:
         secret_file: a file with the secret instead.
         at_least: the lowest severity that is notified.
         kinds: only alerts of these kinds, such as drift; all if empty.
-        models: only incidents of these model names; all if empty.
+        models: only incidents and releases of these model names; all if empty.
+        releases: which changes of releases are sent besides incidents: promotion, rollback, canary; none by default.
         timeout_seconds: the whole time of one attempt.
         allow_private: whether the address may be one of this computer or of a private network, and without TLS.
         ca_file: the certificates that sign the server's, as PEM; those of the system if empty.
@@ -62,6 +64,7 @@ class NotifyChannel:
     at_least: SeverityName = "info"
     kinds: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    releases: tuple[NoticeKind, ...] = ()
     timeout_seconds: Annotated[float, Range(0.1, 50)] = 10.0  # below the claim of a row, which runs out after 60 s
     allow_private: bool = False
     ca_file: str = ""
@@ -80,6 +83,10 @@ class NotifyChannel:
         for kind in self.kinds:
             if kind not in known:
                 raise SettingError("kinds", f"has {kind!r}", f"the kinds are {', '.join(sorted(known))}")
+        if self.releases and self.kind in ("alertmanager", "pagerduty"):
+            raise SettingError(
+                "releases", f"cannot be set: {self.kind} is for incidents", "use another kind of channel"
+            )
         if self.secret_env and self.secret_file:
             raise SettingError("secret_file", "cannot be set beside secret_env", "set one of the two")
         if self.kind in _WITH_SECRET and not (self.secret_env or self.secret_file):
@@ -127,6 +134,15 @@ class NotifyChannel:
             and (not self.kinds or incident.kind.value in self.kinds)
             and (not self.models or incident.name in self.models)
         )
+
+    def accepts_release(self, kind: str, name: str) -> bool:
+        """Whether this channel is for a change of a release.
+
+        Args:
+            kind: promotion, rollback or canary.
+            name: the model name.
+        """
+        return kind in self.releases and (not self.models or name in self.models)
 
     def _check_url(self) -> None:
         if not self.address:

@@ -46,6 +46,7 @@ from clerestory.store.operations.outbox import (
     retry,
     unmute,
 )
+from clerestory.store.operations.release_notices import RELEASE_NOTICE
 from clerestory.store.operations.silences import read_silences
 
 LOG = logging.getLogger("clerestory.watch")
@@ -111,6 +112,9 @@ class Deliverer:
         row = self._claim(ALL_CHANNELS)
         if row is None:
             return False
+        if row.payload["event"] == RELEASE_NOTICE:
+            self._route_notice(row)
+            return True
         action, incident = "", None
         with self.store.database.writing() as connection:
             try:
@@ -180,6 +184,14 @@ class Deliverer:
             if channel.accepts(incident) and (not wanted or channel.name in wanted):
                 enqueue(connection, f"{row.key}/{channel.name}", channel.name, payload, row.stream)
         finish(connection, row, OutboxState.ROUTED)
+
+    def _route_notice(self, row: OutboxRow) -> None:
+        """Queue the notice of a release for the channels that want it; silences are of incidents only."""
+        with self.store.database.writing() as connection:
+            for channel in self.channels:
+                if channel.accepts_release(row.payload["kind"], row.payload["name"]):
+                    enqueue(connection, f"{row.key}/{channel.name}", channel.name, row.payload, row.stream)
+            finish(connection, row, OutboxState.ROUTED)
 
     def _unmute(self) -> None:
         """Let go what a silence had muted, when none mutes it any more; not where the incident is over meanwhile."""

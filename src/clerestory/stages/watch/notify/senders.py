@@ -25,6 +25,7 @@ from clerestory.core.digest import digest
 from clerestory.core.errors import ClerestoryError, MissingExtra
 from clerestory.core.text import visible
 from clerestory.stages.watch.notify.config import NotifyChannel
+from clerestory.store.operations.release_notices import RELEASE_NOTICE
 
 MAX_LINE = 180  # characters of a subject line
 MAX_REPLY = 65_536  # bytes of a reply that are read
@@ -52,7 +53,7 @@ def send(channel: NotifyChannel, key: str, payload: Mapping[str, Any]) -> None:
     Args:
         channel: where it goes.
         key: of idempotency; the same for each attempt.
-        payload: the incident and its change.
+        payload: the incident and its change, or the change of a release.
 
     Raises:
         DeliveryError: it was not delivered, or nobody knows whether it was.
@@ -76,14 +77,27 @@ def sign(secret: str, key: str, timestamp: int, body: bytes) -> str:
 
 def headline(payload: Mapping[str, Any]) -> str:
     """The subject line of a notification."""
-    state = "opened" if payload["event"] == "trigger" else payload["state"]
-    text = f"[{payload['severity']}] incident {payload['incident']} {state}: {payload['title']}"
+    if payload["event"] == RELEASE_NOTICE:
+        text = f"[release] {payload['title']}"
+    else:
+        state = "opened" if payload["event"] == "trigger" else payload["state"]
+        text = f"[{payload['severity']}] incident {payload['incident']} {state}: {payload['title']}"
     return visible(text if len(text) <= MAX_LINE else f"{text[: MAX_LINE - 1]}…")
 
 
 def message(payload: Mapping[str, Any]) -> str:
     """The text of a notification for people."""
     when = datetime.fromtimestamp(payload["at"], UTC).isoformat(timespec="seconds")
+    if payload["event"] == RELEASE_NOTICE:
+        lines = [
+            payload["title"],
+            "",
+            f"because    {payload['why']}",
+            f"at         {when}",
+            f"by         {payload['who']}",
+        ]
+        lines += ["", f"clerestory watch status {payload['name']}"]
+        return "\n".join(visible(str(line)) for line in lines) + "\n"
     lines = [
         payload["title"],
         "",
@@ -284,7 +298,7 @@ def _send_apprise(channel: NotifyChannel, payload: Mapping[str, Any]) -> None:
     service = apprise.Apprise()
     if not service.add(channel.secret()):
         raise DeliveryError("apprise does not know the form of this URL")
-    kinds = {"resolve": "success", "acknowledge": "info", "update": "info"}
+    kinds = {"resolve": "success", "acknowledge": "info", "update": "info", RELEASE_NOTICE: "info"}
     kind = kinds.get(payload["event"], "failure")
     if not service.notify(title=headline(payload), body=message(payload), notify_type=kind):
         raise DeliveryError("apprise could not deliver it")
