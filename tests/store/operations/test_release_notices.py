@@ -1,4 +1,4 @@
-"""A promotion, a rollback and a canary are reported to the channels that want them, in the transaction of the change."""
+"""Promotions, rollbacks and canaries are reported to the channels that want them, in the transaction of the change."""
 
 from __future__ import annotations
 
