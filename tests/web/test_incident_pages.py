@@ -15,9 +15,11 @@ from tests.web.conftest import BASE
 from tests.web.small_server import running
 
 from clerestory.core.codec import Tags
+from clerestory.stages.serve.access_config import AccessConfig
 from clerestory.stages.watch.clocks import start_clock
 from clerestory.stages.watch.incident_policy import load_incident_policy
 from clerestory.store import Store, open_store
+from clerestory.store.operations.api_keys import KeyScope, create_key
 from clerestory.store.operations.incidents import (
     Alert,
     AlertKind,
@@ -116,3 +118,15 @@ def test_the_pages_are_accessible_on_a_phone_and_without_javascript(pages: Pages
         browser.close()
     assert incident(pages.store, 1).state is IncidentState.ACKNOWLEDGED
     assert incident(pages.store, 1).updated <= time.time()
+
+
+def test_who_has_a_key_acts_in_its_name(tmp_path: Path) -> None:
+    with open_store(tmp_path / "home") as store:
+        open_or_update(store, Alert(AlertKind.DISK, "the disk is nearly full"))
+        key = create_key(store, "Grace", [KeyScope.ADMIN], "Ada", "on call").secret
+        app = create_app(store, None, model="starter", config=ServeConfig(access=AccessConfig(keys="required")))
+        client = TestClient(app, base_url=BASE, headers={"origin": BASE, "authorization": f"Bearer {key}"})
+        page = client.get("/incidents/1")
+        assert "You act as <b>Grace</b>" in page.text
+        client.post("/incidents/1", data={"do": "note", "who": "Mallory", "why": "seen", "generation": "1"})
+        assert timeline(store, 1)[-1].who == "Grace"

@@ -27,8 +27,10 @@ from clerestory.store.operations.incidents import (
     transition,
 )
 from clerestory.store.operations.silences import silences
+from clerestory.web.access_control import admitted_key
 from clerestory.web.labels import StateLabel
 from clerestory.web.request_body import read_body
+from clerestory.web.runbook_html import runbook_blocks
 from clerestory.web.security import RequestRejected
 from clerestory.web.state import server_state
 from clerestory.web.views import page, status_of, url
@@ -82,7 +84,7 @@ async def change(request: Request) -> Response:
     except ValueError as error:
         raise RequestRejected("the form has too many fields", "send it from the page") from error
     try:
-        await asyncio.to_thread(_change, server_state(request).store, number, form)
+        await asyncio.to_thread(_change, server_state(request).store, number, form, _key_owner(request))
     except (InputError, Conflict) as error:
         return await _incident(request, form, error)
     return RedirectResponse(url(f"/incidents/{number}", done=form["do"]), status_code=303)
@@ -100,8 +102,9 @@ async def postmortem(request: Request) -> Response:
     return Response(text, media_type="text/markdown; charset=utf-8", headers=headers)
 
 
-def _change(store: Store, number: int, form: dict[str, str]) -> None:
-    step, who, why = form.get("do", ""), form.get("who", ""), form.get("why", "")
+def _change(store: Store, number: int, form: dict[str, str], owner: str) -> None:
+    step, why = form.get("do", ""), form.get("why", "")
+    who = owner or form.get("who", "")  # who has a key cannot act in another name
     if step == "note":
         note(store, number, why, person_name(who))
         return
@@ -136,7 +139,7 @@ async def _incident(
             "clocks": [
                 (clock, clock_words(clock, now), iso(clock.due), clock.left_s(now) < 0) for clock in policy.clocks(each)
             ],
-            "runbook": runbook(name, folder) if name else "",
+            "runbook": runbook_blocks(runbook(name, folder)) if name else [],
             "muted": [(quiet, iso(quiet.until)) for quiet in silences(store) if quiet.mutes(each, now)],
             "release": _release(each),
         }
@@ -146,9 +149,16 @@ async def _incident(
         "form": form or {},
         "error": error,
         "done": request.query_params.get("done", ""),
-        "who": current_user(),
+        "who": _key_owner(request) or current_user(),
+        "is_named": bool(_key_owner(request)),
     }
     return page(request, "incident.html", context, status_of(error)[0] if error else 200)
+
+
+def _key_owner(request: Request) -> str:
+    """The label of the API key of the sender; empty where no keys are needed."""
+    key = admitted_key(request)
+    return key.label if key is not None else ""
 
 
 def _release(each: Incident) -> tuple[str, int] | None:
