@@ -13,8 +13,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # it ships no types
 import psutil  # type: ignore[import-untyped]  # it ships no types
 from schemathesis import Case, GenerationMode
 
@@ -57,7 +58,7 @@ def drawn_requests(requests: int) -> Iterable[Row]:
                 modes = list(GenerationMode) if "post" in document["paths"][path] else [GenerationMode.POSITIVE]
                 for mode in modes:
 
-                    def check(case: Case, path: str = path) -> None:
+                    def check(case: Case[Any], path: str = path) -> None:
                         start = time.perf_counter()
                         answer = case.call(base_url=base, timeout=60)
                         seconds.append(time.perf_counter() - start)

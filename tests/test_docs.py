@@ -16,9 +16,11 @@ from clerestory.cli.settings import explained, merged_settings
 from clerestory.core.codec import decode
 from clerestory.stages.audit.config import AuditConfig
 from clerestory.stages.train import TrainConfig
+from clerestory.web.serve_config import ServeConfig
 
 APPLICATION = build()
 AUDIT_PAGES = ("audit-data", "licences")  # whose settings are those of an audit
+SERVE = "clerestory serve"  # has settings of its own
 ARCHITECTURE = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
 
 
@@ -59,10 +61,11 @@ def test_settings_are_accepted(page: Path) -> None:
         settings = tomllib.loads(block.text) if block.language == "toml" else {}
         if {"preset", "model", "self_supervision"} & set(settings):
             decode(TrainConfig, settings, name_of(page))
-    pairs = re.findall(r"--set ([\w.]+=[^\s`]+)", page.read_text("utf-8"))
-    config = AuditConfig if page.stem in AUDIT_PAGES else TrainConfig
-    for pair in set(pairs) - {"name=value"}:
-        decode(config, merged_settings(None, {}, [pair], config), name_of(page))
+    for line in page.read_text("utf-8").splitlines():
+        other = AuditConfig if page.stem in AUDIT_PAGES else TrainConfig
+        config = ServeConfig if SERVE in line else other
+        for pair in set(re.findall(r"--set ([\w.]+=[^\s`]+)", line)) - {"name=value"}:
+            decode(config, merged_settings(None, {}, [pair], config), name_of(page))
 
 
 def test_the_readme_has_every_verb() -> None:

@@ -72,13 +72,13 @@ def test_promotions_and_rollbacks_during_a_load_are_followed(store: Store, relea
     with TestClient(app, base_url=BASE) as client:
         wait_ready(client)
         for _ in range(ROUNDS):
-            promote(second, store, "grace", "newer")
+            promote(second, store, "grace", "newer", new_space=True)
             client.get("/readyz")
             rollback("icons", store, "grace", "it is wrong")
             _wait_until_followed(client, first)
             answer = client.post("/v1/embeddings", json={"input": "cat"})
             assert answer.headers["clerestory-release"] == first
-        promote(second, store, "grace", "newer")
+        promote(second, store, "grace", "newer", new_space=True)
         _wait_until_followed(client, second)
         assert client.post("/v1/embeddings", json={"input": "cat"}).json()["model"] == second
         # The page says the same as /readyz.

@@ -18,10 +18,11 @@ import sys
 from clerestory.data import open_data
 from clerestory.store import open_store
 from clerestory.web import create_app, run
-from clerestory.web.serve_config import HttpConfig
+from clerestory.web.serve_config import HttpConfig, LogConfig, ServeConfig
 with open_store(sys.argv[1]) as store:
     config = HttpConfig(drain_seconds=6)
-    run(create_app(store, None), port=0, on_listening=lambda url: print(url, flush=True), config=config)
+    app = create_app(store, None, config=ServeConfig(log=LogConfig(access="off")))
+    run(app, port=0, on_listening=lambda url: print(url, flush=True), config=config)
 print("ended", flush=True)
 """
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from clerestory.apps.confidence import Confidence, ScoreCalibrator, _fit
+from clerestory.apps.confidence import Confidence, ScoreCalibrator, fit_calibrator
 from clerestory.core.errors import InputError, NotFound, NotWritable
 from clerestory.core.evidence import Interval, Measurement
 from clerestory.core.release import Reason, Rule
@@ -30,7 +30,7 @@ from clerestory.web.views import RELEASE_HEADER, release_header
 def test_confidence_rises_with_the_score_and_the_labels_stand_for_the_accuracy() -> None:
     # Accuracy rises with the score from 0 to 1; isotonic regression must smooth the bins that are out of order.
     answers = [(i / 1000, (i * 7919) % 1000 < i) for i in range(1000)]
-    calibrator = _fit(answers, 100, True)
+    calibrator = fit_calibrator(answers, 100, True)
     assert calibrator is not None
     assert list(calibrator.accuracies) == sorted(calibrator.accuracies)
     levels = [calibrator.confidence(score / 100).level for score in range(101)]
@@ -41,11 +41,11 @@ def test_confidence_rises_with_the_score_and_the_labels_stand_for_the_accuracy()
 
 
 def test_no_calibrator_is_fitted_on_too_few_answers() -> None:
-    assert _fit([(0.5, True)] * 59, 20, True) is None
+    assert fit_calibrator([(0.5, True)] * 59, 20, True) is None
 
 
 def test_no_answer_of_a_model_at_chance_is_likely() -> None:
-    calibrator = _fit([(i / 100, i % 20 == 0) for i in range(100)], 10, True)
+    calibrator = fit_calibrator([(i / 100, i % 20 == 0) for i in range(100)], 10, True)
     assert isinstance(calibrator, ScoreCalibrator)
     assert {calibrator.confidence(score / 10).label for score in range(11)} == {"unlikely"}
 
