@@ -110,7 +110,11 @@ def served(buildah: Buildah, container: str, home: Path) -> Iterator[str]:
     run = ["run", "--isolation", "chroot", "--user", "clerestory", "-v", f"{home}:/store", container, "--"]
     serve = ["clerestory", "serve", "--home", "/store", "--model", "starter", "--data", "none", "--port", "0"]
     process = subprocess.Popen(
-        [*buildah.command, *run, *serve], stdout=subprocess.PIPE, text=True, env=buildah.environment
+        [*buildah.command, *run, *serve],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=buildah.environment,
     )
     try:
         assert process.stdout is not None
