@@ -86,7 +86,7 @@ def test_the_container_answers_as_its_own_user(tmp_path: Path) -> None:
     with served(buildah, container, tmp_path / "home") as url:
         body = {"model": "starter", "input": "a red bag"}
         answer = httpx.post(f"{url}/v1/embeddings", json=body, timeout=60).json()
-        assert len(answer["data"][0]["embedding"]) == 256
+        assert len(answer["data"][0]["embedding"]) == 384
 
 
 class Buildah:
