@@ -16,14 +16,16 @@ from clerestory.core.sample import Caption, Dataset, Sample
 from clerestory.models.adapters.http_client import is_loopback
 from clerestory.stages.serve.config import QueueConfig
 from clerestory.stages.serve.inference_queue import InferenceQueue, Overloaded
+from clerestory.store import open_store
 from clerestory.web import labels
+from clerestory.web.app import create_app
 from clerestory.web.interval_bar import LEFT, RIGHT, interval_bar
 from clerestory.web.releases import _doubt
 from clerestory.web.review_files import ReviewFiles
 from clerestory.web.review_values import Proposal, RejectedFile, ReviewItem, ReviewPage
 from clerestory.web.reviews import Reviews
 from clerestory.web.search import EXAMPLES, example_queries
-from clerestory.web.server import _listen
+from clerestory.web.server import _listen, run
 from clerestory.web.views import RELEASE_HEADER, release_header
 
 
@@ -158,9 +160,11 @@ def test_an_interval_bar_has_interval_and_bound_in_order() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.4", "example.org", "::"])
-def test_only_the_loopback_address_is_listened_on(host: str) -> None:
-    with pytest.raises(InputError, match="can be reached from other computers"):
-        _listen(host, 0)
+def test_no_other_address_than_loopback_is_listened_on_without_keys(host: str, tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        app = create_app(store, None)
+        with pytest.raises(InputError, match="can be reached from other computers"):
+            run(app, host, 0, on_listening=lambda url: pytest.fail(f"listens on {url}"))
 
 
 def test_a_port_in_use_is_an_error_of_one_sentence() -> None:
