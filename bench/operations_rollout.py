@@ -21,9 +21,12 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for tests.support
 from tests.support.released_store import released_store
+from tests.support.rollout_simulation import GuardrailSimulator
 from tests.support.rollouts import log_e_path, two_releases
 from tests.support.server_process import server_process
 from tests.web.small_server import running
@@ -36,14 +39,13 @@ from clerestory.stages.release import promote, rollback
 from clerestory.stages.release.promotion import start_canary
 from clerestory.store import Store, open_store
 from clerestory.store.journal import START, chain
-from clerestory.store.operations.rollouts import RolloutPlan, RolloutState, list_rollouts
+from clerestory.store.operations.rollouts import OF_REQUESTS, Guardrail, RolloutPlan, RolloutState, list_rollouts
 from clerestory.store.operations.servers import list_servers
 from clerestory.web import create_app
 from table import Row, measure
 
 CLIENTS, FLIPS, MIN_REQUESTS = 32, 100, 50_000
-ALPHA, ROLLOUTS, REQUESTS = 0.01, 1_000, 20_000
-GUARDRAILS = 5
+ALPHA, ROLLOUTS, REQUESTS, SUBJECTS = 0.01, 1_000, 20_000, 5_000
 PROMOTIONS, LONG_JOURNAL = 200, 100_000
 RECORDS = 1_000_000
 RACES, RACERS = 20, 8
@@ -230,8 +232,19 @@ def _newest_state(store: Store) -> RolloutState:
         return list_rollouts(connection, "icons", 1)[0].state
 
 
+# What the guardrails of requests count: the rate of each, as a multiple of the rate of errors.
+RATES = {Guardrail.ERRORS: 1.0, Guardrail.LATENCY: 2.0, Guardrail.EMBEDDINGS: 0.1}
+PLAN = RolloutPlan(alpha=ALPHA)
+TOLERANCES = {
+    Guardrail.ERRORS: PLAN.error_tolerance,
+    Guardrail.LATENCY: PLAN.latency_tolerance,
+    Guardrail.EMBEDDINGS: PLAN.embedding_tolerance,
+}
+
+
 def simulated() -> Iterator[Row]:
     """1,000 rollouts of a candidate that is as good, and how long a worse one lasts."""
+    start = time.perf_counter()
     rng = np.random.default_rng(13)
     t = np.arange(REQUESTS)
     kinds = {
@@ -239,52 +252,72 @@ def simulated() -> Iterator[Row]:
         "rising from 1 % to 11 %": 0.01 + 0.1 * t / REQUESTS,
         "alternating 0.2 % and 15 %": np.where(t // 1_000 % 2, 0.002, 0.15),
     }
-    weight = np.where(t < REQUESTS // 4, 0.05, 0.25)
+    weight = np.where(t < REQUESTS // 4, *PLAN.steps)
+    simulators = {each: GuardrailSimulator(weight, TOLERANCES[each]) for each in OF_REQUESTS}
     for name, rate in kinds.items():
         stopped = 0
         for _ in range(ROLLOUTS):
             candidate = rng.random(REQUESTS) < weight
-            # Three guardrails of requests, as in a server; the two of feedback have no events here.
-            paths = [
-                log_e_path(rng.random(REQUESTS) < rate * scale, candidate, weight, tolerance).max()
-                for scale, tolerance in ((1.0, 0.005), (2.0, 0.02), (0.1, 0.001))
-            ]
-            stopped += max(paths) >= np.log(GUARDRAILS / ALPHA)
-        share = 100 * stopped / ROLLOUTS
-        yield Row(
-            f"identical arms rolled back, {name}", share, "%", "≤ 1", share <= 1, ROLLOUTS,
-            note=f"a look at each of {REQUESTS:,} requests, three guardrails",
-        )  # fmt: skip
-    yield _skewed(rng)
-    for start in (0.05, 0.25):
-        yield from _power(rng, start)
+            bad = {each: rng.random(REQUESTS) < rate * RATES[each] for each in OF_REQUESTS}
+            stopped += _rolled_back(simulators, bad, candidate)
+        note = f"a look at each of {REQUESTS:,} requests, {len(OF_REQUESTS)} guardrails of requests"
+        yield _rolled_back_row(f"identical arms rolled back, {name}", stopped, note)
+    yield from _skewed(rng)
+    for share in PLAN.steps:
+        yield from _power(rng, share)
+    seconds = time.perf_counter() - start
+    yield Row("the simulations", seconds, "s", "≤ 60", seconds <= 60, 1, note="one process")
 
 
-def _skewed(rng: np.random.Generator) -> Row:
-    """A few subjects make most requests, and theirs fail or not by subject: the first request of each counts."""
-    stopped = 0
-    for _ in range(ROLLOUTS):
-        subjects = np.minimum(rng.zipf(1.3, REQUESTS), 5_000) - 1
-        arm, fails = rng.random(5_000) < 0.25, rng.random(5_000) < 0.05
-        fails[:3] = True
-        first = np.sort(np.unique(subjects, return_index=True)[1])
-        counted = subjects[first]
-        path = log_e_path(fails[counted], arm[counted], np.full(len(counted), 0.25), 0.005)
-        stopped += path.max() >= np.log(GUARDRAILS / ALPHA)
+def _rolled_back(
+    simulators: dict[Guardrail, GuardrailSimulator],
+    bad: dict[Guardrail, NDArray[np.bool_]],
+    candidate: NDArray[np.bool_],
+) -> bool:
+    reached = (simulators[each].first_reach(bad[each], candidate, PLAN.log_limit) for each in OF_REQUESTS)
+    return any(each is not None for each in reached)
+
+
+def _rolled_back_row(name: str, stopped: int, note: str) -> Row:
     share = 100 * stopped / ROLLOUTS
-    return Row("identical arms rolled back, skewed subjects", share, "%", "≤ 1", share <= 1, ROLLOUTS, note="Zipf 1.3")
+    # Clopper & Pearson 1934: exact, also for zero.
+    low = 100 * beta.ppf(0.025, stopped, ROLLOUTS - stopped + 1) if stopped else 0.0
+    high = 100 * beta.ppf(0.975, stopped + 1, ROLLOUTS - stopped)
+    return Row(name, share, "%", "≤ 1", share <= 1, ROLLOUTS, note=f"95 % interval {low:.2f}-{high:.2f} %; {note}")
+
+
+def _skewed(rng: np.random.Generator) -> Iterator[Row]:
+    """A few subjects make most requests, and theirs fail or not by subject: the first request of each counts."""
+    simulators = {each: GuardrailSimulator(np.full(REQUESTS, 0.25), TOLERANCES[each]) for each in OF_REQUESTS}
+    stopped = without = 0
+    for _ in range(ROLLOUTS):
+        subjects = np.minimum(rng.zipf(1.3, REQUESTS), SUBJECTS) - 1
+        arm = rng.random(SUBJECTS) < 0.25
+        bad = {each: rng.random(SUBJECTS) < 0.05 * RATES[each] for each in OF_REQUESTS}
+        for each in bad.values():
+            each[:3] = True  # the busiest ones
+        counted = subjects[np.sort(np.unique(subjects, return_index=True)[1])]
+        stopped += _rolled_back(simulators, {each: rows[counted] for each, rows in bad.items()}, arm[counted])
+        without += _rolled_back(simulators, {each: rows[subjects] for each, rows in bad.items()}, arm[subjects])
+    note = f"Zipf 1.3, {SUBJECTS:,} subjects; if every request counted: {100 * without / ROLLOUTS:.0f} %"
+    yield _rolled_back_row("identical arms rolled back, skewed returning subjects", stopped, note)
 
 
 def _power(rng: np.random.Generator, share: float) -> Iterator[Row]:
+    weight = np.full(REQUESTS, share)
+    simulator = GuardrailSimulator(weight, PLAN.error_tolerance)
     lengths = []
-    for _ in range(200):
-        weight = np.full(REQUESTS, share)
+    for _ in range(ROLLOUTS):
         candidate = rng.random(REQUESTS) < weight
-        path = log_e_path(rng.random(REQUESTS) < np.where(candidate, 0.1, 0.01), candidate, weight, 0.005)
-        over = path >= np.log(GUARDRAILS / ALPHA)
-        lengths.append(int(np.argmax(over)) + 1 if over.any() else REQUESTS)
-    note = f"1 % of errors to 10 %; 90 % within {np.percentile(lengths, 90):,.0f}"
-    yield Row(f"requests until a rollback, {share:.0%} share", float(np.median(lengths)), "", "-", True, 200, note=note)
+        bad = rng.random(REQUESTS) < np.where(candidate, 0.1, 0.01)
+        lengths.append(simulator.first_reach(bad, candidate, PLAN.log_limit))
+    ended = sorted(each for each in lengths if each is not None)
+    power = 100 * len(ended) / ROLLOUTS
+    note = f"1 % of errors to 10 %, within {REQUESTS:,} requests"
+    yield Row(f"worse candidates rolled back, {share:.0%} share", power, "%", "≥ 99", power >= 99, ROLLOUTS, note=note)
+    median, most = np.percentile([each or REQUESTS for each in lengths], (50, 90))
+    note = f"1 % of errors to 10 %; 90 % within {most:,.0f}"
+    yield Row(f"requests until a rollback, {share:.0%} share", float(median), "", "-", True, ROLLOUTS, note=note)
 
 
 def promotions() -> Iterator[Row]:

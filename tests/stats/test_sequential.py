@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from tests.support.rollout_simulation import GuardrailSimulator
 from tests.support.rollouts import log_e_path
 
 from clerestory.core.errors import InputError
@@ -61,6 +62,24 @@ def test_a_worse_candidate_is_stopped() -> None:
     bad = rng.random(10_000) < np.where(candidate, 0.1, 0.01)
     path = log_e_path(bad, candidate, weight, 0.005)
     assert 0 < np.argmax(path >= math.log(5 / ALPHA)) < 6_000
+
+
+def test_the_simulation_is_exact_where_the_evidence_can_rise() -> None:
+    rng = np.random.default_rng(5)
+    weight = np.where(np.arange(2_000) < 500, 0.05, 0.25)
+    candidate = rng.random(2_000) < weight
+    bad = rng.random(2_000) < np.where(candidate, 0.2, 0.05)
+    path = log_e_path(bad, candidate, weight, 0.005)
+    simulator = GuardrailSimulator(weight, 0.005)
+    at, log_e = simulator.rises(bad, candidate)
+    assert log_e == pytest.approx(path[at])
+    assert max(0.0, log_e.max()) == pytest.approx(max(0.0, path.max()))
+    assert simulator.first_reach(bad, candidate, 3.0) == int(np.argmax(path >= 3.0)) + 1
+    assert simulator.first_reach(np.zeros(2_000, dtype=bool), candidate, 3.0) is None
+    one_by_one = RateExcess(0.005)
+    for each in range(200):
+        one_by_one.add(bool(bad[each]), bool(candidate[each]), float(weight[each]))
+    assert one_by_one.log_e == pytest.approx(path[199])
 
 
 def test_one_by_one_gives_the_same_as_all_at_once() -> None:
