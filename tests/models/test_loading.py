@@ -385,7 +385,8 @@ def test_a_folder_of_the_hub_is_named_as_on_the_hub() -> None:
 READERS = {"from_pretrained", "from_file", "safe_open", "load_file", "from_config", "snapshot_download"}
 ALLOWED = {
     ("models/loading.py", "from_pretrained"),
-    ("models/loading.py", "from_file"),
+    ("models/word_pieces.py", "from_file"),  # as loading, where torch is not installed
+    ("models/onnx/encoder.py", "load_file"),  # arrays of numpy; every digest is verified before
     ("models/loading.py", "safe_open"),
     ("models/loading.py", "load"),  # one file, pinned by its digest and read with weights_only
     ("models/model.py", "from_pretrained"),  # of the superclass: aligns what transformers loads
@@ -393,7 +394,7 @@ ALLOWED = {
 }
 
 
-def test_every_file_of_a_model_is_read_in_one_module() -> None:
+def test_files_of_a_model_are_read_in_the_loader_and_its_parts_without_torch() -> None:
     calls = set()
     for file in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -1,4 +1,6 @@
-"""The only module that reads pretrained models: every ``from_pretrained``, tokenizer and safetensors file is read here.
+"""The only module that reads pretrained models with torch: every ``from_pretrained`` and safetensors file.
+
+Two parts work without torch: ``word_pieces`` reads tokenizers, ``onnx.encoder`` what Clerestory itself has exported.
 
 Guarantees of every load:
 

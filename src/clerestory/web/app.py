@@ -46,6 +46,7 @@ from clerestory.web import (
     sign_in,
 )
 from clerestory.web.access import AccessMiddleware
+from clerestory.web.access_log import OFF
 from clerestory.web.draining import DrainMiddleware
 from clerestory.web.embeddings import EmbeddingsEndpoint
 from clerestory.web.folder_library import FolderLibrary
@@ -56,7 +57,7 @@ from clerestory.web.metrics import DriftCollector
 from clerestory.web.model_follower import FixedModel, ModelFollower
 from clerestory.web.request_trace import TraceMiddleware
 from clerestory.web.security import SecurityMiddleware
-from clerestory.web.serve_config import ServeConfig
+from clerestory.web.serve_config import LogConfig, ServeConfig
 from clerestory.web.state import ServerState
 from clerestory.web.unexpected_errors import UnexpectedErrorMiddleware
 from clerestory.web.views import STATIC, on_error, on_http_error, on_unexpected_error
@@ -104,11 +105,11 @@ def create_app(
         name: the model name whose ``live`` release is served.
         model: the reference of another model to serve instead, such as ``hf:org/name``.
         folder: a folder of images to search instead of a dataset; it is indexed in the background.
-        config: the settings; by default, all of them at their defaults.
+        config: the settings; by default, all of them at their defaults, and without an access log.
         progress: shows how far the background work is, besides the pages.
     """
     follower = FixedModel(store, data, model, progress) if model else ModelFollower(store, data, name, progress)
-    server = ServerState(store, data, name, follower, config or ServeConfig())
+    server = ServerState(store, data, name, follower, config or ServeConfig(log=LogConfig(access=OFF)))
     server.metrics.registry.register(IncidentCollector(store))
     _watch_drift(server)
     app = Starlette(
