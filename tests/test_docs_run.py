@@ -59,7 +59,7 @@ NOT_RUN = {
     "data shards images /shared/images": "a folder of all machines; tests/cli/test_data_shards.py writes shards",
     "release canary": "needs two releases; tests/web/test_rollout_served.py has them",
     "release rollback icons --rehearse": "needs two releases; tests/web/test_rollout_served.py has them",
-    'release rollback icons --why "captions': "needs two releases; tests/web/test_rollout_served.py has them",
+    "release rollback icons --why captions": "needs two releases; tests/web/test_rollout_served.py has them",
     "release promote parts@1": "the policy here cannot decide; tests/cli/test_external_models.py promotes one",
     "release approve shoes@1 --key": "needs a registered key; tests/cli/test_approval.py has one",
     "store copy /shared/clerestory": "needs a server; tests/store/test_copying.py copies to PostgreSQL",
