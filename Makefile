@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-data-image-content bench-documents bench-bundle bench-training bench-serving bench-operations-drift bench-operations-install container-check bench-operations-rollout bench-operations-serving starter starter-reference photos-space photo-kinds photo-tags \
+.PHONY: help setup demo serve test lint format bench bench-life bench-evaluation bench-images bench-photos bench-photos-drafts bench-photos-kinds bench-data-captions bench-data-copies bench-data-image-content bench-documents bench-bundle bench-training bench-serving bench-operations bench-operations-alerts bench-operations-api bench-operations-drift bench-operations-feedback bench-operations-install bench-operations-rollout bench-operations-serving container-check starter starter-reference photos-space photo-kinds photo-tags \
   experiment-captions experiment-experts clean
 
 help:
@@ -98,6 +98,18 @@ bench-training: setup
 
 bench-serving: setup
 	$(BIN)/python bench/serving.py
+
+bench-operations: bench-operations-serving bench-operations-rollout bench-operations-api bench-operations-feedback bench-operations-drift bench-operations-alerts bench-operations-install
+
+# From an alert to the webhook of Alertmanager; needs Debian's prometheus and prometheus-alertmanager.
+bench-operations-alerts: setup
+	$(BIN)/python bench/operations_alerts.py
+
+bench-operations-api: setup
+	$(BIN)/python bench/operations_api.py
+
+bench-operations-feedback: setup
+	$(BIN)/python bench/operations_feedback.py
 
 # PHOTOS: a folder with at least 1,000 photographs; without it that section is skipped.
 bench-operations-drift: setup
