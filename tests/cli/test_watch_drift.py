@@ -66,3 +66,37 @@ def test_rows_that_cannot_be_used_do_not_end_a_replay(tmp_path: Path, reference:
     with live.open("a", encoding="utf-8") as file:
         file.write("1700960000,nan,0,0,0\n,0,0,0,0\n1700960600,0,0\n")
     assert _replay("--replay", str(live), "--reference", reference) == 0
+
+
+def test_one_observation_is_answered_in_observations_and_a_year(
+    tmp_path: Path, reference: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    live = _log(tmp_path / "live.csv", 1, 0.0, 1)
+    assert _replay("--replay", live, "--reference", reference, "--json") == 3
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["budget"][0] == "At most one false alarm a year is expected, whatever the traffic is."
+    assert round(shown["windows_per_false_alarm"]) == 1_000
+    assert shown["facts"]["digest of the traffic's log"] != shown["facts"]["digest of the reference's log"]
+
+
+def test_traffic_that_is_the_reference_is_said_to_be_it(
+    tmp_path: Path, reference: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _replay("--replay", reference, "--reference", reference) == 0
+    assert "800 of the 800 observations are the reference itself" in capsys.readouterr().out
+    live = _log(tmp_path / "live.csv", 1_600, 0.0, 1)
+    assert _replay("--replay", live, "--reference", reference) == 0
+    assert "the reference itself" not in capsys.readouterr().out
+
+
+def test_rows_of_one_time_are_taken_in_their_order(
+    tmp_path: Path, reference: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.random.default_rng(1).normal(3, 1, (1_600, 4))
+    lines = ["1700000000," + ",".join(f"{x:.4f}" for x in row) for row in rows]
+    live = tmp_path / "live.csv"
+    live.write_text("\n".join(["time,e0,e1,e2,e3", *lines, ""]), encoding="utf-8")
+    assert _replay("--replay", str(live), "--reference", reference, "--json") == 1
+    shown = json.loads(capsys.readouterr().out)
+    assert round(shown["windows_per_false_alarm"]) == 100_000
+    assert any("the same time" in note for note in shown["notes"])

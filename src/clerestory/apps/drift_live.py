@@ -325,7 +325,7 @@ class LiveDriftMonitor:
             rate,
             self.settings.max_false_alarms_per_year,
             len(monitors.monitors),
-            bool(spends),
+            True,
         )
         return {
             "identity": self._identity,

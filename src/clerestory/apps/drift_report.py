@@ -89,18 +89,20 @@ def budget_sentences(
     """The promise about false alarms, with the traffic that it assumes."""
     total = windows_per_alarm / num_monitors
     sharing = f", shared by {plural(num_monitors, 'monitor')}" if num_monitors > 1 else ""
-    if not has_times or math.isnan(windows_per_day):
+    alarms = "one false alarm" if per_year == 1 else f"{per_year:g} false alarms"
+    if not has_times:
         first = f"At most one false alarm in {total:,.0f} windows of {window} is expected{sharing}."
+    elif not windows_per_day > 0:  # also NaN: nothing has arrived, or one observation
+        first = f"At most {alarms} a year is expected{sharing}, whatever the traffic is."
     else:
-        alarms = "one false alarm" if per_year == 1 else f"{per_year:g} false alarms"
         expected = windows_per_day * 365.25 / total
         strict = ""
         if expected < 0.95 * per_year:
             rate = f"one in {1 / expected:,.1f} years" if expected < 1 else f"{expected:,.2f} a year"
             strict = f" With so few windows a year the limit is stricter: {rate}."
         first = (
-            f"At most {alarms} a year is expected{sharing}, at {windows_per_day:,.3g} windows a day of {window}"
-            f" observations: on average one in {total:,.0f} windows.{strict}"
+            f"At most {alarms} a year is expected{sharing}. Here arrive {windows_per_day:,.3g} windows of {window}"
+            f" observations a day, so that is one in {total:,.0f} windows on average.{strict}"
         )
     return (
         first,
@@ -210,16 +212,25 @@ def replay_answer(replay: DriftReplay) -> tuple[str, str, tuple[str, ...]]:
         )
         return "no", f"Drift: the first alarm is {when}", alarm_sentences(first)
     if replay.is_undecided:
+        window = replay.monitors.settings.window
+        needed = replay.min_windows * window
+        rate = replay.windows_per_day
+        days = f", which is {_duration(replay.min_windows / rate)} of this traffic" if rate > 0 else ""
         return (
             "unsure",
-            f"Too little data: {counted}",
+            f"Too little data: {plural(len(replay.traffic), 'observation')}",
             (
-                f"An alarm needs at least {plural(replay.min_windows, 'window')} of"
-                f" {replay.monitors.settings.window} observations with this budget. Use more data, smaller windows"
-                " (--window) or a larger budget (--max-false-alarms-per-year).",
+                f"With this budget of false alarms even the largest change is found only after"
+                f" {plural(needed, 'observation')} ({plural(replay.min_windows, 'window')} of {window}){days}. Use more"
+                " data, smaller windows (--window) or a larger budget (--max-false-alarms-per-year).",
             ),
         )
-    return "yes", f"No drift in {counted}", ("What arrived is like the reference, as far as these monitors can tell.",)
+    lines = ("What arrived is like the reference, as far as these monitors can tell.",)
+    if (same := replay.num_in_reference) * 2 > len(replay.traffic):
+        lines = (
+            f"{same:,} of the {len(replay.traffic):,} observations are the reference itself: compare with others.",
+        )
+    return "yes", f"No drift in {counted}", lines
 
 
 def replay_budget(replay: DriftReplay) -> tuple[str, ...]:
@@ -244,9 +255,10 @@ def replay_facts(replay: DriftReplay) -> dict[str, str]:
     if traffic.times is not None and len(traffic):
         facts["from – to"] = f"{day(float(traffic.times[0]))} – {day(float(traffic.times[-1]))}"
     facts["reference"] = f"{reference.name}: {plural(len(reference), 'observation')}"
-    for name, value in reference.identity.items():
-        if value and name != "split":
-            facts[f"digest of the {name}"] = short(value)
+    for side, table in (("traffic", traffic), ("reference", reference)):
+        for name, value in table.identity.items():
+            if value and name != "split":
+                facts[f"digest of the {side}'s {name}"] = short(value)
     pending = replay.monitors.num_pending
     facts["windows"] = f"{replay.num_windows:,} of {replay.monitors.settings.window} observations"
     if pending:
@@ -261,6 +273,10 @@ def replay_notes(replay: DriftReplay) -> list[str]:
     notes += describe_left_out(dict(replay.monitors.left_out))
     notes += [f"reference: {line}" for line in (*reference.notes, *describe_left_out(dict(reference.left_out)))]
     notes += [f"{name} is not watched: {reason}" for name, reason in sorted(replay.monitors.unwatched.items())]
+    if same := replay.num_in_reference:
+        notes.append(
+            f"{plural(same, 'observation')} of the traffic, the same in the reference: no drift can be seen there"
+        )
     if not any(replay.traffic.subjects):
         notes.append("no observation names a person or session, so each one counts")
     return notes
@@ -292,6 +308,13 @@ def replay_json(replay: DriftReplay) -> dict[str, Any]:
             for each in replay.monitors.monitors
         ],
     }
+
+
+def _duration(days: float) -> str:
+    """Days for people, such as ``about 3 hours``."""
+    if days < 1 / 24:
+        return "less than an hour"
+    return f"about {plural(round(days * 24), 'hour')}" if days < 2 else f"about {plural(round(days), 'day')}"
 
 
 class _Thumbnails:

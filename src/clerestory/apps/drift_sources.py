@@ -24,7 +24,6 @@ from clerestory.core.files import expand_user
 from clerestory.core.progress import QUIET, Progress
 from clerestory.core.provenance import code_digest
 from clerestory.core.sample import Dataset
-from clerestory.core.units import plural
 from clerestory.data.images import decode_image
 from clerestory.models.protocols import Embedder
 from clerestory.stages.evaluate.cached_embeddings import embed_images_by_key, read_image
@@ -226,7 +225,7 @@ def _dated_folder(folder: Path, store: Store, model: Embedder, file_times: bool,
             if at is None and file_times:
                 at = (folder / path).stat().st_mtime
             if at is None:
-                left_out["an image without a date"] += 1
+                left_out["no date in its EXIF data or its name"] += 1
                 continue
             rows.append((float(at), path, hashlib.sha256(content).hexdigest(), numbers))
     if not rows:
@@ -245,8 +244,8 @@ def _dated_folder(folder: Path, store: Store, model: Embedder, file_times: bool,
         progress,
         names=paths,
     )
-    undated = left_out["an image without a date"]
-    notes = (f"{plural(undated, 'image')} without a date; --file-times uses the time of the file",) if undated else ()
+    is_undated = left_out["no date in its EXIF data or its name"] > 0
+    notes = ("--file-times uses the time of the file where an image has no other date",) if is_undated else ()
     table = ObservationTable(
         paths,
         embeddings,

@@ -12,7 +12,7 @@ from clerestory.stages.watch.drift.alarms import DriftAlarm
 from clerestory.stages.watch.drift.monitors import DriftMonitors
 from clerestory.stages.watch.drift.observations import ObservationTable
 from clerestory.stages.watch.drift.settings import DriftSettings
-from clerestory.stats.alarm_budget import min_windows, per_day, window_spend
+from clerestory.stats.alarm_budget import MIN_WINDOWS_PER_ALARM, min_windows, per_day, window_spend
 from clerestory.stats.drift import DriftDetector
 from clerestory.stats.drift_features import FourierFeatures
 
@@ -43,6 +43,17 @@ class DriftReplay:
     min_windows: int
 
     @property
+    def num_in_reference(self) -> int:
+        """How many observations are also in the reference: the same embedding, or the whole log where there is none."""
+        traffic, reference = self.traffic, self.monitors.reference
+        if traffic.embeddings is not None and reference.embeddings is not None:
+            known = {row.tobytes() for row in reference.embeddings}
+            return sum(row.tobytes() in known for row in traffic.embeddings)
+        digest = traffic.identity.get("log")
+        is_same = bool(digest) and digest == reference.identity.get("log") and len(traffic) == len(reference)
+        return len(traffic) if is_same and list(traffic.ids) == list(reference.ids) else 0
+
+    @property
     def is_undecided(self) -> bool:
         """Whether there are too few windows for any alarm."""
         return not self.alarms and self.num_windows < self.min_windows
@@ -63,6 +74,10 @@ def replay_drift(
                 f"the embeddings have {widths[0]:,} numbers in {traffic.name} and {widths[1]:,} in {reference.name}",
                 "embed both with the same model",
             )
+    if traffic.times is not None and len(traffic) > 1 and traffic.times[0] == traffic.times[-1]:
+        # A budget by the clock would be empty.
+        note = "all observations have the same time, so they are taken in their order"
+        traffic = replace(traffic, times=None, notes=(*traffic.notes, note))
     monitors = DriftMonitors(reference, settings, traffic.columns)
     alarms: list[DriftAlarm] = []
     with progress.task("Replaying", len(traffic)) as bar:
@@ -73,9 +88,13 @@ def replay_drift(
     num_windows = (monitors.num_observed - sum(monitors.left_out.values())) // settings.window
     elapsed = float(traffic.times[-1] - traffic.times[0]) if traffic.times is not None and len(traffic) else 0.0
     if points:
-        spend = float(np.median([point.spend for point in points]))
+        # The mean and not the median: of images that are dated by the day most windows take no time at all.
+        spend = float(np.mean([point.spend for point in points]))
+    elif elapsed > 0:
+        per_window = elapsed * settings.window / (len(traffic) - 1)
+        spend = window_spend(settings.max_false_alarms_per_year, per_window, monitors.share)
     elif traffic.times is not None:
-        spend = window_spend(settings.max_false_alarms_per_year, elapsed, monitors.share)
+        spend = monitors.share / MIN_WINDOWS_PER_ALARM  # of one observation no rate is known; this is the loosest limit
     else:
         spend = monitors.share / settings.windows_per_false_alarm
     return DriftReplay(
