@@ -48,8 +48,8 @@ def test_a_request_that_would_wait_for_longer_than_its_deadline_is_refused_with_
         queue.texts.units = 20  # ten seconds of work
         with pytest.raises(Overloaded) as refused, queue.admit(4.0):
             pass
-        assert (refused.value.reason, refused.value.retry_after) == ("deadline", 6)
-        with queue.admit(11.0):
+        assert (refused.value.reason, refused.value.retry_after) == ("deadline", 8)
+        with queue.admit(17.0):
             assert queue.admitted == 1
         queue.close()
 

@@ -21,6 +21,7 @@ from clerestory.stages.serve.config import QueueConfig
 P = ParamSpec("P")
 R = TypeVar("R")
 MAX_RETRY_AFTER = 60  # seconds
+MAX_WAIT_SHARE = 0.6  # of the time of a request; the rest is for its own work, and for an estimate that is too low
 SMOOTHING = 0.2  # weight of the newest value in a running average
 
 
@@ -74,7 +75,7 @@ class RunningMean:
 
 
 class Backlog:
-    """Work of one kind that waits: how many units, and how long one takes on average."""
+    """Work of one kind that waits: how many units (characters, pixels or jobs), and how long one takes on average."""
 
     def __init__(self) -> None:
         self.units = 0
@@ -194,11 +195,9 @@ class InferenceQueue:
         Raises:
             Overloaded: the queue is full, or too much waits for an answer in time.
         """
-        timeout = min(timeout or self.config.timeout_seconds, self.config.max_timeout_seconds)
-        if self.admitted >= self.config.max_requests:
-            raise self.overloaded("requests")
-        if self.wait_seconds > timeout:
-            raise self.overloaded("deadline", self.wait_seconds - timeout)
+        if (error := self.refusal(timeout)) is not None:
+            raise error
+        timeout = self._bounded(timeout)
         self.admitted += 1
         place = Place(self, timeout)
         try:
@@ -206,6 +205,18 @@ class InferenceQueue:
         finally:
             self.admitted -= 1
             place.leave()
+
+    def refusal(self, timeout: float | None = None) -> Overloaded | None:
+        """Why a request of this timeout would not be admitted now; None if it would be."""
+        if self.admitted >= self.config.max_requests:
+            return self.overloaded("requests")
+        longest = MAX_WAIT_SHARE * self._bounded(timeout)
+        if (wait := self.wait_seconds) > longest:
+            return self.overloaded("deadline", wait - longest)
+        return None
+
+    def _bounded(self, timeout: float | None) -> float:
+        return min(timeout or self.config.timeout_seconds, self.config.max_timeout_seconds)
 
     def overloaded(self, reason: str, seconds: float | None = None) -> Overloaded:
         """The error of a request that cannot be admitted before ``seconds``: by default, all that waits is done."""

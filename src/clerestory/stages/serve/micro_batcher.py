@@ -19,13 +19,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clerestory.core.errors import CapabilityError, UploadError
-from clerestory.data.images import decode_beside_requests, image_batches
+from clerestory.data.images import declared_size, decode_beside_requests, image_batches
 from clerestory.models.protocols import Embedder
 from clerestory.stages.serve.config import BatchConfig
 from clerestory.stages.serve.inference_queue import Backlog, InferenceQueue, Place
 
 Rows = NDArray[np.float32]
 TOLERANCE = 1e-6
+# Work is estimated in characters, or in pixels; each input costs as much besides as these.
+TEXT_CHARACTERS = 32
+IMAGE_PIXELS = 200_000
+UNKNOWN_PIXELS = 1_000_000  # of an image whose head does not say its size
 
 
 class BatchKey(NamedTuple):
@@ -39,11 +43,12 @@ class BatchKey(NamedTuple):
 class _Pending:
     """A request with inputs that are not embedded yet: texts first, those of similar length together."""
 
-    __slots__ = ("dimensions", "done", "in_flight", "inputs", "key", "model", "rows", "waiting")
+    __slots__ = ("costs", "dimensions", "done", "in_flight", "inputs", "key", "model", "rows", "waiting")
 
     def __init__(self, model: Embedder, inputs: Sequence[str | bytes], dimensions: int) -> None:
         self.model, self.inputs, self.dimensions = model, inputs, dimensions
         self.rows = np.empty((len(inputs), dimensions), dtype=np.float32)
+        self.costs = [_cost(each) for each in inputs]
         order = range(len(inputs)) if len(inputs) == 1 else sorted(range(len(inputs)), key=self._order)
         self.waiting = deque(order)
         self.in_flight = 0
@@ -73,6 +78,11 @@ class _Slot(NamedTuple):
     def content(self) -> str | bytes:
         """The text, or the bytes of the image."""
         return self.request.inputs[self.position]
+
+    @property
+    def cost(self) -> int:
+        """The estimate of its work."""
+        return self.request.costs[self.position]
 
 
 class MicroBatcher:
@@ -119,10 +129,11 @@ class MicroBatcher:
             self._drop(request)
 
     def _count(self, request: _Pending, sign: int) -> None:
-        """Count the waiting inputs of a request in the backlog of the queue."""
-        images = sum(isinstance(request.inputs[i], bytes) for i in request.waiting)
-        self._queue.images.units += sign * images
-        self._queue.texts.units += sign * (len(request.waiting) - images)
+        """Count the work of the waiting inputs of a request in the backlog of the queue."""
+        for position in request.waiting:
+            is_image = isinstance(request.inputs[position], bytes)
+            backlog = self._queue.images if is_image else self._queue.texts
+            backlog.units += sign * request.costs[position]
 
     async def _work(self) -> None:
         while self._pending:
@@ -135,7 +146,7 @@ class MicroBatcher:
                     request.done.cancel()
                 raise
             finally:
-                self._backlog(key).units -= len(batch)
+                self._backlog(key).units -= sum(slot.cost for slot in batch)
 
     def _next_batch(self, key: BatchKey) -> list[_Slot]:
         """Take inputs of one key from the waiting requests, an equal share from each, in order of arrival."""
@@ -170,7 +181,8 @@ class MicroBatcher:
     async def _run(self, key: BatchKey, batch: list[_Slot]) -> None:
         try:
             contents = [slot.content for slot in batch]
-            outcomes, seconds = await self._queue.start(lambda: _embed_timed(key, contents, self._config.max_inputs))
+            timed = await self._queue.start(lambda: _embed_timed(key, contents, self._config.max_inputs))
+            outcomes, seconds, ended = timed
             _check_outcomes(outcomes, batch, key)
         except Exception as error:  # each request of the batch receives it
             requests = {id(slot.request): slot.request for slot in batch}
@@ -181,7 +193,9 @@ class MicroBatcher:
                     await self._run(key, [slot for slot in batch if slot.request is request])
                 return
         else:
-            self._backlog(key).unit_seconds.add(seconds / len(batch))
+            # Until the next batch begins: the event loop may be late, and then the model waits.
+            whole = seconds + time.perf_counter() - ended
+            self._backlog(key).unit_seconds.add(whole / sum(slot.cost for slot in batch))
             if self.on_batch is not None:
                 self.on_batch(len(batch), seconds)
         for slot, outcome in zip(batch, outcomes, strict=True):
@@ -223,9 +237,22 @@ def _check_outcomes(outcomes: Sequence[Rows | Exception], batch: Sequence[_Slot]
         )
 
 
-def _embed_timed(key: BatchKey, contents: Sequence[str | bytes], at_once: int) -> tuple[list[Rows | Exception], float]:
+def _cost(content: str | bytes) -> int:
+    """The estimate of the work of one input: characters of a text, pixels of an image."""
+    if isinstance(content, str):
+        return TEXT_CHARACTERS + len(content)
+    width, height = declared_size(content)
+    return IMAGE_PIXELS + (width * height or UNKNOWN_PIXELS)
+
+
+def _embed_timed(
+    key: BatchKey, contents: Sequence[str | bytes], at_once: int
+) -> tuple[list[Rows | Exception], float, float]:
+    """As ``_embed``, with the seconds that it took and when it ended."""
     start = time.perf_counter()
-    return _embed(key, contents, at_once), time.perf_counter() - start
+    outcomes = _embed(key, contents, at_once)
+    ended = time.perf_counter()
+    return outcomes, ended - start, ended
 
 
 def _embed(key: BatchKey, contents: Sequence[str | bytes], at_once: int) -> list[Rows | Exception]:
