@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,12 @@ from clerestory.web.state import ServerState
 
 
 def admit(
-    server: ServerState, trace: RequestTrace, kind: RequestKind, user: object = "", model: object = ""
+    server: ServerState,
+    trace: RequestTrace,
+    kind: RequestKind,
+    user: object = "",
+    model: object = "",
+    can_answer: Callable[[LoadedModel], bool] | None = None,
 ) -> LoadedModel:
     """Bind a request to the live release, to the candidate of a rollout, or to the resident release that it names.
 
@@ -25,17 +30,25 @@ def admit(
         kind: what it asks for.
         user: who asks, by the field ``user`` or the header ``Clerestory-User``; the same person stays with one release.
         model: the reference in the request.
+        can_answer: whether a candidate has what the request needs; a search needs its index if None.
 
     Raises:
         RequestRejected: 503, no model is loaded yet.
     """
     subject = server.follower.subject(user) if isinstance(user, str) else ""
     trace.response = trace.response or new_response_id()
-    lease = server.follower.admit(subject, trace.response, model if isinstance(model, str) else "")
+    if can_answer is None and kind is RequestKind.SEARCH:
+        can_answer = _can_search(server)
+    lease = server.follower.admit(subject, trace.response, model if isinstance(model, str) else "", can_answer)
     trace.bind(kind, *lease)
     if subject:
         trace.describe(subject=subject)
     return lease.loaded
+
+
+def _can_search(server: ServerState) -> Callable[[LoadedModel], bool]:
+    """Whether a candidate has an index: of a dataset each release has its own, of a folder only the live one."""
+    return lambda loaded: server.library is None and loaded.searcher is not None
 
 
 def offer_shadow(

@@ -38,7 +38,7 @@ from clerestory.web.reviews import MAX_IMAGES_PER_REVIEW, Review
 from clerestory.web.security import RequestRejected
 from clerestory.web.state import ServerState, server_state
 from clerestory.web.uploads import MAX_IMAGE_BYTES, MAX_IMAGES, file_name, form_parts
-from clerestory.web.views import page, url, wants_json
+from clerestory.web.views import page, release_header, url, wants_json
 
 LOG = logging.getLogger("clerestory.web")
 MAX_PROPOSALS = 3
@@ -62,7 +62,8 @@ async def upload(request: Request) -> Response:
     """``POST /describe`` and ``POST /describe/{review}/more``: describe uploaded images, one after another.
 
     The script of the page sends each image in a request of its own, all with the same id in the field ``upload``, and
-    gets the state of the review as JSON.
+    gets the state of the review as JSON. The live release describes, also during a rollout: a review is one document,
+    which people continue for days, and its images are no independent requests.
     """
     server = server_state(request)
     loaded = require_describer(server.follower.loaded)
@@ -101,9 +102,10 @@ async def upload(request: Request) -> Response:
                 "more": f"/describe/{review.id}/more",
                 "accepted": len(images),
                 "room": max(0, MAX_IMAGES_PER_REVIEW - len(review.page.items)),
-            }
+            },
+            headers=release_header(loaded.ref),
         )
-    return RedirectResponse(address, status_code=303)
+    return RedirectResponse(address, status_code=303, headers=release_header(loaded.ref))
 
 
 async def examples(request: Request) -> Response:

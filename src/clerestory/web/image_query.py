@@ -9,16 +9,20 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from clerestory.apps.tagging import embed_and_tag
+from clerestory.core.codec import Tags
 from clerestory.core.errors import CapabilityError, UploadError
 from clerestory.data.images import decode_beside_requests
+from clerestory.store.operations.prediction import RequestKind
+from clerestory.web.admission import admit
 from clerestory.web.images import SHORT_LIVED, image_response, thumbnail
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.places import occupied
 from clerestory.web.query_images import QueryImage
+from clerestory.web.request_trace import request_trace
 from clerestory.web.security import RequestRejected
 from clerestory.web.state import server_state
 from clerestory.web.uploads import FormPart, file_name, form_parts
-from clerestory.web.views import url
+from clerestory.web.views import release_header, url
 
 MAX_FIELD = 300
 FIELDS = {"style", "q", "like", "image", "under", "year", "orientation"}
@@ -26,7 +30,7 @@ FIELDS = {"style", "q", "like", "image", "under", "year", "orientation"}
 
 async def upload(request: Request) -> Response:
     """``POST /``: search with an uploaded image; redirects to its results."""
-    server = server_state(request)
+    server, trace = server_state(request), request_trace(request)
     loaded = server.follower.loaded
     if loaded.embedder is None or (loaded.searcher is None and server.library is None):
         raise CapabilityError("this server has no pictures to search", "start it with --data and a model that searches")
@@ -41,13 +45,17 @@ async def upload(request: Request) -> Response:
         raise RequestRejected("no picture was chosen", "choose a picture", kind="invalid_request")
     if chosen.error:
         raise chosen.error
+    loaded = admit(server, trace, RequestKind.SEARCH, request.headers.get("clerestory-user", ""))
     with occupied(server.queue, request.scope) as place:
         image = await place.wait(server.queue.submit(_query_image, loaded, chosen))
+    trace.describe(images=1, inputs=1, facts=Tags(by="image"))
     server.query_images.put(image)
+    headers = release_header(loaded.ref)
     if server.library is not None:
         fields["image"] = [image.id, *fields.get("image", [])]
-        return RedirectResponse(f"/?{urlencode(fields, doseq=True)}", status_code=303)
-    return RedirectResponse(url("/", image=image.id, style="".join(fields.get("style", [])[:1])), status_code=303)
+        return RedirectResponse(f"/?{urlencode(fields, doseq=True)}", status_code=303, headers=headers)
+    address = url("/", image=image.id, style="".join(fields.get("style", [])[:1]))
+    return RedirectResponse(address, status_code=303, headers=headers)
 
 
 async def preview(request: Request) -> Response:

@@ -14,7 +14,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import NamedTuple
@@ -116,13 +116,21 @@ class ModelFollower:
             raise RequestRejected(self._reason, "try again in a moment", status=503, kind="not_ready")
         return current
 
-    def admit(self, subject: str = "", response: str = "", model: str = "") -> Lease:
+    def admit(
+        self,
+        subject: str = "",
+        response: str = "",
+        model: str = "",
+        can_answer: Callable[[LoadedModel], bool] | None = None,
+    ) -> Lease:
         """Bind a request to the version that answers it, whatever happens to the aliases meanwhile.
 
         Args:
             subject: the keyed hash of the caller's user id, who stays with one side of a rollout; may be empty.
             response: the id of the response.
             model: one release in memory that the request names, such as ``icons@3``; which no rollout concerns.
+            can_answer: whether a candidate has what the request needs, such as an index; if not, the live release
+                answers, and the request takes no part in the rollout, since its arm would not be random.
 
         Raises:
             RequestRejected: 503, no model is loaded yet.
@@ -131,6 +139,9 @@ class ModelFollower:
         for pinned in tuple(self._memory.values()) if model else ():
             if model in (pinned.ref, pinned.model.digest):
                 return Lease(pinned)
+        waiting = self._memory.get(self.router.candidate) if can_answer is not None and self.router else None
+        if waiting is not None and can_answer is not None and not can_answer(waiting):
+            return Lease(stable)
         chosen = self.router.assign(subject, response) if self.router is not None else NO_ROLLOUT
         candidate = self._memory.get(self.router.candidate) if chosen.arm is Arm.CANDIDATE and self.router else None
         return Lease(candidate or stable, chosen.arm, chosen.rollout, chosen.propensity)

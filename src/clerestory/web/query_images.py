@@ -51,6 +51,12 @@ class QueryImages:
             while len(self._images) > self.capacity:
                 self._images.popitem(last=False)
 
+    def model_of(self, image_id: str) -> str:
+        """The digest of the model that embedded an image; empty if the image is forgotten."""
+        with self._lock:
+            image = self._images.get(image_id)
+            return image.model if image is not None else ""
+
     def get(self, image_id: str, model: str = "") -> QueryImage:
         """The image with this id, for searching with a model.
 

@@ -21,6 +21,7 @@ from clerestory.core.errors import CapabilityError
 from clerestory.core.sample import Dataset, Sample
 from clerestory.store.operations.prediction import RequestKind
 from clerestory.web import labels
+from clerestory.web.admission import admit
 from clerestory.web.loaded_model import LoadedModel
 from clerestory.web.places import occupied
 from clerestory.web.query_images import QueryImage
@@ -91,7 +92,8 @@ def record_search(request: Request, server: ServerState, loaded: LoadedModel, pa
         facts: further properties.
     """
     trace = request_trace(request)
-    trace.bind(RequestKind.SEARCH, loaded)
+    if trace.loaded is not loaded:  # else it was admitted, perhaps to the candidate of a rollout
+        trace.bind(RequestKind.SEARCH, loaded)
     log = server.request_log
     trace.describe(inputs=len(parts), characters=len(parts[0]), input_hash=log.hash_of("search", *parts), facts=facts)
     return trace.response
@@ -100,7 +102,8 @@ def record_search(request: Request, server: ServerState, loaded: LoadedModel, pa
 async def search_page(request: Request) -> Response:
     """The search page in all its states: no query, by text, by image, no results."""
     server = server_state(request)
-    loaded = server.follower.loaded
+    wanted = _parse(request)
+    loaded = _admitted(request, server, wanted)
     if loaded.embedder is None:
         raise CapabilityError(
             f"{loaded.ref} writes captions but cannot search: it has no embeddings of pictures and text",
@@ -108,7 +111,7 @@ async def search_page(request: Request) -> Response:
         )
     if loaded.searcher is None:
         raise CapabilityError("the server was started without pictures to search", "start it with --data")
-    searcher, wanted = loaded.searcher, _parse(request)
+    searcher = loaded.searcher
     problem, unknown_style = "", bool(wanted.style) and wanted.style not in searcher.styles
     if unknown_style:
         problem = f"There is no style called “{wanted.style}”."
@@ -197,6 +200,17 @@ async def search_page(request: Request) -> Response:
             "explanation": _explanation(loaded, like is not None or mine is not None),
         },
     )
+
+
+def _admitted(request: Request, server: ServerState, wanted: SearchRequest) -> LoadedModel:
+    """The release that answers: of a search, as ``admit`` says; of an uploaded image, the one that embedded it.
+
+    Pages without a search show images, which no rollout concerns.
+    """
+    if not (wanted.parsed.words or wanted.like or wanted.image):
+        return server.follower.loaded
+    model = server.query_images.model_of(wanted.image) if wanted.image else ""
+    return admit(server, request_trace(request), RequestKind.SEARCH, request.headers.get("clerestory-user", ""), model)
 
 
 def _parse(request: Request) -> SearchRequest:

@@ -22,7 +22,7 @@ from clerestory.store import Store
 from clerestory.store.operations.prediction import RequestKind
 from clerestory.web.answering import ModelRequest, count_tokens, model_request
 from clerestory.web.embedding_request import MAX_TEXT_CHARACTERS, check_model, embedder_of
-from clerestory.web.folder_images import indexed_folder
+from clerestory.web.folder_library import IndexedFolder
 from clerestory.web.input_values import (
     check_parameters,
     image,
@@ -125,6 +125,17 @@ def _check_searchable(server: ServerState, loaded: LoadedModel, store: Store, mo
             "start it with --data",
             code="nothing_to_search",
         )
+    if (
+        server.library is not None
+        and loaded is not server.follower.current
+        and not len(server.library.of(loaded).index)
+    ):
+        raise RequestRejected(
+            f"the folder is not indexed for {loaded.ref}",
+            f"use {server.follower.served or 'the live release'}, or omit model",
+            code="nothing_to_search",
+            param="model",
+        )
 
 
 def _is_unlike(loaded: LoadedModel, content: bytes | None) -> bool:
@@ -146,7 +157,7 @@ def _body(asked: ModelRequest, wanted: ApiSearchRequest, rows: NDArray[np.float3
     foreign = loaded.languages.check(wanted.words) if wanted.words else None
     doubt = FOREIGN if foreign else UNLIKE if unlike else None
     if asked.server.library is not None:
-        hits = _folder_hits(asked.server, wanted, row, doubt)
+        hits = _folder_hits(asked.server.library.of(loaded), wanted, row, doubt)
     else:
         hits = _dataset_hits(loaded, wanted, row, rows, doubt)
     tokens = count_tokens(loaded, wanted.texts)
@@ -193,9 +204,8 @@ def _dataset_hits(
 
 
 def _folder_hits(
-    server: ServerState, wanted: ApiSearchRequest, row: NDArray[np.float32], doubt: Confidence | None
+    indexed: IndexedFolder, wanted: ApiSearchRequest, row: NDArray[np.float32], doubt: Confidence | None
 ) -> list[dict[str, Any]]:
-    _, indexed = indexed_folder(server)
     view = indexed.view
     hits = indexed.index.search(row, wanted.k, SearchFilter(), [])
     scored = [SearchHit(_NO_SAMPLE, hit.score) for hit in hits]
