@@ -63,7 +63,7 @@ async def upload(request: Request) -> Response:
 
     The script of the page sends each image in a request of its own, all with the same id in the field ``upload``, and
     gets the state of the review as JSON. The live release describes, also during a rollout: a review is one document,
-    which people continue for days, and its images are no independent requests.
+    which people continue for days, and its images do not fail independently.
     """
     server = server_state(request)
     loaded = require_describer(server.follower.loaded)
