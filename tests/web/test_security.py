@@ -15,6 +15,7 @@ PAGES = (
     "/describe",
     "/data",
     "/governance",
+    "/drift",
     "/incidents",
     "/releases",
     "/feedback",

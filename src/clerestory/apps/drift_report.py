@@ -21,6 +21,7 @@ from clerestory.report.drift_page import (
 )
 from clerestory.report.thumbnails import thumbnail
 from clerestory.stages.watch.drift.alarms import CarryingObservation, DriftAlarm
+from clerestory.stages.watch.drift.episodes import DriftEpisode
 from clerestory.stages.watch.drift.log import describe_left_out
 from clerestory.stages.watch.drift.monitors import DriftPoint, MonitorState
 from clerestory.stages.watch.drift.observations import ALL, EMBEDDING
@@ -83,6 +84,25 @@ def alarm_sentences(alarm: DriftAlarm) -> tuple[str, ...]:
     )
 
 
+def episode_sentence(episode: DriftEpisode) -> str:
+    """From when to when a shift lasted."""
+    alarm = episode.alarm
+    began = day(alarm.began) or f"window {alarm.began_window:,}"
+    found = day(alarm.at) or f"window {alarm.window:,}"
+    if episode.until_window is None:
+        end = "still there at the end of the history"
+    else:
+        end = f"until about {day(episode.until) or f'window {episode.until_window:,}'}"
+    return f"From about {began}, detected {found}, {end}."
+
+
+def _end_sentence(episode: DriftEpisode) -> str:
+    if episode.until_window is None:
+        return "It is still there at the end of the history."
+    end = day(episode.until) or f"window {episode.until_window:,}"
+    return f"It was over after about {end}; from then on the monitor watched again."
+
+
 def budget_sentences(
     windows_per_alarm: float, window: int, windows_per_day: float, per_year: float, num_monitors: int, has_times: bool
 ) -> tuple[str, ...]:
@@ -101,8 +121,8 @@ def budget_sentences(
             rate = f"one in {1 / expected:,.1f} years" if expected < 1 else f"{expected:,.2f} a year"
             strict = f" With so few windows a year the limit is stricter: {rate}."
         first = (
-            f"At most {alarms} a year is expected{sharing}. Here arrive {windows_per_day:,.3g} windows of {window}"
-            f" observations a day, so that is one in {total:,.0f} windows on average.{strict}"
+            f"At most {alarms} a year is expected{sharing}. At {windows_per_day * window:,.3g} observations a day, in"
+            f" windows of {window}, that is one in {total:,.0f} windows on average.{strict}"
         )
     return (
         first,
@@ -142,6 +162,13 @@ def monitor_words(detector: DriftDetector, points: Sequence[DriftPoint]) -> tupl
     return ("unsure", f"evidence is rising ({level:.0%} of the way)") if level > 0.5 else ("yes", "no drift")
 
 
+def replayed_words(monitor: MonitorState) -> tuple[str, str]:
+    """The state of a badge and the words for a monitor of a replay, which has gone on after its alarms."""
+    if monitor.episodes and not monitor.detector.latched:
+        return "no", f"{plural(len(monitor.episodes), 'alarm')}, over at the end"
+    return monitor_words(monitor.detector, monitor.points)
+
+
 def chart_of(name: str, monitor: str, points: Sequence[DriftPoint], alarm: int | None = None) -> Any:
     """The evidence of a monitor as a drawing."""
     shown = levels(points)
@@ -160,16 +187,16 @@ def alarm_sheet(
     points: Sequence[DriftPoint],
     live: Callable[[str], str],
     reference: Callable[[str], str],
-    url: str = "",
+    episode: DriftEpisode,
+    number: int,
 ) -> AlarmSheet:
     """An alarm with its images; ``live`` and ``reference`` give the thumbnail of an id, empty without one."""
     return AlarmSheet(
         anchor,
-        alarm_title(alarm),
-        alarm_sentences(alarm),
+        f"Alarm {number}: {alarm_title(alarm)}",
+        (*alarm_sentences(alarm), _end_sentence(episode)),
         chart_of(anchor, monitor_name(alarm.monitor, alarm.slice), points, alarm.window),
         tuple(_pair(each, live, reference) for each in alarm.observations),
-        url,
     )
 
 
@@ -178,13 +205,15 @@ def replay_page(replay: DriftReplay, traffic: DriftSource, reference: DriftSourc
     live, known = _Thumbnails(traffic.read), _Thumbnails(reference.read)
     points = {(each.monitor, each.slice): tuple(each.points) for each in replay.monitors.monitors}
     alarms = tuple(
-        alarm_sheet(alarm, f"alarm-{i + 1}", points[alarm.monitor, alarm.slice], live, known)
+        alarm_sheet(
+            alarm, f"alarm-{i + 1}", points[alarm.monitor, alarm.slice], live, known, replay.episode_of(alarm), i + 1
+        )
         for i, alarm in enumerate(replay.alarms)
     )
     state, title, lines = replay_answer(replay)
     rows = []
     for i, each in enumerate(replay.monitors.monitors):
-        state_of, words = monitor_words(each.detector, each.points)
+        state_of, words = replayed_words(each)
         chart = chart_of(f"monitor-{i}", monitor_name(each.monitor, each.slice), each.points)
         shown = "" if each.slice == ALL else each.slice
         counted = plural(each.detector.num_windows, "window")
@@ -210,7 +239,8 @@ def replay_answer(replay: DriftReplay) -> tuple[str, str, tuple[str, ...]]:
         when = (
             f"on {day(first.at)}" if first.at is not None else f"in window {first.window:,} of {replay.num_windows:,}"
         )
-        return "no", f"Drift: the first alarm is {when}", alarm_sentences(first)
+        more = f"; {plural(len(replay.alarms), 'alarm')} in all" if len(replay.alarms) > 1 else ""
+        return "no", f"Drift: the first alarm is {when}{more}", alarm_sentences(first)
     if replay.is_undecided:
         window = replay.monitors.settings.window
         needed = replay.min_windows * window
@@ -295,19 +325,27 @@ def replay_json(replay: DriftReplay) -> dict[str, Any]:
         "facts": replay_facts(replay),
         "notes": replay_notes(replay),
         "left_out": {**replay.traffic.left_out, **replay.monitors.left_out},
-        "alarms": [{**encode(alarm), "date": day(alarm.at), "began_date": day(alarm.began)} for alarm in replay.alarms],
+        "alarms": [
+            {**encode(alarm), "date": day(alarm.at), "began_date": day(alarm.began), **_end(replay, alarm)}
+            for alarm in replay.alarms
+        ],
         "monitors": [
             {
                 "monitor": each.monitor,
                 "slice": each.slice,
                 "windows": each.detector.num_windows,
-                "alarm": each.detector.latched,
+                "alarm": bool(each.episodes),
                 "evidence": each.detector.evidence,
                 "points": [[point.window, point.at, point.evidence] for point in each.points],
             }
             for each in replay.monitors.monitors
         ],
     }
+
+
+def _end(replay: DriftReplay, alarm: DriftAlarm) -> dict[str, Any]:
+    episode = replay.episode_of(alarm)
+    return {"until_window": episode.until_window, "until": episode.until}
 
 
 def _duration(days: float) -> str:

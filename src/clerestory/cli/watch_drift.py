@@ -164,17 +164,17 @@ def _replay(
 
 
 def _tables(result: DriftReplay) -> list[Table | str]:
-    from clerestory.apps.drift_report import day, monitor_name, monitor_words
+    from clerestory.apps.drift_report import episode_sentence, monitor_name, replayed_words
 
-    table = Table("monitor", "slice", "windows", "state", "alarm", "began", box=None)
-    alarms = {(alarm.monitor, alarm.slice): alarm for alarm in result.alarms}
+    table = Table("monitor", "slice", "windows", "state", box=None)
     for each in result.monitors.monitors:
-        alarm = alarms.get((each.monitor, each.slice))
-        _, words = monitor_words(each.detector, each.points)
-        when = (day(alarm.at) or f"window {alarm.window}") if alarm else ""
-        began = (day(alarm.began) or f"window {alarm.began_window}") if alarm else ""
-        table.add_row(monitor_name(each.monitor), each.slice, f"{each.detector.num_windows:,}", words, when, began)
-    return [table, ""]
+        _, words = replayed_words(each)
+        table.add_row(monitor_name(each.monitor), each.slice, f"{each.detector.num_windows:,}", words)
+    episodes = [
+        f"alarm {i + 1}: {monitor_name(alarm.monitor, alarm.slice)}. {episode_sentence(result.episode_of(alarm))}"
+        for i, alarm in enumerate(result.alarms)
+    ]
+    return [table, "", *episodes, *([""] if episodes else [])]
 
 
 def _open_embedder(store: Store, ref: str) -> Embedder:

@@ -23,6 +23,7 @@ from clerestory.stages.watch.drift.alarms import (
     describe_change,
     nearest_references,
 )
+from clerestory.stages.watch.drift.episodes import DriftEpisode, EndOfShift
 from clerestory.stages.watch.drift.observations import (
     ALL,
     CATEGORIES,
@@ -40,6 +41,7 @@ MAX_SLICES = 16  # of each column
 MAX_SUBJECTS = 100_000
 KEPT_WINDOWS = 48
 MAX_POINTS = 2_000
+GAP = 2  # windows; a shift that returns sooner was never over
 PENDING = ""  # the monitor under which the state of a slice has its waiting observations
 
 
@@ -70,6 +72,8 @@ class MonitorState:
         detector: with the evidence.
         points: the evidence after each window, the last ``MAX_POINTS`` of them.
         reference: the part of the reference that is in the slice.
+        episodes: the shifts that were found, if the monitors restart.
+        shift: the one that lasts now, if the monitors restart.
     """
 
     monitor: str
@@ -78,6 +82,8 @@ class MonitorState:
     detector: DriftDetector
     reference: ObservationTable
     points: deque[DriftPoint] = field(default_factory=lambda: deque(maxlen=MAX_POINTS))
+    episodes: list[DriftEpisode] = field(default_factory=list)
+    shift: EndOfShift | None = None
 
     def features_of(self, observations: Sequence[DriftObservation]) -> Matrix:
         """(N, D)."""
@@ -107,6 +113,7 @@ class DriftMonitors:
         reference: named data or a log, embedded by the model whose traffic is watched.
         settings: the window, the budget, …
         columns: what the traffic has; None for what the reference has.
+        restart: go on by itself when the shift of an alarm is over, as a replay does; a server waits for a person.
 
     Attributes:
         unwatched: why a monitor or a slice is not watched, in words, by its name.
@@ -118,9 +125,14 @@ class DriftMonitors:
     """
 
     def __init__(
-        self, reference: ObservationTable, settings: DriftSettings, columns: Sequence[str] | None = None
+        self,
+        reference: ObservationTable,
+        settings: DriftSettings,
+        columns: Sequence[str] | None = None,
+        restart: bool = False,
     ) -> None:
         self.reference = reference
+        self.restart = restart
         self.settings = settings
         self.unwatched: dict[str, str] = {}
         self.left_out: Counter[str] = Counter()
@@ -300,11 +312,31 @@ class DriftMonitors:
         part.last_end = end
         alarms = []
         for each in part.monitors:
-            step = each.detector.step(each.features_of(window), spend)
+            live = each.features_of(window)
+            if each.shift is not None and each.shift.step(live, part.num_windows, end):
+                each.shift = None
+                each.detector.reset()
+            step = each.detector.step(live, spend)
             each.points.append(DriftPoint(step.window, end, step.evidence, spend))
             if step.alarm:
-                alarms.append(self._alarm(part, each, step.rising_since, spend))
+                alarm = self._alarm(part, each, step.rising_since, spend)
+                if not self.restart or self._follow(part, each, alarm):
+                    alarms.append(alarm)
         return alarms
+
+    def _follow(self, part: _Slice, each: MonitorState, alarm: DriftAlarm) -> bool:
+        """Follow the shift of an alarm to its end; whether it is another shift than the last one."""
+        last = each.episodes[-1] if each.episodes else None
+        is_new = last is None or alarm.began_window > (last.until_window or 0) + GAP
+        if is_new or last is None:
+            last = DriftEpisode(alarm)
+            each.episodes.append(last)
+        last.until_window = last.until = None
+        recent = [one for number, window in part.windows if number >= alarm.began_window for one in window]
+        features = each.features_of(recent)
+        reference = each.reference_features()
+        each.shift = EndOfShift(last, each.detector.witness_D, reference, features, self.settings.window)
+        return is_new
 
     def _alarm(self, part: _Slice, each: MonitorState, began: int, spend: float) -> DriftAlarm:
         kept = [(number, window) for number, window in part.windows if number >= began] or [part.windows[-1]]

@@ -9,6 +9,7 @@ import numpy as np
 from clerestory.core.errors import DataError, Undecided
 from clerestory.core.progress import QUIET, Progress
 from clerestory.stages.watch.drift.alarms import DriftAlarm
+from clerestory.stages.watch.drift.episodes import DriftEpisode
 from clerestory.stages.watch.drift.monitors import DriftMonitors
 from clerestory.stages.watch.drift.observations import ObservationTable
 from clerestory.stages.watch.drift.settings import DriftSettings
@@ -27,7 +28,7 @@ class DriftReplay:
     Attributes:
         traffic: what was replayed.
         monitors: with the evidence of every window.
-        alarms: in the order in which they were raised; a monitor raises one and then stays latched.
+        alarms: in the order in which they were raised; a monitor raises another one only after the shift has ended.
         num_windows: of all traffic.
         windows_per_day: of all traffic; NaN without times.
         windows_per_alarm: the average number of windows between two false alarms, of each monitor.
@@ -41,6 +42,11 @@ class DriftReplay:
     windows_per_day: float
     windows_per_alarm: float
     min_windows: int
+
+    def episode_of(self, alarm: DriftAlarm) -> DriftEpisode:
+        """The shift that an alarm found."""
+        monitors = self.monitors.monitors
+        return next(one for each in monitors for one in each.episodes if one.alarm is alarm)
 
     @property
     def num_in_reference(self) -> int:
@@ -78,7 +84,7 @@ def replay_drift(
         # A budget by the clock would be empty.
         note = "all observations have the same time, so they are taken in their order"
         traffic = replace(traffic, times=None, notes=(*traffic.notes, note))
-    monitors = DriftMonitors(reference, settings, traffic.columns)
+    monitors = DriftMonitors(reference, settings, traffic.columns, restart=True)
     alarms: list[DriftAlarm] = []
     with progress.task("Replaying", len(traffic)) as bar:
         for observation in traffic.observations():
