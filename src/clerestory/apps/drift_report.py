@@ -68,7 +68,8 @@ def alarm_sentences(alarm: DriftAlarm) -> tuple[str, ...]:
     change = alarm.change
     if change.kind == "embedding":
         what = (
-            f"{change.recent:.0%} of what arrived since then is as unusual as {change.reference:.0%} of the reference."
+            f"{change.recent:.0%} of what arrived since then is more unusual than {1 - change.reference:.0%} of the"
+            " reference."
         )
     elif change.kind == "number":
         what = f"The median went from {change.reference:.3g} in the reference to {change.recent:.3g}."
@@ -193,7 +194,7 @@ def alarm_sheet(
     """An alarm with its images; ``live`` and ``reference`` give the thumbnail of an id, empty without one."""
     return AlarmSheet(
         anchor,
-        f"Alarm {number}: {alarm_title(alarm)}",
+        f"Alarm {number}, {day(alarm.at) or f'window {alarm.window:,}'}: {monitor_name(alarm.monitor, alarm.slice)}",
         (*alarm_sentences(alarm), _end_sentence(episode)),
         chart_of(anchor, monitor_name(alarm.monitor, alarm.slice), points, alarm.window),
         tuple(_pair(each, live, reference) for each in alarm.observations),
