@@ -380,6 +380,9 @@ def _show(each: Incident, common: Common) -> None:
 
 
 def _facts(each: Incident) -> list[tuple[str, str]]:
+    from clerestory.stages.watch.recovery import cleared_since
+
+    since = 0.0 if each.is_resolved else cleared_since(each)
     return [
         ("state", each.state.value),
         ("severity", each.severity.value),
@@ -388,6 +391,7 @@ def _facts(each: Incident) -> list[tuple[str, str]]:
         ("subject", each.subject or "-"),
         ("alerts", f"{each.occurrences}, the latest {_time(each.last_seen)}"),
         ("began", _time(each.begun)),
+        *([("no longer holds", f"since {_time(since)}")] if since else []),
         *((name, value) for name, value in each.details.items()),
         *([("earlier", f"incident {each.earlier}")] if each.earlier else []),
     ]

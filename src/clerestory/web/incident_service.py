@@ -38,7 +38,7 @@ class IncidentService:
         except ClerestoryError as error:  # the model is served all the same
             LOG.error("%s; the included policy of incidents applies", error)
             policy = load_incident_policy()
-        self._checks = StoreChecks(store, config.incidents, refused=refused, server=server)
+        self._checks = StoreChecks(store, config.incidents, refused=refused, server=server, policy=policy)
         self._deliverer = Deliverer(store, config.notify, policy, rollback_action(store))
 
     def start(self) -> None:

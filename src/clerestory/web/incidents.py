@@ -15,6 +15,7 @@ from clerestory.core.people import person_name
 from clerestory.core.provenance import current_user
 from clerestory.stages.watch.incident_policy import policy_in, runbook
 from clerestory.stages.watch.postmortem import clock_words, draft_postmortem, impact_of, response_times
+from clerestory.stages.watch.recovery import cleared_since
 from clerestory.store import Store
 from clerestory.store.operations.incidents import (
     NEXT_STATES,
@@ -131,6 +132,7 @@ async def _incident(
             "times": response_times(each),
             "opened": iso(each.opened),
             "last_seen": iso(each.last_seen),
+            "cleared": iso(since) if (since := cleared_since(each)) and not each.is_resolved else "",
             "impact": impact,
             "steps": [(state.value, STEPS[state]) for state in NEXT_STATES[each.state]],
             "timeline": [

@@ -23,6 +23,8 @@ from clerestory.core.codec import Tags
 from clerestory.core.errors import ClerestoryError
 from clerestory.core.settings import Range, check_settings
 from clerestory.core.units import duration, memory, plural
+from clerestory.stages.watch.incident_policy import IncidentPolicy
+from clerestory.stages.watch.recovery import RecoveryWatch
 from clerestory.store import Store
 from clerestory.store.operations.feedback import Feedback, FeedbackKind, list_feedback
 from clerestory.store.operations.incidents import Alert, AlertKind, IncidentSeverity, open_or_update
@@ -212,6 +214,7 @@ class StoreChecks:
         refused: how many requests this server has received, and how many of them it refused because its queue is full;
             these are not in the request log. None where no server runs.
         server: what the alerts of ``refused`` are about.
+        policy: says when incidents whose condition no longer holds are resolved; never if None.
     """
 
     store: Store
@@ -219,10 +222,18 @@ class StoreChecks:
     clock: Callable[[], float] = time.time
     refused: Callable[[], tuple[int, int]] | None = None
     server: str = ""
+    policy: IncidentPolicy | None = None
     _counts: deque[tuple[float, int, int]] = field(default_factory=deque)
     _seen: dict[str, float] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
+    _recovery: RecoveryWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        config, policy = self.config, self.policy or IncidentPolicy()
+        self._recovery = RecoveryWatch(
+            self.store, policy, config.window_seconds, config.min_requests, config.lost_seconds, self.server
+        )
 
     def start(self) -> None:
         """Begin to check; nothing without ``checks``."""
@@ -237,13 +248,18 @@ class StoreChecks:
             self._thread.join(5.0)
 
     def once(self) -> list[Alert]:
-        """Check now; opens or updates an incident for each alert, unless it did less than a minute ago."""
-        alerts = check_store(self.store, self.config, self.clock()) + self._overload()
+        """Check now; opens or updates an incident for each alert, unless it did less than a minute ago.
+
+        What no alert is about any more is noted in its incident.
+        """
+        at = self.clock()
+        alerts = check_store(self.store, self.config, at) + self._overload()
         for alert in alerts:
             last = self._seen.get(alert.fingerprint)
             if last is None or time.monotonic() - last >= REPEAT_S:
                 self._seen[alert.fingerprint] = time.monotonic()
                 open_or_update(self.store, alert)
+        self._recovery.step({alert.fingerprint for alert in alerts}, at)
         return alerts
 
     def _overload(self) -> list[Alert]:

@@ -36,6 +36,7 @@ class IncidentRule:
         runbook: the name of its runbook, a Markdown file in the folder runbooks beside this file, or an included one.
         notify: the channels that are notified; all that accept the incident if empty.
         action: rollback makes the previous release live again, if the incident concerns the live one.
+        resolve_after: seconds after which an incident whose condition no longer holds is resolved; 0: a person does it.
     """
 
     kind: str = "*"
@@ -45,6 +46,7 @@ class IncidentRule:
     runbook: str = ""
     notify: tuple[str, ...] = ()
     action: Literal["", "rollback"] = ""
+    resolve_after: Annotated[float, Range(0)] = 0.0
 
     def __post_init__(self) -> None:
         check_settings(self)
