@@ -110,7 +110,7 @@ def budget_sentences(
     """The promise about false alarms, with the traffic that it assumes."""
     total = windows_per_alarm / num_monitors
     sharing = f", shared by {plural(num_monitors, 'monitor')}" if num_monitors > 1 else ""
-    alarms = "one false alarm" if per_year == 1 else f"{per_year:g} false alarms"
+    alarms = "one false alarm" if per_year == 1 else f"{per_year:,g} false alarms"
     if not has_times:
         first = f"At most one false alarm in {total:,.0f} windows of {window} is expected{sharing}."
     elif not windows_per_day > 0:  # also NaN: nothing has arrived, or one observation
@@ -122,7 +122,7 @@ def budget_sentences(
             rate = f"one in {1 / expected:,.1f} years" if expected < 1 else f"{expected:,.2f} a year"
             strict = f" With so few windows a year the limit is stricter: {rate}."
         first = (
-            f"At most {alarms} a year is expected{sharing}. At {windows_per_day * window:,.3g} observations a day, in"
+            f"At most {alarms} a year is expected{sharing}. At {_rate(windows_per_day * window)} observations a day, in"
             f" windows of {window}, that is one in {total:,.0f} windows on average.{strict}"
         )
     return (
@@ -130,6 +130,10 @@ def budget_sentences(
         "This is a bound on the expected number for any kind of data, provided that windows are independent of one"
         " another and that the reference is what traffic without drift looks like.",
     )
+
+
+def _rate(per_day: float) -> str:
+    return f"{per_day:,.0f}" if per_day >= 10 else f"{per_day:.2g}"
 
 
 def reuse_sentence(monitors: Sequence[MonitorState]) -> str:
