@@ -69,6 +69,7 @@ def test_it_equals_the_refusal_by_the_application(base: str, app: Starlette, mon
         again = client.post(PATH, json=TINY)
         monkeypatch.setattr(http_protocol, "early_refusal", lambda *_: None)
         late = client.post(PATH, json=TINY, headers=sent)
+        client.get("/healthz")  # the last one is counted after its response
         assert server.metrics.rejections["deadline"] == rejections + 3
         assert server.metrics.requests[PATH, "POST", 429, "", ""] == 3
     assert early.status_code == late.status_code == 429
@@ -131,6 +132,16 @@ def test_a_request_that_can_wait_is_admitted_and_other_urls_are_answered(base: s
         assert httpx.post(base + PATH, json=TINY, headers={"x-request-timeout": "30"}).status_code == 200
         assert httpx.get(base + "/healthz").status_code == 200
         assert httpx.get(base + "/v1/models").status_code == 200
+
+
+def test_who_comes_back_too_early_waits_for_the_refusal(
+    base: str, app: Starlette, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_protocol, "HOLD_SECONDS", 0.3)
+    with overloaded(app), httpx.Client(base_url=base) as client:
+        answers = [client.post(PATH, json=TINY) for _ in range(3)]
+    assert [each.status_code for each in answers] == [429] * 3
+    assert all(each.elapsed.total_seconds() >= 0.25 for each in answers[1:])
 
 
 def test_many_requests_in_one_piece_are_refused_in_order(base: str, app: Starlette) -> None:

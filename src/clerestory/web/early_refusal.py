@@ -32,11 +32,13 @@ class EarlyRefusal(NamedTuple):
         content: the response as it is sent.
         keeps: whether the connection is kept.
         waits: whether the body is still sent by the client; it is dropped.
+        retry_after: after how many seconds the client may come back.
     """
 
     content: bytes
     keeps: bool
     waits: bool
+    retry_after: int
 
 
 def early_refusal(
@@ -80,7 +82,7 @@ def early_refusal(
     server.metrics.count(route, "POST", trace, seconds)
     if server.access_log.is_on:
         server.access_log.add(route, "POST", trace, seconds)
-    return EarlyRefusal(content, keeps, not expects)
+    return EarlyRefusal(content, keeps, not expects, error.retry_after)
 
 
 def _is_own(server: ServerState, host: bytes) -> bool:

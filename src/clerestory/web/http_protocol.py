@@ -20,6 +20,7 @@ READ_BYTES = 16_384
 MAX_HEADER_BYTES = 32_768
 MAX_HEADERS = 256
 LINGER_SECONDS = 5.0  # for the body of a refused request; closed at once, the client might never read the response
+HOLD_SECONDS = 0.25  # the refusal of a client that comes back before it may is held back, or it would come at once
 GRACE_SECONDS = 2.0  # for the first request of a connection that was just opened
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
@@ -35,6 +36,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _gone: Callable[[], None] | None = None
     _dropping = _keeps = False  # the body of a refused request; the connection after it
     _lingering: asyncio.TimerHandle | None = None
+    _held: bytes | None = None
+    _holding: asyncio.TimerHandle | None = None
+    _not_before = 0.0  # by the clock of the event loop
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn does
         """Begin a connection."""
@@ -70,6 +74,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer."""
         self._in_headers = False
+        self._release()  # the responses keep the order of their requests
         if self._refuse():
             return
         self.scope[ON_CLIENT_GONE] = self._on_client_gone  # type: ignore[literal-required]  # uvicorn's type of a scope is closed
@@ -93,6 +98,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection, and tell the request under way."""
         self._stop_lingering()
+        if self._holding is not None:
+            self._holding.cancel()
+        self._held = self._holding = None
         super().connection_lost(exc)
         gone, self._gone = self._gone, None
         if gone is not None and self.cycle is not None and not self.cycle.response_complete:
@@ -100,6 +108,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """As in uvicorn, but a connection that was just opened may still send its request."""
+        self._release()
         if self.cycle is None and not self.transport.is_closing():
             self.loop.call_later(GRACE_SECONDS, super().shutdown)
         else:
@@ -121,11 +130,26 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         refusal = early_refusal(self._application, self.parser.get_method(), self.url, self.headers, keep_alive)
         if refusal is None:
             return False
-        self.transport.write(refusal.content)
+        now = self.loop.time()
+        if refusal.keeps and now < self._not_before:
+            self._held = refusal.content
+            self._holding = self.loop.call_later(HOLD_SECONDS, self._release)
+        else:
+            self.transport.write(refusal.content)
+        self._not_before = now + refusal.retry_after
         self._dropping, self._keeps = True, refusal.keeps
         if not refusal.waits:
             self.transport.close()
         return True
+
+    def _release(self) -> None:
+        """Send the refusal that is held back."""
+        content, timer = self._held, self._holding
+        self._held = self._holding = None
+        if timer is not None:
+            timer.cancel()
+        if content is not None and not self.transport.is_closing():
+            self.transport.write(content)
 
     def _end_refused(self) -> None:
         self._dropping = False
