@@ -168,17 +168,19 @@ def promote_(
     why: str,
     who: str = "",
     new_space: Annotated[bool, Parameter(negative=())] = False,
+    without_evidence: Annotated[bool, Parameter(negative=())] = False,
     common: Common = PLAIN,
 ) -> None:
-    """Make the candidate of the rollout live, whatever step it is at.
+    """Make the candidate of the rollout live, at any step, once it has answered as many requests as a step needs.
 
     Args:
         name: The model name.
         why: The reason, for the journal.
         who: The person who decides (default: $CLERESTORY_WHO or the login name).
         new_space: Search indexes that clients have made of the embeddings are made again.
+        without_evidence: Promote it although it has answered too few requests for its guardrails to object.
     """
-    alias = promote_canary(name, open_store(common.home), who, why, new_space)
+    alias = promote_canary(name, open_store(common.home), who, why, new_space, without_evidence)
     common.out.result(alias, f"✓ {alias.name}@{alias.number} is {alias.alias}")
 
 

@@ -106,6 +106,9 @@ def test_without_data_nothing_proceeds(started: Store) -> None:
     for _ in range(3):
         router.step()
     assert (current(started).step, current(started).weight) == (0, 0.2)
+    with pytest.raises(Refused, match="so no guardrail could object"):
+        promote_canary("icons", started, "ada", "impatient")
+    assert promote_canary("icons", started, "ada", "impatient", without_evidence=True).number == 2
 
 
 def test_steps_and_the_end_need_a_person_unless_the_plan_says_otherwise(started: Store) -> None:

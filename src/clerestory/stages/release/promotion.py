@@ -21,6 +21,7 @@ from clerestory.store.approvals import PROMOTED, ROLLED_BACK, read_approvals
 from clerestory.store.operations import rollouts
 from clerestory.store.operations.release_notices import notify_release
 from clerestory.store.operations.rollouts import (
+    Guardrail,
     Rollout,
     RolloutPlan,
     RolloutState,
@@ -238,16 +239,34 @@ def change_canary(name: str, store: Store, action: CanaryAction, who: str = "", 
     return rollout
 
 
-def promote_canary(name: str, store: Store, who: str = "", why: str = "", new_space: bool = False) -> Alias:
+def promote_canary(
+    name: str, store: Store, who: str = "", why: str = "", new_space: bool = False, without_evidence: bool = False
+) -> Alias:
     """Make the candidate of the active rollout live, as ``promote`` does; the rollout ends in the same transaction.
+
+    Args:
+        name: the model name.
+        store: holds the rollout.
+        who, why: the author and the reason.
+        new_space: whether another embedding space than that of the live release is accepted.
+        without_evidence: whether a candidate may be promoted that has answered too few requests to be judged.
 
     Raises:
         NotFound: no rollout is active.
+        Refused: its guardrails have counted fewer requests of the candidate than a step needs.
         ClerestoryError: as ``promote``.
     """
     store.database.ensure_operations()
     with store.database.reading() as connection:
         rollout = require_rollout(connection, name)
+        counted = rollouts.read_evidence(connection, rollout.id)[Guardrail.ERRORS].counts.candidate
+    if counted < rollout.plan.min_requests and not rollout.plan.shadow and not without_evidence:
+        raise Refused(
+            f"{rollout.ref} has answered {counted:,} of the {rollout.plan.min_requests:,} requests that a step needs, "
+            "so no guardrail could object",
+            f"wait for requests: clerestory release canary status {name}; or promote it all the same with "
+            "--without-evidence",
+        )
     return promote(rollout.ref, store, who, why, new_space=new_space or rollout.plan.new_space)
 
 
