@@ -18,6 +18,7 @@ from clerestory.core.codec import Tags
 from clerestory.stages.serve.access_config import AccessConfig
 from clerestory.stages.watch.clocks import start_clock
 from clerestory.stages.watch.incident_policy import load_incident_policy
+from clerestory.stages.watch.recovery import CLEARED_SINCE
 from clerestory.store import Store, open_store
 from clerestory.store.operations.api_keys import KeyScope, create_key
 from clerestory.store.operations.incidents import (
@@ -25,6 +26,7 @@ from clerestory.store.operations.incidents import (
     AlertKind,
     IncidentState,
     incident,
+    note,
     open_or_update,
     timeline,
     transition,
@@ -54,6 +56,16 @@ def pages(tmp_path: Path) -> Iterator[Pages]:
         transition(store, 2, IncidentState.RESOLVED, "Ada", "cleaned")
         app = create_app(store, None, model="starter")
         yield Pages(store, TestClient(app, base_url=BASE, headers={"origin": BASE}, follow_redirects=False))
+
+
+def test_a_condition_that_cleared_is_shown(pages: Pages) -> None:
+    sentence = "What caused it no longer holds since"
+    assert sentence not in pages.client.get("/incidents/1").text
+    since = incident(pages.store, 1).last_seen + 5
+    note(pages.store, 1, "it is gone", details=Tags({CLEARED_SINCE: str(since)}))
+    assert sentence in pages.client.get("/incidents/1").text
+    open_or_update(pages.store, Alert(AlertKind.DRIFT, "again", "icons", "icons@1", at=since + 1))
+    assert sentence not in pages.client.get("/incidents/1").text
 
 
 def test_the_list_and_an_incident_say_what_is_known(pages: Pages) -> None:
