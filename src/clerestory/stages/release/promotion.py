@@ -247,7 +247,8 @@ def promote_canary(
     Args:
         name: the model name.
         store: holds the rollout.
-        who, why: the author and the reason.
+        who: the author.
+        why: the reason, for the journal.
         new_space: whether another embedding space than that of the live release is accepted.
         without_evidence: whether a candidate may be promoted that has answered too few requests to be judged.
 
