@@ -27,7 +27,7 @@ def said_about(world: World, response: str) -> list[Feedback]:
 
 
 def test_feedback_is_on_the_disk_when_it_is_acknowledged(client: TestClient, world: World) -> None:
-    response = answered(client, user="ada")
+    response = answered(client, user="grace")
     answer = client.post(PATH, json={"response": response, "kind": "thumbs", "value": "down"})
     assert answer.status_code == 200
     (item,) = said_about(world, response)
@@ -35,7 +35,7 @@ def test_feedback_is_on_the_disk_when_it_is_acknowledged(client: TestClient, wor
     with world.store.database.reading() as connection:
         recorded = find_prediction(connection, response)
     assert recorded.subject == item.subject != ""
-    assert "ada" not in recorded.subject
+    assert "grace" not in recorded.subject
     assert len(recorded.input_hash) == 64
 
 
