@@ -36,13 +36,13 @@ def test_the_key_is_made_once_and_only_its_owner_reads_it(store: Store) -> None:
 
 
 def test_erasing_a_subject_leaves_no_trace_and_a_journal_that_verifies(store: Store) -> None:
-    subject, secret = KeyedHash(store.files).of_subject("ada"), "a caption with the name of a street"
+    subject, secret = KeyedHash(store.files).of_subject("oskar"), "a caption with the name of a street"
     mine = [prediction(subject=subject) for _ in range(3)]
     others = [prediction() for _ in range(2)]
     write_predictions(store, [*mine, *others])
     write_feedback(store, [Feedback(mine[0].response, FeedbackKind.CAPTION, secret), verdict(others[0].response)])
     KeptImages(store.files).keep(mine[1].response, b"an image")
-    done = erase(store, subject="ada", who="grace", why="ticket 7")
+    done = erase(store, subject="oskar", who="grace", why="ticket 7")
     assert (done.requests, done.feedback, done.images, done.in_datasets) == (3, 1, 1, 0)
     with store.database.reading() as connection:
         left = {item.response for _, item in list_predictions(connection, PredictionFilter())}
@@ -52,11 +52,11 @@ def test_erasing_a_subject_leaves_no_trace_and_a_journal_that_verifies(store: St
     (record,) = store.journal.records(kinds=[retention.ERASED])
     assert record.seq == done.record
     assert dict(record.event.details)["requests"] == "3"
-    assert "ada" not in str(record.event)
+    assert "oskar" not in str(record.event)
     traces = (secret.encode(), subject.encode(), mine[0].response.encode())
     for path in (each for each in store.home.rglob("*") if each.is_file()):
         assert not any(trace in path.read_bytes() for trace in traces), path
-    assert erase(store, subject="ada", why="again").record == 0
+    assert erase(store, subject="oskar", why="again").record == 0
 
 
 def test_one_request_is_erased_by_either_of_its_ids(store: Store) -> None:
